@@ -1,0 +1,27 @@
+"""What every test needs: no telemetry, no network look-ups, the real images when they are there."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.update(
+    ZENML_ANALYTICS_OPT_IN="false",
+    MLFLOW_DISABLE_TELEMETRY="true",
+    DO_NOT_TRACK="1",
+    YOLO_OFFLINE="1",
+    YOLO_AUTOINSTALL="0",
+)
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real images beside the project; skips where it is absent."""
+    folder = ROOT.parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip(f"real images are absent: {folder}")
+    return folder

@@ -1,0 +1,116 @@
+"""What can be wrong with a data set: a code, a severity, a place and a mend."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from typing import Any
+
+__all__ = ["DEFAULT_SEVERITY", "Code", "Finding", "Severity"]
+
+
+class Severity(enum.StrEnum):
+    """How bad a finding is: an error stops the run, a warning is mended and listed, an info is listed."""
+
+    ERROR = "error"
+    WARNING = "warning"
+    INFO = "info"
+
+
+class Code(enum.StrEnum):
+    """Every kind of finding."""
+
+    # the files of images
+    MISSING_IMAGE = "missing_image"
+    ORPHAN_IMAGE = "orphan_image"
+    EMPTY_FILE = "empty_file"
+    NOT_AN_IMAGE = "not_an_image"
+    TRUNCATED = "truncated"
+    TOO_MANY_PIXELS = "too_many_pixels"
+    UNSUPPORTED_FORMAT = "unsupported_format"
+    WRONG_EXTENSION = "wrong_extension"
+    CMYK = "cmyk"
+    PALETTE = "palette"
+    SIXTEEN_BIT = "sixteen_bit"
+    EXIF_ROTATED = "exif_rotated"
+    ANIMATED = "animated"
+    SIZE_MISMATCH = "size_mismatch"
+    # annotations
+    UNSAFE_NAME = "unsafe_name"
+    DUPLICATE_NAME = "duplicate_name"
+    DUPLICATE_ID = "duplicate_id"
+    UNKNOWN_IMAGE = "unknown_image"
+    UNKNOWN_CATEGORY = "unknown_category"
+    BAD_BOX = "bad_box"
+    DEGENERATE_BOX = "degenerate_box"
+    OUT_OF_BOUNDS_BOX = "out_of_bounds_box"
+    DUPLICATE_BOX = "duplicate_box"
+    # the collection
+    DUPLICATE_IMAGE = "duplicate_image"
+    NEAR_DUPLICATE = "near_duplicate"
+    LEAK = "leak"
+    NEAR_LEAK = "near_leak"
+    EMPTY_SPLIT = "empty_split"
+    TOO_FEW_IMAGES = "too_few_images"
+    TOO_FEW_INSTANCES = "too_few_instances"
+    CLASS_IMBALANCE = "class_imbalance"
+
+
+DEFAULT_SEVERITY: dict[Code, Severity] = {
+    Code.MISSING_IMAGE: Severity.ERROR,
+    Code.ORPHAN_IMAGE: Severity.WARNING,
+    Code.EMPTY_FILE: Severity.ERROR,
+    Code.NOT_AN_IMAGE: Severity.ERROR,
+    Code.TRUNCATED: Severity.ERROR,
+    Code.TOO_MANY_PIXELS: Severity.ERROR,
+    Code.UNSUPPORTED_FORMAT: Severity.ERROR,
+    Code.WRONG_EXTENSION: Severity.WARNING,
+    Code.CMYK: Severity.WARNING,
+    Code.PALETTE: Severity.WARNING,
+    Code.SIXTEEN_BIT: Severity.WARNING,
+    Code.EXIF_ROTATED: Severity.WARNING,
+    Code.ANIMATED: Severity.WARNING,
+    Code.SIZE_MISMATCH: Severity.WARNING,
+    Code.UNSAFE_NAME: Severity.ERROR,
+    Code.DUPLICATE_NAME: Severity.ERROR,
+    Code.DUPLICATE_ID: Severity.ERROR,
+    Code.UNKNOWN_IMAGE: Severity.ERROR,
+    Code.UNKNOWN_CATEGORY: Severity.ERROR,
+    Code.BAD_BOX: Severity.ERROR,
+    Code.DEGENERATE_BOX: Severity.ERROR,
+    Code.OUT_OF_BOUNDS_BOX: Severity.WARNING,
+    Code.DUPLICATE_BOX: Severity.WARNING,
+    Code.DUPLICATE_IMAGE: Severity.WARNING,
+    Code.NEAR_DUPLICATE: Severity.INFO,
+    Code.LEAK: Severity.WARNING,
+    Code.NEAR_LEAK: Severity.WARNING,
+    Code.EMPTY_SPLIT: Severity.ERROR,
+    Code.TOO_FEW_IMAGES: Severity.ERROR,
+    Code.TOO_FEW_INSTANCES: Severity.ERROR,
+    Code.CLASS_IMBALANCE: Severity.WARNING,
+}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that is wrong.
+
+    ``message`` is one line that says what and how to mend it; it does not repeat ``where``.
+    ``images`` are the keys of the images concerned.
+    """
+
+    code: Code
+    severity: Severity
+    where: str
+    message: str
+    images: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, code: Code, where: str, message: str, images: tuple[str, ...] = ()) -> Finding:
+        """A finding with its code's default severity; a policy may change it later."""
+        return cls(code, DEFAULT_SEVERITY[code], where, message, images)
+
+    @classmethod
+    def from_dict(cls, raw: dict[str, Any]) -> Finding:
+        """Inverse of `dataclasses.asdict`."""
+        return cls(Code(raw["code"]), Severity(raw["severity"]), raw["where"], raw["message"], tuple(raw["images"]))

@@ -1,0 +1,107 @@
+"""Every error that VisionOps raises on purpose.
+
+    VisionOpsError
+    ├── ConfigError            a configuration file or a --set override cannot be used
+    ├── DataError              a data set cannot be read, split or written
+    │   ├── AnnotationError    an annotation file is malformed or contradicts its images
+    │   ├── ImageError         the bytes of one image cannot be used
+    │   └── ValidationStopped  the validation policy stops the run
+    ├── TrainingError          the trainer cannot start, or did not produce a model
+    ├── BundleError            a model bundle is missing, corrupt or of another version
+    ├── RegistryError          the model registry does not answer, or contradicts itself
+    ├── DeploymentError        an endpoint cannot be started, switched or stopped
+    └── StackError             a stack file or a stack component cannot be used
+
+A message is one line that names the place and the mend. The command line prints it and exits with 2; the
+server maps it to a status and a code. A user's mistake never shows a stack trace.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "AnnotationError",
+    "BundleError",
+    "ConfigError",
+    "DataError",
+    "DeploymentError",
+    "ImageError",
+    "RegistryError",
+    "StackError",
+    "TrainingError",
+    "ValidationStopped",
+    "VisionOpsError",
+]
+
+
+class VisionOpsError(Exception):
+    """Base of all errors that a user can mend."""
+
+    code = "visionops_error"
+
+
+class ConfigError(VisionOpsError):
+    """A configuration file or a ``--set`` override cannot be used."""
+
+    code = "bad_config"
+
+
+class DataError(VisionOpsError):
+    """A data set cannot be read, split or written."""
+
+    code = "bad_data"
+
+
+class AnnotationError(DataError):
+    """An annotation file is malformed, or refers to what is not there."""
+
+    code = "bad_annotation"
+
+
+class ImageError(DataError):
+    """The bytes of one image cannot be used; ``kind`` says why (a value of `ImageProblem`)."""
+
+    code = "bad_image"
+
+    def __init__(self, message: str, kind: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+    def __reduce__(self) -> tuple[type[ImageError], tuple[str, str]]:
+        # Crosses process pools: the default pickling would call __init__ with one argument.
+        return type(self), (str(self), self.kind)
+
+
+class ValidationStopped(DataError):
+    """The validation policy stops the run."""
+
+    code = "validation_stopped"
+
+
+class TrainingError(VisionOpsError):
+    """The trainer cannot start, or did not produce a model."""
+
+    code = "training_failed"
+
+
+class BundleError(VisionOpsError):
+    """A model bundle is missing, corrupt or of another version."""
+
+    code = "bad_bundle"
+
+
+class RegistryError(VisionOpsError):
+    """The model registry does not answer, or contradicts itself."""
+
+    code = "registry_error"
+
+
+class DeploymentError(VisionOpsError):
+    """An endpoint cannot be started, switched or stopped."""
+
+    code = "deployment_failed"
+
+
+class StackError(VisionOpsError):
+    """A stack file or a stack component cannot be used."""
+
+    code = "bad_stack"

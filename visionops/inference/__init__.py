@@ -1,0 +1,1 @@
+"""Inference without a training framework: bundle, engines, predictor. Imports no torch, ZenML or MLflow."""

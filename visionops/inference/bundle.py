@@ -1,0 +1,156 @@
+"""`ModelBundle`: all that is needed to serve a model, in one directory.
+
+    model.onnx           the graph
+    bundle.json          the card: task, classes in order, preprocessing, thresholds, metrics, data version, digests
+    checkpoint.pt        what training resumes from (not needed to serve)
+    reference.parquet    the drift reference (when monitoring has made one)
+
+The card carries the SHA-256 of every other file, and `ModelBundle.load` checks them before anything is used.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from visionops.errors import BundleError
+from visionops.inference.preprocessing import PreprocessingSpec
+
+__all__ = ["BUNDLE_VERSION", "BundleCard", "Decode", "ModelBundle", "Precision", "Task", "Thresholds"]
+
+BUNDLE_VERSION = 1
+_CARD = "bundle.json"
+_MODEL = "model.onnx"
+
+
+class Task(enum.StrEnum):
+    """What a model answers."""
+
+    DETECTION = "detection"
+
+
+class Precision(enum.StrEnum):
+    """Arithmetic of the engine. Explicit, because OpenVINO picks bf16 silently where the CPU has it."""
+
+    F32 = "f32"
+    BF16 = "bf16"
+
+
+class Decode(enum.StrEnum):
+    """How raw outputs become boxes."""
+
+    YOLO = "yolo"
+    """(1, 4 + classes, anchors): cx, cy, w, h in input pixels and class scores; needs NMS."""
+    YOLO_END2END = "yolo_end2end"
+    """(1, N, 6): x1, y1, x2, y2 in input pixels, score, class; NMS is not needed."""
+
+
+class Thresholds(BaseModel):
+    """What a detection must pass."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    confidence: float = Field(default=0.25, ge=0, le=1)
+    iou: float = Field(default=0.7, ge=0, le=1)
+    max_detections: int = Field(default=300, ge=1)
+
+
+class BundleCard(BaseModel):
+    """`bundle.json`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    bundle_version: int = BUNDLE_VERSION
+    task: Task
+    name: str
+    architecture: str
+    class_names: tuple[str, ...] = Field(min_length=1)
+    preprocessing: PreprocessingSpec
+    decode: Decode
+    thresholds: Thresholds = Thresholds()
+    precision: Precision = Precision.F32
+    metrics: dict[str, float] = Field(default_factory=dict)
+    data_fingerprint: str = ""
+    training: dict[str, Any] = Field(default_factory=dict)
+    """What the trainer was told, for a reader; serving does not use it."""
+    files: dict[str, str] = Field(default_factory=dict)
+    """File name to SHA-256, lower-case hex."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ModelBundle:
+    """A directory that has been checked, and its card."""
+
+    folder: Path
+    card: BundleCard
+
+    @property
+    def model_path(self) -> Path:
+        """The ONNX graph."""
+        return self.folder / _MODEL
+
+    @property
+    def digest(self) -> str:
+        """Identity of the bundle: SHA-256 over the card, which has the digest of every file."""
+        return hashlib.sha256(self.card.model_dump_json().encode()).hexdigest()
+
+    @classmethod
+    def create(cls, folder: Path, card: BundleCard) -> ModelBundle:
+        """Seal ``folder``, which holds ``model.onnx``: hash its files and write the card last.
+
+        Raises:
+            BundleError: There is no ``model.onnx``.
+        """
+        if not (folder / _MODEL).is_file():
+            raise BundleError(f"{folder}: has no {_MODEL}; export the model first")
+        files = {p.name: _sha256(p) for p in sorted(folder.iterdir()) if p.is_file() and p.name != _CARD}
+        sealed = card.model_copy(update={"files": files})
+        (folder / _CARD).write_text(sealed.model_dump_json(indent=1), encoding="utf-8")
+        return cls(folder, sealed)
+
+    @classmethod
+    def load(cls, folder: Path) -> ModelBundle:
+        """Open a bundle and check every file against its digest.
+
+        Raises:
+            BundleError: A file is missing, changed, or the card cannot be read by this version.
+        """
+        try:
+            raw = json.loads((folder / _CARD).read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise BundleError(f"{folder}: has no {_CARD}, so it is no model bundle") from error
+        except (OSError, ValueError) as error:
+            raise BundleError(f"{folder / _CARD}: cannot be read ({error})") from error
+        version = raw.get("bundle_version") if isinstance(raw, dict) else None
+        if version != BUNDLE_VERSION:
+            raise BundleError(
+                f"{folder / _CARD}: version {version!r}, this VisionOps reads {BUNDLE_VERSION}; train again"
+            )
+        try:
+            card = BundleCard.model_validate(raw)
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(str(part) for part in first["loc"])
+            raise BundleError(f"{folder / _CARD}: {place}: {first['msg']}") from error
+        if _MODEL not in card.files:
+            raise BundleError(f"{folder / _CARD}: lists no {_MODEL}")
+        for name, expected in card.files.items():
+            path = folder / name
+            if Path(name).name != name:
+                raise BundleError(f"{folder / _CARD}: file name {name!r} leaves the bundle")
+            if not path.is_file():
+                raise BundleError(f"{path}: listed in {_CARD} but missing; fetch the bundle again")
+            if _sha256(path) != expected:
+                raise BundleError(f"{path}: sha256 differs from {_CARD}, the file is corrupt; fetch the bundle again")
+        return cls(folder, card)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,1 @@
+"""What can be learned: one module a task, behind `visionops.tasks.base.Task`."""
