@@ -91,7 +91,7 @@ class Dataset:
     boxes: pa.Table
     notes: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()
-    """What the reader could not represent (an annotation of an unknown image) or saw beside the data set (an orphan file)."""
+    """What the reader could not represent (an annotation of an unknown image) or saw beside it (an orphan file)."""
 
     def __post_init__(self) -> None:
         if self.images.schema != IMAGES_SCHEMA:

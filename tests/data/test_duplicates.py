@@ -1,0 +1,144 @@
+"""Near duplicates: what counts as alike, and that the search misses none."""
+
+from __future__ import annotations
+
+import io
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageEnhance
+
+from tests.helpers.images import picture
+from visionops.data.duplicates import (
+    copies_of_files,
+    duplicate_boxes,
+    look_alike,
+    near_duplicate_groups,
+    perceptual_hash,
+)
+
+
+def _hash(image: Image.Image) -> int:
+    return perceptual_hash(np.asarray(image.convert("RGB")))
+
+
+def _recompressed(image: Image.Image) -> Image.Image:
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=35)
+    return Image.open(buffer)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        _recompressed,
+        lambda image: image.resize((image.width // 2, image.height // 2), Image.Resampling.BICUBIC),
+        lambda image: image.resize((image.width * 3, image.height * 3), Image.Resampling.BICUBIC),
+        lambda image: ImageEnhance.Contrast(image).enhance(0.8),
+        lambda image: image.convert("L"),
+    ],
+    ids=["recompressed", "halved", "tripled", "paler", "grey"],
+)
+def test_a_copy_that_was_edited_keeps_its_hash_nearly(change):
+    for seed in range(20):
+        image = picture(seed, 320, 240)
+        assert (_hash(image) ^ _hash(change(image))).bit_count() <= 4
+
+
+def test_different_pictures_have_distant_hashes():
+    hashes = [_hash(picture(seed, 200, 200)) for seed in range(40)]
+    assert min((a ^ b).bit_count() for a, b in itertools.combinations(hashes, 2)) > 8
+
+
+def test_the_hash_fits_64_bits_for_any_size():
+    for size in ((1, 1), (1, 700), (3000, 2)):
+        assert 0 <= _hash(Image.new("RGB", size, (9, 9, 9))) < 2**64
+
+
+def _groups_by_brute_force(hashes: list[int], distance: int) -> list[list[int]]:
+    parent = list(range(len(hashes)))
+
+    def find(row):
+        return row if parent[row] == row else find(parent[row])
+
+    for a, b in itertools.combinations(range(len(hashes)), 2):
+        if (hashes[a] ^ hashes[b]).bit_count() <= distance:
+            low, high = sorted((find(a), find(b)))
+            parent[high] = low
+    groups: dict[int, list[int]] = {}
+    for row in range(len(hashes)):
+        groups.setdefault(find(row), []).append(row)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+_FAMILIES = st.lists(st.tuples(st.integers(0, 4), st.lists(st.integers(0, 63), max_size=5)), max_size=30)
+
+
+@settings(max_examples=60, deadline=None)
+@given(_FAMILIES, st.integers(0, 16))
+def test_groups_are_those_of_a_brute_force_search(members, distance):
+    bases = np.random.default_rng(0).integers(0, 2**64, 5, dtype=np.uint64).tolist()
+    hashes = [_flip(bases[base], bits) for base, bits in members]
+    found = near_duplicate_groups(np.array(hashes, dtype=np.uint64), distance)
+    assert found == _groups_by_brute_force(hashes, distance)
+
+
+def _flip(value: int, bits: list[int]) -> int:
+    for bit in bits:
+        value ^= 1 << bit
+    return value
+
+
+@pytest.mark.parametrize("distance", [0, 3, 4, 7, 9])
+def test_the_search_in_chunks_misses_no_pair(distance):
+    random = np.random.default_rng(distance)
+    hashes = random.integers(0, 2**64, 3000, dtype=np.uint64)
+    for row in range(200):
+        bits = random.choice(64, size=distance, replace=False).tolist()
+        hashes[2000 + row] = _flip(int(hashes[row]), bits)
+    assert near_duplicate_groups(hashes, distance) == [[row, 2000 + row] for row in range(200)]
+
+
+def test_a_fixed_camera_is_searched_quickly():
+    # 20,000 frames of one scene: every pair is close, and no pair may cost anything of its own.
+    _, look = look_alike(picture(0))
+    hashes = np.full(20_000, 12345, dtype=np.uint64)
+    hashes[::3] ^= np.uint64(1 << 40)
+    groups = near_duplicate_groups(hashes, 4, np.repeat(look[None], 20_000, axis=0))
+    assert [len(group) for group in groups] == [20_000]
+
+
+def test_a_close_hash_alone_is_no_duplicate_when_the_pictures_differ():
+    hashes = np.array([7, 7, 6], dtype=np.uint64)
+    looks = np.stack([look_alike(picture(seed))[1] for seed in (0, 1, 0)])
+    assert near_duplicate_groups(hashes, 4, looks) == [[0, 2]]
+
+
+def test_blank_images_are_like_no_other():
+    looks = np.full((3, 16, 16), 200, dtype=np.uint8)
+    assert near_duplicate_groups(np.zeros(3, dtype=np.uint64), 4, looks) == []
+
+
+def test_nothing_has_no_groups():
+    assert near_duplicate_groups(np.empty(0, dtype=np.uint64), 4, np.empty((0, 16, 16), dtype=np.uint8)) == []
+
+
+def test_the_copy_in_the_most_protected_split_comes_first():
+    splits = ["train", "test", "val", "train", "train", "unlabelled", "", "train"]
+    hashes = ["a", "a", "a", "b", "b", "a", "b", ""]
+    assert copies_of_files(hashes, splits) == [[1, 2, 0], [3, 4, 6], [5], [7]]
+
+
+def test_unknown_hashes_are_no_copies_of_each_other():
+    assert copies_of_files(["", ""], ["train", "test"]) == [[0], [1]]
+
+
+def test_a_repeated_box_points_at_the_first():
+    rows = np.array([0, 0, 1, 0])
+    classes = np.array([1, 1, 1, 2], dtype=np.int32)
+    boxes = np.array([[1.0, 2, 3, 4]] * 4)
+    assert duplicate_boxes(rows, classes, boxes) == [(1, 0)]
+    assert duplicate_boxes(rows[:0], classes[:0], boxes[:0]) == []

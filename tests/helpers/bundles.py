@@ -1,0 +1,141 @@
+"""Sealed bundles with a hand-made ONNX graph: a "detector" of bright red, green and blue cells, made in milliseconds.
+
+The input is cut into cells of ``CELL`` x ``CELL`` pixels. Each cell is a candidate box; its score for a class is
+``max(0, 2 * mean - 1)`` of that class's channel, so a pure red cell on black is a "red" of score 1.0, black is nothing
+and so is the grey of the letterbox.
+
+>>> bundle = make_bundle(tmp_path / "bundle")
+>>> image = picture([("red", 2, 1)])             # a red cell at column 2, row 1
+>>> Predictor(bundle).predict(image).boxes
+array([[64., 32., 96., 64.]])
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
+
+from visionops.inference.bundle import BundleCard, Decode, ModelBundle, Precision, Task, Thresholds
+from visionops.inference.preprocessing import PreprocessingSpec
+
+CELL = 32
+CLASSES = ("red", "green", "blue")
+_COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255), "white": (255, 255, 255)}
+
+
+def make_bundle(
+    folder: Path,
+    *,
+    class_names: Sequence[str] = CLASSES,
+    size: int = 128,
+    end2end: bool = False,
+    precision: Precision = Precision.F32,
+    thresholds: Thresholds | None = None,
+    name: str = "cells",
+    box_scale: float = 1.0,
+    gain: float = 2.0,
+    metrics: dict[str, float] | None = None,
+    graph_classes: int | None = None,
+) -> ModelBundle:
+    """A sealed bundle in ``folder``.
+
+    Args:
+        class_names: Channels red, green, blue in turn; classes after the third are never seen.
+        size: Input width and height, a multiple of `CELL`.
+        end2end: (1, N, 6) outputs instead of (1, 4 + classes, N).
+        box_scale: Size of a box as a multiple of its cell: above 1, neighbours overlap and NMS has work.
+        gain: Slope of the score; at 2.0 it is 1 for a saturated cell. Another value makes a model of another digest.
+        graph_classes: Classes of the graph, when it shall contradict the card.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    onnx.save(make_model(graph_classes or len(class_names), size, end2end, box_scale, gain), folder / "model.onnx")
+    card = BundleCard(
+        task=Task.DETECTION,
+        name=name,
+        architecture="cells",
+        class_names=tuple(class_names),
+        preprocessing=PreprocessingSpec(width=size, height=size),
+        decode=Decode.YOLO_END2END if end2end else Decode.YOLO,
+        thresholds=thresholds or Thresholds(),
+        precision=precision,
+        metrics=metrics or {},
+        data_fingerprint="0" * 64,
+    )
+    return ModelBundle.create(folder, card)
+
+
+def make_model(
+    classes: int = 3, size: int = 128, end2end: bool = False, box_scale: float = 1.0, gain: float = 2.0
+) -> onnx.ModelProto:
+    """The graph of `make_bundle`, not saved."""
+    side = size // CELL
+    cells = side * side
+    weight = np.zeros((classes, 3, CELL, CELL), np.float32)
+    for channel in range(min(classes, 3)):
+        weight[channel, channel] = gain / CELL**2
+    constants = {
+        "weight": weight,
+        "bias": np.full(classes, 1.0 - gain, np.float32),
+        "flat": np.array([1, classes, cells], np.int64),
+        "boxes": _boxes(side, box_scale, end2end),
+    }
+    nodes = [
+        helper.make_node("Conv", ["images", "weight", "bias"], ["logits"], strides=[CELL, CELL]),
+        helper.make_node("Relu", ["logits"], ["maps"]),
+        helper.make_node("Reshape", ["maps", "flat"], ["scores"]),
+    ]
+    if end2end:
+        nodes += [
+            helper.make_node("Transpose", ["scores"], ["rows"], perm=[0, 2, 1]),
+            helper.make_node("ReduceMax", ["rows"], ["best"], axes=[2], keepdims=1),
+            helper.make_node("ArgMax", ["rows"], ["index"], axis=2, keepdims=1),
+            helper.make_node("Cast", ["index"], ["class"], to=TensorProto.FLOAT),
+            helper.make_node("Concat", ["boxes", "best", "class"], ["output0"], axis=2),
+        ]
+        shape = [1, cells, 6]
+    else:
+        nodes.append(helper.make_node("Concat", ["boxes", "scores"], ["output0"], axis=1))
+        shape = [1, 4 + classes, cells]
+    graph = helper.make_graph(
+        nodes,
+        "cells",
+        [helper.make_tensor_value_info("images", TensorProto.FLOAT, [1, 3, size, size])],
+        [helper.make_tensor_value_info("output0", TensorProto.FLOAT, shape)],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.checker.check_model(model)
+    return model
+
+
+def picture(
+    cells: Sequence[tuple[str, int, int]] = (), *, width: int = 128, height: int = 128
+) -> npt.NDArray[np.uint8]:
+    """A black image, uint8 (height, width, 3) RGB, with coloured cells at (colour, column, row)."""
+    image = np.zeros((height, width, 3), np.uint8)
+    for colour, column, row in cells:
+        image[row * CELL : (row + 1) * CELL, column * CELL : (column + 1) * CELL] = _COLOURS[colour]
+    return image
+
+
+def encode(image: npt.NDArray[np.uint8], file_format: str = "PNG") -> bytes:
+    """An image file in memory."""
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, format=file_format)
+    return buffer.getvalue()
+
+
+def _boxes(side: int, scale: float, end2end: bool) -> npt.NDArray[np.float32]:
+    row, column = np.divmod(np.arange(side * side), side)
+    centre = np.stack([column + 0.5, row + 0.5], axis=1) * CELL
+    half = np.full_like(centre, CELL * scale / 2)
+    if end2end:
+        return np.hstack([centre - half, centre + half]).astype(np.float32)[None]
+    return np.hstack([centre, half * 2]).T.astype(np.float32)[None]

@@ -1,0 +1,46 @@
+"""A registry of its own on SQLite, and a way to fill it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.helpers.bundles import make_bundle
+from visionops.registry import ModelRegistry, RegisteredVersion
+from visionops.release import register_bundle
+from visionops.tasks.base import Evaluation
+
+__all__ = ["add_version", "evaluation", "make_tracking"]
+
+
+def make_tracking(folder: Path) -> str:
+    """A new tracking database with one experiment; returns its URI."""
+    import mlflow
+
+    uri = f"sqlite:///{folder}/mlflow.db"
+    mlflow.MlflowClient(uri).create_experiment("registry", artifact_location=(folder / "artifacts").as_uri())
+    return uri
+
+
+def add_version(registry: ModelRegistry, name: str, folder: Path, gain: float) -> RegisteredVersion:
+    """Log and register a bundle made different by ``gain``."""
+    import mlflow
+
+    mlflow.set_tracking_uri(registry.tracking_uri)
+    mlflow.set_experiment("registry")
+    bundle = make_bundle(folder / f"bundle-{gain}", gain=gain)
+    with mlflow.start_run():
+        return register_bundle(registry, name, bundle, evaluation())
+
+
+def evaluation(map50: float = 0.8, test: str = "t1") -> Evaluation:
+    """An evaluation with these figures."""
+    return Evaluation(
+        folder=Path(),
+        metrics={"map50": map50, "map50_95": map50 / 2},
+        per_class={},
+        num_images=10,
+        test_fingerprint=test,
+        bundle_digest="",
+        engine="openvino",
+        precision="f32",
+    )

@@ -1,0 +1,289 @@
+"""The validation report as one HTML page: verdict, findings with pictures, and how the data is made up.
+
+Self-contained: no script, nothing loaded from outside, every name escaped; it stays below 3 MB for any data set.
+"""
+
+from __future__ import annotations
+
+import base64
+import collections
+import dataclasses
+import functools
+import io
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import jinja2
+import numpy as np
+import numpy.typing as npt
+
+from visionops.data.audit import labelled_tile, pick_examples
+from visionops.data.dataset import Dataset
+from visionops.data.findings import Code, Finding, Severity
+
+if TYPE_CHECKING:
+    from visionops.data.validation import ValidationReport
+
+__all__ = ["render_card"]
+
+_TILE = 208  # drawn a little larger than shown, for sharp screens
+_PLACES = 8
+_SETS = 6  # pictures, or pairs of pictures, for one kind of finding
+_OPEN = 6  # kinds of findings shown unfolded, worst first
+_EXAMPLES = 12
+_CLASSES = 80
+_MAX_PICTURE_BYTES = 1_800_000  # all pictures together, before base64 adds a third
+_MAX_TEXT = 300
+
+_TITLES = {
+    Code.MISSING_IMAGE: "Image file is missing",
+    Code.ORPHAN_IMAGE: "Image file without an entry in the labels",
+    Code.EMPTY_FILE: "Image file has no bytes",
+    Code.NOT_AN_IMAGE: "File is not an image",
+    Code.TRUNCATED: "Image is cut off or damaged",
+    Code.TOO_MANY_PIXELS: "Image is larger than the limit",
+    Code.UNSUPPORTED_FORMAT: "Image format is not supported",
+    Code.WRONG_EXTENSION: "File name says another format",
+    Code.CMYK: "CMYK image",
+    Code.PALETTE: "Palette image",
+    Code.SIXTEEN_BIT: "16-bit image",
+    Code.EXIF_ROTATED: "Image is rotated by EXIF",
+    Code.ANIMATED: "Image has several frames",
+    Code.SIZE_MISMATCH: "Labels state another image size",
+    Code.UNSAFE_NAME: "File name leads out of the data set",
+    Code.DUPLICATE_NAME: "File name is given twice",
+    Code.DUPLICATE_ID: "Identifier is given twice",
+    Code.UNKNOWN_IMAGE: "Label refers to an unknown image",
+    Code.UNKNOWN_CATEGORY: "Label refers to an unknown class",
+    Code.BAD_BOX: "Box is not four numbers",
+    Code.DEGENERATE_BOX: "Box has no area",
+    Code.OUT_OF_BOUNDS_BOX: "Box reaches out of the image",
+    Code.DUPLICATE_BOX: "Box is given twice",
+    Code.DUPLICATE_IMAGE: "Same file more than once",
+    Code.NEAR_DUPLICATE: "Images that look the same",
+    Code.LEAK: "Same file in two splits",
+    Code.NEAR_LEAK: "Images that look the same in two splits",
+    Code.EMPTY_SPLIT: "Split without images",
+    Code.TOO_FEW_IMAGES: "Too few images",
+    Code.TOO_FEW_INSTANCES: "Class with too few boxes",
+    Code.CLASS_IMBALANCE: "Classes are out of balance",
+}
+_SIDE_BY_SIDE = {Code.DUPLICATE_IMAGE, Code.NEAR_DUPLICATE, Code.LEAK, Code.NEAR_LEAK}
+_SPLIT_COLOURS = {"train": "#0072b2", "val": "#e69f00", "test": "#009e73", "unlabelled": "#adb5bd", "": "#0072b2"}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Picture:
+    data: str
+    caption: str
+
+
+class _Album:
+    """Thumbnails as data URIs, each made once, until the page is full."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        self._dataset = dataset
+        self._boxes = dataset.boxes_by_image() if dataset.num_images else []
+        self._row_of = {key: row for row, key in enumerate(dataset.column("key"))}
+        self._splits = dataset.column("split")
+        self._left = _MAX_PICTURE_BYTES
+        self._made: dict[str, _Picture] = {}
+
+    def of(self, keys: Sequence[str]) -> list[_Picture]:
+        return [picture for key in keys if key in self._row_of and (picture := self._one(key))]
+
+    def _one(self, key: str) -> _Picture | None:
+        # Shown again, a picture costs its bytes again.
+        if self._left <= 0:
+            return None
+        if key not in self._made:
+            row = self._row_of[key]
+            buffer = io.BytesIO()
+            labelled_tile(self._dataset, row, self._boxes[row], _TILE).save(buffer, "JPEG", quality=80)
+            data = "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+            caption = " · ".join(filter(None, (self._splits[row], _short(key, 80))))
+            self._made[key] = _Picture(data, caption)
+        self._left -= len(self._made[key].data) * 3 // 4
+        return self._made[key]
+
+
+def render_card(dataset: Dataset, report: ValidationReport) -> str:
+    """Render the report for people.
+
+    Args:
+        dataset: The one that was validated; its images give the thumbnails.
+
+    Returns:
+        A complete HTML page, at most 3 MB.
+    """
+    album = _Album(dataset)
+    worst = next((s for s in Severity if any(f.severity is s for f in report.findings)), None)
+    classes = _class_rows(report)
+    return _template().render(
+        name=_short(dataset.name, 120),
+        verdict=report.verdict,
+        mood=worst.value if worst else "good",
+        advice=_advice(worst),
+        totals=_totals(dataset, report),
+        notes=[_short(note, _MAX_TEXT) for note in dataset.notes[:20]],
+        groups=[_group(*group, album, index < _OPEN) for index, group in enumerate(report.grouped())],
+        splits=_split_rows(dataset),
+        classes=classes[:_CLASSES],
+        more_classes=max(len(classes) - _CLASSES, 0),
+        split_legend=[(s or "all images", _SPLIT_COLOURS[s]) for s in report.counts["splits"]],
+        charts=_charts(dataset, report),
+        sizes=_sizes(report),
+        examples=album.of([dataset.images.column("key")[row].as_py() for row in pick_examples(dataset, _EXAMPLES)]),
+    )
+
+
+@functools.cache
+def _template() -> jinja2.Template:
+    loader = jinja2.PackageLoader("visionops.data", "templates")
+    environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, undefined=jinja2.StrictUndefined)
+    return environment.get_template("card.html.j2")
+
+
+def _short(text: str, most: int) -> str:
+    """Cut, and readable whatever bytes a file name was made of."""
+    clean = text.encode("utf-8", "backslashreplace").decode("utf-8")
+    return clean if len(clean) <= most else f"{clean[: most // 2]}…{clean[-most // 2 :]}"
+
+
+def _advice(worst: Severity | None) -> str:
+    if worst is Severity.ERROR:
+        return (
+            "Training does not start. Mend what is marked as error, or lower its severity under validation.severities."
+        )
+    if worst is Severity.WARNING:
+        return "Training can start. Warnings are mended on the way, as each says."
+    return ""
+
+
+def _totals(dataset: Dataset, report: ValidationReport) -> list[tuple[str, str]]:
+    counts = report.counts
+    totals = [(counts["images"], "images"), (counts["boxes"], "boxes"), (len(dataset.class_names), "classes")]
+    if counts["usable"] != counts["images"]:
+        totals.append((counts["images"] - counts["usable"], "unusable images"))
+    totals.append((len(report.findings), "findings"))
+    return [(f"{number:,}", label) for number, label in totals]
+
+
+def _group(severity: Severity, code: Code, findings: list[Finding], album: _Album, is_open: bool) -> dict[str, Any]:
+    if code in _SIDE_BY_SIDE:
+        sets = [pair for f in findings[:_SETS] if len(pair := album.of(f.images[:2])) > 1]
+    else:
+        keys = dict.fromkeys(key for f in findings for key in f.images[:1])
+        sets = [[picture] for picture in album.of(list(keys)[:_SETS])]
+    return {
+        "severity": severity.value,
+        "code": code.value,
+        "title": _TITLES[code],
+        "count": f"{len(findings):,}",
+        "places": [(_short(f.where, _MAX_TEXT), _short(f.message, _MAX_TEXT)) for f in findings[:_PLACES]],
+        "more": f"{len(findings) - _PLACES:,}" if len(findings) > _PLACES else "",
+        "pictures": sets,
+        "open": is_open,
+    }
+
+
+def _split_rows(dataset: Dataset) -> list[list[str]]:
+    splits = np.array(dataset.column("split"), dtype=object)
+    per_image = np.bincount(dataset.box_arrays()[0], minlength=dataset.num_images)
+    rows = []
+    for split in dataset.split_counts():
+        boxes = per_image[splits == split]
+        mean = f"{boxes.mean():.1f}"
+        rows.append([split or "not split yet", f"{len(boxes):,}", f"{np.sum(boxes == 0):,}", f"{boxes.sum():,}", mean])
+    return rows
+
+
+def _class_rows(report: ValidationReport) -> list[dict[str, Any]]:
+    """Most frequent first; the longest bar fills its line."""
+    classes: dict[str, dict[str, int]] = report.counts["classes"]
+    longest = max((sum(per_split.values()) for per_split in classes.values()), default=0) or 1
+    rows = []
+    for name, per_split in sorted(classes.items(), key=lambda item: -sum(item[1].values())):
+        parts = [
+            {"width": f"{100 * n / longest:.2f}", "colour": _SPLIT_COLOURS[split]}
+            for split, n in per_split.items()
+            if n
+        ]
+        detail = ", ".join(f"{split or 'all'} {n:,}" for split, n in per_split.items() if n)
+        count = f"{sum(per_split.values()):,}" if any(per_split.values()) else ""
+        rows.append({"name": _short(name, 60), "parts": parts, "detail": detail, "count": count or 0})
+    return rows
+
+
+def _charts(dataset: Dataset, report: ValidationReport) -> list[dict[str, str]]:
+    facts = report.facts
+    usable = np.array([not problem for problem in facts.column("problem").to_pylist()], dtype=bool)
+    charts = []
+    rows, _, boxes = dataset.box_arrays()
+    if len(rows):
+        areas = facts.column("width").to_numpy().astype(np.float64) * facts.column("height").to_numpy()
+        inside = areas[rows] > 0
+        sides = (boxes[:, 2:] - boxes[:, :2])[inside]
+        with np.errstate(invalid="ignore"):
+            relative = np.sqrt(np.clip(sides, 0, None).prod(axis=1) / areas[rows][inside])
+        relative = relative[np.isfinite(relative)].clip(0, 1) * 100
+        title = "Box size: side of the square of the same area, in % of the image's"
+        charts.append({"title": title, "svg": _histogram(relative, 0, 100, "boxes", "%", "#0072b2")})
+        charts.append({"title": "Where boxes lie: their centres in the image", "svg": _centres(boxes, rows, facts)})
+    brightness = facts.column("brightness").to_numpy()[usable]
+    title = "Brightness of images: mean grey value, 0 to 255"
+    charts.append({"title": title, "svg": _histogram(brightness, 0, 255, "images", "", "#6c757d")})
+    return charts
+
+
+def _histogram(values: npt.NDArray[Any], low: float, high: float, noun: str, unit: str, colour: str) -> str:
+    counts, edges = np.histogram(values, bins=25, range=(low, high))
+    width, height, left, base = 420, 170, 40, 145
+    step = (width - left) / len(counts)
+    top = int(counts.max()) or 1
+    bars = []
+    for i, count in enumerate(counts.tolist()):
+        tall = (base - 14) * count / top
+        tip = f"{edges[i]:.0f} to {edges[i + 1]:.0f}{unit}: {count:,} {noun}"
+        bars.append(
+            f'<rect x="{left + i * step + 0.5:.1f}" y="{base - tall:.1f}" width="{step - 1:.1f}" height="{tall:.1f}" '
+            f'fill="{colour}"><title>{tip}</title></rect>'
+        )
+    ticks = "".join(
+        f'<text x="{left + (width - left) * share:.0f}" y="{base + 16}" text-anchor="{anchor}">'
+        f"{low + (high - low) * share:.0f}{unit}</text>"
+        for share, anchor in ((0, "start"), (0.25, "middle"), (0.5, "middle"), (0.75, "middle"), (1, "end"))
+    )
+    axis = f'<path d="M{left} {base + 0.5}H{width}" stroke="#adb5bd"/>'
+    scale = "".join(f'<text x="{left - 6}" y="{y}" text-anchor="end">{n:,}</text>' for y, n in ((22, top), (base, 0)))
+    return f'<svg viewBox="0 0 {width} {height}" role="img">{"".join(bars)}{axis}{ticks}{scale}</svg>'
+
+
+def _centres(boxes: npt.NDArray[np.float64], rows: npt.NDArray[np.int64], facts: Any) -> str:
+    """A heat map of 16 x 16 cells over the image."""
+    sizes = np.column_stack([facts.column("width").to_numpy(), facts.column("height").to_numpy()])[rows]
+    known = (sizes > 0).all(axis=1) & np.isfinite(boxes).all(axis=1)
+    centre = ((boxes[known, :2] + boxes[known, 2:]) / 2 / sizes[known]).clip(0, 1)
+    cells = 16
+    counts, _, _ = np.histogram2d(centre[:, 1], centre[:, 0], bins=cells, range=((0, 1), (0, 1)))
+    top = counts.max() or 1
+    side = 10
+    squares = [
+        f'<rect x="{x * side}" y="{y * side}" width="{side}" height="{side}" fill="#0072b2" '
+        f'fill-opacity="{counts[y, x] / top:.2f}"><title>{int(counts[y, x]):,} boxes</title></rect>'
+        for y in range(cells)
+        for x in range(cells)
+        if counts[y, x]
+    ]
+    frame = (
+        f'<rect x="0.5" y="0.5" width="{cells * side - 1}" height="{cells * side - 1}" fill="none" stroke="#adb5bd"/>'
+    )
+    return f'<svg viewBox="0 0 420 {cells * side}" role="img">{"".join(squares)}{frame}</svg>'
+
+
+def _sizes(report: ValidationReport) -> str:
+    pairs = zip(report.facts.column("width").to_pylist(), report.facts.column("height").to_pylist(), strict=True)
+    tally = collections.Counter(pair for pair in pairs if pair[0])
+    shown = [f"{width} x {height} ({count:,})" for (width, height), count in tally.most_common(6)]
+    rest = len(tally) - len(shown)
+    return ", ".join(shown) + (f" and {rest:,} other sizes" if rest else "")

@@ -1,0 +1,276 @@
+"""Images that look the same: a perceptual hash, and an exact search for close hashes that scales.
+
+The hash is a pHash (the signs of the 64 lowest frequencies of a 32 x 32 grey thumbnail against their median). A
+gradient hash was tried first: on the flat steel textures of NEU-DET it called thousands of different plates equal.
+Parts before a fixed camera share their low frequencies, so a close hash is only a candidate: a pair counts when the
+16 x 16 thumbnails also correlate.
+"""
+
+from __future__ import annotations
+
+import collections
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from visionops.data.dataset import Split
+
+__all__ = [
+    "LOOK_SIZE",
+    "MIN_CORRELATION",
+    "SAMPLE_SIZE",
+    "copies_of_files",
+    "duplicate_boxes",
+    "look_alike",
+    "near_duplicate_groups",
+    "perceptual_hash",
+    "sample",
+]
+
+LOOK_SIZE = 16
+"""Side of the grey thumbnail by which candidates are confirmed, in pixels."""
+SAMPLE_SIZE = 128
+"""Larger images are first sampled down to this side: pixels beyond it cost time and change no bit."""
+MIN_CORRELATION = 0.97
+"""Thumbnails of re-encoded or resized copies correlate by 0.98 and more; different parts of one kind reach 0.96."""
+
+_HASH_SIDE = 32
+_COSINES = np.cos(np.pi / _HASH_SIDE * np.outer(np.arange(8), np.arange(_HASH_SIDE) + 0.5)).astype(np.float32)
+_PAIRS = np.kron(np.eye(LOOK_SIZE, dtype=np.float32), np.full((1, 2), 0.5, dtype=np.float32))  # averages two by two
+_FLAT = 1.0  # standard deviation of grey values below which an image shows nothing to compare
+_BLOCK = 1 << 17  # pairs of hashes compared at once: 1 MB, which stays in the cache
+_CHECKED_AT_ONCE = 1 << 11  # pairs of thumbnails compared at once: 4 MB
+
+
+def look_alike(image: Image.Image) -> tuple[int, npt.NDArray[np.uint8]]:
+    """What near duplicates are found by.
+
+    Args:
+        image: Mode L or RGB, any size.
+
+    Returns:
+        The perceptual hash, 0 to 2^64 - 1, and the thumbnail, uint8 (16, 16), grey.
+    """
+    sampled = sample(image)
+    grey = sampled if sampled.mode == "L" else sampled.convert("L")
+    # Pillow and numpy alone: OpenCV's own threads cost more here than all the arithmetic.
+    small = np.asarray(grey.resize((_HASH_SIDE, _HASH_SIDE), Image.Resampling.BOX), dtype=np.float32)
+    frequencies = (_COSINES @ small @ _COSINES.T).ravel()
+    # The first is the mean brightness: no shape. The 32nd of the other 63 is their median.
+    bits = frequencies > np.sort(frequencies[1:])[31]
+    thumbnail = _PAIRS @ small @ _PAIRS.T
+    return int.from_bytes(np.packbits(bits).tobytes(), "big"), thumbnail.astype(np.uint8)
+
+
+def perceptual_hash(rgb: npt.NDArray[np.uint8]) -> int:
+    """64-bit perceptual hash: close (in Hamming distance) for images that look alike.
+
+    Args:
+        rgb: uint8 (H, W, 3), any size.
+
+    Returns:
+        0 to 2^64 - 1.
+    """
+    return look_alike(Image.fromarray(rgb))[0]
+
+
+def sample(image: Image.Image) -> Image.Image:
+    """A large image as `SAMPLE_SIZE` squared pixels picked at even distances; a small one as it is.
+
+    What is converted or averaged afterwards then costs next to nothing, whatever the size of the image.
+    """
+    if max(image.size) <= SAMPLE_SIZE * 2:
+        return image
+    sampled = image.resize((SAMPLE_SIZE, SAMPLE_SIZE), Image.Resampling.NEAREST)
+    sampled.info = image.info
+    return sampled
+
+
+# Where several splits hold the same file, the later of these keeps it: what a model is judged by stays whole.
+_PROTECTION = (Split.NONE.value, Split.TRAIN.value, Split.VAL.value, Split.TEST.value)
+
+
+def copies_of_files(sha256: Sequence[str], splits: Sequence[str]) -> list[list[int]]:
+    """Rows with identical bytes, the one to keep first: of test, then val, then train, there the first.
+
+    Images for inference only (split ``unlabelled``) are compared among themselves.
+
+    Args:
+        sha256: Of each row; "" when unknown, and then like no other.
+        splits: Of each row.
+
+    Returns:
+        One list for each file, single ones included, in the order of their first rows.
+    """
+    copies: dict[tuple[str, bool | int], list[int]] = collections.defaultdict(list)
+    for row, (digest, split) in enumerate(zip(sha256, splits, strict=True)):
+        copies[(digest, split == Split.UNLABELLED.value) if digest else ("", row)].append(row)
+    rank = {split: -index for index, split in enumerate(_PROTECTION)}
+    return [sorted(rows, key=lambda row: (rank.get(splits[row], 1), row)) for rows in copies.values()]
+
+
+def duplicate_boxes(
+    rows: npt.NDArray[np.int64], class_ids: npt.NDArray[np.int32], boxes: npt.NDArray[np.float64]
+) -> list[tuple[int, int]]:
+    """Boxes that repeat an earlier one of the same image in class and place.
+
+    Args:
+        rows: Image row of each box, int64 (M,).
+        class_ids: int32 (M,).
+        boxes: xyxy, float64 (M, 4).
+
+    Returns:
+        Pairs of the box and the first of its kind.
+    """
+    if not len(rows):
+        return []
+    table = np.column_stack([rows, class_ids, boxes])
+    _, first, inverse = np.unique(table, axis=0, return_index=True, return_inverse=True)
+    origin = first[inverse.reshape(-1)]
+    return [(int(box), int(origin[box])) for box in np.flatnonzero(origin != np.arange(len(rows)))]
+
+
+def near_duplicate_groups(
+    hashes: npt.NDArray[np.uint64], distance: int, looks: npt.NDArray[np.uint8] | None = None
+) -> list[list[int]]:
+    """Rows that belong together because each is close to another of them.
+
+    Args:
+        hashes: uint64 (N,).
+        distance: Largest Hamming distance, 0 to 64.
+        looks: Thumbnails, uint8 (N, 16, 16); where given, a pair must also correlate by `MIN_CORRELATION`, and
+            images without any structure (blank frames) are like no other.
+
+    Returns:
+        Groups of two rows and more, each ascending, ordered by their first row.
+    """
+    forest = _Forest(len(hashes))
+    rows = np.arange(len(hashes))
+    signatures: npt.NDArray[np.float32] | None = None
+    if looks is not None:
+        signatures, structured = _signatures(looks)
+        rows = np.flatnonzero(structured)
+
+    def link(first: npt.NDArray[np.int64], second: npt.NDArray[np.int64]) -> None:
+        for start in range(0, len(first), _CHECKED_AT_ONCE):
+            part = slice(start, start + _CHECKED_AT_ONCE)
+            left, right = forest.separate(first[part], second[part])
+            if signatures is not None:
+                alike = np.einsum("nk,nk->n", signatures[left], signatures[right]) >= MIN_CORRELATION
+                left, right = left[alike], right[alike]
+            forest.join(left, right)
+
+    # Equal hashes first, each with the first of its kind: a fixed camera makes thousands of them.
+    _, first_of, kind = np.unique(hashes[rows], return_index=True, return_inverse=True)
+    link(rows[first_of[kind]], rows)
+    rows = rows[forest.roots(rows) == rows]
+    for first, second in _close_pairs(hashes[rows], distance, lambda: forest.roots(rows)):
+        link(rows[first], rows[second])
+    return forest.groups()
+
+
+def _signatures(looks: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+    """Thumbnails (N, 16, 16) as unit vectors (N, 256), whose products are correlations; and which have structure."""
+    flat = looks.reshape(len(looks), LOOK_SIZE * LOOK_SIZE).astype(np.float32)
+    flat -= flat.mean(axis=1, keepdims=True)
+    norms = np.linalg.norm(flat, axis=1, keepdims=True)
+    flat /= np.maximum(norms, 1e-6)
+    return flat, norms[:, 0] > _FLAT * LOOK_SIZE
+
+
+_Rows = npt.NDArray[np.int64]
+
+
+def _close_pairs(
+    hashes: npt.NDArray[np.uint64], distance: int, group_of: Callable[[], _Rows]
+) -> Iterator[tuple[_Rows, _Rows]]:
+    """All pairs within ``distance``, in blocks; a pair may come more than once, or not if its rows are grouped already.
+
+    Args:
+        group_of: The group of each hash at this moment.
+    """
+    chunks = distance + 1
+    if len(hashes) < 2048 or chunks > 8:  # chunks of fewer than 8 bits sort nothing out
+        yield from _compare_all(hashes, distance)
+        return
+    # Pigeonhole: hashes that differ in at most d bits agree in at least one of d + 1 chunks.
+    edges = np.linspace(0, 64, chunks + 1).astype(int)
+    for low, high in itertools.pairwise(edges.tolist()):
+        keys = (hashes >> np.uint64(low)) & np.uint64((1 << (high - low)) - 1)
+        members = np.argsort(keys, kind="stable")
+        starts = np.flatnonzero(np.diff(keys[members], prepend=~keys[members[:1]]))
+        sizes = np.diff(starts, append=len(members))
+        groups = group_of()[members]
+        open_ = np.minimum.reduceat(groups, starts) != np.maximum.reduceat(groups, starts)
+        members, sizes = members[np.repeat(open_, sizes)], sizes[open_]
+        yield from _compare_within(hashes, members, np.repeat(np.cumsum(sizes), sizes), distance)
+
+
+def _compare_all(hashes: npt.NDArray[np.uint64], distance: int) -> Iterator[tuple[_Rows, _Rows]]:
+    for start in range(0, len(hashes), step := max(_BLOCK // max(len(hashes), 1), 1)):
+        differing = np.bitwise_count(hashes[start : start + step, None] ^ hashes[None, start:])
+        first, second = np.nonzero(differing <= distance)
+        ahead = second > first
+        yield first[ahead] + start, second[ahead] + start
+
+
+def _compare_within(
+    hashes: npt.NDArray[np.uint64], members: _Rows, ends: _Rows, distance: int
+) -> Iterator[tuple[_Rows, _Rows]]:
+    """Each member against those behind it in its bucket, which ends at ``ends`` (M,)."""
+    position = np.arange(len(members))
+    partners = ends - position - 1
+    cumulative = np.cumsum(partners)
+    start = 0
+    while start < len(members):
+        done = cumulative[start - 1] if start else 0
+        stop = max(int(np.searchsorted(cumulative, done + _BLOCK, side="right")), start + 1)
+        counts = partners[start:stop]
+        left = np.repeat(position[start:stop], counts)
+        offset = np.arange(len(left)) - np.repeat(np.cumsum(counts) - counts, counts)
+        first, second = members[left], members[left + 1 + offset]
+        near = np.bitwise_count(hashes[first] ^ hashes[second]) <= distance
+        yield first[near], second[near]
+        start = stop
+
+
+class _Forest:
+    """Union-find over rows; the smallest row of a group is its root."""
+
+    def __init__(self, count: int) -> None:
+        self._root = np.arange(count)
+        self._flat = True
+
+    def roots(self, rows: _Rows) -> _Rows:
+        """The smallest row of the group of each of ``rows``."""
+        while not self._flat:
+            deeper = self._root[self._root]
+            self._flat = np.array_equal(deeper, self._root)
+            self._root = deeper
+        return np.asarray(self._root[rows])
+
+    def separate(self, first: _Rows, second: _Rows) -> tuple[_Rows, _Rows]:
+        """The pairs that are not in one group yet."""
+        new = self.roots(first) != self.roots(second)
+        return first[new], second[new]
+
+    def join(self, first: _Rows, second: _Rows) -> None:
+        for a, b in zip(first.tolist(), second.tolist(), strict=True):
+            low, high = sorted((self._find(a), self._find(b)))
+            self._root[high] = low
+            self._flat = False
+
+    def groups(self) -> list[list[int]]:
+        roots = self.roots(np.arange(len(self._root)))
+        order = np.argsort(roots, kind="stable")
+        cuts = np.flatnonzero(np.diff(roots[order])) + 1
+        return [part.tolist() for part in np.split(order, cuts) if len(part) > 1]
+
+    def _find(self, row: int) -> int:
+        while (root := int(self._root[row])) != row:
+            self._root[row] = self._root[root]
+            row = root
+        return row

@@ -1,0 +1,542 @@
+"""Look at every image and every label before anything is learned from them.
+
+Each image is decoded in full, by the decoder that serving uses, so that what passes here cannot fail there. What is
+found becomes a `Finding`; the policy says which findings stop the run.
+
+>>> report = validate(dataset, config.validation)
+>>> report.counts_by_code()
+{<Code.OUT_OF_BOUNDS_BOX: 'out_of_bounds_box'>: 7, <Code.LEAK: 'leak'>: 27}
+>>> report.raise_if_stopped()
+"""
+
+from __future__ import annotations
+
+import collections
+import concurrent.futures
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image
+
+from visionops.config import ValidationPolicy
+from visionops.data.dataset import Dataset, Split
+from visionops.data.duplicates import (
+    LOOK_SIZE,
+    copies_of_files,
+    duplicate_boxes,
+    look_alike,
+    near_duplicate_groups,
+    sample,
+)
+from visionops.data.findings import Code, Finding, Severity
+from visionops.errors import DataError, ImageError, ValidationStopped
+from visionops.inference.image import ImageHeader, ImageProblem, load_upright, to_rgb
+
+__all__ = [
+    "FACTS_SCHEMA",
+    "IMBALANCE_RATIO",
+    "Inspection",
+    "ValidationReport",
+    "clip_boxes",
+    "inspect_images",
+    "validate",
+]
+
+IMBALANCE_RATIO = 10.0
+"""From how many times more boxes in the largest class than in the smallest the imbalance is reported."""
+
+FACTS_SCHEMA = pa.schema(
+    [
+        ("key", pa.string()),
+        ("problem", pa.string()),  # a `Code` value; "" when the image can be used
+        ("format", pa.string()),  # Pillow's name; "" when unusable
+        ("mode", pa.string()),
+        ("width", pa.int32()),  # pixels after EXIF rotation; 0 when unusable
+        ("height", pa.int32()),
+        ("orientation", pa.int8()),
+        ("frames", pa.int32()),
+        ("bits", pa.int8()),  # per channel
+        ("plain", pa.bool_()),
+        ("sha256", pa.string()),
+        ("phash", pa.uint64()),
+        ("brightness", pa.float32()),  # mean grey value, 0 to 255
+    ]
+)
+
+_GIVEN = (Split.TRAIN.value, Split.VAL.value, Split.TEST.value)  # in the order of protection
+_CHUNK = 16  # images per task: enough to hide the pool's cost, few enough for a smooth progress bar
+_SUFFIXES = {
+    "JPEG": {".jpg", ".jpeg", ".jpe", ".jfif"},
+    "MPO": {".jpg", ".jpeg", ".mpo"},
+    "PNG": {".png", ".apng"},
+    "BMP": {".bmp", ".dib"},
+    "TIFF": {".tif", ".tiff"},
+    "WEBP": {".webp"},
+    "GIF": {".gif"},
+}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Inspection:
+    """What decoding one image told."""
+
+    problem: str = ""
+    """A `Code` value; "" when the image can be used."""
+    message: str = ""
+    """What is wrong and how to mend it, without the place."""
+    header: ImageHeader | None = None
+    sha256: str = ""
+    phash: int = 0
+    look: npt.NDArray[np.uint8] | None = None
+    """uint8 (16, 16), grey."""
+    brightness: float = 0.0
+    """Mean grey value, 0 to 255."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ValidationReport:
+    """All that was found; saved as ``report.json``, ``facts.parquet`` and ``card.html``."""
+
+    dataset_name: str
+    findings: tuple[Finding, ...]
+    counts: dict[str, Any]
+    """``images``, ``usable``, ``boxes``, ``splits`` (images per split), ``classes`` (boxes per class and split)."""
+    facts: pa.Table
+    """One row an image, in the order of the data set; see `FACTS_SCHEMA`."""
+    near_groups: tuple[tuple[str, ...], ...] = ()
+    """Keys of images that look the same but are not the same file."""
+    card: str = ""
+    """An HTML page for people."""
+
+    @property
+    def errors(self) -> tuple[Finding, ...]:
+        """The findings that stop the run."""
+        return tuple(f for f in self.findings if f.severity is Severity.ERROR)
+
+    @property
+    def verdict(self) -> str:
+        """One line for people."""
+        if not self.findings:
+            return "No finding: every image decodes and every label fits."
+        tally = collections.Counter(f.severity for f in self.findings)
+        parts = [
+            f"{tally[s]} {s}{'s' if tally[s] > 1 and s is not Severity.INFO else ''}" for s in Severity if tally[s]
+        ]
+        return ("Stopped: " if tally[Severity.ERROR] else "Usable: ") + ", ".join(parts) + "."
+
+    def counts_by_code(self) -> dict[Code, int]:
+        """How often each code was found, in the order of `Code`."""
+        tally = collections.Counter(f.code for f in self.findings)
+        return {code: tally[code] for code in Code if tally[code]}
+
+    def grouped(self) -> list[tuple[Severity, Code, list[Finding]]]:
+        """The findings by severity and code: errors first, then in the order of `Code`."""
+        groups: dict[tuple[Severity, Code], list[Finding]] = collections.defaultdict(list)
+        for finding in self.findings:
+            groups[finding.severity, finding.code].append(finding)
+        severities, codes = list(Severity), list(Code)
+        order = sorted(groups, key=lambda k: (severities.index(k[0]), codes.index(k[1])))
+        return [(severity, code, groups[severity, code]) for severity, code in order]
+
+    def summary(self, places: int = 3) -> str:
+        """The findings grouped by code, each with its count and its first places: text for a terminal."""
+        lines = [self.verdict]
+        for severity, code, findings in self.grouped():
+            lines.append(f"{severity:<8}{code} x {len(findings)}")
+            lines += [f"        {f.where}: {f.message}" for f in findings[:places]]
+            if len(findings) > places:
+                lines.append(f"        and {len(findings) - places} more")
+        return "\n".join(lines)
+
+    def raise_if_stopped(self) -> None:
+        """Let the run go on, or not.
+
+        Raises:
+            ValidationStopped: There is an error; the message names the first, its place and its mend.
+        """
+        if not self.errors:
+            return
+        first = self.errors[0]
+        rest = collections.Counter(f.code for f in self.errors[1:])
+        more = ", ".join(f"{n} x {code}" for code, n in rest.most_common())
+        also = f" (and {len(self.errors) - 1} more: {more}; the validation card shows them all)" if rest else ""
+        raise ValidationStopped(f"{first.where}: {first.message}{also}")
+
+    def save(self, folder: Path) -> None:
+        """Write ``report.json``, ``facts.parquet`` and ``card.html`` into ``folder``."""
+        folder.mkdir(parents=True, exist_ok=True)
+        raw = {
+            "dataset_name": self.dataset_name,
+            "verdict": self.verdict,
+            "counts_by_code": self.counts_by_code(),
+            "counts": self.counts,
+            "near_groups": self.near_groups,
+            "findings": [dataclasses.asdict(finding) for finding in self.findings],
+        }
+        (folder / "report.json").write_text(json.dumps(raw, indent=1), encoding="utf-8")
+        pq.write_table(self.facts, folder / "facts.parquet")
+        (folder / "card.html").write_text(self.card, encoding="utf-8", errors="backslashreplace")
+
+    @classmethod
+    def load(cls, folder: Path) -> ValidationReport:
+        """Read what `save` wrote.
+
+        Raises:
+            DataError: A file is missing or is not what `save` writes.
+        """
+        try:
+            raw = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+            return cls(
+                dataset_name=raw["dataset_name"],
+                findings=tuple(Finding.from_dict(f) for f in raw["findings"]),
+                counts=raw["counts"],
+                facts=pq.read_table(folder / "facts.parquet"),
+                near_groups=tuple(tuple(group) for group in raw["near_groups"]),
+                card=(folder / "card.html").read_text(encoding="utf-8"),
+            )
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise DataError(f"{folder}: not a saved validation report ({error}); run again with --no-cache") from error
+
+
+def validate(
+    dataset: Dataset, policy: ValidationPolicy, progress: Callable[[int], None] | None = None
+) -> ValidationReport:
+    """Check images, labels and the collection as a whole.
+
+    Args:
+        dataset: As the reader made it; its own findings are part of the report.
+        progress: Called with the number of images looked at so far.
+    """
+    # The card needs the report's type, and this module the card.
+    from visionops.data.card import render_card
+
+    inspections = inspect_images(dataset, policy.max_pixels, progress)
+    facts = _facts(dataset, inspections)
+    groups = _near_groups(facts, dataset.column("split"), inspections, policy.near_duplicate_distance)
+    findings = [
+        *dataset.findings,
+        *_image_findings(dataset, inspections),
+        *_box_findings(dataset, facts),
+        *_exact_duplicates(dataset, facts),
+        *_near_duplicates(dataset, groups),
+        *_collection_findings(dataset, facts, policy),
+    ]
+    keys = dataset.column("key")
+    report = ValidationReport(
+        dataset_name=dataset.name,
+        findings=tuple(_judged(findings, policy)),
+        counts=_counts(dataset, facts),
+        facts=facts,
+        near_groups=tuple(tuple(keys[row] for row in group) for group in groups if not _is_uniform(group, dataset)),
+    )
+    return dataclasses.replace(report, card=render_card(dataset, report))
+
+
+def _judged(findings: Iterable[Finding], policy: ValidationPolicy) -> Iterator[Finding]:
+    for finding in findings:
+        severity = policy.severities.get(finding.code)
+        yield dataclasses.replace(finding, severity=severity) if severity else finding
+
+
+def inspect_images(
+    dataset: Dataset, max_pixels: int, progress: Callable[[int], None] | None = None
+) -> list[Inspection]:
+    """Decode every image in full, on all cores.
+
+    Threads, not processes: Pillow decodes outside the interpreter lock, and threads start at once. At most one decoded
+    image per thread is in memory.
+
+    Returns:
+        In row order.
+    """
+    paths, hashes = dataset.column("path"), dataset.column("sha256")
+    chunks = [range(i, min(i + _CHUNK, len(paths))) for i in range(0, len(paths), _CHUNK)]
+    results: list[Inspection] = []
+
+    def work(rows: range) -> list[Inspection]:
+        return [_inspect(paths[row], hashes[row], max_pixels) for row in rows]
+
+    with concurrent.futures.ThreadPoolExecutor(_usable_cores()) as pool:
+        try:
+            for part in pool.map(work, chunks):
+                results += part
+                if progress:
+                    progress(len(results))
+        finally:
+            pool.shutdown(cancel_futures=True)  # Ctrl-C must not wait for a hundred thousand images
+    return results
+
+
+def _usable_cores() -> int:
+    affinity = getattr(os, "sched_getaffinity", None)  # a container may use fewer than the machine has
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+def _inspect(path: str, sha256: str, max_pixels: int) -> Inspection:
+    try:
+        data = _read(path)
+    except OSError as error:
+        reason = "is missing" if isinstance(error, FileNotFoundError) else f"cannot be read ({error.strerror})"
+        message = f"the file {reason}; put it back or remove it from the labels"
+        return Inspection(Code.MISSING_IMAGE.value, message)
+    sha256 = sha256 or hashlib.sha256(data).hexdigest()
+    try:
+        header, image = load_upright(data, where="", max_pixels=max_pixels)
+        if image.mode not in {"L", "RGB"}:
+            image = Image.fromarray(to_rgb(sample(image)))
+    except ImageError as error:
+        return Inspection(ImageProblem(error.kind).value, str(error).removeprefix(": "), sha256=sha256)
+    phash, look = look_alike(image)
+    return Inspection("", "", header, sha256, phash, look, float(look.mean()))
+
+
+def _read(path: str) -> bytes:
+    if not path:
+        raise FileNotFoundError
+    return Path(path).read_bytes()
+
+
+def _facts(dataset: Dataset, inspections: Sequence[Inspection]) -> pa.Table:
+    blank = ImageHeader("", "", 0, 0, 1, 0)
+    headers = [i.header or blank for i in inspections]
+    columns: dict[str, list[Any]] = {
+        "key": dataset.column("key"),
+        "problem": [i.problem for i in inspections],
+        "plain": [i.header.is_plain if i.header else None for i in inspections],
+        "sha256": [i.sha256 for i in inspections],
+        "phash": [i.phash for i in inspections],
+        "brightness": [i.brightness for i in inspections],
+    }
+    for name in ("format", "mode", "width", "height", "orientation", "frames", "bits"):
+        columns[name] = [getattr(h, name) for h in headers]
+    return pa.table({f.name: pa.array(columns[f.name], type=f.type) for f in FACTS_SCHEMA}, schema=FACTS_SCHEMA)
+
+
+def _image_findings(dataset: Dataset, inspections: Sequence[Inspection]) -> Iterator[Finding]:
+    keys, widths, heights = (dataset.column(c) for c in ("key", "width", "height"))
+    for key, width, height, seen in zip(keys, widths, heights, inspections, strict=True):
+        if seen.header is None:
+            yield Finding.of(Code(seen.problem), key, seen.message, (key,))
+            continue
+        for code, message in _peculiarities(key, seen.header):
+            yield Finding.of(code, key, message, (key,))
+        if width and (width, height) != (seen.header.width, seen.header.height):
+            yield Finding.of(Code.SIZE_MISMATCH, key, _size_message(width, height, seen.header), (key,))
+
+
+def _peculiarities(key: str, header: ImageHeader) -> Iterator[tuple[Code, str]]:
+    suffix = PurePosixPath(key).suffix.lower()
+    if suffix not in _SUFFIXES[header.format]:
+        wanted = min(_SUFFIXES[header.format], key=len)
+        yield Code.WRONG_EXTENSION, f"is {header.format} inside; read as such; rename it to *{wanted}"
+    if header.mode == "CMYK":
+        yield Code.CMYK, "is CMYK; converted to RGB by the decoder, without a colour profile"
+    if header.mode in {"P", "PA"} and header.format != "GIF":
+        yield Code.PALETTE, "has a colour palette; expanded to RGB by the decoder"
+    if header.bits > 8:
+        yield Code.SIXTEEN_BIT, "has 16 bits per channel; scaled to 8 bits (65535 becomes 255) by the decoder"
+    if header.orientation != 1:
+        size = f"{header.width} x {header.height}"
+        yield Code.EXIF_ROTATED, f"EXIF orientation {header.orientation}; turned upright to {size} by the decoder"
+    if header.frames > 1:
+        yield Code.ANIMATED, f"has {header.frames} frames; only the first is used"
+
+
+def _size_message(width: int, height: int, header: ImageHeader) -> str:
+    real = f"the labels say {width} x {height}, the file is {header.width} x {header.height}"
+    if (height, width) == (header.width, header.height):
+        return f"{real} once upright; the file counts: check that the boxes were not drawn on the unrotated picture"
+    return f"{real}; the file counts, the boxes stay: check that they were not drawn on a resized copy"
+
+
+def _box_findings(dataset: Dataset, facts: pa.Table) -> Iterator[Finding]:
+    """Judged against the real size; boxes of unusable images only against each other."""
+    rows, class_ids, boxes = dataset.box_arrays()
+    if not len(rows):
+        return
+    keys, ids, names = dataset.column("key"), dataset.boxes.column("source_id").to_pylist(), dataset.class_names
+
+    def found(code: Code, box: int, message: str) -> Finding:
+        key = keys[rows[box]]
+        place = f"{key}: annotation {ids[box]}" if ids[box] else f"{key}: box {box}"
+        return Finding.of(code, place, message, (key,))
+
+    finite = np.isfinite(boxes).all(axis=1)
+    for box in np.flatnonzero(~finite).tolist():
+        yield found(Code.BAD_BOX, box, "has a coordinate that is not a number; draw it again or remove it")
+    size = np.stack([facts.column("width").to_numpy(), facts.column("height").to_numpy()], axis=1)[rows]
+    known = finite & (size[:, 0] > 0)
+    clipped = clip_boxes(boxes, size)
+    degenerate = known & ((clipped[:, 2:] - clipped[:, :2]) <= 0).any(axis=1)
+    for box in np.flatnonzero(degenerate).tolist():
+        x1, y1, x2, y2 = boxes[box]
+        name = names[class_ids[box]]
+        mend = "draw it again or remove it"
+        yield found(Code.DEGENERATE_BOX, box, f"{name} ({x1:g}, {y1:g}, {x2:g}, {y2:g}) has no area inside; {mend}")
+    beyond = np.abs(clipped - boxes)
+    for box in np.flatnonzero(known & ~degenerate & (beyond > 0).any(axis=1)).tolist():
+        side = int(np.argmax(beyond[box]))
+        edge = ("left", "upper", "right", "lower")[side]
+        message = f"reaches {beyond[box, side]:.4g} px over the {edge} edge; clipped to the image"
+        yield found(Code.OUT_OF_BOUNDS_BOX, box, message)
+    for box, first in duplicate_boxes(rows, class_ids, boxes):
+        yield found(Code.DUPLICATE_BOX, box, f"equals {_name_of(ids, first)} in class and place; only one is kept")
+
+
+def clip_boxes(xyxy: npt.NDArray[np.float64], sizes: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """The part of each box that lies inside its image.
+
+    Args:
+        xyxy: float64 (M, 4), pixels.
+        sizes: Width and height of each box's image, (M, 2).
+    """
+    return np.asarray(np.clip(xyxy, 0.0, np.concatenate([sizes, sizes], axis=1).astype(np.float64)))
+
+
+def _name_of(ids: Sequence[str], box: int) -> str:
+    return f"annotation {ids[box]}" if ids[box] else f"box {box}"
+
+
+def _exact_duplicates(dataset: Dataset, facts: pa.Table) -> Iterator[Finding]:
+    copies: dict[str, list[int]] = collections.defaultdict(list)
+    for row, (sha256, problem) in enumerate(
+        zip(*(facts.column(c).to_pylist() for c in ("sha256", "problem")), strict=True)
+    ):
+        if sha256 and not problem:
+            copies[sha256].append(row)
+    labels = dataset.boxes_by_image() if dataset.num_images else []
+    for rows in copies.values():
+        if len(rows) > 1:
+            yield from _copies_found(dataset, rows, all(_same_boxes(labels[rows[0]], labels[r]) for r in rows[1:]))
+
+
+def _same_boxes(first: Any, second: Any) -> bool:
+    def table(boxes: Any) -> npt.NDArray[np.float64]:
+        joined = np.column_stack([boxes.class_ids, boxes.xyxy])
+        return np.asarray(joined[np.lexsort(joined.T)])
+
+    return len(first.class_ids) == len(second.class_ids) and bool(np.array_equal(table(first), table(second)))
+
+
+def _copies_found(dataset: Dataset, rows: list[int], same_labels: bool) -> Iterator[Finding]:
+    keys, splits = dataset.column("key"), dataset.column("split")
+    members = tuple(keys[row] for row in rows)
+    others = _some(members[1:])
+    unlike = "" if same_labels else "; their boxes differ: check which are right"
+    given = [s for s in _GIVEN if s in {splits[row] for row in rows}]
+    if len(given) > 1:
+        message = f"the same file is in {' and '.join(given)} ({others}); kept in {given[-1]} only{unlike}"
+        yield Finding.of(Code.LEAK, members[0], message, members)
+    else:
+        apart = len({splits[row] for row in rows}) > 1
+        kept = "one is for inference only, both are kept" if apart else "only the first is kept"
+        yield Finding.of(Code.DUPLICATE_IMAGE, members[0], f"the same file as {others}; {kept}{unlike}", members)
+
+
+def _some(names: Sequence[str], most: int = 3) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def _near_groups(
+    facts: pa.Table, splits: Sequence[str], inspections: Sequence[Inspection], distance: int
+) -> list[list[int]]:
+    """Rows of images that look the same; of copies of one file only the one that stays is looked at."""
+    kept = [copies[0] for copies in copies_of_files(facts.column("sha256").to_pylist(), splits)]
+    # The unlabelled are never split and never learned from: what they look like matters to nobody.
+    rows = sorted(r for r in kept if inspections[r].look is not None and splits[r] != Split.UNLABELLED.value)
+    hashes = facts.column("phash").to_numpy()[rows]
+    looks = np.array([inspections[row].look for row in rows], dtype=np.uint8).reshape(-1, LOOK_SIZE, LOOK_SIZE)
+    return [[rows[index] for index in group] for group in near_duplicate_groups(hashes, distance, looks)]
+
+
+def _is_uniform(group: Sequence[int], dataset: Dataset) -> bool:
+    """So many that the scene is always the same, not the picture; keeping them together would ruin a split."""
+    return len(group) > max(20, dataset.num_images // 20)
+
+
+def _near_duplicates(dataset: Dataset, groups: Sequence[Sequence[int]]) -> Iterator[Finding]:
+    keys, splits = dataset.column("key"), dataset.column("split")
+    for group in groups:
+        members = tuple(keys[row] for row in group)
+        if _is_uniform(group, dataset):
+            message = f"{len(group)} images look alike (a fixed camera?); too many to be copies, not kept together"
+            yield Finding.of(Code.NEAR_DUPLICATE, members[0], message, members)
+            continue
+        first_of = {splits[row]: keys[row] for row in reversed(group) if splits[row] in _GIVEN}
+        if len(first_of) > 1:
+            where = " and ".join(f"{split} ({first_of[split]})" for split in _GIVEN if split in first_of)
+            message = f"{len(group)} images that look the same are in {where}; look at them on the card"
+            yield Finding.of(Code.NEAR_LEAK, members[0], message, members)
+        else:
+            message = f"looks the same as {_some(members[1:])}; kept together when splits are drawn"
+            yield Finding.of(Code.NEAR_DUPLICATE, members[0], message, members)
+
+
+def _collection_findings(dataset: Dataset, facts: pa.Table, policy: ValidationPolicy) -> Iterator[Finding]:
+    usable = [not problem for problem in facts.column("problem").to_pylist()]
+    splits = dataset.column("split")
+    labelled = [s for s, ok in zip(splits, usable, strict=True) if ok and s != Split.UNLABELLED.value]
+    if len(labelled) < policy.min_images:
+        message = f"{len(labelled)} usable images, at least {policy.min_images} are needed; add images"
+        yield Finding.of(Code.TOO_FEW_IMAGES, dataset.name, message)
+    given = [s for s in _GIVEN if s in splits]
+    # Declared splits without any row are the reader's to report; here: those that lost all theirs, and a missing train.
+    emptied = [s for s in given if s not in labelled]
+    if given and Split.TRAIN.value not in given:
+        emptied.insert(0, Split.TRAIN.value)
+    reported = {f.where.rstrip("/").rpartition("/")[2] for f in dataset.findings if f.code is Code.EMPTY_SPLIT}
+    for split in emptied:
+        if split not in reported:
+            yield Finding.of(
+                Code.EMPTY_SPLIT, split, f"no usable image is in {split}; add images or take the split out"
+            )
+    yield from _class_findings(dataset, policy, Split.TRAIN.value if Split.TRAIN.value in given else None)
+
+
+def _class_findings(dataset: Dataset, policy: ValidationPolicy, split: str | None) -> Iterator[Finding]:
+    rows, class_ids, _ = dataset.box_arrays()
+    if split is not None:
+        class_ids = class_ids[np.array(dataset.column("split"), dtype=object)[rows] == split]
+    counts = np.bincount(class_ids, minlength=len(dataset.class_names))
+    place = f"in {split}" if split else "in the whole data set"
+    for name, count in zip(dataset.class_names, counts.tolist(), strict=True):
+        if count < policy.min_instances:
+            mend = "label more, or leave the class out with data.categories"
+            message = f"{count} boxes {place}, at least {policy.min_instances} are needed; {mend}"
+            yield Finding.of(Code.TOO_FEW_INSTANCES, f"class {name}", message)
+    present = np.flatnonzero(counts)
+    if len(present) > 1:
+        most, least = present[np.argmax(counts[present])], present[np.argmin(counts[present])]
+        ratio = counts[most] / counts[least]
+        if ratio >= IMBALANCE_RATIO:
+            names = dataset.class_names
+            message = (
+                f"{counts[most]} boxes against {counts[least]} of {names[least]} {place}, a ratio of {ratio:.0f} to 1; "
+                "label more of the rare class, and read its metrics apart"
+            )
+            yield Finding.of(Code.CLASS_IMBALANCE, f"class {names[most]}", message)
+
+
+def _counts(dataset: Dataset, facts: pa.Table) -> dict[str, Any]:
+    rows, class_ids, _ = dataset.box_arrays()
+    split_of_box = np.array(dataset.column("split"), dtype=object)[rows] if len(rows) else np.empty(0, dtype=object)
+    classes = {
+        name: {split: int(np.sum((class_ids == index) & (split_of_box == split))) for split in dataset.split_counts()}
+        for index, name in enumerate(dataset.class_names)
+    }
+    return {
+        "images": dataset.num_images,
+        "usable": facts.column("problem").to_pylist().count(""),
+        "boxes": dataset.num_boxes,
+        "splits": dataset.split_counts(),
+        "classes": classes,
+    }
