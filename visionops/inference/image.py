@@ -9,21 +9,68 @@ from __future__ import annotations
 import dataclasses
 import enum
 import io
+import struct
 import warnings
+import zlib
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
 from visionops.errors import ImageError
 
-__all__ = ["DEFAULT_MAX_PIXELS", "ImageHeader", "ImageProblem", "decode_image", "read_header"]
+__all__ = [
+    "DEFAULT_MAX_PIXELS",
+    "ImageHeader",
+    "ImageProblem",
+    "decode_image",
+    "load_upright",
+    "read_header",
+    "to_rgb",
+]
 
 DEFAULT_MAX_PIXELS = 100_000_000
 """Largest accepted width x height: 100 megapixels, 300 MB decoded."""
 
 _EXIF_ORIENTATION = 0x0112
-_SUPPORTED = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF", "MPO")
+_SUPPORTED = (
+    "JPEG",
+    "PNG",
+    "BMP",
+    "TIFF",
+    "WEBP",
+    "GIF",
+)  # MPO comes in through JPEG; Pillow has no opener of that name
+_MAGIC = {  # what cameras, phones and scanners also write; only to name it in the message
+    b"8BPS": "Photoshop",
+    b"\x00\x00\x00\x0cjP  ": "JPEG 2000",
+    b"\xff\x4f\xff\x51": "JPEG 2000",
+    b"\xff\x0a": "JPEG XL",
+    b"\x00\x00\x00\x0cJXL ": "JPEG XL",
+    b"%PDF": "PDF",
+    b"<svg": "SVG",
+}
+_UNSUPPORTED_MODES = ("F", "I")  # 32-bit samples have no agreed range to scale from
+
+_DAMAGE = (  # what Pillow's decoders raise on damaged bytes, found by mutating files of every format
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    IndexError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    OverflowError,
+    struct.error,
+    zlib.error,
+)
+
+# Pillow's own limit is one global with a warning that threads cannot silence safely; `max_pixels` replaces it.
+Image.MAX_IMAGE_PIXELS = None
+# Broken EXIF leaves the pixels intact; Pillow says so once per tag, on stderr.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 
 class ImageProblem(enum.StrEnum):
@@ -50,6 +97,8 @@ class ImageHeader:
     orientation: int
     """EXIF orientation, 1 to 8; 1 is upright."""
     frames: int
+    bits: int = 8
+    """Per channel, in the file; 8-bit grey and 1-bit masks both count as 8."""
 
     @property
     def is_plain(self) -> bool:
@@ -59,6 +108,7 @@ class ImageHeader:
             and self.mode in ("L", "RGB")
             and self.orientation == 1
             and self.frames == 1
+            and self.bits == 8
         )
 
 
@@ -66,24 +116,34 @@ def _open(data: bytes, where: str, max_pixels: int) -> Image.Image:
     if not data:
         raise ImageError(f"{where}: the file has no bytes; replace or remove it", ImageProblem.EMPTY)
     try:
-        with warnings.catch_warnings():
-            # Our own limit follows; Pillow's warning at 89 megapixels says nothing a user can act on.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(io.BytesIO(data), formats=_SUPPORTED)
-    except Image.DecompressionBombError as error:
-        raise ImageError(
-            f"{where}: declares more than {max_pixels} pixels; refused before decoding", ImageProblem.TOO_LARGE
-        ) from error
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-        raise ImageError(
-            f"{where}: not a readable image (expected one of {', '.join(_SUPPORTED)})", ImageProblem.NOT_AN_IMAGE
-        ) from error
+        image = Image.open(io.BytesIO(data), formats=_SUPPORTED)
+    except (
+        *_DAMAGE,
+        ImportError,
+    ) as error:  # ImportError: Ultralytics replaces Image.open by one that asks for pi_heif
+        raise _not_opened(data, where) from error
     if image.width * image.height > max_pixels:
         raise ImageError(
             f"{where}: {image.width} x {image.height} pixels, over the limit of {max_pixels}; refused before decoding",
             ImageProblem.TOO_LARGE,
         )
+    if image.mode in _UNSUPPORTED_MODES:
+        raise ImageError(
+            f"{where}: 32-bit samples (mode {image.mode}); convert it to 8 or 16 bits", ImageProblem.UNSUPPORTED
+        )
     return image
+
+
+def _not_opened(data: bytes, where: str) -> ImageError:
+    kind = next((name for magic, name in _MAGIC.items() if data.startswith(magic)), None)
+    if data[4:8] == b"ftyp":
+        kind = "AVIF" if data[8:12] in {b"avif", b"avis"} else "HEIC"
+    if kind:
+        return ImageError(f"{where}: {kind} is not supported; convert it to JPEG or PNG", ImageProblem.UNSUPPORTED)
+    return ImageError(
+        f"{where}: not a readable image (expected one of {', '.join(_SUPPORTED)}); replace or remove it",
+        ImageProblem.NOT_AN_IMAGE,
+    )
 
 
 def read_header(data: bytes, *, where: str = "image", max_pixels: int = DEFAULT_MAX_PIXELS) -> ImageHeader:
@@ -92,19 +152,105 @@ def read_header(data: bytes, *, where: str = "image", max_pixels: int = DEFAULT_
     Raises:
         ImageError: Empty, unknown or too large.
     """
-    return _header(_open(data, where, max_pixels))
+    image = _open(data, where, max_pixels)
+    # Pillow decodes a whole PNG to look for EXIF behind the pixels: only worth it when there is some.
+    late_exif = image.format != "PNG" or "exif" in image.info or b"eXIf" in data or b"Raw profile type" in data
+    return _header(image, image.getexif if late_exif else lambda: Image.Image.getexif(image))
 
 
-def _header(image: Image.Image) -> ImageHeader:
+def _header(image: Image.Image, get_exif: Callable[[], Image.Exif]) -> ImageHeader:
     try:
-        orientation = int(image.getexif().get(_EXIF_ORIENTATION, 1))
-    except (ValueError, TypeError, SyntaxError, OSError):  # a broken EXIF block does not make the pixels unusable
+        orientation = int(get_exif().get(_EXIF_ORIENTATION, 1))
+    except _DAMAGE:  # a broken EXIF block does not make the pixels unusable
         orientation = 1
     if not 1 <= orientation <= 8:
         orientation = 1
     width, height = image.size if orientation < 5 else image.size[::-1]
-    frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
-    return ImageHeader(image.format or "", image.mode, width, height, orientation, frames)
+    try:
+        frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
+    except _DAMAGE:  # a later frame is broken; the first is the one we use
+        frames = 1
+    return ImageHeader(image.format or "", image.mode, width, height, orientation, frames, _bits(image))
+
+
+def _bits(image: Image.Image) -> int:
+    # Pillow cuts 16-bit colour to 8 while it decodes; only the decoder's arguments still tell.
+    return 16 if "16" in image.mode or any(";16" in str(tile[3]) for tile in getattr(image, "tile", ())) else 8
+
+
+def load_upright(
+    data: bytes, *, where: str = "image", max_pixels: int = DEFAULT_MAX_PIXELS, at_least: int = 0
+) -> tuple[ImageHeader, Image.Image]:
+    """Decode the first frame and turn it upright, in the mode of the file.
+
+    `to_rgb` brings the result into the one form that models see. Apart from it for those who need less than all
+    pixels in RGB, such as validation and thumbnails.
+
+    Args:
+        at_least: 0: every pixel. Else a JPEG may come at 1/2, 1/4 or 1/8 of its size while both sides keep so many
+            pixels: for thumbnails, several times faster. The header tells the true size.
+
+    Raises:
+        ImageError: With `ImageProblem` as its ``kind``.
+    """
+    image = _open(data, where, max_pixels)
+    bits, size = _bits(image), image.size
+    try:
+        if at_least:
+            image.draft(None, (at_least, at_least))
+        image.load()
+        header = dataclasses.replace(_header(image, image.getexif), bits=bits)
+        if image.size != size:
+            width, height = size if header.orientation < 5 else size[::-1]
+            header = dataclasses.replace(header, width=width, height=height)
+        if header.orientation != 1:
+            image = _turn(image, header.orientation)
+        else:
+            image.load()  # counting the frames of an animation rewinds it
+    except (*_DAMAGE, MemoryError) as error:
+        raise ImageError(
+            f"{where}: truncated or damaged ({_one_line(error)}); fetch the file again", ImageProblem.TRUNCATED
+        ) from error
+    return header, image
+
+
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def _turn(image: Image.Image, orientation: int) -> Image.Image:
+    # Not ImageOps.exif_transpose: it also rewrites the EXIF block, and fails where that is damaged.
+    turned = image.transpose(_TURNS[orientation])
+    turned.info = image.info
+    return turned
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:120] or type(error).__name__
+
+
+def to_rgb(image: Image.Image) -> npt.NDArray[np.uint8]:
+    """Any supported mode to RGB, as `decode_image` says.
+
+    Args:
+        image: Decoded; a resized copy will do.
+
+    Returns:
+        uint8 (H, W, 3), RGB.
+    """
+    if image.mode.startswith("I"):  # "I;16" and its byte orders; Pillow's own conversion clips instead of scaling
+        grey = (np.asarray(image).astype(np.float64) / 257.0).round().clip(0, 255).astype(np.uint8)
+        return np.repeat(grey[:, :, None], 3, axis=2)
+    if image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")  # straight to RGB, Pillow warns that transparency is lost
+    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def decode_image(data: bytes, *, where: str = "image", max_pixels: int = DEFAULT_MAX_PIXELS) -> npt.NDArray[np.uint8]:
@@ -124,18 +270,4 @@ def decode_image(data: bytes, *, where: str = "image", max_pixels: int = DEFAULT
     Raises:
         ImageError: With `ImageProblem` as its ``kind``.
     """
-    image = _open(data, where, max_pixels)
-    try:
-        image.load()
-        if _header(image).orientation != 1:
-            image = ImageOps.exif_transpose(image)
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
-        raise ImageError(
-            f"{where}: truncated or damaged ({error}); fetch the file again", ImageProblem.TRUNCATED
-        ) from error
-    if image.mode.startswith("I"):  # "I;16" and its byte orders; Pillow's own conversion clips instead of scaling
-        grey = (np.asarray(image).astype(np.float64) / 257.0).round().clip(0, 255).astype(np.uint8)
-        return np.repeat(grey[:, :, None], 3, axis=2)
-    if image.mode == "P" and "transparency" in image.info:
-        image = image.convert("RGBA")  # straight to RGB, Pillow warns that transparency is lost
-    return np.asarray(image.convert("RGB"))
+    return to_rgb(load_upright(data, where=where, max_pixels=max_pixels)[1])

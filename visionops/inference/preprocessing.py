@@ -41,7 +41,9 @@ class PreprocessingSpec(BaseModel):
 class Geometry:
     """How input pixels map to pixels of the original image."""
 
-    gain: float
+    gain_x: float
+    """Input pixels per original pixel. The sides differ by the rounding of each to whole pixels."""
+    gain_y: float
     pad_x: float
     pad_y: float
     width: int
@@ -50,7 +52,8 @@ class Geometry:
 
     def to_original(self, xyxy: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Boxes (N, 4) in input pixels to boxes in pixels of the original, clipped to it."""
-        boxes = (xyxy - np.array([self.pad_x, self.pad_y] * 2, dtype=np.float32)) / np.float32(self.gain)
+        pad = np.array([self.pad_x, self.pad_y] * 2, dtype=np.float32)
+        boxes = (xyxy - pad) / np.array([self.gain_x, self.gain_y] * 2, dtype=np.float32)
         limit = np.array([self.width, self.height] * 2, dtype=np.float32)
         clipped: npt.NDArray[np.float32] = np.clip(boxes, np.float32(0), limit)
         return clipped
@@ -68,15 +71,14 @@ def preprocess(image: npt.NDArray[np.uint8], spec: PreprocessingSpec) -> tuple[n
     height, width = image.shape[:2]
     gain = min(spec.height / height, spec.width / width)
     # Rounding and the -0.1/+0.1 split of odd padding are those of the trainer: half a pixel would be skew.
-    new_width, new_height = round(width * gain), round(height * gain)
+    new_width, new_height = max(round(width * gain), 1), max(round(height * gain), 1)
     pad_x, pad_y = (spec.width - new_width) / 2, (spec.height - new_height) / 2
     if (new_width, new_height) != (width, height):
-        image = np.asarray(
-            cv2.resize(image, (max(new_width, 1), max(new_height, 1)), interpolation=cv2.INTER_LINEAR), dtype=np.uint8
-        )
+        resized = cv2.resize(image, (new_width, new_height), interpolation=cv2.INTER_LINEAR)
+        image = np.asarray(resized, dtype=np.uint8)
     top, left = round(pad_y - 0.1), round(pad_x - 0.1)
     canvas = np.full((spec.height, spec.width, 3), spec.pad_value, dtype=np.uint8)
     canvas[top : top + image.shape[0], left : left + image.shape[1]] = image
     tensor = np.empty((1, 3, spec.height, spec.width), dtype=np.float32)
     np.multiply(canvas.transpose(2, 0, 1)[None], np.float32(spec.scale), out=tensor)
-    return tensor, Geometry(gain, float(left), float(top), width, height)
+    return tensor, Geometry(new_width / width, new_height / height, float(left), float(top), width, height)

@@ -1,0 +1,108 @@
+"""The test split is scored with the engine that serves, and what cannot be scored is named."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import pytest
+
+from tests.helpers.bundles import CLASSES, make_bundle
+from visionops.config import Engine
+from visionops.data.dataset import Dataset
+from visionops.errors import DataError
+from visionops.evaluation import evaluate
+
+SCENES = [
+    [("red", 0, 0), ("green", 2, 2)],
+    [("red", 3, 1)],
+    [("green", 1, 1), ("red", 2, 3)],
+    [],
+]
+
+
+@pytest.fixture
+def bundle(tmp_path):
+    return make_bundle(tmp_path / "bundle")
+
+
+@pytest.mark.parametrize("engine", list(Engine))
+def test_a_detector_that_is_always_right_scores_one(tmp_path, bundle, make_dataset, config, engine):
+    config = config.model_copy(update={"serving": config.serving.model_copy(update={"engine": engine})})
+    evaluation = evaluate(bundle, make_dataset(SCENES), config, tmp_path / "evaluation")
+    for name in ("map50", "map50_95", "precision", "recall", "f1", "serving_precision", "serving_recall"):
+        assert evaluation.metrics[name] == pytest.approx(1), name
+    assert 0 < evaluation.metrics["latency_ms_p50"] <= evaluation.metrics["latency_ms_p95"]
+    assert evaluation.num_images == 4
+    assert (evaluation.engine, evaluation.precision) == (engine.value, "f32")
+    assert evaluation.bundle_digest == bundle.digest
+    assert evaluation.per_class["red"] == pytest.approx(
+        {"map50": 1, "map50_95": 1, "precision": 1, "recall": 1, "instances": 3}
+    )
+
+
+def test_a_class_without_instances_stays_out_of_the_mean(tmp_path, bundle, make_dataset, config):
+    evaluation = evaluate(bundle, make_dataset(SCENES), config, tmp_path / "evaluation")
+    assert evaluation.per_class["blue"]["instances"] == 0
+    assert math.isnan(evaluation.per_class["blue"]["map50"])
+    assert evaluation.metrics["map50"] == pytest.approx(1)
+
+
+def test_mistakes_are_counted_at_the_serving_threshold(tmp_path, bundle, make_dataset, config):
+    labelled = [[("red", 0, 0)], [("red", 3, 1), ("red", 0, 3)], [("red", 1, 1), ("red", 2, 3)], []]
+    evaluation = evaluate(bundle, make_dataset(SCENES, labelled), config, tmp_path / "evaluation")
+    # Five detections; right are red 0,0, red 3,1 and red 2,3, of five labelled boxes.
+    assert evaluation.metrics["serving_precision"] == pytest.approx(3 / 5)
+    assert evaluation.metrics["serving_recall"] == pytest.approx(3 / 5)
+
+
+def test_classes_are_matched_by_name_not_by_number(tmp_path, bundle, make_dataset, config):
+    dataset = make_dataset(SCENES, classes=("green", "red"))
+    assert evaluate(bundle, dataset, config, tmp_path / "evaluation").metrics["map50"] == pytest.approx(1)
+
+
+def test_only_the_test_split_counts(tmp_path, bundle, make_dataset, config):
+    dataset = make_dataset(SCENES).replace_column("split", ["test", "train", "val", "test"])
+    evaluation = evaluate(bundle, dataset, config, tmp_path / "evaluation")
+    assert evaluation.num_images == 2
+    assert evaluation.test_fingerprint == dataset.take([0, 3]).fingerprint()
+
+
+def test_an_empty_test_split_is_refused(tmp_path, bundle, make_dataset, config):
+    with pytest.raises(DataError, match="cells: the test split has no images"):
+        evaluate(bundle, make_dataset(SCENES, split="train"), config, tmp_path / "evaluation")
+    assert not (tmp_path / "evaluation").exists()
+
+
+def test_a_test_split_without_boxes_is_refused(tmp_path, bundle, make_dataset, config):
+    with pytest.raises(DataError, match="the test split has no boxes"):
+        evaluate(bundle, make_dataset([[], []]), config, tmp_path / "evaluation")
+
+
+def test_a_class_that_the_bundle_does_not_know_is_refused(tmp_path, bundle, make_dataset, config):
+    dataset = make_dataset(SCENES, classes=(*CLASSES, "violet"))
+    with pytest.raises(DataError, match="does not know violet"):
+        evaluate(bundle, dataset, config, tmp_path / "evaluation")
+
+
+def test_a_missing_image_is_named(tmp_path, bundle, make_dataset, config):
+    dataset = make_dataset(SCENES)
+    dataset.paths()[2].unlink()
+    with pytest.raises(DataError, match=r"002\.png: test image cannot be read \(No such file"):
+        evaluate(bundle, dataset, config, tmp_path / "evaluation")
+
+
+def test_a_damaged_image_is_named(tmp_path, bundle, make_dataset, config):
+    dataset = make_dataset(SCENES)
+    dataset.paths()[1].write_bytes(dataset.paths()[1].read_bytes()[:60])
+    with pytest.raises(DataError, match=r"001\.png"):
+        evaluate(bundle, dataset, config, tmp_path / "evaluation")
+
+
+def test_nothing_detected_scores_zero(tmp_path, make_dataset, config):
+    blind = make_bundle(tmp_path / "blind", class_names=("violet", "cyan", "pink", *CLASSES))
+    dataset: Dataset = dataclasses.replace(make_dataset(SCENES), class_names=CLASSES)
+    config = config.model_copy(update={"serving": config.serving.model_copy(update={"confidence": 1.0})})
+    evaluation = evaluate(blind, dataset, config, tmp_path / "evaluation")
+    assert evaluation.metrics["map50"] == 0
+    assert evaluation.metrics["serving_precision"] == 0

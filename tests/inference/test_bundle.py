@@ -1,0 +1,87 @@
+"""A bundle opens only whole and unchanged."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.helpers.bundles import make_bundle
+from visionops.errors import BundleError
+from visionops.inference.bundle import ModelBundle
+
+
+@pytest.fixture
+def bundle(tmp_path):
+    return make_bundle(tmp_path / "bundle")
+
+
+def edit(bundle, **changes):
+    path = bundle.folder / "bundle.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_a_sealed_bundle_loads_with_the_same_identity(bundle):
+    loaded = ModelBundle.load(bundle.folder)
+    assert loaded == bundle
+    assert loaded.digest == bundle.digest
+    assert set(loaded.card.files) == {"model.onnx"}
+
+
+def test_identity_changes_with_a_file(tmp_path, bundle):
+    assert make_bundle(tmp_path / "other", gain=3.0).digest != bundle.digest
+
+
+def test_sealing_needs_a_model(tmp_path, bundle):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(BundleError, match=r"has no model\.onnx; export"):
+        ModelBundle.create(tmp_path / "empty", bundle.card)
+
+
+def test_a_folder_without_a_card_is_no_bundle(tmp_path):
+    with pytest.raises(BundleError, match=r"has no bundle\.json"):
+        ModelBundle.load(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["{", "\xff", '"a"', "[]"])
+def test_a_card_that_is_no_card_is_refused(bundle, text):
+    (bundle.folder / "bundle.json").write_text(text, encoding="latin-1")
+    with pytest.raises(BundleError, match=r"bundle\.json"):
+        ModelBundle.load(bundle.folder)
+
+
+def test_a_card_of_another_version_is_refused(bundle):
+    edit(bundle, bundle_version=99)
+    with pytest.raises(BundleError, match="version 99, this VisionOps reads 1"):
+        ModelBundle.load(bundle.folder)
+
+
+def test_a_card_with_a_wrong_value_names_the_key(bundle):
+    edit(bundle, class_names=[])
+    with pytest.raises(BundleError, match="class_names"):
+        ModelBundle.load(bundle.folder)
+
+
+def test_a_changed_file_is_corrupt(bundle):
+    bundle.model_path.write_bytes(bundle.model_path.read_bytes() + b" ")
+    with pytest.raises(BundleError, match=r"model\.onnx: sha256 differs"):
+        ModelBundle.load(bundle.folder)
+
+
+def test_a_missing_file_is_named(bundle):
+    bundle.model_path.unlink()
+    with pytest.raises(BundleError, match=r"model\.onnx: listed in bundle\.json but missing"):
+        ModelBundle.load(bundle.folder)
+
+
+@pytest.mark.parametrize("name", ["../model.onnx", "/etc/passwd", "a/b"])
+def test_a_file_outside_the_bundle_is_refused(bundle, name):
+    edit(bundle, files=bundle.card.files | {name: "0" * 64})
+    with pytest.raises(BundleError, match="leaves the bundle"):
+        ModelBundle.load(bundle.folder)
+
+
+def test_a_card_must_list_the_model(bundle):
+    edit(bundle, files={})
+    with pytest.raises(BundleError, match=r"lists no model\.onnx"):
+        ModelBundle.load(bundle.folder)

@@ -1,0 +1,161 @@
+"""Both engines give the same numbers, at the card's precision, within the CPUs granted."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from tests.helpers.bundles import encode, make_bundle, picture
+from visionops.config import Engine
+from visionops.errors import BundleError
+from visionops.inference.bundle import ModelBundle, Precision
+from visionops.inference.engines import _require_bf16, available_cpus, load_engine
+
+ENGINES = pytest.mark.parametrize("engine", list(Engine))
+
+
+def tensor(seed: int = 0):
+    return np.random.default_rng(seed).random((1, 3, 128, 128), dtype=np.float32)
+
+
+def test_the_engines_agree(tmp_path):
+    bundle = make_bundle(tmp_path / "bundle", gain=20.0)
+    left, right = (load_engine(bundle, engine).infer(tensor()) for engine in Engine)
+    assert left[0].shape == (1, 7, 16)
+    np.testing.assert_allclose(left[0], right[0], atol=1e-4)
+
+
+@ENGINES
+def test_an_answer_belongs_to_its_caller(tmp_path, engine):
+    loaded = load_engine(make_bundle(tmp_path / "bundle", gain=20.0), engine)
+    first = loaded.infer(tensor(1))[0]
+    kept = first.copy()
+    loaded.infer(tensor(2))
+    np.testing.assert_array_equal(first, kept)
+
+
+@ENGINES
+def test_threads_do_not_mix_their_answers(tmp_path, engine):
+    loaded = load_engine(make_bundle(tmp_path / "bundle", gain=20.0), engine, threads=1)
+    expected = [loaded.infer(tensor(i))[0] for i in range(16)]
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda i: loaded.infer(tensor(i % 16))[0], range(160)))
+    for i, answer in enumerate(answers):
+        np.testing.assert_array_equal(answer, expected[i % 16])
+
+
+@ENGINES
+def test_a_file_that_is_no_onnx_is_refused_in_one_line(tmp_path, engine, capfd):
+    bundle = make_bundle(tmp_path / "bundle")
+    bundle.model_path.write_bytes(b"this is no graph" * 50)
+    resealed = ModelBundle.create(bundle.folder, bundle.card)
+    with pytest.raises(BundleError, match=r"model\.onnx: is no ONNX graph this engine can run") as caught:
+        load_engine(resealed, engine)
+    assert "\n" not in str(caught.value)
+    assert capfd.readouterr().err == ""
+
+
+@ENGINES
+def test_a_graph_of_another_input_size_is_refused(tmp_path, engine):
+    bundle = make_bundle(tmp_path / "bundle", size=64)
+    smaller = bundle.card.preprocessing.model_copy(update={"width": 96})
+    lying = ModelBundle.create(bundle.folder, bundle.card.model_copy(update={"preprocessing": smaller}))
+    with pytest.raises(BundleError, match=r"takes .*64.*, the card says one image of \(1, 3, 64, 96\)"):
+        load_engine(lying, engine)
+
+
+@ENGINES
+def test_a_graph_of_any_input_size_passes(tmp_path, engine):
+    import onnx
+
+    bundle = make_bundle(tmp_path / "bundle")
+    model = onnx.load(bundle.model_path)
+    shape = model.graph.input[0].type.tensor_type.shape
+    shape.dim[2].dim_param, shape.dim[3].dim_param = "height", "width"
+    del model.graph.output[0].type.tensor_type.shape.dim[:]
+    onnx.save(model, bundle.model_path)
+    assert load_engine(ModelBundle.create(bundle.folder, bundle.card), engine).infer(tensor())[0].shape == (1, 7, 16)
+
+
+def test_the_precision_is_the_cards_and_threads_are_ours(tmp_path):
+    loaded = load_engine(make_bundle(tmp_path / "bundle"), Engine.OPENVINO, threads=1)
+    compiled = loaded._compiled
+    assert compiled.get_property("INFERENCE_PRECISION_HINT").to_string() == "f32"
+    assert compiled.get_property("INFERENCE_NUM_THREADS") == 1
+    assert loaded.precision is Precision.F32
+
+
+def test_bf16_runs_where_the_cpu_has_it_and_is_refused_where_not(tmp_path):
+    import openvino
+
+    bundle = make_bundle(tmp_path / "bundle", precision=Precision.BF16)
+    if "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        compiled = load_engine(bundle)._compiled
+        assert compiled.get_property("INFERENCE_PRECISION_HINT").to_string() == "bf16"
+    else:
+        with pytest.raises(BundleError, match="was sealed for bf16, which this CPU does not have"):
+            load_engine(bundle)
+
+
+def test_bf16_needs_the_capability(tmp_path):
+    bundle = make_bundle(tmp_path / "bundle", precision=Precision.BF16)
+    _require_bf16(bundle, ["FP32", "BF16"])
+    with pytest.raises(BundleError, match=r"serving\.precision: f32"):
+        _require_bf16(bundle, ["FP32"])
+
+
+def test_onnx_runtime_refuses_bf16(tmp_path):
+    bundle = make_bundle(tmp_path / "bundle", precision=Precision.BF16)
+    with pytest.raises(BundleError, match="precision bf16 needs the openvino engine"):
+        load_engine(bundle, Engine.ONNXRUNTIME)
+
+
+@pytest.mark.parametrize(
+    ("files", "quota"),
+    [
+        ({"cpu.max": "150000 100000\n"}, 2),
+        ({"cpu.max": "50000 100000\n"}, 1),
+        ({"cpu.max": "max 100000\n"}, None),
+        ({"cpu/cpu.cfs_quota_us": "100000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 1),
+        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, None),
+        ({"cpu.max": "garbage"}, None),
+        ({}, None),
+    ],
+)
+def test_cpus_are_those_of_the_affinity_mask_within_the_quota(tmp_path, monkeypatch, files, quota):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert available_cpus(tmp_path) == (quota or 8)
+
+
+def test_without_affinity_the_machine_counts(tmp_path, monkeypatch):
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 3)
+    assert available_cpus(tmp_path) == 3
+
+
+@pytest.mark.parametrize(("engine", "other"), [("openvino", "onnxruntime"), ("onnxruntime", "openvino")])
+def test_either_engine_alone_is_enough_and_nothing_heavy_comes_along(tmp_path, engine, other):
+    bundle = make_bundle(tmp_path / "bundle")
+    image = tmp_path / "image.png"
+    image.write_bytes(encode(picture([("red", 1, 1)])))
+    code = f"""
+import sys
+from pathlib import Path
+sys.modules[{other!r}] = None
+from visionops.config import Engine
+from visionops.inference.bundle import ModelBundle
+from visionops.inference.predictor import Predictor
+predictor = Predictor(ModelBundle.load(Path({str(bundle.folder)!r})), Engine({engine!r}))
+assert len(predictor.predict(Path({str(image)!r}).read_bytes()).boxes) == 1
+heavy = {{"torch", "ultralytics", "zenml", "mlflow", "matplotlib", "pandas"}} & set(sys.modules)
+assert not heavy, heavy
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,143 @@
+"""The bundle answers as the trainer's own model does, on real images, for every kind of head and both engines."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from visionops.config import Engine
+from visionops.inference.bundle import BundleCard, Decode, ModelBundle, Task, Thresholds
+from visionops.inference.image import decode_image
+from visionops.inference.predictor import Predictor
+from visionops.inference.preprocessing import PreprocessingSpec, preprocess
+
+SPEC = PreprocessingSpec(width=256, height=256)
+CLASSES = ("crazing", "inclusion", "patches", "pitted", "rolled", "scratches")
+IOU = 0.7
+BOXES = 40
+"""Compared per image at most: the best ones."""
+
+
+@pytest.fixture(scope="module")
+def images(real_data: Path) -> list[Path]:
+    """50 files: steel, plants in some 30 sizes, castings, palette PNGs of faces."""
+    picked = sorted((real_data / "vision").rglob("*.jpg"))[::120][:14]
+    picked += sorted((real_data / "plants").rglob("*.jpg"))[::16][:25]
+    picked += sorted((real_data / "casting").rglob("*.jpeg"))[::40][:5]
+    picked += sorted((real_data / "faces").rglob("*.png"))[::200][:6]
+    assert len(picked) == 50
+    return picked
+
+
+def tamed_detector(name: str, images: list[Path], *, end2end: bool):
+    """A detector with random weights whose activations, scores and boxes vary as those of a trained one do.
+
+    Fresh weights answer alike everywhere: batch norm is calibrated on the images, the last layers are scaled.
+    """
+    import torch
+    from ultralytics.nn.tasks import DetectionModel
+
+    torch.manual_seed(0)
+    model = DetectionModel(f"{name}.yaml", nc=len(CLASSES), verbose=False)
+    model.names = dict(enumerate(CLASSES))
+    batch = torch.from_numpy(np.concatenate([preprocess(decode_image(p.read_bytes()), SPEC)[0] for p in images]))
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = None
+    head = model.model[-1]
+    head.end2end = end2end
+    outputs = {}
+    with torch.no_grad():
+        model.train()(batch)
+        layers = [branch[-1] for part in (head.one2one if end2end else head.one2many).values() for branch in part]
+        hooks = [layer.register_forward_hook(lambda m, _, out: outputs.__setitem__(m, out)) for layer in layers]
+        model.eval()(batch)
+        for hook in hooks:
+            hook.remove()
+        for layer, out in outputs.items():
+            is_class = layer.out_channels == len(CLASSES)
+            mean = out.mean(dim=(0, 2, 3), keepdim=True)
+            gain = (5.0 if is_class else 2.0) / (out - mean).abs().amax(dim=(0, 2, 3))
+            layer.weight.mul_(gain[:, None, None, None])
+            layer.bias.copy_((layer.bias - mean.flatten()) * gain + (-3.0 if is_class else 1.0))
+    return model
+
+
+@pytest.fixture(scope="module", params=["yolov8n", "yolo11n", "yolo26n", "yolo26n-end2end"])
+def trained(request, images, tmp_path_factory) -> tuple[ModelBundle, list[npt.NDArray[np.float32]]]:
+    """A sealed bundle, and what the torch model says of every image: (N, 6) xyxy, score, class."""
+    import torch
+    from ultralytics import YOLO
+    from ultralytics.utils import LOGGER
+
+    LOGGER.setLevel(logging.ERROR)
+    name, _, end2end = request.param.partition("-")
+    folder = tmp_path_factory.mktemp(request.param)
+    model = tamed_detector(name, images, end2end=bool(end2end))
+    torch.save({"model": model, "train_args": {"imgsz": SPEC.width, "task": "detect"}}, folder / "model.pt")
+    nms = False if end2end else None  # the trainer's word for "keep the end-to-end head"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's tracer has much to say
+        YOLO(folder / "model.pt").export(format="onnx", imgsz=SPEC.width, opset=17, simplify=False, nms=nms)
+    (folder / "bundle").mkdir()
+    (folder / "model.onnx").rename(folder / "bundle" / "model.onnx")
+    card = BundleCard(
+        task=Task.DETECTION,
+        name="tamed",
+        architecture=name,
+        class_names=CLASSES,
+        preprocessing=SPEC,
+        decode=Decode.YOLO_END2END if end2end else Decode.YOLO,
+    )
+    bundle = ModelBundle.create(folder / "bundle", card)
+    torch_model = YOLO(folder / "model.pt")
+    answers = [
+        torch_model.predict(p, rect=False, imgsz=SPEC.width, conf=0.01, iou=IOU, nms=nms, device="cpu")[0]
+        for p in images
+    ]
+    return bundle, [answer.boxes.data.numpy() for answer in answers]
+
+
+@pytest.mark.real_data
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning", "ignore::FutureWarning")
+@pytest.mark.parametrize("engine", list(Engine))
+def test_predictions_equal_the_torch_models_on_50_real_images(trained, images, engine):
+    bundle, answers = trained
+    predictor = Predictor(bundle, engine, thresholds=Thresholds(confidence=0.001, iou=IOU))
+    compared = flipped = 0
+    for path, answer in zip(images, answers, strict=True):
+        best, confidence = _cut_at_gap(answer)
+        prediction = predictor.predict(path.read_bytes(), confidence=confidence)
+        unmatched = _unmatched(best, prediction)
+        compared += len(best)
+        flipped += unmatched + abs(len(best) - len(prediction.boxes))
+    assert compared > 1000
+    # Two candidates whose overlap is the threshold to five digits: float noise decides which of them stays.
+    assert flipped <= compared // 1000
+
+
+def _cut_at_gap(answer) -> tuple[npt.NDArray[np.float32], float]:
+    """The best boxes, and a confidence in the middle of the widest gap after them: no score is near it."""
+    scores = answer[: BOXES + 1, 4]
+    assert len(scores) > BOXES // 2
+    first = BOXES // 2
+    gaps = scores[first:-1] - scores[first + 1 :]
+    cut = first + int(gaps.argmax()) + 1
+    return answer[:cut], float(scores[cut - 1 : cut + 1].mean())
+
+
+def _unmatched(answer, prediction) -> int:
+    """Boxes of the torch model without their like: same class, within 1 px, score within 0.01."""
+    missing = 0
+    for row in answer:
+        near = np.abs(prediction.boxes - row[:4]).max(axis=1, initial=0) <= 1
+        near &= np.abs(prediction.scores - row[4]) <= 0.01
+        near &= prediction.class_ids == int(row[5])
+        missing += not near.any()
+    return missing

@@ -1,0 +1,201 @@
+"""What runs `model.onnx`: OpenVINO or ONNX Runtime, behind one small protocol.
+
+Either package alone is enough: each is imported when it is asked for. Precision is what the bundle's card says and
+never what the engine would pick.
+"""
+
+from __future__ import annotations
+
+import collections
+import math
+import os
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from visionops.config import Engine as EngineName
+from visionops.errors import BundleError
+from visionops.inference.bundle import ModelBundle, Precision
+
+__all__ = ["Engine", "available_cpus", "load_engine"]
+
+
+class Engine(Protocol):
+    """A loaded graph. Safe to call from several threads at once."""
+
+    name: EngineName
+    precision: Precision
+    threads: int
+    """Most threads one inference uses."""
+
+    def infer(self, tensor: npt.NDArray[np.float32]) -> list[npt.NDArray[np.float32]]:
+        """Run the graph.
+
+        Args:
+            tensor: float32 (1, 3, H, W), contiguous.
+
+        Returns:
+            Every output, in the graph's order. The arrays belong to the caller.
+        """
+
+
+def load_engine(bundle: ModelBundle, engine: EngineName = EngineName.OPENVINO, *, threads: int | None = None) -> Engine:
+    """Load a bundle's graph.
+
+    Args:
+        threads: Most threads for one inference; `available_cpus` when absent.
+
+    Raises:
+        BundleError: The file is no ONNX graph of one image, or this machine cannot compute in the card's precision.
+    """
+    count = threads or available_cpus()
+    if engine is EngineName.OPENVINO:
+        return _OpenVino(bundle, count)
+    return _OnnxRuntime(bundle, count)
+
+
+class _OpenVino:
+    name = EngineName.OPENVINO
+
+    def __init__(self, bundle: ModelBundle, threads: int) -> None:
+        import openvino
+        from openvino import frontend as frontends
+
+        self.precision = bundle.card.precision
+        self.threads = threads
+        core = openvino.Core()
+        if self.precision is Precision.BF16:
+            _require_bf16(bundle, core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
+        unusable = (
+            RuntimeError,
+            frontends.GeneralFailure,
+            frontends.InitializationFailure,
+            frontends.NotImplementedFailure,
+            frontends.OpConversionFailure,
+            frontends.OpValidationFailure,
+        )
+        try:
+            # Not Core.read_model: for a file that is no ONNX it tries every other format and prints what each thinks.
+            frontend = frontends.FrontEndManager().load_by_framework("onnx")
+            model = frontend.convert(frontend.load(str(bundle.model_path)))
+            _check_input(bundle, [_openvino_shape(port) for port in model.inputs])
+            self._compiled = core.compile_model(
+                model,
+                "CPU",
+                {
+                    "INFERENCE_PRECISION_HINT": self.precision.value,
+                    "PERFORMANCE_HINT": "LATENCY",
+                    "INFERENCE_NUM_THREADS": threads,
+                    # Pinned, two servers on one node would sit on the same first cores.
+                    "ENABLE_CPU_PINNING": False,
+                },
+            )
+        except unusable as error:
+            raise _unreadable(bundle, error) from error
+        self._idle: collections.deque[Any] = collections.deque()
+
+    def infer(self, tensor: npt.NDArray[np.float32]) -> list[npt.NDArray[np.float32]]:
+        # A request computes one thing at a time. As many are made as callers were ever here at once.
+        try:
+            request = self._idle.pop()
+        except IndexError:
+            request = self._compiled.create_infer_request()
+        try:
+            return list(request.infer({0: tensor}, share_inputs=True).to_tuple())
+        finally:
+            self._idle.append(request)
+
+
+class _OnnxRuntime:
+    name = EngineName.ONNXRUNTIME
+
+    def __init__(self, bundle: ModelBundle, threads: int) -> None:
+        import onnxruntime
+        from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
+
+        self.precision = bundle.card.precision
+        self.threads = threads
+        if self.precision is not Precision.F32:
+            raise BundleError(
+                f"{bundle.folder}: precision {self.precision.value} needs the openvino engine; "
+                "set serving.engine: openvino, or serving.precision: f32 and train again"
+            )
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        unusable = (
+            ort_errors.Fail,
+            ort_errors.InvalidArgument,
+            ort_errors.InvalidGraph,
+            ort_errors.InvalidProtobuf,
+            ort_errors.NotImplemented,
+            ort_errors.RuntimeException,
+        )
+        try:
+            self._session = onnxruntime.InferenceSession(
+                str(bundle.model_path), options, providers=["CPUExecutionProvider"]
+            )
+        except unusable as error:
+            raise _unreadable(bundle, error) from error
+        inputs = self._session.get_inputs()
+        _check_input(bundle, [tuple(d if isinstance(d, int) else None for d in port.shape) for port in inputs])
+        self._input = inputs[0].name
+
+    def infer(self, tensor: npt.NDArray[np.float32]) -> list[npt.NDArray[np.float32]]:
+        return list(self._session.run(None, {self._input: tensor}))
+
+
+def available_cpus(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
+    """How many CPUs this process may keep busy: its affinity mask, cut down to its container's quota.
+
+    The count of the machine, which engines take by default, makes threads that throttle each other in a container.
+    """
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = _quota(cgroup)
+    return max(1, min(cpus, math.ceil(quota)) if quota else cpus)
+
+
+def _quota(cgroup: Path) -> float | None:
+    """CPUs granted by cgroup v2 or v1; None without a limit."""
+    for files in (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):
+        try:
+            limit, period = " ".join((cgroup / file).read_text() for file in files).split()
+        except (OSError, ValueError):
+            continue
+        if limit in {"max", "-1"}:
+            return None
+        return float(limit) / float(period)
+    return None
+
+
+def _require_bf16(bundle: ModelBundle, capabilities: list[str]) -> None:
+    if "BF16" not in capabilities:
+        raise BundleError(
+            f"{bundle.folder}: was sealed for bf16, which this CPU does not have ({', '.join(capabilities)}); "
+            "serve it on a CPU with avx512_bf16 or amx_bf16, or set serving.precision: f32 and train again"
+        )
+
+
+def _openvino_shape(port: Any) -> tuple[int | None, ...]:
+    shape = port.get_partial_shape()
+    if shape.rank.is_dynamic:
+        return ()
+    return tuple(None if d.is_dynamic else d.get_length() for d in shape)
+
+
+def _check_input(bundle: ModelBundle, shapes: list[tuple[int | None, ...]]) -> None:
+    spec = bundle.card.preprocessing
+    wanted = (1, 3, spec.height, spec.width)
+    fits = (
+        len(shapes) == 1 and len(shapes[0]) == 4 and all(d in (None, w) for d, w in zip(shapes[0], wanted, strict=True))
+    )
+    if not fits:
+        raise BundleError(f"{bundle.model_path}: takes {shapes}, the card says one image of {wanted}; export it again")
+
+
+def _unreadable(bundle: ModelBundle, error: Exception) -> BundleError:
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()
+    return BundleError(f"{bundle.model_path}: is no ONNX graph this engine can run ({reason}); export it again")

@@ -1,0 +1,159 @@
+"""The bundle as an MLflow model: raw images in, detections out, wherever MLflow loads models.
+
+>>> model = mlflow.pyfunc.load_model("models:/steel@champion")
+>>> model.predict([Path("part.jpg").read_bytes()])
+[{'width': 200, 'height': 200, 'detections': [{'class_id': 2, 'class_name': 'patches', 'confidence': 0.9, ...}]}]
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import warnings
+from collections.abc import Iterable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import mlflow.pyfunc
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from mlflow.models import ModelSignature
+from mlflow.models.model import ModelInfo
+from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
+from mlflow.types.schema import Array, Object, Property
+
+import visionops
+from visionops.config import Engine
+from visionops.errors import ImageError
+from visionops.inference.bundle import ModelBundle
+from visionops.inference.image import ImageProblem
+from visionops.inference.predictor import Predictor
+
+__all__ = ["VisionOpsModel", "log_pyfunc"]
+
+_COLUMN = "image"
+_REQUIREMENTS = (
+    "mlflow",
+    "numpy",
+    "onnxruntime",
+    "opencv-python-headless",
+    "openvino",
+    "pandas",
+    "pillow",
+    "pydantic",
+    "pyyaml",
+)
+_OWN_THRESHOLD = -1.0
+"""MLflow's parameters have a type and so cannot be absent: below 0 the bundle's own threshold counts."""
+
+
+class VisionOpsModel:
+    """A `Predictor` with MLflow's face.
+
+    The input is a list, an array (N, H, W, 3) or a data frame with the column ``image``; each image is encoded bytes,
+    a base64 string of them, or an array of uint8 (H, W, 3), RGB.
+    """
+
+    def __init__(self, predictor: Predictor) -> None:
+        self.predictor = predictor
+
+    def predict(self, model_input: Any, params: dict[str, Any] | None = None) -> list[dict[str, Any]]:
+        """One result per image, in order: ``{"width", "height", "detections"}`` as the server gives them.
+
+        Args:
+            params: ``confidence`` and ``iou``; the bundle's own when absent or below 0.
+
+        Raises:
+            ImageError: Naming the index of the image that cannot be used.
+        """
+        limits = {key: value for key, value in (params or {}).items() if value >= 0}
+        results = []
+        for index, image in enumerate(_images(model_input)):
+            where = f"image {index}"
+            prediction = self.predictor.predict(_bytes_or_pixels(image, where), where=where, **limits)
+            results.append(
+                {"width": prediction.width, "height": prediction.height, "detections": prediction.to_dicts()}
+            )
+        return results
+
+
+def _load_pyfunc(path: str, model_config: dict[str, Any] | None = None) -> VisionOpsModel:
+    """What MLflow calls to load the model; the name is MLflow's."""
+    engine = Engine((model_config or {}).get("engine", Engine.OPENVINO))
+    return VisionOpsModel(Predictor(ModelBundle.load(Path(path)), engine))
+
+
+def log_pyfunc(bundle: ModelBundle, name: str, engine: Engine = Engine.OPENVINO) -> ModelInfo:
+    """Log a bundle to the active MLflow run, with the code it needs.
+
+    A loader module, not a Python object: nothing is pickled, so that loading a model runs only our own code. The
+    requirements are the installed versions of what inference imports; nothing is inferred by running the model.
+
+    Args:
+        name: Of the logged model.
+        engine: What runs the graph; ``load_model(uri, model_config={"engine": …})`` takes another.
+    """
+    with warnings.catch_warnings():
+        # An example would be stored and run; the signature is written by hand instead.
+        warnings.filterwarnings("ignore", ".*input example was not provided", UserWarning)
+        return mlflow.pyfunc.log_model(
+            name=name,
+            loader_module=__name__,
+            data_path=str(bundle.folder),
+            code_paths=[str(Path(visionops.__file__).parent)],
+            model_config={"engine": engine.value},
+            signature=_signature(),
+            pip_requirements=[f"{package}=={version(package)}" for package in _REQUIREMENTS],
+            metadata={"bundle_digest": bundle.digest, "class_names": list(bundle.card.class_names)},
+        )
+
+
+def _signature() -> ModelSignature:
+    detection = Object(
+        [
+            Property("class_id", DataType.long),
+            Property("class_name", DataType.string),
+            Property("confidence", DataType.double),
+            Property("box", Array(DataType.double)),
+        ]
+    )
+    outputs = [
+        ColSpec(DataType.long, "width"),
+        ColSpec(DataType.long, "height"),
+        ColSpec(Array(detection), "detections"),
+    ]
+    params = [ParamSpec(key, DataType.double, _OWN_THRESHOLD) for key in ("confidence", "iou")]
+    # The input stays open: with a schema MLflow makes a data frame of every list, and pandas takes no list of arrays.
+    return ModelSignature(None, Schema(outputs), ParamSchema(params))
+
+
+def _images(model_input: Any) -> Iterable[Any]:
+    """The images of a batch, whatever holds them."""
+    if isinstance(model_input, pd.DataFrame):
+        if _COLUMN not in model_input.columns:
+            columns = ", ".join(map(str, model_input.columns))
+            raise ImageError(f'input: has the columns {columns}; put the images into "{_COLUMN}"', ImageProblem.EMPTY)
+        return list(model_input[_COLUMN])
+    if isinstance(model_input, bytes | str):
+        raise ImageError("input: is one image; give a list of images", ImageProblem.UNSUPPORTED)
+    return list(model_input)
+
+
+def _bytes_or_pixels(image: Any, where: str) -> bytes | npt.NDArray[np.uint8]:
+    if isinstance(image, dict) and set(image) == {_COLUMN}:
+        image = image[_COLUMN]
+    if isinstance(image, str):
+        try:
+            return base64.b64decode(image, validate=True)
+        except (binascii.Error, ValueError) as error:
+            raise ImageError(f"{where}: is text but no base64 ({error})", ImageProblem.NOT_AN_IMAGE) from error
+    if isinstance(image, list):  # what JSON makes of an array
+        values = np.asarray(image)
+        return values.astype(np.uint8) if values.dtype.kind in "iu" and _is_byte(values) else values
+    return image  # type: ignore[no-any-return]
+
+
+def _is_byte(values: npt.NDArray[Any]) -> bool:
+    return bool(values.size) and int(values.min()) >= 0 and int(values.max()) <= 255
