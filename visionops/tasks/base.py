@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 from visionops.config import Config
 from visionops.data.dataset import Dataset
+from visionops.home import visionops_home
 from visionops.inference.bundle import ModelBundle
 
-__all__ = ["Evaluation", "NoLog", "Task", "TrainingLog"]
+__all__ = ["Evaluation", "NoLog", "Task", "TrainingLog", "evaluation_folder", "training_folder"]
 
 
 class TrainingLog(Protocol):
@@ -26,6 +28,9 @@ class TrainingLog(Protocol):
     def artifact(self, path: Path, folder: str) -> None:
         """Log a file (a picture, a table) under ``folder``."""
 
+    def progress(self, done: int, total: int, note: str) -> None:
+        """So many epochs of so many are done; the note says how it goes."""
+
 
 class NoLog:
     """A log that keeps nothing."""
@@ -37,6 +42,9 @@ class NoLog:
         """Drop."""
 
     def artifact(self, path: Path, folder: str) -> None:
+        """Drop."""
+
+    def progress(self, done: int, total: int, note: str) -> None:
         """Drop."""
 
 
@@ -76,3 +84,16 @@ class Task(Protocol):
 
     def evaluate(self, bundle: ModelBundle, dataset: Dataset, config: Config, folder: Path) -> Evaluation:
         """Score the bundle on the test split of ``dataset`` and write pictures and report into ``folder``."""
+
+
+def training_folder(dataset: Dataset, config: Config) -> Path:
+    """Where the training of ``config`` on ``dataset`` works: the same for the same, so that it can be resumed."""
+    told = config.only("training", "serving").model_dump_json()
+    key = hashlib.sha256(f"{dataset.fingerprint()} {told}".encode()).hexdigest()[:16]
+    return visionops_home() / "training" / f"{config.name}-{key}"
+
+
+def evaluation_folder(bundle: ModelBundle, dataset: Dataset) -> Path:
+    """Where the evaluation of ``bundle`` on ``dataset`` is written before it becomes an artifact."""
+    key = hashlib.sha256(f"{bundle.digest} {dataset.fingerprint()}".encode()).hexdigest()[:16]
+    return visionops_home() / "evaluation" / f"{bundle.card.name}-{key}"

@@ -1,0 +1,115 @@
+"""A made-up problem small enough to train on in seconds: red and blue plates on grey noise."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from visionops.config import Config
+from visionops.data.dataset import Dataset
+from visionops.inference.bundle import ModelBundle
+from visionops.tasks.detection import DetectionTask
+
+SPLITS = ("train",) * 8 + ("val",) * 3 + ("test",) * 2
+TRAINING = {
+    "model": "yolov8n",
+    "weights": "none",
+    "image_size": 64,
+    "epochs": 2,
+    "batch": 4,
+    "optimizer": "AdamW",
+    "learning_rate": 0.002,
+}
+
+
+def plates(folder: Path, splits: tuple[str, ...] = SPLITS) -> Dataset:
+    """One image a split entry, of odd and differing sizes, each with one plate; every fourth without any."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(0)
+    paths, rows, class_ids, corners = [], [], [], []
+    for row in range(len(splits)):
+        image = rng.integers(90, 140, (61 + row, 67, 3)).astype(np.uint8)
+        if row % 4 != 3:
+            class_id = row % 2
+            x, y = rng.integers(4, 30, 2)
+            image[y : y + 20, x : x + 24] = (20, 20, 230) if class_id == 0 else (230, 20, 20)
+            rows.append(row)
+            class_ids.append(class_id)
+            corners.append((x, y, x + 24, y + 20))
+        paths.append(folder / f"{row}.png")
+        Image.fromarray(image).save(paths[-1])
+    x1, y1, x2, y2 = np.array(corners, dtype=float).T
+    return Dataset.from_columns(
+        "plates",
+        ["blue", "red"],
+        {
+            "key": [p.name for p in paths],
+            "path": [str(p) for p in paths],
+            "sha256": [p.name for p in paths],
+            "split": list(splits),
+        },
+        {"image": rows, "class_id": class_ids, "x1": x1, "y1": y1, "x2": x2, "y2": y2},
+    )
+
+
+def plates_config(**training: Any) -> Config:
+    return Config.model_validate(
+        {
+            "name": "plates",
+            "data": {"source": {"kind": "folder", "path": "unused"}},
+            "training": {**TRAINING, **training},
+            "serving": {"confidence": 0.3, "iou": 0.6},
+        }
+    )
+
+
+class Recorder:
+    """A `TrainingLog` that remembers."""
+
+    def __init__(self) -> None:
+        self.told: list[dict[str, Any]] = []
+        self.by_epoch: dict[int, dict[str, float]] = {}
+        self.files: list[str] = []
+        self.steps: list[tuple[int, int]] = []
+
+    def params(self, params: Mapping[str, Any]) -> None:
+        self.told.append(dict(params))
+
+    def metrics(self, metrics: Mapping[str, float], step: int) -> None:
+        assert step not in self.by_epoch
+        self.by_epoch[step] = dict(metrics)
+
+    def artifact(self, path: Path, folder: str) -> None:
+        assert path.is_file()
+        self.files.append(f"{folder}/{path.name}")
+
+    def progress(self, done: int, total: int, note: str) -> None:
+        self.steps.append((done, total))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A VISIONOPS_HOME of these tests alone."""
+    folder = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VISIONOPS_HOME", str(folder))
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    return plates(tmp_path_factory.mktemp("plates"))
+
+
+@pytest.fixture(scope="session")
+def trained(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> tuple[ModelBundle, Recorder, Path]:
+    """A bundle, what its training logged, and the folder it worked in."""
+    work = tmp_path_factory.mktemp("work")
+    recorder = Recorder()
+    config = plates_config(augmentation={"mosaic": 0.25, "degrees": 3}, extra={"nbs": 4, "cos_lr": True})
+    return DetectionTask().train(dataset, config, work, recorder), recorder, work

@@ -1,0 +1,31 @@
+"""Detectors: boxes with classes, learned with Ultralytics."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from visionops.config import Config
+from visionops.data.dataset import Dataset
+from visionops.inference.bundle import ModelBundle
+from visionops.tasks.base import Evaluation, TrainingLog
+
+__all__ = ["DetectionTask"]
+
+
+class DetectionTask:
+    """The `Task` of finding objects. What is heavy is imported when it is called for."""
+
+    def train(self, dataset: Dataset, config: Config, work: Path, log: TrainingLog) -> ModelBundle:
+        """See `visionops.tasks.detection.training.train_detector`."""
+        from visionops.tasks.detection.library import prepare_library
+
+        prepare_library()
+        from visionops.tasks.detection.training import train_detector
+
+        return train_detector(dataset, config, work, log)
+
+    def evaluate(self, bundle: ModelBundle, dataset: Dataset, config: Config, folder: Path) -> Evaluation:
+        """See `visionops.evaluation.detection.evaluate`."""
+        from visionops.evaluation.detection import evaluate
+
+        return evaluate(bundle, dataset, config, folder)

@@ -1,0 +1,101 @@
+"""From a checkpoint to the files of a bundle. The same weights give the same bytes, on any day and in any folder."""
+
+from __future__ import annotations
+
+import importlib.util
+import warnings
+from pathlib import Path
+from typing import Any
+
+from visionops.errors import TrainingError
+from visionops.inference.bundle import Decode
+
+__all__ = ["OPSET", "export_onnx", "read_checkpoint", "write_checkpoint"]
+
+OPSET = 17
+"""What OpenVINO, ONNX Runtime, TensorRT and Triton have all read for years."""
+
+
+def read_checkpoint(path: Path) -> dict[str, Any] | None:
+    """A checkpoint that this project's own training wrote; None when it cannot be used."""
+    from ultralytics.utils.patches import torch_load
+
+    if not path.is_file():
+        return None
+    try:
+        checkpoint = torch_load(path, map_location="cpu")
+    except Exception:  # noqa: BLE001 - a file cut by an interruption can raise anything; the caller starts without it
+        return None
+    usable = isinstance(checkpoint, dict) and (checkpoint.get("ema") or checkpoint.get("model")) is not None
+    return checkpoint if usable else None
+
+
+def write_checkpoint(checkpoint: dict[str, Any], settings: dict[str, Any], target: Path) -> None:
+    """The weights alone, in half precision, in Ultralytics' form: it can be trained on and be exported.
+
+    Its own checkpoints carry dates, paths of this machine and the state of git.
+    """
+    import torch
+    import ultralytics
+
+    model = checkpoint.get("ema") or checkpoint["model"]
+    model.args = dict(settings)
+    model.criterion = None
+    model.half()
+    for parameter in model.parameters():
+        parameter.requires_grad = False
+    content = {"epoch": -1, "model": model, "train_args": dict(settings), "version": ultralytics.__version__}
+    torch.save(content, target)
+
+
+def export_onnx(checkpoint: Path, target: Path, *, image_size: int, nms_free: bool) -> Decode:
+    """Write the graph: one image a call, a fixed size, float32.
+
+    Args:
+        checkpoint: What `write_checkpoint` wrote.
+        target: Its name must end in ``.onnx``.
+        nms_free: Take the head that needs no NMS, where the model has one.
+
+    Returns:
+        What the graph's output means.
+
+    Raises:
+        TrainingError: The graph is not one that we can decode.
+    """
+    import onnx
+    from ultralytics import YOLO
+
+    model = YOLO(str(checkpoint), task="detect")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter's notes on tracing
+        exported = Path(
+            model.export(
+                format="onnx",
+                imgsz=image_size,
+                batch=1,
+                dynamic=False,
+                opset=OPSET,
+                simplify=importlib.util.find_spec("onnxslim") is not None,
+                nms=False if nms_free else None,
+                device="cpu",
+                verbose=False,
+            )
+        )
+    graph = onnx.load(str(exported))
+    exported.unlink()
+    del graph.metadata_props[:]  # a date, and names that the card has
+    graph.doc_string = ""
+    onnx.checker.check_model(graph)
+    decode = _decode_of(graph, classes=len(model.names))
+    onnx.save(graph, str(target))
+    return decode
+
+
+def _decode_of(graph: Any, classes: int) -> Decode:
+    shapes = [[d.dim_value for d in output.type.tensor_type.shape.dim] for output in graph.graph.output]
+    match shapes:
+        case [[1, _, 6]]:
+            return Decode.YOLO_END2END
+        case [[1, rows, _]] if rows == 4 + classes:
+            return Decode.YOLO
+    raise TrainingError(f"the exported graph gives {shapes} for {classes} classes; take another training.model")

@@ -1,0 +1,296 @@
+"""Train a detector in a folder that survives an interruption.
+
+    work/
+    ├── training.json    whose training this is; another's leftovers are cleared
+    ├── data/            the data set in YOLO layout, images linked
+    ├── run/             Ultralytics' own: weights/last.pt after each epoch, weights/best.pt, results.csv, plots
+    ├── trainer.log      what Ultralytics says
+    ├── label_audit.png  training images with their boxes
+    └── bundle/          the result, complete or not there
+
+Called again, it returns the finished bundle, or goes on after the last epoch whose checkpoint can be read, or starts
+anew. Optimizer, moving average and early stopping go on as they were; the order of the images is drawn anew, so that
+a resumed training is as good as an uninterrupted one but not bit for bit the same.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import json
+import logging
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from visionops.config import Config
+from visionops.data.audit import write_label_audit
+from visionops.data.dataset import Dataset, Split
+from visionops.data.files import atomic_folder, describe_os_error
+from visionops.data.formats.yolo import write_yolo
+from visionops.errors import BundleError, TrainingError, VisionOpsError
+from visionops.inference.bundle import BundleCard, ModelBundle, Thresholds
+from visionops.inference.bundle import Task as TaskName
+from visionops.inference.preprocessing import PreprocessingSpec
+from visionops.tasks.base import TrainingLog
+from visionops.tasks.detection.library import quiet_library
+from visionops.tasks.detection.models import check_detector, find_weights
+from visionops.tasks.detection.settings import AUGMENTATION, EXTRA, OWNED, trainer_settings
+
+__all__ = ["train_detector"]
+
+_LOG = logging.getLogger("visionops.training")
+_PLACES = frozenset({"data", "model", "pretrained"})  # paths of this machine; the last two are told by name
+_CANNOT_WRITE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM})
+
+
+def train_detector(dataset: Dataset, config: Config, work: Path, log: TrainingLog) -> ModelBundle:
+    """Train on the train split, keep the epoch with the best mAP50-95 on the val split, export it.
+
+    Args:
+        dataset: Clean and split; its images lie where ``path`` says.
+        work: A folder of this training alone.
+
+    Raises:
+        ConfigError: A setting that the trainer does not have.
+        TrainingError: An unknown detector, unusable weights or splits, or the trainer stopped; with the mend.
+        DataError: The images are not at hand.
+    """
+    settings = trainer_settings(config.training)
+    check_detector(config.training.model)
+    _check_splits(dataset)
+    weights = find_weights(config.training.model, config.training.weights)
+    with _explained(config, work), _alone_in(work):
+        identity = _identity(dataset, config, weights)
+        if (work / "training.json").is_file() and (work / "training.json").read_text(encoding="utf-8") != identity:
+            _clear(work)
+        (work / "training.json").write_text(identity, encoding="utf-8")
+        report = _Report(log, config.training.epochs)
+        bundle = _finished(work)
+        if bundle is None:
+            with quiet_library(work / "trainer.log"):
+                _train(dataset, config, settings, weights, work, report)
+                bundle = _seal(dataset, config, work)
+        report.params(bundle.card.training)
+        report.epochs(work / "run" / "results.csv")
+        _report_files(work, log)
+        return bundle
+
+
+def _check_splits(dataset: Dataset) -> None:
+    counts = dataset.split_counts()
+    for split in (Split.TRAIN, Split.VAL, Split.TEST):
+        if not counts.get(split.value):
+            raise TrainingError(
+                f"{dataset.name}: the {split.value} split has no images; add some, or let data.split cut it"
+            )
+    train = dataset.select_split(Split.TRAIN)
+    seen = np.bincount(train.box_arrays()[1], minlength=len(dataset.class_names))
+    missing = [name for name, count in zip(dataset.class_names, seen, strict=True) if not count]
+    if missing:
+        raise TrainingError(
+            f"{dataset.name}: no box of {', '.join(missing)} in the train split; label some, or leave the class out "
+            "with data.categories"
+        )
+
+
+def _identity(dataset: Dataset, config: Config, weights: Path | None) -> str:
+    """What two trainings share when one can go on where the other stopped."""
+    import ultralytics
+
+    start = hashlib.sha256(weights.read_bytes()).hexdigest() if weights else "none"
+    told = config.only("training", "serving").model_dump(mode="json")
+    return json.dumps(
+        {"data": dataset.fingerprint(), "config": told, "weights": start, "ultralytics": ultralytics.__version__},
+        sort_keys=True,
+    )
+
+
+@contextlib.contextmanager
+def _alone_in(work: Path) -> Iterator[None]:
+    """One training at a time; the system gives the lock back when a process dies."""
+    work.mkdir(parents=True, exist_ok=True)
+    with (work / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise TrainingError(f"{work}: the same training runs already; wait for it or stop it") from error
+        yield
+
+
+def _clear(work: Path) -> None:
+    for path in work.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name != ".lock":
+            path.unlink()
+
+
+def _finished(work: Path) -> ModelBundle | None:
+    try:
+        return ModelBundle.load(work / "bundle")
+    except BundleError:
+        return None
+
+
+class _Report:
+    """Tells the log each thing once, whatever was told before an interruption."""
+
+    def __init__(self, log: TrainingLog, total: int) -> None:
+        self._log = log
+        self._total = total
+        self._told: set[int] = set()
+        self._params_told = False
+
+    def params(self, params: dict[str, Any]) -> None:
+        if not self._params_told:
+            self._log.params(params)
+            self._params_told = True
+
+    def epochs(self, results: Path) -> None:
+        from visionops.tasks.detection.trainer import read_epochs
+
+        for epoch, metrics in read_epochs(results).items():
+            if epoch not in self._told:
+                self._told.add(epoch)
+                self._log.metrics(metrics, epoch)
+                self._log.progress(epoch, self._total, f"val mAP50 {metrics.get('val_map50', 0.0):.3f}")
+
+
+def _train(
+    dataset: Dataset, config: Config, settings: dict[str, Any], weights: Path | None, work: Path, report: _Report
+) -> None:
+    """Leave the best checkpoint in ``run/weights``."""
+    from visionops.tasks.detection.trainer import InspectionTrainer, cut_epochs, trainer_callbacks
+
+    run = work / "run"
+    point, epoch = _resume_point(run, config.training.epochs)
+    if point is not None and epoch >= config.training.epochs:
+        return
+    data = write_yolo(dataset, work / "data")
+    write_label_audit(dataset.select_split(Split.TRAIN), work / "label_audit.png")
+    places: dict[str, Any] = {"data": str(data), "save_dir": str(run)}
+    if point is not None:
+        _LOG.warning("training goes on after epoch %d, from %s", epoch, point)
+        cut_epochs(run / "results.csv", epoch)
+        report.epochs(run / "results.csv")
+        # Ultralytics takes the other settings from the checkpoint; `training.json` says that they are these.
+        told = {"model": str(point), "resume": str(point), "device": settings["device"]}
+    else:
+        shutil.rmtree(run, ignore_errors=True)
+        told = {"model": f"{config.training.model}.yaml", "pretrained": str(weights) if weights else False, **settings}
+    callbacks = trainer_callbacks(
+        started=lambda args: report.params(_told(args, config, weights)), epoch_done=report.epochs
+    )
+    InspectionTrainer(overrides={**told, **places}, _callbacks=callbacks).train()
+
+
+def _told(args: dict[str, Any], config: Config, weights: Path | None) -> dict[str, Any]:
+    """What the trainer works with, without the places of this machine."""
+    names = sorted({*AUGMENTATION, *EXTRA, *(n for n, owner in OWNED.items() if owner != "VisionOps itself")} - _PLACES)
+    start = weights.name if weights else "none"
+    return {"model": config.training.model, "weights": start} | {n: args[n] for n in names if n in args}
+
+
+def _resume_point(run: Path, epochs: int) -> tuple[Path | None, int]:
+    """The newest usable checkpoint and how many epochs it has behind it; (None, 0) to start anew.
+
+    `best.pt` holds the state of an earlier epoch: it serves when `last.pt` was cut while being written.
+    """
+    from visionops.tasks.detection.export import read_checkpoint
+
+    best, last = (read_checkpoint(run / "weights" / name) for name in ("best.pt", "last.pt"))
+    if best is None:
+        return None, 0
+    for name, checkpoint in (("last.pt", last), ("best.pt", best)):
+        if checkpoint is None:
+            continue
+        if checkpoint["epoch"] < 0:  # stripped: the training is over
+            return run / "weights" / name, epochs
+        if checkpoint.get("optimizer") is not None:
+            return run / "weights" / name, checkpoint["epoch"] + 1
+    return None, 0
+
+
+def _seal(dataset: Dataset, config: Config, work: Path) -> ModelBundle:
+    from visionops.tasks.detection.export import export_onnx, read_checkpoint, write_checkpoint
+
+    checkpoint = read_checkpoint(work / "run" / "weights" / "best.pt")
+    if checkpoint is None:
+        raise TrainingError(f"{work / 'run' / 'weights'}: the training left no usable checkpoint; run it again")
+    told = _told(checkpoint["train_args"], config, None) | {"weights": config.training.weights}
+    size = config.training.image_size
+    with atomic_folder(work / "bundle", replace=True) as folder:
+        write_checkpoint(checkpoint, told, folder / "checkpoint.pt")
+        decode = export_onnx(
+            folder / "checkpoint.pt", folder / "model.onnx", image_size=size, nms_free=told.get("nms") is False
+        )
+        card = BundleCard(
+            task=TaskName.DETECTION,
+            name=config.name,
+            architecture=config.training.model,
+            class_names=dataset.class_names,
+            preprocessing=PreprocessingSpec(width=size, height=size),
+            decode=decode,
+            thresholds=Thresholds(confidence=config.serving.confidence, iou=config.serving.iou),
+            precision=config.serving.precision,
+            metrics=_val_metrics(checkpoint),
+            data_fingerprint=dataset.fingerprint(),
+            training=told,
+        )
+        ModelBundle.create(folder, card)
+    return ModelBundle.load(work / "bundle")
+
+
+def _val_metrics(checkpoint: dict[str, Any]) -> dict[str, float]:
+    from visionops.tasks.detection.trainer import clean_metrics
+
+    return {
+        name: value
+        for name, value in clean_metrics(checkpoint.get("train_metrics") or {}).items()
+        if not name.endswith("loss")
+    }
+
+
+def _report_files(work: Path, log: TrainingLog) -> None:
+    for path in sorted((work / "run").glob("*")):
+        if path.suffix in {".png", ".jpg", ".csv"}:
+            log.artifact(path, "training")
+    for name in ("label_audit.png", "trainer.log"):
+        if (work / name).is_file():
+            log.artifact(work / name, "training")
+
+
+@contextlib.contextmanager
+def _explained(config: Config, work: Path) -> Iterator[None]:
+    """Whatever stops the trainer becomes one line with a mend; the whole story is in ``trainer.log``."""
+    try:
+        yield
+    except VisionOpsError:
+        raise
+    except Exception as error:
+        raise TrainingError(_explain(error, config, work)) from error
+
+
+def _explain(error: Exception, config: Config, work: Path) -> str:
+    text = " ".join(str(error).split())
+    if isinstance(error, OSError) and error.errno in _CANNOT_WRITE:
+        return f"{work}: cannot be written ({describe_os_error(error)}); free some space or set VISIONOPS_HOME"
+    if isinstance(error, OSError) and error.errno in {errno.ENOTDIR, errno.EEXIST}:
+        return f"{work}: is no folder ({describe_os_error(error)}); move what is in the way"
+    if "PytorchStreamWriter" in text:
+        return f"{work}: a checkpoint cannot be written (is the disk full?); free some space"
+    if isinstance(error, MemoryError) or "out of memory" in text.lower() or "can't allocate memory" in text.lower():
+        training = config.training
+        return (
+            f"the trainer ran out of memory with batch {training.batch} at {training.image_size} px; lower "
+            "training.batch or training.image_size"
+        )
+    if "NaN" in text:
+        return f"the training diverged ({text}); lower training.learning_rate (now {config.training.learning_rate:g})"
+    return f"the trainer stopped: {type(error).__name__}: {text[:300]} (more in {work / 'trainer.log'})"
