@@ -1,0 +1,1 @@
+"""Stacks: which components a pipeline runs on."""

@@ -1,0 +1,1 @@
+"""Model deployers: where a champion answers."""

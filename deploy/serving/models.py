@@ -1,0 +1,140 @@
+"""The model that answers: loaded, proven, then swapped in whole.
+
+A request takes `ModelSlot.current` once and keeps it to its end, so a swap never mixes two models in one answer.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from deploy.serving.errors import NoModel, SmokeTestFailed
+from deploy.serving.settings import ModelRef
+from visionops.errors import ImageError, VisionOpsError
+from visionops.inference.bundle import ModelBundle, Thresholds
+from visionops.inference.prediction import Prediction
+from visionops.inference.predictor import Predictor
+
+__all__ = ["ModelSlot", "ServedModel", "load_model"]
+
+_log = logging.getLogger("visionops.serving")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ServedModel:
+    """A loaded bundle and the name under which it answers."""
+
+    ref: ModelRef
+    predictor: Predictor
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """Name, version and alias, as every answer carries them."""
+        return {"name": self.ref.name, "version": self.ref.version, "alias": self.ref.alias}
+
+    @property
+    def digest(self) -> str:
+        """Of the bundle."""
+        return self.predictor.bundle.digest
+
+    def describe(self) -> dict[str, Any]:
+        """What `/model` says."""
+        card = self.predictor.bundle.card
+        return self.identity | {
+            "task": card.task.value,
+            "architecture": card.architecture,
+            "classes": list(card.class_names),
+            "thresholds": self.predictor.thresholds.model_dump(),
+            "metrics": card.metrics,
+            "preprocessing": card.preprocessing.model_dump(mode="json"),
+            "precision": card.precision.value,
+            "engine": self.ref.engine.value,
+            "digest": self.digest,
+            "max_upload_bytes": self.ref.max_upload_bytes,
+        }
+
+
+class ModelSlot:
+    """Holds the one model that answers, or none."""
+
+    def __init__(self, model: ServedModel | None = None) -> None:
+        self._model = model
+
+    @property
+    def current(self) -> ServedModel:
+        """The model that answers now.
+
+        Raises:
+            NoModel: None was given yet.
+        """
+        if self._model is None:
+            raise NoModel("no model is loaded; start the server with --bundle, or deploy one")
+        return self._model
+
+    def swap(self, model: ServedModel) -> None:
+        """From here on new requests take ``model``; requests in flight end on the one they took."""
+        self._model = model
+
+
+def load_model(ref: ModelRef, *, max_pixels: int, smoke_images: Sequence[bytes] = ()) -> ServedModel:
+    """Load a bundle, check its digests, warm it up and make it answer.
+
+    Args:
+        smoke_images: Encoded images it must answer; a made-up one when there are none.
+
+    Raises:
+        BundleError: It is missing, corrupt, or does not run on this engine.
+        SmokeTestFailed: It runs and does not answer as a detector should.
+    """
+    bundle = ModelBundle.load(ref.bundle)
+    own = bundle.card.thresholds
+    thresholds = Thresholds(
+        confidence=own.confidence if ref.confidence is None else ref.confidence,
+        iou=own.iou if ref.iou is None else ref.iou,
+        max_detections=own.max_detections,
+    )
+    who = f"{ref.name} version {ref.version}"
+    try:
+        predictor = Predictor(bundle, ref.engine, thresholds=thresholds, max_pixels=max_pixels)
+        predictor.warm_up()
+        for number, image in enumerate(smoke_images or (_made_up_image(),), start=1):
+            _smoke_test(predictor, image, f"{who}: smoke image {number}")
+    except VisionOpsError:
+        raise
+    except Exception as error:
+        # An engine may fail in ways of its own; whatever it is, the old model stays and the caller hears why.
+        _log.exception("model_failed", extra={"fields": {"version": ref.version}})
+        raise SmokeTestFailed(f"{who}: {' '.join(str(error).split()) or type(error).__name__}") from error
+    return ServedModel(ref, predictor)
+
+
+def _smoke_test(predictor: Predictor, image: bytes, where: str) -> None:
+    try:
+        # Every candidate counts here: a model that finds nothing above its threshold proves little.
+        prediction = predictor.predict(image, confidence=0.0, where=where)
+    except ImageError as error:
+        raise SmokeTestFailed(str(error)) from error
+    _check(prediction, where)
+
+
+def _check(prediction: Prediction, where: str) -> None:
+    if not (np.isfinite(prediction.boxes).all() and np.isfinite(prediction.scores).all()):
+        raise SmokeTestFailed(f"{where}: boxes or scores are not finite numbers; train or export again")
+    if ((prediction.scores < 0) | (prediction.scores > 1)).any():
+        raise SmokeTestFailed(f"{where}: scores leave 0 to 1; train or export again")
+    if ((prediction.class_ids < 0) | (prediction.class_ids >= len(prediction.class_names))).any():
+        raise SmokeTestFailed(f"{where}: class ids leave the {len(prediction.class_names)} classes of the card")
+
+
+def _made_up_image() -> bytes:
+    """A PNG with some structure, of a size that needs scaling and padding."""
+    ramp = np.add.outer(np.arange(240), np.arange(320)).astype(np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(np.dstack([ramp, ramp[::-1], ramp[:, ::-1]])).save(buffer, format="PNG")
+    return buffer.getvalue()

@@ -1,0 +1,118 @@
+"""What the server is told: from the command line, else from ``VISIONOPS_…`` variables, else the defaults.
+
+The admin key comes from the environment only: a command line is readable by every user of the machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+
+from visionops.config import Engine
+from visionops.errors import ConfigError
+from visionops.inference.image import DEFAULT_MAX_PIXELS
+
+__all__ = ["ADMIN_KEY_VARIABLE", "ModelRef", "Settings", "read_settings"]
+
+ADMIN_KEY_VARIABLE = "VISIONOPS_ADMIN_KEY"
+_PREFIX = "VISIONOPS_"
+
+
+class ModelRef(BaseModel):
+    """Which bundle to serve, under which name, and how."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    bundle: Path
+    """Folder of the model bundle, on the server's machine."""
+    name: str = Field(min_length=1, max_length=128)
+    """Registered model."""
+    version: str = Field(min_length=1, max_length=128)
+    """Registered version."""
+    alias: str = Field(default="", max_length=128)
+    """Registry alias under which it is served: champion, challenger."""
+    engine: Engine = Engine.OPENVINO
+    """What runs the graph."""
+    confidence: float | None = Field(default=None, ge=0, le=1)
+    """Lowest score of a detection; the bundle's own when absent."""
+    iou: float | None = Field(default=None, ge=0, le=1)
+    """Overlap above which NMS drops the weaker box; the bundle's own when absent."""
+    max_upload_bytes: int = Field(default=20_000_000, ge=1)
+    """Largest accepted image file."""
+
+
+class Settings(BaseModel):
+    """One server process."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    bundle: Path | None = None
+    """Folder of the model bundle; without one the server is live but not ready."""
+    name: str = Field(default="model", min_length=1, max_length=128)
+    """Registered model."""
+    version: str = Field(default="0", min_length=1, max_length=128)
+    """Registered version."""
+    alias: str = Field(default="", max_length=128)
+    """Registry alias under which it is served."""
+    engine: Engine = Engine.OPENVINO
+    """openvino or onnxruntime."""
+    confidence: float | None = Field(default=None, ge=0, le=1)
+    """Lowest score of a detection; the bundle's own when absent."""
+    iou: float | None = Field(default=None, ge=0, le=1)
+    """Overlap above which NMS drops the weaker box; the bundle's own when absent."""
+    max_upload_bytes: int = Field(default=20_000_000, ge=1)
+    """Largest accepted image file."""
+    max_pixels: int = Field(default=DEFAULT_MAX_PIXELS, ge=1)
+    """Largest accepted width x height."""
+    workers: int = Field(default=2, ge=1, le=256)
+    """Images in work at once; more wait."""
+    host: str = "127.0.0.1"
+    """Address to listen on: this machine only, unless told otherwise."""
+    port: int = Field(default=8000, ge=0, le=65535)
+    """Port to listen on; 0: any free port."""
+    fd: int | None = Field(default=None, ge=3)
+    """An inherited listening socket, instead of host and port."""
+    log_file: Path | None = None
+    """JSON lines go here, rotated at 10 MB; to standard output when absent."""
+    admin_key: SecretStr | None = None
+    """What /reload asks for."""
+
+    def model_ref(self) -> ModelRef | None:
+        """The model to start with, if any."""
+        if self.bundle is None:
+            return None
+        return ModelRef.model_validate(self.model_dump(include=set(ModelRef.model_fields)))
+
+
+def read_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
+    """Arguments win over the environment.
+
+    Raises:
+        ConfigError: Naming the argument or the variable.
+    """
+    parser = argparse.ArgumentParser(prog="python -m deploy.serving", description="The VisionOps prediction server.")
+    for name, field in Settings.model_fields.items():
+        if name != "admin_key":
+            shown = "" if field.default is None else f" [{field.default}]"
+            parser.add_argument(_flag(name), help=f"{field.description}{shown}")
+    given = {name: value for name, value in vars(parser.parse_args(arguments)).items() if value is not None}
+    known = {name: environment.get(_variable(name)) for name in Settings.model_fields}
+    values = {name: value for name, value in known.items() if value} | given
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        name = str(first["loc"][0])
+        place = _flag(name) if name in given else _variable(name)
+        raise ConfigError(f"{place}: {first['msg']} (got {first['input']!r})") from error
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _variable(name: str) -> str:
+    return _PREFIX + name.upper()

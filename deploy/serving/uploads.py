@@ -1,0 +1,93 @@
+"""Reading a request's body within a limit, refused while it arrives and not after it filled the memory."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import Request
+
+from deploy.serving.errors import BadRequest, UnsupportedMedia, UploadTooLarge
+
+__all__ = ["read_body", "read_upload"]
+
+_FORM_OVERHEAD = 64 * 1024
+"""Boundaries, part headers and small text fields around the file."""
+_DRAIN_SECONDS = 2.0
+
+
+async def read_upload(request: Request, limit: int) -> bytes:
+    """The bytes of the form field ``file``.
+
+    Args:
+        limit: Largest accepted file, in bytes.
+
+    Raises:
+        UploadTooLarge: The file or the form exceeds the limit.
+        UnsupportedMedia: The body is no multipart form.
+        BadRequest: The form is malformed, or has no file named ``file``.
+    """
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "multipart/form-data":
+        raise UnsupportedMedia(f"content type {kind or 'none'!r}; send multipart/form-data: curl -F file=@part.jpg …")
+    parser = MultiPartParser(request.headers, _limited(request, limit + _FORM_OVERHEAD), max_files=1, max_fields=8)
+    # In memory up to the limit, which is there to bound it: no temporary file for each image.
+    parser.spool_max_size = limit + _FORM_OVERHEAD
+    try:
+        form = await parser.parse()
+    except MultiPartException as error:
+        raise BadRequest(f"malformed multipart form: {error.message}", "bad_form") from error
+    try:
+        upload = form.get("file")
+        if not isinstance(upload, UploadFile):
+            raise BadRequest("the form has no file named 'file': curl -F file=@part.jpg …", "missing_file")
+        if (upload.size or 0) > limit:
+            raise _too_large(limit)
+        return await upload.read()
+    finally:
+        await form.close()
+
+
+async def read_body(request: Request, limit: int) -> bytes:
+    """The whole body.
+
+    Raises:
+        UploadTooLarge: It exceeds ``limit`` bytes.
+    """
+    return b"".join([chunk async for chunk in _limited(request, limit)])
+
+
+async def _limited(request: Request, limit: int) -> AsyncGenerator[bytes, None]:
+    declared = request.headers.get("content-length", "")
+    if declared.isascii() and declared.isdigit() and int(declared) > limit:
+        if request.headers.get("expect", "").lower() != "100-continue":  # such a client has not begun to send
+            await _drain(request, limit)
+        raise _too_large(limit)
+    seen = 0
+    stream = request.stream()
+    async for chunk in stream:
+        seen += len(chunk)
+        if seen > limit:
+            await _drain(request, limit)
+            raise _too_large(limit)
+        yield chunk
+
+
+async def _drain(request: Request, at_most: int) -> None:
+    """Read on for a while and drop it: a client that is cut off while sending never reads why."""
+    dropped = 0
+    try:
+        async with asyncio.timeout(_DRAIN_SECONDS):
+            while dropped < at_most:
+                message = await request.receive()
+                if message["type"] != "http.request" or not message.get("more_body"):
+                    return
+                dropped += len(message.get("body", b""))
+    except TimeoutError:
+        return
+
+
+def _too_large(limit: int) -> UploadTooLarge:
+    return UploadTooLarge(f"the upload exceeds {limit} bytes; send a smaller file or raise max_upload_bytes")

@@ -1,0 +1,262 @@
+"""Make ZenML's stack what the stack file says: ``python -m stacks.apply [NAME] [--dry-run] [--activate]``.
+
+Creates, updates or leaves; a second call changes nothing. Everything is checked before anything is changed, and what
+was changed is taken back when a later change fails: there is never half a stack.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import enum
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stacks.spec import ComponentSpec, ComponentType, FlavorSpec, StackSpec, known_stacks, load_stack
+from visionops.errors import StackError, VisionOpsError
+
+if TYPE_CHECKING:
+    from zenml.client import Client
+
+__all__ = ["Action", "Change", "apply", "known_stacks", "main"]
+
+_ROOT = Path(__file__).resolve().parents[1]
+
+
+class Action(enum.StrEnum):
+    """What happens to an item."""
+
+    CREATE = "create"
+    UPDATE = "update"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Change:
+    """One difference between the file and ZenML, and how it is removed."""
+
+    action: Action
+    kind: str
+    """`flavor`, `stack`, or a component type."""
+    name: str
+    detail: str = ""
+    do: Callable[[], Callable[[], Any]] = dataclasses.field(repr=False, compare=False, default=lambda: lambda: None)
+    """Makes the change; returns what takes it back."""
+
+    def __str__(self) -> str:
+        return f"{self.action} {self.kind} {self.name}" + (f" ({self.detail})" if self.detail else "")
+
+
+def apply(name: str, *, dry_run: bool = False) -> list[Change]:
+    """Bring the stack ``name`` to what ``stacks/<name>.yaml`` says.
+
+    Args:
+        dry_run: Only say what would change.
+
+    Returns:
+        What was (or would be) changed; nothing, the second time.
+
+    Raises:
+        StackError: The file cannot be used, or ZenML refuses; then nothing has changed.
+    """
+    from zenml.client import Client
+    from zenml.utils import source_utils
+
+    spec = load_stack(name)
+    # ZenML finds our flavors from the folder of the main module, which is another one for each way to get here.
+    source_utils.set_custom_source_root(str(_ROOT))
+    client = Client()
+    changes = _plan(client, spec)
+    if not dry_run:
+        _carry_out(changes)
+    return changes
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line.
+
+    Returns:
+        2 after a mistake of the user, which is printed in one line.
+    """
+    parser = argparse.ArgumentParser(prog="python -m stacks.apply", description="Make a stack what its file says.")
+    parser.add_argument("name", nargs="?", default="local", help="one of: " + ", ".join(known_stacks()))
+    parser.add_argument("--dry-run", action="store_true", help="only say what would change")
+    parser.add_argument("--activate", action="store_true", help="make it the active stack, as `zenml stack set` does")
+    options = parser.parse_args(arguments)
+    try:
+        changes = apply(options.name, dry_run=options.dry_run)
+        if options.activate and not options.dry_run:
+            from zenml.client import Client
+
+            Client().activate_stack(options.name)
+    except VisionOpsError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    for change in changes:
+        print(f"would {change}" if options.dry_run else change)
+    if not changes:
+        print(f"stack {options.name}: nothing to change")
+    return 0
+
+
+def _plan(client: Client, spec: StackSpec) -> list[Change]:
+    """All changes, each checked as far as it can be without making it."""
+    flavors = {item.source: _load_flavor(item) for item in spec.flavors}
+    changes = [change for item in spec.flavors if (change := _flavor_change(client, item, flavors[item.source]))]
+    own = {(item.type, flavors[item.source].name): flavors[item.source] for item in spec.flavors}
+    for kind, component in spec.components.items():
+        if change := _component_change(client, kind, component, own.get((kind, component.flavor))):
+            changes.append(change)
+    if change := _stack_change(client, spec):
+        changes.append(change)
+    return changes
+
+
+def _carry_out(changes: Sequence[Change]) -> None:
+    undo: list[Callable[[], Any]] = []
+    for change in changes:
+        try:
+            undo.append(change.do())
+        except Exception as error:
+            for take_back in reversed(undo):
+                take_back()
+            raise StackError(f"{change}: {_one_line(error)}; nothing was changed") from error
+
+
+def _load_flavor(item: FlavorSpec) -> Any:
+    from zenml.enums import StackComponentType
+    from zenml.stack.flavor import validate_flavor_source
+
+    try:
+        return validate_flavor_source(item.source, StackComponentType(item.type.value))[1]
+    except (ValueError, TypeError) as error:
+        raise StackError(f"flavor {item.source}: {_one_line(error)}") from error
+
+
+def _flavor_change(client: Client, item: FlavorSpec, flavor: Any) -> Change | None:
+    from zenml.enums import StackComponentType
+    from zenml.models import FlavorUpdate
+
+    kind = StackComponentType(item.type.value)
+    found = client.list_flavors(name=flavor.name, type=kind.value, hydrate=True).items
+    if not found:
+
+        def create() -> Callable[[], Any]:
+            made = client.create_flavor(item.source, kind)
+            return lambda: client.delete_flavor(str(made.id))
+
+        return Change(Action.CREATE, "flavor", flavor.name, item.source, create)
+    old = found[0]
+    if (old.source, old.config_schema) == (item.source, flavor.config_schema):
+        return None
+
+    def update() -> Callable[[], Any]:
+        new = FlavorUpdate(source=item.source, config_schema=flavor.config_schema)
+        back = FlavorUpdate(source=old.source, config_schema=old.config_schema)
+        client.zen_store.update_flavor(old.id, new)
+        return lambda: client.zen_store.update_flavor(old.id, back)
+
+    return Change(Action.UPDATE, "flavor", flavor.name, item.source, update)
+
+
+def _component_change(client: Client, kind: ComponentType, spec: ComponentSpec, own: Any | None) -> Change | None:
+    from zenml.enums import StackComponentType
+
+    component_type = StackComponentType(kind.value)
+    wanted = _checked_configuration(client, component_type, spec, own)
+    found = client.list_stack_components(name=spec.name, type=component_type.value, hydrate=True).items
+    if not found:
+
+        def create() -> Callable[[], Any]:
+            made = client.create_stack_component(spec.name, spec.flavor, component_type, wanted)
+            return lambda: client.delete_stack_component(made.id, component_type)
+
+        return Change(Action.CREATE, kind.value, spec.name, f"flavor {spec.flavor}", create)
+    old = found[0]
+    if old.flavor_name != spec.flavor:
+        command = f"zenml {kind.value.replace('_', '-')} delete {spec.name}"
+        raise StackError(f"{kind} {spec.name!r}: exists with flavor {old.flavor_name}; remove it: {command}")
+    before = dict(old.configuration)
+    if before == wanted:
+        return None
+
+    def update() -> Callable[[], Any]:
+        client.update_stack_component(old.id, component_type, configuration=_difference(before, wanted))
+        back = _difference(wanted, before)
+        return lambda: client.update_stack_component(old.id, component_type, configuration=back)
+
+    return Change(Action.UPDATE, kind.value, spec.name, ", ".join(sorted(_difference(before, wanted))), update)
+
+
+def _checked_configuration(client: Client, kind: Any, spec: ComponentSpec, own: Any | None) -> dict[str, Any]:
+    """The configuration as ZenML would store it."""
+    from zenml.stack.flavor import Flavor
+
+    try:
+        flavor = own or Flavor.from_model(client.get_flavor_by_name_and_type(spec.flavor, kind))
+        unknown = set(spec.configuration) - set(flavor.config_class.model_fields)
+        if unknown:
+            raise StackError(f"{kind.value} {spec.name!r}: unknown setting {', '.join(sorted(unknown))}")
+        checked = flavor.config_class(**spec.configuration)
+        stored: dict[str, Any] = checked.model_dump(mode="json", exclude_unset=True)
+    except (KeyError, ValueError, ImportError) as error:
+        raise StackError(f"{kind.value} {spec.name!r} of flavor {spec.flavor!r}: {_one_line(error)}") from error
+    return stored
+
+
+def _difference(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
+    """What ZenML's merging update needs: changed settings, and None for those that go."""
+    gone: dict[str, Any] = dict.fromkeys(set(before) - set(after))
+    return gone | {key: value for key, value in after.items() if before.get(key) != value}
+
+
+def _stack_change(client: Client, spec: StackSpec) -> Change | None:
+    from zenml.enums import StackComponentType
+
+    wanted = {StackComponentType(kind.value): component.name for kind, component in spec.components.items()}
+    detail = ", ".join(sorted(kind.value for kind in wanted))
+    found = client.list_stacks(name=spec.name, hydrate=True).items
+    if not found:
+
+        def create() -> Callable[[], Any]:
+            made = client.create_stack(spec.name, _ids(client, wanted))
+            return lambda: client.delete_stack(made.id)
+
+        return Change(Action.CREATE, "stack", spec.name, detail, create)
+    old = found[0]
+    if {kind: [item.name for item in items] for kind, items in old.components.items()} == {
+        kind: [name] for kind, name in wanted.items()
+    }:
+        return None
+
+    def update() -> Callable[[], Any]:
+        before = {kind: [item.id for item in items] for kind, items in old.components.items()}
+        _set_components(client, old.id, {kind: [id_] for kind, id_ in _ids(client, wanted).items()})
+        return lambda: _set_components(client, old.id, before)
+
+    return Change(Action.UPDATE, "stack", spec.name, detail, update)
+
+
+def _ids(client: Client, components: dict[Any, str]) -> dict[Any, Any]:
+    return {
+        kind: client.get_stack_component(kind, name, allow_name_prefix_match=False).id
+        for kind, name in components.items()
+    }
+
+
+def _set_components(client: Client, stack_id: Any, components: dict[Any, Any]) -> None:
+    from zenml.models import StackUpdate
+
+    # Client.update_stack can add and exchange components but not remove one.
+    client.zen_store.update_stack(stack_id, StackUpdate(components=components))
+
+
+def _one_line(error: Exception) -> str:
+    # str() of a KeyError is the repr of its message.
+    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+    return " ".join(text.split()) or type(error).__name__
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,89 @@
+"""A run's hold on a stack: applied when needed, active, reachable, and used by one run of a use case at a time."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from filelock import FileLock, Timeout
+from zenml.client import Client
+from zenml.constants import ENV_ZENML_ACTIVE_STACK_ID
+
+from stacks.apply import apply, known_stacks
+from stacks.tracking import ensure_experiment
+from visionops.errors import StackError, VisionOpsError
+from visionops.home import visionops_home
+from visionops.registry import ModelRegistry
+
+__all__ = ["Session", "open_session"]
+
+_FALLBACK = "local"
+_ZENML_DEFAULT = "default"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Session:
+    """What a run needs to know of its stack."""
+
+    stack: str
+    tracking_uri: str
+
+
+@contextmanager
+def open_session(use_case: str, stack: str | None) -> Iterator[Session]:
+    """Make a stack ready for one run of ``use_case``.
+
+    Args:
+        stack: Its name; None for the active one, or `local` where none of ours is active yet.
+
+    Raises:
+        StackError: Unknown stack, or one that cannot be applied.
+        RegistryError: The registry does not answer: known now, not after hours of training.
+        VisionOpsError: Another run of the same use case is at work.
+    """
+    name = stack or _active_name()
+    if name in known_stacks():
+        apply(name)
+    client = Client()
+    _activate(client, name, keep=stack is None)
+    with _one_run_at_a_time(use_case):
+        tracker = client.active_stack.experiment_tracker
+        if tracker is None or not hasattr(tracker, "get_tracking_uri"):
+            raise StackError(
+                f"stack {name!r}: has no MLflow experiment tracker; choose one of {', '.join(known_stacks())}"
+            )
+        uri = str(tracker.get_tracking_uri())
+        ModelRegistry(uri).ping()
+        ensure_experiment(uri, use_case, visionops_home() / "mlflow" / "artifacts")
+        yield Session(name, uri)
+
+
+def _active_name() -> str:
+    active = Client().active_stack_model.name
+    return _FALLBACK if active == _ZENML_DEFAULT else active
+
+
+def _activate(client: Client, name: str, *, keep: bool) -> None:
+    try:
+        found = client.get_stack(name, allow_name_prefix_match=False)
+    except KeyError as error:
+        raise StackError(f"stack {name!r}: not known; choose one of {', '.join(known_stacks())}") from error
+    if keep and client.active_stack_model.id != found.id:
+        client.activate_stack(found.id)  # as `zenml stack set` does, so that `zenml model-deployer` sees our endpoints
+    os.environ[ENV_ZENML_ACTIVE_STACK_ID] = str(found.id)
+
+
+@contextmanager
+def _one_run_at_a_time(use_case: str) -> Iterator[None]:
+    folder = visionops_home() / "locks"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        # The kernel frees this lock when its holder dies, however it dies.
+        with FileLock(folder / f"{use_case}.lock", timeout=0):
+            yield
+    except Timeout as error:
+        raise VisionOpsError(f"{use_case}: another run of this use case is at work; wait for it or end it") from error
+    except PermissionError as error:
+        raise VisionOpsError(f"{error.filename}: cannot be written; set VISIONOPS_HOME to a folder that can") from error

@@ -1,0 +1,71 @@
+"""A server in this process, over hand-made bundles."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from deploy.serving.app import create_app
+from deploy.serving.models import load_model
+from deploy.serving.settings import Settings
+from tests.helpers.bundles import encode, make_bundle, picture
+
+with warnings.catch_warnings():
+    # Starlette asks for httpx2 since 1.0; httpx does the same work here.
+    warnings.simplefilter("ignore")
+    from starlette.testclient import TestClient
+
+KEY = "k3y"
+
+
+@pytest.fixture(autouse=True)
+def _own_logging() -> Iterator[None]:
+    """What a test does to the loggers ends with it."""
+    loggers = [logging.getLogger(name) for name in ("visionops", "uvicorn")]
+    before = [(list(logger.handlers), logger.level, logger.propagate) for logger in loggers]
+    yield
+    for logger, (handlers, level, propagate) in zip(loggers, before, strict=True):
+        for handler in set(logger.handlers) - set(handlers):
+            handler.close()
+        logger.handlers[:], logger.level, logger.propagate = handlers, level, propagate
+
+
+@pytest.fixture(scope="session")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Version 1."""
+    return make_bundle(tmp_path_factory.mktemp("bundles") / "one", metrics={"map50": 0.9}).folder
+
+
+@pytest.fixture(scope="session")
+def other_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Version 2, of another digest."""
+    return make_bundle(tmp_path_factory.mktemp("bundles") / "two", gain=1.5).folder
+
+
+@pytest.fixture(scope="session")
+def red_cell() -> bytes:
+    """A PNG with one red cell at (64, 32)."""
+    return encode(picture([("red", 2, 1)]))
+
+
+def settings_of(bundle: Path | None, **changes: object) -> Settings:
+    return Settings.model_validate(
+        {"bundle": bundle, "name": "cells", "version": "1", "alias": "champion", "admin_key": KEY} | changes
+    )
+
+
+def client_of(settings: Settings) -> TestClient:
+    ref = settings.model_ref()
+    model = load_model(ref, max_pixels=settings.max_pixels) if ref else None
+    return TestClient(create_app(settings, model))
+
+
+@pytest.fixture
+def client(bundle: Path) -> Iterator[TestClient]:
+    """A ready server with a key, small limits."""
+    with client_of(settings_of(bundle, max_upload_bytes=100_000, max_pixels=1_000_000)) as client:
+        yield client

@@ -1,0 +1,47 @@
+"""A ZenML of its own for these tests, and bundles to deploy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.helpers.bundles import encode, make_bundle, picture
+
+
+@pytest.fixture(scope="package")
+def zenml_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """An empty ZenML database and VISIONOPS_HOME; what this process used before comes back afterwards."""
+    home = tmp_path_factory.mktemp("zenml")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ZENML_CONFIG_PATH", str(home / "config"))
+        patch.setenv("ZENML_ANALYTICS_OPT_IN", "false")
+        patch.setenv("VISIONOPS_HOME", str(home / "visionops"))
+        patch.delenv("ZENML_ACTIVE_STACK_ID", raising=False)
+        from zenml.client import Client
+        from zenml.config.global_config import GlobalConfiguration
+        from zenml.utils import source_utils
+
+        before = (GlobalConfiguration.get_instance(), Client.get_instance(), source_utils._CUSTOM_SOURCE_ROOT)
+        GlobalConfiguration._reset_instance()
+        Client._reset_instance()
+        store = GlobalConfiguration().zen_store  # made on first use
+        yield home / "visionops"
+        store.engine.dispose()
+        GlobalConfiguration._reset_instance(before[0])
+        Client._reset_instance(before[1])
+        source_utils.set_custom_source_root(before[2])
+
+
+@pytest.fixture(scope="session")
+def bundles(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Two good bundles of different digests."""
+    root = tmp_path_factory.mktemp("bundles")
+    return make_bundle(root / "one").folder, make_bundle(root / "two", gain=1.5).folder
+
+
+@pytest.fixture(scope="session")
+def red_cell() -> bytes:
+    """A PNG with one red cell."""
+    return encode(picture([("red", 2, 1)]))

@@ -1,0 +1,153 @@
+"""The flavor in ZenML: one record for an endpoint, whatever it serves."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+import requests
+
+from stacks.apply import apply
+from tests.conftest import ROOT
+from visionops.config import ServingConfig
+from visionops.errors import BundleError, DeploymentError
+
+pytestmark = [
+    pytest.mark.xdist_group("zenml"),
+    pytest.mark.filterwarnings("ignore"),  # ZenML, SQLAlchemy and MLflow warn of their own code
+]
+
+
+@pytest.fixture
+def deployer(zenml_home: Path) -> Iterator:
+    """The model deployer of the stack `local`; its endpoints end with the test."""
+    from zenml.client import Client
+
+    apply("local")
+    Client().activate_stack("local")
+    deployer = Client().active_stack.model_deployer
+    yield deployer
+    for service in deployer.find_model_server():
+        deployer.delete_model_server(service.uuid, force=True)
+    Client().activate_stack("default")
+
+
+def deploy(deployer, bundle: Path, version: str = "1", name: str = "cells", **more):
+    return deployer.deploy_bundle(
+        bundle, name=name, version=version, alias="champion", serving=ServingConfig(port=0), **more
+    )
+
+
+def test_the_record_stays_while_the_model_changes(deployer, bundles, red_cell):
+    endpoint = deploy(deployer, bundles[0], smoke_images=[red_cell])
+    assert requests.get(f"{endpoint.url}/ready", timeout=20).ok
+    (record,) = deployer.find_model_server(running=True)
+    again = deploy(deployer, bundles[1], "2", smoke_images=[red_cell])
+    assert again.url == endpoint.url
+    (after,) = deployer.find_model_server(model_name="cells", model_version="2")
+    assert after.uuid == record.uuid
+    info = deployer.get_model_server_info(after)
+    assert info["PREDICTION_URL"] == f"{endpoint.url}/predict"
+    assert (info["MODEL_NAME"], info["MODEL_VERSION"], info["MODEL_ALIAS"]) == ("cells", "2", "champion")
+    assert deployer.find_model_server(model_version="1") == []
+    assert deployer.find_model_server(model_name="other") == []
+    assert deployer.find_model_server(flavor="mlflow") == []
+    lines = list(deployer.get_model_server_logs(record.uuid, tail=1))
+    assert len(lines) == 1
+    assert Path(endpoint.log).is_file()
+
+
+def test_each_name_has_its_own_endpoint(deployer, bundles):
+    one, two = deploy(deployer, bundles[0], name="one"), deploy(deployer, bundles[1], name="two")
+    assert one.url != two.url
+    assert {service.config.model_name for service in deployer.find_model_server()} == {"one", "two"}
+
+
+def test_a_refused_model_leaves_the_record_alone(deployer, bundles, tmp_path):
+    deploy(deployer, bundles[0])
+    with pytest.raises(BundleError):
+        deploy(deployer, tmp_path, "2")
+    with pytest.raises(DeploymentError, match="smoke image 1"):
+        deploy(deployer, bundles[1], "2", smoke_images=[b"no image"])
+    (record,) = deployer.find_model_server()
+    assert (record.status.version, record.status.state.value) == ("1", "active")
+
+
+def test_zenmls_own_way_in_switches_too(deployer, bundles):
+    from stacks.deployers.local import LocalServiceConfig
+
+    before = deploy(deployer, bundles[0])
+    config = LocalServiceConfig(
+        model_name="cells", model_version="2", alias="champion", bundle=str(bundles[1]), serving={"port": 0}
+    )
+    service = deployer.deploy_model(config)
+    assert (service.status.version, service.status.url) == ("2", before.url)
+    with pytest.raises(NotImplementedError):
+        deployer.perform_deploy_model(service.uuid, config)
+
+
+def test_a_killed_server_shows_and_starts_again(deployer, bundles):
+    endpoint = deploy(deployer, bundles[0])
+    (record,) = deployer.find_model_server()
+    process = psutil.Process(record.status.pid)
+    os.kill(record.status.pid, signal.SIGKILL)
+    psutil.wait_procs([process], 10)
+    (record,) = deployer.find_model_server()
+    assert record.status.state.value == "error"
+    assert "ended by itself" in record.status.last_error
+    record.start()
+    assert requests.get(f"{endpoint.url}/ready", timeout=20).ok
+    record.stop()
+    assert record.check_status()[1] == "stopped"
+
+
+def test_a_server_without_a_record_does_not_run_on(deployer, bundles, monkeypatch):
+    from zenml.client import Client
+
+    def refuse(*_args, **_more):
+        raise RuntimeError("the store says no")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Client, "create_service", refuse)
+        with pytest.raises(RuntimeError, match="the store says no"):
+            deploy(deployer, bundles[0])
+    assert not (Path(deployer.config.folder) / "cells").exists()
+
+
+@pytest.mark.parametrize(("name", "version"), [("../x", "1"), ("cells", "1/2"), ("", "1"), ("cells", "")])
+def test_names_that_leave_the_folder_are_refused(deployer, bundles, name, version):
+    with pytest.raises(DeploymentError, match="use letters, digits"):
+        deploy(deployer, bundles[0], version, name)
+
+
+def zenml(*arguments: str) -> str:
+    """The real command line, as a user calls it."""
+    command = [str(Path(sys.executable).with_name("zenml")), "model-deployer", "models", *arguments]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "300", "ZENML_LOGGING_COLORS_DISABLED": "true"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    return done.stdout + done.stderr
+
+
+@pytest.mark.slow
+def test_the_commands_of_zenml(deployer, bundles):
+    endpoint = deploy(deployer, bundles[0], "3")
+    (record,) = deployer.find_model_server()
+    uuid = str(record.uuid)
+    assert "cells" in zenml("list")
+    described = zenml("describe", uuid)
+    assert f"{endpoint.url}/predict" in described
+    zenml("stop", uuid)
+    assert not record.local.is_running
+    zenml("start", uuid)
+    assert requests.get(f"{endpoint.url}/model", timeout=20).json()["version"] == "3"
+    zenml("delete", uuid)
+    assert deployer.find_model_server() == []
+    with pytest.raises(requests.ConnectionError):
+        requests.get(endpoint.url, timeout=20)

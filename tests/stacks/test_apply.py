@@ -1,0 +1,190 @@
+"""Applying a stack: once, completely or not at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import stacks.apply as apply_module
+from stacks.apply import Action, apply, main
+from stacks.spec import ComponentSpec, ComponentType, StackSpec, load_stack
+from visionops.errors import StackError
+
+pytestmark = [
+    pytest.mark.xdist_group("zenml"),
+    pytest.mark.filterwarnings("ignore"),  # ZenML, SQLAlchemy and MLflow warn of their own code
+]
+
+
+@pytest.fixture
+def client(zenml_home: Path):
+    """The client of the tests' own ZenML, without our stack."""
+    from zenml.client import Client
+    from zenml.enums import StackComponentType
+
+    client = Client()
+    client.activate_stack("default")
+    for stack in client.list_stacks(name="local").items:
+        client.delete_stack(stack.id)
+    for kind in StackComponentType:
+        for component in client.list_stack_components(type=kind.value).items:
+            if component.name != "default":
+                client.delete_stack_component(component.id, kind)
+    for flavor in client.list_flavors(name="visionops_local").items:
+        client.delete_flavor(str(flavor.id))
+    return client
+
+
+def use(monkeypatch: pytest.MonkeyPatch, **changes: object) -> StackSpec:
+    """`local` with other components."""
+    spec = load_stack("local")
+    spec = spec.model_copy(update={"components": spec.components | changes.pop("components", {}), **changes})
+    monkeypatch.setattr(apply_module, "load_stack", lambda _name: spec)
+    return spec
+
+
+def names(client) -> set[str]:
+    return {stack.name for stack in client.list_stacks().items}
+
+
+def test_a_dry_run_changes_nothing(client):
+    changes = apply("local", dry_run=True)
+    assert [change.kind for change in changes] == [
+        "flavor",
+        "orchestrator",
+        "artifact_store",
+        "experiment_tracker",
+        "model_registry",
+        "model_deployer",
+        "stack",
+    ]
+    assert {change.action for change in changes} == {Action.CREATE}
+    assert names(client) == {"default"}
+
+
+def test_the_second_call_changes_nothing(client, zenml_home):
+    assert len(apply("local")) == 7
+    assert apply("local") == []
+    stack = client.get_stack("local")
+    assert {kind.value for kind in stack.components} == {
+        "orchestrator",
+        "artifact_store",
+        "experiment_tracker",
+        "model_registry",
+        "model_deployer",
+    }
+    assert client.active_stack_model.name == "default"
+    client.activate_stack("local")
+    active = client.active_stack
+    assert active.artifact_store.path == str(zenml_home / "artifacts")
+    assert active.experiment_tracker.get_tracking_uri() == f"sqlite:///{zenml_home}/mlflow/mlflow.db"
+    assert hasattr(active.model_deployer, "deploy_bundle")
+
+
+def test_a_changed_setting_is_updated_and_a_removed_one_goes(client, monkeypatch, tmp_path):
+    apply("local")
+    deployer = {"folder": str(tmp_path), "host": "::1"}
+    components = {
+        ComponentType.MODEL_DEPLOYER: ComponentSpec(name="local", flavor="visionops_local", configuration=deployer)
+    }
+    use(monkeypatch, components=components)
+    assert [str(change) for change in apply("local")] == ["update model_deployer local (folder, host)"]
+    assert apply("local") == []
+    monkeypatch.undo()
+    assert [change.kind for change in apply("local")] == ["model_deployer"]
+    assert apply("local") == []
+
+
+def test_a_component_less_and_a_stack_changes(client, monkeypatch):
+    apply("local")
+    spec = load_stack("local")
+    fewer = {k: v for k, v in spec.components.items() if k is not ComponentType.MODEL_REGISTRY}
+    monkeypatch.setattr(apply_module, "load_stack", lambda _name: spec.model_copy(update={"components": fewer}))
+    assert [change.kind for change in apply("local")] == ["stack"]
+    assert "model_registry" not in {kind.value for kind in client.get_stack("local").components}
+    assert apply("local") == []
+
+
+def test_an_outdated_flavor_is_updated(client):
+    from zenml.models import FlavorUpdate
+
+    apply("local")
+    flavor = client.list_flavors(name="visionops_local").items[0]
+    client.zen_store.update_flavor(flavor.id, FlavorUpdate(config_schema={"properties": {}}))
+    assert [str(change) for change in apply("local")] == [
+        "update flavor visionops_local (stacks.deployers.local.LocalModelDeployerFlavor)"
+    ]
+    assert apply("local") == []
+
+
+def test_a_failure_takes_back_what_was_changed(client, monkeypatch):
+    def refuse(*_args, **_more):
+        raise RuntimeError("the store\nsays no")
+
+    monkeypatch.setattr(client, "create_stack", refuse)
+    with pytest.raises(StackError, match=r"create stack local .*: the store says no; nothing was changed"):
+        apply("local")
+    assert client.list_flavors(name="visionops_local").total == 0
+    assert client.list_stack_components(name="local").total == 0
+
+
+def test_a_failure_takes_back_updates(client, monkeypatch, tmp_path):
+    apply("local")
+    deployer = ComponentSpec(name="local", flavor="visionops_local", configuration={"folder": str(tmp_path)})
+    use(
+        monkeypatch,
+        components={
+            ComponentType.MODEL_DEPLOYER: deployer,
+            ComponentType.MODEL_REGISTRY: ComponentSpec(name="other", flavor="mlflow"),
+        },
+    )
+    monkeypatch.setattr(apply_module, "_set_components", lambda *_: 1 / 0)
+    with pytest.raises(StackError, match="nothing was changed"):
+        apply("local")
+    monkeypatch.undo()
+    assert apply("local") == []
+
+
+@pytest.mark.parametrize(
+    ("component", "says"),
+    [
+        (ComponentSpec(name="local", flavor="nosuch"), "model_registry 'local' of flavor 'nosuch'"),
+        (ComponentSpec(name="local", flavor="mlflow", configuration={"urll": 1}), "unknown setting urll"),
+    ],
+)
+def test_a_bad_component_is_refused_before_anything_changes(client, monkeypatch, component, says):
+    use(monkeypatch, components={ComponentType.MODEL_REGISTRY: component})
+    with pytest.raises(StackError, match=says) as caught:
+        apply("local")
+    assert "\n" not in str(caught.value)
+    assert client.list_stack_components(name="local").total == 0
+
+
+def test_a_bad_flavor_is_refused(client, monkeypatch):
+    spec = load_stack("local")
+    flavor = spec.flavors[0].model_copy(update={"source": "stacks.nowhere.Flavor"})
+    use(monkeypatch, flavors=(flavor,))
+    with pytest.raises(StackError, match=r"flavor stacks.nowhere.Flavor: .*No module named"):
+        apply("local")
+
+
+def test_a_component_of_another_flavor_is_not_touched(client):
+    from zenml.enums import StackComponentType
+
+    client.create_stack_component("local", "mlflow", StackComponentType.MODEL_DEPLOYER, {})
+    with pytest.raises(StackError, match="exists with flavor mlflow; remove it: zenml model-deployer delete local"):
+        apply("local")
+    assert names(client) == {"default"}
+
+
+def test_command_line(client, capsys, monkeypatch):
+    assert main(["--dry-run", "--activate"]) == 0
+    assert "would create stack local" in capsys.readouterr().out
+    assert main(["local", "--activate"]) == 0
+    assert "create model_deployer local (flavor visionops_local)" in capsys.readouterr().out
+    assert client.active_stack_model.name == "local"
+    assert main([]) == 0
+    assert "stack local: nothing to change" in capsys.readouterr().out
+    assert main(["nowhere"]) == 2
+    assert capsys.readouterr().err.count("\n") == 1

@@ -1,0 +1,70 @@
+"""Stack files: strict, and filled from the environment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from stacks.spec import ComponentType, known_stacks, load_stack, read_stack
+from visionops.errors import StackError
+
+MINIMAL = "name: x\ncomponents:\n  orchestrator: {name: x, flavor: local}\n  artifact_store: {name: x, flavor: local}\n"
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "x.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_every_stack_file_can_be_read(monkeypatch, tmp_path):
+    monkeypatch.setenv("VISIONOPS_HOME", str(tmp_path))
+    assert "local" in known_stacks()
+    spec = load_stack("local")
+    assert spec.components[ComponentType.ARTIFACT_STORE].configuration == {"path": f"{tmp_path}/artifacts"}
+    tracker = spec.components[ComponentType.EXPERIMENT_TRACKER].configuration
+    assert tracker == {"tracking_uri": f"sqlite:///{tmp_path}/mlflow/mlflow.db"}
+
+
+def test_home_has_a_default(monkeypatch):
+    monkeypatch.delenv("VISIONOPS_HOME", raising=False)
+    path = load_stack("local", {}).components[ComponentType.ARTIFACT_STORE].configuration["path"]
+    assert path.endswith("/.visionops/artifacts")
+
+
+def test_variables_are_filled_at_any_depth(tmp_path):
+    text = MINIMAL.replace("flavor: local}", "flavor: local, configuration: {a: ['${ONE}-${TWO}', 3]}}", 1)
+    spec = read_stack(write(tmp_path, text), {"ONE": "1", "TWO": "2"})
+    assert spec.components[ComponentType.ORCHESTRATOR].configuration == {"a": ["1-2", 3]}
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (MINIMAL + "stak: 1\n", "stak: Extra inputs"),
+        (MINIMAL.replace("orchestrator", "orchestra"), r"components.orchestra"),
+        (MINIMAL.replace("  artifact_store: {name: x, flavor: local}\n", ""), "lacks artifact_store"),
+        (MINIMAL.replace("name: x,", "name: '${NOBODY_SET_THIS}',", 1), "set the environment variable NOBODY_SET_THIS"),
+        (MINIMAL.replace("name: x,", "name: 'a b',", 1), "orchestrator.name: String should match"),
+        ("a: [", "not valid YAML"),
+        ("- 1\n", "valid dictionary"),
+        (MINIMAL + "flavors: [{type: model_deployer, source: nodots}]\n", "flavors.0.source"),
+    ],
+)
+def test_a_bad_file_is_refused_in_one_line(tmp_path, text, says):
+    path = write(tmp_path, text)
+    with pytest.raises(StackError, match=says) as caught:
+        read_stack(path, {})
+    assert str(caught.value).startswith(str(path))
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_stack_names_the_known_ones():
+    with pytest.raises(StackError, match=r"'nowhere': not known; choose one of .*local"):
+        load_stack("nowhere")
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(StackError, match="cannot be read"):
+        read_stack(tmp_path / "none.yaml", {})
