@@ -1,0 +1,1 @@
+"""How our artifacts live in an artifact store."""

@@ -1,0 +1,1 @@
+"""Adapters between artifacts and the domain: a step reads, calls one function, logs and returns."""

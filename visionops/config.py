@@ -68,7 +68,7 @@ class Engine(enum.StrEnum):
 class FolderSource(_Strict):
     """A folder on this machine."""
 
-    kind: Literal["folder"] = "folder"
+    kind: Literal["folder"]
     path: Path
     """The folder; relative to where the command is run."""
 
@@ -128,8 +128,8 @@ class DataConfig(_Strict):
 class ValidationPolicy(_Strict):
     """Which findings stop the run, and the limits they are judged by.
 
-    An `error` stops the run. A `warning` is mended (the image or box is left out, clipped, converted or kept on one side)
-    and listed.
+    An `error` stops the run. A `warning` is mended (the image or box is left out, clipped, converted or kept on one
+    side) and listed.
     """
 
     severities: dict[Code, Severity] = Field(default_factory=dict)
@@ -148,8 +148,8 @@ class DetectionTraining(_Strict):
     model: str = "yolov8n"
     """Any Ultralytics detector by name: yolov8n, yolo11s, yolo26n, …"""
     weights: str = "auto"
-    """`auto`: pretrained weights by the model's name where they can be had, else from scratch with a warning; `none`:
-    from scratch; or a path to a `.pt` file or to a folder that holds `<model>.pt`."""
+    """`auto`: pretrained weights by the model's name where they can be had, else from scratch with a warning;
+    `none`: from scratch; or a path to a `.pt` file or to a folder that holds `<model>.pt`."""
     image_size: int = Field(default=640, ge=32, le=4096, multiple_of=32)
     epochs: int = Field(default=100, ge=1)
     patience: int = Field(default=50, ge=0)
@@ -211,6 +211,17 @@ class Config(_Strict):
     gate: GateConfig = GateConfig()
     serving: ServingConfig = ServingConfig()
 
+    def only(self, *sections: str) -> Config:
+        """The same use case with every other section at its default.
+
+        A step that is given only what it reads is not run again when something else changes: a new gate does not train
+        a new model.
+        """
+        blank = {"data": DataConfig(source=FolderSource(kind="folder", path=Path()))}
+        others = {n for n in type(self).model_fields if n not in {"name", "task", *sections}}
+        defaults = {n: blank[n] if n in blank else type(self).model_fields[n].default for n in others}
+        return self.model_copy(update=defaults)
+
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     """Read, override and check a configuration.
@@ -235,6 +246,8 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise ConfigError(f"{path}:{line}: not valid YAML: {error.problem or error.context}") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}:1: not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(raw, dict):
         raise ConfigError(f"{path}:1: must be a mapping of settings, such as 'name: sample'")
     places = {key: f"{path}:{line}" for key, line in _lines(root)}

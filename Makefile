@@ -1,0 +1,51 @@
+# Every target makes .venv when it is missing: uv installs exactly what requirements.lock pins, hashes checked.
+# Arguments for run.py go into ARGS:  make run ARGS="--config configs/steel.yaml"
+
+PYTHON ?= python3
+UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
+BIN := .venv/bin
+ARGS ?=
+TEST_ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lint format lock bench clean
+
+help:  ## Show the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
+
+run: .venv/installed  ## The default use case, from rendered images to an answering endpoint
+	@$(BIN)/python run.py $(ARGS)
+
+test: .venv/installed  ## All tests, with branch coverage of visionops/
+	$(BIN)/python -m pytest -n 2 --dist loadgroup --cov --cov-report=term --cov-fail-under=90 $(TEST_ARGS)
+
+lint: .venv/installed  ## Format, lint, types and layers
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: .venv/installed  ## Format and mend what can be mended by itself
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: .venv/installed  ## Benchmarks of the data path, as ratios in one run
+	$(BIN)/python -m benchmarks.data
+
+lock: $(UV)  ## Compile requirements.lock anew from pyproject.toml
+	$(UV) pip compile pyproject.toml --extra pipelines --group dev --universal --python-version 3.11 \
+		--generate-hashes --no-emit-index-url --no-annotate --no-header --quiet -o requirements.lock
+
+clean:  ## Remove what make and the tests leave behind; keeps .visionops (models, runs)
+	rm -rf .venv .uv .coverage* .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+
+.venv/installed: requirements.lock | $(UV)
+	@test -x $(BIN)/python || $(UV) venv --quiet --python $(PYTHON) .venv
+	$(UV) pip sync --quiet --python $(BIN)/python requirements.lock
+	@touch $@
+
+.uv/bin/uv:
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))' \
+		|| { echo "error: $(PYTHON) must be Python 3.11 or 3.12; call make PYTHON=python3.12"; exit 2; }
+	$(PYTHON) -m venv .uv
+	.uv/bin/pip install --quiet --disable-pip-version-check uv

@@ -1,0 +1,66 @@
+"""A pipeline of two steps that hands one value over. Import it after ZenML's home is set: importing ZenML reads it."""
+
+from pathlib import Path
+from typing import Any
+
+from zenml import pipeline, step
+
+from materializers.dataset import DatasetMaterializer
+from visionops.data.dataset import Dataset
+
+__all__ = ["run_handover"]
+
+# The local orchestrator runs steps in this process; a parameter would go through JSON.
+_held: dict[str, Any] = {}
+
+
+@step(enable_cache=False)
+def _give_number() -> int:
+    return int(_held["value"])
+
+
+@step(enable_cache=False)
+def _take_number(value: int) -> None:
+    assert value == 1
+
+
+@step(enable_cache=False, output_materializers=DatasetMaterializer)
+def _give_dataset() -> Dataset:
+    dataset: Dataset = _held["value"]
+    return dataset
+
+
+@step(enable_cache=False)
+def _take_dataset(value: Dataset) -> None:
+    assert value.num_images
+
+
+@step(enable_cache=False)
+def _give_path() -> Path:
+    return Path(_held["value"])
+
+
+@step(enable_cache=False)
+def _take_path(value: Path) -> None:
+    assert any(value.iterdir())
+
+
+@pipeline(enable_cache=False)
+def _numbers() -> None:
+    _take_number(_give_number())
+
+
+@pipeline(enable_cache=False)
+def _datasets() -> None:
+    _take_dataset(_give_dataset())
+
+
+@pipeline(enable_cache=False)
+def _paths() -> None:
+    _take_path(_give_path())
+
+
+def run_handover(value: int | Dataset | Path) -> None:
+    """Run one pipeline in which the first step returns ``value`` and the second takes it."""
+    _held["value"] = value
+    {int: _numbers, Dataset: _datasets}.get(type(value), _paths)()

@@ -1,0 +1,88 @@
+"""How a `Dataset` lives in an artifact store: its tables, and the images only where another machine needs them."""
+
+from __future__ import annotations
+
+import hashlib
+import html
+from typing import Any, ClassVar
+
+from zenml.enums import ArtifactType, VisualizationType
+
+from materializers.folder import FolderMaterializer
+from visionops.data.dataset import Dataset
+from visionops.data.shards import pack_shards, unpack_shards
+from visionops.home import visionops_home
+
+__all__ = ["DatasetMaterializer"]
+
+_INDEX = "shards"
+"""Of a remote store: the file that names the index of the images."""
+
+
+class DatasetMaterializer(FolderMaterializer):
+    """Tables that refer to the images.
+
+    With a local store the images stay where they are, so the cost does not grow with their bytes. With a remote store
+    they travel once, as uncompressed shards addressed by content below `<store>/visionops/shards`.
+    """
+
+    ASSOCIATED_TYPES: ClassVar[tuple[type[Any], ...]] = (Dataset,)
+    ASSOCIATED_ARTIFACT_TYPE: ClassVar[ArtifactType] = ArtifactType.DATA
+    SKIP_REGISTRATION: ClassVar[bool] = False
+
+    def save(self, data: Dataset) -> None:
+        """Write the tables; upload the shards that a remote store does not have."""
+        with self.writing() as folder:
+            data.save(folder)
+            if not self._is_local:
+                store = self.artifact_store
+                index = pack_shards(data, self._shards_uri, open_=store.open, exists=store.exists)
+                (folder / _INDEX).write_text(index, encoding="utf-8")
+
+    def load(self, data_type: type[Any]) -> Dataset:  # noqa: ARG002 - ZenML's signature
+        """Read the tables; fetch from a remote store the shards that this machine does not have."""
+        folder = self.reading()
+        data = Dataset.load(folder)
+        if self._is_local:
+            return data
+        index = (folder / _INDEX).read_text(encoding="utf-8")
+        return unpack_shards(
+            data, self._shards_uri, index, self.artifact_store.open, visionops_home() / "cache" / "images"
+        )
+
+    def save_visualizations(self, data: Dataset) -> dict[str, VisualizationType]:
+        """Images and boxes per split and class, as a small page."""
+        path = f"{self.uri}/summary.viz.html"
+        with self.artifact_store.open(path, "w") as file:
+            file.write(_summary(data))
+        return {path: VisualizationType.HTML}
+
+    def extract_metadata(self, data: Dataset) -> dict[str, Any]:
+        """What the dashboard shows beside the artifact."""
+        return {
+            "images": data.num_images,
+            "boxes": data.num_boxes,
+            "classes": len(data.class_names),
+            "splits": data.split_counts(),
+            "fingerprint": data.fingerprint(),
+        }
+
+    def compute_content_hash(self, data: Dataset) -> str:
+        """The content, and where the bytes lie: a moved folder must not be answered from the cache."""
+        where = hashlib.sha256("\n".join(data.column("path")).encode()).hexdigest()
+        return f"{data.fingerprint()}-{where[:16]}"
+
+    @property
+    def _shards_uri(self) -> str:
+        return f"{self.artifact_store.path.rstrip('/')}/visionops/shards"
+
+
+def _summary(data: Dataset) -> str:
+    rows = "".join(f"<tr><td>{html.escape(s)}</td><td>{n}</td></tr>" for s, n in data.split_counts().items())
+    notes = "".join(f"<li>{html.escape(note)}</li>" for note in data.notes)
+    classes = html.escape(", ".join(data.class_names))
+    return (
+        f"<h3>{html.escape(data.name)}</h3><p>{data.num_images} images, {data.num_boxes} boxes, "
+        f"{len(data.class_names)} classes: {classes}</p>"
+        f"<table border='1' cellpadding='4'><tr><th>split</th><th>images</th></tr>{rows}</table><ul>{notes}</ul>"
+    )

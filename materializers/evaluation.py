@@ -1,0 +1,40 @@
+"""How an `Evaluation` lives in an artifact store."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from zenml.enums import ArtifactType, VisualizationType
+
+from materializers.folder import FolderMaterializer, link_tree
+from visionops.evaluation import load_evaluation
+from visionops.tasks.base import Evaluation
+
+__all__ = ["EvaluationMaterializer"]
+
+
+class EvaluationMaterializer(FolderMaterializer):
+    """Figures, report and pictures, as files."""
+
+    ASSOCIATED_TYPES: ClassVar[tuple[type[Any], ...]] = (Evaluation,)
+    ASSOCIATED_ARTIFACT_TYPE: ClassVar[ArtifactType] = ArtifactType.DATA_ANALYSIS
+    SKIP_REGISTRATION: ClassVar[bool] = False
+
+    def save(self, data: Evaluation) -> None:
+        """Link or upload the files."""
+        with self.writing() as folder:
+            link_tree(data.folder, folder)
+
+    def load(self, data_type: type[Any]) -> Evaluation:  # noqa: ARG002 - ZenML's signature
+        """Read the figures."""
+        return load_evaluation(self.reading())
+
+    def save_visualizations(self, data: Evaluation) -> dict[str, VisualizationType]:
+        """The report and every picture."""
+        pages = {f"{self.uri}/report.html": VisualizationType.HTML}
+        pictures = sorted(data.folder.glob("*.png"))
+        return pages | {f"{self.uri}/{p.name}": VisualizationType.IMAGE for p in pictures}
+
+    def extract_metadata(self, data: Evaluation) -> dict[str, Any]:
+        """What the dashboard shows beside the artifact."""
+        return {"images": data.num_images, "engine": data.engine, "precision": data.precision, **data.metrics}

@@ -1,0 +1,19 @@
+"""The champion into service again, or the one before it."""
+
+from __future__ import annotations
+
+from zenml import pipeline
+from zenml.enums import ExecutionMode
+
+from steps.release import restore_model
+from visionops.config import Config
+
+__all__ = ["deployment"]
+
+
+@pipeline(
+    name="deployment", execution_mode=ExecutionMode.FAIL_FAST
+)  # raises the error of the step, not "a step failed"
+def deployment(config: Config, rollback: bool = False) -> None:
+    """Serve the champion; with ``rollback``, make the champion before it the champion and serve that."""
+    restore_model(config.only("serving"), rollback)

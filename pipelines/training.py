@@ -1,0 +1,29 @@
+"""Labelled images in, a gated and served model out."""
+
+from __future__ import annotations
+
+from zenml import pipeline
+from zenml.enums import ExecutionMode
+
+from steps.data import ingest, prepare, validate_data
+from steps.learning import evaluate, train
+from steps.release import gate, register, release_model
+from visionops.config import Config
+
+__all__ = ["training"]
+
+
+@pipeline(name="training", execution_mode=ExecutionMode.FAIL_FAST)  # raises the error of the step, not "a step failed"
+def training(config: Config, source_fingerprint: str) -> None:
+    """Ingest, validate, prepare, train, evaluate, register, gate, release.
+
+    Each step is given only the sections it reads, so that a change elsewhere does not run it again.
+    """
+    dataset = ingest(config.only("data"), source_fingerprint)
+    validation = validate_data(dataset, config.only("validation"))
+    prepared, _ = prepare(dataset, validation, config.only("data"))
+    bundle = train(prepared, config.only("training", "serving"))
+    evaluation = evaluate(bundle, prepared, config.only("evaluation", "serving", "gate"))
+    version = register(bundle, evaluation, config.only())
+    decision = gate(version, evaluation, prepared, config.only("evaluation", "serving", "gate"))
+    release_model(version, decision, prepared, config.only("serving"))

@@ -1,0 +1,53 @@
+"""What the steps take from the active stack: nothing else in `steps/` knows that ZenML has one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from zenml.client import Client
+
+from visionops.errors import StackError
+from visionops.registry import ModelRegistry
+
+if TYPE_CHECKING:
+    from stacks.deployers.base import EndpointDeployer
+
+__all__ = ["active_deployer", "active_registry", "log_run_metadata", "tracking_uri"]
+
+
+def tracking_uri() -> str:
+    """Where the stack's experiment tracker writes.
+
+    Raises:
+        StackError: The stack has no MLflow tracker.
+    """
+    stack = Client().active_stack
+    tracker = stack.experiment_tracker
+    if tracker is None or not hasattr(tracker, "get_tracking_uri"):
+        raise StackError(f"stack {stack.name!r}: has no MLflow experiment tracker; run python -m stacks.apply local")
+    return str(tracker.get_tracking_uri())
+
+
+def active_registry() -> ModelRegistry:
+    """The registry of the active stack: MLflow's, beside its tracker."""
+    return ModelRegistry(tracking_uri())
+
+
+def active_deployer() -> EndpointDeployer:
+    """The model deployer of the active stack.
+
+    Raises:
+        StackError: The stack has none, or one that cannot take a bundle.
+    """
+    stack = Client().active_stack
+    deployer: Any = stack.model_deployer
+    if deployer is None or not hasattr(deployer, "deploy_bundle"):
+        raise StackError(f"stack {stack.name!r}: has no VisionOps model deployer; run python -m stacks.apply local")
+    return deployer
+
+
+def log_run_metadata(metadata: dict[str, Any]) -> None:
+    """Attach facts to the running step, for the dashboard."""
+    from zenml import log_metadata
+
+    log_metadata(metadata)

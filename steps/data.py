@@ -1,0 +1,66 @@
+"""From a source to a clean, split data set."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from zenml import step
+from zenml.config.cache_policy import CachePolicy
+from zenml.types import HTMLString
+
+from materializers.dataset import DatasetMaterializer
+from materializers.validation_report import ValidationReportMaterializer
+from steps.context import log_run_metadata
+from steps.progress import announce, progress
+from visionops.code_version import code_version
+from visionops.config import Config
+from visionops.data.audit import render_label_audit_html
+from visionops.data.cleaning import clean
+from visionops.data.dataset import Dataset
+from visionops.data.formats import read_dataset
+from visionops.data.hashing import hash_images
+from visionops.data.sources import fetch
+from visionops.data.splitting import assign_splits
+from visionops.data.validation import ValidationReport, validate
+from visionops.home import visionops_home
+
+__all__ = ["CACHE", "ingest", "prepare", "validate_data"]
+
+CACHE = CachePolicy(cache_func=code_version)
+"""A step's result is reused while its inputs, parameters and the domain code are the same."""
+
+
+@step(cache_policy=CACHE, output_materializers={"dataset": DatasetMaterializer})
+def ingest(config: Config, source_fingerprint: str) -> Annotated[Dataset, "dataset"]:
+    """Fetch the source and read its labels.
+
+    Args:
+        config: Its ``data`` section.
+        source_fingerprint: What lies there now; part of the cache key, so that a changed folder is read again.
+    """
+    root = fetch(config.data.source, visionops_home() / "data")
+    dataset = read_dataset(root, config.data, config.name)
+    with progress("hash", dataset.num_images) as report:
+        dataset = hash_images(dataset, lambda done, _: report(done))
+    log_run_metadata({"source": source_fingerprint})
+    announce(f"read {dataset.num_images} images, {dataset.num_boxes} boxes, {len(dataset.class_names)} classes")
+    return dataset
+
+
+@step(cache_policy=CACHE, output_materializers={"validation": ValidationReportMaterializer})
+def validate_data(dataset: Dataset, config: Config) -> Annotated[ValidationReport, "validation"]:
+    """Look at every image and label; the verdict falls in `prepare`, so that the card is kept in any case."""
+    with progress("validate", dataset.num_images) as report:
+        return validate(dataset, config.validation, report)
+
+
+@step(cache_policy=CACHE, output_materializers={"prepared": DatasetMaterializer})
+def prepare(
+    dataset: Dataset, validation: ValidationReport, config: Config
+) -> tuple[Annotated[Dataset, "prepared"], Annotated[HTMLString, "label_audit"]]:
+    """Stop if the policy says so; else mend what can be mended, and split."""
+    validation.raise_if_stopped()
+    prepared = assign_splits(clean(dataset, validation), config.data.split)
+    for note in prepared.notes:
+        announce(note)
+    return prepared, HTMLString(render_label_audit_html(prepared))

@@ -1,0 +1,43 @@
+"""From a prepared data set to an evaluated bundle."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import mlflow
+from zenml import step
+
+from materializers.evaluation import EvaluationMaterializer
+from materializers.model_bundle import ModelBundleMaterializer
+from steps.context import log_run_metadata
+from steps.data import CACHE
+from steps.mlflow_log import MlflowLog
+from steps.progress import announce, progress
+from visionops.config import Config
+from visionops.data.dataset import Dataset
+from visionops.inference.bundle import ModelBundle
+from visionops.tasks import task_for
+from visionops.tasks.base import Evaluation, evaluation_folder, training_folder
+
+__all__ = ["evaluate", "train"]
+
+
+@step(cache_policy=CACHE, experiment_tracker=True, output_materializers={"bundle": ModelBundleMaterializer})
+def train(prepared: Dataset, config: Config) -> Annotated[ModelBundle, "bundle"]:
+    """Train, or resume what an interrupted run left, and export."""
+    with progress("train", config.training.epochs) as report:
+        return task_for(config.task).train(prepared, config, training_folder(prepared, config), MlflowLog(report))
+
+
+@step(cache_policy=CACHE, experiment_tracker=True, output_materializers={"evaluation": EvaluationMaterializer})
+def evaluate(bundle: ModelBundle, prepared: Dataset, config: Config) -> Annotated[Evaluation, "evaluation"]:
+    """Score the bundle on the test split with the engine that will serve it."""
+    folder = evaluation_folder(bundle, prepared)
+    evaluation = task_for(config.task).evaluate(bundle, prepared, config, folder)
+    mlflow.log_metrics({f"test_{name}": value for name, value in evaluation.metrics.items()})
+    mlflow.log_artifacts(str(evaluation.folder), artifact_path="evaluation")
+    log_run_metadata(dict(evaluation.metrics))
+    announce(
+        f"test {config.gate.metric} {evaluation.metrics[config.gate.metric]:.3f} on {evaluation.num_images} images"
+    )
+    return evaluation

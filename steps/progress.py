@@ -1,0 +1,50 @@
+"""Progress of long work on the terminal: a bar where there is one, else a line every tenth."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+__all__ = ["Report", "announce", "progress"]
+
+Report = Callable[..., None]
+"""``report(done, note="")``: so many are done; a short note stands at the end of the line."""
+
+
+def announce(text: str) -> None:
+    """One line that says what happens now, or what came of it."""
+    Console(stderr=True, highlight=False).print(f"[bold cyan]•[/] {text}", soft_wrap=True)
+
+
+@contextmanager
+def progress(label: str, total: int) -> Iterator[Report]:
+    """Show ``done`` of ``total`` while the block runs."""
+    console = Console(stderr=True, highlight=False)
+    if console.is_terminal:
+        with Progress(
+            TextColumn(f"[bold]{label:<10}"),
+            BarColumn(bar_width=28),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=console,
+            transient=True,
+        ) as bar:
+            task = bar.add_task(label, total=total, note="")
+            yield lambda done, note="": bar.update(task, completed=done, note=note)
+        return
+    last = -1
+
+    def report(done: int, note: str = "") -> None:
+        nonlocal last
+        tenth = 10 * done // max(total, 1)
+        if tenth > last:
+            last = tenth
+            sys.stderr.write(f"  {label}: {done}/{total} {note}\n")
+
+    yield report

@@ -1,0 +1,55 @@
+"""From an evaluated bundle to an answering champion. Never cached: the registry and the endpoint may have changed."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from zenml import step
+
+from steps.context import active_deployer, active_registry, log_run_metadata
+from steps.progress import announce
+from visionops.config import Config
+from visionops.data.dataset import Dataset
+from visionops.endpoint import Endpoint
+from visionops.inference.bundle import ModelBundle
+from visionops.registry import GateDecision, RegisteredVersion
+from visionops.release import judge, register_bundle, release, restore
+from visionops.tasks import task_for
+from visionops.tasks.base import Evaluation
+
+__all__ = ["gate", "register", "release_model", "restore_model"]
+
+
+@step(enable_cache=False, experiment_tracker=True)
+def register(
+    bundle: ModelBundle, evaluation: Evaluation, config: Config
+) -> Annotated[RegisteredVersion, "registered_version"]:
+    """Register the bundle as challenger, once."""
+    version = register_bundle(active_registry(), config.name, bundle, evaluation)
+    announce(f"registered {version.name} version {version.version}")
+    return version
+
+
+@step(enable_cache=False)
+def gate(
+    registered_version: RegisteredVersion, evaluation: Evaluation, prepared: Dataset, config: Config
+) -> Annotated[GateDecision, "decision"]:
+    """Compare with the gate and with the champion, on the same test split."""
+    decision = judge(active_registry(), registered_version, evaluation, task_for(config.task), prepared, config)
+    log_run_metadata({"promote": decision.promote, "reason": decision.reason})
+    announce(decision.reason)
+    return decision
+
+
+@step(enable_cache=False)
+def release_model(
+    registered_version: RegisteredVersion, decision: GateDecision, prepared: Dataset, config: Config
+) -> Annotated[Endpoint | None, "endpoint"]:
+    """Switch the endpoint and move the alias, if the gate says so."""
+    return release(active_registry(), active_deployer(), registered_version, decision, prepared, config)
+
+
+@step(enable_cache=False)
+def restore_model(config: Config, rollback: bool) -> Annotated[Endpoint, "endpoint"]:
+    """Serve the champion again, or the one before it."""
+    return restore(active_registry(), active_deployer(), config, rollback=rollback)

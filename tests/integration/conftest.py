@@ -1,0 +1,95 @@
+"""A machine of its own: ZenML's database, VisionOps' home and every endpoint live in a temporary folder."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+TINY = [
+    "data.source.images=48",
+    "data.source.size=128",
+    "training.image_size=64",
+    "training.epochs=2",
+    "training.batch=8",
+    "evaluation.worst_images=2",
+    "evaluation.latency_images=2",
+    "validation.min_instances=0",
+    "gate.minimum=0",
+    "serving.port=0",
+]
+"""Settings that make the sample use case a matter of seconds; what it learns is nothing."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Machine:
+    """Runs commands with an environment of their own."""
+
+    folder: Path
+
+    @property
+    def env(self) -> dict[str, str]:
+        return {
+            **os.environ,
+            "ZENML_CONFIG_PATH": str(self.folder / "zenml"),
+            "VISIONOPS_HOME": str(self.folder / "home"),
+            "ZENML_LOCAL_STORES_PATH": str(self.folder / "stores"),
+            "PYTHONWARNINGS": "ignore",
+        }
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "run.py", *arguments]
+        return subprocess.Popen(
+            command, cwd=ROOT, env=self.env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        process = self.start(*arguments)
+        out, err = process.communicate(timeout=280)
+        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+    def train(self, *overrides: str) -> dict[str, Any]:
+        """A training run that must succeed; its summary."""
+        summary = self.folder / "summary.json"
+        sets = [f"--set={setting}" for setting in [*TINY, *overrides]]
+        done = self.run("--summary", str(summary), *sets)
+        assert done.returncode == 0, done.stderr[-3000:]
+        return json.loads(summary.read_text(encoding="utf-8"))
+
+    def zenml(self, *arguments: str) -> str:
+        command = [str(Path(sys.executable).with_name("zenml")), *arguments]
+        done = subprocess.run(command, cwd=ROOT, env=self.env, text=True, capture_output=True, timeout=120, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def server_pids(self) -> list[int]:
+        """Of the endpoints of this machine that run."""
+        import psutil
+
+        home = str(self.folder)
+        return [
+            p.pid
+            for p in psutil.process_iter(["cmdline"])
+            if p.info["cmdline"] and "deploy.serving" in p.info["cmdline"] and any(home in a for a in p.info["cmdline"])
+        ]
+
+
+@pytest.fixture(scope="session")
+def machine(tmp_path_factory: pytest.TempPathFactory):
+    """One for all tests of a worker; its endpoints are stopped at the end."""
+    import psutil
+
+    made = Machine(tmp_path_factory.mktemp("machine"))
+    yield made
+    for pid in made.server_pids():
+        process = psutil.Process(pid)
+        process.terminate()
+        process.wait(timeout=20)

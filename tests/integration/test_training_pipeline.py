@@ -1,0 +1,93 @@
+"""The whole way on the local stack: real ZenML, MLflow, trainer, engine and server."""
+
+from __future__ import annotations
+
+import shlex
+import signal
+import subprocess
+from pathlib import Path
+
+import httpx
+import pytest
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("zenml"), pytest.mark.timeout(600)]
+
+
+@pytest.fixture(scope="module")
+def first(machine):
+    return machine.train()
+
+
+def post(endpoint: dict, image: Path) -> dict:
+    answer = httpx.post(f"{endpoint['url']}/predict", files={"file": image.read_bytes()}, params={"conf": 0.001})
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def test_images_become_a_served_champion(first):
+    assert set(first["splits"]) >= {"train", "val", "test"}
+    assert {"map50", "map50_95", "precision", "recall", "latency_ms_p50", "latency_ms_p95"} <= set(first["metrics"])
+    assert first["gate"]["promote"]
+    assert first["model"] == {"name": "sample", "version": "1", "alias": "champion"}
+    answer = post(first["endpoint"], Path(first["sample_image"]))
+    assert answer["model"] == {"name": "sample", "version": "1", "alias": "champion"}
+    assert answer["image"] == {"width": 128, "height": 128}
+
+
+def test_a_second_run_changes_nothing_and_says_so(machine, first):
+    again = machine.train()
+    assert again["model"] == first["model"]
+    assert "champion already" in again["gate"]["reason"]
+    assert again["endpoint"] == first["endpoint"]
+    assert len(machine.server_pids()) == 1
+
+
+def test_the_printed_curl_line_works(machine, first):
+    sets = [f"--set={s}" for s in __import__("tests.integration.conftest", fromlist=["TINY"]).TINY]
+    out = machine.run(*sets).stdout
+    line = next(line for line in out.splitlines() if line.startswith("curl "))
+    done = subprocess.run(shlex.split(line), capture_output=True, text=True, check=True, timeout=30)
+    assert '"detections"' in done.stdout
+
+
+def test_the_gate_refuses_and_the_champion_stays(machine, first):
+    refused = machine.train("training.seed=1", "gate.minimum=0.99")
+    assert not refused["gate"]["promote"]
+    assert "below the gate of 0.990" in refused["gate"]["reason"]
+    assert refused["model"] == {"name": "sample", "version": "2", "alias": "challenger"}
+    assert refused["endpoint"]["version"] == "1"
+
+
+def test_promotion_then_rollback_in_registry_and_at_the_endpoint(machine, first):
+    second = machine.train("training.seed=2", "gate.margin=0", "training.learning_rate=0.0031")
+    if not second["gate"]["promote"]:
+        pytest.fail(f"the second model should tie or win with no margin: {second['gate']}")
+    image = Path(first["sample_image"])
+    assert post(second["endpoint"], image)["model"]["version"] == second["model"]["version"]
+    done = machine.run("--pipeline", "deployment", "--rollback", "--set=serving.port=0")
+    assert done.returncode == 0, done.stderr
+    assert post(second["endpoint"], image)["model"]["version"] == "1"
+    done = machine.run("--pipeline", "deployment", "--rollback", "--set=serving.port=0")
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
+    assert "first champion" in done.stderr
+
+
+def test_killed_in_training_the_same_command_goes_on(machine, first):
+    from tests.integration.conftest import TINY
+
+    longer = [*TINY, "training.epochs=6", "training.seed=5"]
+    process = machine.start(*[f"--set={setting}" for setting in longer])
+    for line in process.stderr:
+        if "train" in line and "/6" in line and "0/6" not in line:
+            break
+    process.send_signal(signal.SIGKILL)
+    process.wait(timeout=30)
+    process.communicate()
+    summary = machine.train("training.epochs=6", "training.seed=5")
+    assert summary["model"]["name"] == "sample"
+    assert len(machine.server_pids()) == 1
+
+
+def test_zenml_lists_the_endpoint_and_deletes_it(machine, first):
+    listed = machine.zenml("model-deployer", "models", "list")
+    assert "sample" in listed

@@ -1,0 +1,128 @@
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from visionops.config import FolderSource, SampleSource, load_config
+from visionops.data.findings import Code, Severity
+from visionops.errors import ConfigError
+
+ROOT = Path(__file__).resolve().parents[1]
+
+MINIMAL = """\
+name: casting
+data:
+  source:
+    kind: folder
+    path: images
+training:
+  epochs: 3
+"""
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "case.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda p: p.stem)
+def test_every_shipped_configuration_loads(path):
+    assert load_config(path).name == path.stem
+
+
+def test_reads_what_is_written_and_fills_in_defaults(tmp_path):
+    config = load_config(written(tmp_path, MINIMAL))
+    assert config.data.source == FolderSource(kind="folder", path=Path("images"))
+    assert (config.training.epochs, config.training.model) == (3, "yolov8n")
+
+
+def test_overrides_win_over_the_file(tmp_path):
+    overrides = ["training.epochs=5", "validation.severities={leak: error}", "data.source.kind=sample"]
+    config = load_config(written(tmp_path, MINIMAL.replace("    path: images\n", "")), overrides)
+    assert config.training.epochs == 5
+    assert config.validation.severities == {Code.LEAK: Severity.ERROR}
+    assert isinstance(config.data.source, SampleSource)
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "words"),
+    [
+        (MINIMAL.replace("epochs", "epoch"), 7, "did you mean 'epochs'?"),
+        (MINIMAL + "gates: {}\n", 8, "did you mean 'gate'?"),
+        (MINIMAL.replace("path: images", "path: images\n    recursive: true"), 6, "known here: kind, path"),
+        (MINIMAL.replace("epochs: 3", "epochs: many"), 7, "training.epochs"),
+        (MINIMAL.replace("epochs: 3", "epochs: 0"), 7, "greater than or equal to 1"),
+        (MINIMAL.replace("kind: folder", "kind: ftp"), 3, "'folder', 'archive', 'sample'"),
+        (MINIMAL.replace("    path: images\n", ""), 3, "'data.source.path' is missing"),
+        (MINIMAL.replace("name: casting", "name: Casting Parts"), 1, "name"),
+        (MINIMAL + "training: {}\n", 8, "'training' stands twice"),
+        (MINIMAL + "gate: [1\n", 9, "not valid YAML"),
+        (MINIMAL + "data.split: {}\n", 8, "unknown key"),
+        ("- a\n- b\n", 1, "must be a mapping"),
+        ("", 1, "must be a mapping"),
+        (MINIMAL + "gate: {metric: map75}\n", 8, "'map50', 'map50_95'"),
+        (MINIMAL + "validation:\n  severities: {leek: error}\n", 9, "severities"),
+    ],
+)
+def test_a_mistake_is_named_with_file_line_and_mend(tmp_path, text, line, words):
+    path = written(tmp_path, text)
+    with pytest.raises(ConfigError) as caught:
+        load_config(path)
+    message = str(caught.value)
+    assert message.startswith(f"{path}:{line}: ")
+    assert words in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("training.epoch=3", "did you mean 'epochs'?"),
+        ("training.epochs=many", "valid integer"),
+        ("training.epochs.x=1", "holds a value"),
+        ("training.epochs", "expected key=value"),
+        ("=3", "expected key=value"),
+        ("gate={minimum: 2}", "less than or equal to 1"),
+        ("gate=[1", "not valid YAML"),
+        ("data.split={val: 0.5, test: 0.5}", "less than a tenth"),
+    ],
+)
+def test_a_wrong_override_is_named(tmp_path, override, words):
+    with pytest.raises(ConfigError) as caught:
+        load_config(written(tmp_path, MINIMAL), [override])
+    assert f"--set {override}" in str(caught.value)
+    assert words in str(caught.value)
+
+
+def test_a_missing_file_names_the_ones_that_exist(tmp_path):
+    written(tmp_path, MINIMAL)
+    with pytest.raises(ConfigError, match=r"no such configuration; there are: .*case\.yaml"):
+        load_config(tmp_path / "cases.yaml")
+
+
+def test_a_file_that_is_not_text_is_refused(tmp_path):
+    path = tmp_path / "case.yaml"
+    path.write_bytes(b"\xff\xfe\x00name")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_config(path)
+
+
+def test_only_keeps_the_named_sections(tmp_path):
+    first = load_config(written(tmp_path, MINIMAL), ["gate.minimum=0.9"])
+    second = load_config(written(tmp_path, MINIMAL), ["gate.minimum=0.1", "data.source.path=elsewhere"])
+    assert first.only("training") == second.only("training")
+    assert first.only("gate") != second.only("gate")
+    assert first.only("training").training.epochs == 3
+
+
+@given(st.text(max_size=200))
+def test_any_text_is_a_configuration_or_one_clear_line(tmp_path_factory, text):
+    path = tmp_path_factory.mktemp("any") / "case.yaml"
+    path.write_text(text, encoding="utf-8", errors="surrogatepass")
+    try:
+        message = load_config(path).name
+    except ConfigError as error:
+        message = str(error)
+    assert "\n" not in message

@@ -1,0 +1,50 @@
+"""Where a champion answers, and what every model deployer can do. Deployers implement it; steps call it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+from pydantic import BaseModel, ConfigDict
+
+from visionops.config import ServingConfig
+
+__all__ = ["Endpoint", "EndpointDeployer"]
+
+
+class Endpoint(BaseModel):
+    """A server that answers, and the model that it serves."""
+
+    model_config = ConfigDict(frozen=True)
+
+    url: str
+    """Base address, as `http://127.0.0.1:8000`."""
+    name: str
+    version: str
+    alias: str
+    log: str = ""
+    """Where the server writes its log, when it does so on this machine."""
+
+
+class EndpointDeployer(Protocol):
+    """The part of a stack that serves bundles."""
+
+    def deploy_bundle(
+        self,
+        bundle_folder: Path,
+        *,
+        name: str,
+        version: str,
+        alias: str,
+        serving: ServingConfig,
+        smoke_images: Sequence[bytes],
+    ) -> Endpoint:
+        """Serve a bundle under ``name``; a running endpoint of that name is switched without a failed request.
+
+        Args:
+            smoke_images: Encoded images that the new model must answer before it gets traffic.
+
+        Raises:
+            DeploymentError: It does not start or does not answer; what served before still serves.
+        """
