@@ -409,9 +409,13 @@ def _local_store(folder: Path) -> Any:
 
 def _handover_in_pipelines(folder: Path, light: Dataset, heavy: Dataset) -> list[Row]:
     """A pipeline of two steps on the local orchestrator, in a ZenML home of its own."""
+    from zenml.utils import source_utils
+
+    # ZenML takes the folder of the running script as root, and would import the steps a second time by another name.
+    source_utils.set_custom_source_root(str(Path(__file__).resolve().parents[1]))
     from benchmarks.handover_pipeline import run_handover
 
-    values = {"no-op": 1, "ours": light, "ours, heavy": heavy, "theirs": folder / "light"}
+    values = {"no-op": 1, "ours": light, "ours, heavy": heavy, "theirs": folder / "light", "no-op again": 1}
     with _quiet():
         run_handover(1)  # the first run of a process sets ZenML up
         best = _best({name: lambda value=value: run_handover(value) for name, value in values.items()})
@@ -422,6 +426,7 @@ def _handover_in_pipelines(folder: Path, light: Dataset, heavy: Dataset) -> list
         Row("two steps: ours", best["ours"].wall * 1e3, "ms"),
         Row("two steps: ours, 4 x the bytes", best["ours, heavy"].wall * 1e3, "ms"),
         Row("two steps: ZenML's path", best["theirs"].wall * 1e3, "ms"),
+        Row("noise: one number against itself", abs(best["no-op again"].wall - best["no-op"].wall) * 1e3, "ms"),
         Row("ours over one number", over, "ms", "<= 50", over <= 50),
         Row("the same in CPU time", (best["ours"].cpu - best["no-op"].cpu) * 1e3, "ms"),
         Row("ours, growth with 4 x the bytes", grown, "ms", "<= 50", grown <= 50),

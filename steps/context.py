@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from zenml.client import Client
 
+from visionops.endpoint import EndpointDeployer
 from visionops.errors import StackError
 from visionops.registry import ModelRegistry
-
-if TYPE_CHECKING:
-    from stacks.deployers.base import EndpointDeployer
 
 __all__ = ["active_deployer", "active_registry", "log_run_metadata", "tracking_uri"]
 

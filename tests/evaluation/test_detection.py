@@ -106,3 +106,16 @@ def test_nothing_detected_scores_zero(tmp_path, make_dataset, config):
     evaluation = evaluate(blind, dataset, config, tmp_path / "evaluation")
     assert evaluation.metrics["map50"] == 0
     assert evaluation.metrics["serving_precision"] == 0
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path, bundle, make_dataset, config):
+    (tmp_path / "evaluation").write_text("a file")
+    with pytest.raises(DataError, match=r"evaluation: the evaluation cannot be written \(File exists\)"):
+        evaluate(bundle, make_dataset(SCENES), config, tmp_path / "evaluation")
+
+
+def test_an_earlier_evaluation_leaves_no_pictures_behind(tmp_path, bundle, make_dataset, config):
+    (tmp_path / "evaluation").mkdir()
+    (tmp_path / "evaluation" / "worst_07.jpg").write_bytes(b"old")
+    evaluate(bundle, make_dataset(SCENES), config, tmp_path / "evaluation")
+    assert not list((tmp_path / "evaluation").glob("worst_*"))

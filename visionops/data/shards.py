@@ -199,5 +199,6 @@ def _keep(target: Path, data: bytes) -> None:
         temporary.write_bytes(data)
         os.replace(temporary, target)  # noqa: PTH105
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
         raise DataError(f"{target.parent}: cannot be written ({describe_os_error(error)}); free some space") from error

@@ -179,6 +179,12 @@ def _tar_members(archive: tarfile.TarFile, path: Path) -> Iterator[_Member]:
             yield _Member(info.name, None, info.linkname, info.islnk())
         else:
             _refuse(path, info.name, "is a device or pipe")
+    # The checksum of gzip stands behind the end of the tar: unread, a flipped bit would go unseen.
+    rest = 0
+    while archive.fileobj and (chunk := archive.fileobj.read(_CHUNK)):
+        rest += len(chunk)
+        if rest > _FREE_EXPANSION:
+            raise DataError(f"{path}: goes on for more than {_FREE_EXPANSION} bytes behind its end; pack it again")
 
 
 def _open_tar_member(archive: tarfile.TarFile, info: tarfile.TarInfo) -> IO[bytes]:
@@ -218,16 +224,18 @@ def _extract(members: Iterator[_Member], folder: Path, path: Path) -> None:
 
 def _make_links(folder: Path, links: list[tuple[str, _Member]], path: Path) -> None:
     """Last of all, so that no file is written through a link; then each must end at a file below ``folder``."""
+    top = folder.resolve()
     for name, member in links:
         origin = "" if member.is_hard else posixpath.dirname(name)
         destination = posixpath.normpath(posixpath.join(origin, member.link))
         if posixpath.isabs(destination) or destination.split("/")[0] == "..":
             _refuse(path, name, "is a link out of the archive")
         target = folder / name
+        if target.parent.resolve() != top / posixpath.dirname(name):
+            _refuse(path, name, "is a link below a link")
         target.parent.mkdir(parents=True, exist_ok=True)
         target.unlink(missing_ok=True)
         target.symlink_to(posixpath.relpath(destination, posixpath.dirname(name) or "."))
-    top = folder.resolve()
     for name, _ in links:
         try:
             real = (folder / name).resolve(strict=True)

@@ -41,7 +41,7 @@ def evaluate(bundle: ModelBundle, dataset: Dataset, config: Config, folder: Path
 
     Raises:
         DataError: The test split is empty or has no boxes, knows a class that the bundle does not, or an image cannot
-            be read.
+            be read, or ``folder`` cannot be written.
     """
     test = dataset.select_split(Split.TEST)
     truth = _truth(test, bundle)
@@ -60,13 +60,25 @@ def evaluate(bundle: ModelBundle, dataset: Dataset, config: Config, folder: Path
         engine=config.serving.engine.value,
         precision=bundle.card.precision.value,
     )
+    try:
+        _write(evaluation, config, scores, matches, test)
+    except OSError as error:
+        place = error.filename or folder
+        raise DataError(f"{place}: the evaluation cannot be written ({error.strerror}); free or open it") from error
+    return evaluation
+
+
+def _write(evaluation: Evaluation, config: Config, scores: Scores, matches: list[Matches], test: Dataset) -> None:
+    folder, names = evaluation.folder, tuple(evaluation.per_class)
     folder.mkdir(parents=True, exist_ok=True)
-    charts = draw_charts(scores, confusion_matrix(matches, len(names)), names, config.serving.confidence, folder)
+    for old in (*folder.glob("worst_*.jpg"), *folder.glob("best_*.jpg")):  # of an earlier call, which may have had more
+        old.unlink()
+    confusion = confusion_matrix(matches, len(names))
+    charts = draw_charts(scores, confusion, names, config.serving.confidence, folder)
     examples = _examples(test, matches)
     worst = draw_examples(_worst(examples, config.evaluation.worst_images), names, folder, "worst")
     best = draw_examples(_best(examples), names, folder, "best")
     write_report(evaluation, config, charts, worst, best)
-    return evaluation
 
 
 def _serving_thresholds(config: Config) -> Thresholds:

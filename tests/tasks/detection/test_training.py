@@ -317,7 +317,7 @@ def test_a_file_in_the_way_of_the_folder(dataset, tmp_path):
 
 
 def test_a_loss_that_is_not_a_number(dataset, tmp_path):
-    config = plates_config(epochs=1, extra={"cls": 1e38})
+    config = plates_config(epochs=1, extra={"cls": 1e300})
     with pytest.raises(TrainingError, match=r"lower training\.learning_rate"):
         train_detector(dataset, config, tmp_path / "work", NoLog())
     assert not (tmp_path / "work" / "bundle").exists()

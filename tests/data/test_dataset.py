@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.helpers.datasets import write_vision
+from visionops.data.dataset import BOXES_SCHEMA, IMAGES_SCHEMA, Dataset, Split
+from visionops.data.findings import Code, Finding
+from visionops.data.formats.coco import read_vision
+from visionops.errors import DataError
+
+
+def made_up() -> Dataset:
+    images = {"key": ["a", "b", "c"], "split": ["train", "val", "train"], "width": [4, 5, 6]}
+    boxes = {"image": [2, 0, 2], "class_id": [1, 0, 0]}
+    boxes |= {c: [float(i), i + 1.0, i + 2.0] for i, c in enumerate(("x1", "y1", "x2", "y2"))}
+    finding = Finding.of(Code.ORPHAN_IMAGE, "d.jpg", "list it", ("d.jpg",))
+    return Dataset.from_columns("d", ["x", "y"], images, boxes, ["a note"], [finding])
+
+
+def test_unknown_columns_have_their_unknown_value():
+    dataset = made_up()
+    assert (dataset.num_images, dataset.num_boxes) == (3, 3)
+    assert dataset.images.schema == IMAGES_SCHEMA
+    assert dataset.boxes.schema == BOXES_SCHEMA
+    assert dataset.column("num_bytes") == [-1] * 3
+    assert dataset.column("plain") == [None] * 3
+    assert dataset.boxes.column("source_id").to_pylist() == [""] * 3
+
+
+def test_boxes_by_image_and_of_one_agree():
+    dataset = made_up()
+    by_image = dataset.boxes_by_image()
+    assert [len(b.xyxy) for b in by_image] == [1, 0, 2]
+    for row, boxes in enumerate(by_image):
+        assert boxes.xyxy.tolist() == dataset.boxes_of(row).xyxy.tolist()
+        assert boxes.class_ids.tolist() == dataset.boxes_of(row).class_ids.tolist()
+    assert by_image[2].xyxy.tolist() == [[0, 1, 2, 3], [2, 3, 4, 5]]
+
+
+def test_no_images_no_boxes():
+    dataset = Dataset.from_columns("d", [], {"key": []}, {})
+    assert dataset.boxes_by_image() == []
+    assert dataset.split_counts() == {}
+    assert dataset.take([]).num_images == 0
+    assert dataset.fingerprint() == dataset.fingerprint()
+
+
+@settings(max_examples=30, deadline=None)
+@given(order=st.lists(st.sampled_from([0, 1, 2]), unique=True))
+def test_taken_images_keep_their_boxes(order):
+    dataset = made_up()
+    taken = dataset.take(order)
+    assert taken.column("key") == ["abc"[i] for i in order]
+    whole = dataset.boxes_by_image()
+    for boxes, i in zip(taken.boxes_by_image(), order, strict=True):
+        np.testing.assert_array_equal(boxes.xyxy, whole[i].xyxy)
+
+
+def test_splits():
+    dataset = made_up()
+    assert dataset.split_counts() == {"train": 2, "val": 1}
+    assert dataset.select_split(Split.TRAIN).column("key") == ["a", "c"]
+    assert dataset.select_split(Split.TEST).num_images == 0
+
+
+def test_fingerprint_is_of_the_content_not_of_the_order_or_place():
+    dataset = made_up()
+    assert dataset.take([2, 0, 1]).fingerprint() == dataset.fingerprint()
+    assert dataset.replace_column("path", ["/x", "/y", "/z"]).fingerprint() == dataset.fingerprint()
+    assert dataset.replace_column("split", ["train"] * 3).fingerprint() != dataset.fingerprint()
+    assert dataset.replace_column("sha256", ["1", "2", "3"]).fingerprint() != dataset.fingerprint()
+    assert dataset.take([0, 1]).fingerprint() != dataset.fingerprint()
+
+
+def test_saved_and_loaded(tmp_path):
+    dataset = made_up()
+    dataset.save(tmp_path / "d")
+    assert Dataset.load(tmp_path / "d") == dataset
+    real = read_vision(write_vision(tmp_path / "v"), "v")
+    real.save(tmp_path / "r")
+    assert Dataset.load(tmp_path / "r").fingerprint() == real.fingerprint()
+
+
+@pytest.mark.parametrize("name", ["dataset.json", "images.parquet", "boxes.parquet"])
+@pytest.mark.parametrize("content", [None, b"", b"{}"])
+def test_damaged_files(tmp_path, name, content):
+    made_up().save(tmp_path)
+    (tmp_path / name).unlink()
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match="not a saved data set"):
+        Dataset.load(tmp_path)

@@ -1,0 +1,144 @@
+"""The logged model answers raw images anywhere, with the code it was logged with."""
+
+from __future__ import annotations
+
+import base64
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.helpers.bundles import encode, make_bundle, picture
+from visionops.errors import ImageError
+from visionops.inference.predictor import Predictor
+
+# MLflow warns of a type hint of its own when it is imported.
+pytestmark = pytest.mark.filterwarnings("ignore:.*Any type hint is inferred as AnyType:UserWarning")
+
+IMAGE = picture([("red", 2, 1)])
+RED = {"class_id": 0, "class_name": "red", "confidence": 1.0, "box": [64.0, 32.0, 96.0, 64.0]}
+RESULT = {"width": 128, "height": 128, "detections": [RED]}
+
+
+@pytest.fixture
+def model(tmp_path):
+    from visionops.pyfunc import VisionOpsModel
+
+    return VisionOpsModel(Predictor(make_bundle(tmp_path / "bundle")))
+
+
+def text(image: np.ndarray) -> str:
+    return base64.b64encode(encode(image)).decode()
+
+
+@pytest.mark.parametrize(
+    "images",
+    [
+        [encode(IMAGE), encode(IMAGE)],
+        [text(IMAGE), text(IMAGE)],
+        [IMAGE, IMAGE],
+        np.stack([IMAGE, IMAGE]),
+        [encode(IMAGE), IMAGE],
+        [IMAGE.tolist(), {"image": text(IMAGE)}],
+    ],
+    ids=["bytes", "base64", "arrays", "one array", "mixed", "as JSON has them"],
+)
+def test_a_batch_gives_one_result_per_image(model, images):
+    assert model.predict(images) == [RESULT, RESULT]
+
+
+@pytest.mark.parametrize("image", [encode(IMAGE), text(IMAGE), IMAGE], ids=["bytes", "base64", "array"])
+def test_a_data_frame_holds_images_in_its_column(model, image):
+    import pandas as pd
+
+    assert model.predict(pd.DataFrame({"id": [7, 8], "image": [image, image]})) == [RESULT, RESULT]
+
+
+def test_no_images_no_results(model):
+    assert model.predict([]) == []
+
+
+def test_thresholds_are_parameters(model):
+    assert model.predict([IMAGE], {"confidence": 1.0})[0]["detections"] == []
+    assert model.predict([IMAGE], {"confidence": -1.0, "iou": -1.0}) == [RESULT]
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [b"text", "no base64!", text(IMAGE)[:40], np.zeros((4, 4), np.uint8), [[[300, 0, 0]]], [], None, 3],
+    ids=["bytes", "no base64", "cut base64", "grey array", "numbers over 255", "no pixels", "nothing", "a number"],
+)
+def test_a_bad_image_is_named_by_its_index(model, bad):
+    with pytest.raises(ImageError, match=r"^image 1: "):
+        model.predict([encode(IMAGE), bad, encode(IMAGE)])
+
+
+def test_a_data_frame_without_the_column_is_refused(model):
+    import pandas as pd
+
+    with pytest.raises(ImageError, match='has the columns picture; put the images into "image"'):
+        model.predict(pd.DataFrame({"picture": [encode(IMAGE)]}))
+
+
+@pytest.mark.parametrize("one", [encode(IMAGE), text(IMAGE)], ids=["bytes", "base64"])
+def test_a_single_image_outside_a_list_is_refused(model, one):
+    with pytest.raises(ImageError, match="give a list of images"):
+        model.predict(one)
+
+
+def test_the_logged_model_loads_and_answers_elsewhere(tmp_path):
+    import mlflow
+
+    from visionops.pyfunc import log_pyfunc
+
+    before = mlflow.get_tracking_uri()
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    mlflow.set_tracking_uri(uri)
+    try:
+        client = mlflow.MlflowClient(uri)
+        experiment = client.create_experiment("cells", artifact_location=(tmp_path / "artifacts").as_uri())
+        bundle = make_bundle(tmp_path / "bundle")
+        with mlflow.start_run(experiment_id=experiment):
+            info = log_pyfunc(bundle, "cells")
+    finally:
+        mlflow.set_tracking_uri(before)
+
+    assert info.metadata["bundle_digest"] == bundle.digest
+    assert [p.name for p in info.signature.params] == ["confidence", "iou"]
+    logged = next((tmp_path / "artifacts").rglob("MLmodel")).parent
+    requirements = (logged / "requirements.txt").read_text().split()
+    assert all("==" in line for line in requirements)
+    assert not any(line.startswith(("torch", "ultralytics", "zenml")) for line in requirements)
+    assert not list(logged.rglob("*.pkl"))
+
+    images = tmp_path / "images"
+    images.mkdir()
+    (images / "part.png").write_bytes(encode(IMAGE))
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    code = f"""
+import base64, io, json, sys
+from pathlib import Path
+import mlflow, numpy as np, pandas as pd
+from PIL import Image
+mlflow.set_tracking_uri({uri!r})
+data = Path({str(images / "part.png")!r}).read_bytes()
+pixels = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+answers = []
+for config in ({{}}, {{"engine": "onnxruntime"}}):
+    model = mlflow.pyfunc.load_model({info.model_uri!r}, model_config=config)
+    answers += model.predict([data, base64.b64encode(data).decode(), pixels])
+    answers += model.predict(pd.DataFrame({{"image": [data]}}), params={{"confidence": 0.5}})
+import visionops
+print(json.dumps({{"answers": answers, "code": visionops.__file__, "torch": "torch" in sys.modules}}))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=elsewhere, check=True, capture_output=True, text=True, timeout=120
+    )
+    said = json.loads(done.stdout.splitlines()[-1])
+    assert said["answers"] == [RESULT] * 8
+    assert Path(said["code"]).is_relative_to(tmp_path)
+    assert not said["torch"]
