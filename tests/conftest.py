@@ -13,6 +13,7 @@ os.environ.update(
     DO_NOT_TRACK="1",
     YOLO_OFFLINE="1",
     YOLO_AUTOINSTALL="0",
+    OMP_WAIT_POLICY="PASSIVE",  # two workers on two cores: spinning threads would starve each other
 )
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -290,7 +290,7 @@ def _inspect(path: str, sha256: str, max_pixels: int) -> Inspection:
         return Inspection(Code.MISSING_IMAGE.value, message)
     sha256 = sha256 or hashlib.sha256(data).hexdigest()
     try:
-        header, image = load_upright(data, where="", max_pixels=max_pixels)
+        header, image = load_upright(data, where="", max_pixels=max_pixels, luminance=True)
         if image.mode not in {"L", "RGB"}:
             image = Image.fromarray(to_rgb(sample(image)))
     except ImageError as error:

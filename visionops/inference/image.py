@@ -179,7 +179,12 @@ def _bits(image: Image.Image) -> int:
 
 
 def load_upright(
-    data: bytes, *, where: str = "image", max_pixels: int = DEFAULT_MAX_PIXELS, at_least: int = 0
+    data: bytes,
+    *,
+    where: str = "image",
+    max_pixels: int = DEFAULT_MAX_PIXELS,
+    at_least: int = 0,
+    luminance: bool = False,
 ) -> tuple[ImageHeader, Image.Image]:
     """Decode the first frame and turn it upright, in the mode of the file.
 
@@ -189,17 +194,19 @@ def load_upright(
     Args:
         at_least: 0: every pixel. Else a JPEG may come at 1/2, 1/4 or 1/8 of its size while both sides keep so many
             pixels: for thumbnails, several times faster. The header tells the true size.
+        luminance: A colour JPEG may come as grey (mode L). All its data is still decoded, and fails as in colour; only
+            the chroma is not spread over pixels. The header tells the true mode.
 
     Raises:
         ImageError: With `ImageProblem` as its ``kind``.
     """
     image = _open(data, where, max_pixels)
-    bits, size = _bits(image), image.size
+    bits, size, mode = _bits(image), image.size, image.mode
     try:
-        if at_least:
-            image.draft(None, (at_least, at_least))
+        if at_least or luminance:
+            image.draft("L" if luminance else None, (at_least, at_least) if at_least else size)
         image.load()
-        header = dataclasses.replace(_header(image, image.getexif), bits=bits)
+        header = dataclasses.replace(_header(image, image.getexif), bits=bits, mode=mode)
         if image.size != size:
             width, height = size if header.orientation < 5 else size[::-1]
             header = dataclasses.replace(header, width=width, height=height)

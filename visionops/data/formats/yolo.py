@@ -343,11 +343,8 @@ def write_yolo(dataset: Dataset, folder: Path) -> Path:
         for split in splits:
             (temporary / "images" / _FOLDER_OF[split]).mkdir(parents=True)
             (temporary / "labels" / _FOLDER_OF[split]).mkdir(parents=True)
-        # Two folders, two threads: the system calls overlap, and each folder has a lock of its own.
-        with ThreadPoolExecutor(max_workers=1) as pool:
-            linking = pool.submit(_link_images, temporary, items)
-            _write_labels(temporary, items, _label_texts(dataset, items))
-            _encode_images(temporary, linking.result())
+        _write_labels(temporary, items, _label_texts(dataset, items))
+        _encode_images(temporary, _link_images(temporary, items))
         settings: dict[str, Any] = {_FOLDER_OF[s]: f"images/{_FOLDER_OF[s]}" for s in splits}
         settings["names"] = dict(enumerate(dataset.class_names))
         text = yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
@@ -367,6 +364,7 @@ class _Item:
     plain: bool
     width: int
     height: int
+    num_bytes: int
 
 
 def _plan(dataset: Dataset) -> list[_Item]:
@@ -377,13 +375,13 @@ def _plan(dataset: Dataset) -> list[_Item]:
             f"{missing[0]}: the image is not on this machine ({len(missing)} such); validate the data set first"
         )
     splits = [Split(s) for s in dataset.column("split")]
-    columns = (dataset.column("plain"), dataset.column("width"), dataset.column("height"))
+    parts = [os.path.splitext(key) for key in keys]  # noqa: PTH122 - per image, Path costs more than the link
+    columns = (dataset.column(c) for c in ("plain", "width", "height", "num_bytes"))
     items = []
-    for key, path, split, stem, plain, width, height in zip(
-        keys, paths, splits, _flat_names(keys), *columns, strict=True
+    for key, path, split, stem, (_, suffix), plain, width, height, size in zip(
+        keys, paths, splits, _flat_names(keys, [stem for stem, _ in parts]), parts, *columns, strict=True
     ):
-        suffix = os.path.splitext(key)[1].lower()  # noqa: PTH122 - per image, Path costs more than the link
-        item = _Item(key, path, split, stem, suffix, bool(plain), width, height)
+        item = _Item(key, path, split, stem, suffix.lower(), bool(plain), width, height, size)
         if plain is None or not width or not height:
             _look_at(item, plain)
         items.append(item)
@@ -406,14 +404,19 @@ def _ends_well(item: _Item) -> bool:
     except OSError as error:
         raise DataError(f"{item.source}: cannot be read ({describe_os_error(error)})") from error
     try:
-        return os.pread(file, 2, max(os.fstat(file).st_size - 2, 0)) == b"\xff\xd9"
+        size = item.num_bytes if item.num_bytes > 2 else os.fstat(file).st_size
+        return os.pread(file, 3, max(size - 2, 0)) == b"\xff\xd9"
     finally:
         os.close(file)
 
 
-def _flat_names(keys: Sequence[str]) -> list[str]:
-    """A file name without suffix for each key: readable, unique whatever its case and suffix and the order of keys."""
-    stems = [os.path.splitext(key)[0].replace("/", "__") for key in keys]  # noqa: PTH122
+def _flat_names(keys: Sequence[str], paths: Sequence[str]) -> list[str]:
+    """File names without suffix: readable, and unique whatever the case, the suffixes and the order of keys.
+
+    Args:
+        paths: The keys without their suffixes.
+    """
+    stems = [path.replace("/", "__") for path in paths]
     count = Counter(map(str.casefold, stems))
     return [
         stem
