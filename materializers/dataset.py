@@ -36,6 +36,7 @@ class DatasetMaterializer(FolderMaterializer):
             data.save(folder)
             if not self._is_local:
                 store = self.artifact_store
+                store.makedirs(self._shards_uri)
                 index = pack_shards(data, self._shards_uri, open_=store.open, exists=store.exists)
                 (folder / _INDEX).write_text(index, encoding="utf-8")
 

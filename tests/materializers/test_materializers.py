@@ -1,0 +1,165 @@
+"""Artifacts in a local store, and in one that another machine shares."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from uuid import uuid4
+
+import numpy as np
+import pytest
+from PIL import Image
+from zenml.artifact_stores.local_artifact_store import LocalArtifactStore, LocalArtifactStoreConfig
+from zenml.enums import StackComponentType, VisualizationType
+
+from materializers.dataset import DatasetMaterializer
+from materializers.model_bundle import ModelBundleMaterializer
+from materializers.validation_report import ValidationReportMaterializer
+from tests.helpers.bundles import make_bundle
+from visionops.config import ValidationPolicy
+from visionops.data.dataset import Dataset
+from visionops.data.hashing import hash_images
+from visionops.data.validation import ValidationReport, validate
+from visionops.errors import BundleError
+from visionops.inference.bundle import ModelBundle
+
+pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.xdist_group("zenml")]
+
+
+class SharedStoreConfig(LocalArtifactStoreConfig):
+    """Files that only the store may open: what a bucket is to a pod."""
+
+    @property
+    def is_local(self) -> bool:
+        return False
+
+
+def make_store(folder: Path, config: type[LocalArtifactStoreConfig]) -> LocalArtifactStore:
+    folder.mkdir()
+    return LocalArtifactStore(
+        name="store",
+        id=uuid4(),
+        config=config(path=str(folder)),
+        flavor="local",
+        type=StackComponentType.ARTIFACT_STORE,
+        user=None,
+        created="2026-01-01T00:00:00",
+        updated="2026-01-01T00:00:00",
+    )
+
+
+@pytest.fixture
+def local(tmp_path):
+    return make_store(tmp_path / "local", LocalArtifactStoreConfig)
+
+
+@pytest.fixture
+def shared(tmp_path, monkeypatch):
+    monkeypatch.setenv("VISIONOPS_HOME", str(tmp_path / "other-machine"))
+    return make_store(tmp_path / "shared", SharedStoreConfig)
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    keys = [f"{i}.png" for i in range(6)]
+    for i, key in enumerate(keys):
+        Image.fromarray(np.full((24, 32, 3), 40 * i, dtype=np.uint8)).save(folder / key)
+    return hash_images(
+        Dataset.from_columns(
+            "case",
+            ["dent"],
+            {
+                "key": keys,
+                "path": [str(folder / k) for k in keys],
+                "width": [32] * 6,
+                "height": [24] * 6,
+                "split": ["train"] * 6,
+            },
+            {"image": [0, 1], "class_id": [0, 0], "x1": [1, 2], "y1": [1, 2], "x2": [9, 9], "y2": [9, 9]},
+        )
+    )
+
+
+def files(folder: Path) -> set[str]:
+    return {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_a_local_store_gets_tables_and_no_image(local, dataset, tmp_path):
+    uri = f"{local.path}/dataset"
+    DatasetMaterializer(uri, local).save(dataset)
+    assert files(tmp_path / "local") == {f"dataset/{n}" for n in ("dataset.json", "images.parquet", "boxes.parquet")}
+    assert DatasetMaterializer(uri, local).load(Dataset).paths() == dataset.paths()
+
+
+def test_a_shared_store_carries_the_images_to_another_machine(shared, dataset):
+    uri = f"{shared.path}/dataset"
+    DatasetMaterializer(uri, shared).save(dataset)
+    for path in dataset.paths():
+        path.unlink()
+    loaded = DatasetMaterializer(uri, shared).load(Dataset)
+    assert loaded.fingerprint() == dataset.fingerprint()
+    hashes = [hashlib.sha256(path.read_bytes()).hexdigest() for path in loaded.paths()]
+    assert hashes == dataset.column("sha256")
+
+
+def test_images_are_uploaded_once_for_all_steps(shared, dataset, tmp_path):
+    DatasetMaterializer(f"{shared.path}/first", shared).save(dataset)
+    before = {name for name in files(tmp_path / "shared") if name.startswith("visionops/")}
+    DatasetMaterializer(f"{shared.path}/second", shared).save(dataset.replace_column("split", ["val"] * 6))
+    assert {name for name in files(tmp_path / "shared") if name.startswith("visionops/")} == before
+
+
+def test_a_moved_folder_is_not_answered_from_the_cache(local, dataset):
+    materializer = DatasetMaterializer(f"{local.path}/d", local)
+    moved = dataset.replace_column("path", [p.replace("images", "elsewhere") for p in dataset.column("path")])
+    assert materializer.compute_content_hash(moved) != materializer.compute_content_hash(dataset)
+    assert materializer.compute_content_hash(dataset) == materializer.compute_content_hash(dataset)
+
+
+def test_a_bundle_is_linked_not_copied(local, tmp_path):
+    bundle = make_bundle(tmp_path / "bundle")
+    uri = f"{local.path}/bundle"
+    ModelBundleMaterializer(uri, local).save(bundle)
+    stored = ModelBundleMaterializer(uri, local).load(ModelBundle)
+    assert stored.digest == bundle.digest
+    assert stored.model_path.samefile(bundle.model_path)
+
+
+def test_a_bundle_travels_through_a_shared_store_and_is_checked(shared, tmp_path):
+    bundle = make_bundle(tmp_path / "bundle")
+    uri = f"{shared.path}/bundle"
+    ModelBundleMaterializer(uri, shared).save(bundle)
+    fetched = ModelBundleMaterializer(uri, shared).load(ModelBundle)
+    assert fetched.digest == bundle.digest
+    assert ModelBundleMaterializer(uri, shared).load(ModelBundle).folder == fetched.folder
+
+    other = f"{shared.path}/corrupt"
+    ModelBundleMaterializer(other, shared).save(bundle)
+    Path(other, "model.onnx").write_bytes(b"cut")
+    with pytest.raises(BundleError, match="corrupt"):
+        ModelBundleMaterializer(other, shared).load(ModelBundle)
+
+
+def test_the_card_of_a_bundle_is_shown(local, tmp_path):
+    bundle = make_bundle(tmp_path / "bundle")
+    materializer = ModelBundleMaterializer(f"{local.path}/bundle", local)
+    materializer.save(bundle)
+    ((path, kind),) = materializer.save_visualizations(bundle).items()
+    assert kind is VisualizationType.JSON
+    assert json.loads(Path(path).read_text())["class_names"] == list(bundle.card.class_names)
+    assert materializer.extract_metadata(bundle)["digest"] == bundle.digest
+
+
+def test_a_validation_report_is_kept_with_its_card(local, dataset):
+    report = validate(dataset, ValidationPolicy(min_images=1))
+    materializer = ValidationReportMaterializer(f"{local.path}/report", local)
+    materializer.save(report)
+    assert (
+        ValidationReportMaterializer(f"{local.path}/report", local).load(ValidationReport).findings == report.findings
+    )
+    ((path, kind),) = materializer.save_visualizations(report).items()
+    assert kind is VisualizationType.HTML
+    assert "<html" in Path(path).read_text(encoding="utf-8").lower()
