@@ -52,6 +52,13 @@ def test_labels_of_neighbours_do_not_cover_each_other():
     assert min(plates) > 250
 
 
+def test_in_a_crowd_labels_are_left_out_not_piled_up():
+    boxes = np.array([[40.0 + n, 40, 60 + n, 60] for n in range(30)])
+    crowd = np.asarray(draw_boxes(GREY, boxes, ["scratch"] * 30, [(230, 159, 0)] * 30))
+    unlabelled = np.asarray(draw_boxes(GREY, boxes, [""] * 30, [(230, 159, 0)] * 30))
+    assert 0 < (crowd != unlabelled).any(axis=2).sum() < 30 * 20 * 15
+
+
 def test_no_boxes_no_change():
     assert (np.asarray(draw_boxes(GREY, np.empty((0, 4)), [], [])) == 128).all()
 

@@ -129,6 +129,32 @@ def test_a_jpeg_can_be_decoded_smaller_for_a_thumbnail():
     assert image.size == (80, 160)
 
 
+_JPEGS = [
+    images.encode(images.picture(1, 200, 150), "JPEG", quality=80, **options)
+    for options in ({}, {"progressive": True}, {"subsampling": 0}, {"exif": images.exif(6)})
+]
+
+
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(
+    st.sampled_from(_JPEGS),
+    st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 255)), max_size=4),
+    st.integers(20, 30_000),
+)
+def test_luminance_alone_finds_the_same_damage_as_colour(seed, changes, length):
+    data = bytearray(seed[:length])
+    for place, value in changes:
+        data[place % len(data)] = value
+    assert _outcome(bytes(data), luminance=True) == _outcome(bytes(data), luminance=False)
+
+
+def _outcome(data: bytes, *, luminance: bool):
+    try:
+        return load_upright(data, max_pixels=1_000_000, luminance=luminance)[0]
+    except ImageError as error:
+        return error.kind, str(error)
+
+
 _SEEDS = [make() for _, make in images.PECULIAR.values()] + [
     images.encode(images.picture(), "BMP"),
     images.encode(images.picture(), "TIFF", compression="tiff_lzw", exif=images.exif(6)),

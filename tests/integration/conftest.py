@@ -62,7 +62,7 @@ class Machine:
         sets = [f"--set={setting}" for setting in [*TINY, *overrides]]
         done = self.run("--summary", str(summary), *sets)
         assert done.returncode == 0, done.stderr[-3000:]
-        return json.loads(summary.read_text(encoding="utf-8"))
+        return json.loads(summary.read_text(encoding="utf-8")) | {"stdout": done.stdout}
 
     def zenml(self, *arguments: str) -> str:
         command = [str(Path(sys.executable).with_name("zenml")), *arguments]

@@ -10,6 +10,10 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.helpers.datasets import write_vision
+from tests.helpers.images import truncated_jpeg
+from tests.integration.conftest import TINY
+
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("zenml"), pytest.mark.timeout(600)]
 
 
@@ -42,12 +46,29 @@ def test_a_second_run_changes_nothing_and_says_so(machine, first):
     assert len(machine.server_pids()) == 1
 
 
-def test_the_printed_curl_line_works(machine, first):
-    sets = [f"--set={s}" for s in __import__("tests.integration.conftest", fromlist=["TINY"]).TINY]
-    out = machine.run(*sets).stdout
-    line = next(line for line in out.splitlines() if line.startswith("curl "))
+def test_the_printed_curl_line_works(first):
+    line = next(line for line in first["stdout"].splitlines() if line.startswith("curl "))
     done = subprocess.run(shlex.split(line), capture_output=True, text=True, check=True, timeout=30)
     assert '"detections"' in done.stdout
+
+
+def test_a_broken_image_stops_the_run_in_one_line_and_registers_nothing(machine, first, tmp_path):
+    root = tmp_path / "vision"
+    write_vision(root, images=12)
+    broken = next(root.rglob("*.jpg"))
+    broken.write_bytes(truncated_jpeg())
+    sets = [f"--set={setting}" for setting in TINY if not setting.startswith("data.source")]
+    source = f"--set=data.source={{kind: folder, path: {root}}}"
+    done = machine.run("--set=name=broken", source, *sets)
+    assert done.returncode == 2
+    (error,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert broken.relative_to(root).as_posix() in error
+    assert "Traceback" not in done.stderr
+    assert (
+        machine.run("--pipeline", "deployment", "--set=name=broken")
+        .stderr.strip()
+        .startswith("error: broken: has no champion")
+    )
 
 
 def test_the_gate_refuses_and_the_champion_stays(machine, first):
@@ -73,8 +94,6 @@ def test_promotion_then_rollback_in_registry_and_at_the_endpoint(machine, first)
 
 
 def test_killed_in_training_the_same_command_goes_on(machine, first):
-    from tests.integration.conftest import TINY
-
     longer = [*TINY, "training.epochs=6", "training.seed=5"]
     process = machine.start(*[f"--set={setting}" for setting in longer])
     for line in process.stderr:

@@ -67,7 +67,7 @@ def draw_boxes(
     Args:
         rgb: uint8 (H, W, 3).
         xyxy: (N, 4), pixels of ``rgb``; parts outside are not drawn.
-        labels: N texts; "" for none.
+        labels: N texts; "" for none. In a crowd, those that find no free place are left out, large boxes first served.
         colours: N of RGB.
     """
     image = Image.fromarray(np.ascontiguousarray(rgb))
@@ -80,8 +80,11 @@ def draw_boxes(
         _outline(draw, xyxy[i], image.size, colours[i], line)
     taken: list[tuple[float, float, float, float]] = []
     for i in drawn:
-        if labels[i]:
-            taken.append(_tag(draw, xyxy[i], image.size, labels[i], colours[i], font, taken))
+        if labels[i] and (
+            place := _free_place(draw.textbbox((0, 0), labels[i], font=font), xyxy[i], image.size, taken)
+        ):
+            _write(draw, place, labels[i], colours[i], font)
+            taken.append(place)
     return image
 
 
@@ -109,27 +112,29 @@ def _outline(
 _Rectangle = tuple[float, float, float, float]
 
 
-def _tag(
-    draw: ImageDraw.ImageDraw,
-    box: npt.NDArray[np.floating],
-    size: tuple[int, int],
-    label: str,
-    colour: Colour,
-    font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
-    taken: Sequence[_Rectangle],
-) -> _Rectangle:
-    """Write the label above the box, else inside, else below: the first place that is free and inside the image."""
-    left, upper, right, lower = draw.textbbox((0, 0), label, font=font)
-    width, height = right - left + 6, lower - upper + 6
+def _free_place(
+    text: _Rectangle, box: npt.NDArray[np.floating], size: tuple[int, int], taken: Sequence[_Rectangle]
+) -> _Rectangle | None:
+    """Where a label goes: above its box, else inside, else below; None where others have taken all of that."""
+    width, height = text[2] - text[0] + 6, text[3] - text[1] + 6
     x = float(np.clip(min(box[0], box[2]), 0, max(size[0] - width, 0)))
     top, bottom = float(min(box[1], box[3])), float(max(box[1], box[3]))
     places = [(x, y, x + width, y + height) for y in (top - height, top, bottom - height, bottom)]
     inside = [p for p in places if p[1] >= 0 and p[3] <= size[1]] or [(x, 0.0, x + width, float(height))]
-    place = next((p for p in inside if not any(_overlap(p, other) for other in taken)), inside[0])
+    return next((p for p in inside if not any(_overlap(p, other) for other in taken)), None)
+
+
+def _write(
+    draw: ImageDraw.ImageDraw,
+    place: _Rectangle,
+    label: str,
+    colour: Colour,
+    font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
+) -> None:
+    left, upper, _, _ = draw.textbbox((0, 0), label, font=font)
     draw.rectangle(place, fill=colour)
     dark = 0.299 * colour[0] + 0.587 * colour[1] + 0.114 * colour[2] < 110
     draw.text((place[0] + 3 - left, place[1] + 3 - upper), label, font=font, fill=_PAPER if dark else _INK)
-    return place
 
 
 def _overlap(a: _Rectangle, b: _Rectangle) -> bool:

@@ -79,18 +79,22 @@ class _Picture:
 
 
 class _Album:
-    """Thumbnails as data URIs, each made once, until the page is full."""
+    """Thumbnails of usable images as data URIs, each made once, until the page is full."""
 
-    def __init__(self, dataset: Dataset) -> None:
+    def __init__(self, dataset: Dataset, report: ValidationReport) -> None:
         self._dataset = dataset
         self._boxes = dataset.boxes_by_image() if dataset.num_images else []
-        self._row_of = {key: row for row, key in enumerate(dataset.column("key"))}
+        problems = report.facts.column("problem").to_pylist()
+        self._row_of = {key: row for row, key in enumerate(dataset.column("key")) if not problems[row]}
         self._splits = dataset.column("split")
         self._left = _MAX_PICTURE_BYTES
         self._made: dict[str, _Picture] = {}
 
+    def __contains__(self, key: str) -> bool:
+        return key in self._row_of
+
     def of(self, keys: Sequence[str]) -> list[_Picture]:
-        return [picture for key in keys if key in self._row_of and (picture := self._one(key))]
+        return [picture for key in keys if key in self and (picture := self._one(key))]
 
     def _one(self, key: str) -> _Picture | None:
         # Shown again, a picture costs its bytes again.
@@ -116,7 +120,9 @@ def render_card(dataset: Dataset, report: ValidationReport) -> str:
     Returns:
         A complete HTML page, at most 3 MB.
     """
-    album = _Album(dataset)
+    album = _Album(dataset, report)
+    # Twice as many as are shown: some may be unusable.
+    examples = [dataset.images.column("key")[row].as_py() for row in pick_examples(dataset, 2 * _EXAMPLES)]
     worst = next((s for s in Severity if any(f.severity is s for f in report.findings)), None)
     classes = _class_rows(report)
     return _template().render(
@@ -133,7 +139,7 @@ def render_card(dataset: Dataset, report: ValidationReport) -> str:
         split_legend=[(s or "all images", _SPLIT_COLOURS[s]) for s in report.counts["splits"]],
         charts=_charts(dataset, report),
         sizes=_sizes(report),
-        examples=album.of([dataset.images.column("key")[row].as_py() for row in pick_examples(dataset, _EXAMPLES)]),
+        examples=album.of([key for key in examples if key in album][:_EXAMPLES]),
     )
 
 

@@ -1,6 +1,6 @@
 """Look at every image and every label before anything is learned from them.
 
-Each image is decoded in full, by the decoder that serving uses, so that what passes here cannot fail there. What is
+All of each image is decoded, by the decoder that serving uses, so that what passes here cannot fail there. What is
 found becomes a `Finding`; the policy says which findings stop the run.
 
 >>> report = validate(dataset, config.validation)

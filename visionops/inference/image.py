@@ -51,7 +51,7 @@ _MAGIC = {  # what cameras, phones and scanners also write; only to name it in t
     b"%PDF": "PDF",
     b"<svg": "SVG",
 }
-_UNSUPPORTED_MODES = ("F", "I")  # 32-bit samples have no agreed range to scale from
+_UNSUPPORTED_MODES = ("F", "I", "La")  # 32-bit samples have no agreed range to scale from; La Pillow cannot convert
 
 _DAMAGE = (  # what Pillow's decoders raise on damaged bytes, found by mutating files of every format
     OSError,
@@ -129,7 +129,8 @@ def _open(data: bytes, where: str, max_pixels: int) -> Image.Image:
         )
     if image.mode in _UNSUPPORTED_MODES:
         raise ImageError(
-            f"{where}: 32-bit samples (mode {image.mode}); convert it to 8 or 16 bits", ImageProblem.UNSUPPORTED
+            f"{where}: pixels of type {image.mode} are not supported; convert it to RGB or grey of 8 or 16 bits",
+            ImageProblem.UNSUPPORTED,
         )
     return image
 

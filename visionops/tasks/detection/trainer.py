@@ -75,7 +75,7 @@ class InspectionTrainer(DetectionTrainer):  # type: ignore[misc]
         )
 
     def build_optimizer(self, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
-        """Ultralytics' optimizer, with PyTorch's fused kernel on the CPU too: a step of Adam in a quarter of the time."""
+        """Ultralytics' optimizer, with PyTorch's fused kernel: a step of Adam costs a quarter."""
         optimizer: torch.optim.Optimizer = super().build_optimizer(*args, **kwargs)
         if self.device.type == "cpu" and isinstance(optimizer, torch.optim.Adam):
             for group in optimizer.param_groups:
