@@ -12,6 +12,7 @@ Knows nothing of ZenML.
 from __future__ import annotations
 
 import base64
+import contextlib
 import os
 import secrets
 import shutil
@@ -44,6 +45,7 @@ _GRACE_SECONDS = 15.0
 _POLL_SECONDS = 0.02
 _BACKLOG = 128
 _CLOCK_SLACK_SECONDS = 2.0
+_LAST_WORDS_SECONDS = 5.0
 
 _children: dict[int, subprocess.Popen[bytes]] = {}
 """Servers started by this process: kept, because a forgotten child cannot be reaped."""
@@ -270,6 +272,9 @@ class LocalEndpoint:
                 raise DeploymentError(f"{who}: failed its smoke test: {_reason(answer)}; see {self.log}")
 
     def _last_words(self, server: Server) -> str:
+        if child := _children.get(server.pid):
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.wait(_LAST_WORDS_SECONDS)  # it drops connections a moment before it has said why
         lines = (self.folder / "server.err").read_text(encoding="utf-8", errors="replace").strip().splitlines()
         if lines:
             return lines[-1].removeprefix("error: ")

@@ -83,7 +83,6 @@ def test_each_epoch_is_logged_once_with_clean_names(trained):
 def test_curves_confusion_matrix_and_label_audit_are_logged(trained):
     _, recorder, _ = trained
     expected = {
-        "results.png",
         "results.csv",
         "confusion_matrix.png",
         "BoxPR_curve.png",
