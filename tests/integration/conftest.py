@@ -66,9 +66,17 @@ class Machine:
 
     def zenml(self, *arguments: str) -> str:
         command = [str(Path(sys.executable).with_name("zenml")), *arguments]
-        done = subprocess.run(command, cwd=ROOT, env=self.env, text=True, capture_output=True, timeout=120, check=False)
+        done = subprocess.run(
+            command,
+            cwd=ROOT,
+            env=self.env | {"COLUMNS": "300"},
+            text=True,
+            capture_output=True,
+            timeout=120,
+            check=False,
+        )
         assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
+        return done.stdout + done.stderr
 
     def server_pids(self) -> list[int]:
         """Of the endpoints of this machine that run."""

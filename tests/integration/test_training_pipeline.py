@@ -107,6 +107,6 @@ def test_killed_in_training_the_same_command_goes_on(machine, first):
     assert len(machine.server_pids()) == 1
 
 
-def test_zenml_lists_the_endpoint_and_deletes_it(machine, first):
+def test_zenml_lists_the_endpoint(machine, first):
     listed = machine.zenml("model-deployer", "models", "list")
     assert "sample" in listed
