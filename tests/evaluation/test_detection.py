@@ -119,3 +119,13 @@ def test_an_earlier_evaluation_leaves_no_pictures_behind(tmp_path, bundle, make_
     (tmp_path / "evaluation" / "worst_07.jpg").write_bytes(b"old")
     evaluate(bundle, make_dataset(SCENES), config, tmp_path / "evaluation")
     assert not list((tmp_path / "evaluation").glob("worst_*"))
+
+
+def test_a_later_evaluation_leaves_the_files_of_an_earlier_artifact_alone(tmp_path, bundle, make_dataset, config):
+    folder, artifact = tmp_path / "evaluation", tmp_path / "artifact.json"
+    evaluate(bundle, make_dataset(SCENES), config, folder)
+    artifact.hardlink_to(folder / "evaluation.json")
+    before = artifact.read_bytes()
+    evaluate(bundle, make_dataset(SCENES[:1]), config, folder)
+    assert artifact.read_bytes() == before
+    assert (folder / "evaluation.json").read_bytes() != before

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import numpy.typing as npt
 
 from visionops.config import Config
 from visionops.data.dataset import Boxes, Dataset, Split
+from visionops.data.files import atomic_folder
 from visionops.errors import DataError
 from visionops.evaluation.matching import Matches, confusion_matrix, match
 from visionops.evaluation.pictures import Example, draw_charts, draw_examples
@@ -69,16 +71,16 @@ def evaluate(bundle: ModelBundle, dataset: Dataset, config: Config, folder: Path
 
 
 def _write(evaluation: Evaluation, config: Config, scores: Scores, matches: list[Matches], test: Dataset) -> None:
-    folder, names = evaluation.folder, tuple(evaluation.per_class)
-    folder.mkdir(parents=True, exist_ok=True)
-    for old in (*folder.glob("worst_*.jpg"), *folder.glob("best_*.jpg")):  # of an earlier call, which may have had more
-        old.unlink()
-    confusion = confusion_matrix(matches, len(names))
-    charts = draw_charts(scores, confusion, names, config.serving.confidence, folder)
-    examples = _examples(test, matches)
-    worst = draw_examples(_worst(examples, config.evaluation.worst_images), names, folder, "worst")
-    best = draw_examples(_best(examples), names, folder, "best")
-    write_report(evaluation, config, charts, worst, best)
+    names = tuple(evaluation.per_class)
+    evaluation.folder.mkdir(parents=True, exist_ok=True)
+    # New files, never new bytes in the old ones: those may be hard links into the artifact of an earlier run.
+    with atomic_folder(evaluation.folder, replace=True) as folder:
+        confusion = confusion_matrix(matches, len(names))
+        charts = draw_charts(scores, confusion, names, config.serving.confidence, folder)
+        examples = _examples(test, matches)
+        worst = draw_examples(_worst(examples, config.evaluation.worst_images), names, folder, "worst")
+        best = draw_examples(_best(examples), names, folder, "best")
+        write_report(dataclasses.replace(evaluation, folder=folder), config, charts, worst, best)
 
 
 def _serving_thresholds(config: Config) -> Thresholds:
