@@ -11,9 +11,8 @@ from visionops.config import Config
 __all__ = ["deployment"]
 
 
-@pipeline(
-    name="deployment", execution_mode=ExecutionMode.FAIL_FAST
-)  # raises the error of the step, not "a step failed"
+# FAIL_FAST raises the error of the step; the other modes raise "a step failed".
+@pipeline(name="deployment", execution_mode=ExecutionMode.FAIL_FAST)
 def deployment(config: Config, rollback: bool = False) -> None:
     """Serve the champion; with ``rollback``, make the champion before it the champion and serve that."""
     restore_model(config.only("serving"), rollback)

@@ -13,7 +13,8 @@ from visionops.config import Config
 __all__ = ["training"]
 
 
-@pipeline(name="training", execution_mode=ExecutionMode.FAIL_FAST)  # raises the error of the step, not "a step failed"
+# FAIL_FAST raises the error of the step; the other modes raise "a step failed".
+@pipeline(name="training", execution_mode=ExecutionMode.FAIL_FAST)
 def training(config: Config, source_fingerprint: str) -> None:
     """Ingest, validate, prepare, train, evaluate, register, gate, release.
 

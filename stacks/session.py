@@ -12,7 +12,7 @@ from zenml.client import Client
 from zenml.constants import ENV_ZENML_ACTIVE_STACK_ID
 
 from stacks.apply import apply, known_stacks
-from stacks.tracking import ensure_experiment
+from stacks.tracking import active_tracking_uri, ensure_experiment
 from visionops.errors import StackError, VisionOpsError
 from visionops.home import visionops_home
 from visionops.registry import ModelRegistry
@@ -49,12 +49,7 @@ def open_session(use_case: str, stack: str | None) -> Iterator[Session]:
     client = Client()
     _activate(client, name, keep=stack is None)
     with _one_run_at_a_time(use_case):
-        tracker = client.active_stack.experiment_tracker
-        if tracker is None or not hasattr(tracker, "get_tracking_uri"):
-            raise StackError(
-                f"stack {name!r}: has no MLflow experiment tracker; choose one of {', '.join(known_stacks())}"
-            )
-        uri = str(tracker.get_tracking_uri())
+        uri = active_tracking_uri()
         ModelRegistry(uri).ping()
         ensure_experiment(uri, use_case, visionops_home() / "mlflow" / "artifacts")
         yield Session(name, uri)

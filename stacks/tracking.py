@@ -6,9 +6,24 @@ from pathlib import Path
 
 from visionops.errors import StackError
 
-__all__ = ["ensure_experiment"]
+__all__ = ["active_tracking_uri", "ensure_experiment"]
 
 _REMOTE = ("http://", "https://", "databricks")
+
+
+def active_tracking_uri() -> str:
+    """Where the experiment tracker of the active stack writes.
+
+    Raises:
+        StackError: The stack has no MLflow tracker.
+    """
+    from zenml.client import Client
+
+    stack = Client().active_stack
+    tracker = stack.experiment_tracker
+    if tracker is None or not hasattr(tracker, "get_tracking_uri"):
+        raise StackError(f"stack {stack.name!r}: has no MLflow experiment tracker; run python -m stacks.apply local")
+    return str(tracker.get_tracking_uri())
 
 
 def ensure_experiment(tracking_uri: str, name: str, artifact_root: Path) -> str:

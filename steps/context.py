@@ -6,29 +6,17 @@ from typing import Any
 
 from zenml.client import Client
 
+from stacks.tracking import active_tracking_uri
 from visionops.endpoint import EndpointDeployer
 from visionops.errors import StackError
 from visionops.registry import ModelRegistry
 
-__all__ = ["active_deployer", "active_registry", "log_run_metadata", "tracking_uri"]
-
-
-def tracking_uri() -> str:
-    """Where the stack's experiment tracker writes.
-
-    Raises:
-        StackError: The stack has no MLflow tracker.
-    """
-    stack = Client().active_stack
-    tracker = stack.experiment_tracker
-    if tracker is None or not hasattr(tracker, "get_tracking_uri"):
-        raise StackError(f"stack {stack.name!r}: has no MLflow experiment tracker; run python -m stacks.apply local")
-    return str(tracker.get_tracking_uri())
+__all__ = ["active_deployer", "active_registry"]
 
 
 def active_registry() -> ModelRegistry:
     """The registry of the active stack: MLflow's, beside its tracker."""
-    return ModelRegistry(tracking_uri())
+    return ModelRegistry(active_tracking_uri())
 
 
 def active_deployer() -> EndpointDeployer:
@@ -42,10 +30,3 @@ def active_deployer() -> EndpointDeployer:
     if deployer is None or not hasattr(deployer, "deploy_bundle"):
         raise StackError(f"stack {stack.name!r}: has no VisionOps model deployer; run python -m stacks.apply local")
     return deployer
-
-
-def log_run_metadata(metadata: dict[str, Any]) -> None:
-    """Attach facts to the running step, for the dashboard."""
-    from zenml import log_metadata
-
-    log_metadata(metadata)

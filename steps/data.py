@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from zenml import step
+from zenml import log_metadata, step
 from zenml.config.cache_policy import CachePolicy
 from zenml.types import HTMLString
 
 from materializers.dataset import DatasetMaterializer
 from materializers.validation_report import ValidationReportMaterializer
-from steps.context import log_run_metadata
 from steps.progress import announce, progress
 from visionops.code_version import code_version
 from visionops.config import Config
@@ -42,7 +41,7 @@ def ingest(config: Config, source_fingerprint: str) -> Annotated[Dataset, "datas
     dataset = read_dataset(root, config.data, config.name)
     with progress("hash", dataset.num_images) as report:
         dataset = hash_images(dataset, lambda done, _: report(done))
-    log_run_metadata({"source": source_fingerprint})
+    log_metadata({"source": source_fingerprint})
     announce(f"read {dataset.num_images} images, {dataset.num_boxes} boxes, {len(dataset.class_names)} classes")
     return dataset
 

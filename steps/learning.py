@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Annotated
 
 import mlflow
-from zenml import step
+from zenml import log_metadata, step
 
 from materializers.evaluation import EvaluationMaterializer
 from materializers.model_bundle import ModelBundleMaterializer
-from steps.context import log_run_metadata
 from steps.data import CACHE
 from steps.mlflow_log import MlflowLog
 from steps.progress import announce, progress
@@ -36,7 +35,7 @@ def evaluate(bundle: ModelBundle, prepared: Dataset, config: Config) -> Annotate
     evaluation = task_for(config.task).evaluate(bundle, prepared, config, folder)
     mlflow.log_metrics({f"test_{name}": value for name, value in evaluation.metrics.items()})
     mlflow.log_artifacts(str(evaluation.folder), artifact_path="evaluation")
-    log_run_metadata(dict(evaluation.metrics))
+    log_metadata(dict(evaluation.metrics))
     announce(
         f"test {config.gate.metric} {evaluation.metrics[config.gate.metric]:.3f} on {evaluation.num_images} images"
     )

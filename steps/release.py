@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from zenml import step
+from zenml import log_metadata, step
 
-from steps.context import active_deployer, active_registry, log_run_metadata
+from steps.context import active_deployer, active_registry
 from steps.progress import announce
 from visionops.config import Config
 from visionops.data.dataset import Dataset
@@ -36,7 +36,7 @@ def gate(
 ) -> Annotated[GateDecision, "decision"]:
     """Compare with the gate and with the champion, on the same test split."""
     decision = judge(active_registry(), registered_version, evaluation, task_for(config.task), prepared, config)
-    log_run_metadata({"promote": decision.promote, "reason": decision.reason})
+    log_metadata({"promote": decision.promote, "reason": decision.reason})
     announce(decision.reason)
     return decision
 
