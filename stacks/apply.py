@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stacks.spec import ComponentSpec, ComponentType, FlavorSpec, StackSpec, known_stacks, load_stack
+from stacks.zenml_server import require_zenml_server
 from visionops.errors import StackError, VisionOpsError
 
 if TYPE_CHECKING:
@@ -58,12 +59,13 @@ def apply(name: str, *, dry_run: bool = False) -> list[Change]:
         What was (or would be) changed; nothing, the second time.
 
     Raises:
-        StackError: The file cannot be used, or ZenML refuses; then nothing has changed.
+        StackError: The file cannot be used, ZenML refuses or does not answer; then nothing has changed.
     """
     from zenml.client import Client
     from zenml.utils import source_utils
 
     spec = load_stack(name)
+    require_zenml_server()
     # ZenML finds our flavors from the folder of the main module, which is another one for each way to get here.
     source_utils.set_custom_source_root(str(_ROOT))
     client = Client()

@@ -13,6 +13,7 @@ from zenml.constants import ENV_ZENML_ACTIVE_STACK_ID
 
 from stacks.apply import apply, known_stacks
 from stacks.tracking import active_tracking_uri, ensure_experiment
+from stacks.zenml_server import require_zenml_server
 from visionops.errors import StackError, VisionOpsError
 from visionops.home import visionops_home
 from visionops.registry import ModelRegistry
@@ -39,10 +40,11 @@ def open_session(use_case: str, stack: str | None) -> Iterator[Session]:
         stack: Its name; None for the active one, or `local` where none of ours is active yet.
 
     Raises:
-        StackError: Unknown stack, or one that cannot be applied.
+        StackError: Unknown stack, one that cannot be applied, or a ZenML server that does not answer.
         RegistryError: The registry does not answer: known now, not after hours of training.
         VisionOpsError: Another run of the same use case is at work.
     """
+    require_zenml_server()
     name = stack or _active_name()
     if name in known_stacks():
         apply(name)

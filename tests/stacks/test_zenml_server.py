@@ -1,0 +1,32 @@
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_a_stopped_zenml_server_is_one_line_with_the_way_back(tmp_path):
+    with socket.socket() as taken:  # bound and not listening: nobody else can take the port, and nobody answers
+        taken.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        environment = os.environ | {
+            "ZENML_CONFIG_PATH": str(tmp_path),
+            "ZENML_STORE_URL": url,
+            "ZENML_ANALYTICS_OPT_IN": "false",
+        }
+        done = subprocess.run(
+            [sys.executable, "-m", "stacks.apply", "local"],
+            check=False,
+            cwd=ROOT,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=100,
+        )
+    assert done.returncode == 2
+    line = done.stderr.strip().splitlines()[-1]
+    assert line.startswith(f"error: ZenML server {url}: does not answer")
+    assert "`zenml logout`" in line
+    assert "Traceback" not in done.stderr
