@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import os
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from visionops.config import Config, load_config
+from visionops.config import Config, load_config, with_training
 from visionops.errors import VisionOpsError
 
 if TYPE_CHECKING:
@@ -26,6 +28,10 @@ examples:
   python run.py --config configs/steel.yaml --set data.source.path=/data/vision
   python run.py --set training.epochs=5 --set training.model=yolo11n
   python run.py --dry-run --config configs/litter.yaml      show what would run, and with which settings
+  python run.py --pipeline tuning --config configs/casting.yaml         search for better training settings
+  python run.py --config configs/casting.yaml --tuned                   train with the best of them
+  python run.py --pipeline batch_inference --config configs/faces.yaml  predict the unlabelled images
+  python run.py --pipeline batch_inference --config configs/faces.yaml --input /data/new --output /data/answers
   python run.py --pipeline deployment                       serve the champion again
   python run.py --pipeline deployment --rollback            go back to the champion before it
 
@@ -39,8 +45,13 @@ exit codes: 0 done; 2 something you can mend, said in one line; 130 interrupted
 
 _PIPELINES = {
     "training": "data -> validated -> split -> trained -> evaluated -> registered -> gated -> served (the default)",
+    "tuning": "data -> validated -> split -> many trainings -> the best settings, for --tuned",
+    "batch_inference": "the champion's predictions for a folder, or for the data's unlabelled images, as tables",
     "deployment": "serve the champion again; with --rollback, the champion before it",
 }
+
+_FLAGS = {"rollback": "deployment", "tuned": "training", "input": "batch_inference", "output": "batch_inference"}
+"""Flag to the one pipeline that knows it."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -82,12 +93,27 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--rollback", action="store_true", help="with --pipeline deployment: back to the champion before"
     )
+    parser.add_argument(
+        "--tuned",
+        action="store_true",
+        help="with --pipeline training: the best settings of the newest tuning; what --set says wins",
+    )
+    parser.add_argument(
+        "--input",
+        type=Path,
+        metavar="FOLDER",
+        help="with --pipeline batch_inference: images to predict (default: the unlabelled ones of the data set)",
+    )
+    parser.add_argument(
+        "--output", type=Path, metavar="FOLDER", help="with --pipeline batch_inference: where its tables go"
+    )
     parser.add_argument("--summary", type=Path, metavar="FILE", help="write the closing table as JSON, too")
     parser.add_argument("--dry-run", action="store_true", help="check the configuration and show the plan; run nothing")
     parser.add_argument("--list", action="store_true", help="list pipelines, use cases and stacks")
     arguments = parser.parse_args(argv)
-    if arguments.rollback and arguments.pipeline != "deployment":
-        parser.error("--rollback goes with --pipeline deployment")
+    for flag, pipeline in _FLAGS.items():
+        if getattr(arguments, flag) and arguments.pipeline != pipeline:
+            parser.error(f"--{flag} goes with --pipeline {pipeline}")
     if arguments.config is None:
         arguments.config = _DEFAULT_CONFIG if _DEFAULT_CONFIG.exists() else _ROOT / _DEFAULT_CONFIG
     return arguments
@@ -96,7 +122,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def _print_list() -> None:
     print("pipelines (--pipeline)")
     for name, text in _PIPELINES.items():
-        print(f"  {name:<12} {text}")
+        print(f"  {name:<16} {text}")
     print("\nuse cases (--config)")
     for path in sorted((_ROOT / "configs").glob("*.yaml")):
         print(f"  configs/{path.name:<20} {_first_comment(path)}")
@@ -112,6 +138,10 @@ def _first_comment(path: Path) -> str:
 
 def _run(arguments: argparse.Namespace) -> int:
     config = load_config(arguments.config, arguments.set)
+    if arguments.pipeline == "tuning":
+        from visionops.tuning import require_search
+
+        require_search(config)
     if arguments.dry_run:
         _print_plan(arguments, config)
         return 0
@@ -120,9 +150,13 @@ def _run(arguments: argparse.Namespace) -> int:
     from stacks.session import open_session
 
     with open_session(config.name, arguments.stack) as session:
+        if arguments.tuned:
+            config = _tuned(arguments, config, session.tracking_uri)
         run = _RUNNERS[arguments.pipeline](arguments, config)
         summary = summarise(run, config, session.stack)
     print_summary(summary)
+    if arguments.pipeline == "tuning":
+        print(f"\n{_training_command(arguments)}")
     if arguments.summary:
         write_summary(summary, arguments.summary)
     return 0
@@ -136,6 +170,61 @@ def _training(arguments: argparse.Namespace, config: Config) -> PipelineRunRespo
     return _start(training, arguments, config, source_fingerprint=fingerprint)
 
 
+def _tuned(arguments: argparse.Namespace, config: Config, tracking_uri: str) -> Config:
+    """The best settings of the newest search, but for what ``--set`` says."""
+    from steps.progress import announce
+    from steps.tuning_log import newest_tuning
+    from visionops.tuning import settings_text
+
+    told = newest_tuning(tracking_uri, config.name)
+    explicit = [override.partition("=")[0].strip() for override in arguments.set]
+    settings = {
+        key: value
+        for key, value in told["settings"].items()
+        if not any(f"training.{key}.".startswith(f"{name}.") for name in explicit)
+    }
+    announce(f"tuned (val {told['metric']} {told['value']:.4f}): {settings_text(settings)}")
+    return with_training(config, settings, "--tuned")
+
+
+def _training_command(arguments: argparse.Namespace) -> str:
+    """How to train with what a search has found, ready to be copied."""
+    stack = ["--stack", arguments.stack] if arguments.stack else []
+    sets = [
+        part
+        for override in arguments.set
+        if not override.startswith(("tuning.", "tuning="))
+        for part in ("--set", override)
+    ]
+    return shlex.join(["python", "run.py", "--config", str(arguments.config), *stack, *sets, "--tuned"])
+
+
+def _tuning(arguments: argparse.Namespace, config: Config) -> PipelineRunResponse:
+    from pipelines.tuning import tuning
+    from visionops.data.sources import source_fingerprint
+
+    return _start(tuning, arguments, config, source_fingerprint=source_fingerprint(config.data.source))
+
+
+def _batch_inference(arguments: argparse.Namespace, config: Config) -> PipelineRunResponse:
+    from pipelines.batch_inference import batch_inference
+    from steps.context import active_registry
+    from visionops.batch import list_images
+    from visionops.data.sources import source_fingerprint
+    from visionops.home import visionops_home
+
+    active_registry().champion(config.name)  # without one, say so before anything is read
+    if arguments.input:
+        folder, fingerprint = str(arguments.input.absolute()), ""
+        label = f"{arguments.input.absolute().name}-{hashlib.sha256(folder.encode()).hexdigest()[:8]}"
+        list_images(arguments.input, config.name)
+    else:
+        folder, fingerprint, label = "", source_fingerprint(config.data.source), "unlabelled"
+    output = (arguments.output or visionops_home() / "predictions" / config.name / label).absolute()
+    inputs = {"source_fingerprint": fingerprint, "folder": folder, "output": str(output)}
+    return _start(batch_inference, arguments, config, **inputs)
+
+
 def _deployment(arguments: argparse.Namespace, config: Config) -> PipelineRunResponse:
     from pipelines.deployment import deployment
 
@@ -144,6 +233,8 @@ def _deployment(arguments: argparse.Namespace, config: Config) -> PipelineRunRes
 
 _RUNNERS: dict[str, Callable[[argparse.Namespace, Config], PipelineRunResponse]] = {
     "training": _training,
+    "tuning": _tuning,
+    "batch_inference": _batch_inference,
     "deployment": _deployment,
 }
 
@@ -163,6 +254,7 @@ def _quieten_libraries() -> None:
         "ZENML_ENABLE_RICH_TRACEBACK": "false",
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_LOGGING_LEVEL": "ERROR",
+        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
         "DO_NOT_TRACK": "1",
         "AUTO_OPEN_DASHBOARD": "false",
     }
@@ -173,7 +265,12 @@ def _quieten_libraries() -> None:
 def _print_plan(arguments: argparse.Namespace, config: Config) -> None:
     print(f"pipeline  {arguments.pipeline}: {_PIPELINES[arguments.pipeline]}")
     print(f"stack     {arguments.stack or 'the active one, or local'}")
-    print(f"use case  {config.name} ({arguments.config})\n")
+    print(f"use case  {config.name} ({arguments.config})")
+    if arguments.tuned:
+        print("settings  below, with the best ones of the newest tuning in their place")
+    if arguments.pipeline == "tuning":
+        print(f"trials    {len(config.tuning.grid) or config.tuning.trials}, {config.tuning.parallel} at once")
+    print()
     print(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, width=100).rstrip())
 
 

@@ -10,6 +10,7 @@ import argparse
 import concurrent.futures
 import contextlib
 import dataclasses
+import functools
 import io
 import json
 import os
@@ -419,7 +420,8 @@ def _handover_in_pipelines(folder: Path, light: Dataset, heavy: Dataset) -> list
     values = {"no-op": 1, "ours": light, "ours, heavy": heavy, "theirs": folder / "light", "no-op again": 1}
     with _quiet():
         run_handover(1)  # the first run of a process sets ZenML up
-        best = _best({name: lambda value=value: run_handover(value) for name, value in values.items()}, _PIPELINE_ROUNDS)
+        runs = {name: functools.partial(run_handover, value) for name, value in values.items()}
+        best = _best(runs, _PIPELINE_ROUNDS)
     over = (best["ours"].wall - best["no-op"].wall) * 1e3
     grown = (best["ours, heavy"].wall - best["ours"].wall) * 1e3
     return [

@@ -63,7 +63,7 @@ class DatasetMaterializer(FolderMaterializer):
         return {
             "images": data.num_images,
             "boxes": data.num_boxes,
-            "classes": len(data.class_names),
+            "classes": len(data.all_class_names),
             "splits": data.split_counts(),
             "fingerprint": data.fingerprint(),
         }
@@ -81,9 +81,9 @@ class DatasetMaterializer(FolderMaterializer):
 def _summary(data: Dataset) -> str:
     rows = "".join(f"<tr><td>{html.escape(s)}</td><td>{n}</td></tr>" for s, n in data.split_counts().items())
     notes = "".join(f"<li>{html.escape(note)}</li>" for note in data.notes)
-    classes = html.escape(", ".join(data.class_names))
+    asked = [f"{a.name} ({', '.join(a.class_names)})" for a in data.attributes if len(data.attributes) > 1]
+    classes = html.escape(", ".join(asked or data.all_class_names))
     return (
-        f"<h3>{html.escape(data.name)}</h3><p>{data.num_images} images, {data.num_boxes} boxes, "
-        f"{len(data.class_names)} classes: {classes}</p>"
+        f"<h3>{html.escape(data.name)}</h3><p>{html.escape(data.describe())}: {classes}</p>"
         f"<table border='1' cellpadding='4'><tr><th>split</th><th>images</th></tr>{rows}</table><ul>{notes}</ul>"
     )

@@ -37,4 +37,6 @@ class EvaluationMaterializer(FolderMaterializer):
 
     def extract_metadata(self, data: Evaluation) -> dict[str, Any]:
         """What the dashboard shows beside the artifact."""
-        return {"images": data.num_images, "engine": data.engine, "precision": data.precision, **data.metrics}
+        facts = {"images": data.num_images, "engine": data.engine, "precision": data.precision, **data.metrics}
+        shown = {name: data.intervals[name] for name in data.headline if name in data.intervals}
+        return facts | {f"{name}_interval": f"{low:.3f} to {high:.3f}" for name, (low, high) in shown.items()}

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from zenml.models import PipelineRunResponse
 
+from visionops.batch import BatchSummary
 from visionops.config import Config
 from visionops.data.dataset import Dataset, Split
 from visionops.data.validation import ValidationReport
@@ -18,12 +19,14 @@ from visionops.endpoint import Endpoint
 from visionops.errors import VisionOpsError
 from visionops.registry import GateDecision, RegisteredVersion
 from visionops.tasks.base import Evaluation
+from visionops.tuning import TuningResult, settings_text
 
 __all__ = ["print_summary", "summarise", "write_summary"]
 
-_SHOWN = frozenset({"prepared", "validation", "evaluation", "registered_version", "decision", "endpoint"})
+_SHOWN = frozenset(
+    {"prepared", "validation", "evaluation", "registered_version", "decision", "endpoint", "tuning", "batch"}
+)
 """The artifacts that the table needs: loading a bundle would hash all its files for nothing."""
-_HEADLINE = ("map50", "map50_95", "precision", "recall")
 
 
 def summarise(run: PipelineRunResponse, config: Config, stack: str) -> dict[str, Any]:
@@ -31,7 +34,7 @@ def summarise(run: PipelineRunResponse, config: Config, stack: str) -> dict[str,
 
     Returns:
         ``use_case``, ``stack``, ``run``, ``seconds`` and, as far as the pipeline makes them, ``splits``, ``findings``,
-        ``metrics``, ``gate``, ``model``, ``endpoint``.
+        ``metrics``, ``gate``, ``model``, ``endpoint``, ``tuning``, ``batch``.
     """
     seconds = (run.end_time - run.start_time).total_seconds() if run.end_time and run.start_time else None
     summary: dict[str, Any] = {"use_case": config.name, "stack": stack, "run": run.name, "seconds": seconds}
@@ -60,11 +63,20 @@ def _section(artifact: Any) -> dict[str, Any]:
         case ValidationReport():
             section = {"findings": {str(code): n for code, n in artifact.counts_by_code().items()}}
         case Evaluation():
-            section = {"metrics": artifact.metrics, "per_class": artifact.per_class}
+            section = {
+                "metrics": artifact.metrics,
+                "headline": artifact.headline,
+                "intervals": artifact.intervals,
+                "per_class": artifact.per_class,
+            }
         case GateDecision():
             section = {"gate": artifact.model_dump()}
         case RegisteredVersion():
             section = {"model": {"name": artifact.name, "version": artifact.version, "alias": "challenger"}}
+        case TuningResult():
+            section = {"tuning": artifact.model_dump(mode="json") | {"counts": artifact.counts()}}
+        case BatchSummary():
+            section = {"batch": artifact.model_dump()}
         case Endpoint():
             section = {"endpoint": artifact.model_dump()}
     return section
@@ -86,6 +98,8 @@ def print_summary(summary: dict[str, Any]) -> None:
     console.print()
     console.print(table)
     endpoint = summary.get("endpoint")
+    for file in summary.get("batch", {}).get("files", ()):
+        console.print(f"  {file}", soft_wrap=True)  # outside the table, which would break it in two
     if endpoint:
         image = summary.get("sample_image", "part.jpg")
         console.print(f"\ncurl -F file=@{image} {endpoint['url']}/predict", soft_wrap=True)
@@ -100,15 +114,52 @@ def _rows(summary: dict[str, Any]) -> list[tuple[str, str]]:
         found = ", ".join(f"{code} {count}" for code, count in summary["findings"].items())
         rows.append(("findings", found or "none"))
     if metrics := summary.get("metrics"):
-        rows.append(("test", ", ".join(f"{name} {metrics[name]:.3f}" for name in _HEADLINE)))
+        rows.append(("test", ", ".join(_metric_text(name, summary) for name in summary["headline"])))
         rows.append(("latency", f"p50 {metrics['latency_ms_p50']:.1f} ms, p95 {metrics['latency_ms_p95']:.1f} ms"))
     if gate := summary.get("gate"):
         rows.append(("gate", gate["reason"]))
     if model := summary.get("model"):
         rows.append(("model", f"{model['name']} version {model['version']} ({model['alias']})"))
-    endpoint = summary.get("endpoint")
-    rows.append(("endpoint", _endpoint_text(endpoint) if endpoint else "none: no model has passed the gate yet"))
+    if tuning := summary.get("tuning"):
+        rows += _tuning_rows(tuning)
+    if batch := summary.get("batch"):
+        rows += _batch_rows(batch)
+    if endpoint := summary.get("endpoint"):
+        rows.append(("endpoint", _endpoint_text(endpoint)))
+    elif "gate" in summary:
+        rows.append(("endpoint", "none: no model has passed the gate yet"))
     return rows
+
+
+def _tuning_rows(tuning: dict[str, Any]) -> list[tuple[str, str]]:
+    best = next(trial for trial in tuning["trials"] if trial["number"] == tuning["best"])
+    default, value = tuning["default_value"], tuning["value"]
+    gain = "" if default is None else f"; unchanged settings {default:.4f}, a gain of {value - default:.4f}"
+    if best["is_default"]:
+        gain = ", the unchanged settings: nothing that was tried is better"
+    return [
+        ("trials", ", ".join(f"{count} {state}" for state, count in tuning["counts"].items())),
+        ("best", f"trial {tuning['best']}: val {tuning['metric']} {value:.4f}{gain}"),
+        ("settings", settings_text(best["settings"])),
+    ]
+
+
+def _batch_rows(batch: dict[str, Any]) -> list[tuple[str, str]]:
+    asked = f"{batch['predicted']} asked now, {batch['failed']} without an answer"
+    rows = [
+        ("model", f"{batch['model']} version {batch['version']}"),
+        ("images", f"{batch['images']} ({asked}) in {batch['seconds']:.1f} s"),
+    ]
+    for name, lot in batch["lots"].items():
+        shares = ", ".join(f"{label} {share:.1%}" for label, share in lot["shares"].items())
+        rows.append((f"lot {name}", f"{lot['images']} images: {shares or 'nothing found'}"))
+    return rows
+
+
+def _metric_text(name: str, summary: dict[str, Any]) -> str:
+    text = f"{name} {summary['metrics'][name]:.3f}"
+    low, high = summary["intervals"].get(name, (None, None))
+    return text if low is None else f"{text} ({low:.3f} to {high:.3f})"
 
 
 def _endpoint_text(endpoint: dict[str, Any]) -> str:

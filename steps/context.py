@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import tempfile
+import uuid
+from pathlib import Path
 from typing import Any
 
 from zenml.client import Client
 
 from stacks.tracking import active_tracking_uri
+from visionops.code_version import code_version
 from visionops.endpoint import EndpointDeployer
 from visionops.errors import StackError
 from visionops.registry import ModelRegistry
 
-__all__ = ["active_deployer", "active_registry"]
+__all__ = ["active_deployer", "active_registry", "cache_identity"]
+
+_IDENTITY = ".identity"
 
 
 def active_registry() -> ModelRegistry:
@@ -30,3 +36,28 @@ def active_deployer() -> EndpointDeployer:
     if deployer is None or not hasattr(deployer, "deploy_bundle"):
         raise StackError(f"stack {stack.name!r}: has no VisionOps model deployer; run python -m stacks.apply local")
     return deployer
+
+
+def cache_identity() -> str:
+    """What a cached result depends on beside a step's inputs: the domain code, and the artifact store that holds it.
+
+    A folder of this machine can be deleted while ZenML still remembers what was in it: each such store has an identity
+    of its own, which goes with it.
+    """
+    store = Client().active_stack.artifact_store
+    return f"{code_version()} {_store_identity(Path(store.path)) if store.config.is_local else store.path}"
+
+
+def _store_identity(folder: Path) -> str:
+    path = folder / _IDENTITY
+    if not path.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=folder, delete=False) as file:
+            file.write(uuid.uuid4().hex)
+        try:
+            path.hardlink_to(file.name)  # unlike a rename, this never replaces what another process has just made
+        except FileExistsError:
+            pass
+        finally:
+            Path(file.name).unlink()
+    return path.read_text(encoding="utf-8")

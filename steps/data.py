@@ -10,8 +10,8 @@ from zenml.types import HTMLString
 
 from materializers.dataset import DatasetMaterializer
 from materializers.validation_report import ValidationReportMaterializer
+from steps.context import cache_identity
 from steps.progress import announce, progress
-from visionops.code_version import code_version
 from visionops.config import Config
 from visionops.data.audit import render_label_audit_html
 from visionops.data.cleaning import clean
@@ -25,8 +25,8 @@ from visionops.home import visionops_home
 
 __all__ = ["CACHE", "ingest", "prepare", "validate_data"]
 
-CACHE = CachePolicy(cache_func=code_version)
-"""A step's result is reused while its inputs, parameters and the domain code are the same."""
+CACHE = CachePolicy(cache_func=cache_identity)
+"""A step's result is reused while its inputs, parameters, the domain code and the artifact store are the same."""
 
 
 @step(cache_policy=CACHE, output_materializers={"dataset": DatasetMaterializer})
@@ -38,11 +38,11 @@ def ingest(config: Config, source_fingerprint: str) -> Annotated[Dataset, "datas
         source_fingerprint: What lies there now; part of the cache key, so that a changed folder is read again.
     """
     root = fetch(config.data.source, visionops_home() / "data")
-    dataset = read_dataset(root, config.data, config.name)
+    dataset = read_dataset(root, config.data, config.name, config.task)
     with progress("hash", dataset.num_images) as report:
         dataset = hash_images(dataset, lambda done, _: report(done))
     log_metadata({"source": source_fingerprint})
-    announce(f"read {dataset.num_images} images, {dataset.num_boxes} boxes, {len(dataset.class_names)} classes")
+    announce(f"read {dataset.describe()}")
     return dataset
 
 

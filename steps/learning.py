@@ -36,7 +36,6 @@ def evaluate(bundle: ModelBundle, prepared: Dataset, config: Config) -> Annotate
     mlflow.log_metrics({f"test_{name}": value for name, value in evaluation.metrics.items()})
     mlflow.log_artifacts(str(evaluation.folder), artifact_path="evaluation")
     log_metadata(dict(evaluation.metrics))
-    announce(
-        f"test {config.gate.metric} {evaluation.metrics[config.gate.metric]:.3f} on {evaluation.num_images} images"
-    )
+    metric = config.gate.metric
+    announce(f"test {metric} {evaluation.metrics[metric]:.3f} on {evaluation.num_images} images")
     return evaluation

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from visionops.config import FolderSource, SampleSource, load_config
+from visionops.config import Config, FolderSource, SampleSource, load_config
 from visionops.data.findings import Code, Severity
 from visionops.errors import ConfigError
 
@@ -54,7 +54,7 @@ def test_overrides_win_over_the_file(tmp_path):
         (MINIMAL.replace("path: images", "path: images\n    recursive: true"), 6, "known here: kind, path"),
         (MINIMAL.replace("epochs: 3", "epochs: many"), 7, "training.epochs"),
         (MINIMAL.replace("epochs: 3", "epochs: 0"), 7, "greater than or equal to 1"),
-        (MINIMAL.replace("kind: folder", "kind: ftp"), 3, "'folder', 'archive', 'sample'"),
+        (MINIMAL.replace("kind: folder", "kind: ftp"), 3, "'folder', 'archive', 'package', 'sample'"),
         (MINIMAL.replace("    path: images\n", ""), 3, "'data.source.path' is missing"),
         (MINIMAL.replace("name: casting", "name: Casting Parts"), 1, "name"),
         (MINIMAL + "training: {}\n", 8, "'training' stands twice"),
@@ -62,7 +62,11 @@ def test_overrides_win_over_the_file(tmp_path):
         (MINIMAL + "data.split: {}\n", 8, "unknown key"),
         ("- a\n- b\n", 1, "must be a mapping"),
         ("", 1, "must be a mapping"),
-        (MINIMAL + "gate: {metric: map75}\n", 8, "'map50', 'map50_95'"),
+        (
+            MINIMAL + "gate: {metric: map75}\n",
+            8,
+            "gate.metric: detection has map50, map50_95, precision, recall (got 'map75')",
+        ),
         (MINIMAL + "validation:\n  severities: {leek: error}\n", 9, "severities"),
     ],
 )
@@ -126,3 +130,11 @@ def test_any_text_is_a_configuration_or_one_clear_line(tmp_path_factory, text):
     except ConfigError as error:
         message = str(error)
     assert "\n" not in message
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_use_case_survives_being_written_and_read_as_steps_pass_it(path):
+    config = load_config(path)
+    for part in (config, config.only("data"), config.only("training", "serving"), config.only()):
+        assert Config.model_validate(part.model_dump(mode="json")) == part
+        assert Config.model_validate(part.model_dump(mode="json", exclude_unset=True)) == part

@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.helpers.bundles import encode, make_bundle, picture
-from visionops.errors import ImageError
+from tests.helpers.bundles import encode, filled, make_bundle, make_label_bundle, picture
+from visionops.errors import ImageError, OptionError
+from visionops.inference.bundle import Head
 from visionops.inference.predictor import Predictor
 
 # MLflow warns of a type hint of its own when it is imported.
@@ -89,22 +90,31 @@ def test_a_single_image_outside_a_list_is_refused(model, one):
         model.predict(one)
 
 
-def test_the_logged_model_loads_and_answers_elsewhere(tmp_path):
+@pytest.fixture
+def log(tmp_path):
+    """Logs a bundle to a tracking database of its own; the fixture's ``uri`` says which."""
     import mlflow
 
     from visionops.pyfunc import log_pyfunc
 
-    before = mlflow.get_tracking_uri()
-    uri = f"sqlite:///{tmp_path}/mlflow.db"
-    mlflow.set_tracking_uri(uri)
-    try:
-        client = mlflow.MlflowClient(uri)
-        experiment = client.create_experiment("cells", artifact_location=(tmp_path / "artifacts").as_uri())
-        bundle = make_bundle(tmp_path / "bundle")
-        with mlflow.start_run(experiment_id=experiment):
-            info = log_pyfunc(bundle, "cells")
-    finally:
-        mlflow.set_tracking_uri(before)
+    def log_bundle(bundle):
+        before = mlflow.get_tracking_uri()
+        mlflow.set_tracking_uri(log_bundle.uri)
+        try:
+            client = mlflow.MlflowClient(log_bundle.uri)
+            experiment = client.create_experiment("cells", artifact_location=(tmp_path / "artifacts").as_uri())
+            with mlflow.start_run(experiment_id=experiment):
+                return log_pyfunc(bundle, "cells")
+        finally:
+            mlflow.set_tracking_uri(before)
+
+    log_bundle.uri = f"sqlite:///{tmp_path}/mlflow.db"
+    return log_bundle
+
+
+def test_the_logged_model_loads_and_answers_elsewhere(tmp_path, log):
+    bundle = make_bundle(tmp_path / "bundle")
+    info, uri = log(bundle), log.uri
 
     assert info.metadata["bundle_digest"] == bundle.digest
     assert [p.name for p in info.signature.params] == ["confidence", "iou"]
@@ -142,3 +152,73 @@ print(json.dumps({{"answers": answers, "code": visionops.__file__, "torch": "tor
     assert said["answers"] == [RESULT] * 8
     assert Path(said["code"]).is_relative_to(tmp_path)
     assert not said["torch"]
+
+
+# Labels
+
+HEADS = (
+    Head(name="state", class_names=("ok", "defective"), positive="defective", threshold=0.2),
+    Head(name="colour", class_names=("x", "y", "z")),
+)
+REDDISH = filled((200, 160, 0))
+
+
+@pytest.fixture(params=[None, HEADS], ids=["one label", "attributes"])
+def labels(request, tmp_path):
+    return make_label_bundle(tmp_path / "labels", heads=request.param)
+
+
+def test_labels_answer_in_the_form_of_the_server(labels):
+    from visionops.pyfunc import VisionOpsModel
+
+    predictor = Predictor(labels)
+    expected = {"width": 32, "height": 32, **predictor.predict(REDDISH).to_dict()}
+    assert set(expected) == {"width", "height", "attributes" if len(labels.card.heads) > 1 else "classification"}
+    assert VisionOpsModel(predictor).predict([encode(REDDISH), REDDISH]) == [expected, expected]
+
+
+def test_labels_take_no_thresholds(labels):
+    from visionops.pyfunc import VisionOpsModel
+
+    model = VisionOpsModel(Predictor(labels))
+    with pytest.raises(OptionError, match="confidence: this model answers labels"):
+        model.predict([REDDISH], {"confidence": 0.5})
+    assert model.predict([REDDISH], {"confidence": -1.0, "iou": -1.0})
+
+
+def test_a_logged_model_of_labels_says_what_it_answers(labels, log):
+    import mlflow
+
+    info = log(labels)
+    assert info.signature.params is None
+    key = "attributes" if len(labels.card.heads) > 1 else "classification"
+    assert info.signature.outputs.input_names() == ["width", "height", key]
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(log.uri)
+    try:
+        model = mlflow.pyfunc.load_model(info.model_uri)
+    finally:
+        mlflow.set_tracking_uri(before)
+    (answer,) = model.predict([encode(REDDISH)])
+    assert answer == {"width": 32, "height": 32, **Predictor(labels).predict(REDDISH).to_dict()}
+    probabilities = answer["attributes"]["colour"] if key == "attributes" else answer["classification"]
+    assert sum(probabilities["probabilities"].values()) == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:Hint. Inferred schema contains integer:UserWarning")
+def test_the_signature_fits_what_is_answered(labels):
+    import pandas as pd
+    from mlflow.models import infer_signature
+
+    from visionops.pyfunc import VisionOpsModel, _signature
+
+    declared = {c.name: c.type for c in _signature(labels.card.task).outputs.inputs}
+    answers = pd.DataFrame(VisionOpsModel(Predictor(labels)).predict([REDDISH]))
+    inferred = {c.name: c.type for c in infer_signature(answers).inputs.inputs}
+    assert set(inferred) == set(declared)
+    if "attributes" in declared:  # from one answer the library takes the attributes for fields of an object
+        said, promised = inferred["attributes"].properties[0].dtype, declared["attributes"].value_type
+    else:
+        said, promised = inferred["classification"], declared["classification"]
+    kinds = {p.name: p.dtype for p in said.properties if p.name != "probabilities"}
+    assert kinds == {p.name: p.dtype for p in promised.properties if p.name != "probabilities"}

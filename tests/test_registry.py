@@ -1,6 +1,9 @@
+import dataclasses
 import functools
+import math
 import re
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,6 +14,7 @@ from visionops.errors import RegistryError
 from visionops.registry import CHALLENGER, CHAMPION, PREVIOUS, ModelRegistry, decide
 
 GATE = GateConfig(minimum=0.5, margin=0.02)
+NAN = math.nan
 
 
 @pytest.mark.parametrize(
@@ -42,6 +46,82 @@ def test_only_a_better_model_is_promoted(challenger, champion, minimum, margin):
     if decide(evaluation(challenger), evaluation(champion), gate).promote:
         assert challenger >= minimum
         assert challenger >= champion + margin - 1e-6
+
+
+# Replicates: what a champion is not replaced on
+
+SURE = GateConfig(minimum=0.5, margin=0.0, confidence=0.8)
+
+
+def resampled(value, replicates):
+    return dataclasses.replace(evaluation(value), replicates={"map50": tuple(replicates)})
+
+
+@pytest.mark.parametrize(
+    ("challenger", "champion", "promote", "words"),
+    [
+        ([0.82] * 10, [0.80] * 10, True, "in 100% of resamples"),
+        ([0.82] * 8 + [0.7] * 2, [0.80] * 10, True, "in 80% of resamples"),
+        ([0.82] * 7 + [0.7] * 3, [0.80] * 10, False, "but in only 70% of resamples of the 10 test images"),
+        ([0.70] * 10, [0.80] * 10, False, "in only 0%"),
+        ([0.80] * 10, [0.80] * 10, False, "in only 50%"),
+        ([0.82] * 6 + [0.80] * 4, [0.80] * 10, True, "in 80%"),
+        ([0.82] * 6 + [NAN] * 4, [0.80] * 9 + [NAN], True, "in 100%"),
+        ([0.82] * 3 + [0.7] + [NAN] * 6, [0.80] * 10, False, "in only 75%"),
+    ],
+    ids=["ahead", "ahead enough", "not often enough", "behind", "ties", "ties count half", "undefined", "few defined"],
+)
+def test_a_champion_is_replaced_only_when_the_challenger_is_ahead_in_most_resamples(
+    challenger, champion, promote, words
+):
+    decision = decide(resampled(0.82, challenger), resampled(0.80, champion), SURE)
+    assert decision.promote is promote
+    assert words in decision.reason
+
+
+@pytest.mark.parametrize(
+    ("challenger", "champion"),
+    [((), ()), ([0.1] * 10, ()), ((), [0.9] * 10), ([0.1] * 10, [0.9] * 20), ([NAN] * 10, [0.9] * 10)],
+    ids=["neither", "challenger alone", "champion alone", "another number", "never defined"],
+)
+def test_without_replicates_that_compare_the_margin_decides(challenger, champion):
+    decision = decide(resampled(0.82, challenger), resampled(0.80, champion), SURE)
+    assert decision.promote
+    assert "resamples" not in decision.reason
+
+
+def test_no_resample_helps_a_challenger_within_the_margin():
+    gate = SURE.model_copy(update={"margin": 0.05})
+    decision = decide(resampled(0.82, [0.82] * 10), resampled(0.80, [0.80] * 10), gate)
+    assert not decision.promote
+    assert "does not beat the champion's 0.800 by 0.050" in decision.reason
+
+
+def test_replicates_may_be_told_not_to_count():
+    gate = SURE.model_copy(update={"confidence": 0.0})
+    assert decide(resampled(0.82, [0.1] * 10), resampled(0.80, [0.9] * 10), gate).promote
+
+
+def test_a_figure_that_is_no_number_passes_no_gate():
+    assert not decide(evaluation(NAN), None, SURE).promote
+
+
+def test_noise_replaces_no_champion():
+    # Two models of the same skill, 0.9, on the same 60 images: by luck the second is right on two more.
+    champion, challenger = np.zeros(60), np.zeros(60)
+    champion[:53], challenger[3:58] = 1, 1
+    draws = np.random.default_rng(0).integers(0, 60, (1000, 60))
+    old, new = (
+        dataclasses.replace(
+            evaluation(hits.mean()), num_images=60, replicates={"map50": tuple(hits[draws].mean(axis=1).tolist())}
+        )
+        for hits in (champion, challenger)
+    )
+    gate = GateConfig(minimum=0.5, margin=0.02)
+    assert decide(new, old, gate.model_copy(update={"confidence": 0.0})).promote
+    decision = decide(new, old, gate)
+    assert not decision.promote
+    assert "of resamples of the 60 test images (80% needed): that may be chance" in decision.reason
 
 
 @pytest.fixture(scope="module")

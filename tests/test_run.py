@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
+
 import pytest
 import yaml
 
 import run
+from visionops.errors import ConfigError
 
 
 def lines(capsys):
@@ -16,7 +19,16 @@ def lines(capsys):
 def test_list_names_pipelines_use_cases_and_stacks(capsys):
     assert run.main(["--list"]) == 0
     out = "\n".join(lines(capsys)[0])
-    for name in ("training", "deployment", "configs/sample.yaml", "configs/steel.yaml", "configs/litter.yaml", "local"):
+    for name in (
+        "training",
+        "tuning",
+        "batch_inference",
+        "deployment",
+        "configs/sample.yaml",
+        "configs/steel.yaml",
+        "configs/litter.yaml",
+        "local",
+    ):
         assert name in out
 
 
@@ -26,7 +38,8 @@ def test_help_teaches(capsys):
     assert caught.value.code == 0
     out = "\n".join(lines(capsys)[0])
     assert "examples:" in out
-    assert "--rollback" in out
+    for flag in ("--rollback", "--tuned", "--input FOLDER", "--output FOLDER"):
+        assert flag in out
 
 
 def test_a_dry_run_shows_every_setting_and_starts_nothing(capsys):
@@ -54,8 +67,73 @@ def test_a_mistake_is_one_line_and_exit_2(capsys, arguments, words):
     assert words in err[0]
 
 
-def test_rollback_goes_with_deployment(capsys):
+@pytest.mark.parametrize(
+    ("flag", "pipeline"),
+    [
+        (["--rollback"], "deployment"),
+        (["--tuned", "--pipeline", "tuning"], "training"),
+        (["--input", "images"], "batch_inference"),
+        (["--output", "tables", "--pipeline", "deployment"], "batch_inference"),
+    ],
+)
+def test_a_flag_goes_with_its_pipeline(capsys, flag, pipeline):
     with pytest.raises(SystemExit) as caught:
-        run.main(["--rollback"])
+        run.main(flag)
     assert caught.value.code == 2
-    assert "--rollback goes with --pipeline deployment" in capsys.readouterr().err
+    assert f"{flag[0]} goes with --pipeline {pipeline}" in capsys.readouterr().err
+
+
+SPACE = "tuning.space={learning_rate: {low: 0.001, high: 0.01}}"
+
+
+def test_the_plan_of_a_search_says_how_many_trials(capsys):
+    assert run.main(["--dry-run", "--pipeline", "tuning", "--set", SPACE, "--set", "tuning.trials=7"]) == 0
+    assert "trials    7, 1 at once" in lines(capsys)[0]
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("tuning.trials=7", "sample: nothing to tune; give tuning.space"),
+        (SPACE.replace("learning_rate", "learning_rat"), "did you mean 'learning_rate'?"),
+        (SPACE.replace("0.001", "0.1"), "low 0.1 is not below high 0.01"),
+        ("tuning.grid=[{epochs: 0}]", "tuning.grid.0: training.epochs: Input should be greater than or equal to 1"),
+    ],
+)
+def test_a_search_that_cannot_be_is_one_line_before_anything_runs(capsys, setting, words):
+    assert run.main(["--pipeline", "tuning", "--set", setting]) == 2
+    out, err = lines(capsys)
+    assert (out, len(err)) == ([], 1)
+    assert words in err[0]
+
+
+def test_set_wins_over_what_was_tuned(monkeypatch, capsys):
+    import steps.tuning_log
+
+    found = {"settings": {"epochs": 7, "batch": 4, "augmentation.fliplr": 0.1}, "metric": "map50", "value": 0.9}
+    monkeypatch.setattr(steps.tuning_log, "newest_tuning", lambda uri, name: found)
+    for sets, expected in (
+        ([], (7, 4, 0.1)),
+        (["training.epochs=3"], (3, 4, 0.1)),
+        (["training.epoch_=3"], None),
+        (["training.augmentation={fliplr: 0.2}"], (7, 4, 0.2)),
+        (["training.augmentation.fliplr=0.3", "training.batch=8"], (7, 8, 0.3)),
+    ):
+        arguments = run._parse(["--tuned", *(part for setting in sets for part in ("--set", setting))])
+        if expected is None:
+            with pytest.raises(ConfigError, match="unknown key"):
+                run.load_config(arguments.config, arguments.set)
+            continue
+        training = run._tuned(arguments, run.load_config(arguments.config, arguments.set), "").training
+        assert (training.epochs, training.batch, training.augmentation["fliplr"]) == expected
+    assert "batch=4" in capsys.readouterr().err
+
+
+def test_the_line_that_trains_with_what_was_found_can_be_copied():
+    arguments = run._parse(
+        ["--pipeline", "tuning", "--config", "my case.yaml", "--set", SPACE, "--set", "data.split={val: 0.2}"]
+    )
+    command = run._training_command(arguments)
+    assert shlex.split(command) == [
+        "python", "run.py", "--config", "my case.yaml", "--set", "data.split={val: 0.2}", "--tuned"
+    ]  # fmt: skip

@@ -12,9 +12,13 @@ from __future__ import annotations
 
 import difflib
 import enum
-from collections.abc import Iterator, Sequence
+import itertools
+import math
+import re
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -22,9 +26,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from visionops.data.findings import Code, Severity
 from visionops.errors import ConfigError
 from visionops.inference.bundle import Precision, Task
+from visionops.inference.preprocessing import ContentCrop
 
 __all__ = [
+    "METRICS",
+    "OWN_NETWORKS",
     "ArchiveSource",
+    "Augmentation",
+    "Balance",
     "Config",
     "DataConfig",
     "DetectionTraining",
@@ -33,11 +42,23 @@ __all__ = [
     "FolderSource",
     "Format",
     "GateConfig",
+    "GoalMetric",
+    "LabelRule",
+    "LabelTraining",
+    "Learning",
+    "PackageSource",
     "SampleSource",
+    "SearchRange",
     "ServingConfig",
     "SplitConfig",
+    "ThresholdGoal",
+    "TuningConfig",
     "ValidationPolicy",
+    "Views",
+    "WeightRule",
     "load_config",
+    "takes_whole_numbers",
+    "with_training",
 ]
 
 
@@ -56,6 +77,10 @@ class Format(enum.StrEnum):
     """`data.yaml`, `images/…` and `labels/…`."""
     VOC = "voc"
     """Pascal VOC: `Annotations/*.xml`, `JPEGImages/`, `ImageSets/Main/*.txt`."""
+    FOLDERS = "folders"
+    """A folder a class, `{class}/…` or `{train,val,test}/{class}/…`."""
+    TABLE = "table"
+    """A CSV with a row an image and a column an attribute; the images in lots, `{lot}/…`."""
 
 
 class Engine(enum.StrEnum):
@@ -80,6 +105,16 @@ class ArchiveSource(_Strict):
     path: Path
 
 
+class PackageSource(_Strict):
+    """A data set that comes as a Python package: `pip install` brings it."""
+
+    kind: Literal["package"]
+    package: str
+    """As in `pip install`: elpv-dataset."""
+    folder: str
+    """Where the data lies, relative to where packages are installed: elpv_dataset/data."""
+
+
 class SampleSource(_Strict):
     """Rendered surface images with defects: needs no data and no network."""
 
@@ -94,7 +129,7 @@ class SampleSource(_Strict):
     seed: int = 0
 
 
-Source = Annotated[FolderSource | ArchiveSource | SampleSource, Field(discriminator="kind")]
+Source = Annotated[FolderSource | ArchiveSource | PackageSource | SampleSource, Field(discriminator="kind")]
 
 
 class SplitConfig(_Strict):
@@ -111,6 +146,107 @@ class SplitConfig(_Strict):
         return self
 
 
+Raw = str | int | float | bool
+"""A value as a table holds it. Compared as text, and as number where both are one: 1, "1" and 1.0 are the same."""
+
+
+class LabelRule(_Strict):
+    """How one attribute comes from a raw column, or from the name of a class folder.
+
+    Exactly one of ``classes`` (lists of raw values) and ``ranges`` (of a number) says it.
+    """
+
+    column: str | None = None
+    """`table` only: the raw column; the attribute's own name when absent."""
+    classes: dict[str, tuple[Raw, ...]] | None = None
+    """Class to the raw values it stands for, in the order of class ids."""
+    ranges: dict[str, tuple[float, float]] | None = None
+    """Class to the lowest and highest number it stands for, both included."""
+    default: str | None = None
+    """Class of every other raw value; without it another value is refused."""
+    unknown: tuple[Raw, ...] = ("",)
+    """Raw values that say "not known": the image is then not asked this question."""
+    drop: tuple[Raw, ...] = ()
+    """Raw values whose images are left out, as too uncertain or as of no interest."""
+    positive: str | None = None
+    """Of two classes, the one that is looked for ("defective"); the last when absent."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_classes(cls, raw: Any) -> Any:
+        """YAML reads the bare words yes, no, on and off as true and false: as names of classes they must be quoted."""
+        for key in ("classes", "ranges"):
+            given = raw.get(key) if isinstance(raw, dict) else None
+            for name in given if isinstance(given, dict) else ():
+                if not isinstance(name, str):  # pydantic turns a ValueError into one line, a TypeError into none
+                    raise ValueError(  # noqa: TRY004
+                        f"class name {str(name).lower()} is no text to YAML; write it in quotes, as 'yes'"
+                    )
+        return raw
+
+    @model_validator(mode="after")
+    def _agree(self) -> LabelRule:
+        if (self.classes is None) == (self.ranges is None):
+            raise ValueError("give either classes (lists of raw values) or ranges (lowest and highest number)")
+        names = list(self.classes or self.ranges or {})
+        if len(names) < 2:
+            raise ValueError(f"needs two classes or more (has {len(names)})")
+        for key, name in (("default", self.default), ("positive", self.positive)):
+            if name is not None and name not in names:
+                raise ValueError(f"{key} {name!r} is none of its classes: {', '.join(names)}")
+        if self.positive is not None and len(names) != 2:
+            raise ValueError(f"positive {self.positive!r} makes sense with two classes (has {len(names)})")
+        self._refuse_overlaps()
+        return self
+
+    def _refuse_overlaps(self) -> None:
+        owners: dict[str, str] = {}
+        for name, values in (self.classes or {}).items():
+            for value in values:
+                other = owners.setdefault(raw_key(value), name)
+                if other != name:
+                    raise ValueError(f"raw value {value!r} stands for both {other!r} and {name!r}")
+        for key, values in (("unknown", self.unknown), ("drop", self.drop)):
+            for value in values:
+                # Nothing at all is unknown by default; a class that lists it wins.
+                if raw_key(value) in owners and not (key == "unknown" and raw_key(value) == ""):
+                    raise ValueError(f"raw value {value!r} stands for both {owners[raw_key(value)]!r} and {key}")
+        ranges = sorted((self.ranges or {}).items(), key=lambda item: item[1])
+        for name, (low, high) in ranges:
+            if low > high:
+                raise ValueError(f"the range of {name!r} ends before it begins: {low:g} to {high:g}")
+        for (first, (_, end)), (second, (begin, _)) in itertools.pairwise(ranges):
+            if begin <= end:
+                raise ValueError(f"the ranges of {first!r} and {second!r} overlap at {begin:g}")
+
+
+_PLAIN_NUMBER = re.compile(r"[+-]?(0|[1-9][0-9]*|(?=\.[0-9]))(\.[0-9]*)?([eE][+-]?[0-9]+)?")
+
+
+def raw_key(value: Raw) -> str:
+    """What two raw values share when they mean the same, as text.
+
+    1, "1", " 1 " and "1.0" do, and true and "True"; "01", which is a code and no number, and 1 do not.
+    """
+    text = unicodedata.normalize("NFC", str(value).strip())
+    if text.casefold() in {"true", "false"}:
+        return text.casefold()
+    if not _PLAIN_NUMBER.fullmatch(text):
+        return text
+    number = float(text)
+    if number.is_integer() and abs(number) < 2**53:
+        return str(int(number))
+    return repr(number) if math.isfinite(number) and not number.is_integer() else text
+
+
+class WeightRule(_Strict):
+    """How much each image counts in training, from a raw column: for labels that say how sure they are."""
+
+    column: str
+    values: dict[float, Annotated[float, Field(ge=0, le=1000)]] = Field(min_length=1)
+    """Number in the column to weight, by the nearest; 0 leaves the image out of the loss."""
+
+
 class DataConfig(_Strict):
     """Where the images and labels are, and which of them to take."""
 
@@ -118,11 +254,60 @@ class DataConfig(_Strict):
     format: Format = Format.VISION
     annotations: str = "annotations.json"
     """`coco` only: the JSON file, relative to the source."""
+    table: str = "attributes.csv"
+    """`table` only: the CSV, relative to the source."""
+    delimiter: str = ","
+    """`table` only: one character; `whitespace` for any run of blanks."""
+    columns: tuple[str, ...] | None = None
+    """`table` only: names of the columns of a CSV that has no header; the first line is the header when absent."""
+    image_column: str | None = None
+    """`table` only: the column with the image's path, relative to the CSV; the first when absent."""
+    lots: tuple[str, ...] | None = None
+    """`table` only: folders to take; all when absent. Images without a row are for batch inference."""
+    labels: dict[str, LabelRule] = Field(default_factory=dict)
+    """`folders`, `table`: attribute to how it comes from the raw values. Without it a class folder is its own class,
+    and every column of a table an attribute with its values as classes; of two, 1, true or yes is the positive one."""
+    weights: WeightRule | None = None
+    """`table` only."""
+    group_column: str | None = None
+    """`table` only: images with the same value there (of one part, one person) stay in one split."""
     products: tuple[str, ...] | None = None
     """`vision` only: folders to take; all when absent."""
     categories: tuple[str, ...] | None = None
-    """Classes to keep; all when absent. Images that lose their boxes stay, as empty images."""
+    """Classes of boxes to keep; all when absent. Images that lose their boxes stay, as empty images."""
+    notes: tuple[str, ...] = ()
+    """What a reader of the figures should know of the data; they travel with it and are printed."""
     split: SplitConfig = SplitConfig()
+
+    @model_validator(mode="after")
+    def _agree(self) -> DataConfig:
+        for key, formats in _ONLY_WITH.items():
+            # Not model_fields_set: what was dumped and read again has every field set.
+            if getattr(self, key) != type(self).model_fields[key].get_default(call_default_factory=True) and (
+                self.format not in formats
+            ):
+                known = " or ".join(formats)
+                raise ValueError(f"{key}: is for format {known} (got {self.format.value}); leave it out")
+        if self.delimiter != "whitespace" and (len(self.delimiter) != 1 or self.delimiter in '"\r\n\0'):
+            raise ValueError(f"delimiter: must be one character, or 'whitespace' (got {self.delimiter!r})")
+        if self.columns is not None and len(set(self.columns)) < len(self.columns):
+            raise ValueError("columns: names one column twice")
+        if self.format is Format.FOLDERS:
+            if len(self.labels) > 1:
+                raise ValueError(f"labels: a folder is one answer, to one question (got {', '.join(self.labels)})")
+            for name, rule in self.labels.items():
+                if rule.column is not None:
+                    raise ValueError(f"labels.{name}.column: is for format table; leave it out")
+        return self
+
+
+_ONLY_WITH: dict[str, tuple[Format, ...]] = {
+    **dict.fromkeys(
+        ("delimiter", "columns", "image_column", "lots", "weights", "group_column", "table"), (Format.TABLE,)
+    ),
+    "labels": (Format.FOLDERS, Format.TABLE),
+    "categories": (Format.VISION, Format.COCO, Format.YOLO, Format.VOC),
+}
 
 
 class ValidationPolicy(_Strict):
@@ -142,9 +327,19 @@ class ValidationPolicy(_Strict):
     """Hamming distance of 64-bit perceptual hashes up to which two images count as near duplicates."""
 
 
-class DetectionTraining(_Strict):
+class _Training(_Strict):
+    """What every training has."""
+
+    seed: int = 0
+    workers: int = Field(default=0, ge=0)
+    device: str = "auto"
+    """`auto`: a GPU when there is one, else the CPU; or `cpu`, `0`, `0,1`."""
+
+
+class DetectionTraining(_Training):
     """What the detector learns with."""
 
+    task: Literal[Task.DETECTION] = Task.DETECTION
     model: str = "yolov8n"
     """Any Ultralytics detector by name: yolov8n, yolo11s, yolo26n, …"""
     weights: str = "auto"
@@ -159,14 +354,190 @@ class DetectionTraining(_Strict):
     learning_rate: float = Field(default=0.01, gt=0)
     final_learning_rate: float = Field(default=0.01, gt=0, le=1)
     """As a fraction of `learning_rate`."""
-    seed: int = 0
-    workers: int = Field(default=0, ge=0)
-    device: str = "auto"
-    """`auto`: a GPU when there is one, else the CPU; or `cpu`, `0`, `0,1`."""
     augmentation: dict[str, float | int | str | bool] = Field(default_factory=dict)
     """Ultralytics' augmentation settings by name: mosaic, fliplr, hsv_h, scale, …"""
     extra: dict[str, float | int | str | bool] = Field(default_factory=dict)
     """Any other Ultralytics training setting by name."""
+
+
+class Learning(enum.StrEnum):
+    """Which parameters of a classifier are learned."""
+
+    FROZEN = "frozen"
+    """The heads alone, on features of a pretrained backbone that are computed once per image."""
+    FINE_TUNE = "fine_tune"
+    """Heads first as in `frozen`, then all, at a small rate."""
+    SCRATCH = "scratch"
+    """All, from random weights."""
+
+
+class Balance(enum.StrEnum):
+    """What is done about classes of unequal size."""
+
+    NONE = "none"
+    WEIGHTS = "weights"
+    """The loss of a rare class counts for more."""
+    SAMPLER = "sampler"
+    """Images of a rare class are drawn more often."""
+
+
+class GoalMetric(enum.StrEnum):
+    """What the threshold of a binary head is chosen for, on the val split."""
+
+    NONE = "none"
+    """No threshold: the more probable class is answered."""
+    F1 = "f1"
+    BALANCED_ACCURACY = "balanced_accuracy"
+    RECALL_AT_PRECISION = "recall_at_precision"
+    """The most recall among thresholds whose precision is at least ``precision``."""
+
+
+class ThresholdGoal(_Strict):
+    """What decides when the positive class is answered."""
+
+    metric: GoalMetric = GoalMetric.NONE
+    precision: float = Field(default=0.95, gt=0, le=1)
+    """For `recall_at_precision`."""
+
+
+class Augmentation(_Strict):
+    """Random changes of training images, drawn anew in each epoch. `frozen` learning has none."""
+
+    fliplr: float = Field(default=0.5, ge=0, le=1)
+    """Probability of a mirror image."""
+    flipud: float = Field(default=0.0, ge=0, le=1)
+    degrees: float = Field(default=0.0, ge=0, le=180)
+    """Rotated by up to so much either way."""
+    scale: float = Field(default=0.0, ge=0, lt=1)
+    """Enlarged or shrunk by up to this share."""
+    translate: float = Field(default=0.0, ge=0, lt=1)
+    """Moved by up to this share of the side."""
+    brightness: float = Field(default=0.0, ge=0, lt=1)
+    contrast: float = Field(default=0.0, ge=0, lt=1)
+
+
+class Views(enum.StrEnum):
+    """As what each training image is also shown to the heads of a frozen backbone."""
+
+    NONE = "none"
+    """As it is, no more."""
+    MIRRORED = "mirrored"
+    """And as its mirror image, left to right."""
+    DIHEDRAL = "dihedral"
+    """In all eight ways a square can lie: turned by quarter turns, and mirrored. For what has no upright."""
+
+
+class LabelTraining(_Training):
+    """What a classifier learns with: of one label (`classification`) or of several (`attributes`).
+
+    A setting that would have no effect is refused.
+    """
+
+    task: Literal[Task.CLASSIFICATION, Task.ATTRIBUTES] = Task.CLASSIFICATION
+    model: str = "efficientnet_lite0"
+    """A backbone: efficientnet_lite0 (its weights install with us), dinov2_vits14, any model of timm by name; or one of
+    ours, from scratch: cnn (three convolutions), residual (a stem and four residual blocks)."""
+    weights: str = "auto"
+    """`auto`: pretrained by the model's name, and refused where they cannot be had (`scratch` needs none); `none`:
+    random, with `scratch` alone; or a path to a file."""
+    learning: Learning = Learning.FROZEN
+    image_size: int | None = Field(default=None, ge=16, le=1024)
+    """Sides of the model's input in pixels; the backbone's own when absent."""
+    resize: Literal["stretch", "center_crop", "letterbox"] = "stretch"
+    crop: ContentCrop | None = None
+    """Cut each image to its content first; part of the bundle, so the same everywhere."""
+    filters: int = Field(default=32, ge=1, le=1024)
+    """`cnn`, `residual`: channels of the first convolution."""
+    kernel: Literal[3, 5, 7] = 3
+    """`cnn`: side of its convolutions."""
+    l2: float | None = Field(default=None, gt=0, le=1000)
+    """`frozen`, `fine_tune`: what the squared length of the heads costs beside the mean loss; the best of a few on val
+    when absent."""
+    views: Views = Views.NONE
+    """`frozen`, `fine_tune`: as what else the heads see each training image."""
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Before the heads. From here to ``augmentation``: not of `frozen` learning, which solves for the heads."""
+    epochs: int = Field(default=30, ge=1)
+    """At most."""
+    patience: int = Field(default=10, ge=0)
+    """Epochs without improvement on val after which training stops; 0: never."""
+    batch: int = Field(default=32, ge=1)
+    optimizer: Literal["AdamW", "Adam", "SGD"] = "AdamW"
+    """SGD with Nesterov's momentum of 0.9."""
+    learning_rate: float | None = Field(default=None, gt=0)
+    """0.001 from scratch and 0.0001 to fine-tune when absent."""
+    weight_decay: float = Field(default=0.01, ge=0)
+    scheduler: Literal["plateau", "cosine", "none"] = "plateau"
+    """`plateau`: a third of the rate after 3 epochs without a lower loss on val; `cosine`: down to a hundredth."""
+    gradient_clip: float = Field(default=1.0, ge=0)
+    """Largest norm of the gradient; 0: not clipped."""
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    augmentation: Augmentation = Augmentation()
+    balance: Balance = Balance.NONE
+    """`sampler` not with `frozen`, which draws nothing."""
+    head_weights: dict[str, Annotated[float, Field(ge=0)]] = Field(default_factory=dict)
+    """`attributes`: how much each counts in the loss; 1 when not named. Not of `frozen` learning, whose heads do not
+    touch one another."""
+    calibrate: bool = True
+    """Fit one temperature per head on val, so that a confidence is a frequency."""
+    threshold: ThresholdGoal = ThresholdGoal()
+
+    @model_validator(mode="after")
+    def _agree(self) -> LabelTraining:
+        is_scratch = self.learning is Learning.SCRATCH
+        if self.model in OWN_NETWORKS and not is_scratch:
+            raise ValueError(f"learning: {self.model} has no pretrained weights; set learning: scratch")
+        if is_scratch and self.weights not in {"auto", "none"}:
+            raise ValueError("weights: scratch starts from random ones; leave it out, or set learning: fine_tune")
+        if not is_scratch and self.weights == "none":
+            raise ValueError(f"weights: {self.learning.value} builds on pretrained ones; set learning: scratch")
+        if self.learning is Learning.FROZEN and self.balance is Balance.SAMPLER:
+            raise ValueError("balance: frozen learning draws no images; set weights")
+        for name, reason in self.idle_settings().items():
+            if getattr(self, name) != type(self).model_fields[name].get_default(call_default_factory=True):
+                raise ValueError(f"{name}: has no effect with {reason}; leave it out")
+        if self.head_weights and not any(self.head_weights.values()):
+            raise ValueError("head_weights: all are 0; give one of them more")
+        if self.threshold.metric is not GoalMetric.RECALL_AT_PRECISION and self.threshold.precision != 0.95:
+            raise ValueError("threshold.precision: is for recall_at_precision; leave it out, or set that metric")
+        return self
+
+    def idle_settings(self) -> dict[str, str]:
+        """The settings that have no effect beside the others, each with what makes them so."""
+        idle: dict[str, str] = {}
+        if self.model not in OWN_NETWORKS:
+            idle["filters"] = f"model: {self.model} (cnn and residual have it)"
+        if self.model != "cnn":
+            idle["kernel"] = f"model: {self.model} (cnn has it)"
+        if self.task is Task.CLASSIFICATION:
+            idle["head_weights"] = "task: classification, which has one head"
+        if self.learning is Learning.SCRATCH:
+            idle |= dict.fromkeys(("l2", "views"), "learning: scratch, which has no frozen backbone")
+        if self.learning is Learning.FROZEN:
+            idle |= dict.fromkeys(_LOOP_SETTINGS, "learning: frozen, which solves for the heads, each by itself")
+        return idle
+
+
+OWN_NETWORKS = ("cnn", "residual")
+"""Those that `LabelTraining.model` may name beside timm's."""
+
+_LOOP_SETTINGS = (
+    "dropout",
+    "epochs",
+    "patience",
+    "batch",
+    "optimizer",
+    "learning_rate",
+    "weight_decay",
+    "scheduler",
+    "gradient_clip",
+    "label_smoothing",
+    "augmentation",
+    "head_weights",
+)
+
+
+Training = Annotated[DetectionTraining | LabelTraining, Field(discriminator="task")]
 
 
 class EvaluationConfig(_Strict):
@@ -174,16 +545,124 @@ class EvaluationConfig(_Strict):
 
     worst_images: int = Field(default=12, ge=0, le=100)
     latency_images: int = Field(default=50, ge=1)
+    resamples: int = Field(default=1000, ge=0, le=100_000)
+    """Bootstrap resamples of the test images, for confidence intervals; 0: none."""
+
+
+METRICS: dict[Task, tuple[str, ...]] = {
+    Task.DETECTION: ("map50", "map50_95", "precision", "recall"),
+    Task.CLASSIFICATION: ("balanced_accuracy", "accuracy", "f1", "roc_auc", "pr_auc"),
+    Task.ATTRIBUTES: ("accuracy", "balanced_accuracy", "f1", "roc_auc", "pr_auc"),
+}
+"""What each task can be judged by, on val (tuning) and test (the gate); the first is the default."""
 
 
 class GateConfig(_Strict):
     """What a challenger must reach to become champion."""
 
-    metric: Literal["map50", "map50_95", "precision", "recall"] = "map50"
+    metric: str = "map50"
+    """`METRICS` of the task; its first when absent."""
     minimum: float = Field(default=0.3, ge=0, le=1)
     """The absolute gate."""
     margin: float = Field(default=0.005, ge=0, le=1)
     """By how much the champion must be beaten, on the same test split."""
+    confidence: float = Field(default=0.8, ge=0, lt=1)
+    """In what share of resamples of the test images the challenger must be ahead, where the task resamples: a champion
+    is not replaced on noise. 0: the margin alone counts."""
+
+
+_FEW = 64
+"""So many values of a range are checked one by one."""
+
+
+class SearchRange(_Strict):
+    """What a search tries for one setting: ``low`` to ``high``, or one of ``choices``."""
+
+    low: float | None = None
+    high: float | None = None
+    log: bool = False
+    """Tried evenly over orders of magnitude."""
+    step: float | None = Field(default=None, gt=0)
+    """Only ``low`` plus multiples of it. Whole numbers are tried for a setting that takes nothing else, and where low,
+    high and step are whole."""
+    choices: tuple[Raw | None, ...] | None = None
+
+    @model_validator(mode="after")
+    def _agree(self) -> SearchRange:
+        if self.choices is not None:
+            if (self.low, self.high, self.step, self.log) != (None, None, None, False):
+                raise ValueError("give either choices, or low and high")
+            if len(set(map(repr, self.choices))) < 2:
+                raise ValueError("choices need two values or more; a single one belongs under training")
+            return self
+        if self.low is None or self.high is None:
+            raise ValueError("give low and high, or choices")
+        if self.low >= self.high:
+            raise ValueError(f"low {self.low:g} is not below high {self.high:g}")
+        if self.log and (self.low <= 0 or self.step is not None):
+            raise ValueError("log needs low above 0 and no step")
+        if self.step is not None and self.step > (self.high - self.low) * (1 + 1e-9):  # 0.4 - 0.3 is below 0.1
+            raise ValueError(f"step {self.step:g} is longer than the range")
+        return self
+
+    def numbers(self, *, whole: bool) -> tuple[float, float, float | None]:
+        """Low, the highest number that can be reached, and the step; whole ones where they must be.
+
+        Args:
+            whole: Whether the setting takes whole numbers only.
+        """
+        assert self.low is not None
+        assert self.high is not None
+        ends_are_whole = self.low.is_integer() and self.high.is_integer()
+        if ends_are_whole and (whole if self.step is None else self.step.is_integer()):
+            step = int(self.step or 1)
+            return int(self.low), int(self.low) + (int(self.high) - int(self.low)) // step * step, step
+        if self.step is None:
+            return self.low, self.high, None
+        return (
+            self.low,
+            round(self.low + math.floor((self.high - self.low) / self.step + 1e-9) * self.step, 12),
+            self.step,
+        )
+
+    def examples(self, *, whole: bool) -> list[Any]:
+        """What must all be allowed for the range to be: every value where they are few, else both ends and one between.
+
+        Args:
+            whole: Whether the setting takes whole numbers only.
+        """
+        if self.choices is not None:
+            return list(self.choices)
+        low, high, step = self.numbers(whole=whole)
+        if step is None:
+            return [low, high, low + 0.382 * (high - low)]  # not the middle, which may be allowed by chance
+        count = round((high - low) / step)
+        return [low + i * step for i in (range(count + 1) if count < _FEW else (0, count, count // 2))]
+
+
+class TuningConfig(_Strict):
+    """The search for better training settings: `--pipeline tuning`."""
+
+    trials: int = Field(default=20, ge=1, le=10_000)
+    seed: int = 0
+    parallel: int = Field(default=1, ge=1, le=256)
+    """Trials at once, each in a process of its own."""
+    pruning: bool = True
+    """Stop a trial early that does worse than the median of the others at the same epoch."""
+    metric: str | None = None
+    """`METRICS` of the task, on the val split; the gate's when absent."""
+    space: dict[str, SearchRange] = Field(default_factory=dict)
+    """Setting under `training` ("learning_rate", "augmentation.fliplr") to what is tried for it."""
+    grid: tuple[dict[str, Raw], ...] = ()
+    """Instead of a space: the very sets of settings to try, each once."""
+    storage: str | None = None
+    """An Optuna storage URL that several machines share; a file of this machine when absent."""
+
+    @model_validator(mode="after")
+    def _agree(self) -> TuningConfig:
+        if self.space and self.grid:
+            raise ValueError("give either a space to search or a grid of explicit sets")
+        return self
 
 
 class ServingConfig(_Strict):
@@ -206,10 +685,55 @@ class Config(_Strict):
     task: Task = Task.DETECTION
     data: DataConfig
     validation: ValidationPolicy = ValidationPolicy()
-    training: DetectionTraining = DetectionTraining()
+    training: Training = DetectionTraining()
     evaluation: EvaluationConfig = EvaluationConfig()
     gate: GateConfig = GateConfig()
+    tuning: TuningConfig = TuningConfig()
     serving: ServingConfig = ServingConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _follow_task(cls, raw: Any) -> Any:
+        """The task decides which settings `training` has, and what the gate looks at unless it is told."""
+        if not isinstance(raw, dict):
+            return raw
+        task = raw.get("task", Task.DETECTION)
+        if task not in {t.value for t in Task}:
+            return raw  # the field says it better
+        filled = dict(raw)
+        for section, default in (("training", {"task": task}), ("gate", {"metric": METRICS[Task(task)][0]})):
+            given = filled.get(section, {})
+            if isinstance(given, dict):
+                filled[section] = default | given
+        return filled
+
+    @model_validator(mode="after")
+    def _agree(self) -> Config:
+        labelled = self.data.format in (Format.FOLDERS, Format.TABLE)
+        if labelled is (self.task is Task.DETECTION):
+            known = "vision, coco, yolo or voc" if labelled else "folders or table"
+            raise ValueError(f"data.format: {self.task.value} reads {known} (got {self.data.format.value!r})")
+        if self.task is Task.CLASSIFICATION and len(self.data.labels) > 1:
+            names = ", ".join(self.data.labels)
+            raise ValueError(f"data.labels: classification has one, not {names}; keep one, or set task: attributes")
+        if self.training.task != self.task:
+            raise ValueError(f"training.task: {self.training.task.value} is not task {self.task.value}; leave it out")
+        for key, metric in (("gate.metric", self.gate.metric), ("tuning.metric", self.tuning.metric)):
+            if metric is not None and metric not in METRICS[self.task]:
+                raise ValueError(f"{key}: {self.task.value} has {', '.join(METRICS[self.task])} (got {metric!r})")
+        self._refuse_impossible_trials()
+        return self
+
+    def _refuse_impossible_trials(self) -> None:
+        """Known now, not in the middle of a night of training."""
+        for row, settings in enumerate(self.tuning.grid):
+            if problem := _training_problem(self.training, settings):
+                raise ValueError(f"tuning.grid.{row}: {problem.text_with_key()}")
+            if (first := self.tuning.grid.index(settings)) < row:
+                raise ValueError(f"tuning.grid.{row}: the same settings stand in row {first} already (counted from 0)")
+        for settings in _representative_trials(self.training, self.tuning.space):
+            if problem := _training_problem(self.training, settings):
+                raise ValueError(f"tuning.space.{problem.key}: {problem.text}")
 
     def only(self, *sections: str) -> Config:
         """The same use case with every other section at its default.
@@ -217,10 +741,106 @@ class Config(_Strict):
         A step that is given only what it reads is not run again when something else changes: a new gate does not train
         a new model.
         """
-        blank = {"data": DataConfig(source=FolderSource(kind="folder", path=Path()))}
+        blank = Config.model_validate(
+            {
+                "name": self.name,
+                "task": self.task,
+                "data": DataConfig(source=FolderSource(kind="folder", path=Path()), format=self.data.format),
+            }
+        )
         others = {n for n in type(self).model_fields if n not in {"name", "task", *sections}}
-        defaults = {n: blank[n] if n in blank else type(self).model_fields[n].default for n in others}
-        return self.model_copy(update=defaults)
+        return self.model_copy(update={n: getattr(blank, n) for n in others})
+
+
+def takes_whole_numbers(training: Training, key: str) -> bool:
+    """Whether the setting ``key`` under ``training`` refuses a number because it is not whole."""
+    try:
+        _changed(training, {key: 0.5})
+    except ValidationError as error:
+        return any(problem["type"] == "int_from_float" for problem in error.errors())
+    except ValueError:
+        return False
+    return False
+
+
+def with_training(config: Config, settings: Mapping[str, Any], origin: str) -> Config:
+    """The same use case with some settings under ``training`` changed, through the checks of ``--set``.
+
+    Args:
+        settings: Dotted keys below ``training`` ("augmentation.fliplr") to values.
+        origin: Where they come from, for messages.
+
+    Raises:
+        ConfigError: An unknown setting, or a value that it does not take.
+    """
+    if problem := _training_problem(config.training, settings):
+        raise ConfigError(f"{origin}: {problem.text_with_key()}")
+    return config.model_copy(update={"training": _changed(config.training, settings)})
+
+
+class _Problem(NamedTuple):
+    key: str
+    """Of the setting, below ``training``."""
+    text: str
+    """What is wrong with it, and the mend."""
+
+    def text_with_key(self) -> str:
+        return self.text if self.text.startswith("unknown key") else f"training.{self.key}: {self.text}"
+
+
+def _representative_trials(training: Training, space: Mapping[str, SearchRange]) -> Iterator[dict[str, Any]]:
+    """Settings of which one is refused, if the search could come upon what is refused.
+
+    Every value with each other setting at its first, then every pair of values; of long ranges three.
+    """
+    values = {key: found.examples(whole=takes_whole_numbers(training, key)) for key, found in space.items()}
+    first = {key: examples[0] for key, examples in values.items()}
+    for key, examples in values.items():
+        yield from ({**first, key: value} for value in examples)
+    for one, other in itertools.combinations(values, 2):
+        for a, b in itertools.product(_few(values[one]), _few(values[other])):
+            yield {**first, one: a, other: b}
+
+
+def _few(values: list[Any]) -> list[Any]:
+    """All of a few (choices are rarely more), else ends and middle."""
+    return values if len(values) <= 8 else [values[0], values[len(values) // 2], values[-1]]
+
+
+def _training_problem(training: Training, settings: Mapping[str, Any]) -> _Problem | None:
+    """What forbids these settings; None when nothing does."""
+    if "task" in settings:
+        return _Problem("task", "is of the use case, and no setting to try; leave it out")
+    try:
+        _changed(training, settings)
+    except ValidationError as error:
+        first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
+        location = ".".join(map(str, first["loc"]))
+        if not location:  # two settings contradict each other; the message begins with the one to mend
+            key, _, text = first["msg"].removeprefix("Value error, ").partition(": ")
+            return _Problem(key, text)
+        # Of a union, the location goes on with the name of the alternative.
+        key = next((key for key in settings if location.startswith(key)), location)
+        text = _problem(first, ("training", *key.split(".")), {"task": training.task.value})
+        return _Problem(key, text.removeprefix(f"training.{key}: "))
+    except ValueError as error:
+        return _Problem(*str(error).split(": ", 1))
+    return None
+
+
+def _changed(training: Training, settings: Mapping[str, Any]) -> Training:
+    raw = training.model_dump(mode="json")
+    for key, value in settings.items():
+        *parents, last = key.split(".")
+        node = raw
+        for part in parents:
+            if node.get(part) is None:
+                node[part] = {}
+            node = node[part]
+            if not isinstance(node, dict):
+                raise ValueError(f"{key}: {part!r} holds a value, not settings")  # noqa: TRY004 - of a person's file
+        node[last] = value
+    return type(training).model_validate(raw)
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
@@ -315,38 +935,63 @@ def _explain(error: ValidationError, raw: dict[str, Any], places: dict[_Key, str
     """One line for the first mistake, and how many more there are."""
     first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
     location = [str(part) for part in first["loc"]]
+    message = first["msg"].removeprefix("Value error, ")
+    if not location:  # two sections contradict each other; the message begins with the one to mend
+        dotted, _, message = message.partition(": ")
+        location = dotted.split(".")
     # A discriminated union puts the chosen tag into the location; it is no key of the file.
-    key = tuple(
-        part for i, part in enumerate(location) if not (part in _SOURCE_KINDS and location[i - 1 : i] == ["source"])
-    )
-    place = next((places[key[:n]] for n in range(len(key), 0, -1) if key[:n] in places), f"{path}:1")
+    key = tuple(part for i, part in enumerate(location) if not (i and part in _TAGS.get(location[i - 1], ())))
+    setting, _, rest = message.partition(": ")
+    if rest and setting.split(".")[0] in _known_keys(key, raw):  # and so when settings of one section do
+        key, message = (*key, *setting.split(".")), rest
+    lines = {".".join(known): line for known, line in places.items()}  # a key of tuning.space has dots of its own
+    place = next((lines[at] for n in range(len(key), 0, -1) if (at := ".".join(key[:n])) in lines), f"{path}:1")
+    more = error.error_count() - 1
+    return f"{place}: {_problem({**first, 'msg': message}, key, raw)}" + (f" (and {more} more)" if more else "")
+
+
+def _problem(error: Mapping[str, Any], key: _Key, raw: dict[str, Any]) -> str:
+    """One mistake in words, and its mend where there is one."""
     dotted = ".".join(key)
-    if first["type"] == "extra_forbidden":
+    if error["type"] == "extra_forbidden":
         known = _known_keys(key[:-1], raw)
         near = difflib.get_close_matches(key[-1], known, n=1, cutoff=0.5)
         mend = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(known)}"
-        message = f"{place}: unknown key {dotted!r}; {mend}"
-    elif first["type"] == "missing":
-        message = f"{place}: {dotted!r} is missing"
-    else:
-        message = f"{place}: {dotted}: {first['msg'].removeprefix('Value error, ')} (got {first['input']!r})"
-    more = error.error_count() - 1
-    return message + (f" (and {more} more)" if more else "")
+        return f"unknown key {dotted!r}; {mend}"
+    if error["type"] == "missing":
+        return f"{dotted!r} is missing"
+    got = "" if isinstance(error["input"], dict) else f" (got {error['input']!r})"
+    return f"{dotted}: {error['msg'].removeprefix('Value error, ')}{got}"
 
 
-_SOURCES = {s.model_fields["kind"].annotation: s for s in (FolderSource, ArchiveSource, SampleSource)}
-_SOURCE_KINDS = {get_args(kind)[0]: model for kind, model in _SOURCES.items()}
+_SOURCE_KINDS: dict[str, type[BaseModel]] = {
+    get_args(model.model_fields["kind"].annotation)[0]: model
+    for model in (FolderSource, ArchiveSource, PackageSource, SampleSource)
+}
+_TAGS: dict[str, set[str]] = {"source": set(_SOURCE_KINDS), "training": {task.value for task in Task}}
 
 
 def _known_keys(parent: _Key, raw: dict[str, Any]) -> list[str]:
-    model: type[BaseModel] = Config
+    """The keys that stand below ``parent``; none where any may."""
+    annotation: Any = Config
     for part in parent:
-        if part == "source":
-            kind = raw.get("data", {}).get("source", {}).get("kind", "folder")
-            model = _SOURCE_KINDS.get(kind, FolderSource)
-            continue
-        field = model.model_fields.get(part)
-        if field is None or not isinstance(field.annotation, type) or not issubclass(field.annotation, BaseModel):
-            return []
-        model = field.annotation
-    return sorted(model.model_fields)
+        annotation = _below(annotation, part, raw)
+    return sorted(annotation.model_fields) if _is_model(annotation) else []
+
+
+def _below(annotation: Any, part: str, raw: dict[str, Any]) -> Any:
+    """The type of the value under the key ``part``."""
+    if not _is_model(annotation):
+        arguments = [a for a in get_args(annotation) if a is not type(None)]
+        return arguments[-1] if get_origin(annotation) is dict else arguments[0] if arguments else None
+    if part == "source":
+        source = raw.get("data", {}).get("source", {})
+        return _SOURCE_KINDS.get(source.get("kind", "folder"), FolderSource)
+    if annotation is Config and part == "training":
+        return DetectionTraining if raw.get("task", Task.DETECTION) == Task.DETECTION else LabelTraining
+    field = annotation.model_fields.get(part)
+    return field.annotation if field else None
+
+
+def _is_model(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)

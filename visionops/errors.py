@@ -7,6 +7,7 @@
     │   ├── ImageError         the bytes of one image cannot be used
     │   └── ValidationStopped  the validation policy stops the run
     ├── TrainingError          the trainer cannot start, or did not produce a model
+    ├── OptionError            a request asks for what the model's task does not have
     ├── BundleError            a model bundle is missing, corrupt or of another version
     ├── RegistryError          the model registry does not answer, or contradicts itself
     ├── DeploymentError        an endpoint cannot be started, switched or stopped
@@ -25,6 +26,7 @@ __all__ = [
     "DataError",
     "DeploymentError",
     "ImageError",
+    "OptionError",
     "RegistryError",
     "StackError",
     "TrainingError",
@@ -81,6 +83,12 @@ class TrainingError(VisionOpsError):
     """The trainer cannot start, or did not produce a model."""
 
     code = "training_failed"
+
+
+class OptionError(VisionOpsError):
+    """A request asks for what the model's task does not have."""
+
+    code = "bad_parameter"
 
 
 class BundleError(VisionOpsError):

@@ -1,4 +1,4 @@
-"""The bundle as an MLflow model: raw images in, detections out, wherever MLflow loads models.
+"""The bundle as an MLflow model: raw images in, the task's answers out, wherever MLflow loads models.
 
 >>> model = mlflow.pyfunc.load_model("models:/steel@champion")
 >>> model.predict([Path("part.jpg").read_bytes()])
@@ -22,12 +22,12 @@ import pandas as pd
 from mlflow.models import ModelSignature
 from mlflow.models.model import ModelInfo
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
-from mlflow.types.schema import Array, Object, Property
+from mlflow.types.schema import Array, Map, Object, Property
 
 import visionops
 from visionops.config import Engine
 from visionops.errors import ImageError
-from visionops.inference.bundle import ModelBundle
+from visionops.inference.bundle import ModelBundle, Task
 from visionops.inference.image import ImageProblem
 from visionops.inference.predictor import Predictor
 
@@ -60,22 +60,21 @@ class VisionOpsModel:
         self.predictor = predictor
 
     def predict(self, model_input: Any, params: dict[str, Any] | None = None) -> list[dict[str, Any]]:
-        """One result per image, in order: ``{"width", "height", "detections"}`` as the server gives them.
+        """One result per image, in order: ``width``, ``height`` and the task's part, as the server gives them.
 
         Args:
-            params: ``confidence`` and ``iou``; the bundle's own when absent or below 0.
+            params: Of a detector ``confidence`` and ``iou``, the bundle's own when absent or below 0; of labels none.
 
         Raises:
             ImageError: Naming the index of the image that cannot be used.
+            OptionError: The task knows no such parameter.
         """
-        limits = {key: value for key, value in (params or {}).items() if value >= 0}
+        options = {key: value for key, value in (params or {}).items() if value >= 0}
         results = []
         for index, image in enumerate(_images(model_input)):
             where = f"image {index}"
-            prediction = self.predictor.predict(_bytes_or_pixels(image, where), where=where, **limits)
-            results.append(
-                {"width": prediction.width, "height": prediction.height, "detections": prediction.to_dicts()}
-            )
+            prediction = self.predictor.predict(_bytes_or_pixels(image, where), options, where=where)
+            results.append({"width": prediction.width, "height": prediction.height, **prediction.to_dict()})
         return results
 
 
@@ -104,29 +103,33 @@ def log_pyfunc(bundle: ModelBundle, name: str, engine: Engine = Engine.OPENVINO)
             data_path=str(bundle.folder),
             code_paths=[str(Path(visionops.__file__).parent)],
             model_config={"engine": engine.value},
-            signature=_signature(),
+            signature=_signature(bundle.card.task),
             pip_requirements=[f"{package}=={version(package)}" for package in _REQUIREMENTS],
             metadata={"bundle_digest": bundle.digest, "class_names": list(bundle.card.class_names)},
         )
 
 
-def _signature() -> ModelSignature:
-    detection = Object(
-        [
-            Property("class_id", DataType.long),
-            Property("class_name", DataType.string),
-            Property("confidence", DataType.double),
-            Property("box", Array(DataType.double)),
-        ]
-    )
-    outputs = [
-        ColSpec(DataType.long, "width"),
-        ColSpec(DataType.long, "height"),
-        ColSpec(Array(detection), "detections"),
-    ]
+def _signature(task: Task) -> ModelSignature:
+    outputs = [ColSpec(DataType.long, "width"), ColSpec(DataType.long, "height"), _answer_column(task)]
     params = [ParamSpec(key, DataType.double, _OWN_THRESHOLD) for key in ("confidence", "iou")]
     # The input stays open: with a schema MLflow makes a data frame of every list, and pandas takes no list of arrays.
-    return ModelSignature(None, Schema(outputs), ParamSchema(params))
+    return ModelSignature(None, Schema(outputs), ParamSchema(params) if task is Task.DETECTION else None)
+
+
+def _answer_column(task: Task) -> ColSpec:
+    found = [
+        Property("class_id", DataType.long),
+        Property("class_name", DataType.string),
+        Property("confidence", DataType.double),
+    ]
+    label = Object([*found, Property("probabilities", Map(DataType.double))])
+    match task:
+        case Task.DETECTION:
+            return ColSpec(Array(Object([*found, Property("box", Array(DataType.double))])), "detections")
+        case Task.CLASSIFICATION:
+            return ColSpec(label, "classification")
+        case Task.ATTRIBUTES:
+            return ColSpec(Map(label), "attributes")
 
 
 def _images(model_input: Any) -> Iterable[Any]:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import io
+import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -92,7 +93,7 @@ def decide(challenger: Evaluation, champion: Evaluation | None, gate: GateConfig
         )
     name, value = gate.metric, challenger.metrics[gate.metric]
     best = champion.metrics[name] if champion else None
-    if value < gate.minimum:
+    if not value >= gate.minimum:  # so that NaN is refused too
         promote, reason = False, f"refused: {name} {value:.3f} is below the gate of {gate.minimum:.3f}"
     elif best is None:
         promote, reason = (
@@ -104,10 +105,17 @@ def decide(challenger: Evaluation, champion: Evaluation | None, gate: GateConfig
             False,
             f"refused: {name} {value:.3f} does not beat the champion's {best:.3f} by {gate.margin:.3f}",
         )
+    elif (ahead := _share_ahead(challenger, champion, name)) is not None and ahead < gate.confidence:
+        promote = False
+        reason = (
+            f"refused: {name} {value:.3f} beats the champion's {best:.3f}, but in only {ahead:.0%} of resamples of the "
+            f"{challenger.num_images} test images ({gate.confidence:.0%} needed): that may be chance"
+        )
     else:
+        sure = "" if ahead is None else f", in {ahead:.0%} of resamples of the test images"
         promote, reason = (
             True,
-            f"promoted: {name} {value:.3f} beats the champion's {best:.3f} by {gate.margin:.3f} or more",
+            f"promoted: {name} {value:.3f} beats the champion's {best:.3f} by {gate.margin:.3f} or more{sure}",
         )
     return GateDecision(
         promote=promote,
@@ -118,6 +126,20 @@ def decide(challenger: Evaluation, champion: Evaluation | None, gate: GateConfig
         minimum=gate.minimum,
         margin=gate.margin,
     )
+
+
+def _share_ahead(challenger: Evaluation, champion: Evaluation | None, metric: str) -> float | None:
+    """In what share of paired bootstrap resamples of the test images the challenger is ahead; ties count for half.
+
+    None where one of the two was not resampled as the other was.
+    """
+    ours = challenger.replicates.get(metric, ())
+    theirs = champion.replicates.get(metric, ()) if champion else ()
+    if len(ours) != len(theirs):
+        return None
+    # A resample may lack a class, and with it the figure: it says nothing of who is ahead.
+    pairs = [(o, t) for o, t in zip(ours, theirs, strict=True) if not (math.isnan(o) or math.isnan(t))]
+    return sum((o > t) + 0.5 * (o == t) for o, t in pairs) / len(pairs) if pairs else None
 
 
 class ModelRegistry:

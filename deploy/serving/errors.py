@@ -8,19 +8,21 @@ VisionOpsError
     ├── UploadTooLarge       413  the body exceeds the limit
     ├── UnsupportedMedia     415  the body is no multipart form
     ├── BadRequest           422  a parameter, the form or the JSON cannot be used
-    └── NoModel              503  there is nothing to answer with
+    ├── NoModel              503  there is nothing to answer with
+    └── Busy                 503  an image is being explained already
 """
 
 from __future__ import annotations
 
 from typing import ClassVar
 
-from visionops.errors import BundleError, ImageError, VisionOpsError
+from visionops.errors import BundleError, ImageError, OptionError, VisionOpsError
 from visionops.inference.image import ImageProblem
 
 __all__ = [
     "ApiError",
     "BadRequest",
+    "Busy",
     "NoModel",
     "ReloadDisabled",
     "SmokeTestFailed",
@@ -90,12 +92,20 @@ class NoModel(ApiError):
     code = "no_model"
 
 
+class Busy(ApiError):
+    """An image is being explained already; ``retry_after`` seconds later there may be a turn."""
+
+    status = 503
+    code = "busy"
+    retry_after: ClassVar[int] = 1
+
+
 def status_and_code(error: VisionOpsError) -> tuple[int, str]:
     """HTTP status and the code of the error body."""
     if isinstance(error, ApiError):
         return error.status, error.code
     if isinstance(error, ImageError):
         return (413 if error.kind == ImageProblem.TOO_LARGE else 422), str(error.kind)
-    if isinstance(error, BundleError):
+    if isinstance(error, BundleError | OptionError):
         return 422, error.code
     return 500, error.code

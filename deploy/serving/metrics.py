@@ -36,7 +36,9 @@ class Metrics:
             buckets=_SECONDS,
             registry=self._registry,
         )
-        self._predictions = Counter("visionops_predictions", "Detections returned.", ["class"], registry=self._registry)
+        self._predictions = Counter(
+            "visionops_predictions", "Classes answered: of each box, each label.", ["class"], registry=self._registry
+        )
         self._rejected = Counter("visionops_rejected", "Images refused.", ["reason"], registry=self._registry)
         self._model = Gauge(
             "visionops_model_info",
@@ -58,8 +60,8 @@ class Metrics:
     def prediction(self, prediction: Prediction, timing_ms: Mapping[str, float]) -> None:
         """One image was answered."""
         self._inference.observe(timing_ms["inference"] / 1000)
-        for class_id in prediction.class_ids:
-            self._predictions.labels(prediction.class_names[class_id]).inc()
+        for class_name, _ in prediction.labels():
+            self._predictions.labels(class_name).inc()
 
     def rejected(self, reason: str) -> None:
         """One image was refused."""

@@ -16,9 +16,8 @@ from PIL import Image
 
 from deploy.serving.errors import NoModel, SmokeTestFailed
 from deploy.serving.settings import ModelRef
-from visionops.errors import ImageError, VisionOpsError
+from visionops.errors import BundleError, ImageError, VisionOpsError
 from visionops.inference.bundle import ModelBundle, Thresholds
-from visionops.inference.prediction import Prediction
 from visionops.inference.predictor import Predictor
 
 __all__ = ["ModelSlot", "ServedModel", "load_model"]
@@ -46,11 +45,17 @@ class ServedModel:
     def describe(self) -> dict[str, Any]:
         """What `/model` says."""
         card = self.predictor.bundle.card
+        # What decides an answer: of a detector its thresholds, of labels each head's own.
+        decides: dict[str, Any] = (
+            {"heads": [head.model_dump() for head in card.heads]}
+            if card.heads
+            else {"thresholds": self.predictor.thresholds.model_dump()}
+        )
         return self.identity | {
             "task": card.task.value,
             "architecture": card.architecture,
             "classes": list(card.class_names),
-            "thresholds": self.predictor.thresholds.model_dump(),
+            **decides,
             "metrics": card.metrics,
             "preprocessing": card.preprocessing.model_dump(mode="json"),
             "precision": card.precision.value,
@@ -90,7 +95,7 @@ def load_model(ref: ModelRef, *, max_pixels: int, smoke_images: Sequence[bytes] 
 
     Raises:
         BundleError: It is missing, corrupt, or does not run on this engine.
-        SmokeTestFailed: It runs and does not answer as a detector should.
+        SmokeTestFailed: It runs and does not answer as a model of its task should.
     """
     bundle = ModelBundle.load(ref.bundle)
     own = bundle.card.thresholds
@@ -116,20 +121,9 @@ def load_model(ref: ModelRef, *, max_pixels: int, smoke_images: Sequence[bytes] 
 
 def _smoke_test(predictor: Predictor, image: bytes, where: str) -> None:
     try:
-        # Every candidate counts here: a model that finds nothing above its threshold proves little.
-        prediction = predictor.predict(image, confidence=0.0, where=where)
-    except ImageError as error:
+        predictor.prove(image, where)
+    except (BundleError, ImageError) as error:
         raise SmokeTestFailed(str(error)) from error
-    _check(prediction, where)
-
-
-def _check(prediction: Prediction, where: str) -> None:
-    if not (np.isfinite(prediction.boxes).all() and np.isfinite(prediction.scores).all()):
-        raise SmokeTestFailed(f"{where}: boxes or scores are not finite numbers; train or export again")
-    if ((prediction.scores < 0) | (prediction.scores > 1)).any():
-        raise SmokeTestFailed(f"{where}: scores leave 0 to 1; train or export again")
-    if ((prediction.class_ids < 0) | (prediction.class_ids >= len(prediction.class_names))).any():
-        raise SmokeTestFailed(f"{where}: class ids leave the {len(prediction.class_names)} classes of the card")
 
 
 def _made_up_image() -> bytes:

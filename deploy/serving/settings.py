@@ -37,7 +37,7 @@ class ModelRef(BaseModel):
     engine: Engine = Engine.OPENVINO
     """What runs the graph."""
     confidence: float | None = Field(default=None, ge=0, le=1)
-    """Lowest score of a detection; the bundle's own when absent."""
+    """Lowest score of a detection; the bundle's own when absent. Labels have theirs in the bundle."""
     iou: float | None = Field(default=None, ge=0, le=1)
     """Overlap above which NMS drops the weaker box; the bundle's own when absent."""
     max_upload_bytes: int = Field(default=20_000_000, ge=1)
@@ -60,7 +60,7 @@ class Settings(BaseModel):
     engine: Engine = Engine.OPENVINO
     """openvino or onnxruntime."""
     confidence: float | None = Field(default=None, ge=0, le=1)
-    """Lowest score of a detection; the bundle's own when absent."""
+    """Lowest score of a detection; the bundle's own when absent. Labels have theirs in the bundle."""
     iou: float | None = Field(default=None, ge=0, le=1)
     """Overlap above which NMS drops the weaker box; the bundle's own when absent."""
     max_upload_bytes: int = Field(default=20_000_000, ge=1)

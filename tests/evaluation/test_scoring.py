@@ -11,7 +11,7 @@ import pytest
 
 from visionops.data.dataset import Boxes
 from visionops.evaluation.scoring import CONFIDENCES, score
-from visionops.inference.prediction import Prediction
+from visionops.inference.prediction import BoxPrediction
 
 K = 5
 NAMES = tuple("abcde")
@@ -23,10 +23,10 @@ def boxes(rows) -> Boxes:
     return Boxes(table[:, 1:], table[:, 0].astype(np.int32))
 
 
-def prediction(rows) -> Prediction:
+def prediction(rows) -> BoxPrediction:
     """(score, class, x1, y1, x2, y2) rows, best first."""
     table = np.array(sorted(rows, key=lambda r: -r[0]), dtype=np.float32).reshape(-1, 6)
-    return Prediction(100, 100, table[:, 2:], table[:, 0], table[:, 1].astype(np.int32), NAMES)
+    return BoxPrediction(100, 100, table[:, 2:], table[:, 0], table[:, 1].astype(np.int32), NAMES)
 
 
 def random_case(seed: int):

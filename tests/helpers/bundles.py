@@ -1,13 +1,22 @@
-"""Sealed bundles with a hand-made ONNX graph: a "detector" of bright red, green and blue cells, made in milliseconds.
+"""Sealed bundles with a hand-made ONNX graph, made in milliseconds: a "detector" of bright red, green and blue cells,
+and a "classifier" of the mean colour.
 
-The input is cut into cells of ``CELL`` x ``CELL`` pixels. Each cell is a candidate box; its score for a class is
-``max(0, 2 * mean - 1)`` of that class's channel, so a pure red cell on black is a "red" of score 1.0, black is nothing
-and so is the grey of the letterbox.
+`make_bundle`: the input is cut into cells of ``CELL`` x ``CELL`` pixels. Each cell is a candidate box; its score for a
+class is ``max(0, 2 * mean - 1)`` of that class's channel, so a pure red cell on black is a "red" of score 1.0, black is
+nothing and so is the grey of the letterbox.
 
 >>> bundle = make_bundle(tmp_path / "bundle")
 >>> image = picture([("red", 2, 1)])             # a red cell at column 2, row 1
 >>> Predictor(bundle).predict(image).boxes
 array([[64., 32., 96., 64.]])
+
+`make_label_bundle`: the mean of each channel, 0 to 1, is the embedding (1, 3); the logit of a class is ``gain`` times
+the mean of one channel. Class k of head j looks at channel (k + j) % 3, so that of the classes red, green and blue of
+the first head the brightest channel wins, and no two heads of a bundle say the same.
+
+>>> bundle = make_label_bundle(tmp_path / "bundle")
+>>> Predictor(bundle).predict(filled((255, 0, 0))).answers[0].class_name
+'red'
 """
 
 from __future__ import annotations
@@ -22,8 +31,8 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
-from visionops.inference.bundle import BundleCard, Decode, ModelBundle, Precision, Task, Thresholds
-from visionops.inference.preprocessing import PreprocessingSpec
+from visionops.inference.bundle import BundleCard, Decode, Head, ModelBundle, Precision, Task, Thresholds
+from visionops.inference.preprocessing import PreprocessingSpec, Resize
 
 CELL = 32
 CLASSES = ("red", "green", "blue")
@@ -113,6 +122,86 @@ def make_model(
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     onnx.checker.check_model(model)
     return model
+
+
+def make_label_bundle(
+    folder: Path,
+    *,
+    heads: Sequence[Head] | None = None,
+    task: Task | None = None,
+    size: int = 32,
+    gain: float = 8.0,
+    preprocessing: PreprocessingSpec | None = None,
+    precision: Precision = Precision.F32,
+    name: str = "colours",
+    metrics: dict[str, float] | None = None,
+    graph_classes: int | None = None,
+    has_embedding: bool = True,
+) -> ModelBundle:
+    """A sealed bundle in ``folder``.
+
+    Args:
+        heads: One head "class" of `CLASSES` when absent.
+        task: By the number of heads when absent.
+        size: Input width and height; images are stretched to it. Not used when ``preprocessing`` is given.
+        gain: Logit of a saturated channel. Another value makes a model of another digest.
+        graph_classes: Classes of the graph, when it shall contradict the card.
+        has_embedding: Whether the graph has its second output.
+    """
+    heads = tuple(heads or (Head(name="class", class_names=CLASSES),))
+    spec = preprocessing or PreprocessingSpec(width=size, height=size, resize=Resize.STRETCH)
+    channels = [(k + j) % 3 for j, head in enumerate(heads) for k in range(len(head.class_names))]
+    channels = channels if graph_classes is None else [k % 3 for k in range(graph_classes)]
+    folder.mkdir(parents=True, exist_ok=True)
+    onnx.save(make_label_model(channels, spec, gain, has_embedding=has_embedding), folder / "model.onnx")
+    many = len(heads) > 1
+    card = BundleCard(
+        task=task or (Task.ATTRIBUTES if many else Task.CLASSIFICATION),
+        name=name,
+        architecture="colours",
+        class_names=tuple(f"{head.name}={c}" if many else c for head in heads for c in head.class_names),
+        heads=heads,
+        preprocessing=spec,
+        decode=Decode.LOGITS,
+        precision=precision,
+        metrics=metrics or {},
+        data_fingerprint="0" * 64,
+    )
+    return ModelBundle.create(folder, card)
+
+
+def make_label_model(
+    channels: Sequence[int], spec: PreprocessingSpec, gain: float = 8.0, *, has_embedding: bool = True
+) -> onnx.ModelProto:
+    """The graph of `make_label_bundle`, not saved.
+
+    Args:
+        channels: The one that each logit looks at.
+    """
+    weight = np.zeros((3, len(channels)), np.float32)
+    weight[list(channels), np.arange(len(channels))] = gain
+    nodes = [
+        helper.make_node("ReduceMean", ["images"], ["embedding"], axes=[2, 3], keepdims=0),
+        helper.make_node("MatMul", ["embedding", "weight"], ["logits"]),
+    ]
+    outputs = [helper.make_tensor_value_info("logits", TensorProto.FLOAT, [1, len(channels)])]
+    if has_embedding:
+        outputs.append(helper.make_tensor_value_info("embedding", TensorProto.FLOAT, [1, 3]))
+    graph = helper.make_graph(
+        nodes,
+        "colours",
+        [helper.make_tensor_value_info("images", TensorProto.FLOAT, [1, 3, spec.height, spec.width])],
+        outputs,
+        [numpy_helper.from_array(weight, "weight")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.checker.check_model(model)
+    return model
+
+
+def filled(colour: tuple[int, int, int], *, width: int = 32, height: int = 32) -> npt.NDArray[np.uint8]:
+    """An image of one colour, uint8 (height, width, 3) RGB."""
+    return np.full((height, width, 3), colour, np.uint8)
 
 
 def picture(

@@ -130,3 +130,22 @@ def write_voc(root: Path, *, lists: bool = True) -> Path:
         (main / "test.txt").write_text("000004\n")
         (main / "trainval.txt").write_text("000000\n000003\n")
     return root
+
+
+def write_folders(root: Path, seeds: dict[str, range | list[int]]) -> Path:
+    """Class folders: place to the seeds of its images, ``{place}/{seed}.png``; an empty one for none."""
+    for place, own in seeds.items():
+        (root / place).mkdir(parents=True, exist_ok=True)
+        for seed in own:
+            write_image(root / place / f"{seed}.png", seed=seed)
+    return root
+
+
+def write_lots(root: Path, rows: str, lots: dict[str, int]) -> Path:
+    """``attributes.csv`` as given, and lot to its number of images, ``{lot}/{i}.png``."""
+    root.mkdir(parents=True, exist_ok=True)
+    (root / "attributes.csv").write_text(rows, encoding="utf-8")
+    for number, (lot, count) in enumerate(lots.items()):
+        for i in range(count):
+            write_image(root / lot / f"{i}.png", seed=100 * number + i)
+    return root

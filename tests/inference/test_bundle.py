@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 
 import pytest
+from pydantic import ValidationError
 
-from tests.helpers.bundles import make_bundle
+from tests.helpers.bundles import make_bundle, make_label_bundle
 from visionops.errors import BundleError
-from visionops.inference.bundle import ModelBundle
+from visionops.inference.bundle import Head, ModelBundle, Task
 
 
 @pytest.fixture
@@ -85,3 +86,63 @@ def test_a_card_must_list_the_model(bundle):
     edit(bundle, files={})
     with pytest.raises(BundleError, match=r"lists no model\.onnx"):
         ModelBundle.load(bundle.folder)
+
+
+# Heads
+
+TWO = ("ok", "defective")
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"class_names": ("a", "a")}, "names a class twice"),
+        ({"class_names": ("a",)}, "class_names"),
+        ({"name": ""}, "name"),
+        ({"positive": "bad"}, "'bad' is not one of two classes"),
+        ({"class_names": ("a", "b", "c"), "positive": "a"}, "'a' is not one of two classes"),
+        ({"threshold": 0.5}, "has a threshold but no positive class"),
+        ({"positive": "ok", "threshold": 1.5}, "threshold"),
+        ({"positive": "ok", "threshold": float("nan")}, "threshold"),
+        ({"temperature": 0}, "temperature"),
+        ({"temperature": float("inf")}, "temperature"),
+        ({"temperatur": 2}, "temperatur"),
+    ],
+)
+def test_a_head_that_contradicts_itself_is_refused(fields, words):
+    with pytest.raises(ValidationError, match=words):
+        Head.model_validate({"name": "state", "class_names": TWO} | fields)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"task": "detection"}, "task detection does not decode logits"),
+        ({"decode": "yolo"}, "task classification does not decode yolo"),
+        ({"heads": []}, "task classification has 0 heads"),
+        ({"task": "attributes", "heads": []}, "task attributes has 0 heads"),
+        ({"class_names": ["red", "green"]}, "differ in number"),
+        ({"task": "detection", "decode": "yolo"}, "a detector has no heads"),
+    ],
+)
+def test_a_card_whose_task_and_heads_disagree_is_refused(tmp_path, changes, words):
+    labels = make_label_bundle(tmp_path / "labels")
+    edit(labels, **changes)
+    with pytest.raises(BundleError, match=rf"bundle\.json: .*{words}"):
+        ModelBundle.load(labels.folder)
+
+
+def test_a_classification_has_one_head(tmp_path):
+    heads = [Head(name="a", class_names=TWO), Head(name="b", class_names=TWO)]
+    with pytest.raises(ValidationError, match="task classification has 2 heads"):
+        make_label_bundle(tmp_path / "labels", heads=heads, task=Task.CLASSIFICATION)
+
+
+def test_heads_live_in_the_card(tmp_path):
+    heads = (
+        Head(name="state", class_names=TWO, positive="defective", threshold=0.3, temperature=1.7),
+        Head(name="size", class_names=("s", "m", "l")),
+    )
+    card = ModelBundle.load(make_label_bundle(tmp_path / "labels", heads=heads).folder).card
+    assert card.heads == heads
+    assert card.class_names == ("state=ok", "state=defective", "size=s", "size=m", "size=l")

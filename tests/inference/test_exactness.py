@@ -113,7 +113,7 @@ def test_predictions_equal_the_torch_models_on_50_real_images(trained, images, e
     compared = flipped = 0
     for path, answer in zip(images, answers, strict=True):
         best, confidence = _cut_at_gap(answer)
-        prediction = predictor.predict(path.read_bytes(), confidence=confidence)
+        prediction = predictor.predict(path.read_bytes(), {"confidence": confidence})
         unmatched = _unmatched(best, prediction)
         compared += len(best)
         flipped += unmatched + abs(len(best) - len(prediction.boxes))

@@ -45,14 +45,14 @@ def test_raw_outputs_decode_as_the_trainers_do(multi_label, confidence):
     from ultralytics.utils.nms import non_max_suppression
 
     from visionops.inference.bundle import Decode, Thresholds
-    from visionops.inference.predictor import _decode
+    from visionops.inference.decoders import _decode_boxes
 
     rng = np.random.default_rng(7)
     raw = np.empty((1, 9, 2100), np.float32)
     raw[:, :2], raw[:, 2:4] = rng.random((1, 2, 2100)) * 320, 10 + rng.random((1, 2, 2100)) * 90
     raw[:, 4:] = rng.random((1, 5, 2100)) ** 4
     expected = non_max_suppression(torch.from_numpy(raw.copy()), confidence, 0.7, multi_label=multi_label)[0].numpy()
-    xyxy, scores, class_ids = _decode(
+    xyxy, scores, class_ids = _decode_boxes(
         raw, Decode.YOLO, Thresholds(confidence=confidence, iou=0.7), multi_label=multi_label
     )
     assert len(expected) > 50

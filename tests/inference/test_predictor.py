@@ -32,7 +32,7 @@ def test_detections_are_where_the_cells_are(predictor):
     assert (prediction.width, prediction.height) == (128, 128)
     assert prediction.boxes.dtype == prediction.scores.dtype == np.float32
     assert prediction.class_ids.dtype == np.int32
-    assert prediction.to_dicts() == [
+    assert prediction.to_dict()["detections"] == [
         {"class_id": 0, "class_name": "red", "confidence": 1.0, "box": [64.0, 32.0, 96.0, 64.0]},
         {"class_id": 2, "class_name": "blue", "confidence": 1.0, "box": [0.0, 96.0, 32.0, 128.0]},
     ]
@@ -41,13 +41,16 @@ def test_detections_are_where_the_cells_are(predictor):
 @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
 def test_encoded_bytes_answer_like_their_pixels(predictor, kind):
     image = picture(SCENE)
-    assert predictor.predict(kind(encode(image))).to_dicts() == predictor.predict(image).to_dicts()
+    assert (
+        predictor.predict(kind(encode(image))).to_dict()["detections"]
+        == predictor.predict(image).to_dict()["detections"]
+    )
 
 
 def test_an_empty_scene_has_no_detections(predictor):
     prediction = predictor.predict(picture())
     assert prediction.boxes.shape == (0, 4)
-    assert prediction.to_dicts() == []
+    assert prediction.to_dict()["detections"] == []
 
 
 def test_boxes_come_back_to_the_original_size(predictor):
@@ -87,22 +90,24 @@ def test_thresholds_come_from_the_call_the_constructor_or_the_card(tmp_path):
     assert len(Predictor(bundle).predict(image).boxes) == 1
     lenient = Predictor(bundle, thresholds=Thresholds(confidence=0.5))
     assert len(lenient.predict(image).boxes) == 2
-    assert len(lenient.predict(image, confidence=0.95).boxes) == 1
+    assert len(lenient.predict(image, {"confidence": 0.95}).boxes) == 1
     assert len(Predictor(bundle, thresholds=Thresholds(confidence=0.1, max_detections=1)).predict(image).boxes) == 1
 
 
 def test_overlapping_boxes_of_a_class_are_suppressed_by_iou(tmp_path):
     predictor = Predictor(make_bundle(tmp_path / "bundle", box_scale=3.0))
     neighbours = picture([("red", 1, 1), ("red", 2, 1), ("green", 2, 2)])
-    assert len(predictor.predict(neighbours, iou=0.3).boxes) == 2
-    assert len(predictor.predict(neighbours, iou=0.7).boxes) == 3
+    assert len(predictor.predict(neighbours, {"iou": 0.3}).boxes) == 2
+    assert len(predictor.predict(neighbours, {"iou": 0.7}).boxes) == 3
 
 
 def test_one_class_a_box_unless_asked_for_all(tmp_path):
     predictor = Predictor(make_bundle(tmp_path / "bundle"))
     white = picture([("white", 1, 1)])
     assert predictor.predict(white).class_ids.tolist() == [0]
-    assert sorted(predictor.predict(white, multi_label=True).class_ids.tolist()) == [0, 1, 2]
+    raw = predictor.infer(white)
+    every = predictor.decoder.decode(raw.outputs, raw.geometry, {}, multi_label=True)
+    assert sorted(every.class_ids.tolist()) == [0, 1, 2]
 
 
 def test_timing_has_every_stage_in_milliseconds(predictor):
@@ -151,7 +156,7 @@ def test_what_is_no_image_is_refused_by_kind(tmp_path, image, kind):
 
 def test_warming_up_leaves_no_trace(predictor):
     predictor.warm_up()
-    assert predictor.predict(picture()).to_dicts() == []
+    assert predictor.predict(picture()).to_dict()["detections"] == []
 
 
 @pytest.mark.parametrize("engine", list(Engine))

@@ -15,14 +15,17 @@ from zenml.enums import StackComponentType, VisualizationType
 
 from materializers.dataset import DatasetMaterializer
 from materializers.model_bundle import ModelBundleMaterializer
+from materializers.tuning import TuningMaterializer
 from materializers.validation_report import ValidationReportMaterializer
 from tests.helpers.bundles import make_bundle
-from visionops.config import ValidationPolicy
-from visionops.data.dataset import Dataset
+from visionops.config import Config, ValidationPolicy
+from visionops.data.dataset import Attribute, Dataset
 from visionops.data.hashing import hash_images
 from visionops.data.validation import ValidationReport, validate
 from visionops.errors import BundleError
 from visionops.inference.bundle import ModelBundle
+from visionops.tuning import Trial, TrialState, TuningResult
+from visionops.tuning.report import write_report
 
 pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.xdist_group("zenml")]
 
@@ -90,8 +93,23 @@ def files(folder: Path) -> set[str]:
 def test_a_local_store_gets_tables_and_no_image(local, dataset, tmp_path):
     uri = f"{local.path}/dataset"
     DatasetMaterializer(uri, local).save(dataset)
-    assert files(tmp_path / "local") == {f"dataset/{n}" for n in ("dataset.json", "images.parquet", "boxes.parquet")}
+    assert files(tmp_path / "local") == {
+        f"dataset/{n}" for n in ("dataset.json", "images.parquet", "boxes.parquet", "labels.parquet")
+    }
     assert DatasetMaterializer(uri, local).load(Dataset).paths() == dataset.paths()
+
+
+def test_the_page_of_labels_names_each_question_and_its_answers(local):
+    attributes = [Attribute("glasses", ("no", "yes")), Attribute("<hair>", ("dark", "grey"))]
+    labels = {"glasses": [0, None], "<hair>": [1, 0]}
+    labelled = Dataset.from_columns("faces", (), {"key": ["a", "b"]}, {}, attributes=attributes, labels=labels)
+    materializer = DatasetMaterializer(f"{local.path}/dataset", local)
+    materializer.save(labelled)
+    assert materializer.load(Dataset) == labelled
+    assert materializer.extract_metadata(labelled)["classes"] == 4
+    (page,) = materializer.save_visualizations(labelled)
+    text = Path(page).read_text(encoding="utf-8")
+    assert "2 images, 2 attributes, 4 classes: glasses (no, yes), &lt;hair&gt; (dark, grey)" in text
 
 
 def test_a_shared_store_carries_the_images_to_another_machine(shared, dataset):
@@ -163,3 +181,36 @@ def test_a_validation_report_is_kept_with_its_card(local, dataset):
     ((path, kind),) = materializer.save_visualizations(report).items()
     assert kind is VisualizationType.HTML
     assert "<html" in Path(path).read_text(encoding="utf-8").lower()
+
+
+@pytest.mark.parametrize("store", ["local", "shared"])
+def test_a_tuning_result_keeps_its_trials_and_shows_its_pictures(store, request, tmp_path):
+    trials = tuple(
+        Trial(number=i, state=TrialState.COMPLETE, settings={"batch": 2**i}, value=i / 4, is_default=not i)
+        for i in range(4)
+    )
+    told = {"use_case": "toy", "study": "toy-1", "metric": "map50", "settings": {"batch": 8}, "best": 3, "value": 0.75}
+    result = TuningResult(folder=tmp_path / "result", default_value=0.0, trials=trials, **told)
+    result.folder.mkdir()
+    result.save(result.folder)
+    config = Config.model_validate({"name": "toy", "data": {"source": {"kind": "folder", "path": "."}}})
+    write_report(result, config, result.folder)
+
+    found = request.getfixturevalue(store)
+    materializer = TuningMaterializer(uri=f"{found.path}/tuning", artifact_store=found)
+    materializer.save(result)
+    read = materializer.load(TuningResult)
+    assert read.model_copy(update={"folder": result.folder}) == result
+    assert (read.folder / "report.html").read_text() == (result.folder / "report.html").read_text()
+    shown = materializer.save_visualizations(result)
+    assert {Path(uri).name for uri, kind in shown.items() if kind is VisualizationType.IMAGE} == {
+        "history.png",
+        "parallel_coordinates.png",
+    }
+    assert all(found.exists(uri) for uri in shown)
+    assert materializer.extract_metadata(result) == {
+        "metric": "map50",
+        "value": 0.75,
+        "trials": {"complete": 4, "pruned": 0, "failed": 0},
+        "batch": "8",
+    }

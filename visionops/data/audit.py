@@ -22,6 +22,7 @@ from visionops.inference.image import load_upright, to_rgb
 
 __all__ = [
     "class_colour",
+    "describe_labels",
     "draw_boxes",
     "labelled_tile",
     "pick_examples",
@@ -49,11 +50,20 @@ _FAINT: Colour = (108, 117, 125)
 _PAPER: Colour = (255, 255, 255)
 _GAP = 10
 _CAPTION = 20  # pixels below a tile
+_LINE = 18  # pixels of a line of labels
 
 
 def class_colour(class_id: int) -> Colour:
     """A colour-blind-safe colour, RGB; after eight classes they come again, so labels name the class too."""
     return _PALETTE[class_id % len(_PALETTE)]
+
+
+def describe_labels(dataset: Dataset) -> list[str]:
+    """What is known of each image, in row order: ``dandelion``, or ``beard=none, glasses=yes``; "" where nothing is."""
+    names = np.array(dataset.all_class_names, dtype=object)
+    return (
+        [", ".join(names[shown]) for shown in dataset.presence()] if dataset.attributes else [""] * dataset.num_images
+    )
 
 
 def draw_boxes(
@@ -182,7 +192,7 @@ def labelled_tile(dataset: Dataset, row: int, boxes: Boxes, side: int) -> Image.
 
 
 def pick_examples(dataset: Dataset, count: int, seed: int = 0) -> list[int]:
-    """Rows of images such that each class appears, rare ones first, and an image without boxes if there is one.
+    """Rows of images such that each class appears, rare ones first, and one without boxes or labels if there is one.
 
     Args:
         count: At most so many.
@@ -191,16 +201,16 @@ def pick_examples(dataset: Dataset, count: int, seed: int = 0) -> list[int]:
     order = random.permutation(dataset.num_images)
     rank = np.empty(dataset.num_images, dtype=np.int64)
     rank[order] = np.arange(dataset.num_images)
-    rows, class_ids, _ = dataset.box_arrays()
+    shown = dataset.presence()
     queues = []
-    for class_id in np.argsort(np.bincount(class_ids, minlength=len(dataset.class_names)), kind="stable"):
-        holders = np.unique(rows[class_ids == class_id])
+    for class_id in np.argsort(shown.sum(axis=0), kind="stable"):
+        holders = np.flatnonzero(shown[:, class_id])
         queues.append(holders[np.argsort(rank[holders])].tolist())
-    empty = np.setdiff1d(order, rows)
+    empty = np.flatnonzero(~shown.any(axis=1))
     # The unlabelled have no boxes by nature: they are no example of a clean image.
     splits = np.array(dataset.column("split"), dtype=object)
     clean = [int(row) for row in empty[np.argsort(rank[empty])] if splits[row] != "unlabelled"]
-    queues.append(clean[: max(1, count // 12)] if len(rows) else clean)
+    queues.append(clean[: max(1, count // 12)] if shown.any() else clean)
     picked: dict[int, None] = {}
     while len(picked) < count and any(queues):
         for queue in queues:
@@ -212,7 +222,7 @@ def pick_examples(dataset: Dataset, count: int, seed: int = 0) -> list[int]:
 
 
 def render_label_audit(dataset: Dataset, rows: Sequence[int] | int = 24, seed: int = 0, tile: int = 240) -> Image.Image:
-    """A grid of images with their boxes, and a legend.
+    """A grid of images with their boxes, or with their labels below and class after class, and a legend.
 
     Args:
         rows: Which images; or how many, picked by `pick_examples`.
@@ -224,21 +234,42 @@ def render_label_audit(dataset: Dataset, rows: Sequence[int] | int = 24, seed: i
     shown = pick_examples(dataset, rows, seed) if isinstance(rows, int) else list(rows)
     if not shown:
         raise DataError(f"{dataset.name}: no labelled image to show; add images with labels")
+    if len(dataset.attributes) == 1 and isinstance(rows, int):
+        class_ids = dataset.label_array()[:, 0]
+        shown.sort(key=class_ids.__getitem__)
     columns = min(6, max(2, round(len(shown) ** 0.5 * 1.2)), len(shown))
     lines = -(-len(shown) // columns)
     width = columns * (tile + _GAP) + _GAP
     legend = _legend(dataset, width - 2 * _GAP)
-    sheet = Image.new("RGB", (width, lines * (tile + _CAPTION + _GAP) + 2 * _GAP + legend.height), _PAPER)
+    measure, texts = ImageDraw.Draw(legend), describe_labels(dataset)
+    labels = {row: _wrapped(measure, texts[row], tile) for row in shown}
+    caption_top = tile + 3 + _LINE * max(map(len, labels.values()))
+    pitch = caption_top + _CAPTION - 3 + _GAP
+    sheet = Image.new("RGB", (width, lines * pitch + 2 * _GAP + legend.height), _PAPER)
     sheet.paste(legend, (_GAP, _GAP))
     draw = ImageDraw.Draw(sheet)
     keys, splits, boxes = dataset.column("key"), dataset.column("split"), dataset.boxes_by_image()
     for index, row in enumerate(shown):
         x = _GAP + index % columns * (tile + _GAP)
-        y = legend.height + 2 * _GAP + index // columns * (tile + _CAPTION + _GAP)
+        y = legend.height + 2 * _GAP + index // columns * pitch
         sheet.paste(labelled_tile(dataset, row, boxes[row], tile), (x, y))
+        for number, text in enumerate(labels[row]):
+            draw.text((x, y + tile + 3 + _LINE * number), text, fill=_INK, font=_font(14))
         caption = _shortened(draw, " · ".join(filter(None, (splits[row], keys[row]))), tile)
-        draw.text((x, y + tile + 3), caption, fill=_FAINT, font=_font(12))
+        draw.text((x, y + caption_top), caption, fill=_FAINT, font=_font(12))
     return sheet
+
+
+def _wrapped(draw: ImageDraw.ImageDraw, text: str, width: int) -> list[str]:
+    """Lines of at most ``width`` pixels, broken after commas; nothing for no text."""
+    lines: list[str] = []
+    for part in text.split(", ") if text else ():
+        joined = f"{lines[-1]}, {part}" if lines else ""
+        if lines and draw.textlength(joined, font=_font(14)) <= width:
+            lines[-1] = joined
+        else:
+            lines.append(part)
+    return lines
 
 
 def _shortened(draw: ImageDraw.ImageDraw, text: str, width: int) -> str:
@@ -255,25 +286,33 @@ def _shortened(draw: ImageDraw.ImageDraw, text: str, width: int) -> str:
 
 
 def _legend(dataset: Dataset, width: int) -> Image.Image:
-    """Title and one coloured chip a class, wrapped to the width."""
+    """Title, and one chip a class, coloured where boxes are, wrapped to the width; attributes begin a line."""
     measure = ImageDraw.Draw(Image.new("RGB", (1, 1)))
-    title = f"{dataset.name}: {dataset.num_images:,} images, {dataset.num_boxes:,} boxes"
-    counts = np.bincount(dataset.box_arrays()[1], minlength=len(dataset.class_names))
+    if dataset.attributes:
+        title = f"{dataset.name}: {dataset.num_images:,} images"
+        counts = dataset.presence().sum(axis=0)
+    else:
+        title = f"{dataset.name}: {dataset.num_images:,} images, {dataset.num_boxes:,} boxes"
+        counts = np.bincount(dataset.box_arrays()[1], minlength=len(dataset.class_names))
+    sizes = [len(attribute.class_names) for attribute in dataset.attributes]
+    begins = {0, *np.cumsum(sizes).tolist()}
+    indent = 0 if dataset.attributes else 22
     chips: list[tuple[int, int, str, int]] = []
-    x, y = 0, 34
-    for class_id, name in enumerate(dataset.class_names):
+    x, y = 0, 10
+    for class_id, name in enumerate(dataset.all_class_names):
         text = f"{name} ({counts[class_id]:,})"
-        needed = 24 + round(measure.textlength(text, font=_font(14)))
-        if x and x + needed > width:
+        needed = indent + 2 + round(measure.textlength(text, font=_font(14)))
+        if class_id in begins or (x and x + needed > width):
             x, y = 0, y + 24
         chips.append((x, y, text, class_id))
         x += needed + 16
-    legend = Image.new("RGB", (width, y + 24), _PAPER)
+    legend = Image.new("RGB", (width, max(y, 34) + 24), _PAPER)
     draw = ImageDraw.Draw(legend)
     draw.text((0, 2), title, fill=_INK, font=_font(20))
     for left, top, text, class_id in chips:
-        draw.rectangle((left, top + 2, left + 15, top + 17), fill=class_colour(class_id), outline=_INK)
-        draw.text((left + 22, top), text, fill=_INK, font=_font(14))
+        if indent:
+            draw.rectangle((left, top + 2, left + 15, top + 17), fill=class_colour(class_id), outline=_INK)
+        draw.text((left + indent, top), text, fill=_INK, font=_font(14))
     return legend
 
 

@@ -17,7 +17,7 @@ import jinja2
 import numpy as np
 import numpy.typing as npt
 
-from visionops.data.audit import labelled_tile, pick_examples
+from visionops.data.audit import describe_labels, labelled_tile, pick_examples
 from visionops.data.dataset import Dataset
 from visionops.data.findings import Code, Finding, Severity
 
@@ -59,16 +59,24 @@ _TITLES = {
     Code.DEGENERATE_BOX: "Box has no area",
     Code.OUT_OF_BOUNDS_BOX: "Box reaches out of the image",
     Code.DUPLICATE_BOX: "Box is given twice",
+    Code.EMPTY_CLASS: "Class folder without images",
+    Code.UNKNOWN_LABEL: "Label outside the mapping",
+    Code.MISSING_LABEL: "Label is not known",
+    Code.DUPLICATE_ROW: "Row is given twice",
+    Code.CONTRADICTING_ROW: "Rows of one image contradict each other",
+    Code.CONFLICTING_LABEL: "Same file with different labels",
+    Code.SINGLE_VALUE: "Label is the same for every image",
+    Code.SINGLE_IMAGE: "Class of a single image",
     Code.DUPLICATE_IMAGE: "Same file more than once",
     Code.NEAR_DUPLICATE: "Images that look the same",
     Code.LEAK: "Same file in two splits",
     Code.NEAR_LEAK: "Images that look the same in two splits",
     Code.EMPTY_SPLIT: "Split without images",
     Code.TOO_FEW_IMAGES: "Too few images",
-    Code.TOO_FEW_INSTANCES: "Class with too few boxes",
+    Code.TOO_FEW_INSTANCES: "Class with too few examples",
     Code.CLASS_IMBALANCE: "Classes are out of balance",
 }
-_SIDE_BY_SIDE = {Code.DUPLICATE_IMAGE, Code.NEAR_DUPLICATE, Code.LEAK, Code.NEAR_LEAK}
+_SIDE_BY_SIDE = {Code.DUPLICATE_IMAGE, Code.NEAR_DUPLICATE, Code.LEAK, Code.NEAR_LEAK, Code.CONFLICTING_LABEL}
 _SPLIT_COLOURS = {"train": "#0072b2", "val": "#e69f00", "test": "#009e73", "unlabelled": "#adb5bd", "": "#0072b2"}
 
 
@@ -87,6 +95,7 @@ class _Album:
         problems = report.facts.column("problem").to_pylist()
         self._row_of = {key: row for row, key in enumerate(dataset.column("key")) if not problems[row]}
         self._splits = dataset.column("split")
+        self._labels = describe_labels(dataset)
         self._left = _MAX_PICTURE_BYTES
         self._made: dict[str, _Picture] = {}
 
@@ -105,7 +114,7 @@ class _Album:
             buffer = io.BytesIO()
             labelled_tile(self._dataset, row, self._boxes[row], _TILE).save(buffer, "JPEG", quality=80)
             data = "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
-            caption = " · ".join(filter(None, (self._splits[row], _short(key, 80))))
+            caption = " · ".join(filter(None, (self._labels[row], self._splits[row], _short(key, 80))))
             self._made[key] = _Picture(data, caption)
         self._left -= len(self._made[key].data) * 3 // 4
         return self._made[key]
@@ -124,7 +133,6 @@ def render_card(dataset: Dataset, report: ValidationReport) -> str:
     # Twice as many as are shown: some may be unusable.
     examples = [dataset.images.column("key")[row].as_py() for row in pick_examples(dataset, 2 * _EXAMPLES)]
     worst = next((s for s in Severity if any(f.severity is s for f in report.findings)), None)
-    classes = _class_rows(report)
     return _template().render(
         name=_short(dataset.name, 120),
         verdict=report.verdict,
@@ -133,9 +141,9 @@ def render_card(dataset: Dataset, report: ValidationReport) -> str:
         totals=_totals(dataset, report),
         notes=[_short(note, _MAX_TEXT) for note in dataset.notes[:20]],
         groups=[_group(*group, album, index < _OPEN) for index, group in enumerate(report.grouped())],
+        labelled=bool(dataset.attributes),
         splits=_split_rows(dataset),
-        classes=classes[:_CLASSES],
-        more_classes=max(len(classes) - _CLASSES, 0),
+        classes=_class_groups(dataset, report),
         split_legend=[(s or "all images", _SPLIT_COLOURS[s]) for s in report.counts["splits"]],
         charts=_charts(dataset, report),
         sizes=_sizes(report),
@@ -168,7 +176,12 @@ def _advice(worst: Severity | None) -> str:
 
 def _totals(dataset: Dataset, report: ValidationReport) -> list[tuple[str, str]]:
     counts = report.counts
-    totals = [(counts["images"], "images"), (counts["boxes"], "boxes"), (len(dataset.class_names), "classes")]
+    totals = [(counts["images"], "images")]
+    if not dataset.attributes:
+        totals.append((counts["boxes"], "boxes"))
+    elif len(dataset.attributes) > 1:
+        totals.append((len(dataset.attributes), "attributes"))
+    totals.append((len(dataset.all_class_names), "classes"))
     if counts["usable"] != counts["images"]:
         totals.append((counts["images"] - counts["usable"], "unusable images"))
     totals.append((len(report.findings), "findings"))
@@ -195,6 +208,10 @@ def _group(severity: Severity, code: Code, findings: list[Finding], album: _Albu
 
 def _split_rows(dataset: Dataset) -> list[list[str]]:
     splits = np.array(dataset.column("split"), dtype=object)
+    if dataset.attributes:
+        silent = np.asarray(~dataset.presence().any(axis=1))
+        counts = dataset.split_counts().items()
+        return [[s or "not split yet", f"{n:,}", f"{np.sum(silent[splits == s]):,}"] for s, n in counts]
     per_image = np.bincount(dataset.box_arrays()[0], minlength=dataset.num_images)
     rows = []
     for split in dataset.split_counts():
@@ -204,10 +221,20 @@ def _split_rows(dataset: Dataset) -> list[list[str]]:
     return rows
 
 
-def _class_rows(report: ValidationReport) -> list[dict[str, Any]]:
-    """Most frequent first; the longest bar fills its line."""
+def _class_groups(dataset: Dataset, report: ValidationReport) -> list[dict[str, Any]]:
+    """The classes of each attribute, or of all boxes; most frequent first, the longest bar fills its line."""
     classes: dict[str, dict[str, int]] = report.counts["classes"]
     longest = max((sum(per_split.values()) for per_split in classes.values()), default=0) or 1
+    if len(dataset.attributes) < 2:
+        return [_class_group("", classes, longest)] if classes else []
+    groups, counts = [], list(classes.values())
+    for attribute in dataset.attributes:
+        own, counts = counts[: len(attribute.class_names)], counts[len(attribute.class_names) :]
+        groups.append(_class_group(attribute.name, dict(zip(attribute.class_names, own, strict=True)), longest))
+    return groups
+
+
+def _class_group(title: str, classes: dict[str, dict[str, int]], longest: int) -> dict[str, Any]:
     rows = []
     for name, per_split in sorted(classes.items(), key=lambda item: -sum(item[1].values())):
         parts = [
@@ -218,7 +245,7 @@ def _class_rows(report: ValidationReport) -> list[dict[str, Any]]:
         detail = ", ".join(f"{split or 'all'} {n:,}" for split, n in per_split.items() if n)
         count = f"{sum(per_split.values()):,}" if any(per_split.values()) else ""
         rows.append({"name": _short(name, 60), "parts": parts, "detail": detail, "count": count or 0})
-    return rows
+    return {"title": _short(title, 60), "rows": rows[:_CLASSES], "more": max(len(rows) - _CLASSES, 0)}
 
 
 def _charts(dataset: Dataset, report: ValidationReport) -> list[dict[str, str]]:

@@ -10,7 +10,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from visionops.data.dataset import Dataset
-from visionops.data.duplicates import copies_of_files, duplicate_boxes
+from visionops.data.duplicates import conflicting_copies, copies_of_files, duplicate_boxes
+from visionops.data.findings import counted
 from visionops.data.validation import ValidationReport, clip_boxes
 from visionops.errors import DataError
 
@@ -23,9 +24,10 @@ def clean(dataset: Dataset, report: ValidationReport) -> Dataset:
     Unusable images go, with their boxes. Width, height and ``plain`` become those of the decoded files, ``sha256`` is
     filled in where it was unknown. Boxes are clipped to their image as rectangles; those without area, with a
     coordinate that is not a number, or that repeat another, go. Of files with identical bytes one stays: in the split
-    most worth protecting (test, then val, then train), there the first. Images for inference only (split
-    ``unlabelled``) are compared among themselves. ``group`` is set for near duplicates, so that a later split keeps
-    them on one side. Rows keep their order. Each kind of change becomes a sentence in ``notes``.
+    most worth protecting (test, then val, then train), there the first; none where their labels contradict each other.
+    Images for inference only (split ``unlabelled``) are compared among themselves. ``group`` is set for near
+    duplicates, so that a later split keeps them on one side. Rows keep their order. Each kind of change becomes a
+    sentence in ``notes``.
 
     Args:
         report: Of this very data set.
@@ -71,8 +73,8 @@ def _with_groups(dataset: Dataset, report: ValidationReport, notes: list[str]) -
             groups[row] = name
             members[name].append(row)
     if report.near_groups:
-        images = _count(sum(map(len, report.near_groups)), "image")
-        notes.append(f"{images} in {_count(len(report.near_groups), 'group')} of near duplicates kept together.")
+        images = counted(sum(map(len, report.near_groups)), "image")
+        notes.append(f"{images} in {counted(len(report.near_groups), 'group')} of near duplicates kept together.")
     return dataset.replace_column("group", groups)
 
 
@@ -83,7 +85,7 @@ def _without_unusable(dataset: Dataset, report: ValidationReport, notes: list[st
         return dataset
     kinds = collections.Counter(problem for problem in problems if problem)
     why = ", ".join(f"{n} {kind}" for kind, n in sorted(kinds.items()))
-    notes.append(f"{_count(dataset.num_images - len(rows), 'unusable image')} left out ({why}).")
+    notes.append(f"{counted(dataset.num_images - len(rows), 'unusable image')} left out ({why}).")
     return dataset.take(rows)
 
 
@@ -96,9 +98,9 @@ def _with_clipped_boxes(dataset: Dataset, notes: list[str]) -> Dataset:
     good = np.asarray(np.isfinite(boxes).all(axis=1) & ((clipped[:, 2:] - clipped[:, :2]) > 0).all(axis=1))
     moved = int(np.sum(good & (clipped != boxes).any(axis=1)))
     if moved:
-        notes.append(f"{_count(moved, 'box', 'boxes')} clipped to the image.")
+        notes.append(f"{counted(moved, 'box', 'boxes')} clipped to the image.")
     if not good.all():
-        notes.append(f"{_count(int(np.sum(~good)), 'box', 'boxes')} without area inside the image left out.")
+        notes.append(f"{counted(int(np.sum(~good)), 'box', 'boxes')} without area inside the image left out.")
     table = dataset.boxes
     for index, name in enumerate(("x1", "y1", "x2", "y2")):
         table = table.set_column(table.schema.get_field_index(name), name, pa.array(clipped[:, index]))
@@ -109,7 +111,7 @@ def _without_repeated_boxes(dataset: Dataset, notes: list[str]) -> Dataset:
     repeated = [box for box, _ in duplicate_boxes(*dataset.box_arrays())]
     if not repeated:
         return dataset
-    notes.append(f"{_count(len(repeated), 'repeated box', 'repeated boxes')} left out.")
+    notes.append(f"{counted(len(repeated), 'repeated box', 'repeated boxes')} left out.")
     keep = np.ones(dataset.num_boxes, dtype=bool)
     keep[repeated] = False
     return _with_boxes(dataset, keep)
@@ -123,17 +125,20 @@ def _without_copies(dataset: Dataset, notes: list[str]) -> Dataset:
     splits = dataset.column("split")
     leaks: collections.Counter[tuple[str, str]] = collections.Counter()
     dropped: set[int] = set()
-    for kept, *others in copies_of_files(dataset.column("sha256"), splits):
+    copies = copies_of_files(dataset.column("sha256"), splits)
+    for rows in conflicting_copies(copies, dataset.label_array()):
+        dropped.update(rows)
+    if dropped:
+        notes.append(f"{counted(len(dropped), 'image')} left out: the same file has different labels.")
+    for kept, *others in copies:
+        if kept in dropped:
+            continue
         dropped.update(others)
         leaks.update((splits[row], splits[kept]) for row in others)
     repeats = sum(leaks.pop(pair) for pair in list(leaks) if pair[0] == pair[1])
     for (loser, keeper), count in sorted(leaks.items()):
         where = loser or "no split"
-        notes.append(f"{_count(count, 'image')} of {where} left out: the same file is in {keeper}, which keeps it.")
+        notes.append(f"{counted(count, 'image')} of {where} left out: the same file is in {keeper}, which keeps it.")
     if repeats:
-        notes.append(f"{_count(repeats, 'repeated file')} within one split left out; the first stays.")
+        notes.append(f"{counted(repeats, 'repeated file')} within one split left out; the first stays.")
     return dataset.take([row for row in range(dataset.num_images) if row not in dropped]) if dropped else dataset
-
-
-def _count(number: int, one: str, many: str = "") -> str:
-    return f"{number:,} {one if number == 1 else many or one + 's'}"

@@ -1,8 +1,9 @@
 """The one in-memory form of a labelled image collection.
 
-Two Arrow tables, never a list of Python objects: ``images`` (a row an image) and ``boxes`` (a row an
-annotation, pointing at its image by row number). Image bytes are *referenced*: ``path`` says where they lie now
-and ``sha256`` what they are, so that a data set of a million images travels between steps as a few megabytes.
+Arrow tables, never a list of Python objects: ``images`` (a row an image), and what is known of them: ``boxes`` (a row
+an annotation, pointing at its image by row number) or ``labels`` (a row an image, a column an attribute). Image bytes
+are *referenced*: ``path`` says where they lie now and ``sha256`` what they are, so that a data set of a million images
+travels between steps as a few megabytes.
 
 >>> dataset.num_images, dataset.class_names
 (1800, ('crazing', 'inclusion', 'patches', 'pitted_surface', 'rolled-in_scale', 'scratches'))
@@ -28,7 +29,7 @@ import pyarrow.parquet as pq
 from visionops.data.findings import Finding
 from visionops.errors import DataError
 
-__all__ = ["BOXES_SCHEMA", "IMAGES_SCHEMA", "Boxes", "Dataset", "Split"]
+__all__ = ["BOXES_SCHEMA", "IMAGES_SCHEMA", "Attribute", "Boxes", "Dataset", "Split"]
 
 
 class Split(enum.StrEnum):
@@ -52,6 +53,7 @@ IMAGES_SCHEMA = pa.schema(
         ("split", pa.string()),  # a `Split`
         ("plain", pa.bool_()),  # `ImageHeader.is_plain`: every decoder gives the same pixels; null until looked at
         ("group", pa.string()),  # what must stay in one split (a duplicate cluster, a part number); "" = alone
+        ("weight", pa.float32()),  # how much the image counts in training; 1 unless the labels say how sure they are
     ]
 )
 
@@ -78,9 +80,25 @@ class Boxes:
     """int32 (N,)."""
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Attribute:
+    """A question that every image answers with one of its classes; a plain classification has one."""
+
+    name: str
+    class_names: tuple[str, ...]
+    """In the order of class ids."""
+    positive: str | None = None
+    """Of two classes, the one that is looked for ("defective")."""
+
+    @classmethod
+    def from_dict(cls, raw: dict[str, Any]) -> Attribute:
+        """Inverse of `dataclasses.asdict`."""
+        return cls(raw["name"], tuple(raw["class_names"]), raw["positive"])
+
+
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-    """Images, their boxes and the classes, in columns.
+    """Images and their boxes with ``class_names``, or their labels with ``attributes``, in columns.
 
     ``notes`` are sentences a person should read about how this data set came to be ("test was cut from val").
     """
@@ -92,8 +110,16 @@ class Dataset:
     notes: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()
     """What the reader could not represent (an annotation of an unknown image) or saw beside it (an orphan file)."""
+    attributes: tuple[Attribute, ...] = ()
+    labels: pa.Table = dataclasses.field(default_factory=lambda: pa.table({}))
+    """A row an image; for each attribute an int32 column of its name: the class id, null where it is not known."""
 
     def __post_init__(self) -> None:
+        wanted = _labels_schema(self.attributes)
+        if not self.attributes:
+            object.__setattr__(self, "labels", pa.table({}))
+        elif self.labels.schema != wanted:
+            object.__setattr__(self, "labels", self.labels.select(wanted.names).cast(wanted))
         if self.images.schema != IMAGES_SCHEMA:
             object.__setattr__(self, "images", self.images.select(IMAGES_SCHEMA.names).cast(IMAGES_SCHEMA))
         if self.boxes.schema != BOXES_SCHEMA:
@@ -108,12 +134,15 @@ class Dataset:
         boxes: dict[str, Any],
         notes: Sequence[str] = (),
         findings: Sequence[Finding] = (),
+        attributes: Sequence[Attribute] = (),
+        labels: dict[str, Any] | None = None,
     ) -> Dataset:
         """Build from columns (lists or arrays). Absent image columns get their "unknown" value.
 
         Args:
             images: Must have ``key``; see `IMAGES_SCHEMA` for the others.
             boxes: All columns of `BOXES_SCHEMA`; ``source_id`` may be absent. ``{}`` for no boxes.
+            labels: For each attribute its class ids, None where not known.
         """
         n = len(images["key"])
         unknown: dict[str, Any] = {
@@ -125,6 +154,7 @@ class Dataset:
             "split": "",
             "plain": None,
             "group": "",
+            "weight": 1.0,
         }
         full = {**{k: [v] * n for k, v in unknown.items()}, **images}
         m = len(boxes.get("image", ()))
@@ -138,6 +168,11 @@ class Dataset:
             ),
             notes=tuple(notes),
             findings=tuple(findings),
+            attributes=tuple(attributes),
+            labels=pa.table(
+                {a.name: pa.array((labels or {})[a.name], type=pa.int32()) for a in attributes},
+                schema=_labels_schema(attributes),
+            ),
         )
 
     @property
@@ -149,6 +184,41 @@ class Dataset:
     def num_boxes(self) -> int:
         """Number of boxes over all images."""
         return int(self.boxes.num_rows)
+
+    @property
+    def all_class_names(self) -> tuple[str, ...]:
+        """The classes of boxes; of one attribute, its classes; of several, ``attribute=class`` for each."""
+        if len(self.attributes) == 1:
+            return self.attributes[0].class_names
+        return self.class_names or tuple(f"{a.name}={c}" for a in self.attributes for c in a.class_names)
+
+    def describe(self) -> str:
+        """How much there is of what, for people: "1800 images, 4189 boxes, 6 classes"."""
+        if not self.attributes:
+            return f"{self.num_images} images, {self.num_boxes} boxes, {len(self.class_names)} classes"
+        if len(self.attributes) == 1:
+            return f"{self.num_images} images, {len(self.attributes[0].class_names)} classes"
+        return f"{self.num_images} images, {len(self.attributes)} attributes, {len(self.all_class_names)} classes"
+
+    def label_array(self) -> npt.NDArray[np.int32]:
+        """Class ids, int32 (images, attributes); -1 where not known."""
+        columns = [self.labels.column(a.name).fill_null(-1).to_numpy() for a in self.attributes]
+        return np.stack(columns, axis=1).astype(np.int32) if columns else np.empty((self.num_images, 0), np.int32)
+
+    def presence(self) -> npt.NDArray[np.bool_]:
+        """Which image shows which class, bool (images, classes in the order of `all_class_names`)."""
+        shown = np.zeros((self.num_images, len(self.all_class_names)), dtype=np.bool_)
+        if not self.attributes:
+            image, class_ids, _ = self.box_arrays()
+            shown[image, class_ids] = True
+            return shown
+        labels = self.label_array()
+        first = 0
+        for column, attribute in enumerate(self.attributes):
+            rows = np.flatnonzero(labels[:, column] >= 0)
+            shown[rows, first + labels[rows, column]] = True
+            first += len(attribute.class_names)
+        return shown
 
     def column(self, name: str) -> list[Any]:
         """One column of ``images`` as a Python list."""
@@ -198,7 +268,9 @@ class Dataset:
         keep = np.flatnonzero(mapped >= 0)
         keep = keep[np.argsort(mapped[keep], kind="stable")]
         boxes = self.boxes.take(pa.array(keep)).set_column(0, BOXES_SCHEMA.field("image"), pa.array(mapped[keep]))
-        return dataclasses.replace(self, images=self.images.take(pa.array(wanted)), boxes=boxes)
+        images = self.images.take(pa.array(wanted))
+        labels = self.labels.take(pa.array(wanted)) if self.attributes else self.labels
+        return dataclasses.replace(self, images=images, boxes=boxes, labels=labels)
 
     def select_split(self, split: Split) -> Dataset:
         """Only the images of one split."""
@@ -206,7 +278,7 @@ class Dataset:
         return self.take(rows)
 
     def fingerprint(self) -> str:
-        """Identity of the content: image hashes, splits, boxes and classes, whatever folder they lie in.
+        """Identity of the content: image hashes, splits, boxes or labels, classes; whatever folder they lie in.
 
         Returns:
             SHA-256, lower-case hex. Two data sets with the same fingerprint train the same model.
@@ -222,14 +294,20 @@ class Dataset:
         if len(image):
             table = np.column_stack([rank[image], class_ids, xyxy])
             digest.update(np.ascontiguousarray(table[np.lexsort(table.T[::-1])]).tobytes())
+        if self.attributes:
+            digest.update(json.dumps([dataclasses.astuple(a) for a in self.attributes]).encode())
+            digest.update(np.ascontiguousarray(self.label_array()[order]).tobytes())
+            digest.update(self.images.column("weight").to_numpy()[order].tobytes())
         return digest.hexdigest()
 
     def save(self, folder: Path) -> None:
-        """Write ``images.parquet``, ``boxes.parquet`` and ``dataset.json`` into ``folder``. No image is copied."""
+        """Write the tables and ``dataset.json`` into ``folder``. No image is copied."""
         folder.mkdir(parents=True, exist_ok=True)
         pq.write_table(self.images, folder / "images.parquet")
         pq.write_table(self.boxes, folder / "boxes.parquet")
+        pq.write_table(self.labels, folder / "labels.parquet")
         meta: dict[str, Any] = {"name": self.name, "class_names": self.class_names, "notes": self.notes}
+        meta["attributes"] = [dataclasses.asdict(attribute) for attribute in self.attributes]
         meta["findings"] = [dataclasses.asdict(finding) for finding in self.findings]
         (folder / "dataset.json").write_text(json.dumps(meta, indent=1), encoding="utf-8")
 
@@ -249,6 +327,12 @@ class Dataset:
                 boxes=pq.read_table(folder / "boxes.parquet"),
                 notes=tuple(meta["notes"]),
                 findings=tuple(Finding.from_dict(raw) for raw in meta["findings"]),
+                attributes=tuple(Attribute.from_dict(raw) for raw in meta["attributes"]),
+                labels=pq.read_table(folder / "labels.parquet"),
             )
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise DataError(f"{folder}: not a saved data set ({error}); run again with --no-cache") from error
+
+
+def _labels_schema(attributes: Sequence[Attribute]) -> pa.Schema:
+    return pa.schema([(attribute.name, pa.int32()) for attribute in attributes])

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import collections
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,7 @@ __all__ = [
     "LOOK_SIZE",
     "MIN_CORRELATION",
     "SAMPLE_SIZE",
+    "conflicting_copies",
     "copies_of_files",
     "duplicate_boxes",
     "look_alike",
@@ -110,6 +111,21 @@ def copies_of_files(sha256: Sequence[str], splits: Sequence[str]) -> list[list[i
         copies[(digest, split == Split.UNLABELLED.value) if digest else ("", row)].append(row)
     rank = {split: -index for index, split in enumerate(_PROTECTION)}
     return [sorted(rows, key=lambda row: (rank.get(splits[row], 1), row)) for rows in copies.values()]
+
+
+def conflicting_copies(copies: Iterable[Sequence[int]], labels: npt.NDArray[np.int32]) -> list[list[int]]:
+    """Those of the groups in which two images have different classes of one attribute.
+
+    Args:
+        copies: Rows that belong together, as `copies_of_files` returns them.
+        labels: Class ids, int32 (images, attributes); -1 where not known, which contradicts nothing.
+    """
+    found = []
+    for rows in copies:
+        known = [column[column >= 0] for column in labels[list(rows)].T] if len(rows) > 1 else []
+        if any((column != column[0]).any() for column in known if len(column)):
+            found.append(list(rows))
+    return found
 
 
 def duplicate_boxes(

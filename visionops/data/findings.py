@@ -6,7 +6,7 @@ import dataclasses
 import enum
 from typing import Any
 
-__all__ = ["DEFAULT_SEVERITY", "Code", "Finding", "Severity"]
+__all__ = ["DEFAULT_SEVERITY", "Code", "Finding", "Severity", "counted"]
 
 
 class Severity(enum.StrEnum):
@@ -45,6 +45,15 @@ class Code(enum.StrEnum):
     DEGENERATE_BOX = "degenerate_box"
     OUT_OF_BOUNDS_BOX = "out_of_bounds_box"
     DUPLICATE_BOX = "duplicate_box"
+    # labels of whole images
+    EMPTY_CLASS = "empty_class"
+    UNKNOWN_LABEL = "unknown_label"
+    MISSING_LABEL = "missing_label"
+    DUPLICATE_ROW = "duplicate_row"
+    CONTRADICTING_ROW = "contradicting_row"
+    CONFLICTING_LABEL = "conflicting_label"
+    SINGLE_VALUE = "single_value"
+    SINGLE_IMAGE = "single_image"
     # the collection
     DUPLICATE_IMAGE = "duplicate_image"
     NEAR_DUPLICATE = "near_duplicate"
@@ -80,6 +89,14 @@ DEFAULT_SEVERITY: dict[Code, Severity] = {
     Code.DEGENERATE_BOX: Severity.ERROR,
     Code.OUT_OF_BOUNDS_BOX: Severity.WARNING,
     Code.DUPLICATE_BOX: Severity.WARNING,
+    Code.EMPTY_CLASS: Severity.ERROR,
+    Code.UNKNOWN_LABEL: Severity.ERROR,
+    Code.MISSING_LABEL: Severity.INFO,
+    Code.DUPLICATE_ROW: Severity.WARNING,
+    Code.CONTRADICTING_ROW: Severity.ERROR,
+    Code.CONFLICTING_LABEL: Severity.WARNING,
+    Code.SINGLE_VALUE: Severity.ERROR,
+    Code.SINGLE_IMAGE: Severity.ERROR,
     Code.DUPLICATE_IMAGE: Severity.WARNING,
     Code.NEAR_DUPLICATE: Severity.INFO,
     Code.LEAK: Severity.WARNING,
@@ -114,3 +131,8 @@ class Finding:
     def from_dict(cls, raw: dict[str, Any]) -> Finding:
         """Inverse of `dataclasses.asdict`."""
         return cls(Code(raw["code"]), Severity(raw["severity"]), raw["where"], raw["message"], tuple(raw["images"]))
+
+
+def counted(number: int, one: str, many: str = "") -> str:
+    """``1 image``, ``1,200 images``: for messages and notes."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"

@@ -12,10 +12,11 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
+from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
 from typing import IO, NamedTuple, NoReturn
 
-from visionops.config import ArchiveSource, FolderSource, SampleSource, Source
+from visionops.config import ArchiveSource, FolderSource, PackageSource, SampleSource, Source
 from visionops.data.files import atomic_folder, describe_os_error, safe_name, walk_files
 from visionops.data.sample import RENDERER_VERSION, render_sample
 from visionops.errors import DataError
@@ -54,6 +55,8 @@ def fetch(source: Source, cache: Path) -> Path:
             return _folder(source)
         case ArchiveSource():
             return _unpack(source, cache)
+        case PackageSource():
+            return _package(source)
         case SampleSource():
             target = cache.absolute() / f"sample-{source_fingerprint(source)[:16]}"
             if not target.is_dir():
@@ -79,6 +82,9 @@ def source_fingerprint(source: Source) -> str:
         case ArchiveSource():
             status = _archive(source).stat()
             digest.update(f"{status.st_size}\0{status.st_mtime_ns}".encode())
+        case PackageSource():
+            _package(source)
+            digest.update(f"{version(source.package)}\0{source.model_dump_json()}".encode())
         case SampleSource():
             digest.update(f"{RENDERER_VERSION}\0{source.model_dump_json()}".encode())
     return digest.hexdigest()
@@ -90,6 +96,18 @@ def _folder(source: FolderSource) -> Path:
         what = "is a file; for an archive set data.source.kind to archive" if path.exists() else "no such folder"
         raise DataError(f"{path}: {what}; set data.source.path, or --set data.source.path=FOLDER")
     return path
+
+
+def _package(source: PackageSource) -> Path:
+    try:
+        path = Path(str(distribution(source.package).locate_file(source.folder)))
+    except (PackageNotFoundError, ValueError) as error:
+        raise DataError(
+            f"{source.package}: is not installed; pip install {source.package}, or mend data.source.package"
+        ) from error
+    if not path.is_dir():
+        raise DataError(f"{path}: no such folder in {source.package}; mend data.source.folder")
+    return path.absolute()
 
 
 def _archive(source: ArchiveSource) -> Path:

@@ -8,7 +8,7 @@ that lacks it most. A unit is a group of images that must stay together, or one 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -78,7 +78,17 @@ def assign_splits(dataset: Dataset, config: SplitConfig) -> Dataset:
 
 def _with(dataset: Dataset, splits: npt.NDArray[np.object_], notes: list[str]) -> Dataset:
     result = dataset.replace_column("split", splits.tolist())
-    return dataclasses.replace(result, notes=(*dataset.notes, *notes))
+    return dataclasses.replace(result, notes=(*dataset.notes, *notes, *_unjudged(result, splits)))
+
+
+def _unjudged(dataset: Dataset, splits: npt.NDArray[np.object_]) -> Iterator[str]:
+    """Classes of whole images that val or test lacks. Of boxes, which classes are rare is seen in the evaluation."""
+    shown, names = dataset.presence(), dataset.all_class_names
+    for split in (Split.VAL, Split.TEST) if dataset.attributes else ():
+        lacking = [name for name, any_ in zip(names, shown[splits == split.value].any(axis=0), strict=True) if not any_]
+        if lacking:
+            more = f" and {len(lacking) - 5} more" if len(lacking) > 5 else ""
+            yield f"No image of {', '.join(lacking[:5])}{more} is in {split.value}, whose figures leave them out."
 
 
 def _rows(splits: npt.NDArray[np.object_], split: Split) -> npt.NDArray[np.int64]:
@@ -128,10 +138,8 @@ class _Units:
         for row in sorted(range(len(keys)), key=identity.__getitem__):
             unit = (groups[row],) if groups[row] else ("", *identity[row])
             unit_of[row] = first.setdefault(unit, len(first))
-        labels = np.zeros((len(keys), len(dataset.class_names) + 1), dtype=np.int64)
-        image, class_ids, _ = dataset.box_arrays()
-        labels[image, class_ids] = 1
-        labels[:, -1] = labels[:, :-1].sum(axis=1) == 0
+        shown = dataset.presence()
+        labels = np.column_stack([shown, ~shown.any(axis=1)]).astype(np.int64)
         return cls(unit_of, labels)
 
 
@@ -192,20 +200,36 @@ def _stratify(
 def _repair(
     dealt: npt.NDArray[np.int64], labels: npt.NDArray[np.int64], sizes: npt.NDArray[np.int64], num_splits: int
 ) -> None:
-    """Every class in the first split (train), and no split empty, where that can be had; in place."""
+    """Every class in the first split (train), and in all if it has a unit for each; no split empty; in place.
+
+    Where that can be had.
+    """
     for label in range(labels.shape[1] - 1):
         having = np.flatnonzero(labels[:, label])
         if len(having) and not (dealt[having] == 0).any():
             dealt[_smallest(having.tolist(), sizes)] = 0
     for split in range(1, num_splits):
+        for label in np.argsort((labels[:, :-1] > 0).sum(axis=0), kind="stable"):
+            holders = np.flatnonzero(labels[:, label])
+            if len(holders) >= num_splits and not (dealt[holders] == split).any():
+                _spare(dealt, labels, sizes, holders, split)
         if not (dealt == split).any():
-            in_first = dealt == 0
-            seen = (labels[in_first] > 0).sum(axis=0)
-            spare = [
-                int(u) for u in np.flatnonzero(in_first) if (seen - (labels[u] > 0) >= 1)[:-1][labels[u, :-1] > 0].all()
-            ]
-            if spare and in_first.sum() > 1:
-                dealt[_smallest(spare, sizes)] = split
+            _spare(dealt, labels, sizes, np.arange(len(labels)), split)
+
+
+def _spare(
+    dealt: npt.NDArray[np.int64],
+    labels: npt.NDArray[np.int64],
+    sizes: npt.NDArray[np.int64],
+    wanted: npt.NDArray[np.int64],
+    split: int,
+) -> None:
+    """Move the smallest ``wanted`` unit that the first split can do without, if there is one; in place."""
+    in_first = dealt == 0
+    seen = (labels[in_first, :-1] > 0).sum(axis=0)
+    spare = [int(u) for u in wanted if in_first[u] and (seen[labels[u, :-1] > 0] > 1).all()]
+    if spare and in_first.sum() > 1:
+        dealt[_smallest(spare, sizes)] = split
 
 
 def _smallest(units: Iterable[int], sizes: npt.NDArray[np.int64]) -> int:

@@ -28,16 +28,17 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from visionops.config import ValidationPolicy
-from visionops.data.dataset import Dataset, Split
+from visionops.data.dataset import Attribute, Dataset, Split
 from visionops.data.duplicates import (
     LOOK_SIZE,
+    conflicting_copies,
     copies_of_files,
     duplicate_boxes,
     look_alike,
     near_duplicate_groups,
     sample,
 )
-from visionops.data.findings import Code, Finding, Severity
+from visionops.data.findings import Code, Finding, Severity, counted
 from visionops.errors import DataError, ImageError, ValidationStopped
 from visionops.inference.image import ImageHeader, ImageProblem, load_upright, to_rgb
 
@@ -52,7 +53,7 @@ __all__ = [
 ]
 
 IMBALANCE_RATIO = 10.0
-"""From how many times more boxes in the largest class than in the smallest the imbalance is reported."""
+"""From how many times more boxes or images in the largest class than in the smallest the imbalance is reported."""
 
 FACTS_SCHEMA = pa.schema(
     [
@@ -109,7 +110,8 @@ class ValidationReport:
     dataset_name: str
     findings: tuple[Finding, ...]
     counts: dict[str, Any]
-    """``images``, ``usable``, ``boxes``, ``splits`` (images per split), ``classes`` (boxes per class and split)."""
+    """``images``, ``usable``, ``boxes``, ``splits`` (images per split), ``classes`` (boxes, or images with that label,
+    per class and split)."""
     facts: pa.Table
     """One row an image, in the order of the data set; see `FACTS_SCHEMA`."""
     near_groups: tuple[tuple[str, ...], ...] = ()
@@ -221,7 +223,7 @@ def validate(
 
     inspections = inspect_images(dataset, policy.max_pixels, progress)
     facts = _facts(dataset, inspections)
-    groups = _near_groups(facts, dataset.column("split"), inspections, policy.near_duplicate_distance)
+    groups = _near_groups(dataset, facts, inspections, policy.near_duplicate_distance)
     findings = [
         *dataset.findings,
         *_image_findings(dataset, inspections),
@@ -414,8 +416,13 @@ def _exact_duplicates(dataset: Dataset, facts: pa.Table) -> Iterator[Finding]:
         if sha256 and not problem:
             copies[sha256].append(row)
     labels = dataset.boxes_by_image() if dataset.num_images else []
+    conflicting = {rows[0]: rows for rows in _conflicting(dataset, facts)}
     for rows in copies.values():
-        if len(rows) > 1:
+        if disputed := next((conflicting[row] for row in rows if row in conflicting), None):
+            keys = tuple(dataset.images.column("key")[row].as_py() for row in disputed)
+            message = f"the same file as {_some(keys[1:])}, but {_differing(dataset, disputed)}; all are left out"
+            yield Finding.of(Code.CONFLICTING_LABEL, keys[0], f"{message}: correct their labels", keys)
+        elif len(rows) > 1:
             yield from _copies_found(dataset, rows, all(_same_boxes(labels[rows[0]], labels[r]) for r in rows[1:]))
 
 
@@ -442,15 +449,33 @@ def _copies_found(dataset: Dataset, rows: list[int], same_labels: bool) -> Itera
         yield Finding.of(Code.DUPLICATE_IMAGE, members[0], f"the same file as {others}; {kept}{unlike}", members)
 
 
+def _conflicting(dataset: Dataset, facts: pa.Table) -> list[list[int]]:
+    """Rows of one file with different labels."""
+    copies = copies_of_files(facts.column("sha256").to_pylist(), dataset.column("split"))
+    return conflicting_copies(copies, dataset.label_array())
+
+
+def _differing(dataset: Dataset, rows: Sequence[int]) -> str:
+    """``hair_color is dark and grey``: the first attribute in which the images differ."""
+    for attribute, class_ids in zip(dataset.attributes, dataset.label_array()[list(rows)].T, strict=True):
+        names = [attribute.class_names[i] for i in dict.fromkeys(class_ids.tolist()) if i >= 0]
+        if len(names) > 1:
+            return f"{attribute.name} is {' and '.join(names)}"
+    return "their labels are the same"
+
+
 def _some(names: Sequence[str], most: int = 3) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def _near_groups(
-    facts: pa.Table, splits: Sequence[str], inspections: Sequence[Inspection], distance: int
+    dataset: Dataset, facts: pa.Table, inspections: Sequence[Inspection], distance: int
 ) -> list[list[int]]:
     """Rows of images that look the same; of copies of one file only the one that stays is looked at."""
+    splits = dataset.column("split")
+    conflicting = {rows[0] for rows in _conflicting(dataset, facts)}
     kept = [copies[0] for copies in copies_of_files(facts.column("sha256").to_pylist(), splits)]
+    kept = [row for row in kept if row not in conflicting]
     # The unlabelled are never split and never learned from: what they look like matters to nobody.
     rows = sorted(r for r in kept if inspections[r].look is not None and splits[r] != Split.UNLABELLED.value)
     hashes = facts.column("phash").to_numpy()[rows]
@@ -471,13 +496,14 @@ def _near_duplicates(dataset: Dataset, groups: Sequence[Sequence[int]]) -> Itera
             message = f"{len(group)} images look alike (a fixed camera?); too many to be copies, not kept together"
             yield Finding.of(Code.NEAR_DUPLICATE, members[0], message, members)
             continue
+        unlike = f"; {_differing(dataset, group)}" if conflicting_copies([group], dataset.label_array()) else ""
         first_of = {splits[row]: keys[row] for row in reversed(group) if splits[row] in _GIVEN}
         if len(first_of) > 1:
             where = " and ".join(f"{split} ({first_of[split]})" for split in _GIVEN if split in first_of)
-            message = f"{len(group)} images that look the same are in {where}; look at them on the card"
+            message = f"{len(group)} images that look the same are in {where}{unlike}; look at them on the card"
             yield Finding.of(Code.NEAR_LEAK, members[0], message, members)
         else:
-            message = f"looks the same as {_some(members[1:])}; kept together when splits are drawn"
+            message = f"looks the same as {_some(members[1:])}{unlike}; kept together when splits are drawn"
             yield Finding.of(Code.NEAR_DUPLICATE, members[0], message, members)
 
 
@@ -499,7 +525,60 @@ def _collection_findings(dataset: Dataset, facts: pa.Table, policy: ValidationPo
             yield Finding.of(
                 Code.EMPTY_SPLIT, split, f"no usable image is in {split}; add images or take the split out"
             )
-    yield from _class_findings(dataset, policy, Split.TRAIN.value if Split.TRAIN.value in given else None)
+    taught = Split.TRAIN.value if Split.TRAIN.value in given else None
+    if dataset.attributes:
+        yield from _label_findings(dataset, facts, policy, taught)
+    else:
+        yield from _class_findings(dataset, policy, taught)
+
+
+def _label_findings(
+    dataset: Dataset, facts: pa.Table, policy: ValidationPolicy, split: str | None
+) -> Iterator[Finding]:
+    """Of the images that cleaning keeps: what is said of them, and whether it can be learned."""
+    splits = np.array(dataset.column("split"), dtype=object)
+    kept = np.zeros(dataset.num_images, dtype=bool)
+    kept[[copies[0] for copies in copies_of_files(facts.column("sha256").to_pylist(), splits.tolist())]] = True
+    kept[[row for rows in _conflicting(dataset, facts) for row in rows]] = False
+    kept &= np.array([not problem for problem in facts.column("problem").to_pylist()], dtype=bool)
+    kept &= splits != Split.UNLABELLED.value
+    taught = kept if split is None else kept & (splits == split)
+    place = f"in {split}" if split else "in the whole data set"
+    labels = dataset.label_array()
+    for attribute, class_ids in zip(dataset.attributes, labels.T, strict=True):
+        if missing := int(np.sum(class_ids[kept] < 0)):
+            message = f"not known for {missing:,} of {int(kept.sum()):,} images, which do not count for it"
+            yield Finding.of(Code.MISSING_LABEL, attribute.name, message)
+        counts = np.bincount(class_ids[taught & (class_ids >= 0)], minlength=len(attribute.class_names)).tolist()
+        yield from _attribute_findings(attribute, counts, place, policy)
+
+
+def _attribute_findings(
+    attribute: Attribute, counts: list[int], place: str, policy: ValidationPolicy
+) -> Iterator[Finding]:
+    present = [i for i, count in enumerate(counts) if count]
+    names = attribute.class_names
+    if len(present) < 2:
+        what = f"every image is {names[present[0]]}" if present else "no image has a label"
+        message = f"{what} {place}, which teaches nothing; add images of another class, or take the label out"
+        yield Finding.of(Code.SINGLE_VALUE, attribute.name, message)
+        return
+    for name, count in zip(names, counts, strict=True):
+        where = f"{attribute.name} {name}"
+        if count < policy.min_instances:
+            have = counted(count, "image")
+            message = f"{have} {place}, at least {policy.min_instances} are needed; add some, or join classes"
+            yield Finding.of(Code.TOO_FEW_INSTANCES, where, message)
+        elif count == 1:
+            message = f"1 image {place}, which cannot both teach and judge; add images, or join classes"
+            yield Finding.of(Code.SINGLE_IMAGE, where, message)
+    most, least = max(present, key=counts.__getitem__), min(present, key=counts.__getitem__)
+    if counts[most] >= IMBALANCE_RATIO * counts[least]:
+        message = (
+            f"{counted(counts[most], 'image')} against {counts[least]:,} of {names[least]} {place}, a ratio of "
+            f"{counts[most] / counts[least]:.0f} to 1; add images of the rare class, or set training.balance"
+        )
+        yield Finding.of(Code.CLASS_IMBALANCE, f"{attribute.name} {names[most]}", message)
 
 
 def _class_findings(dataset: Dataset, policy: ValidationPolicy, split: str | None) -> Iterator[Finding]:
@@ -527,16 +606,19 @@ def _class_findings(dataset: Dataset, policy: ValidationPolicy, split: str | Non
 
 
 def _counts(dataset: Dataset, facts: pa.Table) -> dict[str, Any]:
-    rows, class_ids, _ = dataset.box_arrays()
-    split_of_box = np.array(dataset.column("split"), dtype=object)[rows] if len(rows) else np.empty(0, dtype=object)
-    classes = {
-        name: {split: int(np.sum((class_ids == index) & (split_of_box == split))) for split in dataset.split_counts()}
-        for index, name in enumerate(dataset.class_names)
+    splits = np.array(dataset.column("split"), dtype=object)
+    pairs = np.argwhere(dataset.presence()) if dataset.attributes else np.column_stack(dataset.box_arrays()[:2])
+    per_split = {
+        split: np.bincount(pairs[splits[pairs[:, 0]] == split, 1], minlength=len(dataset.all_class_names)).tolist()
+        for split in dataset.split_counts()
     }
     return {
         "images": dataset.num_images,
         "usable": facts.column("problem").to_pylist().count(""),
         "boxes": dataset.num_boxes,
         "splits": dataset.split_counts(),
-        "classes": classes,
+        "classes": {
+            name: {split: counts[index] for split, counts in per_split.items()}
+            for index, name in enumerate(dataset.all_class_names)
+        },
     }

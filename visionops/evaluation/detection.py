@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
-import dataclasses
-import time
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from visionops.config import Config
-from visionops.data.dataset import Boxes, Dataset, Split
-from visionops.data.files import atomic_folder
+from visionops.data.dataset import Boxes, Dataset
 from visionops.errors import DataError
 from visionops.evaluation.matching import Matches, confusion_matrix, match
-from visionops.evaluation.pictures import Example, draw_charts, draw_examples
-from visionops.evaluation.report import write_report
+from visionops.evaluation.measuring import class_ids_in_bundle, measure_latency, read_test_image, select_test
+from visionops.evaluation.pictures import EXAMPLE_COLOURS, Example, draw_charts, draw_examples
+from visionops.evaluation.report import Page, write_report, writing
 from visionops.evaluation.scoring import CONFIDENCES, Scores, score
 from visionops.inference.bundle import ModelBundle, Thresholds
-from visionops.inference.prediction import Prediction
+from visionops.inference.decoders import BoxDecoder
+from visionops.inference.prediction import BoxPrediction
 from visionops.inference.predictor import Predictor
 from visionops.tasks.base import Evaluation
 
 __all__ = ["evaluate"]
 
-_LOW_CONFIDENCE = 0.001
-_SCORING_IOU = 0.7
+_SCORING = {"confidence": 0.001, "iou": 0.7}
 """As in the trainer's validation: a score means the same there and here."""
+_WORST = "By score: one for each missed box, and for each wrong one its confidence, at the serving threshold."
+_NO_WORST = "None: at the serving threshold every box was found and none was invented."
 
 
 def evaluate(bundle: ModelBundle, dataset: Dataset, config: Config, folder: Path) -> Evaluation:
@@ -45,91 +45,76 @@ def evaluate(bundle: ModelBundle, dataset: Dataset, config: Config, folder: Path
         DataError: The test split is empty or has no boxes, knows a class that the bundle does not, or an image cannot
             be read, or ``folder`` cannot be written.
     """
-    test = dataset.select_split(Split.TEST)
+    test = select_test(dataset)
     truth = _truth(test, bundle)
-    predictor = Predictor(bundle, config.serving.engine, thresholds=_serving_thresholds(config))
+    thresholds = Thresholds(confidence=config.serving.confidence, iou=config.serving.iou)
+    predictor = Predictor(bundle, config.serving.engine, thresholds=thresholds)
     wide, served = _predict_all(predictor, test)
     names = bundle.card.class_names
     scores = score(truth, wide, len(names))
     matches = [match(t, p) for t, p in zip(truth, served, strict=True)]
     evaluation = Evaluation(
         folder=folder,
-        metrics=_metrics(scores, matches) | _latency(predictor, test, config.evaluation.latency_images),
+        metrics=_metrics(scores, matches) | measure_latency(predictor, test, config.evaluation.latency_images),
         per_class=_per_class(scores, names),
         num_images=test.num_images,
         test_fingerprint=test.fingerprint(),
         bundle_digest=bundle.digest,
         engine=config.serving.engine.value,
         precision=bundle.card.precision.value,
+        headline=("map50", "map50_95", "precision", "recall", "f1"),
     )
-    try:
-        _write(evaluation, config, scores, matches, test)
-    except OSError as error:
-        place = error.filename or folder
-        raise DataError(f"{place}: the evaluation cannot be written ({error.strerror}); free or open it") from error
+    with writing(evaluation) as unfinished:
+        write_report(unfinished, config, _page(unfinished, config, scores, matches, test))
     return evaluation
 
 
-def _write(evaluation: Evaluation, config: Config, scores: Scores, matches: list[Matches], test: Dataset) -> None:
-    names = tuple(evaluation.per_class)
-    evaluation.folder.mkdir(parents=True, exist_ok=True)
-    # New files, never new bytes in the old ones: those may be hard links into the artifact of an earlier run.
-    with atomic_folder(evaluation.folder, replace=True) as folder:
-        confusion = confusion_matrix(matches, len(names))
-        charts = draw_charts(scores, confusion, names, config.serving.confidence, folder)
-        examples = _examples(test, matches)
-        worst = draw_examples(_worst(examples, config.evaluation.worst_images), names, folder, "worst")
-        best = draw_examples(_best(examples), names, folder, "best")
-        write_report(dataclasses.replace(evaluation, folder=folder), config, charts, worst, best)
-
-
-def _serving_thresholds(config: Config) -> Thresholds:
-    return Thresholds(confidence=config.serving.confidence, iou=config.serving.iou)
+def _page(evaluation: Evaluation, config: Config, scores: Scores, matches: list[Matches], test: Dataset) -> Page:
+    """Draw the pictures into the evaluation's folder."""
+    names, folder, metrics = tuple(evaluation.per_class), evaluation.folder, evaluation.metrics
+    confusion = confusion_matrix(matches, len(names))
+    examples = _examples(test, matches)
+    worst = draw_examples(_worst(examples, config.evaluation.worst_images), names, folder, "worst")
+    return Page(
+        notes=(
+            "mAP as COCO defines it (pycocotools, 100 detections an image). Precision, recall and F1 are means over "
+            f"classes at confidence {metrics['best_confidence']:.2f}, where the mean F1 is best. At the serving "
+            f"threshold {config.serving.confidence:g}, over all boxes: precision {metrics['serving_precision']:.3f}, "
+            f"recall {metrics['serving_recall']:.3f}."
+        ),
+        table="class",
+        columns=(
+            ("instances", "boxes"),
+            ("map50", "AP50"),
+            ("map50_95", "AP50-95"),
+            ("precision", "precision"),
+            ("recall", "recall"),
+        ),
+        charts=draw_charts(scores, confusion, names, config.serving.confidence, folder),
+        worst=worst,
+        worst_notes=_WORST if worst else _NO_WORST,
+        best=draw_examples(_best(examples), names, folder, "best"),
+        legend=EXAMPLE_COLOURS,
+    )
 
 
 def _truth(test: Dataset, bundle: ModelBundle) -> list[Boxes]:
     """The boxes of every test image, class ids in the bundle's order."""
-    if not test.num_images:
-        raise DataError(f"{test.name}: the test split has no images; give it some, or let data.split.test cut it")
     if not test.num_boxes:
         raise DataError(f"{test.name}: the test split has no boxes, so that nothing can be scored; label some")
-    ids = {name: i for i, name in enumerate(bundle.card.class_names)}
-    unknown = [name for name in test.class_names if name not in ids]
-    if unknown:
-        raise DataError(f"{test.name}: the bundle {bundle.folder} does not know {', '.join(unknown)}; train it again")
-    to_bundle = np.array([ids[name] for name in test.class_names], dtype=np.int32)
+    to_bundle = class_ids_in_bundle(test.name, bundle.folder, test.class_names, bundle.card.class_names)
     return [Boxes(b.xyxy, to_bundle[b.class_ids]) for b in test.boxes_by_image()]
 
 
-def _read(test: Dataset, row: int) -> bytes:
-    key, path = test.images["key"][row].as_py(), test.images["path"][row].as_py()
-    try:
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise DataError(f"{key}: test image cannot be read ({error.strerror}: {path}); fetch the data again") from error
-
-
-def _predict_all(predictor: Predictor, test: Dataset) -> tuple[list[Prediction], list[Prediction]]:
+def _predict_all(predictor: Predictor, test: Dataset) -> tuple[list[BoxPrediction], list[BoxPrediction]]:
     """Per image: everything above a low confidence, for scoring; and what the server would answer."""
+    decoder = BoxDecoder(predictor.bundle.card, predictor.thresholds)
     wide, served = [], []
     for row, key in enumerate(test.column("key")):
-        raw = predictor.infer(_read(test, row), where=key)
-        wide.append(predictor.decode(raw, confidence=_LOW_CONFIDENCE, iou=_SCORING_IOU, multi_label=True))
-        served.append(predictor.decode(raw))
+        raw = predictor.infer(read_test_image(test, row), where=key)
+        wide.append(decoder.decode(raw.outputs, raw.geometry, _SCORING, multi_label=True))
+        served.append(decoder.decode(raw.outputs, raw.geometry, {}))
     return wide, served
-
-
-def _latency(predictor: Predictor, test: Dataset, count: int) -> dict[str, float]:
-    """Milliseconds from encoded bytes to `Prediction`, one image at a time."""
-    predictor.warm_up()
-    spans = []
-    for row in range(min(count, test.num_images)):
-        data = _read(test, row)
-        start = time.perf_counter()
-        predictor.predict(data)
-        spans.append((time.perf_counter() - start) * 1000)
-    p50, p95 = np.percentile(spans, [50, 95])
-    return {"latency_ms_p50": float(p50), "latency_ms_p95": float(p95)}
 
 
 def _metrics(scores: Scores, matches: list[Matches]) -> dict[str, float]:

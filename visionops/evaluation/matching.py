@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from visionops.data.dataset import Boxes
-from visionops.inference.prediction import Prediction
+from visionops.inference.prediction import BoxPrediction
 
 __all__ = ["Matches", "confusion_matrix", "match"]
 
@@ -21,7 +21,7 @@ class Matches:
     """Pairs of true and predicted boxes of one image."""
 
     truth: Boxes
-    prediction: Prediction
+    prediction: BoxPrediction
     """Above the serving threshold only."""
     partner: npt.NDArray[np.int64]
     """int64 (boxes of the prediction,): row of the true box it lies on, or -1."""
@@ -46,7 +46,7 @@ class Matches:
         return float(self.missed.sum() + self.prediction.scores[~self.correct].sum())
 
 
-def match(truth: Boxes, prediction: Prediction) -> Matches:
+def match(truth: Boxes, prediction: BoxPrediction) -> Matches:
     """Pair boxes that overlap by an IoU of 0.5 or more, each at most once.
 
     Pairs of one class come first, then those of two classes (confusions); among each the greatest overlap.

@@ -1,4 +1,4 @@
-"""Charts and example images of an evaluation, readable at 100 % and without telling red from green."""
+"""Charts and example images of a detector's evaluation, readable at 100 % and without telling red from green."""
 
 from __future__ import annotations
 
@@ -10,26 +10,40 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
 from visionops.data.audit import draw_boxes
+from visionops.evaluation.drawing import (
+    BLUE,
+    GREEN,
+    LEGEND_ROWS,
+    LIGHT_ORANGE,
+    ORANGE,
+    PURPLE,
+    Picture,
+    draw_confusion,
+    figure,
+    finish_unit_axes,
+    fit_panel,
+    line_style,
+    place_legend,
+    save,
+    side_by_side,
+)
 from visionops.evaluation.matching import Matches
 from visionops.evaluation.scoring import CONFIDENCES, Scores
 from visionops.inference.image import decode_image
 
-__all__ = ["Example", "Picture", "draw_charts", "draw_examples"]
+__all__ = ["EXAMPLE_COLOURS", "Example", "draw_charts", "draw_examples"]
 
-# Okabe and Ito's palette: told apart with every kind of colour vision.
-_BLUE, _GREEN, _ORANGE, _PURPLE, _SKY = "#0072B2", "#009E73", "#D55E00", "#CC79A7", "#56B4E9"
-_LINES = (_BLUE, "#E69F00", _GREEN, _ORANGE, _PURPLE, _SKY, "#000000")
-_STYLES = ("-", "--", ":", "-.")
 _FOUND, _MISSED, _RIGHT, _WRONG = (0, 114, 178), (204, 121, 167), (0, 158, 115), (213, 94, 0)
-"""Of true boxes and of predicted ones, in the examples."""
-_PANEL = 480
-"""Pixels of the longer side of an example."""
-_HEAD = 22
-_LEGEND_ROWS = 14
-"""More classes than this are not named in a chart."""
+EXAMPLE_COLOURS = (
+    (BLUE, "true, found"),
+    (PURPLE, "true, missed"),
+    (GREEN, "predicted, right"),
+    (ORANGE, "predicted, wrong"),
+)
+"""Of the same boxes, for a legend."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -39,15 +53,6 @@ class Example:
     key: str
     path: Path
     matches: Matches
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Picture:
-    """A file in the evaluation's folder, and what it shows."""
-
-    path: Path
-    title: str
-    caption: str
 
 
 def draw_charts(
@@ -99,68 +104,47 @@ def draw_examples(examples: Sequence[Example], names: Sequence[str], folder: Pat
     return pictures
 
 
-def _figure(width: float, height: float) -> tuple[Any, Any]:
-    # Not pyplot: it keeps global state and looks for a display.
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), dpi=100, layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure, figure.add_subplot()
-
-
 def _curves(axes: Any, x: Any, curves: Any, scores: Scores, names: Sequence[str], notes: Sequence[str]) -> None:
-    """One line a class; above `_LEGEND_ROWS` classes they are grey and only the mean is named."""
-    many = len(scores.present) > _LEGEND_ROWS
+    """One line a class; above `LEGEND_ROWS` classes they are grey and only the mean is named."""
+    many = len(scores.present) > LEGEND_ROWS
     for position, k in enumerate(scores.present):
-        style = {"color": "0.75", "linewidth": 0.8} if many else _line(position)
+        style = {"color": "0.75", "linewidth": 0.8} if many else line_style(position)
         axes.plot(x, curves[k], label=None if many else f"{names[k]}  {notes[k]}", **style)
 
 
-def _line(position: int) -> dict[str, Any]:
-    style = _STYLES[position // len(_LINES) % len(_STYLES)]
-    return {"color": _LINES[position % len(_LINES)], "linestyle": style, "linewidth": 1.6}
-
-
-def _finish(axes: Any, x: str, y: str) -> None:
-    axes.set(xlabel=x, ylabel=y, xlim=(0, 1), ylim=(0, 1.02))
-    axes.grid(color="0.9")
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False, fontsize=9)
-
-
 def _pr_curves(scores: Scores, names: Sequence[str], path: Path) -> Path:
-    figure, axes = _figure(7.6, 4.2)
+    made = figure(7.6, 4.2)
+    axes = made.add_subplot()
     notes = [f"{ap:.3f}" for ap in scores.ap50]
     _curves(axes, scores.recall_points, scores.precision_at_recall, scores, names, notes)
     mean = scores.precision_at_recall[scores.present].mean(axis=0)
     label = f"mean  {np.nanmean(scores.ap50):.3f}"
     axes.plot(scores.recall_points, mean, color="black", linewidth=3, alpha=0.55, label=label)
-    _finish(axes, "recall", "precision")
-    figure.savefig(path)
-    return path
+    finish_unit_axes(axes, "recall", "precision")
+    return save(made, path)
 
 
 def _f1_curves(scores: Scores, names: Sequence[str], serving: float, path: Path) -> Path:
-    figure, axes = _figure(7.6, 4.2)
+    made = figure(7.6, 4.2)
+    axes = made.add_subplot()
     notes = [f"{f1[scores.best]:.3f}" for f1 in scores.f1]
     _curves(axes, CONFIDENCES, scores.f1, scores, names, notes)
     mean = scores.f1[scores.present].mean(axis=0)
     label = f"mean  {mean[scores.best]:.3f}"
     axes.plot(CONFIDENCES, mean, color="black", linewidth=3, alpha=0.55, label=label)
     axes.axvline(serving, color="0.35", linewidth=1, linestyle=(0, (4, 3)), label=f"serving threshold {serving:g}")
-    _finish(axes, "confidence", "F1")
-    figure.savefig(path)
-    return path
+    finish_unit_axes(axes, "confidence", "F1")
+    return save(made, path)
 
 
 def _per_class(scores: Scores, names: Sequence[str], path: Path) -> Path:
     order = sorted(scores.present, key=lambda k: scores.ap50_95[k])
-    figure, axes = _figure(7.6, 1.0 + 0.38 * len(order))
+    made = figure(7.6, 1.0 + 0.38 * len(order))
+    axes = made.add_subplot()
     rows = np.arange(len(order))
     for offset, values, colour, label in (
-        (0.19, scores.ap50, _BLUE, "AP50"),
-        (-0.19, scores.ap50_95, "#E69F00", "AP50-95"),
+        (0.19, scores.ap50, BLUE, "AP50"),
+        (-0.19, scores.ap50_95, LIGHT_ORANGE, "AP50-95"),
     ):
         bars = axes.barh(rows + offset, values[order], height=0.36, color=colour, label=label)
         axes.bar_label(bars, fmt="%.3f", padding=3, fontsize=8)
@@ -169,35 +153,23 @@ def _per_class(scores: Scores, names: Sequence[str], path: Path) -> Path:
     axes.grid(axis="x", color="0.9")
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False, fontsize=9)
-    figure.savefig(path)
-    return path
+    place_legend(axes)
+    return save(made, path)
 
 
 def _confusion(counts: npt.NDArray[np.int64], names: Sequence[str], path: Path) -> Path:
     labels = [*names, "background"]
-    size = max(4.6, 1.8 + 0.72 * len(labels))
-    figure, axes = _figure(min(size, 16), min(size, 16) * 0.88)
-    total = counts.sum(axis=1, keepdims=True)
-    share = np.divide(counts, total, out=np.zeros(counts.shape), where=total > 0)
-    image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
-    for row, column in zip(*np.nonzero(counts), strict=True):
-        dark = share[row, column] > 0.55
-        text = f"{counts[row, column]}\n{share[row, column]:.0%}" if len(labels) <= 20 else str(counts[row, column])
-        axes.text(column, row, text, ha="center", va="center", fontsize=8, color="white" if dark else "black")
-    axes.set_xticks(range(len(labels)), labels, rotation=40, ha="right", rotation_mode="anchor")
-    axes.set_yticks(range(len(labels)), labels)
-    axes.set(xlabel="predicted", ylabel="true")
-    figure.colorbar(image, ax=axes, shrink=0.8, label="share of the row")
-    figure.savefig(path)
-    return path
+    size = min(max(4.6, 1.8 + 0.72 * len(labels)), 16)
+    made = figure(size, size * 0.88)
+    axes = made.add_subplot()
+    made.colorbar(draw_confusion(axes, counts, labels), ax=axes, shrink=0.8, label="share of the row")
+    return save(made, path)
 
 
 def _side_by_side(example: Example, names: Sequence[str]) -> Image.Image:
     pixels = decode_image(example.path.read_bytes(), where=example.key)
-    gain = _PANEL / max(pixels.shape[:2])
-    size = (max(1, round(pixels.shape[1] * gain)), max(1, round(pixels.shape[0] * gain)))
-    base = np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC))
+    base = fit_panel(pixels)
+    gain = max(base.shape[:2]) / max(pixels.shape[:2])
     m = example.matches
     missed, correct = m.missed, m.correct
     truth = draw_boxes(
@@ -213,12 +185,7 @@ def _side_by_side(example: Example, names: Sequence[str]) -> Image.Image:
         [f"{'' if right else 'wrong '}{names[k]} {confidence:.2f}" for k, confidence, right in rows],
         [_RIGHT if right else _WRONG for right in correct],
     )
-    sheet = Image.new("RGB", (size[0] * 2 + 6, size[1] + _HEAD), "white")
-    draw = ImageDraw.Draw(sheet)
-    for left, panel, title in ((0, truth, "truth"), (size[0] + 6, prediction, "prediction")):
-        sheet.paste(panel, (left, _HEAD))
-        draw.text((left + 2, 2), title, fill="#333333", font=ImageFont.load_default(size=15))
-    return sheet
+    return side_by_side([("truth", truth), ("prediction", prediction)])
 
 
 def _why(m: Matches, names: Sequence[str]) -> str:

@@ -3,38 +3,79 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import dataclasses
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from visionops.config import Config
+from visionops.data.files import atomic_folder
 from visionops.errors import DataError
-from visionops.evaluation.pictures import Picture
+from visionops.evaluation.drawing import Picture
 from visionops.tasks.base import Evaluation
 
-__all__ = ["load_evaluation", "write_report"]
+__all__ = ["Page", "load_evaluation", "write_report", "writing"]
 
 _JSON = "evaluation.json"
+_TITLES = {
+    "map50": "mAP50",
+    "map50_95": "mAP50-95",
+    "f1": "F1",
+    "roc_auc": "ROC AUC",
+    "pr_auc": "PR AUC",
+}
 _MAX_EMBEDDED = 3_400_000
 """Bytes of pictures in the report: 4.6 MB once encoded, so that a dashboard's frame still opens it at once."""
 
 
-def write_report(
-    evaluation: Evaluation,
-    config: Config,
-    charts: Sequence[Picture],
-    worst: Sequence[Picture],
-    best: Sequence[Picture],
-) -> None:
+@dataclasses.dataclass(frozen=True, slots=True)
+class Page:
+    """What a task shows around the figures."""
+
+    notes: str
+    """How the figures are defined: a paragraph under them."""
+    table: str
+    """What a row of ``per_class`` is: "class", "attribute"."""
+    columns: tuple[tuple[str, str], ...]
+    """Figures of a row and how they are called; ``instances`` is a count."""
+    charts: Sequence[Picture]
+    worst: Sequence[Picture]
+    worst_notes: str
+    """How the worst images are ranked; or that there are none."""
+    best: Sequence[Picture]
+    legend: tuple[tuple[str, str], ...] = ()
+    """Colours in the pictures of images, as CSS has them, and what they mean."""
+
+
+@contextlib.contextmanager
+def writing(evaluation: Evaluation) -> Iterator[Evaluation]:
+    """The same evaluation in a temporary folder, which takes the place of its own when the block ends well.
+
+    Raises:
+        DataError: The folder cannot be written.
+    """
+    try:
+        evaluation.folder.mkdir(parents=True, exist_ok=True)
+        # New files, never new bytes in the old ones: those may be hard links into the artifact of an earlier run.
+        with atomic_folder(evaluation.folder, replace=True) as folder:
+            yield dataclasses.replace(evaluation, folder=folder)
+    except OSError as error:
+        place = error.filename or evaluation.folder
+        raise DataError(f"{place}: the evaluation cannot be written ({error.strerror}); free or open it") from error
+
+
+def write_report(evaluation: Evaluation, config: Config, page: Page) -> None:
     """Write ``evaluation.json`` and ``report.html`` into the evaluation's folder."""
     raw = {k: v for k, v in dataclasses.asdict(evaluation).items() if k != "folder"}
-    raw["per_class"] = {name: _without_nan(row) for name, row in evaluation.per_class.items()}
-    text = json.dumps(raw, indent=1, ensure_ascii=False, allow_nan=False)
+    raw["per_class"] = {
+        name: {key: _none_for_nan(value) for key, value in row.items()} for name, row in evaluation.per_class.items()
+    }
+    raw["replicates"] = {name: [_none_for_nan(v) for v in row] for name, row in evaluation.replicates.items()}
+    text = json.dumps(raw, ensure_ascii=False, allow_nan=False)
     (evaluation.folder / _JSON).write_text(text, encoding="utf-8")
-    html = _render(evaluation, config, charts, worst, best)
-    (evaluation.folder / "report.html").write_text(html, encoding="utf-8")
+    (evaluation.folder / "report.html").write_text(_render(evaluation, config, page), encoding="utf-8")
 
 
 def load_evaluation(folder: Path) -> Evaluation:
@@ -46,39 +87,49 @@ def load_evaluation(folder: Path) -> Evaluation:
     try:
         raw = json.loads((folder / _JSON).read_text(encoding="utf-8"))
         raw["per_class"] = {
-            name: {key: math.nan if value is None else value for key, value in row.items()}
-            for name, row in raw["per_class"].items()
+            name: {key: _nan_for_none(value) for key, value in row.items()} for name, row in raw["per_class"].items()
         }
+        raw["headline"] = tuple(raw["headline"])
+        raw["intervals"] = {name: (low, high) for name, (low, high) in raw["intervals"].items()}
+        raw["replicates"] = {n: tuple(map(_nan_for_none, row)) for n, row in raw["replicates"].items()}
         return Evaluation(folder=folder, **raw)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{folder / _JSON}: not a saved evaluation ({error}); evaluate again") from error
 
 
-def _without_nan(row: dict[str, float]) -> dict[str, float | None]:
-    return {key: None if math.isnan(value) else value for key, value in row.items()}
+def _none_for_nan(value: float) -> float | None:
+    return None if math.isnan(value) else value
 
 
-def _render(
-    evaluation: Evaluation,
-    config: Config,
-    charts: Sequence[Picture],
-    worst: Sequence[Picture],
-    best: Sequence[Picture],
-) -> str:
+def _nan_for_none(value: float | None) -> float:
+    return math.nan if value is None else value
+
+
+def _render(evaluation: Evaluation, config: Config, page: Page) -> str:
     import jinja2
 
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("visionops.evaluation", "."), autoescape=True, undefined=jinja2.StrictUndefined
     )
-    environment.filters["figure"] = _figure_text
-    sources = _embed([*charts, *worst, *best])
+    environment.filters |= {"figure": _figure_text, "interval": _interval_text, "title": _title}
     return environment.get_template("report.html.j2").render(
-        evaluation=evaluation, config=config, charts=charts, worst=worst, best=best, sources=sources
+        evaluation=evaluation, config=config, page=page, sources=_embed([*page.charts, *page.worst, *page.best])
     )
 
 
-def _figure_text(value: float) -> str:
-    return "-" if math.isnan(value) else f"{value:.3f}"
+def _title(metric: str) -> str:
+    return _TITLES.get(metric, metric.replace("_", " "))
+
+
+def _figure_text(value: float, metric: str = "") -> str:
+    if math.isnan(value):
+        return "-"
+    return f"{value:.0f}" if metric == "instances" else f"{value:.3f}"
+
+
+def _interval_text(evaluation: Evaluation, metric: str) -> str:
+    low, high = evaluation.intervals.get(metric, (math.nan, math.nan))
+    return "" if math.isnan(low) else f"{low:.3f} to {high:.3f}"
 
 
 def _embed(pictures: Sequence[Picture]) -> dict[Path, str]:

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from visionops.data.dataset import Boxes
-from visionops.inference.prediction import Prediction
+from visionops.inference.prediction import BoxPrediction
 
 __all__ = ["CONFIDENCES", "Scores", "score"]
 
@@ -65,7 +65,7 @@ class Scores:
         return int(self.f1[self.present].mean(axis=0).argmax())
 
 
-def score(truth: Sequence[Boxes], predictions: Sequence[Prediction], num_classes: int) -> Scores:
+def score(truth: Sequence[Boxes], predictions: Sequence[BoxPrediction], num_classes: int) -> Scores:
     """Compare predictions with the truth.
 
     Args:
@@ -129,14 +129,14 @@ def _truth_columns(truth: Sequence[Boxes]) -> Columns:
     return rows, class_ids, np.concatenate([t.xyxy for t in truth]), np.ones(len(rows))
 
 
-def _detection_columns(predictions: Sequence[Prediction]) -> Columns:
+def _detection_columns(predictions: Sequence[BoxPrediction]) -> Columns:
     rows = np.repeat(np.arange(len(predictions)), [len(p.scores) for p in predictions])
     class_ids = np.concatenate([p.class_ids for p in predictions]).astype(np.int64)
     boxes = np.concatenate([p.boxes for p in predictions]).astype(np.float64)
     return rows, class_ids, boxes, np.concatenate([p.scores for p in predictions]).astype(np.float64)
 
 
-def _coco(predictions: Sequence[Prediction], num_classes: int, columns: Columns) -> Any:
+def _coco(predictions: Sequence[BoxPrediction], num_classes: int, columns: Columns) -> Any:
     from pycocotools.coco import COCO
 
     rows, class_ids, xyxy, scores = columns

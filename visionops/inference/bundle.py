@@ -17,12 +17,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from visionops.errors import BundleError
 from visionops.inference.preprocessing import PreprocessingSpec
 
-__all__ = ["BUNDLE_VERSION", "BundleCard", "Decode", "ModelBundle", "Precision", "Task", "Thresholds"]
+__all__ = ["BUNDLE_VERSION", "BundleCard", "Decode", "Head", "ModelBundle", "Precision", "Task", "Thresholds"]
 
 BUNDLE_VERSION = 1
 _CARD = "bundle.json"
@@ -33,6 +33,11 @@ class Task(enum.StrEnum):
     """What a model answers."""
 
     DETECTION = "detection"
+    """Where which objects are."""
+    CLASSIFICATION = "classification"
+    """Which one of several classes an image belongs to."""
+    ATTRIBUTES = "attributes"
+    """Several questions about an image, each with its own classes."""
 
 
 class Precision(enum.StrEnum):
@@ -43,12 +48,40 @@ class Precision(enum.StrEnum):
 
 
 class Decode(enum.StrEnum):
-    """How raw outputs become boxes."""
+    """What the graph's outputs mean."""
 
     YOLO = "yolo"
     """(1, 4 + classes, anchors): cx, cy, w, h in input pixels and class scores; needs NMS."""
     YOLO_END2END = "yolo_end2end"
     """(1, N, 6): x1, y1, x2, y2 in input pixels, score, class; NMS is not needed."""
+    LOGITS = "logits"
+    """(1, classes of all heads): logits, head after head in the card's order. Then the backbone's pooled features,
+    (1, D), as embedding."""
+
+
+class Head(BaseModel):
+    """One question about an image: an attribute, its classes, and how the answer is chosen."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(min_length=1)
+    class_names: tuple[str, ...] = Field(min_length=2)
+    positive: str | None = None
+    """Of two classes, the one that is looked for ("defective"): the threshold is on its probability."""
+    threshold: float | None = Field(default=None, ge=0, le=1)
+    """The positive class is answered from this probability on; the most probable class when absent."""
+    temperature: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    """Divides the logits before the softmax (Guo et al., On calibration of modern neural networks, 2017)."""
+
+    @model_validator(mode="after")
+    def _agree(self) -> Head:
+        if len(set(self.class_names)) < len(self.class_names):
+            raise ValueError(f"head {self.name!r} names a class twice")
+        if self.positive is not None and (self.positive not in self.class_names or len(self.class_names) != 2):
+            raise ValueError(f"head {self.name!r}: {self.positive!r} is not one of two classes")
+        if self.threshold is not None and self.positive is None:
+            raise ValueError(f"head {self.name!r} has a threshold but no positive class")
+        return self
 
 
 class Thresholds(BaseModel):
@@ -71,6 +104,9 @@ class BundleCard(BaseModel):
     name: str
     architecture: str
     class_names: tuple[str, ...] = Field(min_length=1)
+    """Of boxes; of a classification, its classes; of attributes, ``attribute=class`` for each column of the logits."""
+    heads: tuple[Head, ...] = ()
+    """Of a classification (one) and of attributes; in the order of the logits. A detector has none."""
     preprocessing: PreprocessingSpec
     decode: Decode
     thresholds: Thresholds = Thresholds()
@@ -81,6 +117,19 @@ class BundleCard(BaseModel):
     """What the trainer was told, for a reader; serving does not use it."""
     files: dict[str, str] = Field(default_factory=dict)
     """File name to SHA-256, lower-case hex."""
+
+    @model_validator(mode="after")
+    def _agree(self) -> BundleCard:
+        if (self.task is Task.DETECTION) != (self.decode is not Decode.LOGITS):
+            raise ValueError(f"task {self.task.value} does not decode {self.decode.value}")
+        if self.decode is Decode.LOGITS:
+            if not self.heads or (self.task is Task.CLASSIFICATION and len(self.heads) != 1):
+                raise ValueError(f"task {self.task.value} has {len(self.heads)} heads")
+            if sum(len(head.class_names) for head in self.heads) != len(self.class_names):
+                raise ValueError("class_names and the classes of heads differ in number")
+        elif self.heads:
+            raise ValueError("a detector has no heads")
+        return self
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

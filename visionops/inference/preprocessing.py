@@ -14,7 +14,17 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
-__all__ = ["Geometry", "PreprocessingSpec", "Resize", "preprocess"]
+__all__ = [
+    "ContentCrop",
+    "Geometry",
+    "Interpolation",
+    "PreprocessingSpec",
+    "Resize",
+    "content_box",
+    "preprocess",
+    "to_canvas",
+    "to_tensor",
+]
 
 
 class Resize(enum.StrEnum):
@@ -22,6 +32,33 @@ class Resize(enum.StrEnum):
 
     LETTERBOX = "letterbox"
     """Scaled to fit with its aspect kept, centred, the rest padded (detectors)."""
+    STRETCH = "stretch"
+    """Both sides scaled to the input size, whatever becomes of the aspect."""
+    CENTER_CROP = "center_crop"
+    """What stands over on the longer side is cut, then scaled: the aspect is kept, to a pixel."""
+
+
+class Interpolation(enum.StrEnum):
+    """How pixels are resampled."""
+
+    LINEAR = "linear"
+    """Two neighbours a side, as the trainer of detectors does it; aliases when shrinking by more than two."""
+    AREA = "area"
+    """Mean over the covered area when shrinking, linear when enlarging."""
+
+
+class ContentCrop(BaseModel):
+    """Cut an image to what is not background: the bounding box of pixels unlike the border, made square.
+
+    The background is the median colour of the outermost pixels. An image without content stays whole.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    tolerance: int = Field(default=12, ge=0, le=254)
+    """Largest difference of a channel from the background's that still is background."""
+    margin: float = Field(default=0.05, ge=0, le=1)
+    """Added on each side, as a fraction of the longer side of the content."""
 
 
 class PreprocessingSpec(BaseModel):
@@ -35,6 +72,13 @@ class PreprocessingSpec(BaseModel):
     pad_value: int = Field(default=114, ge=0, le=255)
     scale: float = 1.0 / 255.0
     """Multiplies the 0-255 values."""
+    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    """Subtracted from the scaled values, per channel, RGB."""
+    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    """Divides what is left, per channel, RGB."""
+    interpolation: Interpolation = Interpolation.LINEAR
+    crop: ContentCrop | None = None
+    """Done first."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -59,8 +103,11 @@ class Geometry:
         return clipped
 
 
+_INTERPOLATIONS = {Interpolation.LINEAR: cv2.INTER_LINEAR, Interpolation.AREA: cv2.INTER_AREA}
+
+
 def preprocess(image: npt.NDArray[np.uint8], spec: PreprocessingSpec) -> tuple[npt.NDArray[np.float32], Geometry]:
-    """Bring one image into the form the model takes.
+    """Bring one image into the form the model takes: `to_canvas`, then `to_tensor`.
 
     Args:
         image: uint8 (H, W, 3), RGB.
@@ -68,17 +115,86 @@ def preprocess(image: npt.NDArray[np.uint8], spec: PreprocessingSpec) -> tuple[n
     Returns:
         The tensor, float32 (1, 3, spec.height, spec.width), RGB, contiguous; and the way back for its boxes.
     """
-    height, width = image.shape[:2]
-    gain = min(spec.height / height, spec.width / width)
-    # Rounding and the -0.1/+0.1 split of odd padding are those of the trainer: half a pixel would be skew.
-    new_width, new_height = max(round(width * gain), 1), max(round(height * gain), 1)
-    pad_x, pad_y = (spec.width - new_width) / 2, (spec.height - new_height) / 2
+    canvas, geometry = to_canvas(image, spec)
+    return to_tensor(canvas[None], spec), geometry
+
+
+def to_canvas(image: npt.NDArray[np.uint8], spec: PreprocessingSpec) -> tuple[npt.NDArray[np.uint8], Geometry]:
+    """The geometric half: crop, resize, pad. Training augments what comes out of it.
+
+    Args:
+        image: uint8 (H, W, 3), RGB.
+
+    Returns:
+        uint8 (spec.height, spec.width, 3), RGB; and the way back for boxes.
+    """
+    full_height, full_width = image.shape[:2]
+    x, y, width, height = content_box(image, spec.crop) if spec.crop else (0, 0, full_width, full_height)
+    if spec.resize is Resize.CENTER_CROP:
+        # Cut before scaling: a strip of 1 x 100,000 pixels would first grow to thousands of megapixels.
+        x, y, width, height = _middle(x, y, width, height, spec)
+    image = image[y : y + height, x : x + width]
+    new_width, new_height = _new_size(width, height, spec)
     if (new_width, new_height) != (width, height):
-        resized = cv2.resize(image, (new_width, new_height), interpolation=cv2.INTER_LINEAR)
+        resized = cv2.resize(image, (new_width, new_height), interpolation=_INTERPOLATIONS[spec.interpolation])
         image = np.asarray(resized, dtype=np.uint8)
-    top, left = round(pad_y - 0.1), round(pad_x - 0.1)
+    # Rounding and the -0.1/+0.1 split of odd padding are those of the detectors' trainer: half a pixel would be skew.
+    left, top = round((spec.width - new_width) / 2 - 0.1), round((spec.height - new_height) / 2 - 0.1)
+    gain_x, gain_y = new_width / width, new_height / height
+    geometry = Geometry(gain_x, gain_y, left - x * gain_x, top - y * gain_y, full_width, full_height)
+    if image.shape[:2] == (spec.height, spec.width):
+        return np.ascontiguousarray(image), geometry
     canvas = np.full((spec.height, spec.width, 3), spec.pad_value, dtype=np.uint8)
-    canvas[top : top + image.shape[0], left : left + image.shape[1]] = image
-    tensor = np.empty((1, 3, spec.height, spec.width), dtype=np.float32)
-    np.multiply(canvas.transpose(2, 0, 1)[None], np.float32(spec.scale), out=tensor)
-    return tensor, Geometry(new_width / width, new_height / height, float(left), float(top), width, height)
+    canvas[top : top + new_height, left : left + new_width] = image
+    return canvas, geometry
+
+
+def to_tensor(canvases: npt.NDArray[np.uint8], spec: PreprocessingSpec) -> npt.NDArray[np.float32]:
+    """The photometric half: scale and normalise.
+
+    Args:
+        canvases: uint8 (N, H, W, 3), RGB.
+
+    Returns:
+        float32 (N, 3, H, W), RGB, contiguous.
+    """
+    count, height, width, _ = canvases.shape
+    tensor = np.empty((count, 3, height, width), dtype=np.float32)
+    np.multiply(canvases.transpose(0, 3, 1, 2), np.float32(spec.scale), out=tensor)
+    if spec.mean != (0.0, 0.0, 0.0):
+        tensor -= np.array(spec.mean, dtype=np.float32)[:, None, None]
+    if spec.std != (1.0, 1.0, 1.0):
+        tensor /= np.array(spec.std, dtype=np.float32)[:, None, None]
+    return tensor
+
+
+def content_box(image: npt.NDArray[np.uint8], crop: ContentCrop) -> tuple[int, int, int, int]:
+    """Where the content of an image lies: x, y, width and height in pixels; the whole image when it has none."""
+    height, width = image.shape[:2]
+    border = np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])
+    background = np.median(border, axis=0)
+    # The median of an even count may lie between two values.
+    content = (np.abs(image.astype(np.float32) - background.astype(np.float32)) > crop.tolerance).any(axis=2)
+    rows, columns = np.flatnonzero(content.any(axis=1)), np.flatnonzero(content.any(axis=0))
+    if not len(rows):
+        return 0, 0, width, height
+    side = max(rows[-1] - rows[0], columns[-1] - columns[0]) + 1
+    side = round(side * (1 + 2 * crop.margin))
+    across, down = min(side, width), min(side, height)
+    x = int(np.clip((columns[0] + columns[-1] + 1 - across) // 2, 0, width - across))
+    y = int(np.clip((rows[0] + rows[-1] + 1 - down) // 2, 0, height - down))
+    return x, y, int(across), int(down)
+
+
+def _middle(x: int, y: int, width: int, height: int, spec: PreprocessingSpec) -> tuple[int, int, int, int]:
+    """The largest part of a box, in its middle, that has the aspect of the input; at least a pixel."""
+    gain = max(spec.height / height, spec.width / width)
+    across, down = min(max(round(spec.width / gain), 1), width), min(max(round(spec.height / gain), 1), height)
+    return x + (width - across) // 2, y + (height - down) // 2, across, down
+
+
+def _new_size(width: int, height: int, spec: PreprocessingSpec) -> tuple[int, int]:
+    if spec.resize is not Resize.LETTERBOX:
+        return spec.width, spec.height
+    gain = min(spec.height / height, spec.width / width)
+    return max(round(width * gain), 1), max(round(height * gain), 1)

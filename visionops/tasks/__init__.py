@@ -15,3 +15,7 @@ def task_for(name: TaskName) -> Task:
             from visionops.tasks.detection import DetectionTask
 
             return DetectionTask()
+        case TaskName.CLASSIFICATION | TaskName.ATTRIBUTES:
+            from visionops.tasks.labels import LabelTask
+
+            return LabelTask()

@@ -2,28 +2,48 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import fcntl
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 from visionops.config import Config
 from visionops.data.dataset import Dataset
+from visionops.errors import TrainingError
 from visionops.home import visionops_home
 from visionops.inference.bundle import ModelBundle
 
-__all__ = ["Evaluation", "NoLog", "Task", "TrainingLog", "evaluation_folder", "training_folder"]
+__all__ = [
+    "Evaluation",
+    "NoLog",
+    "StopTraining",
+    "Task",
+    "TrainingLog",
+    "alone_in",
+    "evaluation_folder",
+    "training_folder",
+]
+
+
+class StopTraining(BaseException):
+    """Raised by a `TrainingLog`: this training is not worth going on with.
+
+    No `Exception`, for the reason that `asyncio.CancelledError` is none: a trainer that explains whatever went wrong
+    must let it pass.
+    """
 
 
 class TrainingLog(Protocol):
-    """Where training reports to (MLflow, in a pipeline)."""
+    """Where training reports to (MLflow, in a pipeline). `metrics` may raise `StopTraining`."""
 
     def params(self, params: Mapping[str, Any]) -> None:
         """Log what the trainer was really given."""
 
     def metrics(self, metrics: Mapping[str, float], step: int) -> None:
-        """Log one epoch."""
+        """Log one epoch; ``val_`` before the names in `visionops.config.METRICS`."""
 
     def artifact(self, path: Path, folder: str) -> None:
         """Log a file (a picture, a table) under ``folder``."""
@@ -57,15 +77,22 @@ class Evaluation:
 
     folder: Path
     metrics: dict[str, float]
-    """Over all classes: ``map50``, ``map50_95``, ``precision``, ``recall``, ``latency_ms_p50``, ``latency_ms_p95``."""
+    """Over all classes: `visionops.config.METRICS` of the task, ``latency_ms_p50``, ``latency_ms_p95``, and more."""
     per_class: dict[str, dict[str, float]]
-    """Class name to ``map50``, ``map50_95``, ``precision``, ``recall``, ``instances``."""
+    """Class (boxes, classification) or attribute name to its figures; NaN where one is not defined."""
     num_images: int
     test_fingerprint: str
     """Of the test split: two evaluations compare only when it is equal."""
     bundle_digest: str
     engine: str
     precision: str
+    headline: tuple[str, ...] = ("map50", "map50_95", "precision", "recall")
+    """The metrics that a person looks at first."""
+    intervals: dict[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
+    """Metric to its 95 % confidence interval, where the task resamples."""
+    replicates: dict[str, tuple[float, ...]] = dataclasses.field(default_factory=dict)
+    """Metric to its value on each bootstrap resample of the test images. The draws depend on the number of images and
+    resamples alone, so that two evaluations on one test split can be compared draw by draw."""
 
 
 class Task(Protocol):
@@ -79,7 +106,7 @@ class Task(Protocol):
             work: A folder of this training alone. What an interrupted call left there is resumed.
 
         Returns:
-            A sealed bundle in ``work / "bundle"``.
+            A sealed bundle in ``work / "bundle"``; its card has `visionops.config.METRICS` of the val split.
         """
 
     def evaluate(self, bundle: ModelBundle, dataset: Dataset, config: Config, folder: Path) -> Evaluation:
@@ -91,6 +118,22 @@ def training_folder(dataset: Dataset, config: Config) -> Path:
     told = config.only("training", "serving").model_dump_json()
     key = hashlib.sha256(f"{dataset.fingerprint()} {told}".encode()).hexdigest()[:16]
     return visionops_home() / "training" / f"{config.name}-{key}"
+
+
+@contextlib.contextmanager
+def alone_in(work: Path) -> Iterator[None]:
+    """One training (or search) at a time; the system gives the lock back when a process dies.
+
+    Raises:
+        TrainingError: Another process is at work there.
+    """
+    work.mkdir(parents=True, exist_ok=True)
+    with (work / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise TrainingError(f"{work}: the same training runs already; wait for it or stop it") from error
+        yield
 
 
 def evaluation_folder(bundle: ModelBundle, dataset: Dataset) -> Path:

@@ -18,7 +18,7 @@ from tests.tasks.detection.conftest import Recorder, plates, plates_config
 from visionops.errors import ConfigError, DataError, TrainingError
 from visionops.inference.bundle import Decode, ModelBundle
 from visionops.inference.preprocessing import PreprocessingSpec
-from visionops.tasks.base import NoLog
+from visionops.tasks.base import NoLog, alone_in
 from visionops.tasks.detection import DetectionTask, training
 from visionops.tasks.detection.training import train_detector
 
@@ -34,7 +34,7 @@ def test_the_bundle_says_how_to_serve_it(trained, dataset):
     assert card.decode is Decode.YOLO
     assert (card.thresholds.confidence, card.thresholds.iou) == (0.3, 0.6)
     assert card.data_fingerprint == dataset.fingerprint()
-    assert set(card.metrics) == {"val_map50", "val_map50_95", "val_precision", "val_recall"}
+    assert set(card.metrics) == {"map50", "map50_95", "precision", "recall"}
 
 
 def test_every_setting_reaches_the_trainer(trained):
@@ -304,7 +304,7 @@ def test_an_image_that_is_not_on_this_machine(dataset, tmp_path):
 
 def test_the_same_training_twice_at_a_time(dataset, tmp_path):
     work = tmp_path / "work"
-    with training._alone_in(work), pytest.raises(TrainingError, match="the same training runs already"):
+    with alone_in(work), pytest.raises(TrainingError, match="the same training runs already"):
         train_detector(dataset, plates_config(), work, NoLog())
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from pathlib import Path
 
 import numpy as np
@@ -12,14 +11,18 @@ import pyarrow as pa
 from visionops.config import DataConfig, Format
 from visionops.data.dataset import BOXES_SCHEMA, Dataset
 from visionops.data.formats.coco import read_coco, read_vision
+from visionops.data.formats.folders import read_folders
+from visionops.data.formats.rules import suggest
+from visionops.data.formats.table import read_table
 from visionops.data.formats.voc import read_voc
 from visionops.data.formats.yolo import read_yolo
 from visionops.errors import DataError
+from visionops.inference.bundle import Task
 
 __all__ = ["keep_categories", "read_dataset"]
 
 
-def read_dataset(root: Path, data: DataConfig, name: str) -> Dataset:
+def read_dataset(root: Path, data: DataConfig, name: str, task: Task | None = None) -> Dataset:
     """Read the images and labels below ``root``.
 
     Sizes are as the annotation files declare them (0: not declared; YOLO declares none, so its come from the headers).
@@ -28,6 +31,7 @@ def read_dataset(root: Path, data: DataConfig, name: str) -> Dataset:
     Args:
         root: A folder of this machine, as `visionops.data.sources.fetch` gives it.
         name: Of the data set.
+        task: What it is to be learned for; where given, a data set that does not fit is refused.
 
     Raises:
         AnnotationError: An annotation file is absent or malformed as a whole.
@@ -45,8 +49,18 @@ def read_dataset(root: Path, data: DataConfig, name: str) -> Dataset:
             dataset = read_yolo(root, name)
         case Format.VOC:
             dataset = read_voc(root, name)
+        case Format.FOLDERS:
+            dataset = read_folders(root, name, data.labels)
+        case Format.TABLE:
+            dataset = read_table(root, name, data)
     if not dataset.num_images and not dataset.findings:
         raise DataError(f"{root}: holds no images; check data.source.path and data.format ({data.format.value})")
+    if task is Task.CLASSIFICATION and len(dataset.attributes) != 1:
+        names = ", ".join(attribute.name for attribute in dataset.attributes)
+        raise DataError(
+            f"data.labels: classification has one, and the table {names}; name one, or set task: attributes"
+        )
+    dataset = dataclasses.replace(dataset, notes=(*dataset.notes, *data.notes))
     return dataset if data.categories is None else keep_categories(dataset, data.categories)
 
 
@@ -59,10 +73,7 @@ def keep_categories(dataset: Dataset, categories: tuple[str, ...]) -> Dataset:
     known = {name.casefold(): i for i, name in enumerate(dataset.class_names)}
     for category in categories:
         if category.strip().casefold() not in known:
-            near = difflib.get_close_matches(category.casefold(), known, n=1)
-            mend = (
-                f"did you mean {dataset.class_names[known[near[0]]]!r}?" if near else _list_known(dataset.class_names)
-            )
+            mend = suggest(category, dataset.class_names)
             raise DataError(f"data.categories: the data set has no class {category!r}; {mend}")
     kept = sorted({known[category.strip().casefold()] for category in categories})
     new_id = np.full(len(dataset.class_names), -1, dtype=np.int32)
@@ -74,8 +85,3 @@ def keep_categories(dataset: Dataset, categories: tuple[str, ...]) -> Dataset:
         column, BOXES_SCHEMA.field("class_id"), pa.array(mapped[keep], type=pa.int32())
     )
     return dataclasses.replace(dataset, class_names=tuple(dataset.class_names[i] for i in kept), boxes=boxes)
-
-
-def _list_known(names: tuple[str, ...]) -> str:
-    shown = ", ".join(names[:20]) + (", …" if len(names) > 20 else "")
-    return f"known: {shown or 'none'}"

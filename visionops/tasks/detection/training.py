@@ -15,25 +15,21 @@ a resumed training is as good as an uninterrupted one but not bit for bit the sa
 
 from __future__ import annotations
 
-import contextlib
-import errno
-import fcntl
 import hashlib
 import json
 import logging
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from visionops.config import Config
+from visionops.config import Config, DetectionTraining
 from visionops.data.audit import write_label_audit
 from visionops.data.dataset import Dataset, Split
-from visionops.data.files import atomic_folder, describe_os_error
+from visionops.data.files import atomic_folder
 from visionops.data.formats.yolo import write_yolo
-from visionops.errors import BundleError, TrainingError, VisionOpsError
+from visionops.errors import TrainingError
 from visionops.inference.bundle import BundleCard, ModelBundle, Thresholds
 from visionops.inference.bundle import Task as TaskName
 from visionops.inference.preprocessing import PreprocessingSpec
@@ -41,12 +37,12 @@ from visionops.tasks.base import TrainingLog
 from visionops.tasks.detection.library import quiet_library
 from visionops.tasks.detection.models import check_detector, find_weights
 from visionops.tasks.detection.settings import AUGMENTATION, EXTRA, OWNED, trainer_settings
+from visionops.tasks.workfolder import explained, finished_bundle, one_training_in
 
 __all__ = ["train_detector"]
 
 _LOG = logging.getLogger("visionops.training")
 _PLACES = frozenset({"data", "model", "pretrained"})  # paths of this machine; the last two are told by name
-_CANNOT_WRITE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM})
 
 
 def train_detector(dataset: Dataset, config: Config, work: Path, log: TrainingLog) -> ModelBundle:
@@ -61,17 +57,17 @@ def train_detector(dataset: Dataset, config: Config, work: Path, log: TrainingLo
         TrainingError: An unknown detector, unusable weights or splits, or the trainer stopped; with the mend.
         DataError: The images are not at hand.
     """
+    assert isinstance(config.training, DetectionTraining)
     settings = trainer_settings(config.training)
     check_detector(config.training.model)
     _check_splits(dataset)
     weights = find_weights(config.training.model, config.training.weights)
-    with _explained(config, work), _alone_in(work):
-        identity = _identity(dataset, config, weights)
-        if (work / "training.json").is_file() and (work / "training.json").read_text(encoding="utf-8") != identity:
-            _clear(work)
-        (work / "training.json").write_text(identity, encoding="utf-8")
+    with (
+        explained(config.training, work, str(work / "trainer.log")),
+        one_training_in(work, _identity(dataset, config, weights)),
+    ):
         report = _Report(log, config.training.epochs)
-        bundle = _finished(work)
+        bundle = finished_bundle(work)
         if bundle is None:
             with quiet_library(work / "trainer.log"):
                 _train(dataset, config, settings, weights, work, report)
@@ -109,33 +105,6 @@ def _identity(dataset: Dataset, config: Config, weights: Path | None) -> str:
         {"data": dataset.fingerprint(), "config": told, "weights": start, "ultralytics": ultralytics.__version__},
         sort_keys=True,
     )
-
-
-@contextlib.contextmanager
-def _alone_in(work: Path) -> Iterator[None]:
-    """One training at a time; the system gives the lock back when a process dies."""
-    work.mkdir(parents=True, exist_ok=True)
-    with (work / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise TrainingError(f"{work}: the same training runs already; wait for it or stop it") from error
-        yield
-
-
-def _clear(work: Path) -> None:
-    for path in work.iterdir():
-        if path.is_dir():
-            shutil.rmtree(path)
-        elif path.name != ".lock":
-            path.unlink()
-
-
-def _finished(work: Path) -> ModelBundle | None:
-    try:
-        return ModelBundle.load(work / "bundle")
-    except BundleError:
-        return None
 
 
 class _Report:
@@ -225,6 +194,7 @@ def _seal(dataset: Dataset, config: Config, work: Path) -> ModelBundle:
         raise TrainingError(f"{work / 'run' / 'weights'}: the training left no usable checkpoint; run it again")
     told = _told(checkpoint["train_args"], config, None) | {"weights": config.training.weights}
     size = config.training.image_size
+    assert size is not None  # of a detector it always is
     with atomic_folder(work / "bundle", replace=True) as folder:
         write_checkpoint(checkpoint, told, folder / "checkpoint.pt")
         decode = export_onnx(
@@ -248,10 +218,11 @@ def _seal(dataset: Dataset, config: Config, work: Path) -> ModelBundle:
 
 
 def _val_metrics(checkpoint: dict[str, Any]) -> dict[str, float]:
+    """By the names of `METRICS`."""
     from visionops.tasks.detection.trainer import clean_metrics
 
     return {
-        name: value
+        name.removeprefix("val_"): value
         for name, value in clean_metrics(checkpoint.get("train_metrics") or {}).items()
         if not name.endswith("loss")
     }
@@ -264,33 +235,3 @@ def _report_files(work: Path, log: TrainingLog) -> None:
     for name in ("label_audit.png", "trainer.log"):
         if (work / name).is_file():
             log.artifact(work / name, "training")
-
-
-@contextlib.contextmanager
-def _explained(config: Config, work: Path) -> Iterator[None]:
-    """Whatever stops the trainer becomes one line with a mend; the whole story is in ``trainer.log``."""
-    try:
-        yield
-    except VisionOpsError:
-        raise
-    except Exception as error:
-        raise TrainingError(_explain(error, config, work)) from error
-
-
-def _explain(error: Exception, config: Config, work: Path) -> str:
-    text = " ".join(str(error).split())
-    if isinstance(error, OSError) and error.errno in _CANNOT_WRITE:
-        return f"{work}: cannot be written ({describe_os_error(error)}); free some space or set VISIONOPS_HOME"
-    if isinstance(error, OSError) and error.errno in {errno.ENOTDIR, errno.EEXIST}:
-        return f"{work}: is no folder ({describe_os_error(error)}); move what is in the way"
-    if "PytorchStreamWriter" in text:
-        return f"{work}: a checkpoint cannot be written (is the disk full?); free some space"
-    if isinstance(error, MemoryError) or "out of memory" in text.lower() or "can't allocate memory" in text.lower():
-        training = config.training
-        return (
-            f"the trainer ran out of memory with batch {training.batch} at {training.image_size} px; lower "
-            "training.batch or training.image_size"
-        )
-    if "NaN" in text:
-        return f"the training diverged ({text}); lower training.learning_rate (now {config.training.learning_rate:g})"
-    return f"the trainer stopped: {type(error).__name__}: {text[:300]} (more in {work / 'trainer.log'})"

@@ -1,0 +1,40 @@
+"""How a `TuningResult` lives in an artifact store."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from zenml.enums import ArtifactType, VisualizationType
+
+from materializers.folder import FolderMaterializer, link_tree
+from visionops.tuning import TuningResult, setting_text
+
+__all__ = ["TuningMaterializer"]
+
+
+class TuningMaterializer(FolderMaterializer):
+    """The trials, the report and its pictures, as files."""
+
+    ASSOCIATED_TYPES: ClassVar[tuple[type[Any], ...]] = (TuningResult,)
+    ASSOCIATED_ARTIFACT_TYPE: ClassVar[ArtifactType] = ArtifactType.DATA_ANALYSIS
+    SKIP_REGISTRATION: ClassVar[bool] = False
+
+    def save(self, data: TuningResult) -> None:
+        """Link or upload the files."""
+        with self.writing() as folder:
+            link_tree(data.folder, folder)
+
+    def load(self, data_type: type[Any]) -> TuningResult:  # noqa: ARG002 - ZenML's signature
+        """Read the result."""
+        return TuningResult.load(self.reading())
+
+    def save_visualizations(self, data: TuningResult) -> dict[str, VisualizationType]:
+        """The report and every picture."""
+        pages = {f"{self.uri}/report.html": VisualizationType.HTML}
+        pictures = sorted(data.folder.glob("*.png"))
+        return pages | {f"{self.uri}/{p.name}": VisualizationType.IMAGE for p in pictures}
+
+    def extract_metadata(self, data: TuningResult) -> dict[str, Any]:
+        """What the dashboard shows beside the artifact."""
+        told: dict[str, Any] = {key: setting_text(value) for key, value in data.best_trial.settings.items()}
+        return {"metric": data.metric, "value": data.value, "trials": data.counts(), **told}

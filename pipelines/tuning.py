@@ -1,0 +1,22 @@
+"""Labelled images in, better settings out."""
+
+from __future__ import annotations
+
+from zenml import pipeline
+from zenml.enums import ExecutionMode
+
+from steps.data import ingest, prepare, validate_data
+from steps.tuning import search
+from visionops.config import Config
+
+__all__ = ["tuning"]
+
+
+# FAIL_FAST raises the error of the step; the other modes raise "a step failed".
+@pipeline(name="tuning", execution_mode=ExecutionMode.FAIL_FAST)
+def tuning(config: Config, source_fingerprint: str) -> None:
+    """Ingest, validate and prepare as `training` does (and from its cache), then search."""
+    dataset = ingest(config.only("data"), source_fingerprint)
+    validation = validate_data(dataset, config.only("validation"))
+    prepared, _ = prepare(dataset, validation, config.only("data"))
+    search(prepared, config.only("training", "serving", "tuning", "gate"))

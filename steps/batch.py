@@ -1,0 +1,44 @@
+"""From unlabelled images to tables of predictions."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+from zenml import log_metadata, step
+from zenml.types import HTMLString
+
+from materializers.dataset import DatasetMaterializer
+from steps.context import active_registry
+from steps.progress import announce, progress
+from visionops.batch import BatchSummary, batch_predictor, list_images, predict_batch, render_batch_html
+from visionops.config import Config
+from visionops.data.dataset import Dataset, Split
+
+__all__ = ["collect", "predict"]
+
+
+@step(enable_cache=False, output_materializers={"images": DatasetMaterializer})
+def collect(config: Config, folder: str) -> Annotated[Dataset, "images"]:
+    """List the images below a folder."""
+    images = list_images(Path(folder), config.name)
+    announce(f"found {images.num_images} images in {folder}")
+    return images
+
+
+# Not cached: the champion may have changed, and the tables may have been moved away.
+@step(enable_cache=False)
+def predict(
+    images: Dataset, config: Config, output: str
+) -> tuple[Annotated[BatchSummary, "batch"], Annotated[HTMLString, "batch_report"]]:
+    """Answer for the unlabelled images with the champion, but for those it has answered before."""
+    registry = active_registry()
+    champion = registry.champion(config.name)
+    with tempfile.TemporaryDirectory(prefix="visionops-batch-") as folder:
+        bundle = registry.fetch_bundle(champion, Path(folder))
+        with progress("predict", images.split_counts().get(Split.UNLABELLED.value, 0)) as report:
+            summary = predict_batch(batch_predictor(bundle, config), images, Path(output), champion.version, report)
+    log_metadata({"version": champion.version, "images": summary.images, "failed": summary.failed})
+    announce(f"version {summary.version} answered for {summary.images - summary.failed} of {summary.images} images")
+    return summary, HTMLString(render_batch_html(summary))

@@ -1,0 +1,31 @@
+"""From a prepared data set to better settings."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from zenml import log_metadata, step
+
+from materializers.tuning import TuningMaterializer
+from steps.progress import announce, progress
+from steps.tuning_log import MlflowTuningLog
+from visionops.config import Config
+from visionops.data.dataset import Dataset
+from visionops.tasks import task_for
+from visionops.tuning import TuningResult, tune, tuning_folder
+
+__all__ = ["search"]
+
+
+# Not cached: its study remembers every trial, and the newest run of the tracker says what is best now.
+@step(enable_cache=False, experiment_tracker=True, output_materializers={"tuning": TuningMaterializer})
+def search(prepared: Dataset, config: Config) -> Annotated[TuningResult, "tuning"]:
+    """Try settings, or go on where an interrupted run stopped."""
+    trials = len(config.tuning.grid) or config.tuning.trials
+    with progress("tune", trials) as report:
+        log = MlflowTuningLog(report, config.tuning.metric or config.gate.metric)
+        result = tune(task_for(config.task), prepared, config, tuning_folder(prepared, config), log)
+    log.finish(result)
+    log_metadata({"study": result.study})
+    announce(f"best val {result.metric} {result.value:.4f} in trial {result.best} of {len(result.trials)}")
+    return result

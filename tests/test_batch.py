@@ -1,0 +1,222 @@
+from __future__ import annotations
+
+import csv
+import math
+import shutil
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from tests.helpers.bundles import CELL, encode, filled, make_bundle, make_label_bundle, picture
+from visionops.batch import BatchSummary, batch_predictor, list_images, predict_batch, render_batch_html
+from visionops.config import Config
+from visionops.data.dataset import Dataset
+from visionops.data.hashing import hash_images
+from visionops.errors import DataError
+from visionops.inference.bundle import Head
+from visionops.inference.predictor import Predictor
+
+RED, GREEN = (255, 0, 0), (0, 255, 0)
+SURE = math.exp(8) / (math.exp(8) + 2)  # softmax of (8, 0, 0), the logits of a pure colour
+
+
+@pytest.fixture
+def config():
+    return Config.model_validate({"name": "toy", "data": {"source": {"kind": "folder", "path": "."}}})
+
+
+@pytest.fixture
+def lots(tmp_path):
+    """Two lots: red and green; green, a broken image and the red one again."""
+    for name, colour in {"s1/a.png": RED, "s1/b.png": GREEN, "s2/a.png": GREEN, "s2/deep/c.png": RED}.items():
+        path = tmp_path / "in" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(encode(filled(colour, width=40 if name == "s1/a.png" else 32)))
+    shutil.copy(tmp_path / "in" / "s1/a.png", tmp_path / "in" / "s2/again.png")
+    (tmp_path / "in" / "s2/broken.png").write_bytes(b"no image")
+    (tmp_path / "in" / "notes.txt").write_text("not an image")
+    return tmp_path / "in"
+
+
+def listed(folder):
+    return hash_images(list_images(folder, "toy"))
+
+
+def rows(summary, name="predictions"):
+    (path,) = [file for file in summary.files if file.endswith(f"{name}.parquet")]
+    return pq.read_table(path).to_pylist()
+
+
+def test_labels_have_a_row_an_image_and_a_column_a_probability(lots, tmp_path, config):
+    predictor = batch_predictor(make_label_bundle(tmp_path / "bundle", name="toy"), config)
+    summary = predict_batch(predictor, listed(lots), tmp_path / "out", "7")
+    table = {row["key"]: row for row in rows(summary)}
+    assert list(table) == ["s1/a.png", "s1/b.png", "s2/a.png", "s2/again.png", "s2/broken.png", "s2/deep/c.png"]
+    first = table["s1/a.png"]
+    assert (first["width"], first["height"], first["model"], first["version"], first["error"]) == (
+        40,
+        32,
+        "toy",
+        "7",
+        "",
+    )
+    assert (first["class"], first["class_confidence"]) == ("red", pytest.approx(SURE, abs=1e-5))
+    shares = [first[f"class_p_{name}"] for name in ("red", "green", "blue")]
+    assert shares == pytest.approx([SURE, (1 - SURE) / 2, (1 - SURE) / 2], abs=1e-5)
+    broken = table["s2/broken.png"]
+    assert broken["error"].startswith("s2/broken.png: ")
+    assert broken["class"] is broken["class_confidence"] is broken["class_p_red"] is broken["width"] is None
+    assert (summary.images, summary.predicted, summary.failed) == (6, 6, 1)
+    assert {n: (lot.images, lot.failed, lot.shares) for n, lot in summary.lots.items()} == {
+        "s1": (2, 0, {"red": 0.5, "green": 0.5}),
+        "s2": (4, 1, {"red": pytest.approx(2 / 3), "green": pytest.approx(1 / 3)}),
+    }
+    assert summary.lots["s2"].confidence == pytest.approx(SURE, abs=1e-5)
+    assert BatchSummary.model_validate_json((tmp_path / "out" / "summary.json").read_text()) == summary
+
+
+def test_the_csv_says_the_same_as_the_parquet(lots, tmp_path, config):
+    predictor = batch_predictor(make_label_bundle(tmp_path / "bundle"), config)
+    summary = predict_batch(predictor, listed(lots), tmp_path / "out", "1")
+    with (tmp_path / "out" / "predictions.csv").open(newline="", encoding="utf-8") as file:
+        read = list(csv.DictReader(file))
+    for row, text in zip(rows(summary), read, strict=True):
+        assert list(row) == list(text)
+        assert (row["key"], row["class"] or "", row["error"]) == (text["key"], text["class"], text["error"])
+        assert text["class_p_red"] == "" or float(text["class_p_red"]) == pytest.approx(row["class_p_red"], abs=1e-6)
+
+
+def test_attributes_have_columns_of_their_own_even_with_names_of_ours(lots, tmp_path, config):
+    heads = [Head(name="width", class_names=("narrow", "wide")), Head(name="beard", class_names=("no", "yes"))]
+    predictor = batch_predictor(make_label_bundle(tmp_path / "bundle", heads=heads), config)
+    summary = predict_batch(predictor, listed(lots), tmp_path / "out", "1")
+    first, second = rows(summary)[:2]
+    # The first class of head number j looks at channel j of red, green and blue.
+    assert (first["width"], first["width_"], first["beard"]) == (40, "narrow", "no")
+    assert (second["width_"], second["beard"], second["beard_p_no"] > 0.99) == ("wide", "no", True)
+    assert summary.lots["s1"].shares == {"beard=no": 1.0, "width=narrow": 0.5, "width=wide": 0.5}
+
+
+def test_a_detector_has_a_second_table_with_a_row_a_box(tmp_path, config):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "two.png").write_bytes(encode(picture([("red", 0, 1), ("blue", 2, 2)])))
+    (folder / "none.png").write_bytes(encode(picture()))
+    summary = predict_batch(
+        batch_predictor(make_bundle(tmp_path / "bundle"), config), listed(folder), tmp_path / "out", "3"
+    )
+    assert {row["key"]: row["detections"] for row in rows(summary)} == {"none.png": 0, "two.png": 2}
+    boxes = {row["class_name"]: row for row in rows(summary, "detections")}
+    assert [boxes["red"][side] for side in ("x1", "y1", "x2", "y2")] == [0, CELL, CELL, 2 * CELL]
+    assert (boxes["blue"]["key"], boxes["blue"]["class_id"], boxes["blue"]["confidence"]) == ("two.png", 2, 1.0)
+    assert summary.lots["."].shares == {"red": 0.5, "blue": 0.5}
+
+
+def test_it_answers_as_the_server_does(lots, tmp_path, config):
+    bundle = make_label_bundle(tmp_path / "bundle")
+    summary = predict_batch(batch_predictor(bundle, config), listed(lots), tmp_path / "out", "1")
+    served = Predictor(bundle, config.serving.engine)
+    for row in rows(summary):
+        if not row["error"]:
+            told = served.predict((lots / row["key"]).read_bytes()).to_dict()["classification"]
+            assert (row["class"], row["class_confidence"]) == (told["class_name"], pytest.approx(told["confidence"]))
+
+
+def test_what_the_same_model_has_answered_is_not_asked_again(lots, tmp_path, config):
+    bundle = make_label_bundle(tmp_path / "bundle")
+    first = rows(predict_batch(batch_predictor(bundle, config), listed(lots), tmp_path / "out", "1"))
+    (lots / "s2" / "new.png").write_bytes(encode(filled((0, 0, 255))))
+    second = predict_batch(batch_predictor(bundle, config), listed(lots), tmp_path / "out", "1")
+    assert (second.images, second.predicted) == (7, 1)
+    assert [row for row in rows(second) if row["key"] != "s2/new.png"] == first
+    other = batch_predictor(make_label_bundle(tmp_path / "other", gain=7.0), config)
+    assert predict_batch(other, listed(lots), tmp_path / "out", "2").predicted == 7
+
+
+class Killed(BaseException):
+    pass
+
+
+def test_killed_half_way_it_goes_on(tmp_path, config):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for i in range(150):
+        Image.fromarray(np.full((32, 32, 3), i, np.uint8)).save(folder / f"{i:03d}.png")
+    predictor = batch_predictor(make_label_bundle(tmp_path / "bundle"), config)
+
+    def die(done: int, _: str) -> None:
+        if done == 100:
+            raise Killed
+
+    with pytest.raises(Killed):
+        predict_batch(predictor, listed(folder), tmp_path / "out", "1", die)
+    assert not (tmp_path / "out" / "predictions.parquet").exists()
+    told: list[int] = []
+    summary = predict_batch(predictor, listed(folder), tmp_path / "out", "1", lambda done, _: told.append(done))
+    assert told[0] == 64  # the segment that was written
+    assert told[-1] == summary.images == 150
+    assert summary.predicted == 86
+    whole = predict_batch(predictor, listed(folder), tmp_path / "other", "1")
+    assert rows(summary) == rows(whole)
+
+
+def test_a_file_that_is_gone_is_asked_for_again(lots, tmp_path, config):
+    predictor = batch_predictor(make_label_bundle(tmp_path / "bundle"), config)
+    gone, data = lots / "s1/b.png", encode(filled((0, 0, 255)))
+    gone.write_bytes(data)
+    images = listed(lots)
+    gone.unlink()
+    first = predict_batch(predictor, images, tmp_path / "out", "1")
+    assert [row["key"] for row in rows(first) if "no such file" in row["error"]] == ["s1/b.png"]
+    gone.write_bytes(data)
+    second = predict_batch(predictor, images, tmp_path / "out", "1")
+    assert (second.predicted, second.failed) == (1, 1)
+
+
+def test_only_unlabelled_images_of_a_data_set_are_predicted(lots, tmp_path, config):
+    images = listed(lots)
+    mixed = images.replace_column("split", ["train", "test", "", "unlabelled", "val", "unlabelled"])
+    predictor = batch_predictor(make_label_bundle(tmp_path / "bundle"), config)
+    summary = predict_batch(predictor, mixed, tmp_path / "out", "1")
+    assert [row["key"] for row in rows(summary)] == ["s2/again.png", "s2/deep/c.png"]
+    labelled = images.replace_column("split", ["train"] * images.num_images)
+    with pytest.raises(DataError, match="toy: its data has no unlabelled images; name a folder with --input"):
+        predict_batch(predictor, labelled, tmp_path / "out", "1")
+
+
+def test_a_folder_without_images_or_none_at_all_is_one_line(tmp_path):
+    with pytest.raises(DataError, match="no such folder"):
+        list_images(tmp_path / "nowhere", "toy")
+    with pytest.raises(DataError, match="holds no images"):
+        list_images(tmp_path, "toy")
+
+
+def test_an_output_that_cannot_be_written_and_a_broken_segment_are_one_line(lots, tmp_path, config):
+    predictor = batch_predictor(make_label_bundle(tmp_path / "bundle"), config)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match="choose another --output"):
+        predict_batch(predictor, listed(lots), tmp_path / "file", "1")
+    predict_batch(predictor, listed(lots), tmp_path / "out", "1")
+    (segment,) = (tmp_path / "out" / "segments").rglob("*.parquet")
+    segment.write_bytes(b"cut")
+    with pytest.raises(DataError, match="remove it, its images are asked again"):
+        predict_batch(predictor, listed(lots), tmp_path / "out", "1")
+
+
+def test_the_page_names_lots_classes_and_files(lots, tmp_path, config):
+    predictor = batch_predictor(make_label_bundle(tmp_path / "bundle"), config)
+    summary = predict_batch(predictor, listed(lots), tmp_path / "out", "1")
+    html = render_batch_html(summary)
+    for text in ("s1", "s2", "red", "50.0 %", "66.7 %", *summary.files):
+        assert text in html
+
+
+def test_a_data_set_that_was_made_by_hand_needs_no_hashes(lots, tmp_path, config):
+    images = Dataset.from_columns(
+        "toy", (), {"key": ["x"], "path": [str(lots / "s1/a.png")], "split": ["unlabelled"]}, {}
+    )
+    predictor = batch_predictor(make_label_bundle(tmp_path / "bundle"), config)
+    (row,) = rows(predict_batch(predictor, images, tmp_path / "out", "1"))
+    assert len(row["sha256"]) == 64

@@ -1,0 +1,93 @@
+"""A task that learns nothing, in milliseconds: how good its bundle is follows from the settings by arithmetic."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+from tests.helpers.bundles import make_bundle
+from visionops.config import Config
+from visionops.data.dataset import Dataset
+from visionops.errors import TrainingError
+from visionops.inference.bundle import ModelBundle
+from visionops.tasks.base import Evaluation, TrainingLog, alone_in
+from visionops.tuning import Trial
+
+BEST_RATE = 0.003
+
+
+def score(training: Any) -> float:
+    """1 at a learning rate of 0.003 and batch 8; falls with the distance in orders of magnitude and in batches."""
+    distance = math.log10(training.learning_rate / BEST_RATE)
+    return round(max(1 - 0.3 * distance**2 - 0.002 * abs(training.batch - 8), 0.0), 6)
+
+
+@dataclasses.dataclass(frozen=True)
+class Quadratic:
+    """A `Task`; travels to other processes."""
+
+    diary: Path
+    """A line for each training that began."""
+    fails_at: tuple[int, ...] = ()
+    """Batches with which a training fails."""
+    dies_at: int = 0
+    """A batch with which the process is killed once, after its second epoch."""
+    metric: str = "map50"
+
+    def train(self, dataset: Dataset, config: Config, work: Path, log: TrainingLog) -> ModelBundle:
+        training = config.training
+        with alone_in(work):
+            (work / "checkpoint").touch()
+            with self.diary.open("a", encoding="utf-8") as diary:
+                diary.write(f"{os.getpid()} {training.learning_rate!r} {training.batch}\n")
+            if training.batch in self.fails_at:
+                (work / "trainer.log").write_text("it diverged")
+                raise TrainingError("the loss is not a number")
+            for epoch in range(1, training.epochs + 1):
+                value = score(training) * (1 - 0.5**epoch)
+                log.metrics({f"val_{self.metric}": value, "train_loss": 1.0}, epoch)
+                log.progress(epoch, training.epochs, f"val {value:.3f}")
+                if epoch == 2 and training.batch == self.dies_at and not (work / "died").exists():
+                    (work / "died").touch()
+                    os.kill(os.getpid(), signal.SIGKILL)
+            return make_bundle(work / "bundle", metrics={self.metric: score(training)})
+
+    def evaluate(self, bundle: ModelBundle, dataset: Dataset, config: Config, folder: Path) -> Evaluation:
+        raise NotImplementedError
+
+    def trainings(self) -> list[str]:
+        return self.diary.read_text(encoding="utf-8").splitlines() if self.diary.exists() else []
+
+
+class Notes:
+    """A `TuningLog` that remembers."""
+
+    def __init__(self) -> None:
+        self.trials: list[Trial] = []
+        self.lines: list[tuple[int, int, str]] = []
+
+    def trial(self, trial: Trial) -> None:
+        self.trials.append(trial)
+
+    def progress(self, done: int, total: int, note: str) -> None:
+        self.lines.append((done, total, note))
+
+
+def dataset() -> Dataset:
+    images = {"key": [f"{i}.png" for i in range(6)], "sha256": [f"{i}" * 64 for i in range(6)]}
+    return Dataset.from_columns("toy", ("a",), {**images, "split": ["train"] * 4 + ["val", "test"]}, {})
+
+
+def config(tuning: dict[str, Any], **training: Any) -> Config:
+    return Config.model_validate(
+        {
+            "name": "toy",
+            "data": {"source": {"kind": "folder", "path": "images"}},
+            "training": {"epochs": 8, "learning_rate": 0.1, "batch": 16} | training,
+            "tuning": tuning,
+        }
+    )

@@ -1,0 +1,79 @@
+"""A search in a real tracker, and what `--tuned` finds there."""
+
+from __future__ import annotations
+
+import json
+
+import mlflow
+import pytest
+
+from steps.tuning_log import MlflowTuningLog, newest_tuning
+from tests.tuning.quadratic import Quadratic, config, dataset
+from visionops.errors import VisionOpsError
+from visionops.tuning import tune
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+@pytest.fixture
+def tracking(tmp_path, monkeypatch):
+    monkeypatch.setenv("VISIONOPS_HOME", str(tmp_path / "home"))
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    mlflow.MlflowClient(uri).create_experiment("toy", artifact_location=(tmp_path / "artifacts").as_uri())
+    mlflow.set_tracking_uri(uri)
+    mlflow.set_experiment("toy")
+    return uri
+
+
+def search(task, case, folder):
+    with mlflow.start_run() as run:
+        log = MlflowTuningLog(lambda _done, _note="": None, "map50")
+        result = tune(task, dataset(), case, folder, log)
+        log.finish(result)
+    return run.info.run_id, result
+
+
+def test_a_run_for_each_trial_below_that_of_the_search(tracking, tmp_path):
+    task = Quadratic(tmp_path / "diary", fails_at=(24,))
+    parent, result = search(
+        task, config({"grid": [{"batch": 24}, {"batch": 12}, {"batch": 8}]}, epochs=3), tmp_path / "s"
+    )
+    client = mlflow.MlflowClient(tracking)
+    experiment = client.get_experiment_by_name("toy").experiment_id
+    children = client.search_runs([experiment], f"tags.mlflow.parentRunId = '{parent}'", order_by=["start_time ASC"])
+    assert [child.data.tags["visionops.trial"] for child in children] == ["failed", "complete", "complete"]
+    assert [child.info.status for child in children] == ["FAILED", "FINISHED", "FINISHED"]
+    assert [child.data.params for child in children] == [{"batch": "24"}, {"batch": "12"}, {"batch": "8"}]
+    assert children[0].data.tags["visionops.trial.note"] == "the loss is not a number"
+    last = children[2]
+    assert last.data.metrics["val_map50_final"] == result.value
+    curve = client.get_metric_history(last.info.run_id, "val_map50")
+    assert {m.step: m.value for m in curve} == pytest.approx({e: result.value * (1 - 0.5**e) for e in (1, 2, 3)})
+
+    best = json.loads((tmp_path / "artifacts" / parent / "artifacts" / "best.json").read_text())
+    assert (best["settings"], best["value"], best["trial"]) == ({"batch": 8}, result.value, 2)
+    assert (tmp_path / "artifacts" / parent / "artifacts" / "tuning" / "report.html").is_file()
+    assert client.get_run(parent).data.tags["best.batch"] == "8"
+
+
+def test_the_newest_finished_search_counts(tracking, tmp_path):
+    task = Quadratic(tmp_path / "diary")
+    search(task, config({"grid": [{"batch": 8}]}), tmp_path / "first")
+    search(task, config({"grid": [{"batch": 12, "learning_rate": 0.012345678901234}]}), tmp_path / "second")
+    with mlflow.start_run():  # a search that was killed
+        MlflowTuningLog(lambda _done, _note="": None, "map50")
+    found = newest_tuning(tracking, "toy")
+    assert found["settings"] == {"batch": 12, "learning_rate": 0.012345678901234}
+    assert type(found["settings"]["batch"]) is int
+
+
+def test_none_yet_is_one_line_with_what_to_do(tracking):
+    with pytest.raises(VisionOpsError, match=r"--tuned: toy has no finished tuning; run .* --pipeline tuning$"):
+        newest_tuning(tracking, "toy")
+
+
+def test_a_tracker_that_cannot_be_read_is_one_line(tmp_path):
+    (tmp_path / "broken.db").write_text("no database, but long enough to be looked at " * 50)
+    with pytest.raises(VisionOpsError, match="--tuned: the tracker does not answer") as caught:
+        newest_tuning(f"sqlite:///{tmp_path / 'broken.db'}", "toy")
+    assert "\n" not in str(caught.value)

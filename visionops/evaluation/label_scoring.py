@@ -1,0 +1,241 @@
+"""How good labels are: accuracy, F1, areas under curves, calibration, and all of it on resamples of the images.
+
+Every figure is computed for many weightings of the images at once: with weights of one it is the figure itself, with
+the counts of bootstrap draws it is a replicate. So an interval can never belong to another definition than its figure.
+The definitions are scikit-learn's, and the tests hold them to it; what is not defined is NaN and stays out of means.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from visionops.inference.bundle import Head
+
+__all__ = [
+    "CLASS_METRICS",
+    "LABEL_METRICS",
+    "Floats",
+    "Outcome",
+    "areas",
+    "bin_reliability",
+    "calibration_error",
+    "figures",
+    "log_loss",
+    "mean_defined",
+    "resample",
+    "threshold_counts",
+]
+
+Floats = npt.NDArray[np.float64]
+
+LABEL_METRICS = ("accuracy", "balanced_accuracy", "f1", "roc_auc", "pr_auc")
+CLASS_METRICS = ("precision", "recall", "f1")
+
+_SEED = 20170  # any; all evaluations share it, so that their replicates compare draw by draw
+_CELLS = 1_000_000
+"""Weights held at once: bounds the memory, whatever the number of images and resamples."""
+_BINS = 15
+"""As Guo et al. have it."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one head said of every test image, beside the truth."""
+
+    head: Head
+    truth: npt.NDArray[np.int64]
+    """int64 (images,), class ids of the head; -1 where not known."""
+    probabilities: Floats
+    """float64 (images, classes of the head)."""
+    answers: npt.NDArray[np.int64]
+    """int64 (images,): what the server would answer, by the head's threshold where it has one."""
+
+    @property
+    def is_known(self) -> npt.NDArray[np.bool_]:
+        """Bool (images,): the truth is known."""
+        return np.greater_equal(self.truth, 0)
+
+    @property
+    def is_right(self) -> npt.NDArray[np.bool_]:
+        """Bool (images,): the answer is the truth."""
+        return np.equal(self.truth, self.answers)
+
+    @property
+    def true_probabilities(self) -> Floats:
+        """float64 (images,): what the true class was given; NaN where it is not known."""
+        rows = np.arange(len(self.truth))
+        return np.where(self.is_known, self.probabilities[rows, self.truth], np.nan)
+
+    def known(self) -> Outcome:
+        """Only the images whose truth is known."""
+        rows = np.flatnonzero(self.is_known)
+        return Outcome(self.head, self.truth[rows], self.probabilities[rows], self.answers[rows])
+
+    @property
+    def judged_classes(self) -> tuple[int, ...]:
+        """The classes that F1 and the curves look at: the positive one, or all."""
+        positive, names = self.head.positive, self.head.class_names
+        return (names.index(positive),) if positive is not None else tuple(range(len(names)))
+
+
+def figures(outcomes: Sequence[Outcome], weights: Floats) -> dict[str, Floats]:
+    """All figures that are resampled.
+
+    Args:
+        outcomes: Of each head, for the same images.
+        weights: float64 (weightings, images): how often each image counts.
+
+    Returns:
+        float64 (weightings,) by name: `LABEL_METRICS`, means over the heads; of several heads ``exact_match``, the
+        share of images that are right in all that is known of them, and ``head.metric``; of one head
+        ``class.metric`` for precision, recall and F1.
+    """
+    by_head = [_head_figures(outcome, weights) for outcome in outcomes]
+    result = {metric: mean_defined(np.stack([f[metric] for f in by_head])) for metric in LABEL_METRICS}
+    if len(outcomes) == 1:
+        return result | _class_figures(outcomes[0], weights)
+    known = np.stack([outcome.is_known for outcome in outcomes])
+    right = np.stack([outcome.is_right for outcome in outcomes])
+    is_asked = known.any(axis=0)
+    result["exact_match"] = _ratio(weights @ ((right | ~known).all(axis=0) & is_asked), weights @ is_asked)
+    for outcome, values in zip(outcomes, by_head, strict=True):
+        result |= {f"{outcome.head.name}.{metric}": value for metric, value in values.items()}
+    return result
+
+
+def resample(num_images: int, resamples: int) -> Iterator[Floats]:
+    """Bootstrap draws, in batches of a bounded size: float64 (some, images), how often each image was drawn.
+
+    The draws depend on the two numbers alone.
+    """
+    random = np.random.default_rng(_SEED)
+    batch = max(1, _CELLS // num_images)
+    for start in range(0, resamples, batch):
+        count = min(batch, resamples - start)
+        drawn = random.integers(0, num_images, (count, num_images)) + np.arange(count)[:, None] * num_images
+        counts = np.bincount(drawn.ravel(), minlength=count * num_images)
+        yield counts.reshape(count, num_images).astype(np.float64)
+
+
+def calibration_error(outcome: Outcome) -> float:
+    """Expected calibration error of the most probable class, 15 bins of equal width; NaN where nothing is known.
+
+    Naeini et al., Obtaining well calibrated probabilities using Bayesian binning, 2015; with the bins of Guo et al.,
+    On calibration of modern neural networks, 2017.
+    """
+    counts, confidence, accuracy = bin_reliability(outcome)
+    filled = counts > 0
+    if not filled.any():
+        return float("nan")
+    return float((counts[filled] * np.abs(accuracy - confidence)[filled]).sum() / counts.sum())
+
+
+def bin_reliability(outcome: Outcome) -> tuple[npt.NDArray[np.int64], Floats, Floats]:
+    """Images in bins by the probability of the most probable class.
+
+    Returns:
+        Of each of the 15 bins, whose upper edges belong to them: images; mean probability; share of images in which
+        that class is true. NaN for a bin without images.
+    """
+    known = outcome.known()
+    confidence = known.probabilities.max(axis=1)
+    right = known.probabilities.argmax(axis=1) == known.truth
+    bins = np.digitize(confidence, np.linspace(0, 1, _BINS + 1)[1:-1], right=True)
+    counts = np.bincount(bins, minlength=_BINS)
+    sums = [np.bincount(bins, weights=values, minlength=_BINS) for values in (confidence, right)]
+    return counts, _ratio(sums[0], counts), _ratio(sums[1], counts)
+
+
+def log_loss(outcome: Outcome) -> float:
+    """Mean negative log-likelihood of the truth, in nats; NaN where nothing is known."""
+    values = outcome.known().true_probabilities
+    smallest = float(np.finfo(np.float32).tiny)
+    return float(-np.log(np.maximum(values, smallest)).mean()) if len(values) else float("nan")
+
+
+def mean_defined(values: Floats) -> Floats:
+    """Mean over the first axis of what is not NaN; NaN where all is."""
+    defined = ~np.isnan(values)
+    return _ratio(np.where(defined, values, 0).sum(axis=0), defined.sum(axis=0))
+
+
+def _ratio(numerator: npt.ArrayLike, denominator: npt.ArrayLike) -> Floats:
+    """NaN where the denominator is 0."""
+    top, bottom = np.asarray(numerator, dtype=np.float64), np.asarray(denominator, dtype=np.float64)
+    undefined = np.full(np.broadcast_shapes(top.shape, bottom.shape), np.nan)
+    return np.asarray(np.divide(top, bottom, out=undefined, where=bottom != 0))
+
+
+def _counts(outcome: Outcome, weights: Floats) -> tuple[Floats, Floats, Floats]:
+    """Of each weighting and class, (weightings, classes): right answers, images that are, images that are said to be.
+
+    Of a confusion matrix this is the diagonal, the row sums and the column sums.
+    """
+    classes = np.arange(len(outcome.head.class_names))
+    is_class = outcome.truth[:, None] == classes
+    is_said = (outcome.answers[:, None] == classes) & outcome.is_known[:, None]
+    return weights @ (is_class & is_said), weights @ is_class, weights @ is_said
+
+
+def _head_figures(outcome: Outcome, weights: Floats) -> dict[str, Floats]:
+    right, are, said = _counts(outcome, weights)
+    judged = list(outcome.judged_classes)
+    under = [areas(outcome, k, weights) for k in judged]
+    return {
+        "accuracy": _ratio(right.sum(axis=1), are.sum(axis=1)),
+        "balanced_accuracy": mean_defined(_ratio(right, are).T),
+        "f1": mean_defined(_ratio(2 * right, are + said)[:, judged].T),
+        "roc_auc": mean_defined(np.stack([roc for roc, _ in under])),
+        "pr_auc": mean_defined(np.stack([pr for _, pr in under])),
+    }
+
+
+def _class_figures(outcome: Outcome, weights: Floats) -> dict[str, Floats]:
+    right, are, said = _counts(outcome, weights)
+    values = {"precision": _ratio(right, said), "recall": _ratio(right, are), "f1": _ratio(2 * right, are + said)}
+    names = outcome.head.class_names
+    return {f"{name}.{m}": values[m][:, k] for k, name in enumerate(names) for m in CLASS_METRICS}
+
+
+def threshold_counts(outcome: Outcome, class_id: int, weights: Floats) -> tuple[Floats, Floats]:
+    """How many images get a probability of the class from each threshold on, the highest threshold first.
+
+    Args:
+        weights: float64 (weightings, images).
+
+    Returns:
+        Images of the class and images of others, float64 (weightings, distinct probabilities). Images whose truth is
+        not known do not count.
+    """
+    rows = np.flatnonzero(outcome.is_known)
+    scores = outcome.probabilities[rows, class_id]
+    order = np.argsort(-scores, kind="stable")
+    rows, scores = rows[order], scores[order]
+    ends = np.flatnonzero(np.r_[scores[1:] != scores[:-1], len(scores) > 0])  # equal scores share one threshold
+    is_class = outcome.truth[rows] == class_id
+    ordered = weights[:, rows]
+    return (ordered * is_class).cumsum(axis=1)[:, ends], (ordered * ~is_class).cumsum(axis=1)[:, ends]
+
+
+def areas(outcome: Outcome, class_id: int, weights: Floats) -> tuple[Floats, Floats]:
+    """Areas under the ROC and the precision-recall curve of one class against the others, each (weightings,).
+
+    The second is average precision, a sum over thresholds without interpolation. NaN unless there are images of the
+    class and images of others.
+    """
+    hits, misses = threshold_counts(outcome, class_id, weights)
+    if not hits.shape[1]:
+        undefined = np.full(len(weights), np.nan)
+        return undefined, undefined
+    positives, negatives = hits[:, -1], misses[:, -1]
+    new_hits, new_misses = (np.diff(counts, axis=1, prepend=0) for counts in (hits, misses))
+    # A pair of one of each is ordered rightly, or counts for half where the scores are equal.
+    pairs = (new_misses * (hits - new_hits / 2)).sum(axis=1)
+    above = hits + misses
+    precision = np.divide(hits, above, out=np.zeros_like(above), where=above > 0)
+    both = np.where(negatives > 0, positives, 0)
+    return _ratio(pairs, positives * negatives), _ratio((new_hits * precision).sum(axis=1), both)

@@ -1,0 +1,161 @@
+"""From the graph's outputs to a `Prediction`, as the card says: one decoder for each kind of output."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from visionops.errors import OptionError
+from visionops.inference.bundle import BundleCard, Decode, Task, Thresholds
+from visionops.inference.nms import suppress
+from visionops.inference.prediction import Answer, BoxPrediction, LabelPrediction, Prediction
+from visionops.inference.preprocessing import Geometry
+
+__all__ = ["BoxDecoder", "Decoder", "LabelDecoder", "Outputs", "decoder_for", "softmax"]
+
+Outputs = Sequence[npt.NDArray[np.float32]]
+"""All outputs of the graph for one image, in its order."""
+
+_Detections = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.int32]]
+"""xyxy (N, 4), scores (N,), class ids (N,)."""
+
+
+class Decoder(Protocol):
+    """Makes an answer of what the graph says. Holds no state of an image."""
+
+    everything: Mapping[str, float]
+    """The options under which nothing is left out of an answer."""
+
+    def contradiction(self, outputs: Outputs) -> str:
+        """How the outputs contradict the card: what is wanted; "" when they fit."""
+
+    def decode(self, outputs: Outputs, geometry: Geometry, options: Mapping[str, float]) -> Prediction:
+        """The answer for one image.
+
+        Args:
+            geometry: The way back to the pixels of the original image.
+            options: What this request alone wants otherwise.
+
+        Raises:
+            OptionError: This task knows no such option.
+        """
+
+
+def decoder_for(card: BundleCard, thresholds: Thresholds) -> Decoder:
+    """The decoder of a card.
+
+    Args:
+        thresholds: Of boxes; labels have theirs in the card's heads.
+    """
+    return LabelDecoder(card) if card.decode is Decode.LOGITS else BoxDecoder(card, thresholds)
+
+
+class BoxDecoder:
+    """Boxes, out of a detector's graph."""
+
+    everything: Mapping[str, float] = MappingProxyType({"confidence": 0.0})
+
+    def __init__(self, card: BundleCard, thresholds: Thresholds) -> None:
+        self._card = card
+        self._thresholds = thresholds
+
+    def contradiction(self, outputs: Outputs) -> str:
+        """See `Decoder`."""
+        shape, rows = outputs[0].shape, 4 + len(self._card.class_names)
+        end2end = self._card.decode is Decode.YOLO_END2END
+        fits = len(shape) == 3 and shape[0] == 1 and (shape[2] == 6 if end2end else shape[1] == rows)
+        return "" if fits else ("(1, N, 6)" if end2end else f"(1, {rows}, N)")
+
+    def decode(
+        self, outputs: Outputs, geometry: Geometry, options: Mapping[str, float], *, multi_label: bool = False
+    ) -> BoxPrediction:
+        """Detections above ``confidence``, after NMS at ``iou``; both are options.
+
+        Args:
+            multi_label: A candidate counts for every class that passes, as the trainer's validation has it, not only
+                for its best one.
+
+        Raises:
+            OptionError: Another option.
+        """
+        unknown = sorted(set(options) - {"confidence", "iou"})
+        if unknown:
+            raise OptionError(f"{unknown[0]}: a detector takes confidence and iou")
+        limits = self._thresholds.model_copy(update=dict(options))
+        xyxy, scores, class_ids = _decode_boxes(outputs[0], self._card.decode, limits, multi_label=multi_label)
+        boxes = geometry.to_original(xyxy)
+        return BoxPrediction(geometry.width, geometry.height, boxes, scores, class_ids, self._card.class_names)
+
+
+class LabelDecoder:
+    """One class, or one per attribute, out of a classifier's graph."""
+
+    everything: Mapping[str, float] = MappingProxyType({})
+
+    def __init__(self, card: BundleCard) -> None:
+        self._heads = card.heads
+        self._cuts = np.cumsum([len(head.class_names) for head in card.heads])
+        self._is_classification = card.task is Task.CLASSIFICATION
+
+    def contradiction(self, outputs: Outputs) -> str:
+        """See `Decoder`."""
+        wanted = (1, int(self._cuts[-1]))
+        return "" if outputs[0].shape == wanted else str(wanted)
+
+    def decode(self, outputs: Outputs, geometry: Geometry, options: Mapping[str, float]) -> LabelPrediction:
+        """The answer of every head.
+
+        Raises:
+            OptionError: Any option: thresholds of labels are chosen in training and live in the bundle.
+        """
+        if options:
+            raise OptionError(
+                f"{min(options)}: this model answers labels, its thresholds are in its card; leave it out"
+            )
+        logits = np.split(outputs[0][0], self._cuts[:-1])
+        answers = tuple(
+            Answer(head, softmax(part / head.temperature)) for head, part in zip(self._heads, logits, strict=True)
+        )
+        embedding = outputs[1][0] if len(outputs) > 1 else np.empty(0, dtype=np.float32)
+        return LabelPrediction(geometry.width, geometry.height, answers, self._is_classification, embedding)
+
+
+def softmax(logits: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
+    """Over the last axis; float32 of the same shape."""
+    shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return np.asarray(shifted / shifted.sum(axis=-1, keepdims=True), dtype=np.float32)
+
+
+def _decode_boxes(
+    raw: npt.NDArray[np.float32], decode: Decode, limits: Thresholds, *, multi_label: bool
+) -> _Detections:
+    """Detections in input pixels, best first, out of the graph's first output."""
+    if decode is Decode.YOLO_END2END:
+        return _decode_end2end(raw[0], limits)
+    return _decode_yolo(raw[0], limits, multi_label=multi_label)
+
+
+def _decode_end2end(rows: npt.NDArray[np.float32], limits: Thresholds) -> _Detections:
+    rows = rows[rows[:, 4] > limits.confidence]
+    rows = rows[np.argsort(-rows[:, 4], kind="stable")][: limits.max_detections]
+    return rows[:, :4], rows[:, 4], rows[:, 5].astype(np.int32)
+
+
+def _decode_yolo(columns: npt.NDArray[np.float32], limits: Thresholds, *, multi_label: bool) -> _Detections:
+    candidates = np.flatnonzero(columns[4:].max(axis=0) > limits.confidence)
+    scores = columns[4:, candidates]
+    if multi_label:
+        anchor, class_ids = np.nonzero(limits.confidence < scores.T)
+    else:
+        anchor, class_ids = np.arange(len(candidates)), scores.argmax(axis=0)
+    best = scores[class_ids, anchor]
+    centre, size = columns[:2, candidates[anchor]].T, columns[2:4, candidates[anchor]].T
+    half = size / np.float32(2)
+    xyxy: npt.NDArray[np.float32] = np.hstack([centre - half, centre + half], dtype=np.float32)
+    labels = class_ids.astype(np.int32)
+    stay = suppress(xyxy, best, labels, limits.iou, limits.max_detections)
+    return xyxy[stay], best[stay], labels[stay]

@@ -1,0 +1,28 @@
+"""Labels of whole images: one (classification) or several (attributes). The first is the second with one head."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from visionops.config import Config
+from visionops.data.dataset import Dataset
+from visionops.inference.bundle import ModelBundle
+from visionops.tasks.base import Evaluation, TrainingLog
+
+__all__ = ["LabelTask"]
+
+
+class LabelTask:
+    """The `Task` of labelling images. What is heavy is imported when it is called for."""
+
+    def train(self, dataset: Dataset, config: Config, work: Path, log: TrainingLog) -> ModelBundle:
+        """See `visionops.tasks.labels.training.train_labels`."""
+        from visionops.tasks.labels.training import train_labels
+
+        return train_labels(dataset, config, work, log)
+
+    def evaluate(self, bundle: ModelBundle, dataset: Dataset, config: Config, folder: Path) -> Evaluation:
+        """See `visionops.evaluation.labels.evaluate_labels`."""
+        from visionops.evaluation.labels import evaluate_labels
+
+        return evaluate_labels(bundle, dataset, config, folder)

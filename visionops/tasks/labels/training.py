@@ -1,0 +1,316 @@
+"""Train a classifier of whole images in a folder that survives an interruption.
+
+    work/
+    ├── training.json    whose training this is; another's leftovers are cleared
+    ├── run/             state.pt after each epoch, history.csv (not of `frozen` learning)
+    └── bundle/          the result, complete or not there
+
+Called again, it returns the finished bundle, or goes on after the last epoch; features of a frozen backbone that are
+in the cache are not computed again. Whatever is learned, logits on val come from the exported graph in the engine that
+serves: temperature, threshold and figures of the card are those of the bundle.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib.metadata
+import json
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from visionops.config import METRICS, Config, GoalMetric, LabelTraining, Learning
+from visionops.data.dataset import Dataset, Split
+from visionops.data.files import atomic_folder
+from visionops.data.hashing import hash_images
+from visionops.errors import TrainingError
+from visionops.evaluation.label_scoring import Outcome, figures
+from visionops.inference.bundle import BundleCard, Decode, Head, ModelBundle
+from visionops.inference.decoders import softmax
+from visionops.inference.prediction import Answer
+from visionops.inference.predictor import Predictor
+from visionops.inference.preprocessing import PreprocessingSpec
+from visionops.tasks.base import TrainingLog
+from visionops.tasks.labels.backbones import Backbone, build_backbone, check_backbone, preprocessing_of
+from visionops.tasks.labels.calibration import choose_threshold, fit_temperature
+from visionops.tasks.labels.pixels import check_at_hand
+from visionops.tasks.workfolder import explained, finished_bundle, one_training_in
+
+__all__ = ["train_labels"]
+
+_LOG = logging.getLogger("visionops.training")
+_SAID_ELSEWHERE = frozenset({"task", "device", "workers", "resize", "crop"})
+
+
+def train_labels(dataset: Dataset, config: Config, work: Path, log: TrainingLog) -> ModelBundle:
+    """Train on the train split, select on the val split, export.
+
+    Args:
+        dataset: Clean and split; its images lie where ``path`` says.
+        work: A folder of this training alone.
+
+    Raises:
+        TrainingError: An unknown backbone, weights that cannot be had, unusable splits, or the trainer stopped; with
+            the mend.
+        DataError: The images are not at hand, or one cannot be read.
+    """
+    training = config.training
+    assert isinstance(training, LabelTraining)
+    check_backbone(training.model)
+    _check_data(dataset, training)
+    device = _device(training.device)
+    with explained(training, work):
+        dataset = hash_images(dataset)
+        spec = preprocessing_of(training)
+        backbone = _backbone(training, spec.width)
+        with one_training_in(work, _identity(dataset, config, backbone)):
+            bundle = finished_bundle(work)
+            if bundle is None:
+                bundle = _Training(dataset, config, training, spec, backbone, device, work, log).run()
+            log.params(bundle.card.training)
+            if (work / "run" / "history.csv").is_file():
+                log.artifact(work / "run" / "history.csv", "training")
+            return bundle
+
+
+def _check_data(dataset: Dataset, training: LabelTraining) -> None:
+    counts = dataset.split_counts()
+    for split in (Split.TRAIN, Split.VAL, Split.TEST):
+        if not counts.get(split.value):
+            raise TrainingError(
+                f"{dataset.name}: the {split.value} split has no images; add some, or let data.split cut it"
+            )
+    train = dataset.select_split(Split.TRAIN)
+    counted = train.images.column("weight").to_numpy() > 0
+    for attribute, labels in zip(dataset.attributes, train.label_array().T, strict=True):
+        seen = np.bincount(labels[(labels >= 0) & counted], minlength=len(attribute.class_names))
+        if missing := [name for name, count in zip(attribute.class_names, seen, strict=True) if not count]:
+            raise TrainingError(
+                f"{dataset.name}: no image of {attribute.name} {', '.join(missing)} in the train split; label some, or "
+                "leave the class out with data.labels"
+            )
+    names = [attribute.name for attribute in dataset.attributes]
+    for name in training.head_weights:
+        if name not in names:
+            near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+            mend = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(names)}"
+            raise TrainingError(f"training.head_weights: {dataset.name} has no attribute {name!r}; {mend}")
+    if training.threshold.metric is not GoalMetric.NONE and not any(a.positive for a in dataset.attributes):
+        raise TrainingError(
+            f"training.threshold: {dataset.name} has no attribute with a positive class; name one with "
+            "data.labels.<attribute>.positive, or leave the threshold out"
+        )
+    check_at_hand(dataset.take(_rows(dataset, Split.TRAIN, Split.VAL)))
+
+
+def _rows(dataset: Dataset, *splits: Split) -> npt.NDArray[np.int64]:
+    return np.flatnonzero(np.isin(np.array(dataset.column("split"), dtype=object), [s.value for s in splits]))
+
+
+def _device(asked: str) -> str:
+    import torch
+
+    if asked == "auto":
+        return "cuda:0" if torch.cuda.is_available() else "cpu"
+    if asked == "cpu":
+        return asked
+    count = torch.cuda.device_count()
+    if asked.isdigit() and int(asked) < count:
+        return f"cuda:{asked}"
+    known = ", ".join(["auto", "cpu", *map(str, range(count))])
+    raise TrainingError(f"training.device: there is no {asked!r} here; known are {known}")
+
+
+def _backbone(training: LabelTraining, size: int) -> Backbone:
+    from visionops.tasks.labels.loop import seeded
+
+    with seeded(training.seed):
+        return build_backbone(training, size)
+
+
+def _identity(dataset: Dataset, config: Config, backbone: Backbone) -> str:
+    """What two trainings share when one can go on where the other stopped."""
+    from visionops.tasks.labels.features import weights_digest
+
+    told = {
+        "data": dataset.fingerprint(),
+        "config": config.only("training", "serving").model_dump(mode="json"),
+        "weights": weights_digest(backbone.module),
+        "torch": importlib.metadata.version("torch"),
+        "timm": importlib.metadata.version("timm"),
+    }
+    return json.dumps(told, sort_keys=True)
+
+
+class _Training:
+    """One training, from a backbone to a bundle."""
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        config: Config,
+        training: LabelTraining,
+        spec: PreprocessingSpec,
+        backbone: Backbone,
+        device: str,
+        work: Path,
+        log: TrainingLog,
+    ) -> None:
+        self._dataset, self._config, self._training, self._spec = dataset, config, training, spec
+        self._backbone, self._device, self._work, self._log = backbone, device, work, log
+        self._train, self._val = dataset.select_split(Split.TRAIN), dataset.select_split(Split.VAL)
+        self._heads = tuple(
+            Head(name=a.name, class_names=a.class_names, positive=a.positive) for a in dataset.attributes
+        )
+        self._learned: dict[str, Any] = {}
+
+    def run(self) -> ModelBundle:
+        from visionops.tasks.labels.loop import learning_rate, seeded, train_network
+        from visionops.tasks.labels.networks import LabelNetwork
+
+        training = self._training
+        with seeded(training.seed, 1):
+            classes = [len(attribute.class_names) for attribute in self._dataset.attributes]
+            network = LabelNetwork(self._backbone.module, self._backbone.width, classes, training.dropout)
+        metric = METRICS[training.task][0]
+        if training.learning is not Learning.SCRATCH:
+            network.set_heads(self._solve_heads())
+        if training.learning is not Learning.FROZEN:
+
+            def report(epoch: int, told: Mapping[str, float]) -> None:
+                self._log.metrics({name: value for name, value in told.items() if np.isfinite(value)}, epoch)
+                self._log.progress(epoch, training.epochs, f"val {metric} {told.get(f'val_{metric}', np.nan):.3f}")
+
+            self._learned["best_epoch"] = train_network(
+                network,
+                self._train,
+                self._val,
+                training,
+                self._spec,
+                self._judge,
+                metric,
+                self._work / "run",
+                self._device,
+                report,
+            )
+            self._learned["learning_rate"] = learning_rate(training)
+        bundle = self._seal(network)
+        if training.learning is Learning.FROZEN:
+            self._log.metrics({f"val_{name}": value for name, value in bundle.card.metrics.items()}, 1)
+            self._log.progress(1, 1, f"val {metric} {bundle.card.metrics.get(metric, np.nan):.3f}")
+        return bundle
+
+    def _solve_heads(self) -> list[tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]]:
+        from visionops.tasks.labels.features import FeatureStore
+        from visionops.tasks.labels.heads import fit_head
+
+        training = self._training
+        store = FeatureStore(self._backbone, training.model, self._spec, self._device)
+
+        def progress(split: Split) -> Callable[[int, int], None]:
+            def tell(done: int, total: int) -> None:
+                if done * 20 // total != (done - 1) * 20 // total:  # in twentieths
+                    self._log.progress(0, 1, f"features of {split.value}: {done} of {total} images")
+
+            return tell
+
+        workers = training.workers
+        train = store.features(self._train, training.views, workers=workers, progress=progress(Split.TRAIN))
+        val = store.features(self._val, workers=workers, progress=progress(Split.VAL))[:, 0]
+        counts = self._train.images.column("weight").to_numpy().astype(np.float64)
+        heads = []
+        for column, attribute in enumerate(self._dataset.attributes):
+            head = fit_head(
+                (train, self._train.label_array()[:, column].astype(np.int64), counts),
+                (val, self._val.label_array()[:, column].astype(np.int64)),
+                len(attribute.class_names),
+                balance=training.balance,
+                l2=training.l2,
+            )
+            self._learned.setdefault("l2", {})[attribute.name] = head.l2
+            heads.append((head.weight, head.bias))
+        return heads
+
+    def _judge(self, logits: npt.NDArray[np.float32]) -> dict[str, float]:
+        return _figures(self._heads, logits, self._val.label_array())
+
+    def _seal(self, network: Any) -> ModelBundle:
+        """Export; let the exported graph say how sure it may be, and how good it is."""
+        import torch
+
+        from visionops.tasks.labels.export import export_graph
+
+        with atomic_folder(self._work / "bundle", replace=True) as folder:
+            export_graph(network, self._spec.width, folder / "model.onnx")
+            told = self._told()
+            weights = {name: value.contiguous() for name, value in network.state_dict().items()}
+            torch.save({"network": weights, "training": told}, folder / "checkpoint.pt")
+            card = BundleCard(
+                task=self._config.task,
+                name=self._config.name,
+                architecture=self._training.model,
+                class_names=self._dataset.all_class_names,
+                heads=self._heads,
+                preprocessing=self._spec,
+                decode=Decode.LOGITS,
+                precision=self._config.serving.precision,
+                data_fingerprint=self._dataset.fingerprint(),
+                training=told,
+            )
+            logits = self._served_logits(ModelBundle.create(folder, card))
+            heads = _calibrated(self._heads, logits, self._val.label_array(), self._training)
+            metrics = _figures(heads, logits, self._val.label_array())
+            finite = {name: value for name, value in metrics.items() if np.isfinite(value)}
+            ModelBundle.create(folder, card.model_copy(update={"heads": heads, "metrics": finite}))
+        return ModelBundle.load(self._work / "bundle")
+
+    def _served_logits(self, bundle: ModelBundle) -> npt.NDArray[np.float32]:
+        """(val images, sum of classes), float32, by the engine that serves."""
+        predictor = Predictor(bundle, self._config.serving.engine)
+        pairs = zip(self._val.paths(), self._val.column("key"), strict=True)
+        return np.stack([predictor.infer(path.read_bytes(), where=key).outputs[0][0] for path, key in pairs])
+
+    def _told(self) -> dict[str, Any]:
+        """The settings that acted, without the places of this machine, and what was chosen along the way."""
+        training = self._training
+        told = training.model_dump(mode="json", exclude={*_SAID_ELSEWHERE, *training.idle_settings()})
+        weights = training.weights if training.weights in {"auto", "none"} else Path(training.weights).name
+        return told | {"image_size": self._spec.width, "weights": weights, **self._learned}
+
+
+def _figures(heads: Sequence[Head], logits: npt.NDArray[np.float32], labels: npt.NDArray[np.int32]) -> dict[str, float]:
+    outcomes = []
+    for column, (head, part) in enumerate(zip(heads, _split(heads, logits), strict=True)):
+        probabilities = softmax(part / head.temperature)
+        answers = np.array([Answer(head, row).class_id for row in probabilities], dtype=np.int64)
+        truth = labels[:, column].astype(np.int64)
+        outcomes.append(Outcome(head, truth, probabilities.astype(np.float64), answers))
+    return {name: float(value[0]) for name, value in figures(outcomes, np.ones((1, len(labels)))).items()}
+
+
+def _split(heads: Sequence[Head], logits: npt.NDArray[np.float32]) -> list[npt.NDArray[np.float32]]:
+    return np.split(logits, np.cumsum([len(head.class_names) for head in heads])[:-1], axis=1)
+
+
+def _calibrated(
+    heads: Sequence[Head],
+    logits: npt.NDArray[np.float32],
+    labels: npt.NDArray[np.int32],
+    training: LabelTraining,
+) -> tuple[Head, ...]:
+    done = []
+    for column, (head, part) in enumerate(zip(heads, _split(heads, logits), strict=True)):
+        known = np.flatnonzero(labels[:, column] >= 0)
+        truth = labels[known, column].astype(np.int64)
+        temperature = fit_temperature(part[known], truth) if training.calibrate else 1.0
+        threshold = None
+        if head.positive is not None and len(known):
+            positive = head.class_names.index(head.positive)
+            probabilities = softmax(part[known] / temperature)[:, positive]
+            threshold = choose_threshold(probabilities, truth == positive, training.threshold, head.name)
+        done.append(head.model_copy(update={"temperature": temperature, "threshold": threshold}))
+    return tuple(done)

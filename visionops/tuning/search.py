@@ -1,0 +1,471 @@
+"""Ask the study for settings, train with them, tell it what came of it, until enough was tried."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import itertools
+import json
+import shutil
+import uuid
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from visionops.config import Config, SearchRange, takes_whole_numbers, with_training
+from visionops.data.dataset import Dataset
+from visionops.data.files import atomic_folder
+from visionops.errors import ConfigError, TrainingError
+from visionops.home import visionops_home
+from visionops.tasks.base import Task, alone_in, training_folder
+from visionops.tuning.report import write_report
+from visionops.tuning.result import Setting, Trial, TrialState, TuningResult
+from visionops.tuning.trials import Job, Outcome, Workers, open_storage, outcome_of, quiet_optuna
+
+if TYPE_CHECKING:
+    import optuna
+    from optuna.distributions import BaseDistribution
+    from optuna.trial import FrozenTrial
+
+__all__ = ["TuningLog", "require_search", "tune", "tuning_folder"]
+
+_PATIENT_TRIALS = 5
+"""No trial is pruned before so many are complete, nor in the first quarter of its epochs."""
+
+_REPORTS = 50
+"""Most epochs of a trial that the study is told of: each costs a look at all trials."""
+
+
+class TuningLog(Protocol):
+    """Where a search reports to."""
+
+    def trial(self, trial: Trial) -> None:
+        """A trial has ended, now or before an interruption."""
+
+    def progress(self, done: int, total: int, note: str) -> None:
+        """So many trials of so many have ended; the note says what is under way."""
+
+
+def require_search(config: Config) -> None:
+    """See that there is something to try.
+
+    Raises:
+        ConfigError: Neither a space nor a grid.
+    """
+    if not config.tuning.space and not config.tuning.grid:
+        raise ConfigError(
+            f"{config.name}: nothing to tune; give tuning.space (as learning_rate: {{low: 0.0001, high: 0.01, log: "
+            "true}) or tuning.grid (a list of settings)"
+        )
+
+
+def tuning_folder(dataset: Dataset, config: Config) -> Path:
+    """Where the search works: the same for what can be compared, so that it can be resumed.
+
+    Other data, other fixed settings of the training, another space, grid, metric or seed make another study. More
+    trials, more at once, or pruning go on with the same.
+    """
+    told = {
+        "data": dataset.fingerprint(),
+        "training": config.training.model_dump(mode="json"),
+        "tuning": config.tuning.model_dump(mode="json", include={"space", "grid", "seed"}),
+        "metric": _metric(config),
+    }
+    key = hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
+    return visionops_home() / "tuning" / f"{config.name}-{key}"
+
+
+def tune(task: Task, dataset: Dataset, config: Config, folder: Path, log: TuningLog) -> TuningResult:
+    """Try settings until `tuning.trials` have ended, or each set of `tuning.grid` has.
+
+    Called again after an interruption, it goes on: what has ended is not done again, what was under way is.
+
+    With one trial at a time the search is the same each time, interrupted or not: what is tried depends on
+    `tuning.seed`, the trial's place in the order and the outcomes before it. With several at once it depends on which
+    of them ends first, too. Every trial trains with `training.seed`.
+
+    Args:
+        task: Trains; travels to other processes when `tuning.parallel` is above 1.
+        dataset: Clean and split. The test split is not looked at.
+        folder: Of this search alone; see `tuning_folder`.
+
+    Raises:
+        ConfigError: Nothing to try, a setting that the trainer does not have, or a storage that cannot be opened.
+        TrainingError: Every trial failed, or the same search runs already.
+    """
+    require_search(config)
+    quiet_optuna()
+    with alone_in(folder):
+        url = config.tuning.storage or f"sqlite:///{folder / 'study.db'}"
+        with open_storage(url) as storage:
+            search = _Search(task, dataset, config, folder, log, storage, url)
+            search.run()
+            result = search.result()
+    # A later search writes new files: the old ones may be links into an earlier artifact.
+    with atomic_folder(folder / "result", replace=True) as new:
+        result.save(new)
+        write_report(result, config, new)
+    return result
+
+
+class _Search:
+    """A study under way.
+
+    What Optuna does not keep of a trial is in its user attributes: ``order`` (its place, which seeds the sampler),
+    ``row`` (of the grid), ``default``, ``settings``, ``work`` (where it trains), ``kept`` (that folder was there before
+    the search), ``machine`` (who runs it), ``note`` and ``seconds``; ``cut`` when it was cut short, to be tried again.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        dataset: Dataset,
+        config: Config,
+        folder: Path,
+        log: TuningLog,
+        storage: optuna.storages.RDBStorage,
+        url: str,
+    ) -> None:
+        import optuna
+
+        self._task = task
+        self._dataset = dataset
+        self._config = config
+        self._folder = folder
+        self._log = log
+        self._storage = storage
+        self._url = url
+        self._machine = _machine(folder)
+        self._metric = _metric(config)
+        self._grid = config.tuning.grid
+        self._wanted = len(self._grid) or config.tuning.trials
+        self._defaults = {key: _setting(config, key) for key in config.tuning.space}
+        self._ranges = {key: _distribution(config, key, found) for key, found in config.tuning.space.items()}
+        self._study = optuna.create_study(
+            study_name=folder.name, storage=storage, direction="maximize", load_if_exists=True
+        )
+        self._trials: list[FrozenTrial] = []
+        self._read()
+
+    def run(self) -> None:
+        """Until enough trials have ended."""
+        self._repeat_cut_trials()
+        self._enqueue_missing()
+        for ended in self._ended():
+            self._log.trial(_record(ended))
+            self._tidy(ended)
+        self._report("")
+        running: dict[Future[Outcome], list[optuna.Trial]] = {}
+        with Workers(self._config.tuning.parallel, self._report) as workers:
+            while True:
+                while len(running) < self._config.tuning.parallel and self._missing() > 0:
+                    self._begin(workers, running)
+                if not running:
+                    break
+                ready, _ = wait(running, return_when=FIRST_COMPLETED)
+                for future in ready:
+                    for trial in running.pop(future):
+                        self._end(trial, outcome_of(future))
+
+    def result(self) -> TuningResult:
+        """Of the trials that have ended.
+
+        Raises:
+            TrainingError: All failed. They are set aside, so that the next search tries again.
+        """
+        trials = tuple(_record(trial) for trial in self._ended())
+        best = self._best()
+        if best is None:
+            self._study.set_user_attr("aside", [trial.number for trial in self._study.trials])
+            first = trials[0]
+            raise TrainingError(
+                f"{self._config.name}: all {len(trials)} trials failed; trial {first.number}: {first.note}"
+            )
+        default = next((trial for trial in trials if trial.is_default), None)
+        return TuningResult(
+            folder=self._folder / "result",
+            use_case=self._config.name,
+            study=self._study.study_name,
+            metric=self._metric,
+            settings={} if best.user_attrs.get("default") else best.user_attrs["settings"],
+            best=best.number,
+            value=_value(best),
+            default_value=default.value if default else None,
+            importance=_importance(self._ended(), self._config.tuning.seed),
+            trials=trials,
+        )
+
+    def _read(self) -> None:
+        """Keep at hand all trials that count: without those that are tried again."""
+        aside = set(self._study.user_attrs.get("aside", ()))
+        trials = self._study.get_trials(deepcopy=False)
+        self._trials = [t for t in trials if t.number not in aside and "cut" not in t.user_attrs]
+
+    def _ended(self) -> list[FrozenTrial]:
+        return [trial for trial in self._trials if trial.state.is_finished()]
+
+    def _missing(self) -> int:
+        from optuna.trial import TrialState as Optunas
+
+        return self._wanted - sum(trial.state is not Optunas.WAITING for trial in self._trials)
+
+    def _best(self) -> FrozenTrial | None:
+        """The first of the best: nothing changes without a gain."""
+        complete = [trial for trial in self._ended() if _state(trial) is TrialState.COMPLETE]
+        return max(complete, key=lambda trial: (_value(trial), -trial.number), default=None)
+
+    def _repeat_cut_trials(self) -> None:
+        """We are alone in our folder: what of ours is said to run was killed."""
+        from optuna.trial import TrialState as Optunas
+
+        repeated = {trial.user_attrs.get("repeats") for trial in self._trials}
+        for trial in self._trials:
+            if trial.state is not Optunas.RUNNING or trial.user_attrs.get("machine", self._machine) != self._machine:
+                continue
+            if "settings" in trial.user_attrs and trial.number not in repeated:
+                attributes = {key: value for key, value in trial.user_attrs.items() if key != "machine"}
+                self._study.enqueue_trial(dict(trial.params), attributes | {"repeats": trial.number})
+            self._storage.set_trial_user_attr(trial._trial_id, "cut", True)
+            self._study.tell(trial.number, state=Optunas.FAIL)
+        self._read()
+
+    def _enqueue_missing(self) -> None:
+        """Each row of the grid; of a space first the settings of the use case, so that there is something to beat."""
+        orders = {trial.user_attrs.get("order") for trial in self._trials}
+        if self._grid:
+            for row, settings in enumerate(self._grid):
+                if row not in orders:
+                    default = all(_setting(self._config, key) == value for key, value in settings.items())
+                    told = {"default": True} if default else {}
+                    self._study.enqueue_trial(dict(settings), {"order": row, "row": row, **told})
+        elif 0 not in orders:
+            self._study.enqueue_trial(_within(self._defaults, self._ranges), {"order": 0, "default": True})
+        self._read()
+
+    def _begin(self, workers: Workers, running: dict[Future[Outcome], list[optuna.Trial]]) -> None:
+        trial = self._ask()
+        work = trial.user_attrs["work"]
+        if twin := next((t for t in self._ended() if t.user_attrs.get("work") == work), None):
+            for step, value in twin.intermediate_values.items():
+                trial.report(value, step)
+            self._end(trial, Outcome(_state(twin), twin.value, twin.user_attrs.get("note", "")))
+            return
+        for others in running.values():
+            if others[0].user_attrs["work"] == work:
+                others.append(trial)
+                return
+        running[workers.submit(self._job(trial))] = [trial]
+
+    def _ask(self) -> optuna.Trial:
+        """The next trial, with its settings."""
+        import optuna
+
+        self._read()
+        orders = {trial.user_attrs.get("order") for trial in self._trials}
+        order = next(number for number in itertools.count() if number not in orders)
+        # A sampler keeps its random state in memory alone: one seed for all would propose the same after a restart.
+        self._study.sampler = optuna.samplers.TPESampler(seed=_seed(self._config.tuning.seed, order))
+        trial = self._study.ask()
+        known = dict(trial.user_attrs)
+        trial.set_user_attr("machine", self._machine)
+        trial.set_user_attr("order", known.get("order", order))
+        settings = self._suggest(trial, known)
+        work = training_folder(self._dataset, self._changed(settings, known))
+        trial.set_user_attr("kept", known.get("kept", work.exists()))
+        trial.set_user_attr("work", work.name)
+        trial.set_user_attr("settings", settings)
+        self._read()
+        return trial
+
+    def _suggest(self, trial: optuna.Trial, known: dict[str, Any]) -> dict[str, Setting]:
+        if "row" in known:
+            settings = self._grid[known["row"]]
+            for key in settings:
+                trial.suggest_categorical(key, _distinct(row[key] for row in self._grid if key in row))
+            return dict(settings)
+        if "default" in known:
+            for key in _within(self._defaults, self._ranges):
+                _pick(trial, key, self._ranges[key])
+            return self._defaults
+        return {key: _pick(trial, key, found) for key, found in self._ranges.items()}
+
+    def _changed(self, settings: dict[str, Setting], known: dict[str, Any]) -> Config:
+        if "default" in known:
+            return self._config
+        return with_training(self._config, settings, f"trial of {self._config.name}")
+
+    def _job(self, trial: optuna.Trial) -> Job:
+        attributes = trial.user_attrs
+        config = self._changed(attributes["settings"], attributes)
+        return Job(
+            task=self._task,
+            dataset=self._dataset,
+            config=config.only("training", "serving"),
+            work=training_folder(self._dataset, config),
+            metric=self._metric,
+            storage=self._url,
+            study=self._study.study_name,
+            number=trial.number,
+            trial_id=trial._trial_id,
+            pruner=self._pruner(),
+            every=-(-self._config.training.epochs // _REPORTS),
+        )
+
+    def _pruner(self) -> optuna.pruners.BasePruner | None:
+        """None for a grid: who names each set wants to know each value."""
+        import optuna
+
+        if self._grid or not self._config.tuning.pruning:
+            return None
+        return optuna.pruners.MedianPruner(_PATIENT_TRIALS, n_warmup_steps=self._config.training.epochs // 4)
+
+    def _end(self, trial: optuna.Trial, outcome: Outcome) -> None:
+        from optuna.trial import TrialState as Optunas
+
+        trial.set_user_attr("seconds", outcome.seconds)
+        trial.set_user_attr("note", outcome.note)
+        before = self._best()
+        match outcome.state:
+            case TrialState.COMPLETE:
+                self._study.tell(trial, outcome.value)
+            case TrialState.PRUNED:
+                self._study.tell(trial, state=Optunas.PRUNED)
+            case TrialState.FAILED:
+                self._study.tell(trial, state=Optunas.FAIL)
+        self._read()
+        told = next(t for t in self._trials if t.number == trial.number)
+        self._log.trial(_record(told))
+        self._tidy(told)
+        if before is not None:
+            self._tidy(before)
+        self._report(outcome.note)
+
+    def _tidy(self, trial: FrozenTrial) -> None:
+        """Remove where a loser trained; of one that failed, its logs stay."""
+        best = self._best()
+        name = trial.user_attrs["work"]
+        if trial.user_attrs["kept"] or (best is not None and best.user_attrs["work"] == name):
+            return
+        work = training_folder(self._dataset, self._config).parent / name
+        logs = work.glob("*.log") if _state(trial) is TrialState.FAILED else ()
+        texts = {log.name: log.read_bytes() for log in logs}
+        shutil.rmtree(work, ignore_errors=True)
+        if texts:
+            work.mkdir()
+        for log, text in texts.items():
+            (work / log).write_bytes(text)
+
+    def _report(self, note: str) -> None:
+        best = self._best()
+        found = f"best {self._metric} {_value(best):.4f}" if best else ""
+        self._log.progress(len(self._ended()), self._wanted, " | ".join(filter(None, (found, note))))
+
+
+def _metric(config: Config) -> str:
+    return config.tuning.metric or config.gate.metric
+
+
+def _setting(config: Config, key: str) -> Any:
+    """What ``training`` has now under a dotted key; None where nothing is set."""
+    found: Any = config.training.model_dump(mode="json")
+    for part in key.split("."):
+        found = found.get(part) if isinstance(found, dict) else None
+    return found
+
+
+def _distribution(config: Config, key: str, search: SearchRange) -> BaseDistribution:
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    if search.choices is not None:
+        return CategoricalDistribution(search.choices)
+    low, high, step = search.numbers(whole=takes_whole_numbers(config.training, key))
+    if isinstance(low, int):
+        return IntDistribution(low, int(high), log=search.log, step=int(step or 1))
+    return FloatDistribution(low, high, log=search.log, step=step)
+
+
+def _pick(trial: optuna.Trial, key: str, found: BaseDistribution) -> Setting:
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    match found:
+        case CategoricalDistribution():
+            choice: Setting = trial.suggest_categorical(key, found.choices)
+            return choice
+        case IntDistribution():
+            return trial.suggest_int(key, found.low, found.high, step=found.step, log=found.log)
+        case FloatDistribution():
+            return trial.suggest_float(key, found.low, found.high, step=found.step, log=found.log)
+    raise AssertionError(found)
+
+
+def _within(settings: dict[str, Any], ranges: dict[str, BaseDistribution]) -> dict[str, Any]:
+    """Those that a search could have come upon: the others tell the sampler nothing."""
+    return {key: value for key, value in settings.items() if _could_be(value, ranges[key])}
+
+
+def _could_be(value: Any, found: BaseDistribution) -> bool:
+    from optuna.distributions import CategoricalDistribution
+
+    if isinstance(found, CategoricalDistribution):
+        return any(value == choice and type(value) is type(choice) for choice in found.choices)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return bool(found._contains(found.to_internal_repr(value)))  # Optuna itself only warns
+
+
+def _distinct(values: Iterator[Any]) -> list[Any]:
+    return list({repr(value): value for value in values}.values())
+
+
+def _seed(seed: int, order: int) -> int:
+    return int.from_bytes(hashlib.sha256(f"{seed} {order}".encode()).digest()[:4], "big")
+
+
+def _machine(folder: Path) -> str:
+    """Names this machine, or rather this folder, in a storage that others share."""
+    file = folder / "machine"
+    if not file.is_file():
+        file.write_text(uuid.uuid4().hex, encoding="utf-8")
+    return file.read_text(encoding="utf-8")
+
+
+def _state(trial: FrozenTrial) -> TrialState:
+    from optuna.trial import TrialState as Optunas
+
+    states = {Optunas.COMPLETE: TrialState.COMPLETE, Optunas.PRUNED: TrialState.PRUNED}
+    return states.get(trial.state, TrialState.FAILED)
+
+
+def _value(trial: FrozenTrial) -> float:
+    assert trial.value is not None  # of a complete trial
+    return trial.value
+
+
+def _record(trial: FrozenTrial) -> Trial:
+    state = _state(trial)
+    told = trial.user_attrs
+    return Trial(
+        number=trial.number,
+        state=state,
+        settings=told["settings"],
+        value=trial.value if state is TrialState.COMPLETE else None,
+        curve=trial.intermediate_values,
+        seconds=told.get("seconds", 0.0),
+        is_default="default" in told,
+        note=told.get("note", ""),
+    )
+
+
+def _importance(trials: list[FrozenTrial], seed: int) -> dict[str, float]:
+    """By fANOVA (Hutter, Hoos and Leyton-Brown, An efficient approach for assessing hyperparameter importance)."""
+    import optuna
+
+    complete = [trial for trial in trials if _state(trial) is TrialState.COMPLETE]
+    keys = {key for trial in complete for key in trial.params}
+    study = optuna.create_study(direction="maximize")
+    study.add_trials([trial for trial in complete if set(trial.params) == keys])
+    evaluator = optuna.importance.FanovaImportanceEvaluator(seed=seed)
+    with contextlib.suppress(RuntimeError, ValueError):  # too few trials, or all of one value
+        return optuna.importance.get_param_importances(study, evaluator=evaluator)
+    return {}

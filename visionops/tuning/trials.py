@@ -1,0 +1,231 @@
+"""One trial, in this process or in one of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import math
+import multiprocessing
+import multiprocessing.connection
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from visionops.config import Config
+from visionops.data.dataset import Dataset
+from visionops.errors import ConfigError, TrainingError
+from visionops.tasks.base import NoLog, StopTraining, Task
+from visionops.tuning.result import TrialState
+
+if TYPE_CHECKING:
+    from optuna.pruners import BasePruner
+    from optuna.storages import RDBStorage
+
+__all__ = ["Job", "Outcome", "Workers", "open_storage", "run_trial"]
+
+Notify = Callable[[str], None]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Job:
+    """What a process needs to run one trial."""
+
+    task: Task
+    dataset: Dataset
+    config: Config
+    """With the settings of the trial."""
+    work: Path
+    metric: str
+    storage: str
+    study: str
+    number: int
+    trial_id: int
+    pruner: BasePruner | None
+    every: int = 1
+    """Only epochs that are multiples of this are reported."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a trial ended."""
+
+    state: TrialState
+    value: float | None = None
+    note: str = ""
+    seconds: float = 0.0
+
+
+def run_trial(job: Job, notify: Notify | None = None) -> Outcome:
+    """Train with the settings of the trial; what the training cannot help becomes a failed trial.
+
+    Raises:
+        VisionOpsError: What would stop every other trial too, as a setting that the trainer does not have.
+    """
+    start = time.perf_counter()
+    try:
+        with open_storage(job.storage) as storage:
+            bundle = job.task.train(job.dataset, job.config, job.work, _TrialLog(job, storage, notify))
+        outcome = _judged(bundle.card.metrics, job.metric)
+    except StopTraining:
+        outcome = Outcome(TrialState.PRUNED)
+    except TrainingError as error:
+        outcome = Outcome(TrialState.FAILED, note=str(error))
+    return dataclasses.replace(outcome, seconds=time.perf_counter() - start)
+
+
+def _judged(metrics: Mapping[str, float], metric: str) -> Outcome:
+    value = metrics.get(metric, math.nan)
+    if math.isfinite(value):
+        return Outcome(TrialState.COMPLETE, value)
+    known = ", ".join(sorted(name for name, figure in metrics.items() if math.isfinite(figure)))
+    return Outcome(
+        TrialState.FAILED, note=f"its training gave no {metric} on the val split (it gave {known or 'none'})"
+    )
+
+
+class _TrialLog(NoLog):
+    """Tells the study how each epoch went, and stops the training when the pruner says so."""
+
+    def __init__(self, job: Job, storage: RDBStorage, notify: Notify | None) -> None:
+        import optuna
+
+        self._study = optuna.load_study(study_name=job.study, storage=storage)
+        self._storage = storage
+        self._job = job
+        self._notify = notify
+
+    def metrics(self, metrics: Mapping[str, float], step: int) -> None:
+        """Report one epoch."""
+        value = metrics.get(f"val_{self._job.metric}", math.nan)
+        if not math.isfinite(value) or step % self._job.every:
+            return
+        self._storage.set_trial_intermediate_value(self._job.trial_id, step, value)
+        pruner = self._job.pruner
+        if pruner is not None and pruner.prune(self._study, self._storage.get_trial(self._job.trial_id)):
+            raise StopTraining
+
+    def progress(self, done: int, total: int, note: str) -> None:
+        """Pass it on."""
+        if self._notify:
+            self._notify(f"trial {self._job.number}: {done}/{total} {note}")
+
+
+class Workers:
+    """Runs jobs: in this process when there is one at a time, else each in a process of its own.
+
+    A process is used for one job after the other, so that the heavy libraries are imported once in each.
+    """
+
+    def __init__(self, parallel: int, notify: Notify) -> None:
+        self._parallel = parallel
+        self._notify = notify
+        self._pool: ProcessPoolExecutor | None = None
+        self._others = set(multiprocessing.active_children())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._pool is None:
+            return
+        if kind is not None:  # hours of training may be under way that nobody waits for any more
+            for child in set(multiprocessing.active_children()) - self._others:
+                child.kill()
+        self._pool.shutdown(cancel_futures=True)
+
+    def submit(self, job: Job) -> Future[Outcome]:
+        """Begin a job; in this process, do it."""
+        if self._parallel == 1:
+            future: Future[Outcome] = Future()
+            future.set_result(run_trial(job, self._notify))
+            return future
+        if self._pool is None:
+            self._pool = self._make_pool()
+        try:
+            return self._pool.submit(run_trial, job)
+        except BrokenProcessPool:
+            self._pool = self._make_pool()
+            return self._pool.submit(run_trial, job)
+
+    def _make_pool(self) -> ProcessPoolExecutor:
+        # A forked process would inherit the locks of our threads.
+        context = multiprocessing.get_context("spawn")
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        threads = max(cores // self._parallel, 1)
+        return ProcessPoolExecutor(self._parallel, context, initializer=_begin_worker, initargs=(threads,))
+
+
+def outcome_of(future: Future[Outcome]) -> Outcome:
+    """The outcome of a job that is done; one whose process died has failed.
+
+    Raises:
+        VisionOpsError: What stops the search.
+    """
+    try:
+        return future.result()
+    except BrokenProcessPool:
+        note = "a process of the search died, as when memory runs out; lower tuning.parallel or training.batch"
+        return Outcome(TrialState.FAILED, note=note)
+
+
+def _begin_worker(threads: int) -> None:
+    """Before torch is imported: share the cores, be quiet, and do not outlive who started us."""
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    quiet_optuna()
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+
+
+def _die_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        multiprocessing.connection.wait([parent.sentinel])
+        os._exit(1)
+
+
+def quiet_optuna() -> None:
+    """Our own lines tell what happens."""
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+
+@contextlib.contextmanager
+def open_storage(url: str) -> Iterator[RDBStorage]:
+    """The storage of a study, closed at the end.
+
+    Raises:
+        ConfigError: It cannot be opened.
+    """
+    import optuna
+    import sqlalchemy.exc
+
+    # Another process may be writing.
+    engine: dict[str, Any] = {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {"pool_pre_ping": True}
+    try:
+        storage = optuna.storages.RDBStorage(url, engine_kwargs=engine)
+    except (sqlalchemy.exc.SQLAlchemyError, ImportError, OSError, RuntimeError, ValueError) as error:
+        raise ConfigError(f"tuning.storage: {_explain(url, error)}") from error
+    try:
+        yield storage
+    except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+        raise ConfigError(f"tuning.storage: {_explain(url, error.__cause__ or error)}") from error
+    finally:
+        storage.remove_session()
+        storage.engine.dispose()
+
+
+def _explain(url: str, error: BaseException) -> str:
+    scheme, _, rest = url.partition("://")
+    address = f"{scheme}://{rest.rpartition('@')[2]}" if rest else "not a database URL"
+    cause = " ".join(str(error).split())
+    for secret in (url, rest.rpartition("@")[0]):
+        cause = cause.replace(secret, "…") if secret else cause
+    return f"{address}: does not answer ({cause[:200]}); such as sqlite:////data/tuning.db or postgresql://host/name"
