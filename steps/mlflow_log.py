@@ -31,6 +31,6 @@ class MlflowLog:
         """Log one file."""
         mlflow.log_artifact(str(path), artifact_path=folder)
 
-    def progress(self, done: int, total: int, note: str) -> None:  # noqa: ARG002 - the bar knows its total
+    def progress(self, done: int, total: int, note: str) -> None:
         """Move the bar."""
-        self._report(done, note)
+        self._report(done, note, total)

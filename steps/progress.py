@@ -12,7 +12,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 __all__ = ["Report", "announce", "progress"]
 
 Report = Callable[..., None]
-"""``report(done, note="")``: so many are done; a short note stands at the end of the line."""
+"""``report(done, note="", total=None)``: so many are done; a short note stands at the end of the line. The total is
+told where the work turns out to have another one, or several parts."""
 
 
 def announce(text: str) -> None:
@@ -36,15 +37,15 @@ def progress(label: str, total: int) -> Iterator[Report]:
             transient=True,
         ) as bar:
             task = bar.add_task(label, total=total, note="")
-            yield lambda done, note="": bar.update(task, completed=done, note=note)
+            yield lambda done, note="", total=None: bar.update(task, completed=done, note=note, total=total)
         return
-    last = -1
+    last = (0, -1)
 
-    def report(done: int, note: str = "") -> None:
+    def report(done: int, note: str = "", total: int = total) -> None:
         nonlocal last
         tenth = 10 * done // max(total, 1)
-        if tenth > last:
-            last = tenth
+        if (total, tenth) != last:
+            last = (total, tenth)
             sys.stderr.write(f"  {label}: {done}/{total} {note}\n")
 
     yield report

@@ -78,11 +78,11 @@ class Machine:
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout + done.stderr
 
-    def server_pids(self) -> list[int]:
-        """Of the endpoints of this machine that run."""
+    def server_pids(self, use_case: str = "") -> list[int]:
+        """Of the endpoints of this machine that run; of one use case, or of all."""
         import psutil
 
-        home = str(self.folder)
+        home = str(self.folder / "home" / "serving" / use_case)
         return [
             p.pid
             for p in psutil.process_iter(["cmdline"])

@@ -43,7 +43,7 @@ def test_a_second_run_changes_nothing_and_says_so(machine, first):
     assert again["model"] == first["model"]
     assert "champion already" in again["gate"]["reason"]
     assert again["endpoint"] == first["endpoint"]
-    assert len(machine.server_pids()) == 1
+    assert len(machine.server_pids("sample")) == 1
 
 
 def test_the_printed_curl_line_works(first):
@@ -104,7 +104,7 @@ def test_killed_in_training_the_same_command_goes_on(machine, first):
     process.communicate()
     summary = machine.train("training.epochs=6", "training.seed=5")
     assert summary["model"]["name"] == "sample"
-    assert len(machine.server_pids()) == 1
+    assert len(machine.server_pids("sample")) == 1
 
 
 def test_zenml_lists_the_endpoint(machine, first):

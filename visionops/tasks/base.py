@@ -49,7 +49,7 @@ class TrainingLog(Protocol):
         """Log a file (a picture, a table) under ``folder``."""
 
     def progress(self, done: int, total: int, note: str) -> None:
-        """So many epochs of so many are done; the note says how it goes."""
+        """So many epochs (or images, where features are computed) of so many are done; the note says how it goes."""
 
 
 class NoLog:

@@ -89,4 +89,4 @@ class Recorder:
 
     def progress(self, done: int, total: int, note: str) -> None:
         assert 0 <= done <= total
-        self.notes.append(note)
+        self.notes.append(f"{note} ({done} of {total})")

@@ -147,7 +147,7 @@ def test_frozen_learning_finds_the_colour(tmp_path):
     assert log.told == [bundle.card.training]
     assert bundle.card.training["l2"].keys() == {"colour"}
     assert "epochs" not in bundle.card.training
-    assert any("features of train: 24 of 24" in note for note in log.notes)
+    assert "features of train (24 of 24)" in log.notes
 
 
 def test_the_same_training_gives_the_same_bundle_with_and_without_cached_features(dataset, tmp_path, home, resnet_file):

@@ -214,7 +214,7 @@ class _Training:
         def progress(split: Split) -> Callable[[int, int], None]:
             def tell(done: int, total: int) -> None:
                 if done * 20 // total != (done - 1) * 20 // total:  # in twentieths
-                    self._log.progress(0, 1, f"features of {split.value}: {done} of {total} images")
+                    self._log.progress(done, total, f"features of {split.value}")
 
             return tell
 
