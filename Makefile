@@ -41,7 +41,8 @@ clean:  ## Remove what make and the tests leave behind; keeps .visionops (models
 
 .venv/installed: requirements.lock | $(UV)
 	@test -x $(BIN)/python || $(UV) venv --quiet --python $(PYTHON) .venv
-	$(UV) pip sync --quiet --python $(BIN)/python requirements.lock
+	@# Compiled once: where PYTHONDONTWRITEBYTECODE is set, each process would compile torch and ZenML anew.
+	$(UV) pip sync --quiet --compile-bytecode --python $(BIN)/python requirements.lock
 	@# `zenml` imports our flavors by name, from whatever folder it is called in.
 	@$(BIN)/python -c 'import pathlib, sysconfig; \
 		pathlib.Path(sysconfig.get_path("purelib"), "visionops.pth").write_text("$(CURDIR)\n")'

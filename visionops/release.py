@@ -123,9 +123,12 @@ def _score(
 ) -> Evaluation | None:
     if champion is None:
         return None
+    # Only its figures are wanted: the report goes with the folder.
+    brief = config.evaluation.model_copy(update={"worst_images": 0, "latency_images": 1})
     with tempfile.TemporaryDirectory(prefix="visionops-champion-") as folder:
         bundle = registry.fetch_bundle(champion, Path(folder) / "model")
-        return task.evaluate(bundle, dataset, config, Path(folder) / "evaluation")
+        brief_config = config.model_copy(update={"evaluation": brief})
+        return task.evaluate(bundle, dataset, brief_config, Path(folder) / "evaluation")
 
 
 def _settled(evaluation: Evaluation, config: Config, *, promote: bool, reason: str) -> GateDecision:

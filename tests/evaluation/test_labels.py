@@ -346,6 +346,13 @@ def test_no_more_worst_images_than_asked_for(tmp_path, bundle, make_dataset):
     assert len(list((tmp_path / "evaluation").glob("worst_*"))) == 1
 
 
+def test_without_a_gallery_no_image_is_drawn(tmp_path, bundle, make_dataset):
+    config = config_of(evaluation={"resamples": 0, "worst_images": 0, "latency_images": 1})
+    evaluate_labels(bundle, make_dataset([RED, RED], [["blue", "red"]]), config, tmp_path / "evaluation")
+    assert not list((tmp_path / "evaluation").glob("*.jpg"))
+    assert "evaluation.worst_images is 0" in (tmp_path / "evaluation" / "report.html").read_text()
+
+
 def test_without_a_mistake_the_report_says_so(tmp_path, bundle, make_dataset):
     evaluate_labels(bundle, make_dataset([RED, GREEN], [["red", "green"]]), config_of(), tmp_path / "evaluation")
     html = (tmp_path / "evaluation" / "report.html").read_text()

@@ -72,6 +72,13 @@ def test_no_more_worst_images_than_asked_for(tmp_path, make_dataset, config):
     assert len(list((tmp_path / "evaluation").glob("worst_*"))) == 1
 
 
+def test_without_a_gallery_no_image_is_drawn(tmp_path, make_dataset, config):
+    config = config.model_copy(update={"evaluation": config.evaluation.model_copy(update={"worst_images": 0})})
+    evaluate(make_bundle(tmp_path / "bundle"), make_dataset(SHOWN, LABELLED), config, tmp_path / "evaluation")
+    assert not list((tmp_path / "evaluation").glob("*.jpg"))
+    assert report.NO_GALLERY in (tmp_path / "evaluation" / "report.html").read_text()
+
+
 def test_pictures_over_the_budget_stay_files(tmp_path, make_dataset, config, monkeypatch):
     monkeypatch.setattr(report, "_MAX_EMBEDDED", 100_000)
     evaluate(make_bundle(tmp_path / "bundle"), make_dataset(SHOWN, LABELLED), config, tmp_path / "evaluation")

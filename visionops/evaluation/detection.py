@@ -13,7 +13,7 @@ from visionops.errors import DataError
 from visionops.evaluation.matching import Matches, confusion_matrix, match
 from visionops.evaluation.measuring import class_ids_in_bundle, measure_latency, read_test_image, select_test
 from visionops.evaluation.pictures import EXAMPLE_COLOURS, Example, draw_charts, draw_examples
-from visionops.evaluation.report import Page, write_report, writing
+from visionops.evaluation.report import NO_GALLERY, Page, write_report, writing
 from visionops.evaluation.scoring import CONFIDENCES, Scores, score
 from visionops.inference.bundle import ModelBundle, Thresholds
 from visionops.inference.decoders import BoxDecoder
@@ -73,8 +73,8 @@ def _page(evaluation: Evaluation, config: Config, scores: Scores, matches: list[
     """Draw the pictures into the evaluation's folder."""
     names, folder, metrics = tuple(evaluation.per_class), evaluation.folder, evaluation.metrics
     confusion = confusion_matrix(matches, len(names))
-    examples = _examples(test, matches)
-    worst = draw_examples(_worst(examples, config.evaluation.worst_images), names, folder, "worst")
+    examples, gallery = _examples(test, matches), config.evaluation.worst_images
+    worst = draw_examples(_worst(examples, gallery), names, folder, "worst")
     return Page(
         notes=(
             "mAP as COCO defines it (pycocotools, 100 detections an image). Precision, recall and F1 are means over "
@@ -92,8 +92,8 @@ def _page(evaluation: Evaluation, config: Config, scores: Scores, matches: list[
         ),
         charts=draw_charts(scores, confusion, names, config.serving.confidence, folder),
         worst=worst,
-        worst_notes=_WORST if worst else _NO_WORST,
-        best=draw_examples(_best(examples), names, folder, "best"),
+        worst_notes=_WORST if worst else _NO_WORST if gallery else NO_GALLERY,
+        best=draw_examples(_best(examples) if gallery else [], names, folder, "best"),
         legend=EXAMPLE_COLOURS,
     )
 

@@ -23,7 +23,7 @@ from visionops.evaluation.label_scoring import (
     resample,
 )
 from visionops.evaluation.measuring import class_ids_in_bundle, measure_latency, read_test_image, select_test
-from visionops.evaluation.report import Page, write_report, writing
+from visionops.evaluation.report import NO_GALLERY, Page, write_report, writing
 from visionops.inference.bundle import Head, ModelBundle
 from visionops.inference.prediction import LabelPrediction
 from visionops.inference.predictor import Predictor
@@ -190,8 +190,8 @@ def _per_attribute(point: dict[str, float], outcomes: list[Outcome]) -> dict[str
 
 def _page(evaluation: Evaluation, config: Config, outcomes: list[Outcome], test: Dataset, predictor: Predictor) -> Page:
     """Draw the pictures into the evaluation's folder."""
-    examples = _examples(test, outcomes)
-    worst = sorted((e for e in examples if e.is_wrong), key=lambda e: -e.badness)[: config.evaluation.worst_images]
+    examples, gallery = _examples(test, outcomes), config.evaluation.worst_images
+    worst = sorted((e for e in examples if e.is_wrong), key=lambda e: -e.badness)[:gallery]
     positive = outcomes[0].head.positive
     many = len(outcomes) > 1
     mean_f1 = "F1 is of the class that is looked for where there is one, else the mean over classes."
@@ -210,8 +210,10 @@ def _page(evaluation: Evaluation, config: Config, outcomes: list[Outcome], test:
             "image, in colour, what spoke for the wrong answer: parts without which its odds fall."
             if worst
             else "None: every image was answered rightly."
+            if gallery
+            else NO_GALLERY
         ),
-        best=draw_label_examples(_best(examples), predictor, evaluation.folder, "best"),
+        best=draw_label_examples(_best(examples) if gallery else [], predictor, evaluation.folder, "best"),
     )
 
 

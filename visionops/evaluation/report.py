@@ -16,7 +16,10 @@ from visionops.errors import DataError
 from visionops.evaluation.drawing import Picture
 from visionops.tasks.base import Evaluation
 
-__all__ = ["Page", "load_evaluation", "write_report", "writing"]
+__all__ = ["NO_GALLERY", "Page", "load_evaluation", "write_report", "writing"]
+
+NO_GALLERY = "Not drawn: evaluation.worst_images is 0."
+"""In place of the worst images."""
 
 _JSON = "evaluation.json"
 _TITLES = {
