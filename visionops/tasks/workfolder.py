@@ -1,4 +1,4 @@
-"""The folder a training works in: one training at a time, whose it is, and what stopped it in one line."""
+"""What every training needs around it: its splits, a folder of its own, and one line for what stopped it."""
 
 from __future__ import annotations
 
@@ -9,16 +9,31 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from visionops.config import Training
+from visionops.data.dataset import Dataset, Split
 from visionops.data.files import describe_os_error
 from visionops.errors import BundleError, TrainingError, VisionOpsError
 from visionops.inference.bundle import ModelBundle
 from visionops.tasks.base import alone_in
 
-__all__ = ["explained", "finished_bundle", "one_training_in"]
+__all__ = ["explained", "finished_bundle", "one_training_in", "require_splits"]
 
 _LOCK = ".lock"
 _IDENTITY = "training.json"
 _CANNOT_WRITE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM})
+
+
+def require_splits(dataset: Dataset) -> None:
+    """See that there is something to learn from, to select by and to judge by.
+
+    Raises:
+        TrainingError: A split has no images.
+    """
+    counts = dataset.split_counts()
+    for split in (Split.TRAIN, Split.VAL, Split.TEST):
+        if not counts.get(split.value):
+            raise TrainingError(
+                f"{dataset.name}: the {split.value} split has no images; add some, or let data.split cut it"
+            )
 
 
 @contextlib.contextmanager

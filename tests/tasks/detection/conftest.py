@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.helpers.training import Recorder
 from visionops.config import Config
 from visionops.data.dataset import Dataset
 from visionops.inference.bundle import ModelBundle
@@ -66,30 +67,6 @@ def plates_config(**training: Any) -> Config:
             "serving": {"confidence": 0.3, "iou": 0.6},
         }
     )
-
-
-class Recorder:
-    """A `TrainingLog` that remembers."""
-
-    def __init__(self) -> None:
-        self.told: list[dict[str, Any]] = []
-        self.by_epoch: dict[int, dict[str, float]] = {}
-        self.files: list[str] = []
-        self.steps: list[tuple[int, int]] = []
-
-    def params(self, params: Mapping[str, Any]) -> None:
-        self.told.append(dict(params))
-
-    def metrics(self, metrics: Mapping[str, float], step: int) -> None:
-        assert step not in self.by_epoch
-        self.by_epoch[step] = dict(metrics)
-
-    def artifact(self, path: Path, folder: str) -> None:
-        assert path.is_file()
-        self.files.append(f"{folder}/{path.name}")
-
-    def progress(self, done: int, total: int, note: str) -> None:
-        self.steps.append((done, total))
 
 
 @pytest.fixture(scope="session", autouse=True)

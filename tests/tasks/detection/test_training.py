@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.tasks.detection.conftest import Recorder, plates, plates_config
+from tests.helpers.training import Recorder
+from tests.tasks.detection.conftest import plates, plates_config
 from visionops.errors import ConfigError, DataError, TrainingError
 from visionops.inference.bundle import Decode, ModelBundle
 from visionops.inference.preprocessing import PreprocessingSpec

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -65,28 +64,3 @@ def scratch(**training: Any) -> dict[str, Any]:
 
 def pixels(dataset: Dataset, split: Split) -> list[np.ndarray]:
     return [decode_image(path.read_bytes()) for path in dataset.select_split(split).paths()]
-
-
-class Recorder:
-    """A `TrainingLog` that remembers."""
-
-    def __init__(self) -> None:
-        self.told: list[dict[str, Any]] = []
-        self.by_epoch: dict[int, dict[str, float]] = {}
-        self.files: list[str] = []
-        self.notes: list[str] = []
-
-    def params(self, params: Mapping[str, Any]) -> None:
-        self.told.append(dict(params))
-
-    def metrics(self, metrics: Mapping[str, float], step: int) -> None:
-        assert step not in self.by_epoch
-        self.by_epoch[step] = dict(metrics)
-
-    def artifact(self, path: Path, folder: str) -> None:
-        assert path.is_file()
-        self.files.append(f"{folder}/{path.name}")
-
-    def progress(self, done: int, total: int, note: str) -> None:
-        assert 0 <= done <= total
-        self.notes.append(f"{note} ({done} of {total})")

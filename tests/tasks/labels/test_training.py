@@ -7,7 +7,8 @@ import pytest
 import timm
 import torch
 
-from tests.tasks.labels.conftest import COLOUR, SIDE, Recorder, labels_config, plates, scratch
+from tests.helpers.training import Recorder
+from tests.tasks.labels.conftest import COLOUR, SIDE, labels_config, plates, scratch
 from visionops.config import Engine
 from visionops.data.dataset import Attribute, Dataset, Split
 from visionops.data.hashing import hash_images

@@ -37,7 +37,7 @@ from visionops.tasks.base import TrainingLog
 from visionops.tasks.detection.library import quiet_library
 from visionops.tasks.detection.models import check_detector, find_weights
 from visionops.tasks.detection.settings import AUGMENTATION, EXTRA, OWNED, trainer_settings
-from visionops.tasks.workfolder import explained, finished_bundle, one_training_in
+from visionops.tasks.workfolder import explained, finished_bundle, one_training_in, require_splits
 
 __all__ = ["train_detector"]
 
@@ -79,12 +79,7 @@ def train_detector(dataset: Dataset, config: Config, work: Path, log: TrainingLo
 
 
 def _check_splits(dataset: Dataset) -> None:
-    counts = dataset.split_counts()
-    for split in (Split.TRAIN, Split.VAL, Split.TEST):
-        if not counts.get(split.value):
-            raise TrainingError(
-                f"{dataset.name}: the {split.value} split has no images; add some, or let data.split cut it"
-            )
+    require_splits(dataset)
     train = dataset.select_split(Split.TRAIN)
     seen = np.bincount(train.box_arrays()[1], minlength=len(dataset.class_names))
     missing = [name for name, count in zip(dataset.class_names, seen, strict=True) if not count]

@@ -38,7 +38,7 @@ from visionops.tasks.base import TrainingLog
 from visionops.tasks.labels.backbones import Backbone, build_backbone, check_backbone, preprocessing_of
 from visionops.tasks.labels.calibration import choose_threshold, fit_temperature
 from visionops.tasks.labels.pixels import check_at_hand
-from visionops.tasks.workfolder import explained, finished_bundle, one_training_in
+from visionops.tasks.workfolder import explained, finished_bundle, one_training_in, require_splits
 
 __all__ = ["train_labels"]
 
@@ -78,12 +78,7 @@ def train_labels(dataset: Dataset, config: Config, work: Path, log: TrainingLog)
 
 
 def _check_data(dataset: Dataset, training: LabelTraining) -> None:
-    counts = dataset.split_counts()
-    for split in (Split.TRAIN, Split.VAL, Split.TEST):
-        if not counts.get(split.value):
-            raise TrainingError(
-                f"{dataset.name}: the {split.value} split has no images; add some, or let data.split cut it"
-            )
+    require_splits(dataset)
     train = dataset.select_split(Split.TRAIN)
     counted = train.images.column("weight").to_numpy() > 0
     for attribute, labels in zip(dataset.attributes, train.label_array().T, strict=True):
