@@ -61,13 +61,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         _print_list()
         return 0
     try:
-        return _run(arguments)
+        _run(arguments)
+        sys.stdout.flush()
     except VisionOpsError as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
     except KeyboardInterrupt:
         sys.stderr.write("interrupted; the same command resumes\n")
         return 130
+    except BrokenPipeError:  # `| head` has seen enough; nothing more may be written, not even at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -136,7 +140,7 @@ def _first_comment(path: Path) -> str:
     return first.lstrip("# ") if first.startswith("#") else ""
 
 
-def _run(arguments: argparse.Namespace) -> int:
+def _run(arguments: argparse.Namespace) -> None:
     config = load_config(arguments.config, arguments.set)
     if arguments.pipeline == "tuning":
         from visionops.tuning import require_search
@@ -144,7 +148,7 @@ def _run(arguments: argparse.Namespace) -> int:
         require_search(config)
     if arguments.dry_run:
         _print_plan(arguments, config)
-        return 0
+        return
     _quieten_libraries()
     from pipelines.summary import print_summary, summarise, write_summary
     from stacks.session import open_session
@@ -159,7 +163,6 @@ def _run(arguments: argparse.Namespace) -> int:
         print(f"\n{_training_command(arguments)}")
     if arguments.summary:
         write_summary(summary, arguments.summary)
-    return 0
 
 
 def _training(arguments: argparse.Namespace, config: Config) -> PipelineRunResponse:

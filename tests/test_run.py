@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import shlex
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import yaml
 
 import run
 from visionops.errors import ConfigError
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def lines(capsys):
@@ -137,3 +142,13 @@ def test_the_line_that_trains_with_what_was_found_can_be_copied():
     assert shlex.split(command) == [
         "python", "run.py", "--config", "my case.yaml", "--set", "data.split={val: 0.2}", "--tuned"
     ]  # fmt: skip
+
+
+def test_who_reads_only_the_first_lines_sees_no_trace():
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / "run.py"), "--dry-run"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT
+    )
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    process.stderr.close()
+    assert process.wait(60) == 0
