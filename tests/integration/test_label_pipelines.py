@@ -61,13 +61,6 @@ def test_the_endpoint_shows_where_the_answer_lies(casting):
     assert picture.headers["content-type"] == "image/png"
 
 
-def test_a_deleted_artifact_store_is_made_anew(machine, casting):
-    shutil.rmtree(machine.folder / "home" / "artifacts")
-    again = run(machine, "casting")
-    assert again["metrics"]["balanced_accuracy"] == casting["metrics"]["balanced_accuracy"]
-    assert again["model"] == casting["model"]
-
-
 def test_the_best_of_a_grid_is_trained_and_judged_on_test(machine):
     quick = ("training.epochs=1", "training.image_size=32", "tuning.grid=[{filters: 8}, {filters: 4, kernel: 5}]")
     searched = run(machine, "casting-cnn", "--pipeline", "tuning", settings=quick)
@@ -79,6 +72,8 @@ def test_the_best_of_a_grid_is_trained_and_judged_on_test(machine):
 
 def test_a_lot_without_labels_is_answered_in_a_batch(machine, tmp_path):
     run(machine, "faces", settings=("training.epochs=1", "training.image_size=32", "training.filters=8"))
+    # ZenML remembers what was in the artifact store; a run after its deletion must read the images anew.
+    shutil.rmtree(machine.folder / "home" / "artifacts")
     batch = ("--pipeline", "batch_inference", "--output", str(tmp_path))
     run(machine, "faces", *batch)
     (table,) = tmp_path.rglob("predictions.csv")
