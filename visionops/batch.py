@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import time
 import uuid
 from collections import Counter
@@ -36,6 +35,7 @@ from visionops.data.dataset import Dataset, Split
 from visionops.data.files import describe_os_error, walk_files
 from visionops.errors import DataError, ImageError
 from visionops.inference.bundle import BundleCard, ModelBundle, Thresholds
+from visionops.inference.engines import available_cpus
 from visionops.inference.predictor import Predictor
 
 __all__ = ["BatchSummary", "LotSummary", "batch_predictor", "list_images", "predict_batch", "render_batch_html"]
@@ -197,7 +197,7 @@ def _predict(
     """Fill ``answers`` at the rows ``todo``, a segment at a time."""
     keys, paths = images.column("key"), images.paths()
     done, failed = images.num_images - len(todo), 0
-    with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
+    with ThreadPoolExecutor(available_cpus()) as pool:
         for first in range(0, len(todo), _SEGMENT):
             rows = todo[first : first + _SEGMENT]
             segment = []

@@ -10,12 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from visionops.errors import OptionError
-from visionops.inference.bundle import BundleCard, Decode, Task, Thresholds
+from visionops.inference.bundle import BundleCard, Decode, Head, Task, Thresholds
 from visionops.inference.nms import suppress
 from visionops.inference.prediction import Answer, BoxPrediction, LabelPrediction, Prediction
 from visionops.inference.preprocessing import Geometry
 
-__all__ = ["BoxDecoder", "Decoder", "LabelDecoder", "Outputs", "decoder_for", "softmax"]
+__all__ = ["BoxDecoder", "Decoder", "LabelDecoder", "Outputs", "decoder_for", "softmax", "split_heads"]
 
 Outputs = Sequence[npt.NDArray[np.float32]]
 """All outputs of the graph for one image, in its order."""
@@ -98,12 +98,11 @@ class LabelDecoder:
 
     def __init__(self, card: BundleCard) -> None:
         self._heads = card.heads
-        self._cuts = np.cumsum([len(head.class_names) for head in card.heads])
         self._is_classification = card.task is Task.CLASSIFICATION
 
     def contradiction(self, outputs: Outputs) -> str:
         """See `Decoder`."""
-        wanted = (1, int(self._cuts[-1]))
+        wanted = (1, sum(len(head.class_names) for head in self._heads))
         return "" if outputs[0].shape == wanted else str(wanted)
 
     def decode(self, outputs: Outputs, geometry: Geometry, options: Mapping[str, float]) -> LabelPrediction:
@@ -116,12 +115,21 @@ class LabelDecoder:
             raise OptionError(
                 f"{min(options)}: this model answers labels, its thresholds are in its card; leave it out"
             )
-        logits = np.split(outputs[0][0], self._cuts[:-1])
+        logits = split_heads(self._heads, outputs[0][0])
         answers = tuple(
             Answer(head, softmax(part / head.temperature)) for head, part in zip(self._heads, logits, strict=True)
         )
         embedding = outputs[1][0] if len(outputs) > 1 else np.empty(0, dtype=np.float32)
         return LabelPrediction(geometry.width, geometry.height, answers, self._is_classification, embedding)
+
+
+def split_heads(heads: Sequence[Head], logits: npt.NDArray[np.float32]) -> list[npt.NDArray[np.float32]]:
+    """The logits of each head.
+
+    Args:
+        logits: float32 (…, classes of all heads), as `Decode.LOGITS` says.
+    """
+    return np.split(logits, np.cumsum([len(head.class_names) for head in heads])[:-1], axis=-1)
 
 
 def softmax(logits: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Self
 from visionops.config import Config
 from visionops.data.dataset import Dataset
 from visionops.errors import ConfigError, TrainingError
+from visionops.inference.engines import available_cpus
 from visionops.tasks.base import NoLog, StopTraining, Task
 from visionops.tuning.result import TrialState
 
@@ -158,8 +159,7 @@ class Workers:
     def _make_pool(self) -> ProcessPoolExecutor:
         # A forked process would inherit the locks of our threads.
         context = multiprocessing.get_context("spawn")
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        threads = max(cores // self._parallel, 1)
+        threads = max(available_cpus() // self._parallel, 1)
         return ProcessPoolExecutor(self._parallel, context, initializer=_begin_worker, initargs=(threads,))
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from visionops.data.files import describe_os_error
 from visionops.errors import TrainingError
 from visionops.home import visionops_home
+from visionops.inference.engines import available_cpus
 
 __all__ = ["asked_offline", "cpu_threads", "prepare_library", "quiet_library"]
 
@@ -77,7 +78,7 @@ def cpu_threads() -> int:
     chosen = os.environ.get("OMP_NUM_THREADS", "")
     if chosen.isdigit() and int(chosen) > 0:
         return int(chosen)
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return available_cpus()
 
 
 class _Forward(logging.Handler):

@@ -30,7 +30,7 @@ from visionops.data.hashing import hash_images
 from visionops.errors import TrainingError
 from visionops.evaluation.label_scoring import Outcome, figures
 from visionops.inference.bundle import BundleCard, Decode, Head, ModelBundle
-from visionops.inference.decoders import softmax
+from visionops.inference.decoders import softmax, split_heads
 from visionops.inference.prediction import Answer
 from visionops.inference.predictor import Predictor
 from visionops.inference.preprocessing import PreprocessingSpec
@@ -279,16 +279,12 @@ class _Training:
 
 def _figures(heads: Sequence[Head], logits: npt.NDArray[np.float32], labels: npt.NDArray[np.int32]) -> dict[str, float]:
     outcomes = []
-    for column, (head, part) in enumerate(zip(heads, _split(heads, logits), strict=True)):
+    for column, (head, part) in enumerate(zip(heads, split_heads(heads, logits), strict=True)):
         probabilities = softmax(part / head.temperature)
         answers = np.array([Answer(head, row).class_id for row in probabilities], dtype=np.int64)
         truth = labels[:, column].astype(np.int64)
         outcomes.append(Outcome(head, truth, probabilities.astype(np.float64), answers))
     return {name: float(value[0]) for name, value in figures(outcomes, np.ones((1, len(labels)))).items()}
-
-
-def _split(heads: Sequence[Head], logits: npt.NDArray[np.float32]) -> list[npt.NDArray[np.float32]]:
-    return np.split(logits, np.cumsum([len(head.class_names) for head in heads])[:-1], axis=1)
 
 
 def _calibrated(
@@ -298,7 +294,7 @@ def _calibrated(
     training: LabelTraining,
 ) -> tuple[Head, ...]:
     done = []
-    for column, (head, part) in enumerate(zip(heads, _split(heads, logits), strict=True)):
+    for column, (head, part) in enumerate(zip(heads, split_heads(heads, logits), strict=True)):
         known = np.flatnonzero(labels[:, column] >= 0)
         truth = labels[known, column].astype(np.int64)
         temperature = fit_temperature(part[known], truth) if training.calibrate else 1.0
