@@ -36,7 +36,7 @@ from visionops.data.files import describe_os_error, walk_files
 from visionops.errors import DataError, ImageError
 from visionops.inference.bundle import BundleCard, ModelBundle, Thresholds
 from visionops.inference.engines import available_cpus
-from visionops.inference.predictor import Predictor
+from visionops.inference.predictor import Load, Predictor
 
 __all__ = ["BatchSummary", "LotSummary", "batch_predictor", "list_images", "predict_batch", "render_batch_html"]
 
@@ -116,7 +116,8 @@ def list_images(folder: Path, name: str) -> Dataset:
 def batch_predictor(bundle: ModelBundle, config: Config) -> Predictor:
     """The predictor of the server, with one thread an image: a batch has an image for every core."""
     thresholds = Thresholds(confidence=config.serving.confidence, iou=config.serving.iou)
-    return Predictor(bundle, config.serving.engine, thresholds=thresholds, threads=1)
+    busy = Load(images=1)  # the last image of a batch is computed as the first was
+    return Predictor(bundle, config.serving.engine, thresholds=thresholds, streams=available_cpus(), load=busy)
 
 
 def predict_batch(

@@ -50,6 +50,33 @@ def test_threads_do_not_mix_their_answers(tmp_path, engine):
 
 
 @ENGINES
+def test_an_image_gets_the_same_answer_alone_and_beside_others(tmp_path, engine):
+    loaded = load_engine(make_bundle(tmp_path / "bundle", gain=20.0), engine, threads=2, streams=2)
+    assert loaded.streams == 2
+    expected = [loaded.infer(tensor(i))[0] for i in range(8)]
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda i: loaded.infer(tensor(i % 8), alone=False)[0], range(80)))
+    for i, answer in enumerate(answers):
+        np.testing.assert_allclose(answer, expected[i % 8], atol=1e-5)
+
+
+def test_streams_share_the_threads(tmp_path):
+    loaded = load_engine(make_bundle(tmp_path / "bundle"), threads=2, streams=8)
+    assert loaded.streams == 2
+    assert loaded._alone.model.get_property("NUM_STREAMS") == 1
+    assert loaded._beside.model.get_property("NUM_STREAMS") == 2
+
+
+def test_what_was_compiled_is_kept_and_a_broken_cache_is_no_matter(tmp_path):
+    bundle, cache = make_bundle(tmp_path / "bundle", gain=20.0), tmp_path / "cache"
+    expected = load_engine(bundle, cache=cache).infer(tensor())[0]
+    (blob,) = cache.glob("*.blob")
+    np.testing.assert_array_equal(load_engine(bundle, cache=cache).infer(tensor())[0], expected)
+    blob.write_bytes(blob.read_bytes()[:100])
+    np.testing.assert_array_equal(load_engine(bundle, cache=cache).infer(tensor())[0], expected)
+
+
+@ENGINES
 def test_a_file_that_is_no_onnx_is_refused_in_one_line(tmp_path, engine, capfd):
     bundle = make_bundle(tmp_path / "bundle")
     bundle.model_path.write_bytes(b"this is no graph" * 50)
@@ -84,7 +111,7 @@ def test_a_graph_of_any_input_size_passes(tmp_path, engine):
 
 def test_the_precision_is_the_cards_and_threads_are_ours(tmp_path):
     loaded = load_engine(make_bundle(tmp_path / "bundle"), Engine.OPENVINO, threads=1)
-    compiled = loaded._compiled
+    compiled = loaded._alone.model
     assert compiled.get_property("INFERENCE_PRECISION_HINT").to_string() == "f32"
     assert compiled.get_property("INFERENCE_NUM_THREADS") == 1
     assert loaded.precision is Precision.F32
@@ -95,7 +122,7 @@ def test_bf16_runs_where_the_cpu_has_it_and_is_refused_where_not(tmp_path):
 
     bundle = make_bundle(tmp_path / "bundle", precision=Precision.BF16)
     if "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-        compiled = load_engine(bundle)._compiled
+        compiled = load_engine(bundle)._alone.model
         assert compiled.get_property("INFERENCE_PRECISION_HINT").to_string() == "bf16"
     else:
         with pytest.raises(BundleError, match="was sealed for bf16, which this CPU does not have"):

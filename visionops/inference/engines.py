@@ -2,6 +2,9 @@
 
 Either package alone is enough: each is imported when it is asked for. Precision is what the bundle's card says and
 never what the engine would pick.
+
+All cores on one image answer soonest; one image on each core (a stream) answers most. An engine with ``streams`` does
+the first for an image that is ``alone`` and the second for the others.
 """
 
 from __future__ import annotations
@@ -29,42 +32,56 @@ class Engine(Protocol):
     precision: Precision
     threads: int
     """Most threads one inference uses."""
+    streams: int
+    """Images computed side by side, each with its share of the threads, when they are not alone."""
 
-    def infer(self, tensor: npt.NDArray[np.float32]) -> list[npt.NDArray[np.float32]]:
+    def infer(self, tensor: npt.NDArray[np.float32], *, alone: bool = True) -> list[npt.NDArray[np.float32]]:
         """Run the graph.
 
         Args:
             tensor: float32 (1, 3, H, W), contiguous.
+            alone: All threads may work on this image: no other one is in work. The numbers do not depend on it
+                by more than the engine's rounding.
 
         Returns:
             Every output, in the graph's order. The arrays belong to the caller.
         """
 
 
-def load_engine(bundle: ModelBundle, engine: EngineName = EngineName.OPENVINO, *, threads: int | None = None) -> Engine:
+def load_engine(
+    bundle: ModelBundle,
+    engine: EngineName = EngineName.OPENVINO,
+    *,
+    threads: int | None = None,
+    streams: int = 1,
+    cache: Path | None = None,
+) -> Engine:
     """Load a bundle's graph.
 
     Args:
-        threads: Most threads for one inference; `available_cpus` when absent.
+        threads: Most threads in work at once; `available_cpus` when absent.
+        streams: Images side by side when they are not alone; at most ``threads``.
+        cache: Folder where OpenVINO keeps what it compiled: loading again takes a fraction of the time.
 
     Raises:
         BundleError: The file is no ONNX graph of one image, or this machine cannot compute in the card's precision.
     """
     count = threads or available_cpus()
     if engine is EngineName.OPENVINO:
-        return _OpenVino(bundle, count)
-    return _OnnxRuntime(bundle, count)
+        return _OpenVino(bundle, count, min(streams, count), cache)
+    return _OnnxRuntime(bundle, count, min(streams, count))
 
 
 class _OpenVino:
     name = EngineName.OPENVINO
 
-    def __init__(self, bundle: ModelBundle, threads: int) -> None:
+    def __init__(self, bundle: ModelBundle, threads: int, streams: int, cache: Path | None) -> None:
         import openvino
         from openvino import frontend as frontends
 
         self.precision = bundle.card.precision
         self.threads = threads
+        self.streams = streams
         core = openvino.Core()
         if self.precision is Precision.BF16:
             _require_bf16(bundle, core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
@@ -76,32 +93,45 @@ class _OpenVino:
             frontends.OpConversionFailure,
             frontends.OpValidationFailure,
         )
+        options = {
+            "INFERENCE_PRECISION_HINT": self.precision.value,
+            "INFERENCE_NUM_THREADS": threads,
+            # Pinned, two servers on one node would sit on the same first cores.
+            "ENABLE_CPU_PINNING": False,
+        }
+        if cache is not None:
+            options["CACHE_DIR"] = str(cache)
         try:
             # Not Core.read_model: for a file that is no ONNX it tries every other format and prints what each thinks.
             frontend = frontends.FrontEndManager().load_by_framework("onnx")
             model = frontend.convert(frontend.load(str(bundle.model_path)))
             _check_input(bundle, [_openvino_shape(port) for port in model.inputs])
-            self._compiled = core.compile_model(
-                model,
-                "CPU",
-                {
-                    "INFERENCE_PRECISION_HINT": self.precision.value,
-                    "PERFORMANCE_HINT": "LATENCY",
-                    "INFERENCE_NUM_THREADS": threads,
-                    # Pinned, two servers on one node would sit on the same first cores.
-                    "ENABLE_CPU_PINNING": False,
-                },
+            self._alone = _Compiled(core.compile_model(model, "CPU", options | {"NUM_STREAMS": 1}))
+            self._beside = (
+                _Compiled(core.compile_model(model, "CPU", options | {"NUM_STREAMS": streams}))
+                if streams > 1
+                else self._alone
             )
         except unusable as error:
             raise _unreadable(bundle, error) from error
+
+    def infer(self, tensor: npt.NDArray[np.float32], *, alone: bool = True) -> list[npt.NDArray[np.float32]]:
+        return (self._alone if alone else self._beside).infer(tensor)
+
+
+class _Compiled:
+    """A graph of OpenVINO and its idle requests: each computes one thing at a time."""
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
         self._idle: collections.deque[Any] = collections.deque()
 
     def infer(self, tensor: npt.NDArray[np.float32]) -> list[npt.NDArray[np.float32]]:
-        # A request computes one thing at a time. As many are made as callers were ever here at once.
+        # As many requests are made as callers were ever here at once.
         try:
             request = self._idle.pop()
         except IndexError:
-            request = self._compiled.create_infer_request()
+            request = self.model.create_infer_request()
         try:
             return list(request.infer({0: tensor}, share_inputs=True).to_tuple())
         finally:
@@ -111,21 +141,18 @@ class _OpenVino:
 class _OnnxRuntime:
     name = EngineName.ONNXRUNTIME
 
-    def __init__(self, bundle: ModelBundle, threads: int) -> None:
+    def __init__(self, bundle: ModelBundle, threads: int, streams: int) -> None:
         import onnxruntime
         from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
         self.precision = bundle.card.precision
         self.threads = threads
+        self.streams = streams
         if self.precision is not Precision.F32:
             raise BundleError(
                 f"{bundle.folder}: precision {self.precision.value} needs the openvino engine; "
                 "set serving.engine: openvino, or serving.precision: f32 and train again"
             )
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
         unusable = (
             ort_errors.Fail,
             ort_errors.InvalidArgument,
@@ -134,18 +161,26 @@ class _OnnxRuntime:
             ort_errors.NotImplemented,
             ort_errors.RuntimeException,
         )
+
+        def session(threads_each: int) -> Any:
+            options = onnxruntime.SessionOptions()
+            options.intra_op_num_threads = threads_each
+            options.inter_op_num_threads = 1
+            options.log_severity_level = 3
+            return onnxruntime.InferenceSession(str(bundle.model_path), options, providers=["CPUExecutionProvider"])
+
         try:
-            self._session = onnxruntime.InferenceSession(
-                str(bundle.model_path), options, providers=["CPUExecutionProvider"]
-            )
+            self._alone = session(threads)
+            # A session computes in its callers' threads, so the number of callers is the number of streams.
+            self._beside = session(max(1, threads // streams)) if streams > 1 else self._alone
         except unusable as error:
             raise _unreadable(bundle, error) from error
-        inputs = self._session.get_inputs()
+        inputs = self._alone.get_inputs()
         _check_input(bundle, [tuple(d if isinstance(d, int) else None for d in port.shape) for port in inputs])
         self._input = inputs[0].name
 
-    def infer(self, tensor: npt.NDArray[np.float32]) -> list[npt.NDArray[np.float32]]:
-        return list(self._session.run(None, {self._input: tensor}))
+    def infer(self, tensor: npt.NDArray[np.float32], *, alone: bool = True) -> list[npt.NDArray[np.float32]]:
+        return list((self._alone if alone else self._beside).run(None, {self._input: tensor}))
 
 
 def available_cpus(cgroup: Path = Path("/sys/fs/cgroup")) -> int:

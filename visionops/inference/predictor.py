@@ -12,8 +12,10 @@ The same object answers in evaluation, serving and batch, for every task.
 from __future__ import annotations
 
 import dataclasses
+import threading
 import time
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +29,7 @@ from visionops.inference.image import DEFAULT_MAX_PIXELS, ImageProblem, decode_i
 from visionops.inference.prediction import Prediction
 from visionops.inference.preprocessing import Geometry, preprocess
 
-__all__ = ["Image", "Predictor", "RawOutput"]
+__all__ = ["Image", "Load", "Predictor", "RawOutput"]
 
 Image = bytes | npt.NDArray[np.uint8]
 """An encoded file, or uint8 (H, W, 3) RGB."""
@@ -42,6 +44,31 @@ class RawOutput:
     geometry: Geometry
 
 
+class Load:
+    """How many images are in work: shared by all predictors that compete for the same cores.
+
+    Args:
+        images: Already in work. 1 or more: no image is ever alone, and all are computed in the same way.
+    """
+
+    def __init__(self, images: int = 0) -> None:
+        self._lock = threading.Lock()
+        self._images = images
+
+    @property
+    def alone(self) -> bool:
+        """At most one image is in work."""
+        return self._images <= 1
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._images += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._images -= 1
+
+
 class Predictor:
     """A bundle, loaded and ready. Safe to call from several threads at once.
 
@@ -49,7 +76,10 @@ class Predictor:
         bundle: Checked by `ModelBundle.load`.
         engine: What runs the graph; the precision is the bundle's.
         thresholds: Of boxes, instead of the bundle's own.
-        threads: Most threads for one inference; all that this process may use when absent.
+        threads: Most threads in work at once; all that this process may use when absent.
+        streams: Images computed side by side when several callers are here; 1: each with all threads.
+        load: Of the callers of several predictors together; its own when absent.
+        cache: Folder where OpenVINO keeps what it compiled.
         max_pixels: Larger images are refused before they are decoded.
 
     Raises:
@@ -63,10 +93,14 @@ class Predictor:
         *,
         thresholds: Thresholds | None = None,
         threads: int | None = None,
+        streams: int = 1,
+        load: Load | None = None,
+        cache: Path | None = None,
         max_pixels: int = DEFAULT_MAX_PIXELS,
     ) -> None:
         self.bundle = bundle
-        self.engine = load_engine(bundle, engine, threads=threads)
+        self.engine = load_engine(bundle, engine, threads=threads, streams=streams, cache=cache)
+        self._load = load or Load()
         self.thresholds = thresholds or bundle.card.thresholds
         self.decoder = decoder_for(bundle.card, self.thresholds)
         self.max_pixels = max_pixels
@@ -106,13 +140,14 @@ class Predictor:
         Raises:
             ImageError: The bytes or the array cannot be used.
         """
-        clock = [time.perf_counter()]
-        rgb = self.pixels(image, where)
-        clock.append(time.perf_counter())
-        tensor, geometry = preprocess(rgb, self.bundle.card.preprocessing)
-        clock.append(time.perf_counter())
-        outputs = self.engine.infer(tensor)
-        clock.append(time.perf_counter())
+        with self._load:
+            clock = [time.perf_counter()]
+            rgb = self.pixels(image, where)
+            clock.append(time.perf_counter())
+            tensor, geometry = preprocess(rgb, self.bundle.card.preprocessing)
+            clock.append(time.perf_counter())
+            outputs = self.engine.infer(tensor, alone=self._load.alone)
+            clock.append(time.perf_counter())
         if timing is not None:
             spans = (np.diff(clock) * 1000).tolist()
             timing.update(zip(("decode", "preprocess", "inference"), spans, strict=True))
@@ -127,9 +162,11 @@ class Predictor:
         return [self.predict(image, options, where=f"image {index}") for index, image in enumerate(images)]
 
     def warm_up(self) -> None:
-        """Answer once, so that the first real request does not pay for lazy set-up."""
+        """Answer once in each way, so that the first real requests do not pay for lazy set-up."""
         spec = self.bundle.card.preprocessing
         self.predict(np.full((spec.height, spec.width, 3), spec.pad_value, dtype=np.uint8))
+        if self.engine.streams > 1:
+            self.engine.infer(np.zeros((1, 3, spec.height, spec.width), dtype=np.float32), alone=False)
 
     def prove(self, image: Image, where: str) -> None:
         """Answer for one image and look at the numbers: the smoke test before a model gets traffic.
