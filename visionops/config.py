@@ -671,11 +671,18 @@ class ServingConfig(_Strict):
 
     engine: Engine = Engine.OPENVINO
     precision: Precision = Precision.F32
+    """What training seals; `int8` comes of `--pipeline quantize`."""
     confidence: float = Field(default=0.25, ge=0, le=1)
     iou: float = Field(default=0.7, ge=0, le=1)
     max_upload_bytes: int = Field(default=20_000_000, ge=1)
     port: int = Field(default=8000, ge=0, le=65535)
     """0: any free port."""
+
+    @model_validator(mode="after")
+    def _train_in_float(self) -> ServingConfig:
+        if self.precision is Precision.INT8:
+            raise ValueError("precision: no training gives int8; train in f32, then run --pipeline quantize")
+        return self
 
 
 class Config(_Strict):

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from tests.helpers.bundles import make_bundle, make_label_bundle
 from visionops.errors import BundleError
-from visionops.inference.bundle import Head, ModelBundle, Task
+from visionops.inference.bundle import Head, ModelBundle, Precision, Task
 
 
 @pytest.fixture
@@ -146,3 +146,22 @@ def test_heads_live_in_the_card(tmp_path):
     card = ModelBundle.load(make_label_bundle(tmp_path / "labels", heads=heads).folder).card
     assert card.heads == heads
     assert card.class_names == ("state=ok", "state=defective", "size=s", "size=m", "size=l")
+
+
+def test_a_quantized_bundle_serves_its_other_graph_and_keeps_the_first(bundle):
+    (bundle.folder / "model.int8.onnx").write_bytes(b"another graph")
+    sealed = ModelBundle.create(bundle.folder, bundle.card.model_copy(update={"precision": Precision.INT8}))
+    loaded = ModelBundle.load(sealed.folder)
+    assert loaded.model_path.name == "model.int8.onnx"
+    assert loaded.in_precision(Precision.F32).model_path.name == "model.onnx"
+    assert loaded.digest != bundle.digest
+
+
+def test_a_precision_without_its_graph_is_refused(bundle):
+    with pytest.raises(BundleError, match=r"has no model\.int8\.onnx; run --pipeline quantize"):
+        bundle.in_precision(Precision.INT8)
+    with pytest.raises(BundleError, match=r"has no model\.int8\.onnx"):
+        ModelBundle.create(bundle.folder, bundle.card.model_copy(update={"precision": Precision.INT8}))
+    edit(bundle, precision="int8")
+    with pytest.raises(BundleError, match=r"lists no model\.int8\.onnx"):
+        ModelBundle.load(bundle.folder)

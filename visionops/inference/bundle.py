@@ -1,6 +1,7 @@
 """`ModelBundle`: all that is needed to serve a model, in one directory.
 
     model.onnx           the graph
+    model.int8.onnx      the same in 8-bit integers (when it has been quantized)
     bundle.json          the card: task, classes in order, preprocessing, thresholds, metrics, data version, digests
     checkpoint.pt        what training resumes from (not needed to serve)
     reference.parquet    the drift reference (when monitoring has made one)
@@ -27,6 +28,7 @@ __all__ = ["BUNDLE_VERSION", "BundleCard", "Decode", "Head", "ModelBundle", "Pre
 BUNDLE_VERSION = 1
 _CARD = "bundle.json"
 _MODEL = "model.onnx"
+_INT8_MODEL = "model.int8.onnx"
 
 
 class Task(enum.StrEnum):
@@ -45,6 +47,8 @@ class Precision(enum.StrEnum):
 
     F32 = "f32"
     BF16 = "bf16"
+    INT8 = "int8"
+    """Another graph, `model.int8.onnx`: 8-bit integers where quantization put them, f32 elsewhere."""
 
 
 class Decode(enum.StrEnum):
@@ -141,23 +145,34 @@ class ModelBundle:
 
     @property
     def model_path(self) -> Path:
-        """The ONNX graph."""
-        return self.folder / _MODEL
+        """The ONNX graph that is served and was measured, by the card's precision."""
+        return self.folder / _graph(self.card.precision)
 
     @property
     def digest(self) -> str:
         """Identity of the bundle: SHA-256 over the card, which has the digest of every file."""
         return hashlib.sha256(self.card.model_dump_json().encode()).hexdigest()
 
+    def in_precision(self, precision: Precision) -> ModelBundle:
+        """The same files with another precision: f32 of a quantized bundle, say, to compare the two.
+
+        Raises:
+            BundleError: It has no graph for it.
+        """
+        if _graph(precision) not in self.card.files:
+            raise BundleError(f"{self.folder}: has no {_graph(precision)}; run --pipeline quantize first")
+        return dataclasses.replace(self, card=self.card.model_copy(update={"precision": precision}))
+
     @classmethod
     def create(cls, folder: Path, card: BundleCard) -> ModelBundle:
         """Seal ``folder``, which holds ``model.onnx``: hash its files and write the card last.
 
         Raises:
-            BundleError: There is no ``model.onnx``.
+            BundleError: There is no ``model.onnx``, or none for the card's precision.
         """
-        if not (folder / _MODEL).is_file():
-            raise BundleError(f"{folder}: has no {_MODEL}; export the model first")
+        for name in (_MODEL, _graph(card.precision)):
+            if not (folder / name).is_file():
+                raise BundleError(f"{folder}: has no {name}; export the model first")
         files = {p.name: _sha256(p) for p in sorted(folder.iterdir()) if p.is_file() and p.name != _CARD}
         sealed = card.model_copy(update={"files": files})
         (folder / _CARD).write_text(sealed.model_dump_json(indent=1), encoding="utf-8")
@@ -187,8 +202,9 @@ class ModelBundle:
             first = error.errors()[0]
             place = ".".join(str(part) for part in first["loc"])
             raise BundleError(f"{folder / _CARD}: {place}: {first['msg']}") from error
-        if _MODEL not in card.files:
-            raise BundleError(f"{folder / _CARD}: lists no {_MODEL}")
+        for name in (_MODEL, _graph(card.precision)):
+            if name not in card.files:
+                raise BundleError(f"{folder / _CARD}: lists no {name}")
         for name, expected in card.files.items():
             path = folder / name
             if Path(name).name != name:
@@ -198,6 +214,10 @@ class ModelBundle:
             if _sha256(path) != expected:
                 raise BundleError(f"{path}: sha256 differs from {_CARD}, the file is corrupt; fetch the bundle again")
         return cls(folder, card)
+
+
+def _graph(precision: Precision) -> str:
+    return _INT8_MODEL if precision is Precision.INT8 else _MODEL
 
 
 def _sha256(path: Path) -> str:

@@ -21,6 +21,7 @@ import numpy.typing as npt
 from visionops.config import Engine as EngineName
 from visionops.errors import BundleError
 from visionops.inference.bundle import ModelBundle, Precision
+from visionops.telemetry import forbid_telemetry
 
 __all__ = ["Engine", "available_cpus", "load_engine"]
 
@@ -66,6 +67,7 @@ def load_engine(
     Raises:
         BundleError: The file is no ONNX graph of one image, or this machine cannot compute in the card's precision.
     """
+    forbid_telemetry()
     count = threads or available_cpus()
     if engine is EngineName.OPENVINO:
         return _OpenVino(bundle, count, min(streams, count), cache)
@@ -94,7 +96,8 @@ class _OpenVino:
             frontends.OpValidationFailure,
         )
         options = {
-            "INFERENCE_PRECISION_HINT": self.precision.value,
+            # A quantized graph says itself what is computed in integers; the hint is for the rest.
+            "INFERENCE_PRECISION_HINT": "bf16" if self.precision is Precision.BF16 else "f32",
             "INFERENCE_NUM_THREADS": threads,
             # Pinned, two servers on one node would sit on the same first cores.
             "ENABLE_CPU_PINNING": False,
@@ -148,7 +151,7 @@ class _OnnxRuntime:
         self.precision = bundle.card.precision
         self.threads = threads
         self.streams = streams
-        if self.precision is not Precision.F32:
+        if self.precision is Precision.BF16:
             raise BundleError(
                 f"{bundle.folder}: precision {self.precision.value} needs the openvino engine; "
                 "set serving.engine: openvino, or serving.precision: f32 and train again"

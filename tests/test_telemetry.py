@@ -1,0 +1,30 @@
+"""Nothing calls home, and nothing of the engines is written into the user's home."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+SCRIPT = """
+import sys
+from pathlib import Path
+from tests.helpers.bundles import make_bundle
+from visionops.config import Engine
+from visionops.inference.engines import load_engine
+
+bundle = make_bundle(Path(sys.argv[1]))
+for engine in Engine:
+    load_engine(bundle, engine)
+"""
+
+
+def test_the_engines_leave_no_trace_in_the_users_home(tmp_path):
+    home = tmp_path / "home"
+    home.mkdir()
+    # CI, which some of them take for a switch, is not set where people work.
+    environment = {k: v for k, v in os.environ.items() if k not in {"CI", "TF_BUILD", "JENKINS_URL", "XDG_CACHE_HOME"}}
+    subprocess.run(
+        [sys.executable, "-c", SCRIPT, str(tmp_path / "bundle")], env=environment | {"HOME": str(home)}, check=True
+    )
+    assert list(home.rglob("*")) == []
