@@ -12,7 +12,7 @@ import uvicorn
 
 from deploy.serving.app import create_app
 from deploy.serving.logs import configure_logging
-from deploy.serving.models import ServedModel, load_model
+from deploy.serving.models import Loader, ServedModel
 from deploy.serving.settings import Settings, read_settings
 from visionops.errors import DeploymentError, VisionOpsError
 
@@ -32,21 +32,20 @@ def main(arguments: Sequence[str] | None = None, environment: Mapping[str, str] 
         settings = read_settings(sys.argv[1:] if arguments is None else arguments, environment)
         with _listen(settings) as listener:
             configure_logging(settings.log_file)
-            ref = settings.model_ref()
-            model = load_model(ref, max_pixels=settings.max_pixels) if ref else None
-            _serve(settings, model, listener)
+            ref, loader = settings.model_ref(), Loader(settings)
+            _serve(settings, loader.load(ref) if ref else None, loader, listener)
     except (VisionOpsError, OSError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
     return 0
 
 
-def _serve(settings: Settings, model: ServedModel | None, listener: socket.socket) -> None:
+def _serve(settings: Settings, model: ServedModel | None, loader: Loader, listener: socket.socket) -> None:
     host, port = listener.getsockname()[:2]
     fields = {"url": f"http://{host}:{port}", "pid": os.getpid(), **(model.identity if model else {})}
     logging.getLogger("visionops.serving").info("started", extra={"fields": fields})
     config = uvicorn.Config(
-        create_app(settings, model),
+        create_app(settings, model, loader),
         log_config=None,
         access_log=False,
         server_header=False,

@@ -10,11 +10,13 @@ VisionOpsError
     ├── BadRequest           422  a parameter, the form or the JSON cannot be used
     ├── NoModel              503  there is nothing to answer with
     └── Busy                 503  an image is being explained already
+        ├── Overloaded       503  the queue is full
+        └── TookTooLong      503  waited longer than the time limit
 """
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from visionops.errors import BundleError, ImageError, OptionError, VisionOpsError
 from visionops.inference.image import ImageProblem
@@ -24,11 +26,14 @@ __all__ = [
     "BadRequest",
     "Busy",
     "NoModel",
+    "Overloaded",
     "ReloadDisabled",
     "SmokeTestFailed",
+    "TookTooLong",
     "UnsupportedMedia",
     "UploadTooLarge",
     "WrongKey",
+    "first_problem",
     "status_and_code",
 ]
 
@@ -93,11 +98,26 @@ class NoModel(ApiError):
 
 
 class Busy(ApiError):
-    """An image is being explained already; ``retry_after`` seconds later there may be a turn."""
+    """There is no turn now; ``retry_after`` seconds later there may be one."""
 
     status = 503
     code = "busy"
-    retry_after: ClassVar[int] = 1
+
+    def __init__(self, message: str, *, retry_after: int = 1) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class Overloaded(Busy):
+    """As many images wait as may."""
+
+    code = "overloaded"
+
+
+class TookTooLong(Busy):
+    """Admitted, but not done within the time limit."""
+
+    code = "timeout"
 
 
 def status_and_code(error: VisionOpsError) -> tuple[int, str]:
@@ -109,3 +129,10 @@ def status_and_code(error: VisionOpsError) -> tuple[int, str]:
     if isinstance(error, BundleError | OptionError):
         return 422, error.code
     return 500, error.code
+
+
+def first_problem(errors: Any) -> str:
+    """The first of pydantic's errors, in one line."""
+    first = errors[0]
+    place = ".".join(str(part) for part in first["loc"] if part not in {"query", "body"})
+    return f"{place}: {first['msg']}" if place else str(first["msg"])

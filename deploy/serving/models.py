@@ -15,12 +15,14 @@ import numpy as np
 from PIL import Image
 
 from deploy.serving.errors import NoModel, SmokeTestFailed
-from deploy.serving.settings import ModelRef
+from deploy.serving.settings import ModelRef, Settings
 from visionops.errors import BundleError, ImageError, VisionOpsError
 from visionops.inference.bundle import ModelBundle, Thresholds
-from visionops.inference.predictor import Predictor
+from visionops.inference.calibration import Calibration, calibrate
+from visionops.inference.engines import available_cpus
+from visionops.inference.predictor import Load, Predictor
 
-__all__ = ["ModelSlot", "ServedModel", "load_model"]
+__all__ = ["Loader", "ModelSlot", "ServedModel"]
 
 _log = logging.getLogger("visionops.serving")
 
@@ -31,6 +33,7 @@ class ServedModel:
 
     ref: ModelRef
     predictor: Predictor
+    calibration: Calibration
 
     @property
     def identity(self) -> dict[str, str]:
@@ -60,6 +63,7 @@ class ServedModel:
             "preprocessing": card.preprocessing.model_dump(mode="json"),
             "precision": card.precision.value,
             "engine": self.ref.engine.value,
+            "calibration": self.calibration.model_dump(),
             "digest": self.digest,
             "max_upload_bytes": self.ref.max_upload_bytes,
         }
@@ -87,36 +91,58 @@ class ModelSlot:
         self._model = model
 
 
-def load_model(ref: ModelRef, *, max_pixels: int, smoke_images: Sequence[bytes] = ()) -> ServedModel:
-    """Load a bundle, check its digests, warm it up and make it answer.
+class Loader:
+    """Loads models as the settings of this process say. They share its cores, and so its measure of load."""
 
-    Args:
-        smoke_images: Encoded images it must answer; a made-up one when there are none.
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._load = Load()
 
-    Raises:
-        BundleError: It is missing, corrupt, or does not run on this engine.
-        SmokeTestFailed: It runs and does not answer as a model of its task should.
-    """
-    bundle = ModelBundle.load(ref.bundle)
-    own = bundle.card.thresholds
-    thresholds = Thresholds(
-        confidence=own.confidence if ref.confidence is None else ref.confidence,
-        iou=own.iou if ref.iou is None else ref.iou,
-        max_detections=own.max_detections,
-    )
-    who = f"{ref.name} version {ref.version}"
-    try:
-        predictor = Predictor(bundle, ref.engine, thresholds=thresholds, max_pixels=max_pixels)
-        predictor.warm_up()
-        for number, image in enumerate(smoke_images or (_made_up_image(),), start=1):
-            _smoke_test(predictor, image, f"{who}: smoke image {number}")
-    except VisionOpsError:
-        raise
-    except Exception as error:
-        # An engine may fail in ways of its own; whatever it is, the old model stays and the caller hears why.
-        _log.exception("model_failed", extra={"fields": {"version": ref.version}})
-        raise SmokeTestFailed(f"{who}: {' '.join(str(error).split()) or type(error).__name__}") from error
-    return ServedModel(ref, predictor)
+    def load(self, ref: ModelRef, smoke_images: Sequence[bytes] = ()) -> ServedModel:
+        """Load a bundle, check its digests, fit it to this machine, warm it up and make it answer.
+
+        Args:
+            smoke_images: Encoded images it must answer; a made-up one when there are none.
+
+        Raises:
+            BundleError: It is missing, corrupt, or does not run on this engine.
+            SmokeTestFailed: It runs and does not answer as a model of its task should.
+        """
+        bundle = ModelBundle.load(ref.bundle)
+        own = bundle.card.thresholds
+        thresholds = Thresholds(
+            confidence=own.confidence if ref.confidence is None else ref.confidence,
+            iou=own.iou if ref.iou is None else ref.iou,
+            max_detections=own.max_detections,
+        )
+        who = f"{ref.name} version {ref.version}"
+        try:
+            calibration = self._calibrate(bundle, ref)
+            predictor = Predictor(
+                bundle,
+                ref.engine,
+                thresholds=thresholds,
+                threads=calibration.threads,
+                streams=calibration.streams,
+                load=self._load,
+                cache=self._settings.cache,
+                max_pixels=self._settings.max_pixels,
+            )
+            predictor.warm_up()
+            for number, image in enumerate(smoke_images or (_made_up_image(),), start=1):
+                _smoke_test(predictor, image, f"{who}: smoke image {number}")
+        except VisionOpsError:
+            raise
+        except Exception as error:
+            # An engine may fail in ways of its own; whatever it is, the old model stays and the caller hears why.
+            _log.exception("model_failed", extra={"fields": {"version": ref.version}})
+            raise SmokeTestFailed(f"{who}: {' '.join(str(error).split()) or type(error).__name__}") from error
+        return ServedModel(ref, predictor, calibration)
+
+    def _calibrate(self, bundle: ModelBundle, ref: ModelRef) -> Calibration:
+        if streams := self._settings.streams:
+            return Calibration(threads=available_cpus(), streams=streams, images_per_second={})
+        return calibrate(bundle, ref.engine, cache=self._settings.cache)
 
 
 def _smoke_test(predictor: Predictor, image: bytes, where: str) -> None:

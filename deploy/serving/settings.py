@@ -67,8 +67,16 @@ class Settings(BaseModel):
     """Largest accepted image file."""
     max_pixels: int = Field(default=DEFAULT_MAX_PIXELS, ge=1)
     """Largest accepted width x height."""
-    workers: int = Field(default=2, ge=1, le=256)
-    """Images in work at once; more wait."""
+    workers: int = Field(default=0, ge=0, le=256)
+    """Images in work at once; 0: one for each CPU that the container grants."""
+    queue: int = Field(default=64, ge=0, le=100_000)
+    """Images that may wait beside; more are refused with 503 and Retry-After."""
+    timeout: float = Field(default=30, gt=0, le=3600)
+    """Seconds from the last byte of an image to its answer."""
+    streams: int = Field(default=0, ge=0, le=256)
+    """Images computed side by side under load; 0: what a short trial at the start finds best."""
+    cache: Path | None = None
+    """Folder for compiled models and the trial's result: the next start is faster."""
     host: str = "127.0.0.1"
     """Address to listen on: this machine only, unless told otherwise."""
     port: int = Field(default=8000, ge=0, le=65535)

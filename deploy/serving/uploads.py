@@ -19,19 +19,24 @@ _DRAIN_SECONDS = 2.0
 
 
 async def read_upload(request: Request, limit: int) -> bytes:
-    """The bytes of the form field ``file``.
+    """The image of a request: the whole body, or the form field ``file``.
 
     Args:
         limit: Largest accepted file, in bytes.
 
     Raises:
         UploadTooLarge: The file or the form exceeds the limit.
-        UnsupportedMedia: The body is no multipart form.
+        UnsupportedMedia: The body is neither an image nor a multipart form.
         BadRequest: The form is malformed, or has no file named ``file``.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind.startswith("image/") or kind == "application/octet-stream":
+        return await read_body(request, limit)
     if kind != "multipart/form-data":
-        raise UnsupportedMedia(f"content type {kind or 'none'!r}; send multipart/form-data: curl -F file=@part.jpg …")
+        raise UnsupportedMedia(
+            f"content type {kind or 'none'!r}; send a form: curl -F file=@part.jpg …, or the image as it is: "
+            "curl -H 'Content-Type: image/jpeg' --data-binary @part.jpg …"
+        )
     parser = MultiPartParser(request.headers, _limited(request, limit + _FORM_OVERHEAD), max_files=1, max_fields=8)
     # In memory up to the limit, which is there to bound it: no temporary file for each image.
     parser.spool_max_size = limit + _FORM_OVERHEAD

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from deploy.serving.app import create_app
-from deploy.serving.models import load_model
+from deploy.serving.models import Loader
 from deploy.serving.settings import Settings
 from tests.helpers.bundles import encode, make_bundle, picture
 
@@ -54,14 +54,16 @@ def red_cell() -> bytes:
 
 def settings_of(bundle: Path | None, **changes: object) -> Settings:
     return Settings.model_validate(
-        {"bundle": bundle, "name": "cells", "version": "1", "alias": "champion", "admin_key": KEY} | changes
+        {"bundle": bundle, "name": "cells", "version": "1", "alias": "champion", "admin_key": KEY, "streams": 2}
+        | changes
     )
 
 
 def client_of(settings: Settings) -> TestClient:
     ref = settings.model_ref()
-    model = load_model(ref, max_pixels=settings.max_pixels) if ref else None
-    return TestClient(create_app(settings, model))
+    loader = Loader(settings)
+    model = loader.load(ref) if ref else None
+    return TestClient(create_app(settings, model, loader))
 
 
 @pytest.fixture

@@ -18,8 +18,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from deploy.serving import app as app_module
 from deploy.serving.logs import JsonLines
+from deploy.serving.routes import predict as predict_routes
 from tests.helpers.bundles import encode, make_bundle, picture
 from tests.serving.conftest import KEY, TestClient, client_of, settings_of
 from visionops.inference.bundle import BundleCard, ModelBundle
@@ -172,7 +172,16 @@ def test_two_files_are_refused(client: TestClient, red_cell: bytes):
     assert (response.status_code, error_of(response)) == (422, "bad_form")
 
 
-@pytest.mark.parametrize("kind", ["image/png", "application/json", "application/x-www-form-urlencoded", ""])
+@pytest.mark.parametrize("kind", ["image/png", "IMAGE/JPEG; q=1", "application/octet-stream"])
+def test_the_image_may_be_the_body(client: TestClient, red_cell: bytes, kind: str):
+    response = client.post("/predict", content=red_cell, headers={"Content-Type": kind})
+    assert response.status_code == 200
+    assert response.json()["detections"] == send(client, red_cell).json()["detections"]
+    large = client.post("/predict", content=bytes(20_000_001), headers={"Content-Type": kind})
+    assert (large.status_code, error_of(large)) == (413, "upload_too_large")
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "application/json", "application/x-www-form-urlencoded", ""])
 def test_another_content_type_is_refused(client: TestClient, red_cell: bytes, kind: str):
     response = client.post("/predict", content=red_cell, headers={"Content-Type": kind})
     assert (response.status_code, error_of(response)) == (415, "unsupported_media_type")
@@ -200,7 +209,7 @@ def test_no_body_brings_it_down(client: TestClient, body: bytes, head: bytes):
 def test_an_unforeseen_error_shows_no_trace(
     client: TestClient, red_cell: bytes, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
-    monkeypatch.setattr(app_module, "_answer", lambda *_: 1 / 0)
+    monkeypatch.setattr(predict_routes, "_answer", lambda *_: 1 / 0)
     logging.getLogger("visionops").propagate = True
     with caplog.at_level(logging.INFO):
         response = client.post("/predict", files={"file": red_cell}, headers={"X-Request-ID": "abc-1"})
@@ -355,14 +364,14 @@ def test_an_engine_that_fails_in_its_own_way_refuses_the_model(client, other_bun
 
 def test_requests_in_flight_end_on_the_model_they_took(client: TestClient, other_bundle, red_cell, monkeypatch):
     started, go_on = threading.Event(), threading.Event()
-    answer = app_module._answer
+    answer = predict_routes._answer
 
     def wait_for_swap(served, *rest):
         started.set()
         assert go_on.wait(30)
         return answer(served, *rest)
 
-    monkeypatch.setattr(app_module, "_answer", wait_for_swap)
+    monkeypatch.setattr(predict_routes, "_answer", wait_for_swap)
     with ThreadPoolExecutor(1) as pool:
         early = pool.submit(send, client, red_cell)
         assert started.wait(30)

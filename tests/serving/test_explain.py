@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deploy.serving import app as app_module
-from deploy.serving import explaining
+from deploy.serving import explaining, schemas
 from tests.helpers.bundles import encode, make_label_bundle, picture
 from tests.serving.conftest import TestClient, client_of, settings_of
 from tests.serving.test_app import error_of, metric, send
@@ -35,7 +34,7 @@ def test_a_picture_shows_where_the_detector_looked(client: TestClient, red_cell:
 
 def test_numbers_come_with_the_answer(client: TestClient, red_cell: bytes):
     body = explain(client, red_cell, format="json", grid=4).json()
-    app_module.ExplainResponse.model_validate(body)
+    schemas.ExplainResponse.model_validate(body)
     assert body["detections"] == send(client, red_cell).json()["detections"]
     assert body["saliency"]["box"] == [0, 0, 128, 128]
     grid = np.array(body["saliency"]["grid"])

@@ -125,17 +125,17 @@ def test_the_schema_shows_the_answer_of_every_task(labelling: TestClient):
     names = [choice["$ref"].rpartition("/")[2] for choice in content["schema"]["anyOf"]]
     assert names == ["DetectionAnswer", "ClassificationAnswer", "AttributesAnswer"]
     assert set(content["examples"]) == {"detection", "classification", "attributes"}
-    from deploy.serving import app
+    from deploy.serving import schemas
 
-    models = (app.DetectionAnswer, app.ClassificationAnswer, app.AttributesAnswer)
+    models = (schemas.DetectionAnswer, schemas.ClassificationAnswer, schemas.AttributesAnswer)
     for model, example in zip(models, content["examples"].values(), strict=True):
         assert model.model_validate(example["value"]).model_dump(mode="json") == example["value"]
 
 
 def test_what_is_answered_fits_the_schema(client: TestClient, labelling: TestClient, attributes: Path, red_cell: bytes):
-    from deploy.serving import app
+    from deploy.serving import schemas
 
-    app.DetectionAnswer.model_validate(send(client, red_cell).json())
-    app.ClassificationAnswer.model_validate(send(labelling, RED).json())
+    schemas.DetectionAnswer.model_validate(send(client, red_cell).json())
+    schemas.ClassificationAnswer.model_validate(send(labelling, RED).json())
     with client_of(settings_of(attributes)) as other:
-        app.AttributesAnswer.model_validate(send(other, RED).json())
+        schemas.AttributesAnswer.model_validate(send(other, RED).json())

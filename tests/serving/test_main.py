@@ -121,11 +121,11 @@ def test_the_process_imports_nothing_heavy(bundle: Path):
     code = f"""
 import sys
 from deploy.serving.app import create_app
-from deploy.serving.models import load_model
+from deploy.serving.models import Loader
 from deploy.serving.settings import Settings
 import deploy.serving.__main__
 settings = Settings(bundle={str(bundle)!r})
-create_app(settings, load_model(settings.model_ref(), max_pixels=10**8))
+create_app(settings, Loader(settings).load(settings.model_ref()))
 print(sorted(set({HEAVY!r}) & set(sys.modules)))
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)

@@ -1,0 +1,28 @@
+"""What the routes of one application share."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+
+from deploy.serving.dispatcher import Dispatcher
+from deploy.serving.explaining import Explainer
+from deploy.serving.metrics import Metrics
+from deploy.serving.models import Loader, ModelSlot
+from deploy.serving.settings import Settings
+
+__all__ = ["Serving"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Serving:
+    """Settings, models, and what does the work."""
+
+    settings: Settings
+    models: ModelSlot
+    loader: Loader
+    metrics: Metrics
+    dispatcher: Dispatcher
+    explainer: Explainer
+    changing: asyncio.Lock = dataclasses.field(default_factory=asyncio.Lock)
+    """Held while models change: one change at a time."""

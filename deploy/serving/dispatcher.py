@@ -1,0 +1,91 @@
+"""Puts the work of requests on threads, so many at a time, and turns the rest away while it is fresh.
+
+A queue that is longer than a client waits answers nobody: beyond ``queue`` waiting images a request is refused at
+once, and one that has waited for ``timeout`` seconds is taken out before any work is done on it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+from deploy.serving.errors import Overloaded, TookTooLong
+
+__all__ = ["Dispatcher"]
+
+_Result = TypeVar("_Result")
+_MEMORY = 0.9
+"""Weight of the past in the mean time of an image."""
+
+
+class Dispatcher:
+    """Runs work of images off the event loop. To be called from one event loop.
+
+    Args:
+        workers: Images in work at once.
+        queue: Images that may wait beside.
+        timeout: Seconds from the call to the answer.
+    """
+
+    def __init__(self, workers: int, queue: int, timeout: float) -> None:
+        self.workers = workers
+        self.queue = queue
+        self.timeout = timeout
+        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="predict")
+        self._admitted = 0
+        self._seconds = 0.0
+
+    @property
+    def waiting(self) -> int:
+        """Images admitted and not in work."""
+        return max(0, self._admitted - self.workers)
+
+    def check(self) -> None:
+        """Refuse before the body is read, where there is no room for it now.
+
+        Raises:
+            Overloaded: The queue is full.
+        """
+        if self._admitted >= self.workers + self.queue:
+            seconds = self._seconds * self._admitted / self.workers
+            raise Overloaded(
+                f"{self.waiting} images wait already; try again in {max(1, math.ceil(seconds))} s",
+                retry_after=max(1, math.ceil(seconds)),
+            )
+
+    async def run(self, work: Callable[[], _Result]) -> _Result:
+        """The result of ``work``, called on one of the threads.
+
+        Raises:
+            Overloaded: The queue is full.
+            TookTooLong: Not done within the time limit.
+        """
+        self.check()
+        loop = asyncio.get_running_loop()
+        self._admitted += 1
+        future = self._pool.submit(self._timed, work)
+        # Whoever waits may leave before the work is done: the room is taken until it is.
+        future.add_done_callback(lambda done: loop.call_soon_threadsafe(self._release, done))
+        try:
+            async with asyncio.timeout(self.timeout):
+                result, seconds = await asyncio.wrap_future(future)
+        except TimeoutError as error:
+            raise TookTooLong(f"not answered within {self.timeout:g} s; send fewer images at once") from error
+        self._seconds = seconds if not self._seconds else _MEMORY * self._seconds + (1 - _MEMORY) * seconds
+        return result
+
+    def close(self) -> None:
+        """Wait for what is in work."""
+        self._pool.shutdown()
+
+    def _release(self, _: Future[tuple[_Result, float]]) -> None:
+        self._admitted -= 1
+
+    @staticmethod
+    def _timed(work: Callable[[], _Result]) -> tuple[_Result, float]:
+        start = time.perf_counter()
+        return work(), time.perf_counter() - start

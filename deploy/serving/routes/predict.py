@@ -1,0 +1,91 @@
+"""`POST /predict` and `POST /explain`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+import orjson
+from fastapi import APIRouter, Query, Request, Response
+
+from deploy.serving.context import Serving
+from deploy.serving.models import ServedModel
+from deploy.serving.schemas import EXPLAIN_RESPONSES, IMAGE_BODY, PREDICT_RESPONSES, PredictResponse
+from deploy.serving.uploads import read_upload
+from visionops.inference.explain import DEFAULT_GRID
+from visionops.inference.prediction import Prediction
+
+__all__ = ["answer_body", "options_of", "predict_router"]
+
+_Grid = Annotated[int, Query(ge=2, le=16)]
+_Share = Annotated[float | None, Query(ge=0, le=1, allow_inf_nan=False)]
+
+
+def predict_router(serving: Serving) -> APIRouter:
+    """The routes over ``serving``."""
+    router = APIRouter()
+
+    @router.post("/predict", response_model=PredictResponse, responses=PREDICT_RESPONSES, openapi_extra=IMAGE_BODY)
+    async def predict(request: Request, conf: _Share = None, iou: _Share = None) -> Response:
+        """Answer for one image, as the model's task has it. Only a detector takes `conf` and `iou`."""
+        served = serving.models.current
+        serving.dispatcher.check()
+        data = await read_upload(request, served.ref.max_upload_bytes)
+        options = options_of(conf, iou)
+        body, prediction, timing = await serving.dispatcher.run(lambda: _answer(served, data, options))
+        serving.metrics.prediction(prediction, timing)
+        request.state.log = {"version": served.ref.version, "bytes": len(data), "found": len(prediction.labels())}
+        return Response(body, media_type="application/json")
+
+    @router.post("/explain", response_class=Response, responses=EXPLAIN_RESPONSES, openapi_extra=IMAGE_BODY)
+    async def explain(
+        request: Request,
+        conf: _Share = None,
+        iou: _Share = None,
+        grid: _Grid = DEFAULT_GRID,
+        format: Literal["png", "json"] | None = None,  # noqa: A002 - as it stands in the address
+    ) -> Response:
+        """Where the answer for one image comes from, by covering one part of it after another.
+
+        A picture, or with `format=json` or `Accept: application/json` the numbers. Takes as long as `grid` x `grid`
+        answers; one at a time. Only a detector takes `conf` and `iou`.
+        """
+        served = serving.models.current
+        data = await read_upload(request, served.ref.max_upload_bytes)
+        as_json = format == "json" or (format is None and _wants_json(request.headers.get("accept", "")))
+        response = await serving.explainer.respond(served, data, options_of(conf, iou), grid, as_json=as_json)
+        request.state.log = {"version": served.ref.version, "bytes": len(data)}
+        return response
+
+    return router
+
+
+def options_of(conf: float | None, iou: float | None) -> dict[str, float]:
+    """The parameters of a request as the predictor's options."""
+    return {name: value for name, value in (("confidence", conf), ("iou", iou)) if value is not None}
+
+
+def answer_body(served: ServedModel, prediction: Prediction, timing_ms: Mapping[str, float]) -> dict[str, Any]:
+    """What is answered for one image."""
+    return {
+        "model": served.identity,
+        "image": {"width": prediction.width, "height": prediction.height},
+        **prediction.to_dict(),
+        "timing_ms": {stage: round(ms, 3) for stage, ms in timing_ms.items()},
+    }
+
+
+def _answer(
+    served: ServedModel, data: bytes, options: Mapping[str, float]
+) -> tuple[bytes, Prediction, dict[str, float]]:
+    start = time.perf_counter()
+    timing: dict[str, float] = {}
+    prediction = served.predictor.predict(data, options, timing=timing, where="upload")
+    timing["total"] = (time.perf_counter() - start) * 1000
+    return orjson.dumps(answer_body(served, prediction, timing)), prediction, timing
+
+
+def _wants_json(accept: str) -> bool:
+    kinds = {part.partition(";")[0].strip().lower() for part in accept.split(",")}
+    return "application/json" in kinds and not kinds & {"image/png", "image/*"}
