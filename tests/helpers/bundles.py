@@ -32,7 +32,7 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from visionops.inference.bundle import BundleCard, Decode, Head, ModelBundle, Precision, Task, Thresholds
-from visionops.inference.preprocessing import PreprocessingSpec, Resize
+from visionops.inference.preprocessing import PreprocessingSpec, Resize, Tiling
 
 CELL = 32
 CLASSES = ("red", "green", "blue")
@@ -52,6 +52,7 @@ def make_bundle(
     gain: float = 2.0,
     metrics: dict[str, float] | None = None,
     graph_classes: int | None = None,
+    tiles: Tiling | None = None,
 ) -> ModelBundle:
     """A sealed bundle in ``folder``.
 
@@ -62,6 +63,7 @@ def make_bundle(
         box_scale: Size of a box as a multiple of its cell: above 1, neighbours overlap and NMS has work.
         gain: Slope of the score; at 2.0 it is 1 for a saturated cell. Another value makes a model of another digest.
         graph_classes: Classes of the graph, when it shall contradict the card.
+        tiles: Of the card.
     """
     folder.mkdir(parents=True, exist_ok=True)
     onnx.save(make_model(graph_classes or len(class_names), size, end2end, box_scale, gain), folder / "model.onnx")
@@ -70,7 +72,7 @@ def make_bundle(
         name=name,
         architecture="cells",
         class_names=tuple(class_names),
-        preprocessing=PreprocessingSpec(width=size, height=size),
+        preprocessing=PreprocessingSpec(width=size, height=size, tiles=tiles),
         decode=Decode.YOLO_END2END if end2end else Decode.YOLO,
         thresholds=thresholds or Thresholds(),
         precision=precision,
@@ -117,6 +119,75 @@ def make_model(
         "cells",
         [helper.make_tensor_value_info("images", TensorProto.FLOAT, [1, 3, size, size])],
         [helper.make_tensor_value_info("output0", TensorProto.FLOAT, shape)],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.checker.check_model(model)
+    return model
+
+
+def make_extent_bundle(folder: Path, size: int, tiles: Tiling | None = None) -> ModelBundle:
+    """A "detector" with one box for each of the channels red, green and blue: around all pixels that are bright in it.
+
+    What it sees in a part of an image is exactly what is there: tiles and their borders can be tested to the pixel. The
+    score falls with the area of the box, from 1 to one half: a piece of an object is surer than the whole.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    onnx.save(_extent_model(size), folder / "model.onnx")
+    card = BundleCard(
+        task=Task.DETECTION,
+        name="extents",
+        architecture="extents",
+        class_names=CLASSES,
+        preprocessing=PreprocessingSpec(width=size, height=size, tiles=tiles),
+        decode=Decode.YOLO,
+        data_fingerprint="0" * 64,
+    )
+    return ModelBundle.create(folder, card)
+
+
+def _extent_model(size: int) -> onnx.ModelProto:
+    index = np.arange(size, dtype=np.float32)
+    constants = {
+        "half": np.array(0.5, np.float32),
+        "size": np.array(size, np.float32),
+        "share": np.array(0.5 / size**2, np.float32),
+        "one": np.array(1, np.float32),
+        "from_end": size - index,
+        "from_start": index + 1,
+        "eye": np.eye(3, dtype=np.float32)[None],
+    }
+    nodes = [
+        helper.make_node("Greater", ["images", "half"], ["bright"]),
+        helper.make_node("Cast", ["bright"], ["mask"], to=TensorProto.FLOAT),
+    ]
+    for axis, other in (("x", 2), ("y", 3)):
+        nodes += [
+            helper.make_node("ReduceMax", ["mask"], [f"{axis}_any"], axes=[other], keepdims=0),
+            helper.make_node("Mul", [f"{axis}_any", "from_end"], [f"{axis}_first"]),
+            helper.make_node("Mul", [f"{axis}_any", "from_start"], [f"{axis}_last"]),
+            helper.make_node("ReduceMax", [f"{axis}_first"], [f"{axis}_back"], axes=[2], keepdims=1),
+            helper.make_node("ReduceMax", [f"{axis}_last"], [f"{axis}_end"], axes=[2], keepdims=1),
+            helper.make_node("Sub", ["size", f"{axis}_back"], [f"{axis}_start"]),
+            helper.make_node("Sub", [f"{axis}_end", f"{axis}_start"], [f"{axis}_size"]),
+            helper.make_node("Add", [f"{axis}_end", f"{axis}_start"], [f"{axis}_sum"]),
+            helper.make_node("Mul", [f"{axis}_sum", "half"], [f"{axis}_centre"]),
+        ]
+    nodes += [
+        helper.make_node("ReduceMax", ["x_any"], ["seen"], axes=[2], keepdims=1),
+        helper.make_node("Mul", ["x_size", "y_size"], ["area"]),
+        helper.make_node("Mul", ["area", "share"], ["loss"]),
+        helper.make_node("Sub", ["one", "loss"], ["left"]),
+        helper.make_node("Mul", ["seen", "left"], ["score"]),
+        helper.make_node("Mul", ["score", "eye"], ["scores"]),
+        helper.make_node("Concat", ["x_centre", "y_centre", "x_size", "y_size", "scores"], ["rows"], axis=2),
+        helper.make_node("Transpose", ["rows"], ["output0"], perm=[0, 2, 1]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "extents",
+        [helper.make_tensor_value_info("images", TensorProto.FLOAT, [1, 3, size, size])],
+        [helper.make_tensor_value_info("output0", TensorProto.FLOAT, [1, 7, 3])],
         [numpy_helper.from_array(value, name) for name, value in constants.items()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)

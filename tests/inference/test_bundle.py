@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
 from tests.helpers.bundles import make_bundle, make_label_bundle
 from visionops.errors import BundleError
-from visionops.inference.bundle import Head, ModelBundle, Precision, Task
+from visionops.inference.bundle import BundleCard, Head, ModelBundle, Precision, Task
+from visionops.inference.preprocessing import PreprocessingSpec, Resize, Tiling
 
 
 @pytest.fixture
@@ -31,6 +34,32 @@ def test_a_sealed_bundle_loads_with_the_same_identity(bundle):
 
 def test_identity_changes_with_a_file(tmp_path, bundle):
     assert make_bundle(tmp_path / "other", gain=3.0).digest != bundle.digest
+
+
+def test_a_bundle_from_before_there_were_tiles_keeps_its_identity():
+    written = (
+        '{"bundle_version":1,"task":"detection","name":"plates","architecture":"yolov8n","class_names":["red"],"heads":[],'
+        '"preprocessing":{"width":64,"height":64,"resize":"letterbox","pad_value":114,"scale":0.00392156862745098,'
+        '"mean":[0.0,0.0,0.0],"std":[1.0,1.0,1.0],"interpolation":"linear","crop":null},"decode":"yolo",'
+        '"thresholds":{"confidence":0.25,"iou":0.7,"max_detections":300},"precision":"f32","metrics":{},'
+        '"data_fingerprint":"","training":{},"files":{}}'
+    )
+    card = BundleCard.model_validate_json(written)
+    assert card.preprocessing.tiles is None
+    assert ModelBundle(Path(), card).digest == hashlib.sha256(written.encode()).hexdigest()
+
+
+def test_tiles_stand_in_the_card(tmp_path):
+    tiles = Tiling(size=96, overlap=20)
+    bundle = make_bundle(tmp_path / "tiled", tiles=tiles)
+    assert ModelBundle.load(bundle.folder).card.preprocessing.tiles == tiles
+    assert bundle.digest != make_bundle(tmp_path / "whole").digest
+
+
+def test_labels_have_no_tiles(tmp_path):
+    spec = PreprocessingSpec(width=32, height=32, resize=Resize.STRETCH, tiles=Tiling(size=96, overlap=20))
+    with pytest.raises(ValidationError, match="classification answers for a whole image; tiles are of detectors"):
+        make_label_bundle(tmp_path / "labels", preprocessing=spec)
 
 
 def test_sealing_needs_a_model(tmp_path, bundle):

@@ -15,7 +15,7 @@ from tests.helpers.bundles import CLASSES, encode, filled, make_bundle, make_lab
 from visionops.config import Engine
 from visionops.errors import BundleError, OptionError
 from visionops.inference.bundle import Head, ModelBundle, Thresholds
-from visionops.inference.decoders import BoxDecoder, LabelDecoder, decoder_for, softmax
+from visionops.inference.decoders import BoxDecoder, LabelDecoder, RawOutput, decoder_for, softmax
 from visionops.inference.prediction import Answer, LabelPrediction
 from visionops.inference.predictor import Predictor
 from visionops.inference.preprocessing import Geometry
@@ -28,7 +28,7 @@ SIZE = Head(name="size", class_names=("s", "m", "l"))
 def decode(folder, heads: Sequence[Head], logits: Sequence[float]) -> LabelPrediction:
     """What a card with these heads makes of one row of logits."""
     decoder = LabelDecoder(make_label_bundle(folder / "bundle", heads=heads).card)
-    return decoder.decode([np.array([logits], np.float32)], GEOMETRY, {})
+    return decoder.decode([RawOutput([np.array([logits], np.float32)], GEOMETRY)], {})
 
 
 # Softmax
@@ -92,7 +92,7 @@ def test_a_classification_answers_by_itself_and_attributes_by_name(tmp_path):
 def test_labels_are_named_as_the_card_names_them(tmp_path):
     for heads, logits in (((STATE,), [1, 0]), ((STATE, SIZE), [1, 0, 0, 0, 1])):
         bundle = make_label_bundle(tmp_path / str(len(heads)), heads=heads)
-        prediction = LabelDecoder(bundle.card).decode([np.array([logits], np.float32)], GEOMETRY, {})
+        prediction = LabelDecoder(bundle.card).decode([RawOutput([np.array([logits], np.float32)], GEOMETRY)], {})
         labels = prediction.labels()
         assert len(labels) == len(heads)
         assert {name for name, _ in labels} <= set(bundle.card.class_names)

@@ -105,8 +105,7 @@ def test_one_class_a_box_unless_asked_for_all(tmp_path):
     predictor = Predictor(make_bundle(tmp_path / "bundle"))
     white = picture([("white", 1, 1)])
     assert predictor.predict(white).class_ids.tolist() == [0]
-    raw = predictor.infer(white)
-    every = predictor.decoder.decode(raw.outputs, raw.geometry, {}, multi_label=True)
+    every = predictor.decoder.decode(predictor.infer(white), {}, multi_label=True)
     assert sorted(every.class_ids.tolist()) == [0, 1, 2]
 
 

@@ -111,9 +111,9 @@ def _predict_all(predictor: Predictor, test: Dataset) -> tuple[list[BoxPredictio
     decoder = BoxDecoder(predictor.bundle.card, predictor.thresholds)
     wide, served = [], []
     for row, key in enumerate(test.column("key")):
-        raw = predictor.infer(read_test_image(test, row), where=key)
-        wide.append(decoder.decode(raw.outputs, raw.geometry, _SCORING, multi_label=True))
-        served.append(decoder.decode(raw.outputs, raw.geometry, {}))
+        views = predictor.infer(read_test_image(test, row), where=key)
+        wide.append(decoder.decode(views, _SCORING, multi_label=True))
+        served.append(decoder.decode(views, {}))
     return wide, served
 
 

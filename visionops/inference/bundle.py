@@ -131,6 +131,8 @@ class BundleCard(BaseModel):
                 raise ValueError(f"task {self.task.value} has {len(self.heads)} heads")
             if sum(len(head.class_names) for head in self.heads) != len(self.class_names):
                 raise ValueError("class_names and the classes of heads differ in number")
+            if self.preprocessing.tiles:
+                raise ValueError(f"task {self.task.value} answers for a whole image; tiles are of detectors")
         elif self.heads:
             raise ValueError("a detector has no heads")
         return self

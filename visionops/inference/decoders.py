@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Protocol
@@ -13,15 +14,25 @@ from visionops.errors import OptionError
 from visionops.inference.bundle import BundleCard, Decode, Head, Task, Thresholds
 from visionops.inference.nms import suppress
 from visionops.inference.prediction import Answer, BoxPrediction, LabelPrediction, Prediction
-from visionops.inference.preprocessing import Geometry
+from visionops.inference.preprocessing import Geometry, Window
+from visionops.inference.tiling import merge_tiles
 
-__all__ = ["BoxDecoder", "Decoder", "LabelDecoder", "Outputs", "decoder_for", "softmax", "split_heads"]
+__all__ = ["BoxDecoder", "Decoder", "LabelDecoder", "Outputs", "RawOutput", "decoder_for", "softmax", "split_heads"]
 
 Outputs = Sequence[npt.NDArray[np.float32]]
-"""All outputs of the graph for one image, in its order."""
+"""All outputs of the graph for one view, in its order."""
 
 _Detections = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.int32]]
 """xyxy (N, 4), scores (N,), class ids (N,)."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class RawOutput:
+    """What the graph said of one view: a whole image, or one of its tiles."""
+
+    outputs: Outputs
+    """float32, as `Decode` says."""
+    geometry: Geometry
 
 
 class Decoder(Protocol):
@@ -33,11 +44,11 @@ class Decoder(Protocol):
     def contradiction(self, outputs: Outputs) -> str:
         """How the outputs contradict the card: what is wanted; "" when they fit."""
 
-    def decode(self, outputs: Outputs, geometry: Geometry, options: Mapping[str, float]) -> Prediction:
+    def decode(self, views: Sequence[RawOutput], options: Mapping[str, float]) -> Prediction:
         """The answer for one image.
 
         Args:
-            geometry: The way back to the pixels of the original image.
+            views: The whole image, or every tile of it.
             options: What this request alone wants otherwise.
 
         Raises:
@@ -71,9 +82,9 @@ class BoxDecoder:
         return "" if fits else ("(1, N, 6)" if end2end else f"(1, {rows}, N)")
 
     def decode(
-        self, outputs: Outputs, geometry: Geometry, options: Mapping[str, float], *, multi_label: bool = False
+        self, views: Sequence[RawOutput], options: Mapping[str, float], *, multi_label: bool = False
     ) -> BoxPrediction:
-        """Detections above ``confidence``, after NMS at ``iou``; both are options.
+        """Detections above ``confidence``, after NMS at ``iou``; both are options. Those of tiles are merged.
 
         Args:
             multi_label: A candidate counts for every class that passes, as the trainer's validation has it, not only
@@ -86,9 +97,14 @@ class BoxDecoder:
         if unknown:
             raise OptionError(f"{unknown[0]}: a detector takes confidence and iou")
         limits = self._thresholds.model_copy(update=dict(options))
-        xyxy, scores, class_ids = _decode_boxes(outputs[0], self._card.decode, limits, multi_label=multi_label)
-        boxes = geometry.to_original(xyxy)
-        return BoxPrediction(geometry.width, geometry.height, boxes, scores, class_ids, self._card.class_names)
+        found = []
+        for view in views:
+            xyxy, scores, class_ids = _decode_boxes(view.outputs[0], self._card.decode, limits, multi_label=multi_label)
+            found.append((view.geometry.to_original(xyxy), scores, class_ids))
+        windows = [Window(g.left, g.top, g.width, g.height) for g in (view.geometry for view in views)]
+        width, height = max(w.x + w.width for w in windows), max(w.y + w.height for w in windows)
+        boxes, scores, class_ids = merge_tiles(found, windows, limits.max_detections) if len(found) > 1 else found[0]
+        return BoxPrediction(width, height, boxes, scores, class_ids, self._card.class_names)
 
 
 class LabelDecoder:
@@ -105,8 +121,8 @@ class LabelDecoder:
         wanted = (1, sum(len(head.class_names) for head in self._heads))
         return "" if outputs[0].shape == wanted else str(wanted)
 
-    def decode(self, outputs: Outputs, geometry: Geometry, options: Mapping[str, float]) -> LabelPrediction:
-        """The answer of every head.
+    def decode(self, views: Sequence[RawOutput], options: Mapping[str, float]) -> LabelPrediction:
+        """The answer of every head, of the one view there is.
 
         Raises:
             OptionError: Any option: thresholds of labels are chosen in training and live in the bundle.
@@ -115,6 +131,8 @@ class LabelDecoder:
             raise OptionError(
                 f"{min(options)}: this model answers labels, its thresholds are in its card; leave it out"
             )
+        (view,) = views
+        outputs, geometry = view.outputs, view.geometry
         logits = split_heads(self._heads, outputs[0][0])
         answers = tuple(
             Answer(head, softmax(part / head.temperature)) for head, part in zip(self._heads, logits, strict=True)

@@ -18,9 +18,10 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from visionops.inference.decoders import RawOutput
 from visionops.inference.prediction import Prediction
 from visionops.inference.predictor import Image, Predictor
-from visionops.inference.preprocessing import Geometry, to_canvas, to_tensor
+from visionops.inference.preprocessing import Geometry, Window, to_canvas, to_tensor
 
 __all__ = ["DEFAULT_GRID", "Saliency", "Support", "draw_saliency", "explain"]
 
@@ -47,7 +48,7 @@ class Saliency:
     of this cell is covered. Above 0 speaks for the answer, below 0 against it. Log-odds, because the probability of a
     sure answer does not move before half the image is gone."""
     box: tuple[float, float, float, float]
-    """What the grid covers: xyxy in pixels of the original image. Less than all of it where the model crops."""
+    """What the grid covers: xyxy in pixels of the original image. Less than all where the model crops or has tiles."""
     width: int
     """Pixels of the original image."""
     height: int
@@ -79,6 +80,7 @@ def explain(
 ) -> tuple[Saliency, Prediction]:
     """Answer for one image, and tell where the answer comes from.
 
+    Of an image that is looked at in tiles, the tile with the best box is explained, and the others left dark.
     Costs ``grid * grid`` inferences more than the answer. The same image gives the same saliency.
 
     Args:
@@ -93,14 +95,14 @@ def explain(
         OptionError: The task knows no such option.
     """
     spec = predictor.bundle.card.preprocessing
-    canvas, geometry = to_canvas(predictor.pixels(image, where), spec)
-
-    def answer(pixels: npt.NDArray[np.uint8], options: Mapping[str, float]) -> Prediction:
-        outputs = predictor.engine.infer(to_tensor(pixels[None], spec))
-        return predictor.decoder.decode(outputs, geometry, options)
-
-    prediction = answer(canvas, options or {})
-    base = support(prediction, prediction)
+    pixels = predictor.pixels(image, where)
+    views = predictor.infer(pixels, where=where)
+    answer = predictor.decoder.decode(views, options or {})
+    parts = [predictor.decoder.decode([view], options or {}) for view in views]
+    best = int(np.argmax([max((score for _, score in part.labels()), default=0.0) for part in parts]))
+    explained, seen = parts[best], views[best].geometry
+    canvas, geometry = to_canvas(pixels, spec, Window(seen.left, seen.top, seen.width, seen.height))
+    base = support(explained, explained)
     x1, y1, x2, y2 = _visible(geometry, spec.width, spec.height)
     fill = canvas[y1:y2, x1:x2].mean(axis=(0, 1)).round().astype(np.uint8)
     falls = np.zeros((grid, grid), dtype=np.float32)
@@ -110,11 +112,12 @@ def explain(
                 covered = canvas.copy()
                 covered[top:bottom, left:right] = fill
                 # A detector must not cut off what fades: the fall would be a cliff at its threshold.
-                rest = support(prediction, answer(covered, predictor.decoder.everything))
+                view = RawOutput(predictor.engine.infer(to_tensor(covered[None], spec)), geometry)
+                rest = support(explained, predictor.decoder.decode([view], predictor.decoder.everything))
                 falls[row, column] = _log_odds(base) - _log_odds(rest)
     box = geometry.to_original(np.array([[x1, y1, x2, y2]], dtype=np.float32))[0]
-    shown = (float(box[0]), float(box[1]), float(box[2]), float(box[3]))
-    return Saliency(falls, shown, geometry.width, geometry.height), prediction
+    covers = (float(box[0]), float(box[1]), float(box[2]), float(box[3]))
+    return Saliency(falls, covers, pixels.shape[1], pixels.shape[0]), answer
 
 
 def draw_saliency(image: npt.NDArray[np.uint8], saliency: Saliency) -> npt.NDArray[np.uint8]:

@@ -2,7 +2,8 @@
 
     bytes -> decode -> preprocess -> engine -> decode by the card -> `Prediction`
 
-The same object answers in evaluation, serving and batch, for every task.
+Where the card has tiles, the two steps in the middle are done for each tile of a large image, one after the other. The
+same object answers in evaluation, serving and batch, for every task.
 
 >>> predictor = Predictor(ModelBundle.load(folder))
 >>> predictor.predict(Path("part.jpg").read_bytes()).to_dict()
@@ -11,7 +12,6 @@ The same object answers in evaluation, serving and batch, for every task.
 
 from __future__ import annotations
 
-import dataclasses
 import threading
 import time
 from collections.abc import Iterable, Mapping
@@ -23,25 +23,17 @@ import numpy.typing as npt
 from visionops.config import Engine as EngineName
 from visionops.errors import BundleError, ImageError
 from visionops.inference.bundle import ModelBundle, Thresholds
-from visionops.inference.decoders import Outputs, decoder_for
+from visionops.inference.decoders import RawOutput, decoder_for
 from visionops.inference.engines import load_engine
 from visionops.inference.image import DEFAULT_MAX_PIXELS, ImageProblem, decode_image
 from visionops.inference.prediction import Prediction
-from visionops.inference.preprocessing import Geometry, preprocess
+from visionops.inference.preprocessing import preprocess
+from visionops.inference.tiling import tile_windows
 
-__all__ = ["Image", "Load", "Predictor", "RawOutput"]
+__all__ = ["Image", "Load", "Predictor"]
 
 Image = bytes | npt.NDArray[np.uint8]
 """An encoded file, or uint8 (H, W, 3) RGB."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class RawOutput:
-    """What the graph said of one image."""
-
-    outputs: Outputs
-    """float32, as `Decode` says."""
-    geometry: Geometry
 
 
 class Load:
@@ -127,31 +119,40 @@ class Predictor:
             ImageError: The bytes or the array cannot be used.
             OptionError: The task knows no such option.
         """
-        raw = self.infer(image, timing=timing, where=where)
+        views = self.infer(image, timing=timing, where=where)
         start = time.perf_counter()
-        prediction = self.decoder.decode(raw.outputs, raw.geometry, options or {})
+        prediction = self.decoder.decode(views, options or {})
         if timing is not None:
             timing["postprocess"] = (time.perf_counter() - start) * 1000
         return prediction
 
-    def infer(self, image: Image, *, timing: dict[str, float] | None = None, where: str = "image") -> RawOutput:
+    def infer(
+        self, image: Image, *, timing: dict[str, float] | None = None, where: str = "image"
+    ) -> tuple[RawOutput, ...]:
         """The first half of `predict`, for who decodes one output in several ways.
 
+        Returns:
+            One output; or, where the card has tiles and the image is larger than one, an output a tile.
+
         Raises:
-            ImageError: The bytes or the array cannot be used.
+            ImageError: The bytes or the array cannot be used, or the image takes too many tiles.
         """
+        spec, views = self.bundle.card.preprocessing, []
         with self._load:
             clock = [time.perf_counter()]
             rgb = self.pixels(image, where)
             clock.append(time.perf_counter())
-            tensor, geometry = preprocess(rgb, self.bundle.card.preprocessing)
-            clock.append(time.perf_counter())
-            outputs = self.engine.infer(tensor, alone=self._load.alone)
-            clock.append(time.perf_counter())
+            for window in tile_windows(rgb.shape[1], rgb.shape[0], spec.tiles, where=where):
+                tensor, geometry = preprocess(rgb, spec, window)
+                clock.append(time.perf_counter())
+                outputs = self.engine.infer(tensor, alone=self._load.alone)
+                clock.append(time.perf_counter())
+                views.append(RawOutput(outputs, geometry))
         if timing is not None:
-            spans = (np.diff(clock) * 1000).tolist()
-            timing.update(zip(("decode", "preprocess", "inference"), spans, strict=True))
-        return RawOutput(outputs, geometry)
+            spans = np.diff(clock) * 1000
+            sums = (spans[0], spans[1::2].sum(), spans[2::2].sum())
+            timing.update(zip(("decode", "preprocess", "inference"), map(float, sums), strict=True))
+        return tuple(views)
 
     def predict_many(self, images: Iterable[Image], options: Mapping[str, float] | None = None) -> list[Prediction]:
         """Answer for several images, in their order.
@@ -164,7 +165,8 @@ class Predictor:
     def warm_up(self) -> None:
         """Answer once in each way, so that the first real requests do not pay for lazy set-up."""
         spec = self.bundle.card.preprocessing
-        self.predict(np.full((spec.height, spec.width, 3), spec.pad_value, dtype=np.uint8))
+        height, width = (spec.tiles.size,) * 2 if spec.tiles else (spec.height, spec.width)
+        self.predict(np.full((height, width, 3), spec.pad_value, dtype=np.uint8))
         if self.engine.streams > 1:
             self.engine.infer(np.zeros((1, 3, spec.height, spec.width), dtype=np.float32), alone=False)
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 __all__ = [
     "ContentCrop",
@@ -20,6 +21,8 @@ __all__ = [
     "Interpolation",
     "PreprocessingSpec",
     "Resize",
+    "Tiling",
+    "Window",
     "content_box",
     "preprocess",
     "to_canvas",
@@ -61,6 +64,28 @@ class ContentCrop(BaseModel):
     """Added on each side, as a fraction of the longer side of the content."""
 
 
+class Tiling(BaseModel):
+    """Look at a large image in overlapping square tiles, each brought to the input size by itself.
+
+    `visionops.inference.tiling` says where the tiles lie and how their boxes become one answer.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    size: int = Field(ge=32)
+    """Side of a tile in pixels of the original image. An image no larger than a tile is looked at as a whole."""
+    overlap: int = Field(ge=1)
+    """Pixels that neighbours share, at least, and at most half a tile: an object up to this size lies whole in one."""
+    max_tiles: int = Field(default=128, ge=1)
+    """An image that takes more is refused: each tile costs an inference."""
+
+    @model_validator(mode="after")
+    def _advance(self) -> Tiling:
+        if 2 * self.overlap > self.size:
+            raise ValueError(f"overlap {self.overlap} is more than half a tile of {self.size}; lower it")
+        return self
+
+
 class PreprocessingSpec(BaseModel):
     """Everything between decoded RGB pixels and the model's input."""
 
@@ -79,11 +104,29 @@ class PreprocessingSpec(BaseModel):
     interpolation: Interpolation = Interpolation.LINEAR
     crop: ContentCrop | None = None
     """Done first."""
+    # Left out of the card when absent: a bundle from before there were tiles keeps its digest.
+    tiles: Tiling | None = Field(default=None, exclude_if=lambda tiles: tiles is None)
+    """Of detectors: a large image is cut into these first."""
+
+    @model_validator(mode="after")
+    def _show_all_of_a_tile(self) -> PreprocessingSpec:
+        if self.tiles and (self.crop or self.resize is Resize.CENTER_CROP):
+            raise ValueError("tiles are shown whole: they go with resize letterbox or stretch, and without crop")
+        return self
+
+
+class Window(NamedTuple):
+    """A part of an image, in its pixels."""
+
+    x: int
+    y: int
+    width: int
+    height: int
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Geometry:
-    """How input pixels map to pixels of the original image."""
+    """How input pixels map to pixels of the original image, of which a view may show all or a tile."""
 
     gain_x: float
     """Input pixels per original pixel. The sides differ by the rounding of each to whole pixels."""
@@ -91,43 +134,57 @@ class Geometry:
     pad_x: float
     pad_y: float
     width: int
-    """Of the original image."""
+    """Of the view, in pixels of the original image."""
     height: int
+    left: int = 0
+    """Where the view begins in the original image."""
+    top: int = 0
 
     def to_original(self, xyxy: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Boxes (N, 4) in input pixels to boxes in pixels of the original, clipped to it."""
+        """Boxes (N, 4) in input pixels to boxes in pixels of the original, clipped to the view."""
         pad = np.array([self.pad_x, self.pad_y] * 2, dtype=np.float32)
         boxes = (xyxy - pad) / np.array([self.gain_x, self.gain_y] * 2, dtype=np.float32)
         limit = np.array([self.width, self.height] * 2, dtype=np.float32)
         clipped: npt.NDArray[np.float32] = np.clip(boxes, np.float32(0), limit)
+        if self.left or self.top:
+            clipped += np.array([self.left, self.top] * 2, dtype=np.float32)
         return clipped
 
 
 _INTERPOLATIONS = {Interpolation.LINEAR: cv2.INTER_LINEAR, Interpolation.AREA: cv2.INTER_AREA}
 
 
-def preprocess(image: npt.NDArray[np.uint8], spec: PreprocessingSpec) -> tuple[npt.NDArray[np.float32], Geometry]:
-    """Bring one image into the form the model takes: `to_canvas`, then `to_tensor`.
+def preprocess(
+    image: npt.NDArray[np.uint8], spec: PreprocessingSpec, window: Window | None = None
+) -> tuple[npt.NDArray[np.float32], Geometry]:
+    """Bring one image, or one tile of it, into the form the model takes: `to_canvas`, then `to_tensor`.
 
     Args:
         image: uint8 (H, W, 3), RGB.
+        window: The tile; the whole image when absent.
 
     Returns:
         The tensor, float32 (1, 3, spec.height, spec.width), RGB, contiguous; and the way back for its boxes.
     """
-    canvas, geometry = to_canvas(image, spec)
+    canvas, geometry = to_canvas(image, spec, window)
     return to_tensor(canvas[None], spec), geometry
 
 
-def to_canvas(image: npt.NDArray[np.uint8], spec: PreprocessingSpec) -> tuple[npt.NDArray[np.uint8], Geometry]:
+def to_canvas(
+    image: npt.NDArray[np.uint8], spec: PreprocessingSpec, window: Window | None = None
+) -> tuple[npt.NDArray[np.uint8], Geometry]:
     """The geometric half: crop, resize, pad. Training augments what comes out of it.
 
     Args:
         image: uint8 (H, W, 3), RGB.
+        window: The tile; the whole image when absent.
 
     Returns:
         uint8 (spec.height, spec.width, 3), RGB; and the way back for boxes.
     """
+    if window is not None:
+        image = image[window.y : window.y + window.height, window.x : window.x + window.width]
+    left_of_view, top_of_view = (window.x, window.y) if window else (0, 0)
     full_height, full_width = image.shape[:2]
     x, y, width, height = content_box(image, spec.crop) if spec.crop else (0, 0, full_width, full_height)
     if spec.resize is Resize.CENTER_CROP:
@@ -141,7 +198,9 @@ def to_canvas(image: npt.NDArray[np.uint8], spec: PreprocessingSpec) -> tuple[np
     # Rounding and the -0.1/+0.1 split of odd padding are those of the detectors' trainer: half a pixel would be skew.
     left, top = round((spec.width - new_width) / 2 - 0.1), round((spec.height - new_height) / 2 - 0.1)
     gain_x, gain_y = new_width / width, new_height / height
-    geometry = Geometry(gain_x, gain_y, left - x * gain_x, top - y * gain_y, full_width, full_height)
+    geometry = Geometry(
+        gain_x, gain_y, left - x * gain_x, top - y * gain_y, full_width, full_height, left_of_view, top_of_view
+    )
     if image.shape[:2] == (spec.height, spec.width):
         return np.ascontiguousarray(image), geometry
     canvas = np.full((spec.height, spec.width, 3), spec.pad_value, dtype=np.uint8)

@@ -267,7 +267,7 @@ class _Training:
         """(val images, sum of classes), float32, by the engine that serves."""
         predictor = Predictor(bundle, self._config.serving.engine)
         pairs = zip(self._val.paths(), self._val.column("key"), strict=True)
-        return np.stack([predictor.infer(path.read_bytes(), where=key).outputs[0][0] for path, key in pairs])
+        return np.stack([predictor.infer(path.read_bytes(), where=key)[0].outputs[0][0] for path, key in pairs])
 
     def _told(self) -> dict[str, Any]:
         """The settings that acted, without the places of this machine, and what was chosen along the way."""
