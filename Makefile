@@ -8,7 +8,7 @@ ARGS ?=
 TEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format lock bench clean
+.PHONY: help run test lint format lock bench peers clean
 
 help:  ## Show the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -32,12 +32,15 @@ format: .venv/installed  ## Format and mend what can be mended by itself
 bench: .venv/installed  ## Benchmarks of the data path, as ratios in one run
 	$(BIN)/python -m benchmarks.data
 
+peers: .venv/installed  ## Environments of the servers that benchmarks.serving compares ours with
+	UV=$(UV) $(BIN)/python -m benchmarks.peers
+
 lock: $(UV)  ## Compile requirements.lock anew from pyproject.toml
 	$(UV) pip compile pyproject.toml --extra pipelines --group dev --universal --python-version 3.11 \
 		--generate-hashes --no-emit-index-url --no-annotate --no-header --quiet -o requirements.lock
 
 clean:  ## Remove what make and the tests leave behind; keeps .visionops (models, runs)
-	rm -rf .venv .uv .coverage* .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .venv .uv .peers .coverage* .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 
 .venv/installed: requirements.lock | $(UV)
 	@test -x $(BIN)/python || $(UV) venv --quiet --python $(PYTHON) .venv

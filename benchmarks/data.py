@@ -27,25 +27,14 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from benchmarks.rows import Row, cores, print_rows
 from visionops.config import SampleSource, ValidationPolicy
 from visionops.data.dataset import Dataset
 
-__all__ = ["Row", "main"]
+__all__ = ["main"]
 
 _ROUNDS = 3
 _PIPELINE_ROUNDS = 8  # of half a second each, most of it ZenML's own and uneven
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Row:
-    """One line of the result."""
-
-    what: str
-    value: float
-    unit: str
-    target: str = ""
-    met: bool | None = None
-    """None: nothing is asked of this line."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -62,33 +51,16 @@ def main(arguments: list[str] | None = None) -> int:
     for name in chosen:
         with tempfile.TemporaryDirectory(prefix="visionops-benchmark-") as folder:
             result[name] = _PARTS[name](Path(folder), 10 if options.small else 1)
-        _print(name, result[name])
+        print_rows(f"{name}  ({cores()} cores, best of {_ROUNDS})", result[name])
     if options.json:
         document = {
-            "cores": _cores(),
+            "cores": cores(),
             "rounds": _ROUNDS,
             "small": options.small,
             "parts": {name: [dataclasses.asdict(row) for row in rows] for name, rows in result.items()},
         }
         options.json.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     return int(any(row.met is False for rows in result.values() for row in rows))
-
-
-def _print(name: str, rows: list[Row]) -> None:
-    print(f"\n{name}  ({_cores()} cores, best of {_ROUNDS})")
-    print(f"  {'':44}{'':>10} {'':8}{'target':10}")
-    for row in rows:
-        verdict = {None: "", True: "met", False: "MISSED"}[row.met]
-        print(f"  {row.what:44}{_number(row.value):>10} {row.unit:8}{row.target:9}{verdict}".rstrip())
-    sys.stdout.flush()
-
-
-def _number(value: float) -> str:
-    return f"{value:,.2f}" if isinstance(value, float) and abs(value) < 100 else f"{value:,.0f}"
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -253,7 +225,7 @@ def measure_validation(folder: Path, shrink: int) -> list[Row]:
             image.load()
 
     def bare() -> None:
-        with concurrent.futures.ThreadPoolExecutor(_cores()) as pool:
+        with concurrent.futures.ThreadPoolExecutor(cores()) as pool:
             for _ in pool.map(decode, paths):
                 pass
 

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from benchmarks.rows import cores
 from visionops.config import ValidationPolicy
 from visionops.data.dataset import Dataset
 from visionops.data.validation import inspect_images, validate
@@ -59,7 +60,7 @@ def measure(images: int = 3000, different: int = 300, rounds: int = 5) -> dict[s
         "inspect_ratio": speed["inspect"] / speed["bare"],
         "validate_ratio": speed["validate"] / speed["bare"],
         "bytes_per_image": size,
-        "cores": float(_cores()),
+        "cores": float(cores()),
     }
 
 
@@ -102,7 +103,7 @@ def _dataset(paths: list[str]) -> Dataset:
 
 def _decode_all(paths: list[str]) -> None:
     chunks = [paths[i : i + _CHUNK] for i in range(0, len(paths), _CHUNK)]
-    with concurrent.futures.ThreadPoolExecutor(_cores()) as pool:
+    with concurrent.futures.ThreadPoolExecutor(cores()) as pool:
         list(pool.map(_decode, chunks))
 
 
@@ -110,10 +111,6 @@ def _decode(paths: list[str]) -> None:
     for path in paths:
         with Image.open(path) as image:
             image.load()
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0))
 
 
 def main() -> None:

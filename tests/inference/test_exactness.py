@@ -10,14 +10,13 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from tests.helpers.detectors import CLASSES, tamed_detector
 from visionops.config import Engine
 from visionops.inference.bundle import BundleCard, Decode, ModelBundle, Task, Thresholds
-from visionops.inference.image import decode_image
 from visionops.inference.predictor import Predictor
-from visionops.inference.preprocessing import PreprocessingSpec, preprocess
+from visionops.inference.preprocessing import PreprocessingSpec
 
 SPEC = PreprocessingSpec(width=256, height=256)
-CLASSES = ("crazing", "inclusion", "patches", "pitted", "rolled", "scratches")
 IOU = 0.7
 BOXES = 40
 """Compared per image at most: the best ones."""
@@ -34,40 +33,6 @@ def images(real_data: Path) -> list[Path]:
     return picked
 
 
-def tamed_detector(name: str, images: list[Path], *, end2end: bool):
-    """A detector with random weights whose activations, scores and boxes vary as those of a trained one do.
-
-    Fresh weights answer alike everywhere: batch norm is calibrated on the images, the last layers are scaled.
-    """
-    import torch
-    from ultralytics.nn.tasks import DetectionModel
-
-    torch.manual_seed(0)
-    model = DetectionModel(f"{name}.yaml", nc=len(CLASSES), verbose=False)
-    model.names = dict(enumerate(CLASSES))
-    batch = torch.from_numpy(np.concatenate([preprocess(decode_image(p.read_bytes()), SPEC)[0] for p in images]))
-    for module in model.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            module.momentum = None
-    head = model.model[-1]
-    head.end2end = end2end
-    outputs = {}
-    with torch.no_grad():
-        model.train()(batch)
-        layers = [branch[-1] for part in (head.one2one if end2end else head.one2many).values() for branch in part]
-        hooks = [layer.register_forward_hook(lambda m, _, out: outputs.__setitem__(m, out)) for layer in layers]
-        model.eval()(batch)
-        for hook in hooks:
-            hook.remove()
-        for layer, out in outputs.items():
-            is_class = layer.out_channels == len(CLASSES)
-            mean = out.mean(dim=(0, 2, 3), keepdim=True)
-            gain = (5.0 if is_class else 2.0) / (out - mean).abs().amax(dim=(0, 2, 3))
-            layer.weight.mul_(gain[:, None, None, None])
-            layer.bias.copy_((layer.bias - mean.flatten()) * gain + (-3.0 if is_class else 1.0))
-    return model
-
-
 @pytest.fixture(scope="module", params=["yolov8n", "yolo11n", "yolo26n", "yolo26n-end2end"])
 def trained(request, images, tmp_path_factory) -> tuple[ModelBundle, list[npt.NDArray[np.float32]]]:
     """A sealed bundle, and what the torch model says of every image: (N, 6) xyxy, score, class."""
@@ -78,7 +43,7 @@ def trained(request, images, tmp_path_factory) -> tuple[ModelBundle, list[npt.ND
     LOGGER.setLevel(logging.ERROR)
     name, _, end2end = request.param.partition("-")
     folder = tmp_path_factory.mktemp(request.param)
-    model = tamed_detector(name, images, end2end=bool(end2end))
+    model = tamed_detector(name, [p.read_bytes() for p in images], SPEC, end2end=bool(end2end))
     torch.save({"model": model, "train_args": {"imgsz": SPEC.width, "task": "detect"}}, folder / "model.pt")
     nms = False if end2end else None  # the trainer's word for "keep the end-to-end head"
     with warnings.catch_warnings():

@@ -1,0 +1,267 @@
+"""The servers that are compared: how each is started, asked, and stopped."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from benchmarks.load import Body, as_form, as_raw, post
+from benchmarks.rows import cores
+
+__all__ = ["BASELINE", "LATENCY", "OURS", "PEERS", "THROUGHPUT", "Contestant", "Server", "environment_folder", "start"]
+
+_ROOT = Path(__file__).resolve().parents[1]
+_START_SECONDS = 90.0
+_STOP_SECONDS = 15.0
+_KEPT_VARIABLES = ("PATH", "HOME", "LANG", "TMPDIR", "LD_LIBRARY_PATH")
+OURS, BASELINE = "ours", "fastapi"
+PEERS = ("bentoml", "litserve", "mlserver", "seldon")
+LATENCY, THROUGHPUT = "LATENCY", "THROUGHPUT"
+"""OpenVINO's performance hints."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Contestant:
+    """One server in one tuning."""
+
+    name: str
+    tuning: str = ""
+    """`LATENCY` or `THROUGHPUT`; ours finds its own."""
+
+    @property
+    def title(self) -> str:
+        """As the table has it."""
+        return f"{self.name}, {self.tuning.lower()} hint" if self.tuning else self.name
+
+    @property
+    def python(self) -> Path:
+        """Of its environment."""
+        return environment_folder(self.name) / "bin" / "python" if self.name in PEERS else Path(sys.executable)
+
+    @property
+    def is_installed(self) -> bool:
+        """Whether `benchmarks.peers` has made its environment."""
+        return self.python.exists()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Server:
+    """A contestant that answers."""
+
+    contestant: Contestant
+    process: subprocess.Popen[bytes]
+    address: str
+    ready_after: float
+    """Seconds from the start of the process to its first good answer."""
+    as_body: Callable[[bytes], Body]
+    path: str = "/predict"
+
+    def ask(self, image: bytes) -> list[dict[str, Any]]:
+        """Its detections in one image."""
+        return post(self.address, self.path, self.as_body(image))["detections"]
+
+    def processes(self) -> list[psutil.Process]:
+        """Its own and its children."""
+        try:
+            own = psutil.Process(self.process.pid)
+            return [own, *own.children(recursive=True)]
+        except psutil.NoSuchProcess:
+            return []
+
+    def resident(self) -> float:
+        """Megabytes, of all its processes."""
+        return sum(_of(process, lambda p: p.memory_info().rss) for process in self.processes()) / 1e6
+
+    def cpu(self) -> float:
+        """Seconds of CPU, of all its processes, so far."""
+        return sum(_of(process, lambda p: sum(p.cpu_times()[:2])) for process in self.processes())
+
+
+def _of(process: psutil.Process, value: Callable[[psutil.Process], float]) -> float:
+    try:
+        return value(process)
+    except psutil.Error:  # it ended in between
+        return 0.0
+
+
+def environment_folder(name: str) -> Path:
+    """Where the environment of a peer is."""
+    return _ROOT / ".peers" / name
+
+
+@contextlib.contextmanager
+def start(
+    contestant: Contestant, bundle: Path, image: bytes, folder: Path, variables: dict[str, str] | None = None
+) -> Iterator[Server]:
+    """Run a server until the block ends.
+
+    Args:
+        image: It is ready when it has answered this.
+        folder: For its log and what it writes.
+        variables: Environment variables on top of its own.
+
+    Raises:
+        RuntimeError: It ended or did not answer; with the last lines of its log.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    port = _free_port()
+    command, own, where = _command(contestant, bundle, port, folder)
+    log = folder / "log.txt"
+    began = time.perf_counter()
+    with log.open("wb") as sink:
+        # A session of its own: what it started ends with it, and nothing else does.
+        process = subprocess.Popen(
+            command,
+            cwd=where,
+            env=_environment() | own | (variables or {}),
+            stdin=subprocess.DEVNULL,
+            stdout=sink,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        yield _await(contestant, process, port, image, log, began)
+    finally:
+        _stop(process)
+
+
+def _environment() -> dict[str, str]:
+    """Fresh: nothing of how the benchmark was called reaches a server."""
+    kept = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
+    return kept | {"PYTHONPATH": str(_ROOT), "DO_NOT_TRACK": "1"}
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+def _await(
+    contestant: Contestant, process: subprocess.Popen[bytes], port: int, image: bytes, log: Path, began: float
+) -> Server:
+    address, bodies = f"127.0.0.1:{port}", [as_raw, as_form] if contestant.name == OURS else [as_raw]
+    problem = "nobody listened"
+    while time.perf_counter() - began < _START_SECONDS:
+        if process.poll() is not None:
+            raise RuntimeError(f"{contestant.name} ended with status {process.returncode}: {_tail(log)}")
+        if contestant.name == OURS and not (address := _logged_address(log)):
+            time.sleep(0.02)
+            continue
+        for as_body in bodies:
+            server = Server(contestant, process, address, time.perf_counter() - began, as_body)
+            try:
+                server.ask(image)
+            except (OSError, RuntimeError, KeyError, ValueError) as error:
+                problem = str(error)
+                continue
+            return dataclasses.replace(server, ready_after=time.perf_counter() - began)
+        time.sleep(0.05)
+    raise RuntimeError(f"{contestant.name} did not answer in {_START_SECONDS:.0f} s ({problem}): {_tail(log)}")
+
+
+def _logged_address(log: Path) -> str:
+    for line in log.read_text(encoding="utf-8", errors="replace").splitlines():
+        with contextlib.suppress(ValueError):
+            if (said := json.loads(line)).get("event") == "started":
+                return str(said["url"]).removeprefix("http://")
+    return ""
+
+
+def _tail(log: Path) -> str:
+    return " | ".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-6:])[-800:]
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        process.terminate()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(_STOP_SECONDS)
+    with contextlib.suppress(ProcessLookupError):  # workers that outlived their parent, or all of them
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait(_STOP_SECONDS)
+
+
+# ---- who they are
+
+_Command = tuple[list[str], dict[str, str]]
+"""Command line and environment variables."""
+
+
+def _command(contestant: Contestant, bundle: Path, port: int, folder: Path) -> tuple[list[str], dict[str, str], Path]:
+    """Command line, environment variables, working folder."""
+    if contestant.name == OURS:
+        serve = [sys.executable, "-m", "deploy.serving", "--bundle", str(bundle), "--name", "benchmark"]
+        return [*serve, "--version", "1", "--port", "0"], {}, _ROOT
+    # A framework that computes in processes gets one of a thread each; one that has threads gets OpenVINO's streams.
+    in_processes = contestant.name in {"litserve", "mlserver"} and contestant.tuning == THROUGHPUT
+    workers = cores() if in_processes else 1
+    own = {
+        "DETECTOR_BUNDLE": str(bundle),
+        "DETECTOR_HINT": LATENCY if in_processes else contestant.tuning,
+        "DETECTOR_THREADS": str(cores() // workers),
+        "DETECTOR_WORKERS": str(workers),
+    }
+    command, more = _COMMANDS[contestant.name](contestant.python.parent, port, folder, workers)
+    return command, own | more, Path(__file__).parent / "peers" / contestant.name
+
+
+def _script(programs: Path, port: int, _folder: Path, _workers: int) -> _Command:
+    return [str(programs / "python"), "service.py", str(port)], {}
+
+
+def _bentoml(programs: Path, port: int, folder: Path, _workers: int) -> _Command:
+    command = [str(programs / "bentoml"), "serve", "service:Serving", "--host", "127.0.0.1", "--port", str(port)]
+    return command, {"BENTOML_HOME": str(folder), "BENTOML_DO_NOT_TRACK": "True"}
+
+
+def _mlserver(programs: Path, port: int, folder: Path, workers: int) -> _Command:
+    (folder / "model-settings.json").write_text('{"name": "detector", "implementation": "service.Serving"}')
+    settings = {
+        "debug": False,
+        "host": "127.0.0.1",
+        "http_port": port,
+        "grpc_port": _free_port(),
+        "metrics_port": _free_port(),
+        "metrics_dir": str(folder / "metrics"),
+        # 0: the model computes in the server's own process, one hop fewer for a lone client.
+        "parallel_workers": workers if workers > 1 else 0,
+        "gzip_enabled": False,
+    }
+    (folder / "settings.json").write_text(json.dumps(settings))
+    where = Path(__file__).parent / "peers" / "mlserver"
+    return [str(programs / "mlserver"), "start", str(folder)], {"PYTHONPATH": f"{_ROOT}:{where}"}
+
+
+def _seldon(programs: Path, port: int, _folder: Path, _workers: int) -> _Command:
+    variables = {
+        "PREDICTIVE_UNIT_HTTP_SERVICE_PORT": str(port),
+        "PREDICTIVE_UNIT_GRPC_SERVICE_PORT": str(_free_port()),
+        "PREDICTIVE_UNIT_METRICS_SERVICE_PORT": str(_free_port()),
+        "PAYLOAD_PASSTHROUGH": "true",
+        "GUNICORN_WORKERS": "1",
+        "GUNICORN_THREADS": "16",
+        "GRPC_WORKERS": "0",
+        "SELDON_LOG_LEVEL": "WARNING",
+    }
+    return [str(programs / "seldon-core-microservice"), "service.Serving", "--service-type", "MODEL"], variables
+
+
+_COMMANDS: dict[str, Callable[[Path, int, Path, int], _Command]] = {
+    "fastapi": _script,
+    "bentoml": _bentoml,
+    "litserve": _script,
+    "mlserver": _mlserver,
+    "seldon": _seldon,
+}

@@ -1,0 +1,228 @@
+"""Load for HTTP servers: closed loops by wrk, which costs little; a Python client where answers must be read."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import http.client
+import json
+import shutil
+import subprocess
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+__all__ = ["Body", "Connection", "Load", "as_form", "as_raw", "open_loop", "parse_wrk", "post", "run_wrk", "write_lua"]
+
+_WRK_TIMEOUT = 30
+"""Seconds after which wrk counts a request as failed."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Body:
+    """What is posted, and as what."""
+
+    content: bytes
+    content_type: str
+
+
+def as_raw(image: bytes) -> Body:
+    """The image as it is."""
+    return Body(image, "image/jpeg")
+
+
+def as_form(image: bytes) -> Body:
+    """A multipart form with the image as ``file``."""
+    boundary = uuid.uuid4().hex
+    head = f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="a.jpg"\r\n'
+    content = f"{head}Content-Type: image/jpeg\r\n\r\n".encode() + image + f"\r\n--{boundary}--\r\n".encode()
+    return Body(content, f"multipart/form-data; boundary={boundary}")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Load:
+    """What a closed loop of clients saw."""
+
+    requests: int
+    seconds: float
+    p50: float
+    """Milliseconds. wrk adds the samples that waiting for a slow answer kept it from taking."""
+    p99: float
+    errors: int
+    """Answers of a status above 399, time-outs, connections refused or broken."""
+
+    @property
+    def throughput(self) -> float:
+        """Good answers per second."""
+        return max(self.requests - self.errors, 0) / self.seconds
+
+
+def write_lua(folder: Path, path: str, bodies: Sequence[Body]) -> Path:
+    """The script for wrk: post the bodies in turn, print the result as JSON."""
+    entries = []
+    for number, body in enumerate(bodies):
+        (folder / f"{number}.body").write_bytes(body.content)
+        entries.append(f"{{[[{folder / f'{number}.body'}]], [[{body.content_type}]]}}")
+    script = folder / "post.lua"
+    script.write_text(
+        _LUA.replace("BODIES", ", ".join(entries)).replace("PATH", json.dumps(path)),
+        encoding="utf-8",
+    )
+    return script
+
+
+_LUA = """\
+local requests, turn = {}, 0
+
+function init(args)
+  for _, entry in ipairs({BODIES}) do
+    local file = assert(io.open(entry[1], "rb"))
+    table.insert(requests, wrk.format("POST", PATH, {["Content-Type"] = entry[2]}, file:read("*a")))
+    file:close()
+  end
+end
+
+function request()
+  turn = turn % #requests + 1
+  return requests[turn]
+end
+
+function done(summary, latency)
+  local e = summary.errors
+  io.write(string.format(
+    '{"requests": %d, "microseconds": %d, "p50": %.0f, "p99": %.0f, "status": %d, "broken": %d}\\n',
+    summary.requests, summary.duration, latency:percentile(50), latency:percentile(99),
+    e.status, e.connect + e.read + e.write + e.timeout))
+end
+"""
+
+
+def run_wrk(address: str, script: Path, clients: int, seconds: float) -> Load:
+    """So many clients, each with one request at a time.
+
+    Args:
+        address: ``127.0.0.1:8000``.
+        seconds: wrk counts in whole ones.
+
+    Raises:
+        RuntimeError: wrk is missing or failed.
+    """
+    wrk = shutil.which("wrk")
+    if wrk is None:
+        raise RuntimeError("wrk is missing; it makes the load: apt-get install wrk, or brew install wrk")
+    command = [wrk, "-t", "1", "-c", str(clients), "-d", f"{max(1, round(seconds))}s", "--timeout", f"{_WRK_TIMEOUT}s"]
+    done = subprocess.run(
+        [*command, "-s", str(script), f"http://{address}"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=seconds + 2 * _WRK_TIMEOUT,
+    )
+    return parse_wrk(done.stdout, done.stderr)
+
+
+def parse_wrk(output: str, errors: str = "") -> Load:
+    """Read what the script's ``done`` printed.
+
+    Raises:
+        RuntimeError: It printed nothing; with what wrk said instead.
+    """
+    lines = [line for line in output.splitlines() if line.startswith("{")]
+    if not lines:
+        raise RuntimeError(f"wrk gave no result: {' '.join((errors or output).split())[-300:]}")
+    said = json.loads(lines[-1])
+    # wrk counts an answer of a bad status among the requests, and a broken connection not.
+    return Load(
+        requests=said["requests"] + said["broken"],
+        seconds=said["microseconds"] / 1e6,
+        p50=said["p50"] / 1e3,
+        p99=said["p99"] / 1e3,
+        errors=said["status"] + said["broken"],
+    )
+
+
+def post(address: str, path: str, body: Body, headers: dict[str, str] | None = None, timeout: float = 30) -> Any:
+    """One request; the answer as plain values.
+
+    Raises:
+        RuntimeError: The status is not 200.
+        OSError: Nobody listens.
+    """
+    connection = http.client.HTTPConnection(address, timeout=timeout)
+    try:
+        connection.request("POST", path, body.content, {"Content-Type": body.content_type, **(headers or {})})
+        response = connection.getresponse()
+        content = response.read()
+    finally:
+        connection.close()
+    if response.status != 200:
+        raise RuntimeError(f"{address}{path}: status {response.status}: {content[:300]!r}")
+    return json.loads(content)
+
+
+class Connection:
+    """One kept-alive HTTP/1.1 connection, one request at a time."""
+
+    def __init__(self, address: str) -> None:
+        self._host, _, port = address.rpartition(":")
+        self._port = int(port)
+        self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+
+    async def post(self, path: str, body: Body) -> tuple[int, bytes]:
+        """Status and content of the answer.
+
+        Raises:
+            OSError: The connection broke.
+        """
+        try:
+            return await self._post(path, body)
+        except asyncio.IncompleteReadError as error:
+            self.close()
+            raise ConnectionError("the server hung up in the middle of an answer") from error
+        except BaseException:
+            self.close()
+            raise
+
+    async def _post(self, path: str, body: Body) -> tuple[int, bytes]:
+        if self._streams is None:
+            self._streams = await asyncio.open_connection(self._host, self._port, limit=1 << 20)
+        reader, writer = self._streams
+        head = f"POST {path} HTTP/1.1\r\nHost: {self._host}\r\nContent-Type: {body.content_type}\r\n"
+        writer.write(f"{head}Content-Length: {len(body.content)}\r\n\r\n".encode())
+        writer.write(body.content)
+        raw = await reader.readuntil(b"\r\n\r\n")
+        lines = raw.decode("latin-1").split("\r\n")
+        fields = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:])}
+        content = await reader.readexactly(int(fields.get("content-length", 0)))
+        if fields.get("connection", "").lower() == "close":
+            self.close()
+        return int(lines[0].split()[1]), content
+
+    def close(self) -> None:
+        """Hang up; the next request connects anew."""
+        if self._streams is not None:
+            self._streams[1].close()
+            self._streams = None
+
+
+async def open_loop(rate: float, seconds: float, send: Callable[[int], Awaitable[None]], at_most: int = 2000) -> int:
+    """Start `send` at a fixed rate, whether or not earlier ones have ended. Returns how many could not be started.
+
+    Args:
+        at_most: So many under way at once; a server that never refuses would else fill our memory too.
+    """
+    under_way: set[asyncio.Task[None]] = set()
+    start, skipped = time.perf_counter(), 0
+    for number in range(round(rate * seconds)):
+        await asyncio.sleep(max(0.0, start + number / rate - time.perf_counter()))
+        if len(under_way) >= at_most:
+            skipped += 1
+            continue
+        task = asyncio.ensure_future(send(number))
+        under_way.add(task)
+        task.add_done_callback(under_way.discard)
+    if under_way:
+        await asyncio.wait(under_way)
+    return skipped

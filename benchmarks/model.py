@@ -1,0 +1,125 @@
+"""What is served in the benchmark: a YOLOv8n with random weights that answers as a trained one does, and images.
+
+Weights nobody trained are as fast as trained ones; what a request costs after the graph depends on how many candidates
+pass the confidence threshold. So it is chosen here: a few dozen candidates and some boxes per image, as real models do.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import shutil
+import tempfile
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from visionops.config import SampleSource
+from visionops.home import visionops_home
+from visionops.inference.bundle import BundleCard, Decode, ModelBundle, Task, Thresholds
+from visionops.inference.predictor import Predictor
+from visionops.inference.preprocessing import PreprocessingSpec
+
+__all__ = ["is_same", "make_detector", "make_images"]
+
+_VERSION = 1  # of what is cached: raise it when `make_detector` makes something else
+_IMAGES = 16
+_IOU = 0.45
+_CANDIDATES = 40
+"""Above the threshold per image, on average, before NMS."""
+
+
+def make_images() -> tuple[str, list[bytes]]:
+    """Where they come from, and 16 JPEGs of 640 x 480, quality 90: castings, or rendered surfaces without them."""
+    castings = sorted((Path(__file__).resolve().parents[2] / "shared" / "data" / "casting").rglob("*.jp*g"))
+    if len(castings) >= _IMAGES:
+        pictures = [Image.open(path).convert("RGB") for path in castings[:: len(castings) // _IMAGES][:_IMAGES]]
+        return "castings", [_jpeg(picture) for picture in pictures]
+    from visionops.data.sample import Defect, render_surface
+
+    source = SampleSource(kind="sample", size=640)
+    surfaces = [render_surface(source, [seed], [*Defect]).image for seed in range(_IMAGES)]
+    return "rendered surfaces", [_jpeg(Image.fromarray(surface)) for surface in surfaces]
+
+
+def _jpeg(picture: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    picture.resize((640, 480)).save(buffer, "JPEG", quality=90)
+    return buffer.getvalue()
+
+
+def make_detector(size: int, images: Sequence[bytes], source: str, *, seed: int = 0) -> ModelBundle:
+    """The bundle for one input size; kept under VisionOps' home for the next run.
+
+    Args:
+        images: The model and its threshold are fitted to them.
+        source: What they are, as `make_images` says.
+        seed: Another one makes a model that answers otherwise.
+    """
+    folder = visionops_home() / "benchmarks" / f"yolov8n-{size}-{seed}-{source.partition(' ')[0]}-v{_VERSION}"
+    if not folder.is_dir():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
+            made = _export(Path(scratch), size, images, seed)
+            shutil.move(made, folder)
+    return ModelBundle.load(folder)
+
+
+def _export(scratch: Path, size: int, images: Sequence[bytes], seed: int) -> Path:
+    os.environ.setdefault("YOLO_OFFLINE", "1")
+    os.environ.setdefault("YOLO_AUTOINSTALL", "0")
+    import torch
+    from ultralytics import YOLO
+    from ultralytics.utils import LOGGER
+
+    from tests.helpers.detectors import CLASSES, tamed_detector
+
+    LOGGER.setLevel(logging.ERROR)
+    spec = PreprocessingSpec(width=size, height=size)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's tracer has much to say
+        model = tamed_detector("yolov8n", images, spec, seed=seed)
+        torch.save({"model": model, "train_args": {"imgsz": size, "task": "detect"}}, scratch / "model.pt")
+        YOLO(scratch / "model.pt").export(format="onnx", imgsz=size, opset=17, simplify=True)
+    folder = scratch / "bundle"
+    folder.mkdir()
+    (scratch / "model.onnx").rename(folder / "model.onnx")
+    card = BundleCard(
+        task=Task.DETECTION,
+        name="benchmark",
+        architecture="yolov8n",
+        class_names=CLASSES,
+        preprocessing=spec,
+        decode=Decode.YOLO,
+    )
+    confidence = _choose_confidence(Predictor(ModelBundle.create(folder, card)), images)
+    ModelBundle.create(folder, card.model_copy(update={"thresholds": Thresholds(confidence=confidence, iou=_IOU)}))
+    return folder
+
+
+def _choose_confidence(predictor: Predictor, images: Sequence[bytes]) -> float:
+    """In a gap of all scores, so that float noise moves no box over it: two engines' answers can then be compared."""
+    scores = np.concatenate([predictor.infer(image).outputs[0][0, 4:].max(axis=0) for image in images])
+    scores = np.sort(scores)[::-1]
+    first = _CANDIDATES * len(images)
+    near = scores[first : first + 2 * len(images)]
+    widest = int((near[:-1] - near[1:]).argmax())
+    return float(near[widest : widest + 2].mean())
+
+
+def is_same(found: Sequence[Mapping[str, Any]], expected: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether two answers have the same boxes: as many, and each with its like within 1 pixel and 0.01 of score."""
+    return len(found) == len(expected) and all(any(_is_near(a, b) for b in found) for a in expected)
+
+
+def _is_near(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
+    return (
+        a["class_id"] == b["class_id"]
+        and abs(a["confidence"] - b["confidence"]) <= 0.01
+        and all(abs(x - y) <= 1 for x, y in zip(a["box"], b["box"], strict=True))
+    )

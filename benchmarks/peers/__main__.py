@@ -1,0 +1,54 @@
+"""``python -m benchmarks.peers [NAME ...]``: make the environments of the peers, each its own, with uv.
+
+Their pins contradict ours and one another's. Made anew when the requirements of a peer have changed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from benchmarks.contestants import PEERS, environment_folder
+
+__all__ = ["main"]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Make what is missing. Returns 1 when an environment could not be made; the others are."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.peers", description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(PEERS)}; all when absent")
+    names = parser.parse_args(arguments).names or list(PEERS)
+    if unknown := [name for name in names if name not in PEERS]:
+        parser.error(f"unknown peer {unknown[0]!r}; there are: {', '.join(PEERS)}")
+    uv = os.environ.get("UV") or shutil.which("uv")
+    if uv is None:
+        parser.error("uv is missing; install it (pip install uv), or call make peers")
+    return max(_make(uv, name) for name in names)
+
+
+def _make(uv: str, name: str) -> int:
+    wanted = Path(__file__).parent / name / "requirements.txt"
+    folder = environment_folder(name)
+    stamp = folder / "requirements.txt"
+    if stamp.is_file() and stamp.read_bytes() == wanted.read_bytes():
+        print(f"{name}: is there")
+        return 0
+    print(f"{name}: installing into {folder}", flush=True)
+    python = folder / "bin" / "python"
+    for command in (
+        [uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(folder)],
+        [uv, "pip", "install", "--quiet", "--compile-bytecode", "--python", str(python), "-r", str(wanted)],
+    ):
+        if subprocess.run(command, check=False).returncode:
+            print(f"{name}: not installed, see above", file=sys.stderr)
+            return 1
+    shutil.copyfile(wanted, stamp)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

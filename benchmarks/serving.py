@@ -1,0 +1,347 @@
+"""How fast images are answered over HTTP: ours, plain FastAPI, other servers, and what the machine can do without HTTP.
+
+Run it as ``python -m benchmarks.serving [--cells 640x1,640x16] [--only ours,fastapi] [--json FILE] [--plot FILE]``.
+All servers of a size are up at once and take turns; idle ones cost nothing. ``--soak`` and ``--switches`` measure ours
+alone, under overload and while models change.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import json
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.contestants import BASELINE, LATENCY, OURS, PEERS, THROUGHPUT, Contestant, Server, start
+from benchmarks.endurance import measure_soak, measure_switches
+from benchmarks.load import Load, run_wrk, write_lua
+from benchmarks.model import is_same, make_detector, make_images
+from benchmarks.peers.detector import Detector
+from benchmarks.rows import Row, cores, print_rows
+from visionops.inference.bundle import ModelBundle
+from visionops.inference.predictor import Predictor
+
+__all__ = ["Cell", "Result", "judge", "main"]
+
+_LIMIT = "limit"
+_CELLS = "640x1,640x4,640x16,320x1,320x4,320x16"
+_TRIAL_SECONDS = 1.5
+_READY_SECONDS, _RESIDENT_MB = 2.0, 400.0
+
+
+@dataclasses.dataclass(frozen=True, slots=True, order=True)
+class Cell:
+    """One situation."""
+
+    size: int
+    """Input width and height of the model, in pixels."""
+    clients: int
+    """Each has one request under way, always."""
+
+    @classmethod
+    def parse(cls, text: str) -> Cell:
+        """``640x16``: size and clients."""
+        size, _, clients = text.partition("x")
+        return cls(int(size), int(clients))
+
+    def __str__(self) -> str:
+        return f"{self.size}x{self.clients}"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Result:
+    """The best round of one contestant in one cell; ``p50`` and ``p99`` are of that round, errors of all."""
+
+    contestant: str
+    title: str
+    throughput: float
+    """Good answers per second."""
+    p50: float = 0.0
+    """Milliseconds."""
+    p99: float = 0.0
+    errors: int = 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measure and print. Returns 1 when a target is missed, 2 when something needed is missing."""
+    options = _parse(arguments)
+    source, images = make_images()
+    size = sum(map(len, images)) // len(images) // 1000
+    print(f"{len(images)} {source}, JPEG of 640 x 480, quality 90, {size} kB; YOLOv8n; {cores()} cores")
+    try:
+        with tempfile.TemporaryDirectory(prefix="visionops-benchmark-") as scratch:
+            if options.soak or options.switches:
+                return _endure(options, Path(scratch), source, images)
+            return _compare(options, Path(scratch), source, images)
+    except RuntimeError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def _parse(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.serving", description=__doc__.splitlines()[0])
+    parser.add_argument("--cells", default=_CELLS, help="input size x clients, separated by commas: %(default)s")
+    contestants = [OURS, BASELINE, *PEERS]
+    parser.add_argument("--only", default=",".join(contestants), help="contestants: %(default)s")
+    parser.add_argument("--seconds", type=float, default=8, help="of load per cell and round [%(default)s]")
+    parser.add_argument("--warm-up", type=float, default=2, help="seconds of load before each [%(default)s]")
+    parser.add_argument("--rounds", type=int, default=3, help="the best one counts [%(default)s]")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to this file")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="also draw them: .png or .svg")
+    parser.add_argument("--soak", type=float, metavar="MINUTES", help="instead: overload at twice what ours sustains")
+    parser.add_argument("--switches", type=int, metavar="N", help="instead: model switches under 16 clients")
+    options = parser.parse_args(arguments)
+    try:
+        options.cells = sorted({Cell.parse(text) for text in options.cells.split(",")}, reverse=True)
+    except ValueError:
+        parser.error(f"--cells {options.cells}: give sizes and clients as in {_CELLS}")
+    options.only = options.only.split(",")
+    if unknown := [name for name in options.only if name not in contestants]:
+        parser.error(f"unknown contestant {unknown[0]!r}; there are: {', '.join(contestants)}")
+    return options
+
+
+def _endure(options: argparse.Namespace, scratch: Path, source: str, images: Sequence[bytes]) -> int:
+    size = options.cells[0].size
+    bundles = [make_detector(size, images, source, seed=seed) for seed in (0, 1)]
+    rows = {}
+    if options.soak:
+        title = f"overload for {options.soak:g} minutes, {size} px"
+        rows[title] = measure_soak(bundles[0].folder, images, scratch / "soak", options.soak * 60, options.seconds)
+        print_rows(title, rows[title])
+    if options.switches:
+        title = f"{options.switches} model switches under 16 clients, {size} px"
+        rows[title] = measure_switches(bundles, images, scratch / "switches", options.switches)
+        print_rows(title, rows[title])
+    if options.json:
+        _write_json(
+            options.json, {"parts": {title: [dataclasses.asdict(r) for r in part] for title, part in rows.items()}}
+        )
+    return int(any(row.met is False for part in rows.values() for row in part))
+
+
+def _compare(options: argparse.Namespace, scratch: Path, source: str, images: Sequence[bytes]) -> int:
+    results: dict[Cell, list[Result]] = {}
+    verdicts: dict[str, list[Row]] = {}
+    for size in sorted({cell.size for cell in options.cells}, reverse=True):
+        cells = [cell for cell in options.cells if cell.size == size]
+        bundle = make_detector(size, images, source)
+        measured, own = _measure(bundle, images, cells, options, scratch / str(size))
+        for cell in sorted(measured):
+            results[cell] = measured[cell]
+            verdicts[str(cell)] = judge(cell, measured[cell])
+            print_cell(cell, measured[cell])
+            print_rows("  ours, judged", verdicts[str(cell)])
+        if own:
+            verdicts[f"{size} px"] = own
+            print_rows(f"{size} px: ours", own)
+    if options.json:
+        document = {
+            "images": source,
+            "seconds": options.seconds,
+            "rounds": options.rounds,
+            "cells": {str(cell): [dataclasses.asdict(result) for result in rows] for cell, rows in results.items()},
+            "verdicts": {name: [dataclasses.asdict(row) for row in rows] for name, rows in verdicts.items()},
+        }
+        _write_json(options.json, document)
+    if options.plot:
+        from benchmarks.serving_plot import draw
+
+        draw(results, options.plot)
+    return int(any(row.met is False for rows in verdicts.values() for row in rows))
+
+
+def _write_json(path: Path, document: dict[str, Any]) -> None:
+    path.write_text(json.dumps({"cores": cores(), **document}, indent=1) + "\n", encoding="utf-8")
+
+
+# ---- measuring
+
+
+class _Limit:
+    """Decode, letterbox, engine and NMS on all cores, throughput hint, no HTTP: nothing that answers can be faster."""
+
+    def __init__(self, bundle: ModelBundle, images: Sequence[bytes]) -> None:
+        # Not pinned, as nothing here is: other programs also have their place on the first cores.
+        streams = {"NUM_STREAMS": cores(), "ENABLE_CPU_PINNING": False}
+        self._detector = Detector(bundle.folder, THROUGHPUT, cores(), streams)
+        self._images = images
+        trials = {workers: self._run(workers, _TRIAL_SECONDS) for workers in (cores(), cores() + 1, 2 * cores())}
+        self.workers = max(trials, key=lambda workers: trials[workers])
+
+    def run(self, seconds: float) -> float:
+        """Images per second."""
+        return self._run(self.workers, seconds)
+
+    def _run(self, workers: int, seconds: float) -> float:
+        counts = [0] * workers
+        begin = time.perf_counter()
+
+        def work(worker: int) -> None:
+            while time.perf_counter() - begin < seconds:
+                self._detector.predict(self._images[(worker + counts[worker]) % len(self._images)])
+                counts[worker] += 1
+
+        threads = [threading.Thread(target=work, args=(worker,)) for worker in range(workers)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return sum(counts) / (time.perf_counter() - begin)
+
+
+def _measure(
+    bundle: ModelBundle, images: Sequence[bytes], cells: Sequence[Cell], options: argparse.Namespace, scratch: Path
+) -> tuple[dict[Cell, list[Result]], list[Row]]:
+    """The results of every cell of one size, and what is asked of our process."""
+    predictor = Predictor(bundle)
+    expected = [predictor.predict(image).to_dict()["detections"] for image in images]
+    del predictor
+    print(f"\n{bundle.card.preprocessing.width} px: {sum(map(len, expected)) / len(expected):.1f} boxes per image")
+    limit = _Limit(bundle, images)
+    wanted = {cell: _contestants(cell.clients, options.only) for cell in cells}
+    with contextlib.ExitStack() as stack:
+        servers = {}
+        for contestant in dict.fromkeys(c for row in wanted.values() for c in row):
+            if contestant.is_installed:
+                servers[contestant] = _start(stack, contestant, bundle, images, expected, scratch)
+        for contestant, server in servers.items():
+            kind = server.as_body(b"").content_type.partition(";")[0]
+            print(f"  {contestant.title:34}ready in {server.ready_after:5.1f} s, takes {kind}")
+        scripts = {c: _script(scratch, server, images) for c, server in servers.items()}
+        rates: dict[Cell, list[float]] = {cell: [] for cell in cells}
+        loads: dict[Cell, dict[Contestant, list[Load]]] = {cell: {} for cell in cells}
+        for turn in range(options.rounds):
+            for cell in cells:
+                rates[cell].append(limit.run(options.seconds))
+                for contestant in _rotated([c for c in wanted[cell] if c in servers], turn):
+                    address = servers[contestant].address
+                    run_wrk(address, scripts[contestant], cell.clients, options.warm_up)
+                    load = run_wrk(address, scripts[contestant], cell.clients, options.seconds)
+                    loads[cell].setdefault(contestant, []).append(load)
+                    _progress(
+                        f"round {turn + 1} of {options.rounds}, {cell}: {contestant.title} {load.throughput:.1f}/s"
+                    )
+        own = next((_judge_process(server) for c, server in servers.items() if c.name == OURS), [])
+    _progress("")
+    results = {}
+    for cell in cells:
+        results[cell] = [Result(_LIMIT, f"limit: no HTTP, {limit.workers} threads", max(rates[cell]))]
+        results[cell] += [_result(contestant, loads[cell].get(contestant)) for contestant in wanted[cell]]
+    every = [rate for row in rates.values() for rate in row]
+    noise = Row("noise: how far the limit itself varied", (max(every) - min(every)) / max(every), "of it")
+    return results, [*own, noise]
+
+
+def _contestants(clients: int, only: Sequence[str]) -> list[Contestant]:
+    """Peers in the tuning that suits the cell: whoever runs them must choose one, here they need not."""
+    hint = LATENCY if clients == 1 else THROUGHPUT
+    tunings = {OURS: [""], BASELINE: [LATENCY, THROUGHPUT]} | {name: [hint] for name in PEERS}
+    return [Contestant(name, tuning) for name in (OURS, BASELINE, *PEERS) if name in only for tuning in tunings[name]]
+
+
+def _start(
+    stack: contextlib.ExitStack,
+    contestant: Contestant,
+    bundle: ModelBundle,
+    images: Sequence[bytes],
+    expected: Sequence[list[dict[str, Any]]],
+    scratch: Path,
+) -> Server:
+    folder = scratch / contestant.title
+    _progress(f"starting {contestant.title}")
+    if contestant.name == OURS:
+        # What it compiles may be kept for the next start: that one is timed.
+        with start(contestant, bundle.folder, images[0], folder / "first"):
+            pass
+    server = stack.enter_context(start(contestant, bundle.folder, images[0], folder))
+    for number, (image, truth) in enumerate(zip(images, expected, strict=True)):
+        if not is_same(server.ask(image), truth):
+            raise RuntimeError(f"{contestant.title} answers other boxes than the predictor in image {number}")
+    return server
+
+
+def _script(scratch: Path, server: Server, images: Sequence[bytes]) -> Path:
+    folder = scratch / server.contestant.title / "bodies"
+    folder.mkdir()
+    return write_lua(folder, server.path, [server.as_body(image) for image in images])
+
+
+def _rotated(contestants: list[Contestant], turn: int) -> list[Contestant]:
+    """Nobody is always the first after the limit."""
+    shift = turn % len(contestants) if contestants else 0
+    return contestants[shift:] + contestants[:shift]
+
+
+def _result(contestant: Contestant, loads: list[Load] | None) -> Result:
+    if not loads:
+        return Result(contestant.name, f"{contestant.name}: not installed: make peers", 0.0)
+    best = max(loads, key=lambda load: load.throughput)
+    errors = sum(load.errors for load in loads)
+    return Result(contestant.name, contestant.title, best.throughput, best.p50, best.p99, errors)
+
+
+def _judge_process(server: Server) -> list[Row]:
+    ready, resident = server.ready_after, server.resident()
+    return [
+        Row("start to first answer, second start", ready, "s", f"<= {_READY_SECONDS:g}", ready <= _READY_SECONDS),
+        Row("resident after the load", resident, "MB", f"< {_RESIDENT_MB:g}", resident < _RESIDENT_MB),
+    ]
+
+
+def _progress(text: str) -> None:
+    """One line that replaces itself; nothing where nobody watches."""
+    if sys.stderr.isatty():
+        sys.stderr.write(f"\r\x1b[K{text}")
+        sys.stderr.flush()
+
+
+# ---- judging and showing
+
+
+def judge(cell: Cell, results: Sequence[Result]) -> list[Row]:
+    """What is asked of ours in a cell."""
+    rows = []
+    limit = max(r.throughput for r in results if r.contestant == _LIMIT)
+    for ours in (r for r in results if r.contestant == OURS):
+        for who, names, least in (("FastAPI", (BASELINE,), 1.0), ("peer", PEERS, 1.15)):
+            others = [r for r in results if r.contestant in names and r.throughput > 0]
+            if others:
+                best = max(others, key=lambda r: r.throughput)
+                ratio = ours.throughput / best.throughput
+                what = best.title.removeprefix("fastapi, ").partition(", ")[0]
+                rows.append(Row(f"ours / best {who}: {what}", ratio, "x", f">= {least:g}", ratio >= least))
+        share, spread = ours.throughput / limit, ours.p99 / ours.p50 if ours.p50 else float("inf")
+        many = cell.clients >= 16
+        rows += [
+            Row("ours / limit", share, "x", ">= 0.92" if many else "", share >= 0.92 if many else None),
+            Row("p99 / p50", spread, "x", "<= 2" if many else "", spread <= 2 if many else None),
+            Row("errors", ours.errors, "", "0", ours.errors == 0),
+        ]
+    return rows
+
+
+def print_cell(cell: Cell, results: Sequence[Result]) -> None:
+    """A line per contestant, in 80 columns."""
+    limit = max(r.throughput for r in results if r.contestant == _LIMIT)
+    print(f"\n{cell.size} px, {cell.clients} client{'s' * (cell.clients > 1)}")
+    print(f"  {'':34}{'images/s':>9}{'of limit':>10}{'p50 ms':>9}{'p99 ms':>9}{'errors':>8}")
+    for result in results:
+        line = f"  {result.title:34}"
+        if result.throughput:
+            line += f"{result.throughput:9.1f}{result.throughput / limit:10.2f}"
+        if result.p50:
+            line += f"{result.p50:9.1f}{result.p99:9.1f}{result.errors:8}"
+        print(line)
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

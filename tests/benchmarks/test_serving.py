@@ -1,0 +1,196 @@
+"""What the serving benchmark makes of its measurements; the measuring itself is no test."""
+
+from __future__ import annotations
+
+import asyncio
+import http.server
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from benchmarks.contestants import OURS
+from benchmarks.load import Body, Connection, Load, as_form, as_raw, open_loop, parse_wrk, post, write_lua
+from benchmarks.model import is_same
+from benchmarks.serving import Cell, Result, judge, main
+
+WRK = """\
+Running 2s test @ http://127.0.0.1:1
+  Requests/sec:     15.00
+{"requests": 30, "microseconds": 2000000, "p50": 66000, "p99": 131500, "status": 4, "broken": 2}
+"""
+
+
+def test_wrk_answers_of_a_bad_status_and_broken_connections_are_no_throughput():
+    assert parse_wrk(WRK) == Load(requests=32, seconds=2.0, p50=66.0, p99=131.5, errors=6)
+    assert parse_wrk(WRK).throughput == 13.0
+
+
+def test_wrk_that_failed_says_why():
+    with pytest.raises(RuntimeError, match=r"no result: unable to connect"):
+        parse_wrk("", "unable to connect to 127.0.0.1:1 Connection refused\n")
+
+
+def results(ours: float, *, p50: float = 100, p99: float = 150, errors: int = 0) -> list[Result]:
+    return [
+        Result("limit", "limit", 100.0),
+        Result(OURS, "ours", ours, p50, p99, errors),
+        Result("fastapi", "fastapi, latency hint", 70.0, 1, 1),
+        Result("fastapi", "fastapi, throughput hint", 90.0, 1, 1),
+        Result("bentoml", "bentoml, throughput hint", 80.0, 1, 1),
+        Result("seldon", "seldon: not installed", 0.0),
+    ]
+
+
+def verdicts(cell: Cell, rows: list[Result]) -> dict[str, bool | None]:
+    return {row.what: row.met for row in judge(cell, rows)}
+
+
+def test_ours_is_judged_against_the_best_of_each_kind():
+    met = verdicts(Cell(640, 16), results(92.0))
+    assert list(met) == [
+        "ours / best FastAPI: throughput hint",
+        "ours / best peer: bentoml",
+        "ours / limit",
+        "p99 / p50",
+        "errors",
+    ]
+    assert all(met.values())
+
+
+@pytest.mark.parametrize(
+    ("rows", "missed"),
+    [
+        (results(91.0), ["ours / best peer: bentoml", "ours / limit"]),
+        (results(89.0), ["ours / best FastAPI: throughput hint", "ours / best peer: bentoml", "ours / limit"]),
+        (results(95.0, p99=201), ["p99 / p50"]),
+        (results(95.0, errors=1), ["errors"]),
+    ],
+)
+def test_each_target_can_be_missed(rows, missed):
+    assert [what for what, met in verdicts(Cell(640, 16), rows).items() if met is False] == missed
+
+
+def test_few_clients_are_asked_neither_for_the_limit_nor_for_even_latency():
+    met = verdicts(Cell(640, 1), results(90.0, p99=500))
+    assert met["ours / limit"] is None
+    assert met["p99 / p50"] is None
+
+
+def test_contestants_that_were_left_out_are_not_judged():
+    assert list(verdicts(Cell(640, 1), results(90.0)[:2])) == ["ours / limit", "p99 / p50", "errors"]
+    assert judge(Cell(640, 1), results(90.0)[:1]) == []
+
+
+def test_an_unknown_contestant_or_cell_is_named(capsys):
+    for arguments, said in (
+        (["--only", "ours,torch"], "unknown contestant 'torch'"),
+        (["--cells", "big"], "--cells big"),
+    ):
+        with pytest.raises(SystemExit):
+            main(arguments)
+        assert said in capsys.readouterr().err
+
+
+def box(x: float = 10.0, confidence: float = 0.5, class_id: int = 0) -> dict[str, object]:
+    return {"class_id": class_id, "confidence": confidence, "box": [x, 10.0, 50.0, 50.0]}
+
+
+def test_the_same_boxes_may_come_in_another_order():
+    assert is_same([box(), box(30)], [box(30.9), box(10.9, 0.509)])
+    assert is_same([], [])
+
+
+@pytest.mark.parametrize("other", [[], [box(11.1)], [box(confidence=0.52)], [box(class_id=1)], [box(), box()]])
+def test_other_boxes_are_found_out(other):
+    assert not is_same(other, [box()])
+
+
+class _Echo(http.server.BaseHTTPRequestHandler):
+    """Answers with what it got; 503 on /full."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        said = json.dumps({"type": self.headers["Content-Type"], "bytes": len(body), "port": self.client_address[1]})
+        self.send_response(503 if self.path == "/full" else 200)
+        self.send_header("Content-Length", str(len(said)))
+        if self.path == "/last":
+            self.send_header("Connection", "close")
+        self.end_headers()
+        self.wfile.write(said.encode())
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def echo() -> Iterator[str]:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Echo) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def test_an_image_goes_raw_or_as_a_form(echo):
+    assert post(echo, "/predict", as_raw(b"jpeg"))["bytes"] == 4
+    form = as_form(b"jpeg")
+    assert post(echo, "/predict", form)["type"] == form.content_type
+    assert b'name="file"' in form.content
+    with pytest.raises(RuntimeError, match="status 503"):
+        post(echo, "/full", as_raw(b"jpeg"))
+
+
+def test_a_connection_is_kept_until_the_server_closes_it(echo):
+    async def ports() -> list[tuple[int, int]]:
+        connection, seen = Connection(echo), []
+        for path in ("/predict", "/full", "/last", "/predict"):
+            status, content = await connection.post(path, Body(b"x", "text/plain"))
+            seen.append((status, json.loads(content)["port"]))
+        connection.close()
+        return seen
+
+    (first, one), (full, two), (_, three), (_, four) = asyncio.run(ports())
+    assert (first, full) == (200, 503)
+    assert one == two == three != four
+
+
+def test_an_open_loop_starts_in_time_whatever_the_answers_take():
+    async def never_before_all_started() -> int:
+        started, all_started = [], asyncio.Event()
+
+        async def send(number: int) -> None:
+            started.append(number)
+            if len(started) == 10:
+                all_started.set()
+            await all_started.wait()
+
+        return await open_loop(1000, 0.01, send)
+
+    assert asyncio.run(never_before_all_started()) == 0
+
+
+def test_an_open_loop_gives_up_what_would_fill_the_memory():
+    async def stuck() -> int:
+        free = asyncio.Event()
+
+        async def send(number: int) -> None:
+            if number == 0:
+                asyncio.get_running_loop().call_later(0.05, free.set)
+            await free.wait()
+
+        return await open_loop(1000, 0.01, send, at_most=4)
+
+    assert asyncio.run(stuck()) == 6
+
+
+def test_the_script_names_every_body(tmp_path: Path):
+    script = write_lua(tmp_path, "/predict", [as_raw(b"one"), as_form(b"two")]).read_text()
+    assert (tmp_path / "0.body").read_bytes() == b"one"
+    assert f"[[{tmp_path / '1.body'}]]" in script
+    assert 'wrk.format("POST", "/predict"' in script
