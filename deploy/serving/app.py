@@ -17,7 +17,8 @@ from deploy.serving.errors import Busy, first_problem, status_and_code
 from deploy.serving.explaining import Explainer
 from deploy.serving.logs import RequestLog
 from deploy.serving.metrics import Metrics
-from deploy.serving.models import Loader, ModelSlot, ServedModel
+from deploy.serving.models import Loader, ServedModel
+from deploy.serving.registry import Models
 from deploy.serving.routes.admin import admin_router
 from deploy.serving.routes.predict import predict_router
 from deploy.serving.routes.status import status_router
@@ -37,14 +38,15 @@ def create_app(settings: Settings, model: ServedModel | None = None, loader: Loa
     """
     serving = Serving(
         settings=settings,
-        models=ModelSlot(model),
+        models=Models(),
         loader=loader or Loader(settings),
         metrics=Metrics(),
         dispatcher=Dispatcher(settings.workers or available_cpus(), settings.queue, settings.timeout),
         explainer=Explainer(),
     )
     if model is not None:
-        serving.metrics.model(model)
+        serving.models.set_champion(model)
+        serving.metrics.models(serving.models.all())
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None, None]:

@@ -8,7 +8,8 @@ import dataclasses
 from deploy.serving.dispatcher import Dispatcher
 from deploy.serving.explaining import Explainer
 from deploy.serving.metrics import Metrics
-from deploy.serving.models import Loader, ModelSlot
+from deploy.serving.models import Loader
+from deploy.serving.registry import Models
 from deploy.serving.settings import Settings
 
 __all__ = ["Serving"]
@@ -19,7 +20,7 @@ class Serving:
     """Settings, models, and what does the work."""
 
     settings: Settings
-    models: ModelSlot
+    models: Models
     loader: Loader
     metrics: Metrics
     dispatcher: Dispatcher

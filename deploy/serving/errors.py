@@ -4,6 +4,7 @@ VisionOpsError
 └── ApiError
     ├── WrongKey             401  the key does not open /reload
     ├── ReloadDisabled       403  the server has no key
+    ├── UnknownModel         404  no model of that name, or not in that version
     ├── SmokeTestFailed      409  the new model loads but does not answer well
     ├── UploadTooLarge       413  the body exceeds the limit
     ├── UnsupportedMedia     415  the body is no multipart form
@@ -30,6 +31,7 @@ __all__ = [
     "ReloadDisabled",
     "SmokeTestFailed",
     "TookTooLong",
+    "UnknownModel",
     "UnsupportedMedia",
     "UploadTooLarge",
     "WrongKey",
@@ -57,6 +59,13 @@ class ReloadDisabled(ApiError):
 
     status = 403
     code = "reload_disabled"
+
+
+class UnknownModel(ApiError):
+    """No model of that name, or not in that version."""
+
+    status = 404
+    code = "unknown_model"
 
 
 class SmokeTestFailed(ApiError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
@@ -42,15 +42,16 @@ class Metrics:
         self._rejected = Counter("visionops_rejected", "Images refused.", ["reason"], registry=self._registry)
         self._model = Gauge(
             "visionops_model_info",
-            "1 for the model that answers.",
+            "1 for each model that answers.",
             ["name", "version", "alias", "digest"],
             registry=self._registry,
         )
 
-    def model(self, model: ServedModel) -> None:
-        """``model`` answers from now on."""
+    def models(self, models: Iterable[ServedModel]) -> None:
+        """These answer from now on."""
         self._model.clear()
-        self._model.labels(**model.identity, digest=model.digest).set(1)
+        for model in models:
+            self._model.labels(**model.identity, digest=model.digest).set(1)
 
     def request(self, route: str, status: int, seconds: float) -> None:
         """One request was answered."""

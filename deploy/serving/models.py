@@ -1,7 +1,4 @@
-"""The model that answers: loaded, proven, then swapped in whole.
-
-A request takes `ModelSlot.current` once and keeps it to its end, so a swap never mixes two models in one answer.
-"""
+"""A model that answers: loaded and proven before it gets a request."""
 
 from __future__ import annotations
 
@@ -14,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from deploy.serving.errors import NoModel, SmokeTestFailed
+from deploy.serving.errors import SmokeTestFailed
 from deploy.serving.settings import ModelRef, Settings
 from visionops.errors import BundleError, ImageError, VisionOpsError
 from visionops.inference.bundle import ModelBundle, Thresholds
@@ -22,7 +19,7 @@ from visionops.inference.calibration import Calibration, calibrate
 from visionops.inference.engines import available_cpus
 from visionops.inference.predictor import Load, Predictor
 
-__all__ = ["Loader", "ModelSlot", "ServedModel"]
+__all__ = ["Loader", "ServedModel"]
 
 _log = logging.getLogger("visionops.serving")
 
@@ -67,28 +64,6 @@ class ServedModel:
             "digest": self.digest,
             "max_upload_bytes": self.ref.max_upload_bytes,
         }
-
-
-class ModelSlot:
-    """Holds the one model that answers, or none."""
-
-    def __init__(self, model: ServedModel | None = None) -> None:
-        self._model = model
-
-    @property
-    def current(self) -> ServedModel:
-        """The model that answers now.
-
-        Raises:
-            NoModel: None was given yet.
-        """
-        if self._model is None:
-            raise NoModel("no model is loaded; start the server with --bundle, or deploy one")
-        return self._model
-
-    def swap(self, model: ServedModel) -> None:
-        """From here on new requests take ``model``; requests in flight end on the one they took."""
-        self._model = model
 
 
 class Loader:

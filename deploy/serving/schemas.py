@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
+from fastapi import Query
 from pydantic import Base64Bytes, BaseModel, Field
 
 from deploy.serving.settings import ModelRef
@@ -17,9 +18,14 @@ __all__ = [
     "ClassificationAnswer",
     "DetectionAnswer",
     "ExplainResponse",
+    "ModelName",
     "PredictResponse",
     "ReloadRequest",
 ]
+
+
+ModelName = Annotated[str, Query(max_length=128, description="which model; the default one where there is none")]
+"""The parameter `model` of a request."""
 
 
 class ModelIdentity(BaseModel):

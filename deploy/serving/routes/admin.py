@@ -35,8 +35,8 @@ def admin_router(serving: Serving) -> APIRouter:
         async with serving.changing:
             # Not on the threads of /predict: a loading model must not stand in line before requests.
             new = await asyncio.to_thread(_prove, serving, order)
-            serving.models.swap(new)
-            serving.metrics.model(new)
+            serving.models.set_champion(new)
+            serving.metrics.models(serving.models.all())
         _log.info("model_switched", extra={"fields": new.identity | {"digest": new.digest}})
         return new.describe()
 

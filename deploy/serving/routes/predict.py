@@ -11,7 +11,7 @@ from fastapi import APIRouter, Query, Request, Response
 
 from deploy.serving.context import Serving
 from deploy.serving.models import ServedModel
-from deploy.serving.schemas import EXPLAIN_RESPONSES, IMAGE_BODY, PREDICT_RESPONSES, PredictResponse
+from deploy.serving.schemas import EXPLAIN_RESPONSES, IMAGE_BODY, PREDICT_RESPONSES, ModelName, PredictResponse
 from deploy.serving.uploads import read_upload
 from visionops.inference.explain import DEFAULT_GRID
 from visionops.inference.prediction import Prediction
@@ -27,11 +27,12 @@ def predict_router(serving: Serving) -> APIRouter:
     router = APIRouter()
 
     @router.post("/predict", response_model=PredictResponse, responses=PREDICT_RESPONSES, openapi_extra=IMAGE_BODY)
-    async def predict(request: Request, conf: _Share = None, iou: _Share = None) -> Response:
+    async def predict(request: Request, model: ModelName = "", conf: _Share = None, iou: _Share = None) -> Response:
         """Answer for one image, as the model's task has it. Only a detector takes `conf` and `iou`."""
-        served = serving.models.current
         serving.dispatcher.check()
-        data = await read_upload(request, served.ref.max_upload_bytes)
+        # The model is taken when the image is here: one that is replaced must not wait for who sends slowly.
+        data = await read_upload(request, serving.models.get(model).ref.max_upload_bytes)
+        served = serving.models.get(model)
         options = options_of(conf, iou)
         body, prediction, timing = await serving.dispatcher.run(lambda: _answer(served, data, options))
         serving.metrics.prediction(prediction, timing)
@@ -41,6 +42,7 @@ def predict_router(serving: Serving) -> APIRouter:
     @router.post("/explain", response_class=Response, responses=EXPLAIN_RESPONSES, openapi_extra=IMAGE_BODY)
     async def explain(
         request: Request,
+        model: ModelName = "",
         conf: _Share = None,
         iou: _Share = None,
         grid: _Grid = DEFAULT_GRID,
@@ -51,8 +53,8 @@ def predict_router(serving: Serving) -> APIRouter:
         A picture, or with `format=json` or `Accept: application/json` the numbers. Takes as long as `grid` x `grid`
         answers; one at a time. Only a detector takes `conf` and `iou`.
         """
-        served = serving.models.current
-        data = await read_upload(request, served.ref.max_upload_bytes)
+        data = await read_upload(request, serving.models.get(model).ref.max_upload_bytes)
+        served = serving.models.get(model)
         as_json = format == "json" or (format is None and _wants_json(request.headers.get("accept", "")))
         response = await serving.explainer.respond(served, data, options_of(conf, iou), grid, as_json=as_json)
         request.state.log = {"version": served.ref.version, "bytes": len(data)}

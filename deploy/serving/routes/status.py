@@ -1,4 +1,4 @@
-"""`GET /health`, `/ready`, `/model` and `/metrics`."""
+"""`GET /health`, `/ready`, `/models`, `/model` and `/metrics`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from deploy.serving.context import Serving
+from deploy.serving.schemas import ModelName
 
 __all__ = ["status_router"]
 
@@ -24,12 +25,17 @@ def status_router(serving: Serving) -> APIRouter:
     @router.get("/ready")
     async def ready() -> dict[str, Any]:
         """Whether it can answer."""
-        return {"status": "ready", "model": serving.models.current.identity}
+        return {"status": "ready", "model": serving.models.get().identity}
 
     @router.get("/model")
-    async def describe() -> dict[str, Any]:
+    async def describe(model: ModelName = "") -> dict[str, Any]:
         """The card of the model that answers."""
-        return serving.models.current.describe()
+        return serving.models.get(model).describe()
+
+    @router.get("/models")
+    async def models() -> list[dict[str, str]]:
+        """All that answer; the first where a request names none."""
+        return [served.identity | {"digest": served.digest} for served in serving.models.all()]
 
     @router.get("/metrics", include_in_schema=False)
     async def scrape() -> Response:
