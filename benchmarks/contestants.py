@@ -203,7 +203,7 @@ def _command(contestant: Contestant, bundle: Path, port: int, folder: Path) -> t
     """Command line, environment variables, working folder."""
     if contestant.name == OURS:
         serve = [sys.executable, "-m", "deploy.serving", "--bundle", str(bundle), "--name", "benchmark"]
-        return [*serve, "--version", "1", "--port", "0"], {}, _ROOT
+        return [*serve, "--version", "1", "--port", "0", "--cache", str(folder / "cache")], {}, _ROOT
     # A framework that computes in processes gets one of a thread each; one that has threads gets OpenVINO's streams.
     in_processes = contestant.name in {"litserve", "mlserver"} and contestant.tuning == THROUGHPUT
     workers = cores() if in_processes else 1

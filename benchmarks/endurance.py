@@ -50,7 +50,7 @@ def measure_soak(bundle: Path, images: Sequence[bytes], folder: Path, seconds: f
         script = write_lua(folder, server.path, bodies)
         run_wrk(server.address, script, _CLIENTS, min(2.0, calm_seconds))
         before = run_wrk(server.address, script, _CLIENTS, calm_seconds)
-        rest = server.resident()
+        rest = _resident_at_rest(server)
         answers, memory, skipped, reasons = asyncio.run(_overload(server, bodies, 2 * before.throughput, seconds))
         after = run_wrk(server.address, script, _CLIENTS, calm_seconds)
         end = server.resident()
@@ -137,9 +137,10 @@ def measure_switches(bundles: Sequence[ModelBundle], images: Sequence[bytes], fo
         bodies = [server.as_body(image) for image in images]
         script = write_lua(folder, server.path, bodies)
         run_wrk(server.address, script, _CLIENTS, 3)
+        before = _resident_at_rest(server)
         watched = asyncio.run(_switch_under_load(server, bundles, bodies, truths, switches))
-        end = server.resident()
-    kept = end / watched.resident_before - 1
+        end = _resident_at_rest(server)
+    kept = end / before - 1
     for reason, count in watched.reasons.most_common(3):
         print(f"  {count} x {reason}")
     return [
@@ -151,11 +152,20 @@ def measure_switches(bundles: Sequence[ModelBundle], images: Sequence[bytes], fo
         Row("switches refused", watched.refused, "", "0", watched.refused == 0),
         Row("a switch takes, median", _percentile(watched.seconds, 50), "s"),
         Row("slowest answer", watched.slowest, "ms"),
-        Row("resident before", watched.resident_before, "MB"),
+        Row("resident before", before, "MB"),
         Row("resident after two switches", watched.resident_early, "MB"),
         Row("resident after", end, "MB"),
         Row("after / before - 1", kept, "", "+-0.05", abs(kept) <= 0.05),
     ]
+
+
+def _resident_at_rest(server: Server, seconds: float = 3.0) -> float:
+    """The least within some seconds without load: what is being freed is free by then."""
+    until, least = time.perf_counter() + seconds, server.resident()
+    while time.perf_counter() < until:
+        time.sleep(0.2)
+        least = min(least, server.resident())
+    return least
 
 
 @dataclasses.dataclass(slots=True)
@@ -167,7 +177,6 @@ class _Watched:
     refused: int = 0
     slowest: float = 0.0
     seconds: list[float] = dataclasses.field(default_factory=list)
-    resident_before: float = 0.0
     resident_early: float = 0.0
     reasons: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
 
@@ -179,7 +188,7 @@ async def _switch_under_load(
     truths: Sequence[Sequence[list[dict[str, object]]]],
     switches: int,
 ) -> _Watched:
-    seen, over = _Watched(resident_before=server.resident()), asyncio.Event()
+    seen, over = _Watched(), asyncio.Event()
 
     async def ask(client: int) -> None:
         connection, number = Connection(server.address), client

@@ -25,7 +25,7 @@ from visionops.inference.bundle import BundleCard, Decode, ModelBundle, Task, Th
 from visionops.inference.predictor import Predictor
 from visionops.inference.preprocessing import PreprocessingSpec
 
-__all__ = ["is_same", "make_detector", "make_images"]
+__all__ = ["choose_confidence", "is_same", "make_detector", "make_images"]
 
 _VERSION = 1  # of what is cached: raise it when `make_detector` makes something else
 _IMAGES = 16
@@ -97,14 +97,18 @@ def _export(scratch: Path, size: int, images: Sequence[bytes], seed: int) -> Pat
         preprocessing=spec,
         decode=Decode.YOLO,
     )
-    confidence = _choose_confidence(Predictor(ModelBundle.create(folder, card)), images)
+    confidence = choose_confidence(Predictor(ModelBundle.create(folder, card)), images)
     ModelBundle.create(folder, card.model_copy(update={"thresholds": Thresholds(confidence=confidence, iou=_IOU)}))
     return folder
 
 
-def _choose_confidence(predictor: Predictor, images: Sequence[bytes]) -> float:
-    """In a gap of all scores, so that float noise moves no box over it: two engines' answers can then be compared."""
-    scores = np.concatenate([predictor.infer(image).outputs[0][0, 4:].max(axis=0) for image in images])
+def choose_confidence(predictor: Predictor, images: Sequence[bytes]) -> float:
+    """The threshold that leaves 40 candidates per image on average.
+
+    It lies in a gap of all scores, so that float noise moves no box over it: engines' answers can then be compared.
+    """
+    views = [view for image in images for view in predictor.infer(image)]
+    scores = np.concatenate([view.outputs[0][0, 4:].max(axis=0) for view in views])
     scores = np.sort(scores)[::-1]
     first = _CANDIDATES * len(images)
     near = scores[first : first + 2 * len(images)]

@@ -13,9 +13,9 @@ import dataclasses
 import json
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -181,20 +181,17 @@ class _Limit:
         return self._run(self.workers, seconds)
 
     def _run(self, workers: int, seconds: float) -> float:
-        counts = [0] * workers
         begin = time.perf_counter()
 
-        def work(worker: int) -> None:
+        def work(worker: int) -> int:
+            done = 0
             while time.perf_counter() - begin < seconds:
-                self._detector.predict(self._images[(worker + counts[worker]) % len(self._images)])
-                counts[worker] += 1
+                self._detector.predict(self._images[(worker + done) % len(self._images)])
+                done += 1
+            return done
 
-        threads = [threading.Thread(target=work, args=(worker,)) for worker in range(workers)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        return sum(counts) / (time.perf_counter() - begin)
+        with ThreadPoolExecutor(workers) as pool:
+            return sum(pool.map(work, range(workers))) / (time.perf_counter() - begin)
 
 
 def _measure(
@@ -214,7 +211,7 @@ def _measure(
                 servers[contestant] = _start(stack, contestant, bundle, images, expected, scratch)
         for contestant, server in servers.items():
             kind = server.as_body(b"").content_type.partition(";")[0]
-            print(f"  {contestant.title:34}ready in {server.ready_after:5.1f} s, takes {kind}")
+            print(f"  {contestant.title:34}ready after {server.ready_after:4.1f} s, gets {kind}")
         scripts = {c: _script(scratch, server, images) for c, server in servers.items()}
         rates: dict[Cell, list[float]] = {cell: [] for cell in cells}
         loads: dict[Cell, dict[Contestant, list[Load]]] = {cell: {} for cell in cells}
@@ -236,8 +233,8 @@ def _measure(
         results[cell] = [Result(_LIMIT, f"limit: no HTTP, {limit.workers} threads", max(rates[cell]))]
         results[cell] += [_result(contestant, loads[cell].get(contestant)) for contestant in wanted[cell]]
     every = [rate for row in rates.values() for rate in row]
-    noise = Row("noise: how far the limit itself varied", (max(every) - min(every)) / max(every), "of it")
-    return results, [*own, noise]
+    noise = [Row("noise: how far the limit itself varied", (max(every) - min(every)) / max(every), "of it")]
+    return results, own + noise * (len(every) > 1)
 
 
 def _contestants(clients: int, only: Sequence[str]) -> list[Contestant]:
@@ -258,13 +255,17 @@ def _start(
     folder = scratch / contestant.title
     _progress(f"starting {contestant.title}")
     if contestant.name == OURS:
-        # What it compiles may be kept for the next start: that one is timed.
-        with start(contestant, bundle.folder, images[0], folder / "first"):
+        # What it compiles is kept for the next start: that one is timed.
+        with start(contestant, bundle.folder, images[0], folder):
             pass
     server = stack.enter_context(start(contestant, bundle.folder, images[0], folder))
-    for number, (image, truth) in enumerate(zip(images, expected, strict=True)):
-        if not is_same(server.ask(image), truth):
-            raise RuntimeError(f"{contestant.title} answers other boxes than the predictor in image {number}")
+    # Two at once for each, in turn: answers must not be mixed up either.
+    with ThreadPoolExecutor(2 * len(images)) as pool:
+        for number, found in enumerate(pool.map(server.ask, [*images, *images])):
+            if not is_same(found, expected[number % len(images)]):
+                raise RuntimeError(
+                    f"{contestant.title}: other boxes than the predictor's in image {number % len(images)}"
+                )
     return server
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from visionops.inference.bundle import ModelBundle, Precision
-from visionops.inference.decoders import decoder_for
+from visionops.inference.decoders import RawOutput, decoder_for
 from visionops.inference.image import decode_image
 from visionops.inference.prediction import Prediction
 from visionops.inference.preprocessing import preprocess
@@ -60,7 +60,7 @@ class Detector:
         """Decode, letterbox, engine, NMS."""
         tensor, geometry = preprocess(decode_image(image), self._card.preprocessing)
         outputs = self._request().infer({0: tensor}, share_inputs=True).to_tuple()
-        return self._decoder.decode(outputs, geometry, {})
+        return self._decoder.decode([RawOutput(outputs, geometry)], {})
 
     def _request(self) -> Any:
         if not hasattr(self._own, "request"):

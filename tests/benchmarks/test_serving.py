@@ -9,12 +9,16 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from benchmarks.contestants import OURS
 from benchmarks.load import Body, Connection, Load, as_form, as_raw, open_loop, parse_wrk, post, write_lua
-from benchmarks.model import is_same
+from benchmarks.model import choose_confidence, is_same
+from benchmarks.peers.detector import Detector
 from benchmarks.serving import Cell, Result, judge, main
+from tests.helpers.bundles import encode, make_bundle, picture
+from visionops.inference.predictor import Predictor
 
 WRK = """\
 Running 2s test @ http://127.0.0.1:1
@@ -194,3 +198,20 @@ def test_the_script_names_every_body(tmp_path: Path):
     assert (tmp_path / "0.body").read_bytes() == b"one"
     assert f"[[{tmp_path / '1.body'}]]" in script
     assert 'wrk.format("POST", "/predict"' in script
+
+
+def test_peers_answer_what_the_predictor_answers(tmp_path: Path):
+    bundle = make_bundle(tmp_path / "bundle")
+    image = encode(picture([("red", 2, 1), ("blue", 0, 3)]))
+    expected = Predictor(bundle).predict(image).to_dict()
+    assert len(expected["detections"]) == 2
+    for hint in ("LATENCY", "THROUGHPUT"):
+        assert is_same(Detector(bundle.folder, hint, 1).answer(image)["detections"], expected["detections"])
+
+
+def test_the_confidence_leaves_some_candidates(tmp_path: Path):
+    predictor = Predictor(make_bundle(tmp_path / "bundle", size=512))
+    noise = encode(np.random.default_rng(0).integers(100, 255, (512, 512, 3), dtype=np.uint8))
+    confidence = choose_confidence(predictor, [noise])
+    scores = predictor.infer(noise)[0].outputs[0][0, 4:].max(axis=0)
+    assert 40 <= (scores > confidence).sum() <= 42
