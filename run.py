@@ -104,9 +104,9 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--input",
-        type=Path,
-        metavar="FOLDER",
-        help="with --pipeline batch_inference: images to predict (default: the unlabelled ones of the data set)",
+        metavar="FOLDER|URI",
+        help="with --pipeline batch_inference: images to predict, in a folder or below s3://bucket/prefix "
+        "(default: the unlabelled ones of the data set)",
     )
     parser.add_argument(
         "--output", type=Path, metavar="FOLDER", help="with --pipeline batch_inference: where its tables go"
@@ -213,14 +213,18 @@ def _batch_inference(arguments: argparse.Namespace, config: Config) -> PipelineR
     from pipelines.batch_inference import batch_inference
     from steps.context import active_registry
     from visionops.batch import list_images
+    from visionops.data.remote import is_uri, list_remote, mirror_name
     from visionops.data.sources import source_fingerprint
     from visionops.home import visionops_home
 
     active_registry().champion(config.name)  # without one, say so before anything is read
-    if arguments.input:
-        folder, fingerprint = str(arguments.input.absolute()), ""
-        label = f"{arguments.input.absolute().name}-{hashlib.sha256(folder.encode()).hexdigest()[:8]}"
-        list_images(arguments.input, config.name)
+    if arguments.input and is_uri(arguments.input):
+        folder, fingerprint, label = arguments.input, "", mirror_name(arguments.input)
+        list_remote(folder)
+    elif arguments.input:
+        folder, fingerprint = str(Path(arguments.input).absolute()), ""
+        label = f"{Path(folder).name}-{hashlib.sha256(folder.encode()).hexdigest()[:8]}"
+        list_images(Path(folder), config.name)
     else:
         folder, fingerprint, label = "", source_fingerprint(config.data.source), "unlabelled"
     output = (arguments.output or visionops_home() / "predictions" / config.name / label).absolute()

@@ -15,16 +15,26 @@ from steps.progress import announce, progress
 from visionops.batch import BatchSummary, batch_predictor, list_images, predict_batch, render_batch_html
 from visionops.config import Config
 from visionops.data.dataset import Dataset, Split
+from visionops.data.remote import is_uri, mirror_images, mirror_name
+from visionops.home import visionops_home
 
 __all__ = ["collect", "predict"]
 
 
 @step(enable_cache=False, output_materializers={"images": DatasetMaterializer})
 def collect(config: Config, folder: str) -> Annotated[Dataset, "images"]:
-    """List the images below a folder."""
-    images = list_images(Path(folder), config.name)
+    """List the images below a folder, or below a prefix of an object store, mirrored first."""
+    local = _mirror(folder) if is_uri(folder) else Path(folder)
+    images = list_images(local, config.name)
     announce(f"found {images.num_images} images in {folder}")
     return images
+
+
+def _mirror(uri: str) -> Path:
+    target = visionops_home() / "remote" / mirror_name(uri)
+    with progress("fetch", 0) as report:
+        mirror_images(uri, target, lambda done, total: report(done, "", total))
+    return target
 
 
 # Not cached: the champion may have changed, and the tables may have been moved away.

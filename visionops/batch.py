@@ -16,12 +16,13 @@ of the original image after EXIF rotation), best first within an image.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import time
 import uuid
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -195,21 +196,38 @@ def _predict(
     segments: Path,
     progress: Callable[[int, str], None],
 ) -> None:
-    """Fill ``answers`` at the rows ``todo``, a segment at a time."""
+    """Fill ``answers`` at the rows ``todo``."""
     keys, paths = images.column("key"), images.paths()
     done, failed = images.num_images - len(todo), 0
+    segment: list[_Answer] = []
     with ThreadPoolExecutor(available_cpus()) as pool:
-        for first in range(0, len(todo), _SEGMENT):
-            rows = todo[first : first + _SEGMENT]
-            segment = []
-            for row, answer in zip(rows, pool.map(lambda r: _ask(predictor, paths[r], keys[r]), rows), strict=True):
-                answers[row] = answer
+        # A window ahead of what is written: no core waits at the end of a segment, and memory stays bounded.
+        ahead: deque[tuple[int, Future[_Answer]]] = deque()
+        try:
+            for row in itertools.chain(todo, itertools.repeat(None, _SEGMENT)):
+                if row is not None:
+                    ahead.append((row, pool.submit(_ask, predictor, paths[row], keys[row])))
+                if not ahead or (row is not None and len(ahead) < _SEGMENT):
+                    continue
+                first, future = ahead.popleft()
+                answers[first] = answer = future.result()
                 done, failed = done + 1, failed + bool(answer.error)
                 progress(done, f"{failed} failed" if failed else "")
                 if answer.sha256:
                     segment.append(answer)
-            table = pa.Table.from_pylist([answer._asdict() for answer in segment], schema=_ANSWERS)
-            _write_parquet(table, segments / f"{time.time_ns()}-{uuid.uuid4().hex[:8]}.parquet")
+                if len(segment) == _SEGMENT:
+                    _write_segment(segment, segments)
+                    segment.clear()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    _write_segment(segment, segments)
+
+
+def _write_segment(segment: Sequence[_Answer], segments: Path) -> None:
+    if segment:
+        table = pa.Table.from_pylist([answer._asdict() for answer in segment], schema=_ANSWERS)
+        _write_parquet(table, segments / f"{time.time_ns()}-{uuid.uuid4().hex[:8]}.parquet")
 
 
 def _ask(predictor: Predictor, path: Path, key: str) -> _Answer:

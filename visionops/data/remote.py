@@ -1,0 +1,146 @@
+"""Images in an object store: listed and mirrored, so that all that follows reads files.
+
+Credentials and the endpoint are those of the environment (``AWS_ACCESS_KEY_ID``, ``AWS_SECRET_ACCESS_KEY``,
+``AWS_ENDPOINT_URL`` for MinIO and others, ``AWS_DEFAULT_REGION``).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.fs
+
+from visionops.data.files import FileInfo, describe_os_error, safe_name
+from visionops.errors import DataError
+
+__all__ = ["is_uri", "list_remote", "mirror_images", "mirror_name"]
+
+_CONNECTIONS = 8
+
+
+def is_uri(source: str) -> bool:
+    """Whether ``source`` names an object store and not a folder."""
+    return "://" in source
+
+
+def mirror_name(uri: str) -> str:
+    """A folder name of its own for each prefix."""
+    return f"{uri.partition('?')[0].rstrip('/').rpartition('/')[2]}-{hashlib.sha256(uri.encode()).hexdigest()[:8]}"
+
+
+def list_remote(uri: str) -> list[str]:
+    """The images below ``s3://bucket/prefix``, by their names below it, sorted.
+
+    Raises:
+        DataError: It is no such URI, cannot be reached, or holds no image.
+    """
+    return [image.name for image in _list(*_open(uri), uri)]
+
+
+def mirror_images(uri: str, folder: Path, progress: Callable[[int, int], None] = lambda _done, _total: None) -> None:
+    """Make ``folder`` hold the images below ``uri`` and no others; what it has already is not fetched again.
+
+    Args:
+        progress: Called from this thread with the images done and their number.
+
+    Raises:
+        DataError: As `list_remote`; or ``folder`` cannot be written. What was fetched stays for the next try.
+    """
+    store, prefix = _open(uri)
+    images = _list(store, prefix, uri)
+
+    def fetch(image: FileInfo) -> None:
+        _fetch(store, f"{prefix}/{image.name}", image, folder / image.name)
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _remove_others(folder, images)
+        todo = [image for image in images if not _has(folder, image)]
+        progress(len(images) - len(todo), len(images))
+        with ThreadPoolExecutor(_CONNECTIONS) as pool:
+            try:
+                for done, _ in enumerate(pool.map(fetch, todo), start=1):
+                    progress(len(images) - len(todo) + done, len(images))
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+    except OSError as error:
+        raise DataError(
+            f"{folder}: cannot be written ({describe_os_error(error)}); free it or choose another"
+        ) from error
+
+
+def _open(uri: str) -> tuple[Any, str]:
+    if not uri.startswith("s3://") or not uri.removeprefix("s3://").split("?")[0].strip("/"):
+        raise DataError(f"{uri}: name a folder, or a bucket and prefix as s3://bucket/prefix")
+    try:
+        store, path = pyarrow.fs.FileSystem.from_uri(uri)
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{uri}: is no URI of an object store ({_first_line(error)})") from error
+    return store, path.rstrip("/")
+
+
+def _list(store: Any, prefix: str, uri: str) -> list[FileInfo]:
+    try:
+        found = store.get_file_info(pyarrow.fs.FileSelector(prefix, recursive=True))
+    except FileNotFoundError as error:
+        raise DataError(f"{uri}: holds nothing; check the prefix") from error
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(
+            f"{uri}: cannot be listed ({_first_line(error)}); check the name, AWS_ENDPOINT_URL and the credentials"
+        ) from error
+    images = []
+    for info in found:
+        image = FileInfo(info.path.removeprefix(f"{prefix}/"), info.size or 0, info.mtime_ns or 0)
+        hidden = any(part.startswith(".") for part in image.name.split("/"))
+        if info.type == pyarrow.fs.FileType.File and image.is_image and not hidden:
+            if safe_name(image.name) != image.name:
+                raise DataError(f"{uri}: object {image.name!r} has no name that a folder can hold; rename it")
+            images.append(image)
+    if not images:
+        raise DataError(f"{uri}: holds no images")
+    return sorted(images)
+
+
+def _has(folder: Path, image: FileInfo) -> bool:
+    try:
+        status = (folder / image.name).stat()
+    except OSError:
+        return False
+    return (status.st_size, status.st_mtime_ns) == (image.num_bytes, image.mtime_ns)
+
+
+def _fetch(store: Any, path: str, image: FileInfo, target: Path) -> None:
+    """Whole or not at all."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    draft = target.parent / f".{uuid.uuid4().hex}.part"
+    try:
+        with store.open_input_stream(path) as source, draft.open("wb") as file:
+            shutil.copyfileobj(source, file, 1 << 20)
+        os.utime(draft, ns=(image.mtime_ns, image.mtime_ns))
+        draft.replace(target)
+    except (pa.ArrowException, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # of our disk: the store's errors have no number
+        raise DataError(f"{path}: cannot be fetched ({_first_line(error)}); try again") from error
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _remove_others(folder: Path, images: Sequence[FileInfo]) -> None:
+    names = {image.name for image in images}
+    for path in folder.rglob("*"):
+        if path.is_file() and path.relative_to(folder).as_posix() not in names:
+            path.unlink()
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].partition(" (Request ID")[0]
