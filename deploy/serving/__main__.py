@@ -42,10 +42,16 @@ def main(arguments: Sequence[str] | None = None, environment: Mapping[str, str] 
 
 def _serve(settings: Settings, model: ServedModel | None, loader: Loader, listener: socket.socket) -> None:
     host, port = listener.getsockname()[:2]
-    fields = {"url": f"http://{host}:{port}", "pid": os.getpid(), **(model.identity if model else {})}
+    app = create_app(settings, model, loader)
+    fields = {
+        "url": f"http://{host}:{port}",
+        "pid": os.getpid(),
+        **(model.identity if model else {}),
+        "serves": app.state.serving.keys.serves,
+    }
     logging.getLogger("visionops.serving").info("started", extra={"fields": fields})
     config = uvicorn.Config(
-        create_app(settings, model, loader),
+        app,
         log_config=None,
         access_log=False,
         server_header=False,

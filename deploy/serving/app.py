@@ -11,10 +11,12 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
+from deploy.serving.access import Gate, Routes
 from deploy.serving.context import Serving
 from deploy.serving.dispatcher import Dispatcher
-from deploy.serving.errors import Busy, first_problem, status_and_code
+from deploy.serving.errors import first_problem, refusal, refusal_of, status_and_code
 from deploy.serving.explaining import Explainer
+from deploy.serving.keys import KeyRing
 from deploy.serving.logs import RequestLog
 from deploy.serving.metrics import Metrics
 from deploy.serving.models import Loader, ServedModel
@@ -43,7 +45,9 @@ def create_app(settings: Settings, model: ServedModel | None = None, loader: Loa
         metrics=Metrics(),
         dispatcher=Dispatcher(settings.workers or available_cpus(), settings.queue, settings.timeout),
         explainer=Explainer(),
+        keys=_keys(settings),
     )
+    serving.keys.on_read = serving.metrics.keys_read
     if model is not None:
         serving.models.set_champion(model)
         serving.metrics.models(serving.models.all())
@@ -55,6 +59,14 @@ def create_app(settings: Settings, model: ServedModel | None = None, loader: Loa
         serving.explainer.close()
 
     app = FastAPI(title="VisionOps", docs_url=None, redoc_url=None, lifespan=lifespan)
+    app.state.serving = serving
+    # The last one added is the first to see a request.
+    opened = {
+        path for path, is_open in (("/metrics", settings.open_metrics), ("/ready", settings.open_ready)) if is_open
+    }
+    app.add_middleware(
+        Gate, keys=serving.keys, routes=Routes(opened), metrics=serving.metrics, origins=settings.cors_origins
+    )
     app.add_middleware(RequestLog, metrics=serving.metrics)
     _map_errors(app, serving.metrics)
     for router in (predict_router, status_router, admin_router):
@@ -62,26 +74,32 @@ def create_app(settings: Settings, model: ServedModel | None = None, loader: Loa
     return app
 
 
+def _keys(settings: Settings) -> KeyRing:
+    lines, admin = settings.api_keys, settings.admin_key
+    return KeyRing(
+        settings.keys, lines and lines.get_secret_value(), admin.get_secret_value() if admin is not None else None
+    )
+
+
 def _map_errors(app: FastAPI, metrics: Metrics) -> None:
-    def refuse(
-        request: Request, status: int, code: str, message: str, headers: dict[str, str] | None = None
-    ) -> JSONResponse:
-        route = getattr(request.scope.get("route"), "path", "")
-        if route in {"/predict", "/explain"}:
+    def note(request: Request, code: str) -> None:
+        if request.method == "POST":
             metrics.rejected(code)
         request.state.log = {"code": code}
-        return JSONResponse({"error": {"code": code, "message": message}}, status_code=status, headers=headers)
 
     @app.exception_handler(VisionOpsError)
     async def ours(request: Request, error: VisionOpsError) -> JSONResponse:
-        headers = {"Retry-After": str(error.retry_after)} if isinstance(error, Busy) else None
-        return refuse(request, *status_and_code(error), str(error), headers)
+        note(request, status_and_code(error)[1])
+        return refusal(request.url.path, error)
 
     @app.exception_handler(RequestValidationError)
     async def parameter(request: Request, error: RequestValidationError) -> JSONResponse:
-        return refuse(request, 422, "bad_parameter", first_problem(error.errors()))
+        note(request, "bad_parameter")
+        return refusal_of(request.url.path, 422, "bad_parameter", first_problem(error.errors()))
 
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> JSONResponse:
         code = HTTPStatus(error.status_code).phrase.lower().replace(" ", "_")
-        return refuse(request, error.status_code, code, f"{request.method} {request.url.path}: {error.detail}")
+        note(request, code)
+        message = f"{request.method} {request.url.path}: {error.detail}"
+        return refusal_of(request.url.path, error.status_code, code, message, error.headers)

@@ -7,6 +7,7 @@ import dataclasses
 
 from deploy.serving.dispatcher import Dispatcher
 from deploy.serving.explaining import Explainer
+from deploy.serving.keys import KeyRing
 from deploy.serving.metrics import Metrics
 from deploy.serving.models import Loader
 from deploy.serving.registry import Models
@@ -25,5 +26,6 @@ class Serving:
     metrics: Metrics
     dispatcher: Dispatcher
     explainer: Explainer
+    keys: KeyRing
     changing: asyncio.Lock = dataclasses.field(default_factory=asyncio.Lock)
     """Held while models change: one change at a time."""

@@ -2,9 +2,15 @@
 
 VisionOpsError
 └── ApiError
-    ├── WrongKey             401  the key does not open /reload
-    ├── ReloadDisabled       403  the server has no key
+    ├── WrongKey             401  no key, or none of ours
+    ├── WrongRole            403  the key is for something else
+    ├── AdminDisabled        403  the server has no admin key
+    ├── KeysNeeded           403  the client is of another machine, and the server has no keys
+    ├── ForeignHost          403  the same, told by the header Host
+    ├── ForeignOrigin        403  a page of another origin sent the browser
+    ├── NoRoute              404  there is no such path
     ├── UnknownModel         404  no model of that name, or not in that version
+    ├── MethodNotAllowed     405  the path has other methods
     ├── SmokeTestFailed      409  the new model loads but does not answer well
     ├── UploadTooLarge       413  the body exceeds the limit
     ├── UnsupportedMedia     415  the body is no multipart form
@@ -17,25 +23,36 @@ VisionOpsError
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
+
+from starlette.responses import JSONResponse
 
 from visionops.errors import BundleError, ImageError, OptionError, VisionOpsError
 from visionops.inference.image import ImageProblem
 
 __all__ = [
+    "AdminDisabled",
     "ApiError",
     "BadRequest",
     "Busy",
+    "ForeignHost",
+    "ForeignOrigin",
+    "KeysNeeded",
+    "MethodNotAllowed",
     "NoModel",
+    "NoRoute",
     "Overloaded",
-    "ReloadDisabled",
     "SmokeTestFailed",
     "TookTooLong",
     "UnknownModel",
     "UnsupportedMedia",
     "UploadTooLarge",
     "WrongKey",
+    "WrongRole",
     "first_problem",
+    "refusal",
+    "refusal_of",
     "status_and_code",
 ]
 
@@ -46,19 +63,80 @@ class ApiError(VisionOpsError):
     status: ClassVar[int] = 400
     code = "bad_request"
 
+    @property
+    def headers(self) -> dict[str, str]:
+        """Headers of the answer."""
+        return {}
+
 
 class WrongKey(ApiError):
-    """The key does not open /reload."""
+    """No key, or none of ours."""
 
     status = 401
     code = "wrong_key"
 
+    @property
+    def headers(self) -> dict[str, str]:
+        """How to come again."""
+        return {"WWW-Authenticate": "Bearer"}
 
-class ReloadDisabled(ApiError):
-    """The server has no key, so nobody may reload."""
+
+class WrongRole(ApiError):
+    """The key is for something else."""
 
     status = 403
-    code = "reload_disabled"
+    code = "wrong_role"
+
+
+class AdminDisabled(ApiError):
+    """The server has no admin key, so nobody may change what it serves."""
+
+    status = 403
+    code = "admin_disabled"
+
+
+class KeysNeeded(ApiError):
+    """The server has no keys, and the client is of another machine."""
+
+    status = 403
+    code = "keys_needed"
+
+
+class ForeignHost(ApiError):
+    """The server has no keys, and the address that was asked for is not this machine's own."""
+
+    status = 403
+    code = "foreign_host"
+
+
+class ForeignOrigin(ApiError):
+    """The server has no keys, and a browser comes on behalf of a page of another origin."""
+
+    status = 403
+    code = "foreign_origin"
+
+
+class NoRoute(ApiError):
+    """There is no such path."""
+
+    status = 404
+    code = "not_found"
+
+
+class MethodNotAllowed(ApiError):
+    """The path has other methods."""
+
+    status = 405
+    code = "method_not_allowed"
+
+    def __init__(self, message: str, allowed: tuple[str, ...]) -> None:
+        super().__init__(message)
+        self.allowed = allowed
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Which."""
+        return {"Allow": ", ".join(self.allowed)}
 
 
 class UnknownModel(ApiError):
@@ -116,6 +194,11 @@ class Busy(ApiError):
         super().__init__(message)
         self.retry_after = retry_after
 
+    @property
+    def headers(self) -> dict[str, str]:
+        """When to come again."""
+        return {"Retry-After": str(self.retry_after)}
+
 
 class Overloaded(Busy):
     """As many images wait as may."""
@@ -138,6 +221,25 @@ def status_and_code(error: VisionOpsError) -> tuple[int, str]:
     if isinstance(error, BundleError | OptionError):
         return 422, error.code
     return 500, error.code
+
+
+def refusal(path: str, error: VisionOpsError) -> JSONResponse:
+    """The answer to a request for ``path`` that ended in ``error``."""
+    status, code = status_and_code(error)
+    headers = error.headers if isinstance(error, ApiError) else None
+    return refusal_of(path, status, code, str(error), headers)
+
+
+def refusal_of(
+    path: str, status: int, code: str, message: str, headers: Mapping[str, str] | None = None
+) -> JSONResponse:
+    """The answer to a request for ``path`` that is refused: the Open Inference Protocol has a form of its own."""
+    body = (
+        {"error": message}
+        if path == "/v2" or path.startswith("/v2/")
+        else {"error": {"code": code, "message": message}}
+    )
+    return JSONResponse(body, status_code=status, headers=headers)
 
 
 def first_problem(errors: Any) -> str:

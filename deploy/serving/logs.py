@@ -91,7 +91,8 @@ class RequestLog:
             if status == 0:
                 body = {"error": {"code": "internal_error", "message": f"unexpected error; request {request_id}"}}
                 await JSONResponse(body, status_code=500)(scope, receive, send_with_id)
-        route = getattr(scope.get("route"), "path", "unmatched")
+        state = scope.get("state", {})
+        route = state.get("route", "unmatched")
         seconds = time.perf_counter() - start
         self._metrics.request(route, status, seconds)
         _log.log(
@@ -104,7 +105,8 @@ class RequestLog:
                     "route": route,
                     "status": status,
                     "duration_ms": round(seconds * 1000, 2),
-                    **scope.get("state", {}).get("log", {}),
+                    **({"key": state["key"]} if "key" in state else {}),
+                    **state.get("log", {}),
                 }
             },
         )

@@ -46,6 +46,16 @@ class Metrics:
             ["name", "version", "alias", "digest"],
             registry=self._registry,
         )
+        self._keys_read = Gauge(
+            "visionops_keys_last_read_successful",
+            "Whether the file of API keys could be used.",
+            registry=self._registry,
+        )
+        self._keys_read.set(1)
+
+    def keys_read(self, successful: bool) -> None:
+        """The file of API keys was read again."""
+        self._keys_read.set(successful)
 
     def models(self, models: Iterable[ServedModel]) -> None:
         """These answer from now on."""

@@ -1,6 +1,6 @@
 """What the server is told: from the command line, else from ``VISIONOPS_…`` variables, else the defaults.
 
-The admin key comes from the environment only: a command line is readable by every user of the machine.
+Keys come from a file or the environment only: a command line is readable by every user of the machine.
 """
 
 from __future__ import annotations
@@ -8,8 +8,9 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 
 from visionops.config import Engine
 from visionops.errors import ConfigError
@@ -19,6 +20,11 @@ __all__ = ["ADMIN_KEY_VARIABLE", "ModelRef", "Settings", "read_settings"]
 
 ADMIN_KEY_VARIABLE = "VISIONOPS_ADMIN_KEY"
 _PREFIX = "VISIONOPS_"
+_SECRETS = {"admin_key", "api_keys"}
+
+
+def _comma_separated(value: object) -> object:
+    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
 
 class ModelRef(BaseModel):
@@ -85,8 +91,18 @@ class Settings(BaseModel):
     """An inherited listening socket, instead of host and port."""
     log_file: Path | None = None
     """JSON lines go here, rotated at 10 MB; to standard output when absent."""
+    keys: Path | None = None
+    """File of API keys: id role sha256:hex; without keys only this machine is served."""
+    open_metrics: bool = False
+    """Serve /metrics without a key."""
+    open_ready: bool = False
+    """Answer /ready without a key, with the status only."""
+    cors_origins: Annotated[tuple[str, ...], BeforeValidator(_comma_separated)] = ()
+    """Origins of pages that may call the server from a browser, separated by commas."""
+    api_keys: SecretStr | None = None
+    """The lines of such a file."""
     admin_key: SecretStr | None = None
-    """What /reload asks for."""
+    """One more key of role admin; it alone does not make the other routes ask for one."""
 
     def model_ref(self) -> ModelRef | None:
         """The model to start with, if any."""
@@ -103,9 +119,11 @@ def read_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> S
     """
     parser = argparse.ArgumentParser(prog="python -m deploy.serving", description="The VisionOps prediction server.")
     for name, field in Settings.model_fields.items():
-        if name != "admin_key":
-            shown = "" if field.default is None else f" [{field.default}]"
-            parser.add_argument(_flag(name), help=f"{field.description}{shown}")
+        if name in _SECRETS:
+            continue
+        shown = "" if field.default in (None, ()) else f" [{field.default}]"
+        switch: dict[str, Any] = {"nargs": "?", "const": "true"} if field.annotation is bool else {}
+        parser.add_argument(_flag(name), help=f"{field.description}{shown}", **switch)
     given = {name: value for name, value in vars(parser.parse_args(arguments)).items() if value is not None}
     known = {name: environment.get(_variable(name)) for name in Settings.model_fields}
     values = {name: value for name, value in known.items() if value} | given

@@ -113,7 +113,7 @@ class LocalEndpoint:
         if server is None or self._process(server) is None:
             return False
         try:
-            return _http("GET", f"{server.url}/ready", timeout=timeout).ok
+            return _http("GET", f"{server.url}/ready", timeout=timeout, headers=self._headers()).ok
         except requests.RequestException:
             return False
 
@@ -189,9 +189,7 @@ class LocalEndpoint:
         who = f"{served.name} version {served.version}"
         order = _order(served) | {"smoke": [base64.b64encode(image).decode() for image in smoke_images]}
         try:
-            answer = _http(
-                "POST", f"{before.url}/reload", timeout=timeout, json=order, headers={"X-API-Key": self._key()}
-            )
+            answer = _http("POST", f"{before.url}/reload", timeout=timeout, json=order, headers=self._headers())
         except requests.ConnectionError:
             return self._replace(before, served, before.host, smoke_images, timeout)
         except requests.RequestException as error:
@@ -259,9 +257,11 @@ class LocalEndpoint:
         who = f"{server.served.name} version {server.served.version}"
         try:
             # The socket listens already: the request waits in its queue until the server takes it, or ends.
-            ready = _http("GET", f"{server.url}/ready", timeout=timeout)
+            headers = self._headers()
+            ready = _http("GET", f"{server.url}/ready", timeout=timeout, headers=headers)
             answers = [
-                _http("POST", f"{server.url}/predict", timeout=timeout, files={"file": image}) for image in smoke_images
+                _http("POST", f"{server.url}/predict", timeout=timeout, headers=headers, files={"file": image})
+                for image in smoke_images
             ]
         except requests.RequestException as error:
             raise DeploymentError(
@@ -339,6 +339,9 @@ class LocalEndpoint:
             raise DeploymentError(
                 f"{error.filename or self.folder}: {error.strerror}; free it or make it writable"
             ) from error
+
+    def _headers(self) -> dict[str, str]:
+        return {"X-API-Key": self._key()}
 
     def _key(self) -> str:
         path = self.folder / "admin.key"

@@ -63,7 +63,8 @@ def client_of(settings: Settings) -> TestClient:
     ref = settings.model_ref()
     loader = Loader(settings)
     model = loader.load(ref) if ref else None
-    return TestClient(create_app(settings, model, loader))
+    # Of this machine, as any client of a server without keys is.
+    return TestClient(create_app(settings, model, loader), base_url="http://127.0.0.1", client=("127.0.0.1", 50000))
 
 
 @pytest.fixture

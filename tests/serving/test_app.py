@@ -292,7 +292,7 @@ def test_reload_needs_the_key(client: TestClient, other_bundle: Path):
 def test_reload_is_refused_without_a_configured_key(bundle: Path):
     with client_of(settings_of(bundle, admin_key=None)) as client:
         response = reload(client, bundle)
-    assert (response.status_code, error_of(response)) == (403, "reload_disabled")
+    assert (response.status_code, error_of(response)) == (403, "admin_disabled")
     assert "VISIONOPS_ADMIN_KEY" in response.json()["error"]["message"]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from deploy.serving.context import Serving
@@ -23,9 +23,12 @@ def status_router(serving: Serving) -> APIRouter:
         return {"status": "live"}
 
     @router.get("/ready")
-    async def ready() -> dict[str, Any]:
-        """Whether it can answer."""
-        return {"status": "ready", "model": serving.models.get().identity}
+    async def ready(request: Request) -> dict[str, Any]:
+        """Whether it can answer; with which model, and whom it serves, is for clients it knows."""
+        model = serving.models.get().identity
+        if not request.state.known:
+            return {"status": "ready"}
+        return {"status": "ready", "model": model, "serves": serving.keys.serves}
 
     @router.get("/model")
     async def describe(model: ModelName = "") -> dict[str, Any]:

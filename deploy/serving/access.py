@@ -1,0 +1,207 @@
+"""Who may do what: every route of the server with the roles it is open to, and the gate that holds to it.
+
+Where keys are configured, each request but ``/health`` brings one. Where none are, only this machine is served: the
+peer of the socket is a loopback address (what a proxy claims in a header does not count), and a browser does not come
+on behalf of a foreign page, which the headers Host and Origin tell.
+"""
+
+from __future__ import annotations
+
+import functools
+import ipaddress
+import re
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from starlette.routing import compile_path
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from deploy.serving.errors import (
+    AdminDisabled,
+    ApiError,
+    ForeignHost,
+    ForeignOrigin,
+    KeysNeeded,
+    MethodNotAllowed,
+    NoRoute,
+    WrongKey,
+    WrongRole,
+    refusal,
+)
+from deploy.serving.keys import Client, KeyRing, Role
+from deploy.serving.metrics import Metrics
+from deploy.serving.settings import ADMIN_KEY_VARIABLE
+
+__all__ = ["PROBES", "ROLES", "Gate", "Routes"]
+
+OPEN: Final = frozenset[Role]()
+"""Without a key."""
+ANY: Final = frozenset(Role)
+PREDICT: Final = frozenset({Role.PREDICT, Role.ADMIN})
+ADMIN: Final = frozenset({Role.ADMIN})
+
+ROLES: Final[Mapping[str, frozenset[Role]]] = {
+    "GET /health": OPEN,
+    "GET /ready": ANY,
+    "GET /metrics": ANY,
+    "GET /openapi.json": ANY,
+    "GET /model": PREDICT,
+    "GET /models": PREDICT,
+    "POST /predict": PREDICT,
+    "POST /explain": PREDICT,
+    "POST /reload": ADMIN,
+}
+"""Each route and who may call it. What is not listed does not exist: the gate lets nothing else through."""
+
+PROBES: Final = frozenset({"/health", "/ready", "/metrics"})
+"""Called again and again by machines: not limited in rate, not logged."""
+
+_LOCALHOST = {"localhost"}
+_HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^:]*)(:\d+)?")
+
+
+class Routes:
+    """`ROLES`, to look up.
+
+    Args:
+        opened: Paths that need no key, by setting.
+    """
+
+    def __init__(self, opened: Iterable[str] = ()) -> None:
+        self._fixed: dict[str, tuple[str, dict[str, frozenset[Role]]]] = {}
+        self._patterns: dict[str, re.Pattern[str]] = {}
+        opened = set(opened)
+        for route, roles in ROLES.items():
+            method, _, path = route.partition(" ")
+            _, methods = self._fixed.setdefault(path, (path, {}))
+            methods[method] = OPEN if path in opened else roles
+            if "{" in path:
+                self._patterns[path] = compile_path(path)[0]
+
+    def find(self, path: str) -> tuple[str, Mapping[str, frozenset[Role]]] | None:
+        """The route's own path, and who may call which of its methods."""
+        if (found := self._fixed.get(path)) is not None:
+            return found
+        for template, pattern in self._patterns.items():
+            if pattern.match(path):
+                return self._fixed[template]
+        return None
+
+
+class Gate:
+    """Lets in who may come in, and notes in the request's state who that is.
+
+    ``state["known"]`` is whether the client may see more than an open route tells, ``state["key"]`` the id of its key,
+    ``state["route"]`` the path of the route.
+    """
+
+    def __init__(
+        self, app: ASGIApp, *, keys: KeyRing, routes: Routes, metrics: Metrics, origins: Iterable[str] = ()
+    ) -> None:
+        self._app = app
+        self._keys = keys
+        self._routes = routes
+        self._metrics = metrics
+        self._origins = {origin.encode() for origin in origins}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass one request on, or refuse it."""
+        if scope["type"] != "http":
+            if scope["type"] == "lifespan":
+                await self._app(scope, receive, send)
+            return
+        state = scope.setdefault("state", {})
+        try:
+            self._admit(scope, state)
+        except ApiError as error:
+            self._metrics.rejected(error.code)
+            state["log"] = {"code": error.code}
+            await refusal(scope["path"], error)(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+
+    def _admit(self, scope: Scope, state: dict[str, object]) -> None:
+        found = self._routes.find(scope["path"])
+        roles = None
+        if found is not None:
+            state["route"], methods = found
+            roles = methods.get(scope["method"])
+        headers = dict(scope["headers"])
+        if roles is OPEN:
+            try:
+                self._identify(scope, headers, state, ANY)
+            except ApiError:
+                state["known"] = False
+            return
+        self._identify(scope, headers, state, roles or ANY)
+        if found is None:
+            raise NoRoute(f"{scope['method']} {scope['path']}: Not Found; GET /openapi.json lists what there is")
+        if roles is None:
+            raise MethodNotAllowed(f"{scope['method']} {scope['path']}: Method Not Allowed", tuple(methods))
+
+    def _identify(
+        self, scope: Scope, headers: Mapping[bytes, bytes], state: dict[str, object], roles: frozenset[Role]
+    ) -> None:
+        state["known"] = True
+        if self._keys.is_configured:
+            client = self._client(headers)
+            if client is None:
+                raise WrongKey("the key is missing or wrong; send it in the header X-API-Key")
+            state["key"] = client.id
+            if client.role not in roles:
+                allowed = " or ".join(sorted(roles))
+                raise WrongRole(f"{scope['method']} {scope['path']} needs a key of role {allowed}, not {client.role}")
+            return
+        self._check_local(scope, headers)
+        if roles == ADMIN:
+            if not self._keys.has_admin_key:
+                raise AdminDisabled(
+                    f"{scope['path']} needs a key and this server has none; start it with {ADMIN_KEY_VARIABLE} set"
+                )
+            client = self._client(headers)
+            if client is None:
+                raise WrongKey("the key is missing or wrong; send it in the header X-API-Key")
+            state["key"] = client.id
+
+    def _client(self, headers: Mapping[bytes, bytes]) -> Client | None:
+        offered = headers.get(b"x-api-key")
+        if offered is None:
+            scheme, _, offered = headers.get(b"authorization", b"").partition(b" ")
+            if scheme.lower() != b"bearer":
+                return None
+        return self._keys.client(offered.strip())
+
+    def _check_local(self, scope: Scope, headers: Mapping[bytes, bytes]) -> None:
+        peer = scope.get("client")
+        if peer is None or not _is_loopback(peer[0]):
+            raise KeysNeeded(
+                "this server has no API keys, so it serves its own machine only; make a key with "
+                "python -m deploy.serving.keys, and start the server with --keys FILE"
+            )
+        host = headers.get(b"host")
+        if host is not None and not _is_local_host(host):
+            raise ForeignHost(
+                "the header Host names another machine, and a server without API keys serves its own only"
+            )
+        origin = headers.get(b"origin")
+        if origin is not None and origin not in self._origins and origin.partition(b"://")[2] != host:
+            raise ForeignOrigin("a page of another origin may not call this server; allow it with --cors-origins")
+
+
+@functools.lru_cache(maxsize=1024)
+def _is_loopback(address: str) -> bool:
+    try:
+        ip = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return False
+    mapped = getattr(ip, "ipv4_mapped", None)
+    return (mapped or ip).is_loopback
+
+
+@functools.lru_cache(maxsize=1024)
+def _is_local_host(host: bytes) -> bool:
+    match = _HOST.fullmatch(host.decode("latin-1"))
+    if match is None:
+        return False
+    name = match[1].strip("[]").rstrip(".").lower()
+    return name in _LOCALHOST or _is_loopback(name)
