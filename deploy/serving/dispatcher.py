@@ -10,7 +10,7 @@ import asyncio
 import math
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from deploy.serving.errors import Overloaded, TookTooLong
@@ -68,13 +68,16 @@ class Dispatcher:
         loop = asyncio.get_running_loop()
         self._admitted += 1
         future = self._pool.submit(self._timed, work)
-        # Whoever waits may leave before the work is done: the room is taken until it is.
-        future.add_done_callback(lambda done: loop.call_soon_threadsafe(self._release, done))
         try:
             async with asyncio.timeout(self.timeout):
                 result, seconds = await asyncio.wrap_future(future)
         except TimeoutError as error:
             raise TookTooLong(f"not answered within {self.timeout:g} s; send fewer images at once") from error
+        finally:
+            if future.done():
+                self._release()
+            else:  # whoever waited has left before the work is done: the room is taken until it is
+                future.add_done_callback(lambda _: loop.call_soon_threadsafe(self._release))
         self._seconds = seconds if not self._seconds else _MEMORY * self._seconds + (1 - _MEMORY) * seconds
         return result
 
@@ -82,7 +85,7 @@ class Dispatcher:
         """Wait for what is in work."""
         self._pool.shutdown()
 
-    def _release(self, _: Future[tuple[_Result, float]]) -> None:
+    def _release(self) -> None:
         self._admitted -= 1
 
     @staticmethod
