@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import re
 import subprocess
 import sys
 
@@ -173,3 +174,32 @@ def test_damaged_bytes_give_pixels_or_an_image_error_and_nothing_else(seed, chan
     for function in (decode_image, read_header):
         with contextlib.suppress(ImageError):
             function(bytes(data), max_pixels=1_000_000)
+
+
+@given(
+    size=st.tuples(st.integers(1, 70), st.integers(1, 70)),
+    quality=st.integers(1, 100),
+    subsampling=st.sampled_from([0, 1, 2]),
+    progressive=st.booleans(),
+    mode=st.sampled_from(["RGB", "L", "CMYK"]),
+    seed=st.integers(0, 99),
+    cut=st.none() | st.floats(0.2, 1),
+)
+@settings(max_examples=150, deadline=None)
+def test_a_jpeg_has_the_pixels_that_pillow_gives_it(size, quality, subsampling, progressive, mode, seed, cut):
+    bands = {"L": 1, "RGB": 3, "CMYK": 4}[mode]
+    noise = np.random.default_rng(seed).integers(0, 256, (*size, bands), dtype=np.uint8)
+    buffer = io.BytesIO()
+    colour = {} if mode == "L" else {"subsampling": subsampling}
+    Image.fromarray(noise.squeeze(2) if bands == 1 else noise, mode).save(
+        buffer, "JPEG", quality=quality, progressive=progressive, **colour
+    )
+    data = buffer.getvalue()
+    data = data if cut is None else data[: int(cut * len(data))]
+    try:
+        expected = np.asarray(load_upright(data)[1].convert("RGB"))
+    except ImageError as error:
+        with pytest.raises(ImageError, match=re.escape(str(error))):
+            decode_image(data)
+    else:
+        np.testing.assert_array_equal(decode_image(data), expected)
