@@ -14,7 +14,7 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from benchmarks.rows import Row, cores, print_rows
 from visionops.inference.bundle import ModelBundle
 from visionops.inference.predictor import Predictor
 
-__all__ = ["Cell", "Result", "judge", "main"]
+__all__ = ["Cell", "Result", "judge", "main", "print_cell"]
 
 _LIMIT = "limit"
 _CELLS = "640x1,640x4,640x16,320x1,320x4,320x16"
@@ -67,6 +67,8 @@ class Result:
     """Milliseconds."""
     p99: float = 0.0
     errors: int = 0
+    was_there: bool = True
+    """False: a peer without its environment, or that did not start."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -139,9 +141,8 @@ def _compare(options: argparse.Namespace, scratch: Path, source: str, images: Se
             verdicts[str(cell)] = judge(cell, measured[cell])
             print_cell(cell, measured[cell])
             print_rows("  ours, judged", verdicts[str(cell)])
-        if own:
-            verdicts[f"{size} px"] = own
-            print_rows(f"{size} px: ours", own)
+        verdicts[f"{size} px"] = own
+        print_rows(f"{size} px: the process of ours, and noise", own)
     if options.json:
         document = {
             "images": source,
@@ -169,9 +170,7 @@ class _Limit:
     """Decode, letterbox, engine and NMS on all cores, throughput hint, no HTTP: nothing that answers can be faster."""
 
     def __init__(self, bundle: ModelBundle, images: Sequence[bytes]) -> None:
-        # Not pinned, as nothing here is: other programs also have their place on the first cores.
-        streams = {"NUM_STREAMS": cores(), "ENABLE_CPU_PINNING": False}
-        self._detector = Detector(bundle.folder, THROUGHPUT, cores(), streams)
+        self._detector = Detector(bundle.folder, THROUGHPUT, cores())
         self._images = images
         trials = {workers: self._run(workers, _TRIAL_SECONDS) for workers in (cores(), cores() + 1, 2 * cores())}
         self.workers = max(trials, key=lambda workers: trials[workers])
@@ -207,19 +206,31 @@ def _measure(
     with contextlib.ExitStack() as stack:
         servers = {}
         for contestant in dict.fromkeys(c for row in wanted.values() for c in row):
-            if contestant.is_installed:
+            if not contestant.is_installed:
+                continue
+            try:
                 servers[contestant] = _start(stack, contestant, bundle, images, expected, scratch)
+            except RuntimeError as error:
+                if contestant.name not in PEERS:
+                    raise
+                # A peer that fails is no reason to lose what the others show.
+                print(f"  {contestant.title}: left out: {error}")
         for contestant, server in servers.items():
             kind = server.as_body(b"").content_type.partition(";")[0]
             print(f"  {contestant.title:34}ready after {server.ready_after:4.1f} s, gets {kind}")
         scripts = {c: _script(scratch, server, images) for c, server in servers.items()}
         rates: dict[Cell, list[float]] = {cell: [] for cell in cells}
         loads: dict[Cell, dict[Contestant, list[Load]]] = {cell: {} for cell in cells}
+        idle: list[float] = []
         for turn in range(options.rounds):
             for cell in cells:
+                _settle(servers.values())
+                before = sum(server.cpu() for server in servers.values())
                 rates[cell].append(limit.run(options.seconds))
+                idle.append((sum(server.cpu() for server in servers.values()) - before) / options.seconds)
                 for contestant in _rotated([c for c in wanted[cell] if c in servers], turn):
                     address = servers[contestant].address
+                    _settle(servers.values())
                     run_wrk(address, scripts[contestant], cell.clients, options.warm_up)
                     load = run_wrk(address, scripts[contestant], cell.clients, options.seconds)
                     loads[cell].setdefault(contestant, []).append(load)
@@ -233,8 +244,10 @@ def _measure(
         results[cell] = [Result(_LIMIT, f"limit: no HTTP, {limit.workers} threads", max(rates[cell]))]
         results[cell] += [_result(contestant, loads[cell].get(contestant)) for contestant in wanted[cell]]
     every = [rate for row in rates.values() for rate in row]
-    noise = [Row("noise: how far the limit itself varied", (max(every) - min(every)) / max(every), "of it")]
-    return results, own + noise * (len(every) > 1)
+    noise = [Row("noise: what all idle servers together took", sum(idle) / len(idle), "cores")]
+    if len(every) > 1:
+        noise.append(Row("noise: how far the limit itself varied", (max(every) - min(every)) / max(every), "of it"))
+    return results, own + noise
 
 
 def _contestants(clients: int, only: Sequence[str]) -> list[Contestant]:
@@ -269,6 +282,17 @@ def _start(
     return server
 
 
+def _settle(servers: Collection[Server], at_most: float = 5.0) -> None:
+    """Wait until nobody computes: a server may still be at what its clients no longer wait for."""
+    until, before = time.perf_counter() + at_most, -1.0
+    while time.perf_counter() < until:
+        now = sum(server.cpu() for server in servers)
+        if now - before < 0.02:
+            return
+        before = now
+        time.sleep(0.2)
+
+
 def _script(scratch: Path, server: Server, images: Sequence[bytes]) -> Path:
     folder = scratch / server.contestant.title / "bodies"
     folder.mkdir()
@@ -283,7 +307,8 @@ def _rotated(contestants: list[Contestant], turn: int) -> list[Contestant]:
 
 def _result(contestant: Contestant, loads: list[Load] | None) -> Result:
     if not loads:
-        return Result(contestant.name, f"{contestant.name}: not installed: make peers", 0.0)
+        why = "did not start, see above" if contestant.is_installed else "not installed: make peers"
+        return Result(contestant.name, f"{contestant.name}: {why}", 0.0, was_there=False)
     best = max(loads, key=lambda load: load.throughput)
     errors = sum(load.errors for load in loads)
     return Result(contestant.name, contestant.title, best.throughput, best.p50, best.p99, errors)
@@ -333,14 +358,14 @@ def print_cell(cell: Cell, results: Sequence[Result]) -> None:
     """A line per contestant, in 80 columns."""
     limit = max(r.throughput for r in results if r.contestant == _LIMIT)
     print(f"\n{cell.size} px, {cell.clients} client{'s' * (cell.clients > 1)}")
-    print(f"  {'':34}{'images/s':>9}{'of limit':>10}{'p50 ms':>9}{'p99 ms':>9}{'errors':>8}")
+    print(f"  {'':32}{'images/s':>9}{'of limit':>10}{'p50 ms':>9}{'p99 ms':>9}{'errors':>8}")
     for result in results:
-        line = f"  {result.title:34}"
-        if result.throughput:
+        line = f"  {result.title:32}"
+        if result.was_there:
             line += f"{result.throughput:9.1f}{result.throughput / limit:10.2f}"
-        if result.p50:
+        if result.was_there and result.contestant != _LIMIT:
             line += f"{result.p50:9.1f}{result.p99:9.1f}{result.errors:8}"
-        print(line)
+        print(line.rstrip())
     sys.stdout.flush()
 
 

@@ -29,7 +29,7 @@ def draw(results: Mapping[Cell, Sequence[Result]], path: Path) -> None:
         named: set[str] = set()
         for place, cell in enumerate(cells):
             limit = next(r.throughput for r in results[cell] if r.contestant == "limit")
-            bars = [r for r in results[cell] if r.contestant != "limit" and r.throughput]
+            bars = [r for r in results[cell] if r.contestant != "limit" and r.was_there]
             width = 0.8 / max(len(bars), 1)
             for number, bar in enumerate(bars):
                 x = place - 0.4 + (number + 0.5) * width
@@ -40,6 +40,8 @@ def draw(results: Mapping[Cell, Sequence[Result]], path: Path) -> None:
                     style["color"] = "#88bbdd"
                 named.add(label)
                 share.bar(x, bar.throughput / limit, width * 0.9, **style)
+                if not bar.p50:
+                    continue
                 latency.plot([x, x], [bar.p50, bar.p99], color=style["color"], linewidth=3, solid_capstyle="butt")
                 latency.plot(x, bar.p50, "o", color=style["color"], markersize=5)
         share.axhline(1, color="black", linewidth=0.8)

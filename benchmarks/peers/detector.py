@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ __all__ = ["Detector"]
 class Detector:
     """A loaded graph. Safe to call from several threads at once: each has its own infer request."""
 
-    def __init__(self, folder: Path, hint: str, threads: int, options: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, folder: Path, hint: str, threads: int) -> None:
         forbid_telemetry()
         import openvino
 
@@ -39,7 +38,8 @@ class Detector:
                 "PERFORMANCE_HINT": hint,
                 "INFERENCE_PRECISION_HINT": "bf16" if self._card.precision is Precision.BF16 else "f32",
                 "INFERENCE_NUM_THREADS": threads,
-                **(options or {}),
+                # Pinned, the workers of a server of several processes would all sit on the first core.
+                "ENABLE_CPU_PINNING": False,
             },
         )
         self._own = threading.local()

@@ -16,7 +16,7 @@ from benchmarks.contestants import OURS
 from benchmarks.load import Body, Connection, Load, as_form, as_raw, open_loop, parse_wrk, post, write_lua
 from benchmarks.model import choose_confidence, is_same
 from benchmarks.peers.detector import Detector
-from benchmarks.serving import Cell, Result, judge, main
+from benchmarks.serving import Cell, Result, judge, main, print_cell
 from tests.helpers.bundles import encode, make_bundle, picture
 from visionops.inference.predictor import Predictor
 
@@ -44,7 +44,7 @@ def results(ours: float, *, p50: float = 100, p99: float = 150, errors: int = 0)
         Result("fastapi", "fastapi, latency hint", 70.0, 1, 1),
         Result("fastapi", "fastapi, throughput hint", 90.0, 1, 1),
         Result("bentoml", "bentoml, throughput hint", 80.0, 1, 1),
-        Result("seldon", "seldon: not installed", 0.0),
+        Result("seldon", "seldon: not installed: make peers", 0.0, was_there=False),
     ]
 
 
@@ -86,6 +86,21 @@ def test_few_clients_are_asked_neither_for_the_limit_nor_for_even_latency():
 def test_contestants_that_were_left_out_are_not_judged():
     assert list(verdicts(Cell(640, 1), results(90.0)[:2])) == ["ours / limit", "p99 / p50", "errors"]
     assert judge(Cell(640, 1), results(90.0)[:1]) == []
+
+
+def test_a_peer_that_is_not_there_is_a_line_of_the_table(capsys):
+    print_cell(Cell(640, 16), results(92.0))
+    lines = capsys.readouterr().out.splitlines()
+    assert "  seldon: not installed: make peers" in lines
+    assert all(len(line) <= 80 for line in lines)
+    assert next(line for line in lines if line.startswith("  ours")).split() == [
+        "ours",
+        "92.0",
+        "0.92",
+        "100.0",
+        "150.0",
+        "0",
+    ]
 
 
 def test_an_unknown_contestant_or_cell_is_named(capsys):
@@ -134,7 +149,7 @@ class _Echo(http.server.BaseHTTPRequestHandler):
 @pytest.fixture
 def echo() -> Iterator[str]:
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Echo) as server:
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
         thread.start()
         yield f"127.0.0.1:{server.server_port}"
         server.shutdown()
