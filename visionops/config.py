@@ -18,7 +18,7 @@ import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -57,6 +57,7 @@ __all__ = [
     "Views",
     "WeightRule",
     "load_config",
+    "parse_settings",
     "takes_whole_numbers",
     "with_training",
 ]
@@ -64,6 +65,9 @@ __all__ = [
 
 class _Strict(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+_Schema = TypeVar("_Schema", bound=BaseModel)
 
 
 class Format(enum.StrEnum):
@@ -868,6 +872,19 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
         raise ConfigError(f"{path}: no such configuration; there are: {known}") from error
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read ({error})") from error
+    return parse_settings(text, path, Config, overrides)
+
+
+def parse_settings(text: str, path: Path, schema: type[_Schema], overrides: Sequence[str] = ()) -> _Schema:
+    """Check the text of a YAML file against ``schema``, which forbids unknown keys.
+
+    Args:
+        path: Named in errors.
+        overrides: ``key.sub=value`` each; the value is read as YAML.
+
+    Raises:
+        ConfigError: With file and line, or the override, and the mend.
+    """
     try:
         root = yaml.compose(text, Loader=_UniqueKeyLoader)
         raw = yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506 - a SafeLoader that also refuses doubled keys
@@ -877,7 +894,8 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}:1: not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(raw, dict):
-        raise ConfigError(f"{path}:1: must be a mapping of settings, such as 'name: sample'")
+        first = next(iter(schema.model_fields))
+        raise ConfigError(f"{path}:1: must be a mapping of settings, such as '{first}: …'")
     places = {key: f"{path}:{line}" for key, line in _lines(root)}
     for override in overrides:
         key, value = _parse_override(override)
@@ -886,9 +904,9 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
             if depth == len(key) or key[:depth] not in places:
                 places[key[:depth]] = f"--set {override}"
     try:
-        return Config.model_validate(raw)
+        return schema.model_validate(raw)
     except ValidationError as error:
-        raise ConfigError(_explain(error, raw, places, path)) from error
+        raise ConfigError(_explain(error, raw, places, path, schema)) from error
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
@@ -939,7 +957,9 @@ def _assign(raw: dict[str, Any], key: _Key, value: Any, override: str) -> None:
     node[key[-1]] = value
 
 
-def _explain(error: ValidationError, raw: dict[str, Any], places: dict[_Key, str], path: Path) -> str:
+def _explain(
+    error: ValidationError, raw: dict[str, Any], places: dict[_Key, str], path: Path, schema: type[BaseModel]
+) -> str:
     """One line for the first mistake, and how many more there are."""
     first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
     location = [str(part) for part in first["loc"]]
@@ -950,19 +970,19 @@ def _explain(error: ValidationError, raw: dict[str, Any], places: dict[_Key, str
     # A discriminated union puts the chosen tag into the location; it is no key of the file.
     key = tuple(part for i, part in enumerate(location) if not (i and part in _TAGS.get(location[i - 1], ())))
     setting, _, rest = message.partition(": ")
-    if rest and setting.split(".")[0] in _known_keys(key, raw):  # and so when settings of one section do
+    if rest and setting.split(".")[0] in _known_keys(key, raw, schema):  # and so when settings of one section do
         key, message = (*key, *setting.split(".")), rest
     lines = {".".join(known): line for known, line in places.items()}  # a key of tuning.space has dots of its own
     place = next((lines[at] for n in range(len(key), 0, -1) if (at := ".".join(key[:n])) in lines), f"{path}:1")
     more = error.error_count() - 1
-    return f"{place}: {_problem({**first, 'msg': message}, key, raw)}" + (f" (and {more} more)" if more else "")
+    return f"{place}: {_problem({**first, 'msg': message}, key, raw, schema)}" + (f" (and {more} more)" if more else "")
 
 
-def _problem(error: Mapping[str, Any], key: _Key, raw: dict[str, Any]) -> str:
+def _problem(error: Mapping[str, Any], key: _Key, raw: dict[str, Any], schema: type[BaseModel] = Config) -> str:
     """One mistake in words, and its mend where there is one."""
     dotted = ".".join(key)
     if error["type"] == "extra_forbidden":
-        known = _known_keys(key[:-1], raw)
+        known = _known_keys(key[:-1], raw, schema)
         near = difflib.get_close_matches(key[-1], known, n=1, cutoff=0.5)
         mend = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(known)}"
         return f"unknown key {dotted!r}; {mend}"
@@ -979,9 +999,9 @@ _SOURCE_KINDS: dict[str, type[BaseModel]] = {
 _TAGS: dict[str, set[str]] = {"source": set(_SOURCE_KINDS), "training": {task.value for task in Task}}
 
 
-def _known_keys(parent: _Key, raw: dict[str, Any]) -> list[str]:
+def _known_keys(parent: _Key, raw: dict[str, Any], schema: type[BaseModel]) -> list[str]:
     """The keys that stand below ``parent``; none where any may."""
-    annotation: Any = Config
+    annotation: Any = schema
     for part in parent:
         annotation = _below(annotation, part, raw)
     return sorted(annotation.model_fields) if _is_model(annotation) else []

@@ -1,4 +1,4 @@
-"""``python -m deploy.serving --bundle DIR --name NAME --version N``; see ``--help``."""
+"""``python -m deploy.serving --bundle DIR --name NAME --version N``, or ``--models FILE``; see ``--help``."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from deploy.serving.app import create_app
 from deploy.serving.logs import configure_logging
 from deploy.serving.models import Loader, ServedModel
 from deploy.serving.settings import Settings, read_settings
+from deploy.serving.starting import Started, start_models
 from visionops.errors import DeploymentError, VisionOpsError
 
 __all__ = ["main"]
@@ -32,21 +33,21 @@ def main(arguments: Sequence[str] | None = None, environment: Mapping[str, str] 
         settings = read_settings(sys.argv[1:] if arguments is None else arguments, environment)
         with _listen(settings) as listener:
             configure_logging(settings.log_file)
-            ref, loader = settings.model_ref(), Loader(settings)
-            _serve(settings, loader.load(ref) if ref else None, loader, listener)
+            loader = Loader(settings)
+            _serve(settings, start_models(settings, loader), loader, listener)
     except (VisionOpsError, OSError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
     return 0
 
 
-def _serve(settings: Settings, model: ServedModel | None, loader: Loader, listener: socket.socket) -> None:
+def _serve(settings: Settings, started: Sequence[Started], loader: Loader, listener: socket.socket) -> None:
     host, port = listener.getsockname()[:2]
-    app = create_app(settings, model, loader)
+    app = create_app(settings, started, loader)
     fields = {
         "url": f"http://{host}:{port}",
         "pid": os.getpid(),
-        **(model.identity if model else {}),
+        **_identity(started),
         "serves": app.state.serving.keys.serves,
     }
     logging.getLogger("visionops.serving").info("started", extra={"fields": fields})
@@ -59,6 +60,10 @@ def _serve(settings: Settings, model: ServedModel | None, loader: Loader, listen
         timeout_graceful_shutdown=_GRACE_SECONDS,
     )
     uvicorn.Server(config).run(sockets=[listener])
+
+
+def _identity(started: Sequence[Started]) -> dict[str, str]:
+    return next((s.outcome.identity for s in started if isinstance(s.outcome, ServedModel)), {})
 
 
 def _listen(settings: Settings) -> socket.socket:

@@ -50,6 +50,7 @@ ROLES: Final[Mapping[str, frozenset[Role]]] = {
     "POST /predict": PREDICT,
     "POST /explain": PREDICT,
     "POST /reload": ADMIN,
+    "POST /unload": ADMIN,
 }
 """Each route and who may call it. What is not listed does not exist: the gate lets nothing else through."""
 

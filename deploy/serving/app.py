@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 
@@ -19,44 +19,46 @@ from deploy.serving.explaining import Explainer
 from deploy.serving.keys import KeyRing
 from deploy.serving.logs import RequestLog
 from deploy.serving.metrics import Metrics
-from deploy.serving.models import Loader, ServedModel
+from deploy.serving.models import Loader
 from deploy.serving.registry import Models
 from deploy.serving.routes.admin import admin_router
 from deploy.serving.routes.predict import predict_router
 from deploy.serving.routes.status import status_router
 from deploy.serving.settings import Settings
+from deploy.serving.starting import Started
 from visionops.errors import VisionOpsError
 from visionops.inference.engines import available_cpus
 
 __all__ = ["create_app"]
 
 
-def create_app(settings: Settings, model: ServedModel | None = None, loader: Loader | None = None) -> FastAPI:
+def create_app(settings: Settings, started: Sequence[Started] = (), loader: Loader | None = None) -> FastAPI:
     """The application of one process.
 
     Args:
-        model: What answers from the start; none: live, but not ready.
+        started: What answers from the start; none: live, but not ready.
         loader: What loaded it, and will load others.
     """
+    metrics = Metrics()
     serving = Serving(
         settings=settings,
-        models=Models(),
+        models=Models(metrics),
         loader=loader or Loader(settings),
-        metrics=Metrics(),
+        metrics=metrics,
         dispatcher=Dispatcher(settings.workers or available_cpus(), settings.queue, settings.timeout),
         explainer=Explainer(),
         keys=_keys(settings),
     )
     serving.keys.on_read = serving.metrics.keys_read
-    if model is not None:
-        serving.models.set_champion(model)
-        serving.metrics.models(serving.models.all())
+    for each in started:
+        each.enter(serving.models)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None, None]:
         yield
         serving.dispatcher.close()
         serving.explainer.close()
+        serving.models.close()
 
     app = FastAPI(title="VisionOps", docs_url=None, redoc_url=None, lifespan=lifespan)
     app.state.serving = serving

@@ -11,11 +11,14 @@ VisionOpsError
     ├── NoRoute              404  there is no such path
     ├── UnknownModel         404  no model of that name, or not in that version
     ├── MethodNotAllowed     405  the path has other methods
+    ├── RoleConflict         409  the role cannot be: no champion, or one of another task
     ├── SmokeTestFailed      409  the new model loads but does not answer well
     ├── UploadTooLarge       413  the body exceeds the limit
     ├── UnsupportedMedia     415  the body is no multipart form
     ├── BadRequest           422  a parameter, the form or the JSON cannot be used
+    ├── ModelFailed          500  the model's engine failed, or gave numbers that are none
     ├── NoModel              503  there is nothing to answer with
+    ├── MemoryCap            507  the model would take the process over its limit of memory
     └── Busy                 503  an image is being explained already
         ├── Overloaded       503  the queue is full
         └── TookTooLong      503  waited longer than the time limit
@@ -39,10 +42,13 @@ __all__ = [
     "ForeignHost",
     "ForeignOrigin",
     "KeysNeeded",
+    "MemoryCap",
     "MethodNotAllowed",
+    "ModelFailed",
     "NoModel",
     "NoRoute",
     "Overloaded",
+    "RoleConflict",
     "SmokeTestFailed",
     "TookTooLong",
     "UnknownModel",
@@ -146,6 +152,13 @@ class UnknownModel(ApiError):
     code = "unknown_model"
 
 
+class RoleConflict(ApiError):
+    """The role cannot be: no champion to stand beside, or one of another task."""
+
+    status = 409
+    code = "role_conflict"
+
+
 class SmokeTestFailed(ApiError):
     """The new model loads but does not answer well."""
 
@@ -175,6 +188,20 @@ class BadRequest(ApiError):
     def __init__(self, message: str, code: str) -> None:
         super().__init__(message)
         self.code = code
+
+
+class ModelFailed(ApiError):
+    """The model's engine failed, or gave numbers that are none."""
+
+    status = 500
+    code = "model_failed"
+
+
+class MemoryCap(ApiError):
+    """The model would take the process over its limit of memory."""
+
+    status = 507
+    code = "memory_cap"
 
 
 class NoModel(ApiError):

@@ -72,6 +72,7 @@ class RequestLog:
             await self._app(scope, receive, send)
             return
         request_id = _request_id(Headers(scope=scope).get("x-request-id", ""))
+        scope.setdefault("state", {})["request_id"] = request_id
         start, status = time.perf_counter(), 0
 
         async def send_with_id(message: Message) -> None:

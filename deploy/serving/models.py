@@ -5,19 +5,22 @@ from __future__ import annotations
 import dataclasses
 import io
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image as PillowImage
 
-from deploy.serving.errors import SmokeTestFailed
+from deploy.serving.errors import ModelFailed, SmokeTestFailed
+from deploy.serving.memory import MemoryLimit
+from deploy.serving.roles import Record
 from deploy.serving.settings import ModelRef, Settings
 from visionops.errors import BundleError, ImageError, VisionOpsError
 from visionops.inference.bundle import ModelBundle, Thresholds
 from visionops.inference.calibration import Calibration, calibrate
 from visionops.inference.engines import available_cpus
-from visionops.inference.predictor import Load, Predictor
+from visionops.inference.prediction import Prediction
+from visionops.inference.predictor import Image, Load, Predictor
 
 __all__ = ["Loader", "ServedModel"]
 
@@ -31,6 +34,40 @@ class ServedModel:
     ref: ModelRef
     predictor: Predictor
     calibration: Calibration
+    record: Record = dataclasses.field(default_factory=Record)
+    """How it did on its last images."""
+
+    def predict(
+        self,
+        image: Image,
+        options: Mapping[str, float] | None = None,
+        *,
+        timing: dict[str, float] | None = None,
+        where: str = "image",
+    ) -> Prediction:
+        """As `Predictor.predict`; what the model is to blame for stands in its record and is told apart.
+
+        Raises:
+            ImageError: The image cannot be used.
+            OptionError: The task knows no such option.
+            ModelFailed: The engine failed, or its numbers are no answer.
+        """
+        timing = {} if timing is None else timing
+        who = f"{self.ref.name} version {self.ref.version}"
+        try:
+            prediction = self.predictor.predict(image, options, timing=timing, where=where)
+        except VisionOpsError:
+            raise
+        except Exception as error:
+            # An engine fails in ways of its own; the log has them, the client needs to know whose fault it is.
+            self.record.failed()
+            _log.exception("model_failed", extra={"fields": self.identity})
+            raise ModelFailed(f"{who}: its engine failed; see the log") from error
+        if problem := prediction.problem():
+            self.record.failed()
+            raise ModelFailed(f"{who}: {problem}")
+        self.record.answered(sum(timing[stage] for stage in ("preprocess", "inference", "postprocess")) / 1000)
+        return prediction
 
     @property
     def identity(self) -> dict[str, str]:
@@ -41,6 +78,10 @@ class ServedModel:
     def digest(self) -> str:
         """Of the bundle."""
         return self.predictor.bundle.digest
+
+    def summary(self) -> dict[str, Any]:
+        """Identity and digest."""
+        return self.identity | {"digest": self.digest}
 
     def describe(self) -> dict[str, Any]:
         """What `/model` says."""
@@ -72,15 +113,20 @@ class Loader:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._load = Load()
+        self._memory = MemoryLimit(settings.max_memory_mb)
 
-    def load(self, ref: ModelRef, smoke_images: Sequence[bytes] = ()) -> ServedModel:
+    def load(
+        self, ref: ModelRef, smoke_images: Sequence[bytes] = (), *, beside: ServedModel | None = None
+    ) -> ServedModel:
         """Load a bundle, check its digests, fit it to this machine, warm it up and make it answer.
 
         Args:
             smoke_images: Encoded images it must answer; a made-up one when there are none.
+            beside: What answers meanwhile: its streams are taken over where nothing better is known.
 
         Raises:
             BundleError: It is missing, corrupt, or does not run on this engine.
+            MemoryCap: There is no room for it.
             SmokeTestFailed: It runs and does not answer as a model of its task should.
         """
         bundle = ModelBundle.load(ref.bundle)
@@ -91,8 +137,9 @@ class Loader:
             max_detections=own.max_detections,
         )
         who = f"{ref.name} version {ref.version}"
+        self._memory.check_before(bundle, who)
         try:
-            calibration = self._calibrate(bundle, ref)
+            calibration = self._calibrate(bundle, ref, beside)
             predictor = Predictor(
                 bundle,
                 ref.engine,
@@ -112,12 +159,15 @@ class Loader:
             # An engine may fail in ways of its own; whatever it is, the old model stays and the caller hears why.
             _log.exception("model_failed", extra={"fields": {"version": ref.version}})
             raise SmokeTestFailed(f"{who}: {' '.join(str(error).split()) or type(error).__name__}") from error
+        self._memory.check_after(who)
         return ServedModel(ref, predictor, calibration)
 
-    def _calibrate(self, bundle: ModelBundle, ref: ModelRef) -> Calibration:
+    def _calibrate(self, bundle: ModelBundle, ref: ModelRef, beside: ServedModel | None) -> Calibration:
         if streams := self._settings.streams:
             return Calibration(threads=available_cpus(), streams=streams, images_per_second={})
-        return calibrate(bundle, ref.engine, cache=self._settings.cache)
+        # Under the load of requests a trial would measure the load, and hold them up.
+        known = beside.calibration if beside and beside.ref.engine is ref.engine else None
+        return calibrate(bundle, ref.engine, cache=self._settings.cache, otherwise=known)
 
 
 def _smoke_test(predictor: Predictor, image: bytes, where: str) -> None:
@@ -131,5 +181,5 @@ def _made_up_image() -> bytes:
     """A PNG with some structure, of a size that needs scaling and padding."""
     ramp = np.add.outer(np.arange(240), np.arange(320)).astype(np.uint8)
     buffer = io.BytesIO()
-    Image.fromarray(np.dstack([ramp, ramp[::-1], ramp[:, ::-1]])).save(buffer, format="PNG")
+    PillowImage.fromarray(np.dstack([ramp, ramp[::-1], ramp[:, ::-1]])).save(buffer, format="PNG")
     return buffer.getvalue()

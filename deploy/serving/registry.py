@@ -1,45 +1,359 @@
-"""The models of one process, by name and version.
+"""The models of one process: who answers under which name, who stands in and who looks on.
 
-A request takes its model once and keeps it to its end, so a change never mixes two models in one answer.
+A request takes its model once and keeps it to its end, so a change never mixes two models in one answer. Whoever holds
+a model keeps it alive; when the last request of a replaced one ends, its engines are freed with it.
 """
 
 from __future__ import annotations
 
-from deploy.serving.errors import NoModel, UnknownModel
-from deploy.serving.models import ServedModel
+import dataclasses
+import logging
+import threading
+import weakref
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any
 
-__all__ = ["Models"]
+from deploy.serving.errors import ModelFailed, NoModel, RoleConflict, UnknownModel, status_and_code
+from deploy.serving.memory import trim_soon
+from deploy.serving.metrics import Metrics
+from deploy.serving.models import ServedModel
+from deploy.serving.roles import Bounds, Role, in_share
+from deploy.serving.settings import Placement
+from deploy.serving.shadow import Answered, Shadows
+from visionops.errors import VisionOpsError
+from visionops.inference.prediction import Prediction
+from visionops.inference.predictor import Image, Predictor
+
+__all__ = ["Choice", "Models"]
+
+_log = logging.getLogger("visionops.serving")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Canary:
+    model: ServedModel
+    share: float
+    bounds: Bounds
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Entry:
+    """One name."""
+
+    champion: ServedModel | None = None
+    canary: _Canary | None = None
+    shadow: ServedModel | None = None
+    failure: dict[str, str] | None = None
+    """What was wrong with the last model that was to be loaded; None when it went well."""
+    returned: dict[str, str] | None = None
+    """Why the last canary was sent away."""
+
+    def roles(self) -> Iterator[tuple[Role, ServedModel]]:
+        if self.champion:
+            yield Role.CHAMPION, self.champion
+        if self.canary:
+            yield Role.CANARY, self.canary.model
+        if self.shadow:
+            yield Role.SHADOW, self.shadow
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Choice:
+    """Who answers one request."""
+
+    served: ServedModel
+    champion: ServedModel | None = None
+    """Where a canary answers: who steps in for it, and whom it is measured against."""
+    bounds: Bounds = dataclasses.field(default_factory=Bounds)
+    shadow: ServedModel | None = None
+    """Who is to be compared with the answer."""
 
 
 class Models:
-    """Who answers under which name. Changed by one caller at a time; read by any."""
+    """Models by name, version and role. Changed by one caller at a time; read from any thread."""
 
-    def __init__(self) -> None:
-        self._champions: dict[str, ServedModel] = {}
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self._lock = threading.Lock()
+        self._entries: dict[str, _Entry] = {}  # replaced whole, so that a reader needs no lock
+        self._default = ""
+        self._leaving: weakref.WeakSet[Predictor] = weakref.WeakSet()
+        self._shadows = Shadows(metrics)
+        metrics.watch_draining(lambda: len(self._leaving))
+
+    # Who answers
 
     def get(self, name: str = "", version: str = "") -> ServedModel:
-        """The champion of a name, or the model of exactly that version.
+        """The champion of a name, or the model of exactly that version in whatever role.
 
         Args:
-            name: "": the default, which is the first that was loaded.
+            name: "": the default, which is the first that was served or expected.
+
+        Raises:
+            NoModel: There is none at all, or that name's has not been loaded.
+            UnknownModel: There is none of that name or version.
+        """
+        return self.choose(name, version).served
+
+    def choose(self, name: str = "", version: str = "", key: str = "") -> Choice:
+        """Who answers a request.
+
+        Args:
+            name: "": the default, which is the first that was served or expected.
+            version: "": the champion, or the canary for its share of keys.
+            key: What the share is cut by; "" is in no share.
+
+        Raises:
+            NoModel: There is none at all, or that name's has not been loaded.
+            UnknownModel: There is none of that name or version.
+        """
+        name, entry = self._entry(name)
+        if version:
+            for _, model in entry.roles():
+                if model.ref.version == version:
+                    return Choice(model)
+            raise UnknownModel(f"model {name!r} is not served in version {version!r}")
+        if entry.champion is None:
+            why = f": {entry.failure['message']}" if entry.failure else ""
+            raise NoModel(f"model {name!r} is not loaded{why}")
+        canary = entry.canary
+        if canary and key and in_share(canary.share, key, f"{name}\0{canary.model.ref.version}"):
+            return Choice(canary.model, entry.champion, canary.bounds)
+        return Choice(entry.champion, shadow=entry.shadow)
+
+    def predict(
+        self,
+        choice: Choice,
+        image: Image,
+        options: Mapping[str, float],
+        *,
+        timing: dict[str, float],
+        where: str = "upload",
+    ) -> tuple[ServedModel, Prediction]:
+        """Answer for one image. Where a canary fails, the champion answers, and the canary is judged.
+
+        Args:
+            timing: Receives milliseconds, as of `Predictor.predict`.
+
+        Returns:
+            Who answered, and what.
+
+        Raises:
+            ImageError: The image cannot be used.
+            OptionError: The task knows no such option.
+            ModelFailed: The model has no answer.
+        """
+        if choice.champion is None:
+            prediction = self._counted(choice.served, image, options, timing, where)
+            if choice.shadow:
+                self._shadows.offer(choice.shadow, Answered(image, options, prediction, dict(timing)))
+            return choice.served, prediction
+        try:
+            return choice.served, self._counted(choice.served, image, options, timing, where)
+        except ModelFailed:
+            timing.clear()
+            return choice.champion, self._counted(choice.champion, image, options, timing, where)
+        finally:
+            self._judge(choice)
+
+    # What is served
+
+    def all(self) -> list[tuple[Role, ServedModel]]:
+        """Every model with its role, the default's name first."""
+        return [pair for entry in self._entries.values() for pair in entry.roles()]
+
+    def names(self) -> list[str]:
+        """The names that are served, or should be; the default first."""
+        return list(self._entries)
+
+    def is_ready(self, name: str) -> bool:
+        """Whether the name has a champion."""
+        entry = self._entries.get(name)
+        return entry is not None and entry.champion is not None
+
+    def status(self, name: str) -> dict[str, Any]:
+        """The roles of one name, and what went wrong last.
 
         Raises:
             NoModel: There is none at all.
-            UnknownModel: There is none of that name or version.
+            UnknownModel: There is none of that name.
         """
-        if not self._champions:
-            raise NoModel("no model is loaded; start the server with --bundle, or deploy one")
-        found = self._champions.get(name or next(iter(self._champions)))
-        if found is None:
-            raise UnknownModel(f"model {name!r} is not served here; there are: {', '.join(self._champions)}")
-        if version not in {"", found.ref.version}:
-            raise UnknownModel(f"model {found.ref.name!r} is not served in version {version!r}")
-        return found
+        name, entry = self._entry(name)
+        roles: dict[str, Any] = {
+            role.value: served.summary() | {"last_images": served.record.summary()} for role, served in entry.roles()
+        }
+        if entry.canary:
+            roles["canary"] |= {"share": entry.canary.share, **entry.canary.bounds.model_dump()}
+        return {
+            "name": name,
+            "default": name == self._default,
+            "ready": entry.champion is not None,
+            "roles": roles,
+            "last_failure": entry.failure,
+            "last_return": entry.returned,
+        }
 
-    def all(self) -> list[ServedModel]:
-        """All that answer, the default first."""
-        return list(self._champions.values())
+    # What changes
 
-    def set_champion(self, model: ServedModel) -> None:
-        """New requests of its name take ``model``; requests in flight end on the one they took."""
-        self._champions = self._champions | {model.ref.name: model}
+    def expect(self, name: str) -> None:
+        """A model of this name is to be served: until it is, the name is known and not ready."""
+        with self._lock:
+            if name not in self._entries:
+                self._replace(name, _Entry())
+
+    def check(self, placement: Placement) -> None:
+        """Refuse a role that cannot be, before a model is loaded for it.
+
+        Raises:
+            RoleConflict: There is no champion to stand beside.
+        """
+        entry = self._entries.get(placement.name)
+        if placement.role is not Role.CHAMPION and (entry is None or entry.champion is None):
+            raise RoleConflict(f"{placement.name} has no champion to be a {placement.role} of; load that first")
+
+    def place(self, model: ServedModel, placement: Placement) -> None:
+        """New requests find ``model`` in its role; requests in flight end on the model they took.
+
+        Raises:
+            RoleConflict: There is no champion to stand beside, or it answers another task.
+        """
+        self.check(placement)
+        with self._lock:
+            entry = self._entries.get(placement.name, _Entry())
+            task = model.predictor.bundle.card.task
+            match placement.role:
+                case Role.CHAMPION:
+                    # Who becomes champion is no longer the canary or the shadow of itself.
+                    canary = entry.canary if entry.canary and not _same(entry.canary.model, model, task) else None
+                    shadow = entry.shadow if entry.shadow and not _same(entry.shadow, model, task) else None
+                    new = dataclasses.replace(entry, champion=model, canary=canary, shadow=shadow)
+                case Role.CANARY:
+                    _refuse_other_task(entry, model)
+                    canary = _Canary(model, placement.share or 0.0, placement.bounds)
+                    new = dataclasses.replace(entry, canary=canary, returned=None)
+                case Role.SHADOW:
+                    _refuse_other_task(entry, model)
+                    new = dataclasses.replace(entry, shadow=model)
+            self._replace(placement.name, dataclasses.replace(new, failure=None))
+
+    def unload(self, name: str, role: Role = Role.CHAMPION) -> None:
+        """No new request finds that model; without a champion the name is gone, and all its roles with it.
+
+        Raises:
+            UnknownModel: There is none.
+        """
+        with self._lock:
+            entry = self._entries.get(name)
+            if entry is None or (role is not Role.CHAMPION and role not in dict(entry.roles())):
+                raise UnknownModel(f"model {name!r} has no {role}; there are: {', '.join(self._entries) or 'none'}")
+            match role:
+                case Role.CHAMPION:
+                    self._replace(name, None)
+                case Role.CANARY:
+                    self._replace(name, dataclasses.replace(entry, canary=None))
+                case Role.SHADOW:
+                    self._replace(name, dataclasses.replace(entry, shadow=None))
+
+    def beside(self, name: str) -> ServedModel | None:
+        """What answers while a model of this name loads: its champion, else any other's."""
+        entries = self._entries
+        champions = [e.champion for e in (entries.get(name, _Entry()), *entries.values()) if e.champion]
+        return champions[0] if champions else None
+
+    def close(self) -> None:
+        """Let the shadows end."""
+        self._shadows.close()
+
+    def load_failed(self, placement: Placement, error: VisionOpsError) -> None:
+        """Remember why a model could not be loaded: the name's status shows it until one can."""
+        _, code = status_and_code(error)
+        self._metrics.load_failed(placement.name, code)
+        failure = {
+            "version": placement.version,
+            "role": placement.role.value,
+            "code": code,
+            "message": str(error),
+            "time": _now(),
+        }
+        _log.error("model_refused", extra={"fields": {"name": placement.name, **failure}})
+        trim_soon()
+        with self._lock:
+            if entry := self._entries.get(placement.name):
+                self._replace(placement.name, dataclasses.replace(entry, failure=failure))
+
+    # Inside
+
+    def _entry(self, name: str) -> tuple[str, _Entry]:
+        entries = self._entries
+        if not entries:
+            raise NoModel("no model is loaded; start the server with --bundle or --models, or deploy one")
+        name = name or self._default
+        if name not in entries:
+            raise UnknownModel(f"model {name!r} is not served here; there are: {', '.join(entries)}")
+        return name, entries[name]
+
+    def _counted(
+        self, served: ServedModel, image: Image, options: Mapping[str, float], timing: dict[str, float], where: str
+    ) -> Prediction:
+        try:
+            prediction = served.predict(image, options, timing=timing, where=where)
+        except ModelFailed:
+            self._metrics.model_image(served, "failed")
+            raise
+        self._metrics.model_image(served, "answered")
+        return prediction
+
+    def _judge(self, choice: Choice) -> None:
+        assert choice.champion is not None
+        broken = choice.bounds.breach(choice.served.record, choice.champion.record)
+        if broken is None:
+            return
+        breach, figures = broken
+        name = choice.served.ref.name
+        with self._lock:
+            entry = self._entries.get(name)
+            if entry is None or entry.canary is None or entry.canary.model is not choice.served:
+                return  # another request saw it first
+            returned = {
+                "version": choice.served.ref.version,
+                "reason": breach.value,
+                "message": f"canary version {choice.served.ref.version} {figures}; the champion answers all",
+                "time": _now(),
+            }
+            self._replace(name, dataclasses.replace(entry, canary=None, returned=returned))
+        self._metrics.canary_returned(name, breach.value)
+        _log.warning("canary_returned", extra={"fields": {"name": name, **returned}})
+
+    def _replace(self, name: str, new: _Entry | None) -> None:
+        """Under the lock."""
+        before = self._entries.get(name, _Entry())
+        if not self._entries:
+            self._default = name
+        others = {key: entry for key, entry in self._entries.items() if key != name}
+        if new is None:
+            self._entries = others
+        else:
+            self._entries = self._entries | {name: new}  # a name keeps its place
+        kept = {id(model) for _, model in (new or _Entry()).roles()}
+        for _, model in before.roles():
+            if id(model) not in kept:
+                self._leaving.add(model.predictor)
+                weakref.finalize(model.predictor, trim_soon).atexit = False
+        self._metrics.models(self.all())
+
+
+def _same(one: ServedModel, new: ServedModel, task: object) -> bool:
+    """Whether ``one`` makes no sense beside ``new``: it is the same, or answers something else."""
+    return one.digest == new.digest or one.predictor.bundle.card.task is not task
+
+
+def _refuse_other_task(entry: _Entry, model: ServedModel) -> None:
+    assert entry.champion is not None
+    ours, theirs = (m.predictor.bundle.card.task for m in (model, entry.champion))
+    if ours is not theirs:
+        raise RoleConflict(f"{model.ref.name} version {model.ref.version} answers {ours}, the champion {theirs}")
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -5,15 +5,17 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from fastapi import Query
-from pydantic import Base64Bytes, BaseModel, Field
+from pydantic import Base64Bytes, BaseModel, ConfigDict, Field
 
-from deploy.serving.settings import ModelRef
+from deploy.serving.roles import Role
+from deploy.serving.settings import Placement
 
 __all__ = [
     "EXPLAIN_RESPONSES",
     "IMAGE_BODY",
     "PREDICT_RESPONSES",
     "RELOAD_BODY",
+    "UNLOAD_BODY",
     "AttributesAnswer",
     "ClassificationAnswer",
     "DetectionAnswer",
@@ -21,6 +23,7 @@ __all__ = [
     "ModelName",
     "PredictResponse",
     "ReloadRequest",
+    "UnloadRequest",
 ]
 
 
@@ -126,11 +129,24 @@ class ExplainResponse(BaseModel):
     timing_ms: TotalTime
 
 
-class ReloadRequest(ModelRef):
-    """Which model to switch to."""
+class ReloadRequest(Placement):
+    """Which model to load, and into which role."""
 
     smoke: tuple[Base64Bytes, ...] = Field(default=(), max_length=16)
     """Encoded images that the new model must answer before it gets traffic."""
+
+    def placement(self) -> Placement:
+        """Without the images."""
+        return Placement.model_validate(self.model_dump(exclude={"smoke"}))
+
+
+class UnloadRequest(BaseModel):
+    """Which model to take away."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(min_length=1, max_length=128)
+    role: Role = Role.CHAMPION
 
 
 _IDENTITY = {
@@ -173,4 +189,7 @@ IMAGE_BODY = {
 }
 RELOAD_BODY = {
     "requestBody": {"required": True, "content": {"application/json": {"schema": ReloadRequest.model_json_schema()}}}
+}
+UNLOAD_BODY = {
+    "requestBody": {"required": True, "content": {"application/json": {"schema": UnloadRequest.model_json_schema()}}}
 }

@@ -10,13 +10,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
+from deploy.serving.roles import Bounds, Role
 from visionops.config import Engine
 from visionops.errors import ConfigError
 from visionops.inference.image import DEFAULT_MAX_PIXELS
 
-__all__ = ["ADMIN_KEY_VARIABLE", "ModelRef", "Settings", "read_settings"]
+__all__ = ["ADMIN_KEY_VARIABLE", "ModelRef", "Placement", "Settings", "read_settings"]
 
 ADMIN_KEY_VARIABLE = "VISIONOPS_ADMIN_KEY"
 _PREFIX = "VISIONOPS_"
@@ -50,6 +51,38 @@ class ModelRef(BaseModel):
     """Largest accepted image file."""
 
 
+class Placement(ModelRef):
+    """A model, and the part it plays under its name."""
+
+    role: Role = Role.CHAMPION
+    """champion, canary or shadow."""
+    share: float | None = Field(default=None, gt=0, le=1)
+    """Of a canary: the share of request keys it answers."""
+    max_error_rate: float | None = Field(default=None, ge=0, le=1)
+    """Of a canary: as of `Bounds`, whose defaults hold where these are absent."""
+    max_latency_ratio: float | None = Field(default=None, ge=1, allow_inf_nan=False)
+    min_requests: int | None = Field(default=None, ge=1)
+
+    @model_validator(mode="after")
+    def _agree(self) -> Placement:
+        if self.role is Role.CANARY and self.share is None:
+            raise ValueError("share: a canary needs one, such as 0.1")
+        if self.role is not Role.CANARY:
+            for name in ("share", *Bounds.model_fields):
+                if getattr(self, name) is not None:
+                    raise ValueError(f"{name}: is for a canary, not for a {self.role}; leave it out")
+        Bounds.model_validate(self._bounds())
+        return self
+
+    @property
+    def bounds(self) -> Bounds:
+        """What a canary must keep."""
+        return Bounds.model_validate(self._bounds())
+
+    def _bounds(self) -> dict[str, Any]:
+        return {name: v for name in Bounds.model_fields if (v := getattr(self, name)) is not None}
+
+
 class Settings(BaseModel):
     """One server process."""
 
@@ -57,6 +90,10 @@ class Settings(BaseModel):
 
     bundle: Path | None = None
     """Folder of the model bundle; without one the server is live but not ready."""
+    models: Path | None = None
+    """Instead of a bundle: a YAML file of several models, with their roles."""
+    max_memory_mb: int = Field(default=0, ge=0)
+    """Most that the process may have resident: a model that would take it beyond is refused; 0: no limit."""
     name: str = Field(default="model", min_length=1, max_length=128)
     """Registered model."""
     version: str = Field(default="0", min_length=1, max_length=128)
@@ -104,11 +141,17 @@ class Settings(BaseModel):
     admin_key: SecretStr | None = None
     """One more key of role admin; it alone does not make the other routes ask for one."""
 
-    def model_ref(self) -> ModelRef | None:
-        """The model to start with, if any."""
+    @model_validator(mode="after")
+    def _agree(self) -> Settings:
+        if self.bundle and self.models:
+            raise ValueError("give either --bundle or --models")
+        return self
+
+    def model_ref(self) -> Placement | None:
+        """The model of ``bundle``, if any."""
         if self.bundle is None:
             return None
-        return ModelRef.model_validate(self.model_dump(include=set(ModelRef.model_fields)))
+        return Placement.model_validate(self.model_dump(include=set(ModelRef.model_fields)))
 
 
 def read_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
@@ -131,6 +174,8 @@ def read_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> S
         return Settings.model_validate(values)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
+        if not first["loc"]:
+            raise ConfigError(first["msg"].removeprefix("Value error, ")) from error
         name = str(first["loc"][0])
         place = _flag(name) if name in given else _variable(name)
         raise ConfigError(f"{place}: {first['msg']} (got {first['input']!r})") from error

@@ -12,6 +12,7 @@ import pytest
 from deploy.serving.app import create_app
 from deploy.serving.models import Loader
 from deploy.serving.settings import Settings
+from deploy.serving.starting import start_models
 from tests.helpers.bundles import encode, make_bundle, picture
 
 with warnings.catch_warnings():
@@ -60,11 +61,10 @@ def settings_of(bundle: Path | None, **changes: object) -> Settings:
 
 
 def client_of(settings: Settings) -> TestClient:
-    ref = settings.model_ref()
     loader = Loader(settings)
-    model = loader.load(ref) if ref else None
+    app = create_app(settings, start_models(settings, loader), loader)
     # Of this machine, as any client of a server without keys is.
-    return TestClient(create_app(settings, model, loader), base_url="http://127.0.0.1", client=("127.0.0.1", 50000))
+    return TestClient(app, base_url="http://127.0.0.1", client=("127.0.0.1", 50000))
 
 
 @pytest.fixture

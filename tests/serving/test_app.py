@@ -366,10 +366,10 @@ def test_requests_in_flight_end_on_the_model_they_took(client: TestClient, other
     started, go_on = threading.Event(), threading.Event()
     answer = predict_routes._answer
 
-    def wait_for_swap(served, *rest):
+    def wait_for_swap(*arguments):
         started.set()
         assert go_on.wait(30)
-        return answer(served, *rest)
+        return answer(*arguments)
 
     monkeypatch.setattr(predict_routes, "_answer", wait_for_swap)
     with ThreadPoolExecutor(1) as pool:

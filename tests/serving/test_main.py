@@ -123,9 +123,10 @@ import sys
 from deploy.serving.app import create_app
 from deploy.serving.models import Loader
 from deploy.serving.settings import Settings
+from deploy.serving.starting import start_models
 import deploy.serving.__main__
 settings = Settings(bundle={str(bundle)!r})
-create_app(settings, Loader(settings).load(settings.model_ref()))
+create_app(settings, start_models(settings, Loader(settings)))
 print(sorted(set({HEAVY!r}) & set(sys.modules)))
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)

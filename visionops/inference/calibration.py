@@ -43,13 +43,19 @@ class Calibration(BaseModel):
 
 
 def calibrate(
-    bundle: ModelBundle, engine: EngineName, *, threads: int | None = None, cache: Path | None = None
+    bundle: ModelBundle,
+    engine: EngineName,
+    *,
+    threads: int | None = None,
+    cache: Path | None = None,
+    otherwise: Calibration | None = None,
 ) -> Calibration:
     """Try 1, 2, 4, … streams up to the number of threads.
 
     Args:
         threads: As for `load_engine`.
         cache: Folder that remembers the result for this model on this CPU; nothing is remembered when absent.
+        otherwise: Of another model: its streams are taken instead of a trial where nothing is remembered.
 
     Raises:
         BundleError: The graph cannot be loaded.
@@ -58,6 +64,8 @@ def calibrate(
     record = cache / f"calibration-{_key(bundle, engine, count)}.json" if cache else None
     if record and (known := _read(record)):
         return known
+    if otherwise is not None and otherwise.threads == count:
+        return otherwise.model_copy(update={"images_per_second": {}})
     rates = _measure(bundle, engine, count, cache) if count > 1 else {1: 0.0}
     result = Calibration(threads=count, streams=max(rates, key=lambda streams: rates[streams]), images_per_second=rates)
     if record:

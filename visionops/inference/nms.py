@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["suppress"]
+__all__ = ["iou_matrix", "suppress"]
 
 _CLASS_OFFSET = np.float32(7680)
 """Pixels between the planes of two classes: wider than any input."""
@@ -43,8 +43,8 @@ def suppress(
     for start in range(0, len(order), _CHUNK):
         rows = np.arange(start, min(start + _CHUNK, len(order)))
         if len(kept):
-            rows = rows[~(_iou_matrix(shifted[rows], shifted[kept]) > limit).any(axis=1)]
-        kept = np.concatenate([kept, rows[_greedy(_iou_matrix(shifted[rows], shifted[rows]) > limit)]])
+            rows = rows[~(iou_matrix(shifted[rows], shifted[kept]) > limit).any(axis=1)]
+        kept = np.concatenate([kept, rows[_greedy(iou_matrix(shifted[rows], shifted[rows]) > limit)]])
         if len(kept) >= max_detections:
             break
     stay: npt.NDArray[np.int64] = order[kept[:max_detections]]
@@ -60,7 +60,7 @@ def _greedy(overlaps: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     return alive
 
 
-def _iou_matrix(a: npt.NDArray[np.float32], b: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+def iou_matrix(a: npt.NDArray[np.float32], b: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """Intersection over union of every box in ``a`` (N, 4) with every box in ``b`` (M, 4): float32 (N, M)."""
     size = np.minimum(a[:, None, 2:], b[None, :, 2:]) - np.maximum(a[:, None, :2], b[None, :, :2])
     np.maximum(size, 0, out=size)

@@ -9,8 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from visionops.inference.bundle import Head
+from visionops.inference.nms import iou_matrix
 
 __all__ = ["Answer", "BoxPrediction", "LabelPrediction", "Prediction"]
+
+_SAME_IOU = 0.5
+"""From this overlap on, two boxes of a class are the same object."""
 
 
 class Prediction(Protocol):
@@ -35,6 +39,9 @@ class Prediction(Protocol):
 
     def support(self, other: Prediction) -> float:
         """How strongly ``other``, of a changed image, still says what this one says: 0 to 1 (for saliency)."""
+
+    def agreement(self, other: Prediction) -> float:
+        """How far ``other``, another model's answer to the same image, is the same answer: 0 to 1."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -91,6 +98,23 @@ class BoxPrediction:
         union = (other.boxes[:, 2:] - other.boxes[:, :2]).prod(axis=1) + (best[2:] - best[:2]).prod() - shared
         same = (other.class_ids == self.class_ids[0]) & (shared >= 0.5 * union)
         return float(other.scores[same].max(initial=0.0))
+
+    def agreement(self, other: Prediction) -> float:
+        """F1 of matched boxes: of one class by name, IoU 0.5 or more, each matched once; 1 where both found nothing."""
+        if not isinstance(other, BoxPrediction):
+            return 0.0
+        if not len(self.boxes) + len(other.boxes):
+            return 1.0
+        iou = iou_matrix(self.boxes, other.boxes)
+        ours, theirs = np.nonzero(iou >= _SAME_IOU)
+        pairs = sorted(zip(-iou[ours, theirs], ours.tolist(), theirs.tolist(), strict=True))
+        left, right = set(range(len(self.boxes))), set(range(len(other.boxes)))
+        for _, a, b in pairs:
+            same = self.class_names[self.class_ids[a]] == other.class_names[other.class_ids[b]]
+            if same and a in left and b in right:
+                left.remove(a)
+                right.remove(b)
+        return 2 * (len(self.boxes) - len(left)) / (len(self.boxes) + len(other.boxes))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -168,3 +192,10 @@ class LabelPrediction:
             return 0.0
         pairs = zip(self.answers, other.answers, strict=True)
         return float(np.mean([theirs.probabilities[ours.class_id] for ours, theirs in pairs]))
+
+    def agreement(self, other: Prediction) -> float:
+        """Share of the heads of either that both have and that answer the same class."""
+        if not isinstance(other, LabelPrediction):
+            return 0.0
+        ours, theirs = ({a.head.name: a.class_name for a in p.answers} for p in (self, other))
+        return len(ours.items() & theirs.items()) / len(ours.keys() | theirs.keys())

@@ -1,25 +1,28 @@
-"""`POST /reload`."""
+"""`POST /reload` and `POST /unload`."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Any
+from typing import Any, TypeVar
 
 from fastapi import APIRouter, Request
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from deploy.serving.context import Serving
 from deploy.serving.errors import BadRequest, first_problem
 from deploy.serving.models import ServedModel
-from deploy.serving.schemas import RELOAD_BODY, ReloadRequest
-from deploy.serving.settings import ModelRef
+from deploy.serving.schemas import RELOAD_BODY, UNLOAD_BODY, ReloadRequest, UnloadRequest
+from deploy.serving.settings import Placement
 from deploy.serving.uploads import read_body
+from visionops.errors import VisionOpsError
 
 __all__ = ["admin_router"]
 
 _log = logging.getLogger("visionops.serving")
 _MAX_RELOAD_BYTES = 64_000_000
+_MAX_UNLOAD_BYTES = 10_000
+_Order = TypeVar("_Order", bound=BaseModel)
 
 
 def admin_router(serving: Serving) -> APIRouter:
@@ -28,26 +31,41 @@ def admin_router(serving: Serving) -> APIRouter:
 
     @router.post("/reload", openapi_extra=RELOAD_BODY)
     async def reload(request: Request) -> dict[str, Any]:
-        """Switch to another bundle, once it has loaded and passed its smoke test."""
-        order = _parse_order(await read_body(request, _MAX_RELOAD_BYTES))
+        """Put a model into its role, once it has loaded and passed its smoke test; until then nothing changes."""
+        order = _parse(ReloadRequest, await read_body(request, _MAX_RELOAD_BYTES))
+        placement = order.placement()
         async with serving.changing:
             # Not on the threads of /predict: a loading model must not stand in line before requests.
-            new = await asyncio.to_thread(_prove, serving, order)
-            serving.models.set_champion(new)
-            serving.metrics.models(serving.models.all())
-        _log.info("model_switched", extra={"fields": new.identity | {"digest": new.digest}})
-        return new.describe()
+            new = await asyncio.to_thread(_load, serving, placement, order.smoke)
+        fields = new.summary() | {"role": placement.role.value}
+        _log.info("model_switched", extra={"fields": fields})
+        return new.describe() | {"role": placement.role.value}
+
+    @router.post("/unload", openapi_extra=UNLOAD_BODY)
+    async def unload(request: Request) -> list[dict[str, Any]]:
+        """Take a model out of its role; without a champion the name is gone. Requests in flight end on it."""
+        order = _parse(UnloadRequest, await read_body(request, _MAX_UNLOAD_BYTES))
+        async with serving.changing:
+            serving.models.unload(order.name, order.role)
+        _log.info("model_unloaded", extra={"fields": {"name": order.name, "role": order.role.value}})
+        return [serving.models.status(name) for name in serving.models.names()]
 
     return router
 
 
-def _parse_order(body: bytes) -> ReloadRequest:
+def _parse(order: type[_Order], body: bytes) -> _Order:
     try:
-        return ReloadRequest.model_validate_json(body)
+        return order.model_validate_json(body)
     except ValidationError as error:
         raise BadRequest(first_problem(error.errors(include_url=False)), "bad_reload") from error
 
 
-def _prove(serving: Serving, order: ReloadRequest) -> ServedModel:
-    ref = ModelRef.model_validate(order.model_dump(exclude={"smoke"}))
-    return serving.loader.load(ref, smoke_images=order.smoke)
+def _load(serving: Serving, placement: Placement, smoke_images: tuple[bytes, ...]) -> ServedModel:
+    try:
+        serving.models.check(placement)
+        new = serving.loader.load(placement, smoke_images=smoke_images, beside=serving.models.beside(placement.name))
+        serving.models.place(new, placement)
+    except VisionOpsError as error:
+        serving.models.load_failed(placement, error)
+        raise
+    return new

@@ -11,12 +11,13 @@ from fastapi import APIRouter, Query, Request, Response
 
 from deploy.serving.context import Serving
 from deploy.serving.models import ServedModel
+from deploy.serving.registry import Choice, Models
 from deploy.serving.schemas import EXPLAIN_RESPONSES, IMAGE_BODY, PREDICT_RESPONSES, ModelName, PredictResponse
 from deploy.serving.uploads import read_upload
 from visionops.inference.explain import DEFAULT_GRID
 from visionops.inference.prediction import Prediction
 
-__all__ = ["answer_body", "options_of", "predict_router"]
+__all__ = ["answer_body", "options_of", "predict_router", "request_key"]
 
 _Grid = Annotated[int, Query(ge=2, le=16)]
 _Share = Annotated[float | None, Query(ge=0, le=1, allow_inf_nan=False)]
@@ -32,9 +33,11 @@ def predict_router(serving: Serving) -> APIRouter:
         serving.dispatcher.check()
         # The model is taken when the image is here: one that is replaced must not wait for who sends slowly.
         data = await read_upload(request, serving.models.get(model).ref.max_upload_bytes)
-        served = serving.models.get(model)
+        choice = serving.models.choose(model, key=request_key(request))
         options = options_of(conf, iou)
-        body, prediction, timing = await serving.dispatcher.run(lambda: _answer(served, data, options))
+        body, served, prediction, timing = await serving.dispatcher.run(
+            lambda: _answer(serving.models, choice, data, options)
+        )
         serving.metrics.prediction(prediction, timing)
         request.state.log = {"version": served.ref.version, "bytes": len(data), "found": len(prediction.labels())}
         return Response(body, media_type="application/json")
@@ -63,6 +66,12 @@ def predict_router(serving: Serving) -> APIRouter:
     return router
 
 
+def request_key(request: Request) -> str:
+    """What decides whether a canary answers: of one key, always the same model."""
+    state = request.state
+    return request.headers.get("x-request-key") or getattr(state, "key", "") or getattr(state, "request_id", "")
+
+
 def options_of(conf: float | None, iou: float | None) -> dict[str, float]:
     """The parameters of a request as the predictor's options."""
     return {name: value for name, value in (("confidence", conf), ("iou", iou)) if value is not None}
@@ -79,13 +88,13 @@ def answer_body(served: ServedModel, prediction: Prediction, timing_ms: Mapping[
 
 
 def _answer(
-    served: ServedModel, data: bytes, options: Mapping[str, float]
-) -> tuple[bytes, Prediction, dict[str, float]]:
+    models: Models, choice: Choice, data: bytes, options: Mapping[str, float]
+) -> tuple[bytes, ServedModel, Prediction, dict[str, float]]:
     start = time.perf_counter()
     timing: dict[str, float] = {}
-    prediction = served.predictor.predict(data, options, timing=timing, where="upload")
+    served, prediction = models.predict(choice, data, options, timing=timing)
     timing["total"] = (time.perf_counter() - start) * 1000
-    return orjson.dumps(answer_body(served, prediction, timing)), prediction, timing
+    return orjson.dumps(answer_body(served, prediction, timing)), served, prediction, timing
 
 
 def _wants_json(accept: str) -> bool:

@@ -8,6 +8,8 @@ from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from deploy.serving.context import Serving
+from deploy.serving.errors import NoModel
+from deploy.serving.registry import Models
 from deploy.serving.schemas import ModelName
 
 __all__ = ["status_router"]
@@ -23,25 +25,44 @@ def status_router(serving: Serving) -> APIRouter:
         return {"status": "live"}
 
     @router.get("/ready")
-    async def ready(request: Request) -> dict[str, Any]:
-        """Whether it can answer; with which model, and whom it serves, is for clients it knows."""
-        model = serving.models.get().identity
+    async def ready(request: Request, model: ModelName = "") -> dict[str, Any]:
+        """Whether there is a model that answers, or with `model`, whether that one does.
+
+        With which, what is wrong with others, and whom it serves, is for clients it knows.
+        """
+        models = serving.models
+        name = model or next((name for name in models.names() if models.is_ready(name)), "")
         if not request.state.known:
+            if not models.is_ready(name):
+                raise NoModel("no model answers")
             return {"status": "ready"}
-        return {"status": "ready", "model": model, "serves": serving.keys.serves}
+        served = models.get(name)
+        return {
+            "status": "ready",
+            "model": served.identity,
+            "models": [_readiness(models, name) for name in models.names()],
+            "serves": serving.keys.serves,
+        }
 
     @router.get("/model")
     async def describe(model: ModelName = "") -> dict[str, Any]:
-        """The card of the model that answers."""
-        return serving.models.get(model).describe()
+        """The card of the model that answers, and what stands beside it."""
+        served = serving.models.get(model)
+        return served.describe() | serving.models.status(served.ref.name)
 
     @router.get("/models")
-    async def models() -> list[dict[str, str]]:
-        """All that answer; the first where a request names none."""
-        return [served.identity | {"digest": served.digest} for served in serving.models.all()]
+    async def models() -> list[dict[str, Any]]:
+        """All names with their roles, and what went wrong last."""
+        return [serving.models.status(name) for name in serving.models.names()]
 
     @router.get("/metrics", include_in_schema=False)
     async def scrape() -> Response:
         return Response(serving.metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
     return router
+
+
+def _readiness(models: Models, name: str) -> dict[str, Any]:
+    status = models.status(name)
+    failure = {"last_failure": status["last_failure"]} if status["last_failure"] else {}
+    return {"name": name, "ready": status["ready"], **failure}

@@ -1,0 +1,118 @@
+"""Which models a server starts with: one bundle, or a YAML file of several.
+
+    models:
+      - name: steel
+        version: "3"
+        bundle: bundles/steel-3          # relative to this file
+      - name: steel
+        role: canary
+        share: 0.1
+        version: "4"
+        bundle: bundles/steel-4
+      - name: pcb
+        version: "1"
+        bundle: bundles/pcb-1
+
+The first name is the default. A model that does not load keeps its name from being ready, and the others go on.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from deploy.serving.models import Loader, ServedModel
+from deploy.serving.registry import Models
+from deploy.serving.roles import Role
+from deploy.serving.settings import Placement, Settings
+from visionops.config import parse_settings
+from visionops.errors import ConfigError, VisionOpsError
+
+__all__ = ["ModelsFile", "Started", "read_models", "start_models"]
+
+
+class ModelsFile(BaseModel):
+    """Several models of one server."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    models: tuple[Placement, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _agree(self) -> ModelsFile:
+        seen: set[tuple[str, Role]] = set()
+        champions = {p.name for p in self.models if p.role is Role.CHAMPION}
+        for row, placement in enumerate(self.models):
+            if (placement.name, placement.role) in seen:
+                raise ValueError(f"models.{row}.name: {placement.name!r} has a {placement.role} already")
+            if placement.name not in champions:
+                raise ValueError(f"models.{row}.role: {placement.name!r} has no champion in this file; add it")
+            seen.add((placement.name, placement.role))
+        return self
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Started:
+    """A model that was to be loaded."""
+
+    placement: Placement
+    outcome: ServedModel | VisionOpsError
+
+    def enter(self, models: Models) -> None:
+        """Serve it, or let the status of its name say why not."""
+        models.expect(self.placement.name)
+        if isinstance(self.outcome, ServedModel):
+            models.place(self.outcome, self.placement)
+        else:
+            models.load_failed(self.placement, self.outcome)
+
+
+def read_models(path: Path) -> tuple[Placement, ...]:
+    """What the file says.
+
+    Raises:
+        ConfigError: With file, line and the mend.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ConfigError(f"{path}: cannot be read ({reason}); give --models a YAML file of models") from error
+    placements = parse_settings(text, path, ModelsFile).models
+    return tuple(p.model_copy(update={"bundle": path.parent / p.bundle}) for p in placements)
+
+
+def start_models(settings: Settings, loader: Loader) -> list[Started]:
+    """Load what the settings name: champions first, and of a name whose champion does not load no other.
+
+    Raises:
+        ConfigError: The file cannot be used.
+        VisionOpsError: Not one model loads.
+    """
+    single = settings.model_ref()
+    placements: Sequence[Placement] = read_models(settings.models) if settings.models else [single] if single else []
+    started: list[Started] = []
+    for placement in sorted(placements, key=lambda p: p.role is not Role.CHAMPION):
+        if placement.role is Role.CHAMPION or placement.name in _ready(started):
+            started.append(_start(placement, loader))
+    if started and not _ready(started):
+        first = started[0].outcome
+        assert isinstance(first, VisionOpsError)
+        if settings.models:
+            raise ConfigError(f"{settings.models}: none of its models loads: {first}") from first
+        raise first
+    return started
+
+
+def _start(placement: Placement, loader: Loader) -> Started:
+    try:
+        return Started(placement, loader.load(placement))
+    except VisionOpsError as error:
+        return Started(placement, error)
+
+
+def _ready(started: Sequence[Started]) -> set[str]:
+    return {s.placement.name for s in started if isinstance(s.outcome, ServedModel)}
