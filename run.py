@@ -32,6 +32,7 @@ examples:
   python run.py --config configs/casting.yaml --tuned                   train with the best of them
   python run.py --pipeline batch_inference --config configs/faces.yaml  predict the unlabelled images
   python run.py --pipeline batch_inference --config configs/faces.yaml --input /data/new --output /data/answers
+  python run.py --pipeline quantize                         the champion in INT8, served if it loses little enough
   python run.py --pipeline deployment                       serve the champion again
   python run.py --pipeline deployment --rollback            go back to the champion before it
 
@@ -47,6 +48,7 @@ _PIPELINES = {
     "training": "data -> validated -> split -> trained -> evaluated -> registered -> gated -> served (the default)",
     "tuning": "data -> validated -> split -> many trainings -> the best settings, for --tuned",
     "batch_inference": "the champion's predictions for a folder, or for the data's unlabelled images, as tables",
+    "quantize": "the champion -> INT8 -> evaluated -> registered -> gated by its loss -> served",
     "deployment": "serve the champion again; with --rollback, the champion before it",
 }
 
@@ -232,6 +234,15 @@ def _batch_inference(arguments: argparse.Namespace, config: Config) -> PipelineR
     return _start(batch_inference, arguments, config, **inputs)
 
 
+def _quantize(arguments: argparse.Namespace, config: Config) -> PipelineRunResponse:
+    from pipelines.quantize import quantize
+    from steps.context import active_registry
+    from visionops.data.sources import source_fingerprint
+
+    active_registry().champion(config.name)  # without one, say so before anything is read
+    return _start(quantize, arguments, config, source_fingerprint=source_fingerprint(config.data.source))
+
+
 def _deployment(arguments: argparse.Namespace, config: Config) -> PipelineRunResponse:
     from pipelines.deployment import deployment
 
@@ -242,6 +253,7 @@ _RUNNERS: dict[str, Callable[[argparse.Namespace, Config], PipelineRunResponse]]
     "training": _training,
     "tuning": _tuning,
     "batch_inference": _batch_inference,
+    "quantize": _quantize,
     "deployment": _deployment,
 }
 

@@ -47,6 +47,7 @@ __all__ = [
     "LabelTraining",
     "Learning",
     "PackageSource",
+    "QuantizationConfig",
     "SampleSource",
     "SearchRange",
     "ServingConfig",
@@ -670,6 +671,15 @@ class TuningConfig(_Strict):
         return self
 
 
+class QuantizationConfig(_Strict):
+    """The champion in 8-bit integers: `--pipeline quantize`."""
+
+    images: int = Field(default=300, ge=1, le=10_000)
+    """Of the val split, that set the ranges; all where there are fewer."""
+    max_loss: float = Field(default=0.01, ge=0, le=1)
+    """What `gate.metric` may lose against the champion, on the same test split: 0.01 is one point of mAP50."""
+
+
 class ServingConfig(_Strict):
     """How the champion answers."""
 
@@ -701,6 +711,7 @@ class Config(_Strict):
     evaluation: EvaluationConfig = EvaluationConfig()
     gate: GateConfig = GateConfig()
     tuning: TuningConfig = TuningConfig()
+    quantization: QuantizationConfig = QuantizationConfig()
     serving: ServingConfig = ServingConfig()
 
     @model_validator(mode="before")

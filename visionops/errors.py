@@ -7,6 +7,7 @@
     │   ├── ImageError         the bytes of one image cannot be used
     │   └── ValidationStopped  the validation policy stops the run
     ├── TrainingError          the trainer cannot start, or did not produce a model
+    ├── QuantizationError      a model cannot be quantized, or is already
     ├── OptionError            a request asks for what the model's task does not have
     ├── BundleError            a model bundle is missing, corrupt or of another version
     ├── RegistryError          the model registry does not answer, or contradicts itself
@@ -27,6 +28,7 @@ __all__ = [
     "DeploymentError",
     "ImageError",
     "OptionError",
+    "QuantizationError",
     "RegistryError",
     "StackError",
     "TrainingError",
@@ -83,6 +85,12 @@ class TrainingError(VisionOpsError):
     """The trainer cannot start, or did not produce a model."""
 
     code = "training_failed"
+
+
+class QuantizationError(VisionOpsError):
+    """A model cannot be quantized, or is already."""
+
+    code = "quantization_failed"
 
 
 class OptionError(VisionOpsError):

@@ -61,6 +61,7 @@ class GateDecision(BaseModel):
     """The present champion's figure on the same test split; None when there is no champion."""
     minimum: float
     margin: float
+    """By how much the champion had to be beaten; below 0, by how much it might be missed."""
 
 
 class RegisteredVersion(BaseModel):
@@ -81,8 +82,14 @@ class RegisteredVersion(BaseModel):
         return _ROLLED_BACK in self.tags
 
 
-def decide(challenger: Evaluation, champion: Evaluation | None, gate: GateConfig) -> GateDecision:
+def decide(
+    challenger: Evaluation, champion: Evaluation | None, gate: GateConfig, *, max_loss: float | None = None
+) -> GateDecision:
     """Judge a challenger: first the absolute gate, then the champion on the same test split.
+
+    Args:
+        max_loss: Of a challenger that is the cheaper one, as a quantized one: by how much it may miss the champion's
+            figure. Without it the champion must be beaten by the gate's margin.
 
     Raises:
         RegistryError: The two were scored on different test splits, so their figures do not compare.
@@ -93,30 +100,16 @@ def decide(challenger: Evaluation, champion: Evaluation | None, gate: GateConfig
         )
     name, value = gate.metric, challenger.metrics[gate.metric]
     best = champion.metrics[name] if champion else None
+    margin = gate.margin if max_loss is None else -max_loss
     if not value >= gate.minimum:  # so that NaN is refused too
         promote, reason = False, f"refused: {name} {value:.3f} is below the gate of {gate.minimum:.3f}"
-    elif best is None:
+    elif champion is None:
         promote, reason = (
             True,
             f"promoted: {name} {value:.3f} passes the gate of {gate.minimum:.3f}; the first champion",
         )
-    elif value - best < gate.margin - _ROUNDING:
-        promote, reason = (
-            False,
-            f"refused: {name} {value:.3f} does not beat the champion's {best:.3f} by {gate.margin:.3f}",
-        )
-    elif (ahead := _share_ahead(challenger, champion, name)) is not None and ahead < gate.confidence:
-        promote = False
-        reason = (
-            f"refused: {name} {value:.3f} beats the champion's {best:.3f}, but in only {ahead:.0%} of resamples of the "
-            f"{challenger.num_images} test images ({gate.confidence:.0%} needed): that may be chance"
-        )
     else:
-        sure = "" if ahead is None else f", in {ahead:.0%} of resamples of the test images"
-        promote, reason = (
-            True,
-            f"promoted: {name} {value:.3f} beats the champion's {best:.3f} by {gate.margin:.3f} or more{sure}",
-        )
+        promote, reason = _compare(challenger, champion, gate, max_loss)
     return GateDecision(
         promote=promote,
         reason=reason,
@@ -124,22 +117,54 @@ def decide(challenger: Evaluation, champion: Evaluation | None, gate: GateConfig
         challenger=value,
         champion=best,
         minimum=gate.minimum,
-        margin=gate.margin,
+        margin=margin,
     )
 
 
-def _share_ahead(challenger: Evaluation, champion: Evaluation | None, metric: str) -> float | None:
+def _compare(
+    challenger: Evaluation, champion: Evaluation, gate: GateConfig, max_loss: float | None
+) -> tuple[bool, str]:
+    """Whether the challenger holds out against the champion, and why."""
+    name, value, best = gate.metric, challenger.metrics[gate.metric], champion.metrics[gate.metric]
+    figures = f"{name} {value:.3f}"
+    if max_loss is None:
+        margin = gate.margin
+        beats, fails = f"beats the champion's {best:.3f}", f"does not beat the champion's {best:.3f} by {margin:.3f}"
+        within = f"{beats} by {margin:.3f} or more"
+    else:
+        margin = -max_loss
+        within = beats = f"is within {max_loss:.3f} of the champion's {best:.3f}"
+        fails = f"misses the champion's {best:.3f} by more than {max_loss:.3f}"
+    if value - best < margin - _ROUNDING:
+        return False, f"refused: {figures} {fails}"
+    ahead = _share_ahead(challenger, champion, name, max_loss)
+    if ahead is None:
+        return True, f"promoted: {figures} {within}"
+    if ahead < gate.confidence:
+        return False, (
+            f"refused: {figures} {beats}, but in only {ahead:.0%} of resamples of the "
+            f"{challenger.num_images} test images ({gate.confidence:.0%} needed): that may be chance"
+        )
+    return True, f"promoted: {figures} {within}, in {ahead:.0%} of resamples of the test images"
+
+
+def _share_ahead(challenger: Evaluation, champion: Evaluation, metric: str, max_loss: float | None) -> float | None:
     """In what share of paired bootstrap resamples of the test images the challenger is ahead; ties count for half.
 
-    None where one of the two was not resampled as the other was.
+    With ``max_loss``: in what share it misses the champion by no more. None where one of the two was not resampled as
+    the other was.
     """
     ours = challenger.replicates.get(metric, ())
-    theirs = champion.replicates.get(metric, ()) if champion else ()
+    theirs = champion.replicates.get(metric, ())
     if len(ours) != len(theirs):
         return None
     # A resample may lack a class, and with it the figure: it says nothing of who is ahead.
     pairs = [(o, t) for o, t in zip(ours, theirs, strict=True) if not (math.isnan(o) or math.isnan(t))]
-    return sum((o > t) + 0.5 * (o == t) for o, t in pairs) / len(pairs) if pairs else None
+    if not pairs:
+        return None
+    if max_loss is not None:
+        return sum(o - t >= -max_loss - _ROUNDING for o, t in pairs) / len(pairs)
+    return sum((o > t) + 0.5 * (o == t) for o, t in pairs) / len(pairs)
 
 
 class ModelRegistry:

@@ -12,7 +12,7 @@ from pathlib import Path
 from visionops.config import Config
 from visionops.data.dataset import Dataset, Split
 from visionops.endpoint import Endpoint, EndpointDeployer
-from visionops.inference.bundle import ModelBundle
+from visionops.inference.bundle import ModelBundle, Precision
 from visionops.registry import CHAMPION, GateDecision, ModelRegistry, RegisteredVersion, decide
 from visionops.tasks.base import Evaluation, Task
 
@@ -53,7 +53,10 @@ def judge(
         reason = f"refused: version {version.version} was rolled back by hand; train a better one"
         decision = _settled(evaluation, config, promote=False, reason=reason)
     else:
-        decision = decide(evaluation, _score(registry, champion, task, dataset, config), config.gate)
+        # A quantized challenger has its speed to give; it only must not lose too much.
+        max_loss = config.quantization.max_loss if evaluation.precision == Precision.INT8 else None
+        scored = _score(registry, champion, task, dataset, config)
+        decision = decide(evaluation, scored, config.gate, max_loss=max_loss)
         registry.record(version, decision)
     return decision
 

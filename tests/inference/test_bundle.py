@@ -178,19 +178,20 @@ def test_heads_live_in_the_card(tmp_path):
 
 
 def test_a_quantized_bundle_serves_its_other_graph_and_keeps_the_first(bundle):
-    (bundle.folder / "model.int8.onnx").write_bytes(b"another graph")
+    for name in ("model.int8.xml", "model.int8.bin"):
+        (bundle.folder / name).write_bytes(b"another graph")
     sealed = ModelBundle.create(bundle.folder, bundle.card.model_copy(update={"precision": Precision.INT8}))
     loaded = ModelBundle.load(sealed.folder)
-    assert loaded.model_path.name == "model.int8.onnx"
+    assert loaded.model_path.name == "model.int8.xml"
     assert loaded.in_precision(Precision.F32).model_path.name == "model.onnx"
     assert loaded.digest != bundle.digest
 
 
 def test_a_precision_without_its_graph_is_refused(bundle):
-    with pytest.raises(BundleError, match=r"has no model\.int8\.onnx; run --pipeline quantize"):
+    with pytest.raises(BundleError, match=r"has no model\.int8\.xml; run --pipeline quantize"):
         bundle.in_precision(Precision.INT8)
-    with pytest.raises(BundleError, match=r"has no model\.int8\.onnx"):
+    with pytest.raises(BundleError, match=r"has no model\.int8\.xml"):
         ModelBundle.create(bundle.folder, bundle.card.model_copy(update={"precision": Precision.INT8}))
     edit(bundle, precision="int8")
-    with pytest.raises(BundleError, match=r"lists no model\.int8\.onnx"):
+    with pytest.raises(BundleError, match=r"lists no model\.int8\.xml"):
         ModelBundle.load(bundle.folder)

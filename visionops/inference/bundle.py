@@ -1,7 +1,8 @@
 """`ModelBundle`: all that is needed to serve a model, in one directory.
 
     model.onnx           the graph
-    model.int8.onnx      the same in 8-bit integers (when it has been quantized)
+    model.int8.xml       the same in 8-bit integers, as OpenVINO has it (when it has been quantized),
+    model.int8.bin       and its weights
     bundle.json          the card: task, classes in order, preprocessing, thresholds, metrics, data version, digests
     checkpoint.pt        what training resumes from (not needed to serve)
     reference.parquet    the drift reference (when monitoring has made one)
@@ -28,7 +29,8 @@ __all__ = ["BUNDLE_VERSION", "BundleCard", "Decode", "Head", "ModelBundle", "Pre
 BUNDLE_VERSION = 1
 _CARD = "bundle.json"
 _MODEL = "model.onnx"
-_INT8_MODEL = "model.int8.onnx"
+_INT8_MODEL = "model.int8.xml"
+_INT8_WEIGHTS = "model.int8.bin"
 
 
 class Task(enum.StrEnum):
@@ -48,7 +50,7 @@ class Precision(enum.StrEnum):
     F32 = "f32"
     BF16 = "bf16"
     INT8 = "int8"
-    """Another graph, `model.int8.onnx`: 8-bit integers where quantization put them, f32 elsewhere."""
+    """Another graph, `model.int8.xml`: 8-bit integers where quantization put them, f32 elsewhere."""
 
 
 class Decode(enum.StrEnum):
@@ -147,8 +149,8 @@ class ModelBundle:
 
     @property
     def model_path(self) -> Path:
-        """The ONNX graph that is served and was measured, by the card's precision."""
-        return self.folder / _graph(self.card.precision)
+        """The graph that is served and was measured, by the card's precision: ONNX, or OpenVINO's for INT8."""
+        return self.folder / _graph_files(self.card.precision)[0]
 
     @property
     def digest(self) -> str:
@@ -161,8 +163,9 @@ class ModelBundle:
         Raises:
             BundleError: It has no graph for it.
         """
-        if _graph(precision) not in self.card.files:
-            raise BundleError(f"{self.folder}: has no {_graph(precision)}; run --pipeline quantize first")
+        for name in _graph_files(precision):
+            if name not in self.card.files:
+                raise BundleError(f"{self.folder}: has no {name}; run --pipeline quantize first")
         return dataclasses.replace(self, card=self.card.model_copy(update={"precision": precision}))
 
     @classmethod
@@ -172,7 +175,7 @@ class ModelBundle:
         Raises:
             BundleError: There is no ``model.onnx``, or none for the card's precision.
         """
-        for name in (_MODEL, _graph(card.precision)):
+        for name in (_MODEL, *_graph_files(card.precision)):
             if not (folder / name).is_file():
                 raise BundleError(f"{folder}: has no {name}; export the model first")
         files = {p.name: _sha256(p) for p in sorted(folder.iterdir()) if p.is_file() and p.name != _CARD}
@@ -204,7 +207,7 @@ class ModelBundle:
             first = error.errors()[0]
             place = ".".join(str(part) for part in first["loc"])
             raise BundleError(f"{folder / _CARD}: {place}: {first['msg']}") from error
-        for name in (_MODEL, _graph(card.precision)):
+        for name in (_MODEL, *_graph_files(card.precision)):
             if name not in card.files:
                 raise BundleError(f"{folder / _CARD}: lists no {name}")
         for name, expected in card.files.items():
@@ -218,8 +221,9 @@ class ModelBundle:
         return cls(folder, card)
 
 
-def _graph(precision: Precision) -> str:
-    return _INT8_MODEL if precision is Precision.INT8 else _MODEL
+def _graph_files(precision: Precision) -> tuple[str, ...]:
+    """What the engine reads; the graph first."""
+    return (_INT8_MODEL, _INT8_WEIGHTS) if precision is Precision.INT8 else (_MODEL,)
 
 
 def _sha256(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""What runs `model.onnx`: OpenVINO or ONNX Runtime, behind one small protocol.
+"""What runs a bundle's graph: OpenVINO or ONNX Runtime, behind one small protocol.
 
 Either package alone is enough: each is imported when it is asked for. Precision is what the bundle's card says and
 never what the engine would pick.
@@ -106,7 +106,8 @@ class _OpenVino:
             options["CACHE_DIR"] = str(cache)
         try:
             # Not Core.read_model: for a file that is no ONNX it tries every other format and prints what each thinks.
-            frontend = frontends.FrontEndManager().load_by_framework("onnx")
+            form = "ir" if self.precision is Precision.INT8 else "onnx"
+            frontend = frontends.FrontEndManager().load_by_framework(form)
             model = frontend.convert(frontend.load(str(bundle.model_path)))
             _check_input(bundle, [_openvino_shape(port) for port in model.inputs])
             self._alone = _Compiled(core.compile_model(model, "CPU", options | {"NUM_STREAMS": 1}))
@@ -151,10 +152,11 @@ class _OnnxRuntime:
         self.precision = bundle.card.precision
         self.threads = threads
         self.streams = streams
-        if self.precision is Precision.BF16:
+        if self.precision is not Precision.F32:
+            mend = "go back to the f32 version" if self.precision is Precision.INT8 else "train again in f32"
             raise BundleError(
                 f"{bundle.folder}: precision {self.precision.value} needs the openvino engine; "
-                "set serving.engine: openvino, or serving.precision: f32 and train again"
+                f"set serving.engine: openvino, or {mend}"
             )
         unusable = (
             ort_errors.Fail,
@@ -236,4 +238,7 @@ def _check_input(bundle: ModelBundle, shapes: list[tuple[int | None, ...]]) -> N
 
 def _unreadable(bundle: ModelBundle, error: Exception) -> BundleError:
     reason = (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()
-    return BundleError(f"{bundle.model_path}: is no ONNX graph this engine can run ({reason}); export it again")
+    return BundleError(
+        f"{bundle.model_path}: is no {'OpenVINO' if bundle.card.precision is Precision.INT8 else 'ONNX'} graph "
+        f"this engine can run ({reason}); export it again"
+    )

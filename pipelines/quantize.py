@@ -1,0 +1,28 @@
+"""The champion in, the same in INT8 out; served if it loses little enough."""
+
+from __future__ import annotations
+
+from zenml import pipeline
+from zenml.enums import ExecutionMode
+
+from steps.data import ingest, prepare, validate_data
+from steps.learning import evaluate
+from steps.quantize import quantize_champion
+from steps.release import gate, register, release_model
+from visionops.config import Config
+
+__all__ = ["quantize"]
+
+
+# FAIL_FAST raises the error of the step; the other modes raise "a step failed".
+@pipeline(name="quantize", execution_mode=ExecutionMode.FAIL_FAST)
+def quantize(config: Config, source_fingerprint: str) -> None:
+    """Ingest, validate and prepare as `training` does (and from its cache), quantize; then as `training` goes on."""
+    dataset = ingest(config.only("data"), source_fingerprint)
+    validation = validate_data(dataset, config.only("validation"))
+    prepared, _ = prepare(dataset, validation, config.only("data"))
+    bundle = quantize_champion(prepared, config.only("quantization", "serving", "gate"))
+    evaluation = evaluate(bundle, prepared, config.only("evaluation", "serving", "gate"))
+    version = register(bundle, evaluation, config.only())
+    decision = gate(version, evaluation, prepared, config.only("evaluation", "serving", "gate", "quantization"))
+    release_model(version, decision, prepared, config.only("serving"))

@@ -1,0 +1,36 @@
+"""From the champion to the same model in INT8."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+from zenml import log_metadata, step
+
+from materializers.model_bundle import ModelBundleMaterializer
+from steps.context import active_registry
+from steps.progress import announce, progress
+from visionops.config import Config
+from visionops.data.dataset import Dataset
+from visionops.inference.bundle import ModelBundle
+from visionops.quantization import calibration_images, quantization_folder, quantize_bundle
+from visionops.tasks import task_for
+
+__all__ = ["quantize_champion"]
+
+
+# Not cached: the champion may have changed.
+@step(enable_cache=False, output_materializers={"bundle": ModelBundleMaterializer})
+def quantize_champion(prepared: Dataset, config: Config) -> Annotated[ModelBundle, "bundle"]:
+    """Quantize the champion on validation images."""
+    registry = active_registry()
+    champion = registry.champion(config.name)
+    images = calibration_images(prepared, config.quantization.images).num_images
+    with tempfile.TemporaryDirectory(prefix="visionops-champion-") as folder, progress("quantize", images) as report:
+        bundle = registry.fetch_bundle(champion, Path(folder))
+        target = quantization_folder(bundle, prepared, config)
+        quantized = quantize_bundle(bundle, prepared, task_for(config.task), config, target, report)
+    log_metadata({"quantized_version": champion.version, "images": images})
+    announce(f"quantized version {champion.version} on {images} validation images")
+    return quantized

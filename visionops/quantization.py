@@ -1,0 +1,218 @@
+"""Post-training quantization: a bundle's graph in 8-bit integers, its ranges read off validation images.
+
+NNCF writes OpenVINO's own form; docs/decisions/006-int8.md says why, and what stays in float.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import logging
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from visionops.config import METRICS, Config
+from visionops.data.dataset import Dataset, Split
+from visionops.data.files import atomic_folder
+from visionops.errors import DataError, QuantizationError
+from visionops.home import visionops_home
+from visionops.inference.bundle import BundleCard, ModelBundle, Precision
+from visionops.inference.predictor import Predictor
+from visionops.tasks.base import Task
+from visionops.telemetry import forbid_telemetry
+
+__all__ = ["calibration_images", "quantization_folder", "quantize_bundle"]
+
+_GRAPH = "model.int8.xml"
+
+
+def quantize_bundle(
+    bundle: ModelBundle, dataset: Dataset, task: Task, config: Config, folder: Path, report: Callable[[int], object]
+) -> ModelBundle:
+    """A bundle with both graphs that is served in INT8; the same images give the same bundle.
+
+    Args:
+        bundle: Sealed in a float precision.
+        dataset: Up to ``config.quantization.images`` of its val split set the ranges; all of it gives the card's
+            metrics.
+        folder: Receives the bundle, whole or not at all.
+        report: Told how many images were read.
+
+    Raises:
+        QuantizationError: The bundle is quantized already, there are no val images, or NNCF cannot quantize the graph.
+        DataError: A val image cannot be read.
+    """
+    if bundle.card.precision is Precision.INT8:
+        raise QuantizationError(
+            f"{bundle.card.name}: the champion is INT8 already; train a new one, "
+            "or go back to its float version with --pipeline deployment --rollback"
+        )
+    images = calibration_images(dataset, config.quantization.images)
+    forbid_telemetry()
+    import openvino
+
+    graph = _quantize(bundle, _Tensors(bundle, images, report), images.num_images)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_folder(folder, replace=True) as unfinished:
+        for name in bundle.card.files:
+            shutil.copy2(bundle.folder / name, unfinished / name)
+        openvino.save_model(graph, unfinished / _GRAPH, compress_to_fp16=False)
+        card = _card(bundle, images)
+        measured = ModelBundle.create(unfinished, card)
+        ModelBundle.create(
+            unfinished, card.model_copy(update={"metrics": _val_metrics(measured, dataset, task, config)})
+        )
+    return ModelBundle.load(folder)
+
+
+def calibration_images(dataset: Dataset, count: int) -> Dataset:
+    """Up to ``count`` images of the val split, spread evenly over it.
+
+    Raises:
+        QuantizationError: It has none.
+    """
+    val = dataset.select_split(Split.VAL)
+    if not val.num_images:
+        raise QuantizationError(f"{dataset.name}: the val split has no images to quantize with; see data.split.val")
+    rows = np.unique(np.linspace(0, val.num_images - 1, min(count, val.num_images)).round().astype(np.int64))
+    return val.take(rows)
+
+
+def quantization_folder(bundle: ModelBundle, dataset: Dataset, config: Config) -> Path:
+    """Where the quantized bundle is written before it becomes an artifact."""
+    told = f"{bundle.digest} {dataset.fingerprint()} {config.quantization.model_dump_json()}"
+    return visionops_home() / "quantization" / f"{config.name}-{hashlib.sha256(told.encode()).hexdigest()[:16]}"
+
+
+class _Tensors:
+    """What a predictor hands to its engine, image after image: what the graph will be given in service."""
+
+    def __init__(self, bundle: ModelBundle, images: Dataset, report: Callable[[int], object]) -> None:
+        self._images = images
+        self._report = report
+        self._predictor = Predictor(bundle)
+        self._seen: list[npt.NDArray[np.float32]] = []
+        infer = self._predictor.engine.infer
+
+        def overhear(tensor: npt.NDArray[np.float32], **options: Any) -> list[npt.NDArray[np.float32]]:
+            self._seen.append(tensor.copy())
+            return infer(tensor, **options)
+
+        self._predictor.engine.infer = overhear  # type: ignore[method-assign]
+
+    def __iter__(self) -> Iterator[npt.NDArray[np.float32]]:
+        """float32 (1, 3, H, W) each."""
+        for row, (key, path) in enumerate(zip(self._images.column("key"), self._images.paths(), strict=True)):
+            try:
+                data = path.read_bytes()
+            except OSError as error:
+                raise DataError(f"{key}: cannot be read ({error.strerror}: {path}); fetch the data again") from error
+            self._seen.clear()
+            self._predictor.infer(data, where=key)
+            yield from self._seen
+            self._report(row + 1)
+
+
+def _quantize(bundle: ModelBundle, tensors: _Tensors, count: int) -> Any:
+    """The OpenVINO model that NNCF makes of the bundle's graph."""
+    import openvino
+
+    # Importing NNCF looks for a CUDA tool chain, and says so when there is none.
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
+    import nncf
+    from nncf import errors
+    from nncf.quantization.range_estimator import RangeEstimatorParametersSet
+
+    nncf.set_log_level(logging.ERROR)
+    model = openvino.Core().read_model(bundle.model_path)
+    behind = _behind_last_layers(model)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):  # its progress bars; we have our own
+            quantized = nncf.quantize(
+                model,
+                nncf.Dataset(tensors),
+                subset_size=count,
+                # SiLU gives negative values too: ranges that lie where the values do lose less.
+                preset=nncf.QuantizationPreset.MIXED,
+                ignored_scope=nncf.IgnoredScope(names=behind, validate=False),
+                advanced_parameters=nncf.AdvancedQuantizationParameters(
+                    # Without VNNI a CPU adds products up in 16 bits: weights of 7 bits cannot overflow them.
+                    overflow_fix=nncf.OverflowFix.ENABLE,
+                    # The whole range that was seen. The mean over images, which is the default, cuts off what only
+                    # some images have: defects.
+                    activations_range_estimator_params=RangeEstimatorParametersSet.MINMAX,
+                ),
+            )
+    except (RuntimeError, errors.InternalError, errors.UnsupportedModelError, errors.ValidationError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()
+        raise QuantizationError(
+            f"{bundle.model_path}: NNCF cannot quantize it ({reason}); serve it in float"
+        ) from error
+    if not any(op.get_type_name() == "FakeQuantize" for op in quantized.get_ops()):
+        raise QuantizationError(f"{bundle.model_path}: has no layer that NNCF quantizes; serve it in float")
+    _number_names(quantized)
+    return quantized
+
+
+def _behind_last_layers(model: Any) -> list[str]:
+    """Names of the operations behind the last learned layers: of a detector, what makes boxes and scores of them.
+
+    There pixels and probabilities stand side by side, for which one range of 256 steps is too coarse. A convolution
+    without a bias is passed by: it is the fixed one that takes the mean of a distribution over distances.
+    """
+    found: dict[str, None] = {}
+    waiting = [result.input_value(0).get_node() for result in model.get_results()]
+    while waiting:
+        op = waiting.pop()
+        if op.get_friendly_name() in found or _is_learned_layer(op):
+            continue
+        found[op.get_friendly_name()] = None
+        waiting += [value.get_node() for value in op.input_values()]
+    return list(found)
+
+
+def _is_learned_layer(op: Any) -> bool:
+    inputs = [value.get_node() for value in op.input_values()]
+    if not any(_is_constant(node) for node in inputs):
+        return False
+    if op.get_type_name() == "Add":
+        return any(node.get_type_name() in {"Convolution", "GroupConvolution", "MatMul"} for node in inputs)
+    return op.get_type_name() in {"MatMul", "ConvolutionBackpropData"}
+
+
+def _is_constant(op: Any) -> bool:
+    """A constant, or one that is still to be brought into the shape of what it is added to, as a bias is."""
+    while op.get_type_name() in {"Reshape", "Convert"}:
+        op = op.input_value(0).get_node()
+    return bool(op.get_type_name() == "Constant")
+
+
+def _number_names(model: Any) -> None:
+    """OpenVINO counts what it makes over the whole process: the same graph would be another file the second time."""
+    for number, op in enumerate(model.get_ordered_ops()):
+        if op.get_type_name() not in {"Parameter", "Result"}:
+            op.set_friendly_name(f"{op.get_type_name()}_{number}")
+
+
+def _card(bundle: ModelBundle, images: Dataset) -> BundleCard:
+    facts = {"of": bundle.digest, "images": images.num_images, "images_fingerprint": images.fingerprint()}
+    training = bundle.card.training | {"quantization": facts}
+    return bundle.card.model_copy(update={"precision": Precision.INT8, "training": training, "metrics": {}})
+
+
+def _val_metrics(bundle: ModelBundle, dataset: Dataset, task: Task, config: Config) -> dict[str, float]:
+    """The card's figures belong to the graph that is served."""
+    val = dataset.select_split(Split.VAL)
+    as_test = val.replace_column("split", [Split.TEST.value] * val.num_images)
+    evaluation = config.evaluation.model_copy(update={"worst_images": 0, "latency_images": 1, "resamples": 0})
+    with tempfile.TemporaryDirectory(prefix="visionops-val-") as folder:
+        brief = config.model_copy(update={"evaluation": evaluation})
+        metrics = task.evaluate(bundle, as_test, brief, Path(folder) / "evaluation").metrics
+    return {name: metrics[name] for name in METRICS[config.task] if name in metrics}
