@@ -138,3 +138,8 @@ def test_every_use_case_survives_being_written_and_read_as_steps_pass_it(path):
     for part in (config, config.only("data"), config.only("training", "serving"), config.only()):
         assert Config.model_validate(part.model_dump(mode="json")) == part
         assert Config.model_validate(part.model_dump(mode="json", exclude_unset=True)) == part
+
+
+def test_no_training_seals_int8():
+    with pytest.raises(ConfigError, match=r"serving\.precision: no training gives int8; .* run --pipeline quantize"):
+        load_config(Path("configs/sample.yaml"), ["serving.precision=int8"])

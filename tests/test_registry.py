@@ -102,6 +102,25 @@ def test_replicates_may_be_told_not_to_count():
     assert decide(resampled(0.82, [0.1] * 10), resampled(0.80, [0.9] * 10), gate).promote
 
 
+@pytest.mark.parametrize(
+    ("value", "replicates", "promote", "words"),
+    [
+        (0.79, (), True, "promoted: map50 0.790 is within 0.010 of the champion's 0.800"),
+        (0.9, (), True, "is within 0.010"),
+        (0.78, (), False, "refused: map50 0.780 misses the champion's 0.800 by more than 0.010"),
+        (0.79, [0.79] * 10, True, "in 100% of resamples"),
+        (0.80, [0.80] * 7 + [0.7] * 3, False, "but in only 70% of resamples"),
+        (0.4, (), False, "below the gate of 0.500"),
+    ],
+)
+def test_a_cheaper_challenger_may_lose_a_little(value, replicates, promote, words):
+    champion = resampled(0.80, [0.80] * len(replicates))
+    decision = decide(resampled(value, replicates), champion, SURE, max_loss=0.01)
+    assert decision.promote is promote
+    assert words in decision.reason
+    assert decision.margin == -0.01
+
+
 def test_a_figure_that_is_no_number_passes_no_gate():
     assert not decide(evaluation(NAN), None, SURE).promote
 

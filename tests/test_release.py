@@ -3,7 +3,7 @@ import dataclasses
 import pytest
 
 from tests.helpers.tracking import add_version, evaluation, make_tracking
-from visionops.config import Config, DataConfig, FolderSource, GateConfig
+from visionops.config import Config, DataConfig, FolderSource, GateConfig, QuantizationConfig
 from visionops.data.dataset import Dataset
 from visionops.endpoint import Endpoint
 from visionops.errors import DeploymentError, RegistryError
@@ -78,6 +78,16 @@ def test_a_challenger_is_served_and_promoted_only_if_it_beats_the_champion(regis
     assert release(registry, deployer, better, decision, dataset, CONFIG).version == "3"
     assert (alias(registry, CHAMPION), alias(registry, PREVIOUS)) == ("3", "1")
     assert deployer.served == ["1", "1", "3"]
+
+
+def test_a_quantized_challenger_is_judged_by_what_it_loses(registry, dataset, tmp_path):
+    registry.promote(add_version(registry, "case", tmp_path, 2.0))
+    second = add_version(registry, "case", tmp_path, 2.1)
+    quantized = dataclasses.replace(evaluation(0.595), precision="int8")
+    assert judge(registry, second, quantized, ScoringTask(0.6), dataset, CONFIG).promote
+    strict = CONFIG.model_copy(update={"quantization": QuantizationConfig(max_loss=0.001)})
+    assert not judge(registry, second, quantized, ScoringTask(0.6), dataset, strict).promote
+    assert not judge(registry, second, evaluation(0.595), ScoringTask(0.6), dataset, CONFIG).promote
 
 
 def test_nothing_is_served_when_no_model_ever_passed(registry, dataset, tmp_path):

@@ -28,6 +28,7 @@ def test_list_names_pipelines_use_cases_and_stacks(capsys):
         "training",
         "tuning",
         "batch_inference",
+        "quantize",
         "deployment",
         "configs/sample.yaml",
         "configs/steel.yaml",

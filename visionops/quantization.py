@@ -116,8 +116,8 @@ class _Tensors:
                 raise DataError(f"{key}: cannot be read ({error.strerror}: {path}); fetch the data again") from error
             self._seen.clear()
             self._predictor.infer(data, where=key)
+            self._report(row + 1)  # not after the yield: of the last image nothing more is asked
             yield from self._seen
-            self._report(row + 1)
 
 
 def _quantize(bundle: ModelBundle, tensors: _Tensors, count: int) -> Any:

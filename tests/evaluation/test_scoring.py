@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from visionops.data.dataset import Boxes
+from visionops.evaluation.label_scoring import resample
 from visionops.evaluation.scoring import CONFIDENCES, score
 from visionops.inference.prediction import BoxPrediction
 
@@ -127,3 +128,24 @@ def test_a_box_is_found_once():
     scores = score(truth, [prediction([(0.9, 0, 0, 0, 10, 10), (0.8, 0, 0, 0, 10, 10)])], 1)
     assert scores.precision[0, 0] == 0.5
     assert scores.recall[0, 0] == 1
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_resample_scores_as_if_its_images_were_there_so_often(seed):
+    truth, predictions = random_case(seed)
+    resamples = 8
+    found = score(truth, predictions, K, resamples).replicates
+    (weights,) = resample(len(truth), resamples)
+    for draw, counts in enumerate(weights.astype(int)):
+        rows = np.repeat(np.arange(len(truth)), counts)
+        expected = score([truth[i] for i in rows], [predictions[i] for i in rows], K)
+        assert found["map50"][draw] == pytest.approx(np.nanmean(expected.ap50), abs=1e-9)
+        assert found["map50_95"][draw] == pytest.approx(np.nanmean(expected.ap50_95), abs=1e-9)
+
+
+def test_a_resample_without_a_single_box_has_no_figure():
+    truth = [boxes([(0, 0, 0, 10, 10)]), boxes([])]
+    values = score(truth, [prediction([(0.9, 0, 0, 0, 10, 10)]), prediction([])], 1, 50).replicates["map50"]
+    (weights,) = resample(2, 50)
+    np.testing.assert_array_equal(np.isnan(values), weights[:, 0] == 0)
+    assert set(values[~np.isnan(values)]) == {1.0}

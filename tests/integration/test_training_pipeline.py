@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import signal
 import subprocess
@@ -80,7 +81,7 @@ def test_the_gate_refuses_and_the_champion_stays(machine, first):
 
 
 def test_promotion_then_rollback_in_registry_and_at_the_endpoint(machine, first):
-    second = machine.train("training.seed=2", "gate.margin=0", "training.learning_rate=0.0031")
+    second = machine.train("training.seed=2", "gate.margin=0", "gate.confidence=0", "training.learning_rate=0.0031")
     if not second["gate"]["promote"]:
         pytest.fail(f"the second model should tie or win with no margin: {second['gate']}")
     image = Path(first["sample_image"])
@@ -105,6 +106,23 @@ def test_killed_in_training_the_same_command_goes_on(machine, first):
     summary = machine.train("training.epochs=6", "training.seed=5")
     assert summary["model"]["name"] == "sample"
     assert len(machine.server_pids("sample")) == 1
+
+
+def test_the_champion_is_quantized_served_and_never_twice(machine, first):
+    command = ("--pipeline", "quantize", *[f"--set={setting}" for setting in [*TINY, "quantization.max_loss=1"]])
+    summary = machine.folder / "quantized.json"
+    done = machine.run("--summary", str(summary), *command)
+    assert done.returncode == 0, done.stderr[-3000:]
+    told = json.loads(summary.read_text(encoding="utf-8"))
+    assert told["model"]["alias"] == "champion"
+    assert "is within 1.000 of the champion's" in told["gate"]["reason"]
+    assert httpx.get(f"{told['endpoint']['url']}/model").json()["precision"] == "int8"
+
+    again = machine.run(*command)
+    assert again.returncode == 2
+    (error,) = [line for line in again.stderr.splitlines() if line.startswith("error: ")]
+    assert "the champion is INT8 already" in error
+    assert "Traceback" not in again.stderr
 
 
 def test_zenml_lists_the_endpoint(machine, first):

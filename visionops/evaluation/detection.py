@@ -10,6 +10,7 @@ import numpy.typing as npt
 from visionops.config import Config
 from visionops.data.dataset import Boxes, Dataset
 from visionops.errors import DataError
+from visionops.evaluation.label_scoring import percentile_intervals
 from visionops.evaluation.matching import Matches, confusion_matrix, match
 from visionops.evaluation.measuring import class_ids_in_bundle, measure_latency, read_test_image, select_test
 from visionops.evaluation.pictures import EXAMPLE_COLOURS, Example, draw_charts, draw_examples
@@ -35,7 +36,7 @@ def evaluate(bundle: ModelBundle, dataset: Dataset, config: Config, folder: Path
     Average precision and the curves come from all detections above 0.001, several classes a box, as in the trainer's
     validation; ``precision`` and ``recall`` are means over classes at the confidence where the mean F1 is best.
     ``serving_precision``, ``serving_recall``, the confusion matrix and the pictures come from what the server would
-    answer: its threshold, one class a box.
+    answer: its threshold, one class a box. Images are resampled for the intervals and replicates of the two mAPs.
 
     Args:
         dataset: Its test split is used; its images lie where ``path`` says.
@@ -51,7 +52,7 @@ def evaluate(bundle: ModelBundle, dataset: Dataset, config: Config, folder: Path
     predictor = Predictor(bundle, config.serving.engine, thresholds=thresholds)
     wide, served = _predict_all(predictor, test)
     names = bundle.card.class_names
-    scores = score(truth, wide, len(names))
+    scores = score(truth, wide, len(names), config.evaluation.resamples)
     matches = [match(t, p) for t, p in zip(truth, served, strict=True)]
     evaluation = Evaluation(
         folder=folder,
@@ -63,6 +64,8 @@ def evaluate(bundle: ModelBundle, dataset: Dataset, config: Config, folder: Path
         engine=config.serving.engine.value,
         precision=bundle.card.precision.value,
         headline=("map50", "map50_95", "precision", "recall", "f1"),
+        intervals=percentile_intervals(scores.replicates),
+        replicates={name: tuple(values.tolist()) for name, values in scores.replicates.items()},
     )
     with writing(evaluation) as unfinished:
         write_report(unfinished, config, _page(unfinished, config, scores, matches, test))

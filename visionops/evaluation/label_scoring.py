@@ -26,6 +26,7 @@ __all__ = [
     "figures",
     "log_loss",
     "mean_defined",
+    "percentile_intervals",
     "resample",
     "threshold_counts",
 ]
@@ -119,6 +120,17 @@ def resample(num_images: int, resamples: int) -> Iterator[Floats]:
         drawn = random.integers(0, num_images, (count, num_images)) + np.arange(count)[:, None] * num_images
         counts = np.bincount(drawn.ravel(), minlength=count * num_images)
         yield counts.reshape(count, num_images).astype(np.float64)
+
+
+def percentile_intervals(replicates: dict[str, Floats]) -> dict[str, tuple[float, float]]:
+    """95 % percentile intervals (Efron and Tibshirani, An introduction to the bootstrap, 1993, chapter 13)."""
+    intervals = {}
+    for name, values in replicates.items():
+        defined = values[~np.isnan(values)]
+        if len(defined):
+            low, high = np.percentile(defined, [2.5, 97.5])
+            intervals[name] = (float(low), float(high))
+    return intervals
 
 
 def calibration_error(outcome: Outcome) -> float:

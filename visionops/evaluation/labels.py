@@ -20,6 +20,7 @@ from visionops.evaluation.label_scoring import (
     figures,
     log_loss,
     mean_defined,
+    percentile_intervals,
     resample,
 )
 from visionops.evaluation.measuring import class_ids_in_bundle, measure_latency, read_test_image, select_test
@@ -87,7 +88,7 @@ def evaluate_labels(bundle: ModelBundle, dataset: Dataset, config: Config, folde
         engine=config.serving.engine.value,
         precision=bundle.card.precision.value,
         headline=tuple(name for name in headline if name in metrics),
-        intervals=_intervals(replicates),
+        intervals=percentile_intervals(replicates),
         replicates={name: tuple(values.tolist()) for name, values in replicates.items() if name in metrics},
     )
     with writing(evaluation) as unfinished:
@@ -151,17 +152,6 @@ def _outcomes(
 def _resampled(outcomes: list[Outcome], num_images: int, resamples: int) -> dict[str, Floats]:
     batches = [figures(outcomes, weights) for weights in resample(num_images, resamples)]
     return {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]} if batches else {}
-
-
-def _intervals(replicates: dict[str, Floats]) -> dict[str, tuple[float, float]]:
-    """95 % percentile intervals (Efron and Tibshirani, An introduction to the bootstrap, 1993, chapter 13)."""
-    intervals = {}
-    for name, values in replicates.items():
-        defined = values[~np.isnan(values)]
-        if len(defined):
-            low, high = np.percentile(defined, [2.5, 97.5])
-            intervals[name] = (float(low), float(high))
-    return intervals
 
 
 def _metrics(point: dict[str, float], outcomes: list[Outcome]) -> dict[str, float]:

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from visionops.data.dataset import Boxes
+from visionops.evaluation.label_scoring import mean_defined, resample
 from visionops.inference.prediction import BoxPrediction
 
 __all__ = ["CONFIDENCES", "Scores", "score"]
@@ -47,6 +48,8 @@ class Scores:
     """float64 (K, 1001) over `CONFIDENCES`, IoU 0.5; 0 where nothing is detected."""
     recall: Floats
     """float64 (K, 1001)."""
+    replicates: dict[str, Floats]
+    """``map50`` and ``map50_95``, float64 (resamples,): the means over classes on bootstrap resamples of the images."""
 
     @property
     def f1(self) -> Floats:
@@ -65,12 +68,13 @@ class Scores:
         return int(self.f1[self.present].mean(axis=0).argmax())
 
 
-def score(truth: Sequence[Boxes], predictions: Sequence[BoxPrediction], num_classes: int) -> Scores:
+def score(truth: Sequence[Boxes], predictions: Sequence[BoxPrediction], num_classes: int, resamples: int = 0) -> Scores:
     """Compare predictions with the truth.
 
     Args:
         truth: Of each image; class ids below ``num_classes``. At least one box over all.
         predictions: Of the same images, in the same order, down to a low confidence.
+        resamples: Bootstrap resamples of the images.
     """
     from pycocotools.cocoeval import COCOeval
 
@@ -96,7 +100,57 @@ def score(truth: Sequence[Boxes], predictions: Sequence[BoxPrediction], num_clas
         precision_at_recall=precision[0].T,
         precision=curves[0],
         recall=curves[1],
+        replicates=_replicates(evaluator, truth, num_classes, resamples),
     )
+
+
+def _replicates(evaluator: Any, truth: Sequence[Boxes], num_classes: int, resamples: int) -> dict[str, Floats]:
+    """The means over classes on resamples: the matches stay, only how often each image counts changes."""
+    batches = []
+    for weights in resample(len(truth), resamples):
+        by_class = [weighted_average_precision(evaluator, truth, k, weights) for k in range(num_classes)]
+        batches.append(np.stack([mean_defined(np.stack([c[0] for c in by_class])), _mean_over_ious(by_class)]))
+    both = np.concatenate(batches, axis=1) if batches else np.empty((2, 0))
+    return {"map50": both[0], "map50_95": both[1]} if batches else {}
+
+
+def _mean_over_ious(by_class: Sequence[Floats]) -> Floats:
+    return mean_defined(np.stack([values.mean(axis=0) for values in by_class]))
+
+
+def weighted_average_precision(evaluator: Any, truth: Sequence[Boxes], class_id: int, weights: Floats) -> Floats:
+    """Average precision of one class where images count several times, or not at all.
+
+    With weights of one it is what the library says.
+
+    Args:
+        evaluator: A `COCOeval` that has evaluated: its matches are taken.
+        weights: float64 (weightings, images).
+
+    Returns:
+        float64 (IoUs, weightings); NaN where no image that counts has an instance.
+    """
+    first = class_id * len(evaluator.params.areaRng) * len(truth)
+    images = evaluator.evalImgs[first : first + len(truth)]
+    rows = np.concatenate([np.full(len(e["dtScores"]), i) for i, e in enumerate(images) if e] or [np.empty(0)])
+    scores = np.concatenate([e["dtScores"] for e in images if e] or [np.empty(0)])
+    order = np.argsort(-scores, kind="stable")
+    hits = np.concatenate([e["dtMatches"] > 0 for e in images if e] or [np.empty((10, 0), bool)], axis=1)[:, order]
+    counted = weights[:, rows[order].astype(np.int64)]
+    above = counted.cumsum(axis=1)
+    positives = weights @ np.array([(t.class_ids == class_id).sum() for t in truth], dtype=np.float64)
+    result = np.full((len(hits), len(weights)), np.nan)
+    for t, is_hit in enumerate(hits):
+        columns = np.flatnonzero(is_hit)  # between two hits precision only falls
+        found = counted[:, columns].cumsum(axis=1)
+        seen = above[:, columns]
+        precision = np.divide(found, seen, out=np.zeros_like(found), where=seen > 0)
+        envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
+        padded = np.hstack([envelope, np.zeros((len(weights), 1))])
+        for b in np.flatnonzero(positives):
+            at = np.searchsorted(found[b] / positives[b], evaluator.params.recThrs, side="left")
+            result[t, b] = padded[b, at].mean()
+    return result
 
 
 def _over_confidence(evaluator: Any, instances: npt.NDArray[np.int64], num_images: int) -> tuple[Floats, Floats]:
