@@ -26,7 +26,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from visionops.data.findings import Code, Severity
 from visionops.errors import ConfigError
 from visionops.inference.bundle import Precision, Task
-from visionops.inference.preprocessing import ContentCrop
+from visionops.inference.preprocessing import ContentCrop, Tiling
 
 __all__ = [
     "METRICS",
@@ -53,6 +53,7 @@ __all__ = [
     "ServingConfig",
     "SplitConfig",
     "ThresholdGoal",
+    "TrainingTiles",
     "TuningConfig",
     "ValidationPolicy",
     "Views",
@@ -341,6 +342,21 @@ class _Training(_Strict):
     """`auto`: a GPU when there is one, else the CPU; or `cpu`, `0`, `0,1`."""
 
 
+class TrainingTiles(Tiling):
+    """Tiles of large images, and which of them the detector learns from."""
+
+    min_visible: float = Field(default=0.3, gt=0, le=1)
+    """A box counts in a tile that shows at least this share of it (of a box larger than a tile: of what a tile can
+    show). Its remains in other tiles count as background there, so that the detector leaves them to the neighbour."""
+    keep_empty: float = Field(default=0.2, ge=0, le=1)
+    """Share of the tiles without any part of a box that is learned from, too. Most tiles of a casting are such."""
+
+    @property
+    def tiling(self) -> Tiling:
+        """What the bundle's card says of it."""
+        return Tiling(size=self.size, overlap=self.overlap, max_tiles=self.max_tiles)
+
+
 class DetectionTraining(_Training):
     """What the detector learns with."""
 
@@ -351,6 +367,9 @@ class DetectionTraining(_Training):
     """`auto`: pretrained weights by the model's name where they can be had, else from scratch with a warning;
     `none`: from scratch; or a path to a `.pt` file or to a folder that holds `<model>.pt`."""
     image_size: int = Field(default=640, ge=32, le=4096, multiple_of=32)
+    tiles: TrainingTiles | None = None
+    """An image larger than a tile is cut into overlapping tiles, each brought to `image_size`: in training,
+    evaluation, serving and batch. Absent: every image as a whole."""
     epochs: int = Field(default=100, ge=1)
     patience: int = Field(default=50, ge=0)
     """Epochs without improvement after which training stops; 0: never."""

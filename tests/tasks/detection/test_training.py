@@ -18,7 +18,9 @@ from tests.helpers.training import Recorder
 from tests.tasks.detection.conftest import plates, plates_config
 from visionops.errors import ConfigError, DataError, TrainingError
 from visionops.inference.bundle import Decode, ModelBundle
-from visionops.inference.preprocessing import PreprocessingSpec
+from visionops.inference.image import decode_image
+from visionops.inference.predictor import Predictor
+from visionops.inference.preprocessing import PreprocessingSpec, Tiling
 from visionops.tasks.base import NoLog, alone_in
 from visionops.tasks.detection import DetectionTask, training
 from visionops.tasks.detection.training import train_detector
@@ -254,8 +256,6 @@ def test_leftovers_of_another_training_are_cleared(interrupted, monkeypatch):
 
 
 def test_a_head_without_nms_is_exported_as_such(dataset, tmp_path):
-    from visionops.inference.predictor import Predictor
-
     config = plates_config(model="yolo26n", epochs=1, extra={"nms": False})
     bundle = train_detector(dataset, config, tmp_path / "work", NoLog())
     assert bundle.card.decode is Decode.YOLO_END2END
@@ -264,6 +264,53 @@ def test_a_head_without_nms_is_exported_as_such(dataset, tmp_path):
 
 
 # What stops a training -------------------------------------------------------------------------------------------
+
+
+def test_with_tiles_the_trainer_and_the_card_have_the_same(tmp_path):
+    dataset = plates(tmp_path / "plates", ("train", "train", "val", "test"))  # 67 pixels wide: larger than a tile
+    recorder = Recorder()
+    config = plates_config(epochs=1, tiles={"size": 48, "overlap": 24, "keep_empty": 1.0, "max_tiles": 9})
+    bundle = DetectionTask().train(dataset, config, tmp_path / "work", recorder)
+    assert bundle.card.preprocessing == PreprocessingSpec(
+        width=64, height=64, tiles=Tiling(size=48, overlap=24, max_tiles=9)
+    )
+    assert bundle.card.data_fingerprint == dataset.fingerprint()
+    assert any("cut into tiles (3 of 3)" in note for note in recorder.notes)
+    assert not {"data", "tiles"} & {path.name for path in (tmp_path / "work").iterdir()}
+    image = Path(dataset.column("path")[0]).read_bytes()
+    assert len(Predictor(bundle).infer(image)) == 4
+
+
+def test_the_trainer_reads_tiles(tmp_path, monkeypatch):
+    """Stopped when the layout is there: what lies in it is what serving cuts."""
+    dataset = plates(tmp_path / "plates", ("train", "train", "val", "test"))
+    seen: list[list[str]] = []
+
+    def stop(self):
+        root = Path(self.args.data).parent
+        seen.append(sorted(p.name for p in (root / "images" / "val").iterdir()))
+        assert {decode_image(p.read_bytes()).shape for p in root.glob("images/*/*")} == {(48, 48, 3)}
+        assert not (root / "images" / "test").exists()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("visionops.tasks.detection.trainer.InspectionTrainer.train", stop)
+    config = plates_config(epochs=1, tiles={"size": 48, "overlap": 24, "keep_empty": 1.0})
+    with pytest.raises(KeyboardInterrupt):
+        DetectionTask().train(dataset, config, tmp_path / "work", NoLog())
+    (names,) = seen
+    assert names
+    assert all(name.startswith("2.png__") for name in names)
+
+
+def test_tiles_that_leave_nothing_to_learn_are_refused(tmp_path):
+    dataset = plates(tmp_path / "plates", ("train", "train", "train", "val", "test"))  # the fourth has no plate
+    with pytest.raises(TrainingError, match=r"no tile of the val split has a box.*training\.tiles\.keep_empty"):
+        DetectionTask().train(
+            dataset, plates_config(tiles={"size": 48, "overlap": 24, "keep_empty": 0}), tmp_path / "work", NoLog()
+        )
+    pieces = plates_config(tiles={"size": 32, "overlap": 1, "keep_empty": 1, "min_visible": 1})
+    with pytest.raises(TrainingError, match=r"no box of .* in the train split.*lower training\.tiles\.min_visible"):
+        DetectionTask().train(dataset, pieces, tmp_path / "other", NoLog())
 
 
 @pytest.mark.parametrize("split", ["train", "val", "test"])

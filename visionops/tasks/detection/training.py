@@ -2,6 +2,7 @@
 
     work/
     ├── training.json    whose training this is; another's leftovers are cleared
+    ├── tiles/           with `training.tiles`, the tiles of large images; gone when the bundle is there
     ├── data/            the data set in YOLO layout, images linked
     ├── run/             Ultralytics' own: weights/last.pt after each epoch, weights/best.pt, results.csv, plots
     ├── trainer.log      what Ultralytics says
@@ -29,6 +30,7 @@ from visionops.data.audit import write_label_audit
 from visionops.data.dataset import Dataset, Split
 from visionops.data.files import atomic_folder
 from visionops.data.formats.yolo import write_yolo
+from visionops.data.tiles import cut_tiles
 from visionops.errors import TrainingError
 from visionops.inference.bundle import BundleCard, ModelBundle, Thresholds
 from visionops.inference.bundle import Task as TaskName
@@ -72,6 +74,9 @@ def train_detector(dataset: Dataset, config: Config, work: Path, log: TrainingLo
             with quiet_library(work / "trainer.log"):
                 _train(dataset, config, settings, weights, work, report)
                 bundle = _seal(dataset, config, work)
+        if config.training.tiles:  # gigabytes, and links to them
+            for name in ("data", "tiles"):
+                shutil.rmtree(work / name, ignore_errors=True)
         report.params(bundle.card.training)
         report.epochs(work / "run" / "results.csv")
         _report_files(work, log)
@@ -80,14 +85,15 @@ def train_detector(dataset: Dataset, config: Config, work: Path, log: TrainingLo
 
 def _check_splits(dataset: Dataset) -> None:
     require_splits(dataset)
+    _check_classes(dataset, "label some, or leave the class out with data.categories")
+
+
+def _check_classes(dataset: Dataset, mend: str) -> None:
     train = dataset.select_split(Split.TRAIN)
     seen = np.bincount(train.box_arrays()[1], minlength=len(dataset.class_names))
     missing = [name for name, count in zip(dataset.class_names, seen, strict=True) if not count]
     if missing:
-        raise TrainingError(
-            f"{dataset.name}: no box of {', '.join(missing)} in the train split; label some, or leave the class out "
-            "with data.categories"
-        )
+        raise TrainingError(f"{dataset.name}: no box of {', '.join(missing)} in the train split; {mend}")
 
 
 def _identity(dataset: Dataset, config: Config, weights: Path | None) -> str:
@@ -116,6 +122,10 @@ class _Report:
             self._log.params(params)
             self._params_told = True
 
+    def cutting(self, done: int, total: int) -> None:
+        if done * 20 // total != (done - 1) * 20 // total:  # in twentieths
+            self._log.progress(done, total, "images cut into tiles")
+
     def epochs(self, results: Path) -> None:
         from visionops.tasks.detection.trainer import read_epochs
 
@@ -136,8 +146,9 @@ def _train(
     point, epoch = _resume_point(run, config.training.epochs)
     if point is not None and epoch >= config.training.epochs:
         return
-    data = write_yolo(dataset, work / "data")
-    write_label_audit(dataset.select_split(Split.TRAIN), work / "label_audit.png")
+    shown = _tiled(dataset, config, work, report)
+    data = write_yolo(shown, work / "data")
+    write_label_audit(shown.select_split(Split.TRAIN), work / "label_audit.png")
     places: dict[str, Any] = {"data": str(data), "save_dir": str(run)}
     if point is not None:
         _LOG.warning("training goes on after epoch %d, from %s", epoch, point)
@@ -152,6 +163,22 @@ def _train(
         started=lambda args: report.params(_told(args, config, weights)), epoch_done=report.epochs
     )
     InspectionTrainer(overrides={**told, **places}, _callbacks=callbacks).train()
+
+
+def _tiled(dataset: Dataset, config: Config, work: Path, report: _Report) -> Dataset:
+    """What the trainer is shown: tiles of the images, where the configuration has some."""
+    assert isinstance(config.training, DetectionTraining)
+    if (tiles := config.training.tiles) is None:
+        return dataset
+    shown = cut_tiles(dataset, tiles, work / "tiles", seed=config.training.seed, progress=report.cutting)
+    for split in (Split.TRAIN, Split.VAL):
+        if not shown.split_counts().get(split.value):
+            raise TrainingError(
+                f"{dataset.name}: no tile of the {split.value} split has a box, and none without was kept; "
+                "raise training.tiles.keep_empty"
+            )
+    _check_classes(shown, "label some, or lower training.tiles.min_visible")
+    return shown
 
 
 def _told(args: dict[str, Any], config: Config, weights: Path | None) -> dict[str, Any]:
@@ -188,8 +215,8 @@ def _seal(dataset: Dataset, config: Config, work: Path) -> ModelBundle:
     if checkpoint is None:
         raise TrainingError(f"{work / 'run' / 'weights'}: the training left no usable checkpoint; run it again")
     told = _told(checkpoint["train_args"], config, None) | {"weights": config.training.weights}
-    size = config.training.image_size
-    assert size is not None  # of a detector it always is
+    assert isinstance(config.training, DetectionTraining)
+    size, tiles = config.training.image_size, config.training.tiles
     with atomic_folder(work / "bundle", replace=True) as folder:
         write_checkpoint(checkpoint, told, folder / "checkpoint.pt")
         decode = export_onnx(
@@ -200,7 +227,7 @@ def _seal(dataset: Dataset, config: Config, work: Path) -> ModelBundle:
             name=config.name,
             architecture=config.training.model,
             class_names=dataset.class_names,
-            preprocessing=PreprocessingSpec(width=size, height=size),
+            preprocessing=PreprocessingSpec(width=size, height=size, tiles=tiles.tiling if tiles else None),
             decode=decode,
             thresholds=Thresholds(confidence=config.serving.confidence, iou=config.serving.iou),
             precision=config.serving.precision,
