@@ -85,6 +85,9 @@ def test_a_mistake_is_named_with_file_line_and_mend(tmp_path, text, line, words)
     [
         ("training.epoch=3", "did you mean 'epochs'?"),
         ("training.epochs=many", "valid integer"),
+        ("training.tiles={size: 640, overlaps: 128}", "did you mean 'overlap'?"),
+        ("training.tiles={size: 640, overlap: 400}", "training.tiles: overlap 400 is more than half a tile of 640"),
+        ("training.tiles.size=640", "'training.tiles.overlap' is missing"),
         ("training.epochs.x=1", "holds a value"),
         ("training.epochs", "expected key=value"),
         ("=3", "expected key=value"),

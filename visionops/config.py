@@ -1047,8 +1047,12 @@ def _below(annotation: Any, part: str, raw: dict[str, Any]) -> Any:
         return _SOURCE_KINDS.get(source.get("kind", "folder"), FolderSource)
     if annotation is Config and part == "training":
         return DetectionTraining if raw.get("task", Task.DETECTION) == Task.DETECTION else LabelTraining
-    field = annotation.model_fields.get(part)
-    return field.annotation if field else None
+    if part not in annotation.model_fields:
+        return None
+    annotation = annotation.model_fields[part].annotation
+    inside = get_args(annotation)
+    # A section that may be absent.
+    return next(filter(_is_model, inside), annotation) if type(None) in inside else annotation
 
 
 def _is_model(annotation: Any) -> bool:

@@ -12,6 +12,7 @@ from visionops.config import Engine
 from visionops.data.dataset import Dataset
 from visionops.errors import DataError
 from visionops.evaluation import evaluate
+from visionops.inference.preprocessing import Tiling
 
 SCENES = [
     [("red", 0, 0), ("green", 2, 2)],
@@ -39,6 +40,15 @@ def test_a_detector_that_is_always_right_scores_one(tmp_path, bundle, make_datas
     assert evaluation.per_class["red"] == pytest.approx(
         {"map50": 1, "map50_95": 1, "precision": 1, "recall": 1, "instances": 3}
     )
+
+
+def test_what_serving_cuts_into_tiles_is_scored_in_tiles(tmp_path, make_dataset, config):
+    """Cells of half the size that the model knows, unless it looks at quarters of the image."""
+    dataset = make_dataset(SCENES)
+    tiled, whole = (make_bundle(tmp_path / str(t), size=64, tiles=t) for t in (Tiling(size=64, overlap=32), None))
+    metrics = evaluate(tiled, dataset, config, tmp_path / "a").metrics
+    assert metrics["map50_95"] == metrics["serving_recall"] == metrics["serving_precision"] == pytest.approx(1)
+    assert evaluate(whole, dataset, config, tmp_path / "b").metrics["serving_recall"] == 0
 
 
 def test_a_class_without_instances_stays_out_of_the_mean(tmp_path, bundle, make_dataset, config):

@@ -195,6 +195,16 @@ def test_options_and_the_most_detections_hold_for_the_whole_image(tmp_path):
     assert not len(Predictor(bundle).predict(image, {"confidence": 1.0}).boxes)
 
 
+def test_the_registered_model_answers_in_tiles(tmp_path):
+    from visionops.pyfunc import VisionOpsModel
+
+    predictor = Predictor(make_bundle(tmp_path / "b", tiles=Tiling(size=128, overlap=64)))
+    image = encode(picture([("red", 7, 4), ("blue", 2, 1)], width=320, height=256))
+    expected = {"width": 320, "height": 256, **predictor.predict(image).to_dict()}
+    assert len(expected["detections"]) == 2
+    assert VisionOpsModel(predictor).predict([image]) == [expected]
+
+
 def test_the_time_of_all_tiles_is_told(extents):
     timing: dict[str, float] = {}
     extents.predict(encode(np.zeros((200, 200, 3), np.uint8)), timing=timing)
