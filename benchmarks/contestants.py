@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +135,21 @@ def start(
         yield _await(contestant, process, port, image, log, began)
     finally:
         _stop(process)
+
+
+def settle(servers: Collection[Server], at_most: float = 10.0) -> None:
+    """Wait until nobody computes.
+
+    When wrk ends, each of its clients leaves a request behind, which most servers still answer: the next load would
+    wait for it.
+    """
+    until, before = time.perf_counter() + at_most, -1.0
+    while time.perf_counter() < until:
+        now = sum(server.cpu() for server in servers)
+        if now - before < 0.02:
+            return
+        before = now
+        time.sleep(0.3)
 
 
 def _environment() -> dict[str, str]:

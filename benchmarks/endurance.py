@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.contestants import OURS, Contestant, Server, start
+from benchmarks.contestants import OURS, Contestant, Server, settle, start
 from benchmarks.load import Body, Connection, open_loop, post, run_wrk, write_lua
 from benchmarks.model import is_same
 from benchmarks.rows import Row
@@ -49,9 +49,11 @@ def measure_soak(bundle: Path, images: Sequence[bytes], folder: Path, seconds: f
         bodies = [server.as_body(image) for image in images]
         script = write_lua(folder, server.path, bodies)
         run_wrk(server.address, script, _CLIENTS, min(2.0, calm_seconds))
+        settle([server])
         before = run_wrk(server.address, script, _CLIENTS, calm_seconds)
         rest = _resident_at_rest(server)
         answers, memory, skipped, reasons = asyncio.run(_overload(server, bodies, 2 * before.throughput, seconds))
+        settle([server])
         after = run_wrk(server.address, script, _CLIENTS, calm_seconds)
         end = server.resident()
     good = [a for a in answers if a.status == 200]

@@ -14,7 +14,19 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Body", "Connection", "Load", "as_form", "as_raw", "open_loop", "parse_wrk", "post", "run_wrk", "write_lua"]
+__all__ = [
+    "Body",
+    "Connection",
+    "Load",
+    "as_form",
+    "as_raw",
+    "find_wrk",
+    "open_loop",
+    "parse_wrk",
+    "post",
+    "run_wrk",
+    "write_lua",
+]
 
 _WRK_TIMEOUT = 30
 """Seconds after which wrk counts a request as failed."""
@@ -99,6 +111,18 @@ end
 """
 
 
+def find_wrk() -> str:
+    """Where wrk is.
+
+    Raises:
+        RuntimeError: Nowhere.
+    """
+    wrk = shutil.which("wrk")
+    if wrk is None:
+        raise RuntimeError("wrk is missing; it makes the load: apt-get install wrk, or brew install wrk")
+    return wrk
+
+
 def run_wrk(address: str, script: Path, clients: int, seconds: float) -> Load:
     """So many clients, each with one request at a time.
 
@@ -109,10 +133,17 @@ def run_wrk(address: str, script: Path, clients: int, seconds: float) -> Load:
     Raises:
         RuntimeError: wrk is missing or failed.
     """
-    wrk = shutil.which("wrk")
-    if wrk is None:
-        raise RuntimeError("wrk is missing; it makes the load: apt-get install wrk, or brew install wrk")
-    command = [wrk, "-t", "1", "-c", str(clients), "-d", f"{max(1, round(seconds))}s", "--timeout", f"{_WRK_TIMEOUT}s"]
+    command = [
+        find_wrk(),
+        "-t",
+        "1",
+        "-c",
+        str(clients),
+        "-d",
+        f"{max(1, round(seconds))}s",
+        "--timeout",
+        f"{_WRK_TIMEOUT}s",
+    ]
     done = subprocess.run(
         [*command, "-s", str(script), f"http://{address}"],
         capture_output=True,

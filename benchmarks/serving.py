@@ -14,14 +14,14 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from benchmarks.contestants import BASELINE, LATENCY, OURS, PEERS, THROUGHPUT, Contestant, Server, start
+from benchmarks.contestants import BASELINE, LATENCY, OURS, PEERS, THROUGHPUT, Contestant, Server, settle, start
 from benchmarks.endurance import measure_soak, measure_switches
-from benchmarks.load import Load, run_wrk, write_lua
+from benchmarks.load import Load, find_wrk, run_wrk, write_lua
 from benchmarks.model import is_same, make_detector, make_images
 from benchmarks.peers.detector import Detector
 from benchmarks.rows import Row, cores, print_rows
@@ -74,10 +74,11 @@ class Result:
 def main(arguments: list[str] | None = None) -> int:
     """Measure and print. Returns 1 when a target is missed, 2 when something needed is missing."""
     options = _parse(arguments)
-    source, images = make_images()
-    size = sum(map(len, images)) // len(images) // 1000
-    print(f"{len(images)} {source}, JPEG of 640 x 480, quality 90, {size} kB; YOLOv8n; {cores()} cores")
     try:
+        find_wrk()
+        source, images = make_images()
+        size = sum(map(len, images)) // len(images) // 1000
+        print(f"{len(images)} {source}, JPEG of 640 x 480, quality 90, {size} kB; YOLOv8n; {cores()} cores")
         with tempfile.TemporaryDirectory(prefix="visionops-benchmark-") as scratch:
             if options.soak or options.switches:
                 return _endure(options, Path(scratch), source, images)
@@ -224,15 +225,15 @@ def _measure(
         idle: list[float] = []
         for turn in range(options.rounds):
             for cell in cells:
-                _settle(servers.values())
                 before = sum(server.cpu() for server in servers.values())
                 rates[cell].append(limit.run(options.seconds))
                 idle.append((sum(server.cpu() for server in servers.values()) - before) / options.seconds)
                 for contestant in _rotated([c for c in wanted[cell] if c in servers], turn):
                     address = servers[contestant].address
-                    _settle(servers.values())
                     run_wrk(address, scripts[contestant], cell.clients, options.warm_up)
+                    settle(servers.values())
                     load = run_wrk(address, scripts[contestant], cell.clients, options.seconds)
+                    settle(servers.values())
                     loads[cell].setdefault(contestant, []).append(load)
                     _progress(
                         f"round {turn + 1} of {options.rounds}, {cell}: {contestant.title} {load.throughput:.1f}/s"
@@ -280,17 +281,6 @@ def _start(
                     f"{contestant.title}: other boxes than the predictor's in image {number % len(images)}"
                 )
     return server
-
-
-def _settle(servers: Collection[Server], at_most: float = 5.0) -> None:
-    """Wait until nobody computes: a server may still be at what its clients no longer wait for."""
-    until, before = time.perf_counter() + at_most, -1.0
-    while time.perf_counter() < until:
-        now = sum(server.cpu() for server in servers)
-        if now - before < 0.02:
-            return
-        before = now
-        time.sleep(0.2)
 
 
 def _script(scratch: Path, server: Server, images: Sequence[bytes]) -> Path:

@@ -32,9 +32,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _make(uv: str, name: str) -> int:
     wanted = Path(__file__).parent / name / "requirements.txt"
+    everything = wanted.read_text() + (wanted.parents[1] / "requirements.txt").read_text()
     folder = environment_folder(name)
     stamp = folder / "requirements.txt"
-    if stamp.is_file() and stamp.read_bytes() == wanted.read_bytes():
+    if stamp.is_file() and stamp.read_text() == everything:
         print(f"{name}: is there")
         return 0
     print(f"{name}: installing into {folder}", flush=True)
@@ -46,7 +47,7 @@ def _make(uv: str, name: str) -> int:
         if subprocess.run(command, check=False).returncode:
             print(f"{name}: not installed, see above", file=sys.stderr)
             return 1
-    shutil.copyfile(wanted, stamp)
+    stamp.write_text(everything)
     return 0
 
 

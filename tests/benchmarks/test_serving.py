@@ -5,7 +5,11 @@ from __future__ import annotations
 import asyncio
 import http.server
 import json
+import re
+import subprocess
+import sys
 import threading
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +21,7 @@ from benchmarks.load import Body, Connection, Load, as_form, as_raw, open_loop, 
 from benchmarks.model import choose_confidence, is_same
 from benchmarks.peers.detector import Detector
 from benchmarks.serving import Cell, Result, judge, main, print_cell
+from tests.conftest import ROOT
 from tests.helpers.bundles import encode, make_bundle, picture
 from visionops.inference.predictor import Predictor
 
@@ -101,6 +106,14 @@ def test_a_peer_that_is_not_there_is_a_line_of_the_table(capsys):
         "150.0",
         "0",
     ]
+
+
+def test_without_wrk_it_says_where_to_get_it_before_anything_starts(capsys, monkeypatch, tmp_path: Path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert main(["--cells", "640x1"]) == 2
+    said = capsys.readouterr()
+    assert said.err.startswith("error: wrk is missing")
+    assert said.out == ""
 
 
 def test_an_unknown_contestant_or_cell_is_named(capsys):
@@ -230,3 +243,23 @@ def test_the_confidence_leaves_some_candidates(tmp_path: Path):
     confidence = choose_confidence(predictor, [noise])
     scores = predictor.infer(noise)[0].outputs[0][0, 4:].max(axis=0)
     assert 40 <= (scores > confidence).sum() <= 42
+
+
+def test_the_environments_of_peers_have_what_inference_imports():
+    code = """
+import importlib.metadata, sys
+import benchmarks.peers.detector
+known = importlib.metadata.packages_distributions()
+print(*{name for module in {m.partition(".")[0] for m in sys.modules} for name in known.get(module, [])})
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    ours = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    needed = {_name(line) for line in ours} & {_name(name) for name in done.stdout.split()}
+    assert "pillow" in needed
+    common = (ROOT / "benchmarks" / "peers" / "requirements.txt").read_text()
+    # NumPy's version is the peer's choice: Seldon's wrapper wants an old one.
+    assert needed <= {_name(line) for line in common.splitlines()} | {"numpy"}
+
+
+def _name(requirement: str) -> str:
+    return re.split(r"[^A-Za-z0-9._-]", requirement)[0].lower().replace("_", "-")
