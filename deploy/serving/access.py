@@ -48,13 +48,23 @@ ROLES: Final[Mapping[str, frozenset[Role]]] = {
     "GET /model": PREDICT,
     "GET /models": PREDICT,
     "POST /predict": PREDICT,
+    "POST /predict/batch": PREDICT,
     "POST /explain": PREDICT,
+    "GET /v2": PREDICT,
+    "GET /v2/health/live": ANY,
+    "GET /v2/health/ready": ANY,
+    "GET /v2/models/{name}": PREDICT,
+    "GET /v2/models/{name}/ready": PREDICT,
+    "GET /v2/models/{name}/versions/{version}": PREDICT,
+    "GET /v2/models/{name}/versions/{version}/ready": PREDICT,
+    "POST /v2/models/{name}/infer": PREDICT,
+    "POST /v2/models/{name}/versions/{version}/infer": PREDICT,
     "POST /reload": ADMIN,
     "POST /unload": ADMIN,
 }
 """Each route and who may call it. What is not listed does not exist: the gate lets nothing else through."""
 
-PROBES: Final = frozenset({"/health", "/ready", "/metrics"})
+PROBES: Final = frozenset({"/health", "/ready", "/metrics", "/v2/health/live", "/v2/health/ready"})
 """Called again and again by machines: not limited in rate, not logged."""
 
 _LOCALHOST = {"localhost"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from http import HTTPStatus
@@ -20,12 +21,16 @@ from deploy.serving.keys import KeyRing
 from deploy.serving.logs import RequestLog
 from deploy.serving.metrics import Metrics
 from deploy.serving.models import Loader
+from deploy.serving.openapi import document
 from deploy.serving.registry import Models
 from deploy.serving.routes.admin import admin_router
+from deploy.serving.routes.batch import batch_router
+from deploy.serving.routes.oip import oip_router
 from deploy.serving.routes.predict import predict_router
 from deploy.serving.routes.status import status_router
 from deploy.serving.settings import Settings
 from deploy.serving.starting import Started
+from visionops import __version__
 from visionops.errors import VisionOpsError
 from visionops.inference.engines import available_cpus
 
@@ -60,7 +65,7 @@ def create_app(settings: Settings, started: Sequence[Started] = (), loader: Load
         serving.explainer.close()
         serving.models.close()
 
-    app = FastAPI(title="VisionOps", docs_url=None, redoc_url=None, lifespan=lifespan)
+    app = FastAPI(title="VisionOps", version=__version__, docs_url=None, redoc_url=None, lifespan=lifespan)
     app.state.serving = serving
     # The last one added is the first to see a request.
     opened = {
@@ -71,8 +76,9 @@ def create_app(settings: Settings, started: Sequence[Started] = (), loader: Load
     )
     app.add_middleware(RequestLog, metrics=serving.metrics)
     _map_errors(app, serving.metrics)
-    for router in (predict_router, status_router, admin_router):
+    for router in (predict_router, batch_router, oip_router, status_router, admin_router):
         app.include_router(router(serving))
+    app.openapi = functools.cache(functools.partial(document, app))  # type: ignore[method-assign]
     return app
 
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 from deploy.serving.errors import Overloaded, TookTooLong
@@ -64,26 +64,59 @@ class Dispatcher:
             Overloaded: The queue is full.
             TookTooLong: Not done within the time limit.
         """
+        return (await self.run_all([work]))[0]
+
+    async def run_all(self, works: Sequence[Callable[[], _Result]]) -> list[_Result]:
+        """The results of the works of one request, in their order.
+
+        They take at most one place for each worker, and the next of them goes in when one is done: beside a batch of
+        any length, a single image waits no longer than the queue is long. An error of one work ends them all.
+
+        Raises:
+            Overloaded: There is no place for the first of them.
+            TookTooLong: Not all done within the time limit.
+        """
         self.check()
-        loop = asyncio.get_running_loop()
-        self._admitted += 1
-        future = self._pool.submit(self._timed, work)
+        lanes = min(len(works), self.workers, max(1, self.workers + self.queue - self._admitted))
+        self._admitted += lanes
+        results: dict[int, _Result] = {}
+        in_work: list[Future[tuple[_Result, float]] | None] = [None] * lanes
+        todo = iter(list(enumerate(works)))
+
+        async def work_off(lane: int) -> None:
+            for index, work in todo:
+                in_work[lane] = future = self._pool.submit(self._timed, work)
+                results[index], seconds = await asyncio.wrap_future(future)
+                self._seconds = seconds if not self._seconds else _MEMORY * self._seconds + (1 - _MEMORY) * seconds
+
+        tasks: list[asyncio.Task[None]] = []
         try:
             async with asyncio.timeout(self.timeout):
-                result, seconds = await asyncio.wrap_future(future)
+                if lanes == 1:
+                    await work_off(0)
+                else:
+                    tasks = [asyncio.create_task(work_off(lane)) for lane in range(lanes)]
+                    await asyncio.gather(*tasks)
         except TimeoutError as error:
             raise TookTooLong(f"not answered within {self.timeout:g} s; send fewer images at once") from error
         finally:
-            if future.done():
-                self._release()
-            else:  # whoever waited has left before the work is done: the room is taken until it is
-                future.add_done_callback(lambda _: loop.call_soon_threadsafe(self._release))
-        self._seconds = seconds if not self._seconds else _MEMORY * self._seconds + (1 - _MEMORY) * seconds
-        return result
+            for task in tasks:
+                task.cancel()
+            for future in in_work:
+                self._leave(future)
+        return [results[index] for index in range(len(works))]
 
     def close(self) -> None:
         """Wait for what is in work."""
         self._pool.shutdown()
+
+    def _leave(self, last: Future[tuple[_Result, float]] | None) -> None:
+        # Whoever waits may leave before the work is done: the place is taken until it is.
+        if last is None or last.done():
+            self._release()
+        else:
+            loop = asyncio.get_running_loop()
+            last.add_done_callback(lambda _: loop.call_soon_threadsafe(self._release))
 
     def _release(self) -> None:
         self._admitted -= 1

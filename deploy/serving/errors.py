@@ -2,6 +2,7 @@
 
 VisionOpsError
 └── ApiError
+    ├── BadTensor            400  an inference request is not as the protocol says
     ├── WrongKey             401  no key, or none of ours
     ├── WrongRole            403  the key is for something else
     ├── AdminDisabled        403  the server has no admin key
@@ -38,6 +39,7 @@ __all__ = [
     "AdminDisabled",
     "ApiError",
     "BadRequest",
+    "BadTensor",
     "Busy",
     "ForeignHost",
     "ForeignOrigin",
@@ -157,6 +159,12 @@ class RoleConflict(ApiError):
 
     status = 409
     code = "role_conflict"
+
+
+class BadTensor(ApiError):
+    """An inference request is not as the protocol says; 400, as it wants."""
+
+    code = "bad_tensor"
 
 
 class SmokeTestFailed(ApiError):

@@ -14,16 +14,16 @@ from pathlib import Path
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
-from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from deploy.serving.errors import refusal_of
 from deploy.serving.metrics import Metrics
 
 __all__ = ["JsonLines", "RequestLog", "configure_logging"]
 
 _log = logging.getLogger("visionops.serving")
 _SAFE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_PROBES = {"/health", "/ready", "/metrics"}
+_PROBES = {"/health", "/ready", "/metrics", "/v2/health/live", "/v2/health/ready"}
 _CLIENT_LEFT = 499
 _MAX_LOG_BYTES = 10_000_000
 
@@ -90,8 +90,8 @@ class RequestLog:
             # The last line of defence: the log gets the trace, the client a code and the id to ask with.
             _log.exception("unhandled_error", extra={"fields": {"request_id": request_id}})
             if status == 0:
-                body = {"error": {"code": "internal_error", "message": f"unexpected error; request {request_id}"}}
-                await JSONResponse(body, status_code=500)(scope, receive, send_with_id)
+                response = refusal_of(scope["path"], 500, "internal_error", f"unexpected error; request {request_id}")
+                await response(scope, receive, send_with_id)
         state = scope.get("state", {})
         route = state.get("route", "unmatched")
         seconds = time.perf_counter() - start

@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import Query
 from pydantic import Base64Bytes, BaseModel, ConfigDict, Field
 
 from deploy.serving.roles import Role
 from deploy.serving.settings import Placement
+from deploy.serving.tensors import TensorSpec
 
 __all__ = [
-    "EXPLAIN_RESPONSES",
-    "IMAGE_BODY",
-    "PREDICT_RESPONSES",
-    "RELOAD_BODY",
-    "UNLOAD_BODY",
     "AttributesAnswer",
+    "BatchResponse",
     "ClassificationAnswer",
     "DetectionAnswer",
+    "ErrorAnswer",
     "ExplainResponse",
+    "HealthAnswer",
+    "InferResponse",
+    "LiveAnswer",
+    "ModelMetadata",
     "ModelName",
+    "ModelReadyAnswer",
     "PredictResponse",
+    "ReadyAnswer",
+    "ReadyModel",
     "ReloadRequest",
+    "ServerMetadata",
     "UnloadRequest",
+    "V2Error",
 ]
 
 
@@ -102,6 +109,104 @@ PredictResponse = DetectionAnswer | ClassificationAnswer | AttributesAnswer
 """What `/predict` answers."""
 
 
+class Problem(BaseModel):
+    """What is wrong."""
+
+    code: str = Field(description="for programs: it stays when the message changes")
+    message: str = Field(description="one line: the place and the mend")
+
+
+class ErrorAnswer(BaseModel):
+    """What is answered instead of a result."""
+
+    error: Problem
+
+
+class BatchResponse(BaseModel):
+    """What `/predict/batch` answers."""
+
+    results: list[PredictResponse | ErrorAnswer] = Field(
+        description="in the order sent; of each image what /predict answers, an error body too"
+    )
+
+
+class HealthAnswer(BaseModel):
+    """The process lives."""
+
+    status: Literal["live"]
+
+
+class ReadyModel(BaseModel):
+    """There is a model to answer with."""
+
+    status: Literal["ready"]
+    model: ModelIdentity | None = Field(default=None, description="for clients it knows")
+    models: list[dict[str, Any]] | None = Field(default=None, description="of each name: for clients it knows")
+    serves: str | None = Field(default=None, description="whom: for clients it knows")
+
+
+class ServerMetadata(BaseModel):
+    """What the server is, as the Open Inference Protocol has it."""
+
+    name: str
+    version: str
+    extensions: list[str]
+
+
+class LiveAnswer(BaseModel):
+    """The process lives."""
+
+    live: bool
+
+
+class ReadyAnswer(BaseModel):
+    """There is a model to answer with."""
+
+    ready: bool
+
+
+class ModelReadyAnswer(BaseModel):
+    """This model can answer."""
+
+    name: str
+    ready: bool
+
+
+class ModelMetadata(BaseModel):
+    """What a model takes and answers."""
+
+    name: str
+    versions: list[str]
+    platform: str
+    inputs: list[TensorSpec]
+    outputs: list[TensorSpec]
+
+
+class OutputTensor(BaseModel):
+    """An output: with its data, or with the size of its part of the binary data."""
+
+    name: str
+    datatype: str
+    shape: list[int]
+    parameters: dict[str, int] | None = None
+    data: list[float | str] | None = None
+
+
+class InferResponse(BaseModel):
+    """What `/infer` answers."""
+
+    model_name: str
+    model_version: str
+    id: str | None = None
+    outputs: list[OutputTensor]
+
+
+class V2Error(BaseModel):
+    """What the Open Inference Protocol answers instead of a result."""
+
+    error: str
+
+
 class SaliencyGrid(BaseModel):
     """Where the answer comes from."""
 
@@ -147,49 +252,3 @@ class UnloadRequest(BaseModel):
 
     name: str = Field(min_length=1, max_length=128)
     role: Role = Role.CHAMPION
-
-
-_IDENTITY = {
-    "model": {"name": "steel", "version": "3", "alias": "champion"},
-    "image": {"width": 200, "height": 200},
-}
-_TIMING = {"timing_ms": {"decode": 0.8, "preprocess": 0.6, "inference": 14.2, "postprocess": 0.1, "total": 15.9}}
-_LABEL = {"class_id": 1, "class_name": "defective", "confidence": 0.97}
-_LABEL |= {"probabilities": {"ok": 0.03, "defective": 0.97}}
-_BOX = {"class_id": 2, "class_name": "scratches", "confidence": 0.91, "box": [12.0, 40.5, 180.2, 66.0]}
-_EXAMPLES = {
-    "detection": {"value": _IDENTITY | {"detections": [_BOX]} | _TIMING},
-    "classification": {"value": _IDENTITY | {"classification": _LABEL} | _TIMING},
-    "attributes": {"value": _IDENTITY | {"attributes": {"surface": _LABEL}} | _TIMING},
-}
-PREDICT_RESPONSES: dict[int | str, dict[str, Any]] = {200: {"content": {"application/json": {"examples": _EXAMPLES}}}}
-EXPLAIN_RESPONSES: dict[int | str, dict[str, Any]] = {
-    200: {
-        "model": ExplainResponse,
-        "description": "The image in grey, in colour what spoke for the answer; or the numbers.",
-        "content": {"image/png": {"schema": {"type": "string", "format": "binary"}}},
-    },
-    503: {"description": "No model, or another image is being explained: see the header Retry-After."},
-}
-IMAGE_BODY = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": ["file"],
-                    "properties": {"file": {"type": "string", "format": "binary"}},
-                }
-            },
-            "image/*": {"schema": {"type": "string", "format": "binary"}},
-            "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
-        },
-    }
-}
-RELOAD_BODY = {
-    "requestBody": {"required": True, "content": {"application/json": {"schema": ReloadRequest.model_json_schema()}}}
-}
-UNLOAD_BODY = {
-    "requestBody": {"required": True, "content": {"application/json": {"schema": UnloadRequest.model_json_schema()}}}
-}

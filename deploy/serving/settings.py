@@ -110,6 +110,10 @@ class Settings(BaseModel):
     """Largest accepted image file."""
     max_pixels: int = Field(default=DEFAULT_MAX_PIXELS, ge=1)
     """Largest accepted width x height."""
+    max_batch_files: int = Field(default=64, ge=1, le=10_000)
+    """Most images of one request, where it may have several."""
+    max_batch_bytes: int = Field(default=100_000_000, ge=1)
+    """Largest accepted request of several images, or of tensors."""
     workers: int = Field(default=0, ge=0, le=256)
     """Images in work at once; 0: one for each CPU that the container grants."""
     queue: int = Field(default=64, ge=0, le=100_000)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 
-from starlette.datastructures import UploadFile
+from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
 from deploy.serving.errors import BadRequest, UnsupportedMedia, UploadTooLarge
 
-__all__ = ["read_body", "read_upload"]
+__all__ = ["read_body", "read_upload", "read_uploads"]
 
 _FORM_OVERHEAD = 64 * 1024
 """Boundaries, part headers and small text fields around the file."""
@@ -29,7 +29,7 @@ async def read_upload(request: Request, limit: int) -> bytes:
         UnsupportedMedia: The body is neither an image nor a multipart form.
         BadRequest: The form is malformed, or has no file named ``file``.
     """
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    kind = _content_type(request)
     if kind.startswith("image/") or kind == "application/octet-stream":
         return await read_body(request, limit)
     if kind != "multipart/form-data":
@@ -37,13 +37,7 @@ async def read_upload(request: Request, limit: int) -> bytes:
             f"content type {kind or 'none'!r}; send a form: curl -F file=@part.jpg …, or the image as it is: "
             "curl -H 'Content-Type: image/jpeg' --data-binary @part.jpg …"
         )
-    parser = MultiPartParser(request.headers, _limited(request, limit + _FORM_OVERHEAD), max_files=1, max_fields=8)
-    # In memory up to the limit, which is there to bound it: no temporary file for each image.
-    parser.spool_max_size = limit + _FORM_OVERHEAD
-    try:
-        form = await parser.parse()
-    except MultiPartException as error:
-        raise BadRequest(f"malformed multipart form: {error.message}", "bad_form") from error
+    form = await _read_form(request, limit, max_files=1)
     try:
         upload = form.get("file")
         if not isinstance(upload, UploadFile):
@@ -55,6 +49,41 @@ async def read_upload(request: Request, limit: int) -> bytes:
         await form.close()
 
 
+async def read_uploads(request: Request, limit: int, max_files: int) -> list[bytes]:
+    """The images of a form, in the order sent: its fields ``files`` and ``file``.
+
+    Args:
+        limit: Largest accepted form, in bytes.
+        max_files: Most files of a form.
+
+    Raises:
+        UploadTooLarge: The form exceeds the limit.
+        UnsupportedMedia: The body is no multipart form.
+        BadRequest: The form is malformed, has no file, or too many.
+    """
+    kind = _content_type(request)
+    if kind != "multipart/form-data":
+        raise UnsupportedMedia(
+            f"content type {kind or 'none'!r}; send a form: curl -F files=@one.jpg -F files=@two.jpg …"
+        )
+    form = await _read_form(request, limit, max_files)
+    try:
+        images = []
+        for name, upload in form.multi_items():
+            if name in {"file", "files"}:
+                if not isinstance(upload, UploadFile):
+                    raise BadRequest(
+                        f"the form's {name!r} is text and no file: curl -F files=@part.jpg …", "missing_file"
+                    )
+                images.append(await upload.read())
+                await upload.close()  # not held twice
+    finally:
+        await form.close()
+    if not images:
+        raise BadRequest("the form has no file named 'files': curl -F files=@part.jpg …", "missing_file")
+    return images
+
+
 async def read_body(request: Request, limit: int) -> bytes:
     """The whole body.
 
@@ -62,6 +91,22 @@ async def read_body(request: Request, limit: int) -> bytes:
         UploadTooLarge: It exceeds ``limit`` bytes.
     """
     return b"".join([chunk async for chunk in _limited(request, limit)])
+
+
+def _content_type(request: Request) -> str:
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+async def _read_form(request: Request, limit: int, max_files: int) -> FormData:
+    parser = MultiPartParser(
+        request.headers, _limited(request, limit + _FORM_OVERHEAD), max_files=max_files, max_fields=8
+    )
+    # In memory up to the limit, which is there to bound it: no temporary file for each image.
+    parser.spool_max_size = limit + _FORM_OVERHEAD
+    try:
+        return await parser.parse()
+    except MultiPartException as error:
+        raise BadRequest(f"malformed multipart form: {error.message}", "bad_form") from error
 
 
 async def _limited(request: Request, limit: int) -> AsyncGenerator[bytes, None]:

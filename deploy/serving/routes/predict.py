@@ -11,8 +11,9 @@ from fastapi import APIRouter, Query, Request, Response
 
 from deploy.serving.context import Serving
 from deploy.serving.models import ServedModel
+from deploy.serving.openapi import EXPLAIN_RESPONSES, IMAGE_BODY, PREDICT_RESPONSES
 from deploy.serving.registry import Choice, Models
-from deploy.serving.schemas import EXPLAIN_RESPONSES, IMAGE_BODY, PREDICT_RESPONSES, ModelName, PredictResponse
+from deploy.serving.schemas import ModelName, PredictResponse
 from deploy.serving.uploads import read_upload
 from visionops.inference.explain import DEFAULT_GRID
 from visionops.inference.prediction import Prediction

@@ -1,0 +1,163 @@
+"""The Open Inference Protocol, version 2, over HTTP: `/v2` and below."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+
+from deploy.serving.context import Serving
+from deploy.serving.errors import BadTensor, UnsupportedMedia, UploadTooLarge
+from deploy.serving.models import ServedModel
+from deploy.serving.openapi import INFER_BODY, INFER_RESPONSES, V2_MODEL_RESPONSES, V2_RESPONSES
+from deploy.serving.registry import Choice, Models
+from deploy.serving.routes.predict import request_key
+from deploy.serving.schemas import (
+    InferResponse,
+    LiveAnswer,
+    ModelMetadata,
+    ModelReadyAnswer,
+    ReadyAnswer,
+    ServerMetadata,
+)
+from deploy.serving.tensors import (
+    HEADER_LENGTH,
+    INPUTS,
+    Order,
+    TensorSpec,
+    encode_answer,
+    output_specs,
+    output_tensors,
+    read_order,
+)
+from deploy.serving.uploads import read_body
+from visionops import __version__
+from visionops.inference.prediction import Prediction
+from visionops.inference.predictor import Image
+
+__all__ = ["oip_router"]
+
+_Answered = tuple[ServedModel, Prediction, dict[str, float]]
+_SMALL = 65_536
+"""Bytes of JSON that are read at once; more are read on a thread."""
+
+
+def oip_router(serving: Serving) -> APIRouter:
+    """The routes over ``serving``."""
+    router = APIRouter(prefix="/v2")
+
+    @router.get("", response_model=ServerMetadata, responses=V2_RESPONSES)
+    async def server() -> dict[str, Any]:
+        """What this server is."""
+        return {"name": "visionops", "version": __version__, "extensions": ["binary_tensor_data"]}
+
+    @router.get("/health/live", response_model=LiveAnswer, responses=V2_RESPONSES)
+    async def live() -> dict[str, bool]:
+        """Whether the process lives."""
+        return {"live": True}
+
+    @router.get("/health/ready", response_model=ReadyAnswer, responses=V2_RESPONSES)
+    async def ready() -> dict[str, bool]:
+        """Whether it can answer."""
+        models = serving.models
+        models.get(next((name for name in models.names() if models.is_ready(name)), ""))
+        return {"ready": True}
+
+    @router.get("/models/{name}", response_model=ModelMetadata, responses=V2_MODEL_RESPONSES)
+    async def model(name: str) -> dict[str, Any]:
+        """What the model takes and answers; of its inputs a request has one."""
+        return _metadata(serving.models, name)
+
+    @router.get("/models/{name}/versions/{version}", response_model=ModelMetadata, responses=V2_MODEL_RESPONSES)
+    async def model_version(name: str, version: str) -> dict[str, Any]:
+        """The same of one version."""
+        return _metadata(serving.models, name, version)
+
+    @router.get("/models/{name}/ready", response_model=ModelReadyAnswer, responses=V2_MODEL_RESPONSES)
+    async def model_ready(name: str) -> dict[str, Any]:
+        """Whether the model can answer."""
+        return {"name": serving.models.get(name).ref.name, "ready": True}
+
+    @router.get(
+        "/models/{name}/versions/{version}/ready", response_model=ModelReadyAnswer, responses=V2_MODEL_RESPONSES
+    )
+    async def model_version_ready(name: str, version: str) -> dict[str, Any]:
+        """Whether this version can answer."""
+        return {"name": serving.models.get(name, version).ref.name, "ready": True}
+
+    infer_route = functools.partial(
+        router.post, response_model=InferResponse, responses=INFER_RESPONSES, openapi_extra=INFER_BODY
+    )
+
+    @infer_route("/models/{name}/infer")
+    async def infer(request: Request, name: str) -> Response:
+        """Answer for one image or several, as tensors; one that cannot be used fails the request."""
+        return await _infer(serving, request, name)
+
+    @infer_route("/models/{name}/versions/{version}/infer")
+    async def infer_version(request: Request, name: str, version: str) -> Response:
+        """The same of one version."""
+        return await _infer(serving, request, name, version)
+
+    return router
+
+
+def _metadata(models: Models, name: str, version: str = "") -> dict[str, Any]:
+    served = models.get(name, version)
+    return {
+        "name": served.ref.name,
+        "versions": list(dict.fromkeys(model.ref.version for _, model in models.all() if model.ref.name == name)),
+        "platform": f"{served.ref.engine.value}_onnx",
+        "inputs": INPUTS,
+        "outputs": _outputs(served),
+    }
+
+
+def _outputs(served: ServedModel) -> list[TensorSpec]:
+    return output_specs(served.predictor.bundle.card)
+
+
+async def _infer(serving: Serving, request: Request, name: str, version: str = "") -> Response:
+    if encoding := request.headers.get("content-encoding", ""):
+        raise UnsupportedMedia(f"content encoding {encoding[:20]!r}; send the body as it is")
+    serving.models.get(name, version)
+    serving.dispatcher.check()
+    body = await read_body(request, serving.settings.max_batch_bytes)
+    read = functools.partial(read_order, body, request.headers.get(HEADER_LENGTH), serving.settings.max_batch_files)
+    order = read() if len(body) <= _SMALL else await serving.dispatcher.run(read)
+    # Taken when the body is here, as in /predict.
+    choice = serving.models.choose(name, version, key=request_key(request))
+    answers = await _answers(serving, choice, order)
+    if any(served is not choice.served for served, _, _ in answers):
+        # A canary failed on some image and the champion stepped in: one answer is of one model.
+        choice = Choice(choice.champion or choice.served)
+        answers = await _answers(serving, choice, order)
+    for _, prediction, timing in answers:
+        serving.metrics.prediction(prediction, timing)
+    tensors = output_tensors(choice.served.predictor.bundle.card, [prediction for _, prediction, _ in answers])
+    content, length = encode_answer(choice.served.identity, order, _outputs(choice.served), tensors)
+    request.state.log = {"version": choice.served.ref.version, "bytes": len(body), "images": len(answers)}
+    if length is None:
+        return Response(content, media_type="application/json")
+    return Response(content, media_type="application/octet-stream", headers={HEADER_LENGTH: str(length)})
+
+
+async def _answers(serving: Serving, choice: Choice, order: Order) -> list[_Answered]:
+    names = [spec.name for spec in _outputs(choice.served)]
+    if unknown := sorted(set(order.outputs or ()) - set(names)):
+        raise BadTensor(f"no output {unknown[0][:100]!r}; this model has {', '.join(names)}")
+    work = [
+        functools.partial(_answer, serving.models, choice, image, order.options, f"image {number}")
+        for number, image in enumerate(order.images, start=1)
+    ]
+    return await serving.dispatcher.run_all(work)
+
+
+def _answer(models: Models, choice: Choice, image: Image, options: Mapping[str, float], where: str) -> _Answered:
+    if isinstance(image, bytes) and len(image) > (limit := choice.served.ref.max_upload_bytes):
+        raise UploadTooLarge(f"{where}: exceeds {limit} bytes; send a smaller file or raise max_upload_bytes")
+    timing: dict[str, float] = {}
+    served, prediction = models.predict(choice, image, options, timing=timing, where=where)
+    return served, prediction, timing
