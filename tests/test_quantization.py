@@ -18,8 +18,8 @@ from visionops.errors import BundleError, DataError, QuantizationError
 from visionops.inference.bundle import ModelBundle, Precision, Task
 from visionops.inference.engines import load_engine
 from visionops.inference.predictor import Predictor
-from visionops.inference.preprocessing import preprocess
-from visionops.quantization import _Tensors, calibration_images, quantize_bundle
+from visionops.inference.preprocessing import Tiling, preprocess
+from visionops.quantization import _quantize, _Tensors, calibration_images, quantize_bundle
 from visionops.tasks import task_for
 
 CONFIG = Config(name="cells", data=DataConfig(source=SampleSource(kind="sample")))
@@ -101,6 +101,16 @@ def test_calibration_sees_what_the_engine_is_given_in_service(bundle, dataset):
         np.testing.assert_array_equal(tensor, preprocess(picture(cells), bundle.card.preprocessing)[0])
 
 
+def test_of_an_image_in_tiles_every_tile_counts(tmp_path, bundle, dataset):
+    tiled = bundle.card.preprocessing.model_copy(update={"tiles": Tiling(size=96, overlap=32)})
+    cut = ModelBundle.create(bundle.folder, bundle.card.model_copy(update={"preprocessing": tiled}))
+    tensors = list(_Tensors(cut, dataset.take([0]), lambda _: None))
+    assert len(tensors) == 4
+    taken = []
+    _quantize(cut, (taken.append(tensor) or tensor for tensor in tensors))
+    assert len(taken) == 4
+
+
 def test_labels_are_quantized_too(tmp_path):
     bundle = make_label_bundle(tmp_path / "bundle", size=32)
     paths = [tmp_path / f"{name}.png" for name in CLASSES]
@@ -159,7 +169,7 @@ from visionops.quantization import _quantize, _Tensors
 
 bundle = make_bundle(Path(sys.argv[1]))
 images = {"key": ["0.png"], "path": [sys.argv[2]], "split": ["val"]}
-_quantize(bundle, _Tensors(bundle, Dataset.from_columns("cells", bundle.card.class_names, images, {}), id), 1)
+_quantize(bundle, _Tensors(bundle, Dataset.from_columns("cells", bundle.card.class_names, images, {}), id))
 """
 
 

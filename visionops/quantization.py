@@ -10,8 +10,9 @@ import hashlib
 import io
 import logging
 import shutil
+import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,7 @@ def quantize_bundle(
     forbid_telemetry()
     import openvino
 
-    graph = _quantize(bundle, _Tensors(bundle, images, report), images.num_images)
+    graph = _quantize(bundle, _Tensors(bundle, images, report))
     folder.parent.mkdir(parents=True, exist_ok=True)
     with atomic_folder(folder, replace=True) as unfinished:
         for name in bundle.card.files:
@@ -120,7 +121,7 @@ class _Tensors:
             yield from self._seen
 
 
-def _quantize(bundle: ModelBundle, tensors: _Tensors, count: int) -> Any:
+def _quantize(bundle: ModelBundle, tensors: Iterable[npt.NDArray[np.float32]]) -> Any:
     """The OpenVINO model that NNCF makes of the bundle's graph."""
     import openvino
 
@@ -138,7 +139,7 @@ def _quantize(bundle: ModelBundle, tensors: _Tensors, count: int) -> Any:
             quantized = nncf.quantize(
                 model,
                 nncf.Dataset(tensors),
-                subset_size=count,
+                subset_size=sys.maxsize,  # all: of an image in tiles there are several tensors
                 # SiLU gives negative values too: ranges that lie where the values do lose less.
                 preset=nncf.QuantizationPreset.MIXED,
                 ignored_scope=nncf.IgnoredScope(names=behind, validate=False),
