@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import socket
@@ -9,12 +10,14 @@ import sys
 from collections.abc import Mapping, Sequence
 
 import uvicorn
+from fastapi import FastAPI
 
 from deploy.serving.app import create_app
+from deploy.serving.context import Serving
 from deploy.serving.logs import configure_logging
-from deploy.serving.models import Loader, ServedModel
+from deploy.serving.models import Loader
 from deploy.serving.settings import Settings, read_settings
-from deploy.serving.starting import Started, start_models
+from deploy.serving.starting import start_models
 from visionops.errors import DeploymentError, VisionOpsError
 
 __all__ = ["main"]
@@ -33,22 +36,27 @@ def main(arguments: Sequence[str] | None = None, environment: Mapping[str, str] 
         settings = read_settings(sys.argv[1:] if arguments is None else arguments, environment)
         with _listen(settings) as listener:
             configure_logging(settings.log_file)
-            loader = Loader(settings)
-            _serve(settings, start_models(settings, loader), loader, listener)
+            _serve(_application(settings), listener)
     except (VisionOpsError, OSError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
     return 0
 
 
-def _serve(settings: Settings, started: Sequence[Started], loader: Loader, listener: socket.socket) -> None:
+def _application(settings: Settings) -> FastAPI:
+    # Nobody but the application may hold on to the first models: they are to be freed when they are replaced.
+    loader = Loader(settings)
+    return create_app(settings, start_models(settings, loader), loader)
+
+
+def _serve(app: FastAPI, listener: socket.socket) -> None:
     host, port = listener.getsockname()[:2]
-    app = create_app(settings, started, loader)
+    serving: Serving = app.state.serving
     fields = {
         "url": f"http://{host}:{port}",
         "pid": os.getpid(),
-        **_identity(started),
-        "serves": app.state.serving.keys.serves,
+        **next((model.identity for _, model in serving.models.all()), {}),
+        "serves": serving.keys.serves,
     }
     logging.getLogger("visionops.serving").info("started", extra={"fields": fields})
     config = uvicorn.Config(
@@ -59,11 +67,10 @@ def _serve(settings: Settings, started: Sequence[Started], loader: Loader, liste
         proxy_headers=False,
         timeout_graceful_shutdown=_GRACE_SECONDS,
     )
+    # What lives as long as the process need not be looked at again, whenever a replaced model is cleared away.
+    gc.collect()
+    gc.freeze()
     uvicorn.Server(config).run(sockets=[listener])
-
-
-def _identity(started: Sequence[Started]) -> dict[str, str]:
-    return next((s.outcome.identity for s in started if isinstance(s.outcome, ServedModel)), {})
 
 
 def _listen(settings: Settings) -> socket.socket:

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import threading
+import weakref
 from pathlib import Path
 
 from deploy.serving.errors import MemoryCap
 from visionops.inference.bundle import ModelBundle
+from visionops.inference.predictor import Predictor
 
-__all__ = ["MemoryLimit", "resident_bytes", "trim_soon"]
+__all__ = ["MemoryLimit", "Reclaimer", "resident_bytes"]
 
 _PER_GRAPH_BYTE = 5
 """Loaded bytes for each byte of the graph's file. With the next one measured on YOLOv8n at 320 and 640 pixels,
 OpenVINO and ONNX Runtime, one copy of the graph for an image alone and one for several: 75 and 117 MB."""
 _PER_PIXEL = 140
 _MB = 1_000_000
-_TRIM_DELAY_SECONDS = 0.2
+_PAUSE_SECONDS = 0.25
 
 
 class MemoryLimit:
@@ -65,14 +68,43 @@ def resident_bytes() -> int:
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
-def trim_soon() -> None:
-    """Give freed memory back to the system, a moment from now and on a thread of its own.
+class Reclaimer:
+    """Waits for replaced models to be let go by the last request that holds them, and gives their memory back."""
 
-    Whoever ends the last request of a model must not be held up, and a model is told of as freed before its memory is.
-    """
-    timer = threading.Timer(_TRIM_DELAY_SECONDS, _trim)
-    timer.daemon = True
-    timer.start()
+    def __init__(self) -> None:
+        self._leaving: weakref.WeakSet[Predictor] = weakref.WeakSet()
+        self._lock = threading.Lock()
+        self._is_at_work = False
+        self._closed = threading.Event()
+
+    @property
+    def waiting(self) -> int:
+        """Replaced models that are still held."""
+        return len(self._leaving)
+
+    def reclaim(self, *predictors: Predictor) -> None:
+        """Begin to wait; without any, only give freed memory back. On a thread of its own: nobody is held up."""
+        with self._lock:
+            for predictor in predictors:
+                self._leaving.add(predictor)
+            if self._is_at_work:
+                return
+            self._is_at_work = True
+        threading.Thread(target=self._work, name="reclaim", daemon=True).start()
+
+    def close(self) -> None:
+        """Wait no longer."""
+        self._closed.set()
+
+    def _work(self) -> None:
+        while not self._closed.wait(_PAUSE_SECONDS):
+            # An answered request lives on in a cycle of futures, and its model with it, until this.
+            gc.collect()
+            with self._lock:
+                if not self._leaving:
+                    self._is_at_work = False
+                    break
+        _trim()
 
 
 def _trim() -> None:

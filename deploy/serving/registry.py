@@ -9,13 +9,12 @@ from __future__ import annotations
 import dataclasses
 import logging
 import threading
-import weakref
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 from deploy.serving.errors import ModelFailed, NoModel, RoleConflict, UnknownModel, status_and_code
-from deploy.serving.memory import trim_soon
+from deploy.serving.memory import Reclaimer
 from deploy.serving.metrics import Metrics
 from deploy.serving.models import ServedModel
 from deploy.serving.roles import Bounds, Role, in_share
@@ -23,7 +22,7 @@ from deploy.serving.settings import Placement
 from deploy.serving.shadow import Answered, Shadows
 from visionops.errors import VisionOpsError
 from visionops.inference.prediction import Prediction
-from visionops.inference.predictor import Image, Predictor
+from visionops.inference.predictor import Image
 
 __all__ = ["Choice", "Models"]
 
@@ -78,9 +77,9 @@ class Models:
         self._lock = threading.Lock()
         self._entries: dict[str, _Entry] = {}  # replaced whole, so that a reader needs no lock
         self._default = ""
-        self._leaving: weakref.WeakSet[Predictor] = weakref.WeakSet()
+        self._reclaimer = Reclaimer()
         self._shadows = Shadows(metrics)
-        metrics.watch_draining(lambda: len(self._leaving))
+        metrics.watch_draining(lambda: self._reclaimer.waiting)
 
     # Who answers
 
@@ -262,8 +261,9 @@ class Models:
         return champions[0] if champions else None
 
     def close(self) -> None:
-        """Let the shadows end."""
+        """Let the threads of shadows and of reclaiming end."""
         self._shadows.close()
+        self._reclaimer.close()
 
     def load_failed(self, placement: Placement, error: VisionOpsError) -> None:
         """Remember why a model could not be loaded: the name's status shows it until one can."""
@@ -277,7 +277,7 @@ class Models:
             "time": _now(),
         }
         _log.error("model_refused", extra={"fields": {"name": placement.name, **failure}})
-        trim_soon()
+        self._reclaimer.reclaim()
         with self._lock:
             if entry := self._entries.get(placement.name):
                 self._replace(placement.name, dataclasses.replace(entry, failure=failure))
@@ -336,10 +336,9 @@ class Models:
         else:
             self._entries = self._entries | {name: new}  # a name keeps its place
         kept = {id(model) for _, model in (new or _Entry()).roles()}
-        for _, model in before.roles():
-            if id(model) not in kept:
-                self._leaving.add(model.predictor)
-                weakref.finalize(model.predictor, trim_soon).atexit = False
+        gone = [model.predictor for _, model in before.roles() if id(model) not in kept]
+        if gone:
+            self._reclaimer.reclaim(*gone)
         self._metrics.models(self.all())
 
 
