@@ -6,6 +6,7 @@ import dataclasses
 import io
 import logging
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -147,7 +148,7 @@ class Loader:
                 threads=calibration.threads,
                 streams=calibration.streams,
                 load=self._load,
-                cache=self._settings.cache,
+                cache=self._cache(bundle),
                 max_pixels=self._settings.max_pixels,
             )
             predictor.warm_up()
@@ -162,12 +163,16 @@ class Loader:
         self._memory.check_after(who)
         return ServedModel(ref, predictor, calibration)
 
+    def _cache(self, bundle: ModelBundle) -> Path | None:
+        # A folder for each bundle, so that whoever removes old bundles knows what to remove here.
+        return self._settings.cache / bundle.digest[:12] if self._settings.cache else None
+
     def _calibrate(self, bundle: ModelBundle, ref: ModelRef, beside: ServedModel | None) -> Calibration:
         if streams := self._settings.streams:
             return Calibration(threads=available_cpus(), streams=streams, images_per_second={})
         # Under the load of requests a trial would measure the load, and hold them up.
         known = beside.calibration if beside and beside.ref.engine is ref.engine else None
-        return calibrate(bundle, ref.engine, cache=self._settings.cache, otherwise=known)
+        return calibrate(bundle, ref.engine, cache=self._cache(bundle), otherwise=known)
 
 
 def _smoke_test(predictor: Predictor, image: bytes, where: str) -> None:

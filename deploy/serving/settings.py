@@ -123,7 +123,7 @@ class Settings(BaseModel):
     streams: int = Field(default=0, ge=0, le=256)
     """Images computed side by side under load; 0: what a short trial at the start finds best."""
     cache: Path | None = None
-    """Folder for compiled models and the trial's result: the next start is faster."""
+    """Folder for compiled models and the trials' results, a sub-folder for each bundle: the next start is faster."""
     host: str = "127.0.0.1"
     """Address to listen on: this machine only, unless told otherwise."""
     port: int = Field(default=8000, ge=0, le=65535)

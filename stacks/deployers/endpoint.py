@@ -4,6 +4,7 @@
     <folder>/starting.json     one that was started and has not answered yet (left behind by a killed deployment)
     <folder>/admin.key         opens its /reload; readable by the owner only
     <folder>/server.log        its log, JSON lines, rotated; server.err: what it printed besides
+    <folder>/cache/            what its engine compiled of them, a folder for each digest
     <folder>/bundles/          what it serves and what it served before, copied: the artifact store may go away
 
 Knows nothing of ZenML.
@@ -93,6 +94,7 @@ class LocalEndpoint:
         self.log = folder / "server.log"
         self._record = folder / "endpoint.json"
         self._starting = folder / "starting.json"
+        self._cache = folder / "cache"
 
     # What is
 
@@ -231,6 +233,7 @@ class LocalEndpoint:
         order = {key: value for key, value in _order(served).items() if value not in (None, "")}
         arguments = [part for key, value in order.items() for part in ("--" + key.replace("_", "-"), str(value))]
         command = [sys.executable, "-m", _MODULE, "--fd", str(listener.fileno()), "--log-file", str(self.log)]
+        command += ["--cache", str(self._cache)]
         # A detached server inherits what it needs and no credentials of the run that started it.
         environment = {key: value for key, value in os.environ.items() if key in _INHERITED}
         environment |= {_KEY_VARIABLE: self._key(), "PYTHONPATH": str(_ROOT)}
@@ -372,6 +375,10 @@ class LocalEndpoint:
         others = [path for path in current.parent.iterdir() if path != current and not path.name.startswith(".")]
         for path in sorted(others, key=lambda path: path.stat().st_mtime_ns, reverse=True)[_KEPT_BUNDLES - 1 :]:
             shutil.rmtree(path, ignore_errors=True)
+        kept = {path.name.rpartition("-")[2] for path in current.parent.iterdir()}
+        for path in self._cache.iterdir() if self._cache.is_dir() else ():
+            if path.name not in kept:
+                shutil.rmtree(path, ignore_errors=True)
 
     def _write(self, path: Path, server: Server) -> None:
         draft = path.with_suffix(".tmp")

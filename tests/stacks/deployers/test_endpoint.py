@@ -23,6 +23,7 @@ from stacks.deployers.endpoint import LocalEndpoint, Server
 from tests.helpers.bundles import make_bundle
 from visionops.config import ServingConfig
 from visionops.errors import BundleError, DeploymentError
+from visionops.inference.bundle import ModelBundle
 
 ANY_PORT = ServingConfig(port=0)
 
@@ -110,6 +111,20 @@ def test_switching_loses_no_request_and_a_broken_bundle_changes_nothing(endpoint
     assert {confidence for _, _, confidence in answers} == {1.0}
     assert endpoint.server.served.version == "6"
     assert len(list((endpoint.folder / "bundles").iterdir())) == 2
+
+
+def test_what_was_compiled_is_kept_for_as_long_as_its_bundle(endpoint, bundles, tmp_path):
+    def compiled() -> set[str]:
+        return {path.name for path in (endpoint.folder / "cache").iterdir() if any(path.iterdir())}
+
+    served = [*bundles, make_bundle(tmp_path / "three", gain=1.2).folder]
+    digests = [ModelBundle.load(folder).digest[:12] for folder in served]
+    for version, folder in enumerate(served, start=1):
+        deploy(endpoint, folder, str(version))
+    assert compiled() == set(digests[1:])
+    endpoint.stop()
+    endpoint.start()
+    assert compiled() == set(digests[1:])
 
 
 def test_a_first_model_that_does_not_answer_leaves_no_process(endpoint, tmp_path):
