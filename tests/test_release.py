@@ -1,4 +1,5 @@
 import dataclasses
+import socket
 
 import pytest
 
@@ -136,3 +137,14 @@ def test_restoring_without_a_champion_says_what_to_run(registry):
     for rollback in (False, True):
         with pytest.raises(RegistryError, match="case: has no champion; run --pipeline training first"):
             restore(registry, RecordingDeployer(), CONFIG, rollback=rollback)
+
+
+def test_a_registry_that_is_down_leaves_the_endpoint_alone(monkeypatch):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    deployer = RecordingDeployer()
+    for rollback in (False, True):
+        with pytest.raises(RegistryError, match="does not answer"):
+            restore(ModelRegistry(f"http://127.0.0.1:{port}"), deployer, CONFIG, rollback=rollback)
+    assert deployer.served == []
