@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import math
 import os
 import socket
 import sys
@@ -13,6 +14,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from deploy.serving.app import create_app
+from deploy.serving.connections import Server, limited_protocol
 from deploy.serving.context import Serving
 from deploy.serving.logs import configure_logging
 from deploy.serving.models import Loader
@@ -65,12 +67,15 @@ def _serve(app: FastAPI, listener: socket.socket) -> None:
         access_log=False,
         server_header=False,
         proxy_headers=False,
+        ws="none",
+        http=limited_protocol(serving.settings.max_connections, serving.metrics.rejected),
+        timeout_keep_alive=math.ceil(serving.settings.idle_timeout),
         timeout_graceful_shutdown=_GRACE_SECONDS,
     )
     # What lives as long as the process need not be looked at again, whenever a replaced model is cleared away.
     gc.collect()
     gc.freeze()
-    uvicorn.Server(config).run(sockets=[listener])
+    Server(config, serving.settings.idle_timeout).run(sockets=[listener])
 
 
 def _listen(settings: Settings) -> socket.socket:

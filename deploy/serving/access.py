@@ -24,12 +24,14 @@ from deploy.serving.errors import (
     KeysNeeded,
     MethodNotAllowed,
     NoRoute,
+    TooManyRequests,
     WrongKey,
     WrongRole,
     refusal,
 )
 from deploy.serving.keys import Client, KeyRing, Role
 from deploy.serving.metrics import Metrics
+from deploy.serving.rates import RateLimit
 from deploy.serving.settings import ADMIN_KEY_VARIABLE
 
 __all__ = ["PROBES", "ROLES", "Gate", "Routes"]
@@ -103,16 +105,24 @@ class Gate:
     """Lets in who may come in, and notes in the request's state who that is.
 
     ``state["known"]`` is whether the client may see more than an open route tells, ``state["key"]`` the id of its key,
-    ``state["route"]`` the path of the route.
+    ``state["route"]`` the path of the route, ``state["headers"]`` what its answer says of the client's rate.
     """
 
     def __init__(
-        self, app: ASGIApp, *, keys: KeyRing, routes: Routes, metrics: Metrics, origins: Iterable[str] = ()
+        self,
+        app: ASGIApp,
+        *,
+        keys: KeyRing,
+        routes: Routes,
+        metrics: Metrics,
+        rate: RateLimit | None = None,
+        origins: Iterable[str] = (),
     ) -> None:
         self._app = app
         self._keys = keys
         self._routes = routes
         self._metrics = metrics
+        self._rate = rate
         self._origins = {origin.encode() for origin in origins}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -125,6 +135,8 @@ class Gate:
         try:
             self._admit(scope, state)
         except ApiError as error:
+            if isinstance(error, TooManyRequests):
+                state["headers"] = error.window
             self._metrics.rejected(error.code)
             state["log"] = {"code": error.code}
             await refusal(scope["path"], error)(scope, receive, send)
@@ -145,6 +157,9 @@ class Gate:
                 state["known"] = False
             return
         self._identify(scope, headers, state, roles or ANY)
+        if self._rate is not None and state.get("route") not in PROBES:
+            who = state.get("key") or scope["client"][0]
+            state["headers"] = self._rate.take(str(who))
         if found is None:
             raise NoRoute(f"{scope['method']} {scope['path']}: Not Found; GET /openapi.json lists what there is")
         if roles is None:

@@ -11,8 +11,10 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 
 from deploy.serving.access import Gate, Routes
+from deploy.serving.bodies import BodyLimits
 from deploy.serving.context import Serving
 from deploy.serving.dispatcher import Dispatcher
 from deploy.serving.errors import first_problem, refusal, refusal_of, status_and_code
@@ -22,6 +24,7 @@ from deploy.serving.logs import RequestLog
 from deploy.serving.metrics import Metrics
 from deploy.serving.models import Loader
 from deploy.serving.openapi import document
+from deploy.serving.rates import RateLimit
 from deploy.serving.registry import Models
 from deploy.serving.routes.admin import admin_router
 from deploy.serving.routes.batch import batch_router
@@ -55,6 +58,7 @@ def create_app(settings: Settings, started: Sequence[Started] = (), loader: Load
         keys=_keys(settings),
     )
     serving.keys.on_read = serving.metrics.keys_read
+    serving.metrics.watch_queue(lambda: serving.dispatcher.waiting)
     for each in started:
         each.enter(serving.models)
 
@@ -72,8 +76,24 @@ def create_app(settings: Settings, started: Sequence[Started] = (), loader: Load
         path for path, is_open in (("/metrics", settings.open_metrics), ("/ready", settings.open_ready)) if is_open
     }
     app.add_middleware(
-        Gate, keys=serving.keys, routes=Routes(opened), metrics=serving.metrics, origins=settings.cors_origins
+        BodyLimits, seconds=settings.upload_timeout, memory=settings.max_body_memory, metrics=serving.metrics
     )
+    app.add_middleware(
+        Gate,
+        keys=serving.keys,
+        routes=Routes(opened),
+        metrics=serving.metrics,
+        rate=RateLimit(settings.rate) if settings.rate else None,
+        origins=settings.cors_origins,
+    )
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=["GET", "POST"],
+            allow_headers=["Authorization", "Content-Type", "Traceparent", "X-API-Key", "X-Request-ID"],
+            expose_headers=["Retry-After", "Traceparent", "X-Request-ID"],
+        )
     app.add_middleware(RequestLog, metrics=serving.metrics)
     _map_errors(app, serving.metrics)
     for router in (predict_router, batch_router, oip_router, status_router, admin_router):

@@ -12,15 +12,18 @@ VisionOpsError
     ├── NoRoute              404  there is no such path
     ├── UnknownModel         404  no model of that name, or not in that version
     ├── MethodNotAllowed     405  the path has other methods
+    ├── UploadTooSlow        408  the body did not arrive in time
     ├── RoleConflict         409  the role cannot be: no champion, or one of another task
     ├── SmokeTestFailed      409  the new model loads but does not answer well
     ├── UploadTooLarge       413  the body exceeds the limit
     ├── UnsupportedMedia     415  the body is no multipart form
     ├── BadRequest           422  a parameter, the form or the JSON cannot be used
     ├── ModelFailed          500  the model's engine failed, or gave numbers that are none
+    ├── TooManyRequests      429  the client asks more often than it may
     ├── NoModel              503  there is nothing to answer with
     ├── MemoryCap            507  the model would take the process over its limit of memory
     └── Busy                 503  an image is being explained already
+        ├── BodiesFull       503  the bodies of other requests fill the memory for them
         ├── Overloaded       503  the queue is full
         └── TookTooLong      503  waited longer than the time limit
 """
@@ -40,6 +43,7 @@ __all__ = [
     "ApiError",
     "BadRequest",
     "BadTensor",
+    "BodiesFull",
     "Busy",
     "ForeignHost",
     "ForeignOrigin",
@@ -52,10 +56,12 @@ __all__ = [
     "Overloaded",
     "RoleConflict",
     "SmokeTestFailed",
+    "TooManyRequests",
     "TookTooLong",
     "UnknownModel",
     "UnsupportedMedia",
     "UploadTooLarge",
+    "UploadTooSlow",
     "WrongKey",
     "WrongRole",
     "first_problem",
@@ -167,6 +173,18 @@ class BadTensor(ApiError):
     code = "bad_tensor"
 
 
+class UploadTooSlow(ApiError):
+    """The body did not arrive in time; the connection is closed."""
+
+    status = 408
+    code = "upload_too_slow"
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Not to be used again."""
+        return {"Connection": "close"}
+
+
 class SmokeTestFailed(ApiError):
     """The new model loads but does not answer well."""
 
@@ -212,6 +230,23 @@ class MemoryCap(ApiError):
     code = "memory_cap"
 
 
+class TooManyRequests(ApiError):
+    """The client asks more often than it may."""
+
+    status = 429
+    code = "rate_limited"
+
+    def __init__(self, message: str, retry_after: int, window: list[tuple[bytes, bytes]]) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+        self.window = window
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """When to come again."""
+        return {"Retry-After": str(self.retry_after)}
+
+
 class NoModel(ApiError):
     """There is nothing to answer with."""
 
@@ -233,6 +268,12 @@ class Busy(ApiError):
     def headers(self) -> dict[str, str]:
         """When to come again."""
         return {"Retry-After": str(self.retry_after)}
+
+
+class BodiesFull(Busy):
+    """The bodies of other requests fill the memory set aside for them."""
+
+    code = "memory_full"
 
 
 class Overloaded(Busy):

@@ -1,60 +1,117 @@
-"""What Prometheus reads: one registry per application, so that two applications in one process never share counts."""
+"""What Prometheus reads: one registry per application, so that two applications in one process never share counts.
+
+With ``PROMETHEUS_MULTIPROC_DIR`` set, as ``--processes`` does, all processes count into files of that folder, and each
+answers with the sum.
+
+No label comes from a request: routes are those of the table of access, reasons those of the errors, classes those of
+the models. So the number of series is bounded, whatever is sent.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
 
 from deploy.serving.models import ServedModel
 from deploy.serving.roles import Role
 from visionops.inference.prediction import Prediction
 
-__all__ = ["Metrics"]
+__all__ = ["MULTIPROCESS_VARIABLE", "Metrics"]
+
+MULTIPROCESS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _SHARES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.99, 1.0)
+_CONFIDENCES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
+_BYTES = (1e4, 3e4, 1e5, 3e5, 1e6, 3e6, 1e7, 3e7)
+_STAGES = ("decode", "preprocess", "postprocess")
 
 
 class Metrics:
     """The counters of one application."""
 
     def __init__(self) -> None:
-        self._registry = CollectorRegistry()
-        ProcessCollector(registry=self._registry)
-        self._requests = Counter(
-            "visionops_requests", "Answered requests.", ["route", "status"], registry=self._registry
-        )
+        self._registry = registry = CollectorRegistry()
+        self._is_multiprocess = MULTIPROCESS_VARIABLE in os.environ
+        if not self._is_multiprocess:
+            ProcessCollector(registry=registry)
+        self._requests = Counter("visionops_requests", "Answered requests.", ["route", "status"], registry=registry)
         self._duration = Histogram(
             "visionops_request_duration_seconds",
-            "From the first byte of a request to the last of its answer.",
+            "From the head of a request to the last byte of its answer.",
             ["route"],
             buckets=_SECONDS,
-            registry=self._registry,
+            registry=registry,
+        )
+        self._in_flight = Gauge(
+            "visionops_in_flight", "Requests being answered.", registry=registry, multiprocess_mode="livesum"
+        )
+        self._queue = Gauge(
+            "visionops_queue_depth",
+            "Images that wait for their turn.",
+            registry=registry,
+            multiprocess_mode="livesum",
         )
         self._inference = Histogram(
             "visionops_inference_duration_seconds",
             "What the engine took for one image.",
+            ["model"],
             buckets=_SECONDS,
-            registry=self._registry,
+            registry=registry,
+        )
+        self._stage = Histogram(
+            "visionops_stage_duration_seconds",
+            "What one image took beside the engine: waiting (queue), decode, preprocess, postprocess.",
+            ["stage"],
+            buckets=_SECONDS,
+            registry=registry,
         )
         self._predictions = Counter(
-            "visionops_predictions", "Classes answered: of each box, each label.", ["class"], registry=self._registry
+            "visionops_predictions",
+            "Classes answered: of each box, each label.",
+            ["model", "class"],
+            registry=registry,
         )
-        self._rejected = Counter("visionops_rejected", "Images refused.", ["reason"], registry=self._registry)
+        self._confidence = Histogram(
+            "visionops_confidence",
+            "Confidence of each box, each label.",
+            ["model"],
+            buckets=_CONFIDENCES,
+            registry=registry,
+        )
+        self._upload = Histogram("visionops_upload_bytes", "Bodies of requests.", buckets=_BYTES, registry=registry)
+        self._rejected = Counter("visionops_rejected", "Requests refused.", ["reason"], registry=registry)
         self._model = Gauge(
             "visionops_model_info",
             "1 for each model that is loaded.",
             ["name", "version", "alias", "role", "digest"],
-            registry=self._registry,
+            registry=registry,
+            multiprocess_mode="livemax",
         )
         self._keys_read = Gauge(
             "visionops_keys_last_read_successful",
-            "Whether the file of API keys could be used.",
-            registry=self._registry,
+            "Whether the file of API keys could be used when it was last read.",
+            registry=registry,
+            multiprocess_mode="livemin",
         )
         self._keys_read.set(1)
         self._add_models()
+        self._waiting: Callable[[], int] = lambda: 0
+        self._count_draining: Callable[[], int] = lambda: 0
+        self._shown: set[tuple[str, ...]] = set()
+        # Looking a child up by its labels costs as much as counting.
+        self._of_route: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
+        self._of_model: dict[str, tuple[Histogram, Histogram]] = {}
+        self._of_class: dict[tuple[str, str], Counter] = {}
+        self._of_stage = {stage: self._stage.labels(stage) for stage in _STAGES}
+        self._of_queue = self._stage.labels("queue")
+
+    def watch_queue(self, waiting: Callable[[], int]) -> None:
+        """``waiting`` tells how many images wait."""
+        self._waiting = waiting
 
     def keys_read(self, successful: bool) -> None:
         """The file of API keys was read again."""
@@ -64,7 +121,10 @@ class Metrics:
         """What several models, and their roles, are watched by."""
         registry = self._registry
         self._draining = Gauge(
-            "visionops_models_draining", "Replaced models that requests in flight still hold.", registry=registry
+            "visionops_models_draining",
+            "Replaced models that requests in flight still hold.",
+            registry=registry,
+            multiprocess_mode="livesum",
         )
         self._model_images = Counter(
             "visionops_model_images",
@@ -101,13 +161,19 @@ class Metrics:
 
     def models(self, models: Iterable[tuple[Role, ServedModel]]) -> None:
         """These are loaded from now on."""
-        self._model.clear()
-        for role, model in models:
-            self._model.labels(**model.identity, role=role.value, digest=model.digest).set(1)
+        now = {(*model.identity.values(), role.value, model.digest) for role, model in models}
+        for labels in self._shown - now:
+            if self._is_multiprocess:
+                self._model.labels(*labels).set(0)  # a series cannot be taken out of the files
+            else:
+                self._model.remove(*labels)
+        for labels in now:
+            self._model.labels(*labels).set(1)
+        self._shown = now
 
     def watch_draining(self, count: Callable[[], int]) -> None:
         """``count`` tells how many replaced models are still held by a request."""
-        self._draining.set_function(count)
+        self._count_draining = count
 
     def model_image(self, model: ServedModel, outcome: str) -> None:
         """A model answered one image, or failed on it."""
@@ -132,21 +198,53 @@ class Metrics:
         self._shadow_duration.labels(name, "champion").observe(champion_seconds)
         self._shadow_duration.labels(name, "shadow").observe(shadow_seconds)
 
+    def begin(self) -> None:
+        """A request has come."""
+        self._in_flight.inc()
+
     def request(self, route: str, status: int, seconds: float) -> None:
         """One request was answered."""
-        self._requests.labels(route, str(status)).inc()
-        self._duration.labels(route).observe(seconds)
+        found = self._of_route.get((route, status))
+        if found is None:
+            found = self._requests.labels(route, str(status)), self._duration.labels(route)
+            self._of_route[route, status] = found
+        counter, duration = found
+        counter.inc()
+        duration.observe(seconds)
+        self._in_flight.dec()
+        self._queue.set(self._waiting())
 
-    def prediction(self, prediction: Prediction, timing_ms: Mapping[str, float]) -> None:
-        """One image was answered."""
-        self._inference.observe(timing_ms["inference"] / 1000)
-        for class_name, _ in prediction.labels():
-            self._predictions.labels(class_name).inc()
+    def prediction(self, model: str, prediction: Prediction, timing_ms: Mapping[str, float], queue_ms: float) -> None:
+        """One image was answered, after ``queue_ms`` in line."""
+        found = self._of_model.get(model)
+        if found is None:
+            found = self._of_model[model] = self._inference.labels(model), self._confidence.labels(model)
+        inference, confidences = found
+        inference.observe(timing_ms["inference"] / 1000)
+        self._of_queue.observe(queue_ms / 1000)
+        for stage, child in self._of_stage.items():
+            child.observe(timing_ms[stage] / 1000)
+        for class_name, confidence in prediction.labels():
+            counter = self._of_class.get((model, class_name))
+            if counter is None:
+                counter = self._of_class[model, class_name] = self._predictions.labels(model, class_name)
+            counter.inc()
+            confidences.observe(confidence)
+
+    def upload(self, size: int) -> None:
+        """A body of ``size`` bytes came."""
+        self._upload.observe(size)
 
     def rejected(self, reason: str) -> None:
-        """One image was refused."""
+        """One request was refused."""
         self._rejected.labels(reason).inc()
 
     def text(self) -> bytes:
         """All of it, in Prometheus' text format."""
-        return generate_latest(self._registry)
+        self._queue.set(self._waiting())
+        self._draining.set(self._count_draining())
+        if not self._is_multiprocess:
+            return generate_latest(self._registry)
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry)
+        return generate_latest(registry)

@@ -120,6 +120,16 @@ class Settings(BaseModel):
     """Images that may wait beside; more are refused with 503 and Retry-After."""
     timeout: float = Field(default=30, gt=0, le=3600)
     """Seconds from the last byte of an image to its answer."""
+    upload_timeout: float = Field(default=30, gt=0, le=3600)
+    """Seconds for the body of a request to arrive; then 408."""
+    idle_timeout: float = Field(default=15, gt=0, le=3600)
+    """Seconds a connection may stay without a request in work, or with an answer that is not read."""
+    max_body_memory: int = Field(default=256_000_000, ge=1)
+    """Bytes of all bodies in work at once; more are refused with 503."""
+    max_connections: int = Field(default=512, ge=1, le=100_000)
+    """Connections at once; more are refused with 503."""
+    rate: str | None = None
+    """Requests of one key, or one address where there are no keys: 100/minute; more get 429."""
     streams: int = Field(default=0, ge=0, le=256)
     """Images computed side by side under load; 0: what a short trial at the start finds best."""
     cache: Path | None = None

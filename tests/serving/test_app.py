@@ -227,8 +227,8 @@ def test_metrics_count_requests_and_detections(client: TestClient, red_cell: byt
     send(client, red_cell)
     send(client, red_cell)
     assert metric(client, 'visionops_requests_total{route="/predict",status="200"}') == 2
-    assert metric(client, 'visionops_predictions_total{class="red"}') == 2
-    assert metric(client, "visionops_inference_duration_seconds_count") == 2
+    assert metric(client, 'visionops_predictions_total{class="red",model="cells"}') == 2
+    assert metric(client, 'visionops_inference_duration_seconds_count{model="cells"}') == 2
     assert metric(client, 'visionops_request_duration_seconds_count{route="/predict"}') == 2
 
 

@@ -54,7 +54,7 @@ def test_several_attributes_are_answered_by_name(attributes: Path):
     with client_of(settings_of(attributes)) as client:
         answers = send(client, encode(filled((200, 160, 0)))).json()["attributes"]
         counts = {
-            name: metric(client, f'visionops_predictions_total{{class="{name}"}}')
+            name: metric(client, f'visionops_predictions_total{{class="{name}",model="cells"}}')
             for name in ("state=defective", "colour=z")
         }
     assert {name: answer["class_name"] for name, answer in answers.items()} == {"state": "defective", "colour": "z"}
@@ -74,8 +74,8 @@ def test_thresholds_of_boxes_are_refused(labelling: TestClient, query: str, name
 def test_classes_are_counted(labelling: TestClient):
     for _ in range(3):
         send(labelling, RED)
-    assert metric(labelling, 'visionops_predictions_total{class="red"}') == 3
-    assert metric(labelling, "visionops_inference_duration_seconds_count") == 3
+    assert metric(labelling, 'visionops_predictions_total{class="red",model="cells"}') == 3
+    assert metric(labelling, 'visionops_inference_duration_seconds_count{model="cells"}') == 3
 
 
 def test_model_shows_what_decides(labelling: TestClient, attributes: Path, client: TestClient):

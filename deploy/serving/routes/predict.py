@@ -36,11 +36,20 @@ def predict_router(serving: Serving) -> APIRouter:
         data = await read_upload(request, serving.models.get(model).ref.max_upload_bytes)
         choice = serving.models.choose(model, key=request_key(request))
         options = options_of(conf, iou)
+        asked = time.perf_counter()
         body, served, prediction, timing = await serving.dispatcher.run(
             lambda: _answer(serving.models, choice, data, options)
         )
-        serving.metrics.prediction(prediction, timing)
-        request.state.log = {"version": served.ref.version, "bytes": len(data), "found": len(prediction.labels())}
+        queue_ms = (time.perf_counter() - asked) * 1000 - timing["total"]
+        serving.metrics.prediction(served.ref.name, prediction, timing, queue_ms)
+        request.state.log = {
+            "model": served.ref.name,
+            "version": served.ref.version,
+            "bytes": len(data),
+            "found": len(prediction.labels()),
+            "queue_ms": round(queue_ms, 2),
+            "inference_ms": round(timing["inference"], 2),
+        }
         return Response(body, media_type="application/json")
 
     @router.post("/explain", response_class=Response, responses=EXPLAIN_RESPONSES, openapi_extra=IMAGE_BODY)
@@ -61,7 +70,7 @@ def predict_router(serving: Serving) -> APIRouter:
         served = serving.models.get(model)
         as_json = format == "json" or (format is None and _wants_json(request.headers.get("accept", "")))
         response = await serving.explainer.respond(served, data, options_of(conf, iou), grid, as_json=as_json)
-        request.state.log = {"version": served.ref.version, "bytes": len(data)}
+        request.state.log = {"model": served.ref.name, "version": served.ref.version, "bytes": len(data)}
         return response
 
     return router

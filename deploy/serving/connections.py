@@ -1,0 +1,105 @@
+"""Bounds on connections: how many there are, how long one may stay without a request, how long a request's head is.
+
+uvicorn waits for ever for the first request of a connection, for the rest of a head, for the rest of a body that
+nobody reads, and for a client that does not read its answer.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable
+from typing import Any, ClassVar, cast
+
+import httptools
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+__all__ = ["Server", "limited_protocol"]
+
+_MAX_HEAD_BYTES = 32 * 1024
+_TICKS_PER_SWEEP = 2
+_FULL_BODY = b'{"error":{"code":"too_many_connections","message":"too many connections; try again in a second"}}'
+_FULL = (
+    b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nretry-after: 1\r\nconnection: close\r\n"
+    b"content-length: " + str(len(_FULL_BODY)).encode() + b"\r\n\r\n" + _FULL_BODY
+)
+
+
+def limited_protocol(most: int, on_refused: Callable[[str], None]) -> type[HttpToolsProtocol]:
+    """The protocol of connections, of which there are ``most`` at once."""
+
+    class Connection(_Connection):
+        most_connections = most
+        refused = staticmethod(on_refused)
+
+    return Connection
+
+
+class _Connection(HttpToolsProtocol):
+    most_connections: ClassVar[int]
+    refused: ClassVar[Callable[[str], None]]
+    _head_bytes = 0
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        if len(self.connections) > self.most_connections:
+            self.refused("too_many_connections")
+            transport.write(_FULL)
+            transport.close()
+
+    def on_message_begin(self) -> None:
+        self._head_bytes = 0
+        super().on_message_begin()
+
+    def on_url(self, url: bytes) -> None:
+        self._count(len(url))
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._count(len(name) + len(value))
+        super().on_header(name, value)
+
+    def _count(self, size: int) -> None:
+        self._head_bytes += size
+        if self._head_bytes > _MAX_HEAD_BYTES:
+            self.refused("head_too_large")
+            raise httptools.HttpParserError("the head is too large")  # answered with 400, and closed
+
+
+@dataclasses.dataclass(slots=True)
+class _Idle:
+    cycle: object
+    since: float
+
+
+class Server(uvicorn.Server):
+    """Closes connections that have no request in work, or do not read their answer, for ``idle_seconds``."""
+
+    def __init__(self, config: uvicorn.Config, idle_seconds: float) -> None:
+        super().__init__(config)
+        self._idle_seconds = idle_seconds
+        self._idle: dict[HttpToolsProtocol, _Idle] = {}
+
+    async def on_tick(self, counter: int) -> bool:
+        """Called ten times a second."""
+        if counter % _TICKS_PER_SWEEP == 0:
+            self._sweep(time.monotonic())
+        return await super().on_tick(counter)
+
+    def _sweep(self, now: float) -> None:
+        idle: dict[HttpToolsProtocol, _Idle] = {}
+        for connection in cast("set[HttpToolsProtocol]", self.server_state.connections):
+            cycle = connection.cycle
+            if cycle is not None and not cycle.response_started:
+                continue  # in work: the dispatcher and the limit on bodies watch it
+            seen = self._idle.get(connection)
+            # A connection that is in use has another cycle each time, or is in work.
+            idle[connection] = seen if seen is not None and seen.cycle is cycle else _Idle(cycle, now)
+        for connection, state in idle.items():
+            if now - state.since > self._idle_seconds:
+                if connection.cycle is not None and not connection.cycle.response_complete:
+                    connection.transport.abort()  # `close` would wait for what nobody reads
+                else:
+                    connection.transport.close()
+        self._idle = idle
