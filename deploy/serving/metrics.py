@@ -27,6 +27,7 @@ _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5
 _SHARES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.99, 1.0)
 _CONFIDENCES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
 _BYTES = (1e4, 3e4, 1e5, 3e5, 1e6, 3e6, 1e7, 3e7)
+_COUNTS = (1, 2, 4, 8, 16, 32, 64)
 _STAGES = ("decode", "preprocess", "postprocess")
 
 
@@ -83,6 +84,9 @@ class Metrics:
             registry=registry,
         )
         self._upload = Histogram("visionops_upload_bytes", "Bodies of requests.", buckets=_BYTES, registry=registry)
+        self._batch = Histogram(
+            "visionops_batch_size", "Images of one request for many.", buckets=_COUNTS, registry=registry
+        )
         self._rejected = Counter("visionops_rejected", "Requests refused.", ["reason"], registry=registry)
         self._model = Gauge(
             "visionops_model_info",
@@ -214,22 +218,30 @@ class Metrics:
         self._in_flight.dec()
         self._queue.set(self._waiting())
 
-    def prediction(self, model: str, prediction: Prediction, timing_ms: Mapping[str, float], queue_ms: float) -> None:
-        """One image was answered, after ``queue_ms`` in line."""
+    def prediction(
+        self, model: str, prediction: Prediction, timing_ms: Mapping[str, float], queue_ms: float | None = None
+    ) -> None:
+        """One image was answered, after ``queue_ms`` in line where that is known."""
         found = self._of_model.get(model)
         if found is None:
             found = self._of_model[model] = self._inference.labels(model), self._confidence.labels(model)
         inference, confidences = found
         inference.observe(timing_ms["inference"] / 1000)
-        self._of_queue.observe(queue_ms / 1000)
+        if queue_ms is not None:
+            self._of_queue.observe(queue_ms / 1000)
         for stage, child in self._of_stage.items():
-            child.observe(timing_ms[stage] / 1000)
+            if stage in timing_ms:
+                child.observe(timing_ms[stage] / 1000)
         for class_name, confidence in prediction.labels():
             counter = self._of_class.get((model, class_name))
             if counter is None:
                 counter = self._of_class[model, class_name] = self._predictions.labels(model, class_name)
             counter.inc()
             confidences.observe(confidence)
+
+    def batch(self, images: int) -> None:
+        """A request brought so many images."""
+        self._batch.observe(images)
 
     def upload(self, size: int) -> None:
         """A body of ``size`` bytes came."""

@@ -44,7 +44,9 @@ def test_answers_come_in_the_order_sent_each_as_predict_has_it(client: TestClien
     answers = [without_timing(answer) for answer in response.json()["results"]]
     assert answers == [without_timing(send(client, image).json()) for image in images]
     assert [len(answer["detections"]) for answer in answers] == [n % 5 for n in range(20)]
-    assert metric(client, 'visionops_predictions_total{class="green"}') == 2 * sum(n % 5 for n in range(20))
+    assert metric(client, 'visionops_predictions_total{class="green",model="cells"}') == 2 * sum(
+        n % 5 for n in range(20)
+    )
 
 
 def test_bad_images_fail_alone(client: TestClient):

@@ -248,7 +248,7 @@ def test_refusals_are_counted(bundle: Path):
         infer(client, {"inputs": [header_of(shape=[6])]})
         infer(client, of_pixels(TWO))
         assert metric(client, 'visionops_rejected_total{reason="bad_tensor"}') == 1
-        assert metric(client, 'visionops_predictions_total{class="red"}') == 1
+        assert metric(client, 'visionops_predictions_total{class="red",model="cells"}') == 1
 
 
 @pytest.mark.parametrize(

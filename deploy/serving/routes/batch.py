@@ -57,10 +57,12 @@ def batch_router(serving: Serving) -> APIRouter:
                 results.append({"error": {"code": code, "message": str(answer)}})
             else:
                 body, prediction, timing = answer
-                serving.metrics.prediction(prediction, timing)
+                serving.metrics.prediction(choice.served.ref.name, prediction, timing)
                 results.append(body)
+        serving.metrics.batch(len(images))
         failed = sum(isinstance(result, dict) for result in results)
         request.state.log = {
+            "model": choice.served.ref.name,
             "version": choice.served.ref.version,
             "bytes": sum(map(len, images)),
             "images": len(images),

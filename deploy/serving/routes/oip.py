@@ -135,10 +135,16 @@ async def _infer(serving: Serving, request: Request, name: str, version: str = "
         choice = Choice(choice.champion or choice.served)
         answers = await _answers(serving, choice, order)
     for _, prediction, timing in answers:
-        serving.metrics.prediction(prediction, timing)
+        serving.metrics.prediction(choice.served.ref.name, prediction, timing)
+    serving.metrics.batch(len(answers))
     tensors = output_tensors(choice.served.predictor.bundle.card, [prediction for _, prediction, _ in answers])
     content, length = encode_answer(choice.served.identity, order, _outputs(choice.served), tensors)
-    request.state.log = {"version": choice.served.ref.version, "bytes": len(body), "images": len(answers)}
+    request.state.log = {
+        "model": choice.served.ref.name,
+        "version": choice.served.ref.version,
+        "bytes": len(body),
+        "images": len(answers),
+    }
     if length is None:
         return Response(content, media_type="application/json")
     return Response(content, media_type="application/octet-stream", headers={HEADER_LENGTH: str(length)})
