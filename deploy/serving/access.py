@@ -133,7 +133,7 @@ class Gate:
             return
         state = scope.setdefault("state", {})
         try:
-            self._admit(scope, state)
+            await self._admit(scope, state)
         except ApiError as error:
             if isinstance(error, TooManyRequests):
                 state["headers"] = error.window
@@ -143,7 +143,7 @@ class Gate:
             return
         await self._app(scope, receive, send)
 
-    def _admit(self, scope: Scope, state: dict[str, object]) -> None:
+    async def _admit(self, scope: Scope, state: dict[str, object]) -> None:
         found = self._routes.find(scope["path"])
         roles = None
         if found is not None:
@@ -159,7 +159,7 @@ class Gate:
         self._identify(scope, headers, state, roles or ANY)
         if self._rate is not None and state.get("route") not in PROBES:
             who = state.get("key") or scope["client"][0]
-            state["headers"] = self._rate.take(str(who))
+            state["headers"] = await self._rate.take(str(who))
         if found is None:
             raise NoRoute(f"{scope['method']} {scope['path']}: Not Found; GET /openapi.json lists what there is")
         if roles is None:
