@@ -61,8 +61,10 @@ def test_the_admin_key_alone_does_not_count_as_configured():
     assert ring.client(b"") is None
 
 
-def test_a_file_that_changes_is_read_again(tmp_path: Path, caplog: pytest.LogCaptureFixture):
-    logging.getLogger("visionops").propagate = True
+def test_a_file_that_changes_is_read_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(logging.getLogger("visionops"), "propagate", True)
     file, read = tmp_path / "keys", []
     (first, line_1), (second, line_2) = make_key(LINE_3), make_key(Client("line-4", Role.ADMIN))
     file.write_text(line_1)
@@ -79,8 +81,9 @@ def test_a_file_that_changes_is_read_again(tmp_path: Path, caplog: pytest.LogCap
         file.unlink()
         assert ring.client(second.encode()) is not None
     assert read == [True, False, False]
-    assert [record.getMessage() for record in caplog.records] == ["keys_kept", "keys_kept"]
-    assert "line 1: expected sha256:" in caplog.records[0].fields["reason"]
+    errors = [record for record in caplog.records if record.levelno == logging.ERROR]
+    assert [record.getMessage() for record in errors] == ["keys_kept", "keys_kept"]
+    assert "line 1: expected sha256:" in errors[0].fields["reason"]
 
     replace(file, "")
     assert ring.client(second.encode()) is None, "no key at all is what the file says"
