@@ -9,9 +9,11 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import Any, ClassVar, cast
 
 import httptools
+import orjson
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -19,10 +21,31 @@ __all__ = ["Server", "limited_protocol"]
 
 _MAX_HEAD_BYTES = 32 * 1024
 _TICKS_PER_SWEEP = 2
-_FULL_BODY = b'{"error":{"code":"too_many_connections","message":"too many connections; try again in a second"}}'
-_FULL = (
-    b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nretry-after: 1\r\nconnection: close\r\n"
-    b"content-length: " + str(len(_FULL_BODY)).encode() + b"\r\n\r\n" + _FULL_BODY
+
+
+def _refusal(status: HTTPStatus, code: str, message: str, *headers: bytes) -> bytes:
+    body = orjson.dumps({"error": {"code": code, "message": message}})
+    lines = [
+        f"HTTP/1.1 {status} {status.phrase}".encode(),
+        b"content-type: application/json",
+        b"content-length: %d" % len(body),
+        b"connection: close",
+        *headers,
+    ]
+    return b"\r\n".join([*lines, b"", body])
+
+
+_FULL = _refusal(
+    HTTPStatus.SERVICE_UNAVAILABLE,
+    "too_many_connections",
+    "too many connections; try again in a second",
+    b"retry-after: 1",
+)
+_NO_HTTP = _refusal(HTTPStatus.BAD_REQUEST, "bad_http", "this is no request of HTTP/1.1")
+_LARGE_HEAD = _refusal(
+    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+    "head_too_large",
+    f"the request's address and headers exceed {_MAX_HEAD_BYTES} bytes; send less of them",
 )
 
 
@@ -64,7 +87,12 @@ class _Connection(HttpToolsProtocol):
         self._head_bytes += size
         if self._head_bytes > _MAX_HEAD_BYTES:
             self.refused("head_too_large")
-            raise httptools.HttpParserError("the head is too large")  # answered with 400, and closed
+            raise httptools.HttpParserError("the head is too large")
+
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - as uvicorn calls it
+        # What uvicorn says to anything its parser does not take, as plain text.
+        self.transport.write(_LARGE_HEAD if self._head_bytes > _MAX_HEAD_BYTES else _NO_HTTP)
+        self.transport.close()
 
 
 @dataclasses.dataclass(slots=True)

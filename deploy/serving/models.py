@@ -99,6 +99,7 @@ class ServedModel:
             "classes": list(card.class_names),
             **decides,
             "metrics": card.metrics,
+            "data_fingerprint": card.data_fingerprint,
             "preprocessing": card.preprocessing.model_dump(mode="json"),
             "precision": card.precision.value,
             "engine": self.ref.engine.value,

@@ -9,24 +9,31 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from deploy.serving.access import ROLES
 from deploy.serving.schemas import ErrorAnswer, ExplainResponse, ReloadRequest, UnloadRequest, V2Error
-from deploy.serving.tensors import HEADER_LENGTH, InferRequest
+from deploy.serving.tensors import HEADER_LENGTH, INPUTS, InferRequest
+from visionops.inference.preprocessing import PreprocessingSpec
 
 __all__ = [
     "BATCH_BODY",
     "BATCH_RESPONSES",
     "EXPLAIN_RESPONSES",
+    "HEALTH_RESPONSES",
     "IMAGE_BODY",
     "INFER_BODY",
     "INFER_RESPONSES",
+    "METRICS_RESPONSES",
+    "MODELS_RESPONSES",
     "MODEL_RESPONSES",
     "PREDICT_RESPONSES",
+    "READY_RESPONSES",
     "RELOAD_BODY",
     "RELOAD_RESPONSES",
-    "STATUS_RESPONSES",
     "UNLOAD_BODY",
     "UNLOAD_RESPONSES",
+    "V2_METADATA_RESPONSES",
     "V2_MODEL_RESPONSES",
+    "V2_PROBE_RESPONSES",
     "V2_RESPONSES",
     "document",
 ]
@@ -34,29 +41,83 @@ __all__ = [
 Responses = dict[int | str, dict[str, Any]]
 
 _RETRY = {"Retry-After": {"description": "Seconds to wait before the next try.", "schema": {"type": "integer"}}}
+_WINDOW = {
+    f"RateLimit-{name}": {"description": f"{what}; where the server limits rates.", "schema": {"type": "integer"}}
+    for name, what in (
+        ("Limit", "Requests of one window"),
+        ("Remaining", "Requests left in it"),
+        ("Reset", "Seconds until the next"),
+    )
+}
 _MEANINGS: dict[int, dict[str, Any]] = {
     400: {"description": "The request is not as the protocol says, or is no HTTP."},
     401: {"description": "The key is missing or wrong."},
     403: {"description": "The key does not open this."},
     404: {"description": "No model of that name, or not in that version."},
-    409: {"description": "The new model does not answer well; the old one goes on."},
+    408: {"description": "The body did not arrive in time."},
+    409: {"description": "The role cannot be, or the new model does not answer well; the old one goes on."},
     413: {"description": "More bytes, pixels or values than the limit."},
     415: {"description": "A content type or encoding that is not taken here."},
     422: {"description": "No usable image, form, JSON or parameter."},
-    429: {"description": "Too many requests with this key.", "headers": _RETRY},
+    429: {"description": "Too many requests of this client.", "headers": _RETRY | _WINDOW},
+    431: {"description": "The request's head is too large."},
     500: {"description": "An unforeseen error; its id is in the log."},
-    503: {"description": "No model, a full queue, or out of time.", "headers": _RETRY},
+    503: {"description": "No model; or busy, with `Retry-After`: try again.", "headers": _RETRY},
+    507: {"description": "The model would take more memory than the server may."},
 }
+_OF_A_CONNECTION = {400, 431, 503}
+"""Also answered to what is not a request yet: in one form, whichever the path is."""
 
 
 def _refusals(*statuses: int, body: type[BaseModel] = ErrorAnswer) -> Responses:
-    return {status: {"model": body} | _MEANINGS[status] for status in sorted({401, 403, 429, 500, *statuses})}
+    return {
+        status: _MEANINGS[status] | {"model": body | ErrorAnswer if status in _OF_A_CONNECTION else body}
+        for status in sorted(_OF_A_CONNECTION | {500, *statuses})
+    }
 
 
-_IDENTITY = {
-    "model": {"name": "steel", "version": "3", "alias": "champion"},
-    "image": {"width": 200, "height": 200},
+def _answer(example: Any) -> Responses:
+    return {200: {"content": {"application/json": {"example": example}}}}
+
+
+_STEEL = {"name": "steel", "version": "3", "alias": "champion"}
+_DIGEST = {"digest": "9f2c1e5ab04c7d3386d1c0f7a2e94b58c6e1d7f00b3a9d24e8f56a7b1c2d3e4f"}
+_CARD = {
+    **_STEEL,
+    "task": "detection",
+    "architecture": "yolov8n",
+    "classes": ["crazing", "inclusion", "scratches"],
+    "thresholds": {"confidence": 0.25, "iou": 0.7, "max_detections": 300},
+    "metrics": {"map50": 0.74},
+    "data_fingerprint": "4be1c2d3a5968778",
+    "preprocessing": PreprocessingSpec(width=320, height=320).model_dump(mode="json"),
+    "precision": "f32",
+    "engine": "openvino",
+    "calibration": {"threads": 2, "streams": 2, "images_per_second": {"1": 152.0, "2": 189.0}},
+    **_DIGEST,
+    "max_upload_bytes": 20_000_000,
 }
+_STATUS: dict[str, Any] = {
+    "default": True,
+    "ready": True,
+    "roles": {
+        "champion": _STEEL | _DIGEST | {"last_images": {"images": 200, "error_rate": 0.0, "median_ms": 14.9}},
+    },
+    "last_failure": {
+        "version": "4",
+        "role": "champion",
+        "code": "smoke_test_failed",
+        "message": "steel version 4: smoke image 1: boxes or scores are not finite numbers",
+        "time": "2026-03-02T06:14:09+00:00",
+    },
+    "last_return": {
+        "version": "2",
+        "reason": "latency",
+        "message": "canary version 2 took 41.3 ms an image where the champion took 14.9 ms; the champion answers all",
+        "time": "2026-02-27T21:40:55+00:00",
+    },
+}
+_IDENTITY = {"model": _STEEL, "image": {"width": 200, "height": 200}}
 _TIMING = {"timing_ms": {"decode": 0.8, "preprocess": 0.6, "inference": 14.2, "postprocess": 0.1, "total": 15.9}}
 _LABEL = {"class_id": 1, "class_name": "defective", "confidence": 0.97}
 _LABEL |= {"probabilities": {"ok": 0.03, "defective": 0.97}}
@@ -66,11 +127,31 @@ _EXAMPLES = {
     "classification": {"value": _IDENTITY | {"classification": _LABEL} | _TIMING},
     "attributes": {"value": _IDENTITY | {"attributes": {"surface": _LABEL}} | _TIMING},
 }
-_REFUSED = {"error": {"code": "truncated", "message": "image 2: truncated or damaged; fetch the file again"}}
-_OF_AN_IMAGE = (400, 404, 413, 415, 422, 503)
+_REFUSED = {
+    "error": {
+        "code": "truncated",
+        "message": "image 2: truncated or damaged (image file is truncated); fetch the file again",
+    }
+}
+_OF_A_PROBE = (401, 403)
+_OF_A_CLIENT = (*_OF_A_PROBE, 429)
+_OF_A_BODY = (*_OF_A_CLIENT, 408, 413)
+_OF_AN_IMAGE = (*_OF_A_BODY, 404, 415, 422)
 
-STATUS_RESPONSES = _refusals(503)
-MODEL_RESPONSES = _refusals(404, 422, 503)
+HEALTH_RESPONSES = _refusals()
+READY_RESPONSES: Responses = _refusals(*_OF_A_PROBE, 404, 422) | _answer(
+    {
+        "status": "ready",
+        "model": _STEEL,
+        "models": [{"name": "steel", "ready": True}],
+        "serves": "clients with a key",
+    }
+)
+METRICS_RESPONSES: Responses = _refusals(*_OF_A_PROBE) | {
+    200: {"description": "In the text format of Prometheus.", "content": {"text/plain": {"schema": {"type": "string"}}}}
+}
+MODELS_RESPONSES: Responses = _refusals(*_OF_A_CLIENT) | _answer([{"name": "steel"} | _STATUS])
+MODEL_RESPONSES: Responses = _refusals(*_OF_A_CLIENT, 404, 422) | _answer(_CARD | _STATUS)
 PREDICT_RESPONSES: Responses = _refusals(*_OF_AN_IMAGE) | {
     200: {"content": {"application/json": {"examples": _EXAMPLES}}}
 }
@@ -84,13 +165,39 @@ EXPLAIN_RESPONSES: Responses = _refusals(*_OF_AN_IMAGE) | {
     200: {
         "model": ExplainResponse,
         "description": "The image in grey, in colour what spoke for the answer; or the numbers.",
-        "content": {"image/png": {"schema": {"type": "string", "format": "binary"}}},
+        "content": {
+            "image/png": {"schema": {"type": "string", "format": "binary"}},
+            "application/json": {
+                "example": {
+                    **_IDENTITY,
+                    "detections": [_BOX],
+                    "saliency": {"box": [0.0, 0.0, 200.0, 200.0], "grid": [[0.02, 0.11], [0.64, 1.87]]},
+                    "timing_ms": {"total": 131.5},
+                }
+            },
+        },
     },
 }
-RELOAD_RESPONSES = _refusals(400, 409, 413, 422, 503)
-UNLOAD_RESPONSES = _refusals(400, 404, 413, 422)
-V2_RESPONSES = _refusals(503, body=V2Error)
-V2_MODEL_RESPONSES = _refusals(404, 503, body=V2Error)
+RELOAD_RESPONSES: Responses = _refusals(*_OF_A_BODY, 409, 422, 507) | _answer(_CARD | {"role": "champion"})
+UNLOAD_RESPONSES: Responses = _refusals(*_OF_A_BODY, 404, 422) | _answer([{"name": "steel"} | _STATUS])
+V2_PROBE_RESPONSES = _refusals(*_OF_A_PROBE, body=V2Error)
+V2_RESPONSES = _refusals(*_OF_A_CLIENT, body=V2Error)
+V2_MODEL_RESPONSES = _refusals(*_OF_A_CLIENT, 404, body=V2Error)
+V2_METADATA_RESPONSES: Responses = V2_MODEL_RESPONSES | _answer(
+    {
+        "name": "steel",
+        "versions": ["3", "4"],
+        "platform": "openvino_onnx",
+        "inputs": [spec.model_dump() for spec in INPUTS],
+        "outputs": [
+            {"name": "boxes", "datatype": "FP32", "shape": [-1, 4]},
+            {"name": "scores", "datatype": "FP32", "shape": [-1]},
+            {"name": "class_ids", "datatype": "INT32", "shape": [-1]},
+            {"name": "class_names", "datatype": "BYTES", "shape": [-1]},
+            {"name": "counts", "datatype": "INT32", "shape": [-1]},
+        ],
+    }
+)
 _OUTPUTS = [
     {"name": "boxes", "datatype": "FP32", "shape": [1, 4], "data": [12.0, 40.5, 180.2, 66.0]},
     {"name": "scores", "datatype": "FP32", "shape": [1], "data": [0.91]},
@@ -153,19 +260,24 @@ UNLOAD_BODY = {
     }
 }
 _BINARY = {"type": "string", "format": "binary"}
-_FILES = {"type": "array", "items": _BINARY, "minItems": 1}
+_FILES = {
+    "type": "array",
+    "items": _BINARY,
+    "minItems": 1,
+    "description": "answered in the order sent; fields named `file` are taken too",
+}
 BATCH_BODY = {
     "requestBody": {
         "required": True,
         "content": {
             "multipart/form-data": {
-                "schema": {"type": "object", "required": ["files"], "properties": {"files": _FILES, "file": _FILES}}
+                "schema": {"type": "object", "required": ["files"], "properties": {"files": _FILES}}
             }
         },
     }
 }
 _PIXEL = {"name": "pixels", "datatype": "UINT8", "shape": [2, 2, 3], "data": [255, 0, 0] * 4}
-_ASKED = {"id": "part-17", "parameters": {"confidence": 0.4}, "inputs": [_PIXEL], "outputs": [{"name": "scores"}]}
+_ASKED = {"id": "part-17", "parameters": {"confidence": 0.4}, "inputs": [_PIXEL]}
 INFER_BODY = {
     "parameters": [
         {
@@ -188,12 +300,22 @@ INFER_BODY = {
     },
 }
 
+_KEYS = {
+    "key": {
+        "type": "apiKey",
+        "in": "header",
+        "name": "X-API-Key",
+        "description": "A server without keys serves its own machine only, and asks for one at /reload and /unload.",
+    },
+    "bearer": {"type": "http", "scheme": "bearer", "description": "The same key."},
+}
+
 
 def document(app: FastAPI) -> dict[str, Any]:
     """The OpenAPI document.
 
     Bodies that the routes read by themselves are added to the schemas, and FastAPI's own form of a 422, which no route
-    answers, is taken out.
+    answers, is taken out. Every route but the open ones asks for a key.
     """
     told = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
     schemas = told["components"]["schemas"]
@@ -203,8 +325,12 @@ def document(app: FastAPI) -> dict[str, Any]:
     schemas |= models_json_schema(bodies, ref_template="#/components/schemas/{model}")[1]["$defs"]
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)
-    for operations in told["paths"].values():
-        for operation in operations.values():
+    told["components"]["securitySchemes"] = _KEYS
+    for path, operations in told["paths"].items():
+        for method, operation in operations.items():
+            operation["security"] = [{name: []} for name in _KEYS] if ROLES[f"{method.upper()} {path}"] else []
+            if "429" in operation["responses"]:
+                operation["responses"]["200"].setdefault("headers", {}).update(_WINDOW)
             if "HTTPValidationError" in str(operation["responses"].get("422")):
                 del operation["responses"]["422"]
     return told

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from fastapi import Query
 from pydantic import Base64Bytes, BaseModel, ConfigDict, Field
 
-from deploy.serving.roles import Role
+from deploy.serving.roles import Breach, Role
 from deploy.serving.settings import Placement
 from deploy.serving.tensors import TensorSpec
+from visionops.config import Engine
+from visionops.inference.bundle import Head, Precision, Task, Thresholds
+from visionops.inference.calibration import Calibration
+from visionops.inference.preprocessing import PreprocessingSpec
 
 __all__ = [
     "AttributesAnswer",
@@ -21,12 +25,15 @@ __all__ = [
     "HealthAnswer",
     "InferResponse",
     "LiveAnswer",
+    "ModelAnswer",
     "ModelMetadata",
     "ModelName",
     "ModelReadyAnswer",
+    "NameStatus",
     "PredictResponse",
     "ReadyAnswer",
     "ReadyModel",
+    "ReloadAnswer",
     "ReloadRequest",
     "ServerMetadata",
     "UnloadRequest",
@@ -136,12 +143,97 @@ class HealthAnswer(BaseModel):
     status: Literal["live"]
 
 
+class LoadFailure(BaseModel):
+    """Why a model could not be loaded."""
+
+    version: str
+    role: Role
+    code: str
+    message: str
+    time: str = Field(description="ISO 8601, UTC")
+
+
+class CanaryReturn(BaseModel):
+    """Why a canary was sent away."""
+
+    version: str
+    reason: Breach
+    message: str
+    time: str = Field(description="ISO 8601, UTC")
+
+
+class Readiness(BaseModel):
+    """Whether the models of one name answer."""
+
+    name: str
+    ready: bool
+    last_failure: LoadFailure | None = None
+
+
+class LastImages(BaseModel):
+    """How a model did on its last images."""
+
+    images: int
+    error_rate: float
+    median_ms: float
+
+
+class RoleAnswer(ModelIdentity):
+    """A model in its role."""
+
+    digest: str
+    last_images: LastImages
+    share: float | None = Field(default=None, description="of a canary; so are its bounds")
+    max_error_rate: float | None = None
+    max_latency_ratio: float | None = None
+    min_requests: int | None = None
+
+
+class NameStatus(BaseModel):
+    """The models of one name."""
+
+    name: str
+    default: bool = Field(description="whether it answers requests that name none")
+    ready: bool
+    roles: dict[Role, RoleAnswer]
+    last_failure: LoadFailure | None
+    last_return: CanaryReturn | None
+
+
+class Description(ModelIdentity):
+    """A model's card, and how it is run."""
+
+    task: Task
+    architecture: str
+    classes: list[str]
+    heads: list[Head] | None = Field(default=None, description="of labels")
+    thresholds: Thresholds | None = Field(default=None, description="of a detector")
+    metrics: dict[str, float] = Field(description="on the test split")
+    data_fingerprint: str = Field(description="of the data version it learnt from")
+    preprocessing: PreprocessingSpec
+    precision: Precision
+    engine: Engine
+    calibration: Calibration
+    digest: str
+    max_upload_bytes: int
+
+
+class ModelAnswer(NameStatus, Description):
+    """What `/model` answers."""
+
+
+class ReloadAnswer(Description):
+    """What `/reload` answers."""
+
+    role: Role
+
+
 class ReadyModel(BaseModel):
     """There is a model to answer with."""
 
     status: Literal["ready"]
     model: ModelIdentity | None = Field(default=None, description="for clients it knows")
-    models: list[dict[str, Any]] | None = Field(default=None, description="of each name: for clients it knows")
+    models: list[Readiness] | None = Field(default=None, description="of each name: for clients it knows")
     serves: str | None = Field(default=None, description="whom: for clients it knows")
 
 

@@ -13,7 +13,7 @@ from deploy.serving.context import Serving
 from deploy.serving.errors import BadRequest, first_problem
 from deploy.serving.models import ServedModel
 from deploy.serving.openapi import RELOAD_BODY, RELOAD_RESPONSES, UNLOAD_BODY, UNLOAD_RESPONSES
-from deploy.serving.schemas import ReloadRequest, UnloadRequest
+from deploy.serving.schemas import NameStatus, ReloadAnswer, ReloadRequest, UnloadRequest
 from deploy.serving.settings import Placement
 from deploy.serving.uploads import read_body
 from visionops.errors import VisionOpsError
@@ -30,7 +30,13 @@ def admin_router(serving: Serving) -> APIRouter:
     """The routes over ``serving``."""
     router = APIRouter()
 
-    @router.post("/reload", responses=RELOAD_RESPONSES, openapi_extra=RELOAD_BODY)
+    @router.post(
+        "/reload",
+        response_model=ReloadAnswer,
+        response_model_exclude_unset=True,
+        responses=RELOAD_RESPONSES,
+        openapi_extra=RELOAD_BODY,
+    )
     async def reload(request: Request) -> dict[str, Any]:
         """Put a model into its role, once it has loaded and passed its smoke test; until then nothing changes."""
         order = _parse(ReloadRequest, await read_body(request, _MAX_RELOAD_BYTES))
@@ -42,7 +48,13 @@ def admin_router(serving: Serving) -> APIRouter:
         _log.info("model_switched", extra={"fields": fields})
         return new.describe() | {"role": placement.role.value}
 
-    @router.post("/unload", responses=UNLOAD_RESPONSES, openapi_extra=UNLOAD_BODY)
+    @router.post(
+        "/unload",
+        response_model=list[NameStatus],
+        response_model_exclude_unset=True,
+        responses=UNLOAD_RESPONSES,
+        openapi_extra=UNLOAD_BODY,
+    )
     async def unload(request: Request) -> list[dict[str, Any]]:
         """Take a model out of its role; without a champion the name is gone. Requests in flight end on it."""
         order = _parse(UnloadRequest, await read_body(request, _MAX_UNLOAD_BYTES))

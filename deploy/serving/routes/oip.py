@@ -11,7 +11,14 @@ from fastapi import APIRouter, Request, Response
 from deploy.serving.context import Serving
 from deploy.serving.errors import BadTensor, UnsupportedMedia, UploadTooLarge
 from deploy.serving.models import ServedModel
-from deploy.serving.openapi import INFER_BODY, INFER_RESPONSES, V2_MODEL_RESPONSES, V2_RESPONSES
+from deploy.serving.openapi import (
+    INFER_BODY,
+    INFER_RESPONSES,
+    V2_METADATA_RESPONSES,
+    V2_MODEL_RESPONSES,
+    V2_PROBE_RESPONSES,
+    V2_RESPONSES,
+)
 from deploy.serving.registry import Choice, Models
 from deploy.serving.routes.predict import request_key
 from deploy.serving.schemas import (
@@ -53,24 +60,24 @@ def oip_router(serving: Serving) -> APIRouter:
         """What this server is."""
         return {"name": "visionops", "version": __version__, "extensions": ["binary_tensor_data"]}
 
-    @router.get("/health/live", response_model=LiveAnswer, responses=V2_RESPONSES)
+    @router.get("/health/live", response_model=LiveAnswer, responses=V2_PROBE_RESPONSES)
     async def live() -> dict[str, bool]:
         """Whether the process lives."""
         return {"live": True}
 
-    @router.get("/health/ready", response_model=ReadyAnswer, responses=V2_RESPONSES)
+    @router.get("/health/ready", response_model=ReadyAnswer, responses=V2_PROBE_RESPONSES)
     async def ready() -> dict[str, bool]:
         """Whether it can answer."""
         models = serving.models
         models.get(next((name for name in models.names() if models.is_ready(name)), ""))
         return {"ready": True}
 
-    @router.get("/models/{name}", response_model=ModelMetadata, responses=V2_MODEL_RESPONSES)
+    @router.get("/models/{name}", response_model=ModelMetadata, responses=V2_METADATA_RESPONSES)
     async def model(name: str) -> dict[str, Any]:
         """What the model takes and answers; of its inputs a request has one."""
         return _metadata(serving.models, name)
 
-    @router.get("/models/{name}/versions/{version}", response_model=ModelMetadata, responses=V2_MODEL_RESPONSES)
+    @router.get("/models/{name}/versions/{version}", response_model=ModelMetadata, responses=V2_METADATA_RESPONSES)
     async def model_version(name: str, version: str) -> dict[str, Any]:
         """The same of one version."""
         return _metadata(serving.models, name, version)

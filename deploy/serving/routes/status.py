@@ -9,9 +9,15 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from deploy.serving.context import Serving
 from deploy.serving.errors import NoModel
-from deploy.serving.openapi import MODEL_RESPONSES, STATUS_RESPONSES
+from deploy.serving.openapi import (
+    HEALTH_RESPONSES,
+    METRICS_RESPONSES,
+    MODEL_RESPONSES,
+    MODELS_RESPONSES,
+    READY_RESPONSES,
+)
 from deploy.serving.registry import Models
-from deploy.serving.schemas import HealthAnswer, ModelName, ReadyModel
+from deploy.serving.schemas import HealthAnswer, ModelAnswer, ModelName, NameStatus, ReadyModel
 
 __all__ = ["status_router"]
 
@@ -20,12 +26,12 @@ def status_router(serving: Serving) -> APIRouter:
     """The routes over ``serving``."""
     router = APIRouter()
 
-    @router.get("/health", response_model=HealthAnswer, responses=STATUS_RESPONSES)
+    @router.get("/health", response_model=HealthAnswer, responses=HEALTH_RESPONSES)
     async def health() -> dict[str, str]:
         """Whether the process lives."""
         return {"status": "live"}
 
-    @router.get("/ready", response_model=ReadyModel, response_model_exclude_unset=True, responses=MODEL_RESPONSES)
+    @router.get("/ready", response_model=ReadyModel, response_model_exclude_unset=True, responses=READY_RESPONSES)
     async def ready(request: Request, model: ModelName = "") -> dict[str, Any]:
         """Whether there is a model that answers, or with `model`, whether that one does.
 
@@ -45,19 +51,22 @@ def status_router(serving: Serving) -> APIRouter:
             "serves": serving.keys.serves,
         }
 
-    @router.get("/model", responses=MODEL_RESPONSES)
+    @router.get("/model", response_model=ModelAnswer, response_model_exclude_unset=True, responses=MODEL_RESPONSES)
     async def describe(model: ModelName = "") -> dict[str, Any]:
         """The card of the model that answers, and what stands beside it."""
         served = serving.models.get(model)
         return served.describe() | serving.models.status(served.ref.name)
 
-    @router.get("/models", responses=STATUS_RESPONSES)
+    @router.get(
+        "/models", response_model=list[NameStatus], response_model_exclude_unset=True, responses=MODELS_RESPONSES
+    )
     async def models() -> list[dict[str, Any]]:
         """All names with their roles, and what went wrong last."""
         return [serving.models.status(name) for name in serving.models.names()]
 
-    @router.get("/metrics", include_in_schema=False)
+    @router.get("/metrics", response_class=Response, responses=METRICS_RESPONSES)
     async def scrape() -> Response:
+        """What Prometheus scrapes."""
         return Response(serving.metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
     return router
