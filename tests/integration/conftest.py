@@ -78,6 +78,13 @@ class Machine:
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout + done.stderr
 
+    def versions(self, name: str) -> list[str]:
+        """Of a model in the registry."""
+        from mlflow import MlflowClient
+
+        client = MlflowClient(f"sqlite:///{self.folder / 'home' / 'mlflow' / 'mlflow.db'}")
+        return [version.version for version in client.search_model_versions(f"name='{name}'")]
+
     def server_pids(self, use_case: str = "") -> list[int]:
         """Of the endpoints of this machine that run; of one use case, or of all."""
         import psutil

@@ -15,7 +15,6 @@ SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.xdist_group("zenml"),
     pytest.mark.timeout(600),
     pytest.mark.skipif(not SHARED.is_dir(), reason="../shared/data is absent"),
 ]

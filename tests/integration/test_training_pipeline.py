@@ -15,7 +15,7 @@ from tests.helpers.datasets import write_vision
 from tests.helpers.images import truncated_jpeg
 from tests.integration.conftest import TINY
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("zenml"), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module")
@@ -65,11 +65,7 @@ def test_a_broken_image_stops_the_run_in_one_line_and_registers_nothing(machine,
     (error,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert broken.relative_to(root).as_posix() in error
     assert "Traceback" not in done.stderr
-    assert (
-        machine.run("--pipeline", "deployment", "--set=name=broken")
-        .stderr.strip()
-        .startswith("error: broken: has no champion")
-    )
+    assert machine.versions("broken") == []
 
 
 def test_the_gate_refuses_and_the_champion_stays(machine, first):
@@ -89,9 +85,6 @@ def test_promotion_then_rollback_in_registry_and_at_the_endpoint(machine, first)
     done = machine.run("--pipeline", "deployment", "--rollback", "--set=serving.port=0")
     assert done.returncode == 0, done.stderr
     assert post(second["endpoint"], image)["model"]["version"] == "1"
-    done = machine.run("--pipeline", "deployment", "--rollback", "--set=serving.port=0")
-    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
-    assert "first champion" in done.stderr
 
 
 def test_killed_in_training_the_same_command_goes_on(machine, first):

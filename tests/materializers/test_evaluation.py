@@ -17,7 +17,7 @@ from visionops.data.dataset import Attribute, Dataset
 from visionops.evaluation.labels import evaluate_labels
 from visionops.tasks.base import Evaluation
 
-pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.xdist_group("zenml")]
+pytestmark = pytest.mark.filterwarnings("ignore")
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ from visionops.inference.bundle import ModelBundle
 from visionops.tuning import Trial, TrialState, TuningResult
 from visionops.tuning.report import write_report
 
-pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.xdist_group("zenml")]
+pytestmark = pytest.mark.filterwarnings("ignore")
 
 
 class SharedStoreConfig(LocalArtifactStoreConfig):

@@ -11,10 +11,7 @@ from stacks.apply import Action, apply, main
 from stacks.spec import ComponentSpec, ComponentType, StackSpec, load_stack
 from visionops.errors import StackError
 
-pytestmark = [
-    pytest.mark.xdist_group("zenml"),
-    pytest.mark.filterwarnings("ignore"),  # ZenML, SQLAlchemy and MLflow warn of their own code
-]
+pytestmark = pytest.mark.filterwarnings("ignore")  # ZenML, SQLAlchemy and MLflow warn of their own code
 
 
 @pytest.fixture

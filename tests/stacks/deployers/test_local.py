@@ -18,10 +18,7 @@ from tests.conftest import ROOT
 from visionops.config import ServingConfig
 from visionops.errors import BundleError, DeploymentError
 
-pytestmark = [
-    pytest.mark.xdist_group("zenml"),
-    pytest.mark.filterwarnings("ignore"),  # ZenML, SQLAlchemy and MLflow warn of their own code
-]
+pytestmark = pytest.mark.filterwarnings("ignore")  # ZenML, SQLAlchemy and MLflow warn of their own code
 
 
 @pytest.fixture
