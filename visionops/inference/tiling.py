@@ -7,7 +7,7 @@ longer than the overlap; a small object beside a large one, or inside it, does n
 area (SAHI's rule: Akyon et al., Slicing aided hyper inference, 2022, and its library) takes for the same. Each tile has
 told its own objects apart, so a merged object has at most one box of each tile; the pairs that agree best come first.
 
-The decision is told in docs/decisions/006-tiles.md.
+The decision is told in docs/decisions/010-tiles.md.
 
 >>> tile_windows(2456, 1176, Tiling(size=640, overlap=128))[4]
 Window(x=1816, y=0, width=640, height=640)
