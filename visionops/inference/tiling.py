@@ -1,11 +1,11 @@
 """Where the tiles of a large image lie, and how their boxes become one answer.
 
 Neighbours share pixels. An object there is found by both, and one that a border cuts is found in parts; each must come
-out once. Two boxes are one object when they agree in the pixels that both tiles saw: clipped to these, their IoU is at
-least one half. An object that one tile sees whole and the other cut agrees there, as do the two ends of one that is
-longer than the overlap; a small object beside a large one, or inside it, does not, which intersection over the smaller
-area (SAHI's rule: Akyon et al., Slicing aided hyper inference, 2022, and its library) takes for the same. Each tile has
-told its own objects apart, so a merged object has at most one box of each tile; the pairs that agree best come first.
+out once. Two boxes of a class are one object when they agree in the pixels that both tiles saw: clipped to these, their
+IoU is at least 0.4. An object that one tile sees whole and the other cut agrees there, as do the two ends of one longer
+than the overlap; a small object beside a large one, or inside it, does not, which intersection over the smaller area
+(SAHI's rule: Akyon et al., Slicing aided hyper inference, 2022, and its library) takes for the same. With itself a tile
+shares all of its pixels, so that two boxes are one object or two wherever the borders lie.
 
 The decision is told in docs/decisions/010-tiles.md.
 
@@ -30,8 +30,9 @@ __all__ = ["Detections", "merge_tiles", "tile_windows"]
 Detections = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.int32]]
 """xyxy float32 (N, 4), scores float32 (N,), class ids int32 (N,); best first."""
 
-_AGREEMENT = 0.5
-"""IoU in the shared pixels from which two boxes are one object: what also counts as found in evaluation."""
+_AGREEMENT = 0.4
+"""IoU in the shared pixels from which two boxes are one object; at one half, the inexact edges of boxes tell apart what
+is one where a tile sees but a sliver."""
 _TOUCH = 0.02
 """A box that comes so close to the border of its tile, in sides of the tile, is taken for cut by it."""
 
@@ -79,20 +80,22 @@ def merge_tiles(found: Sequence[Detections], windows: Sequence[Window], max_dete
     """
     boxes, scores, class_ids = (np.concatenate(column) for column in zip(*found, strict=True))
     tiles = np.repeat(np.arange(len(windows)), [len(part[1]) for part in found])
+    order = np.argsort(-scores, kind="stable")
+    boxes, scores, class_ids, tiles = boxes[order], scores[order], class_ids[order], tiles[order]
     spans = np.array(windows, dtype=np.float64).reshape(-1, 4)
     spans[:, 2:] += spans[:, :2]
-    groups = _groups(_agreeing(boxes.astype(np.float64), class_ids, tiles, spans), tiles)
     cut = _cut(boxes, spans[tiles], spans[:, 2:].max(axis=0))
-    merged_away = np.zeros(len(scores), dtype=np.bool_)
-    for group in groups:
-        best, *others = group[np.argsort(-scores[group], kind="stable")]
-        whole = [row for row in (best, *others) if not cut[row]]
-        around = np.hstack([boxes[group, :2].min(axis=0), boxes[group, 2:].max(axis=0)])
-        boxes[best] = boxes[whole[0]] if whole else around
-        merged_away[others] = True
-    stay = np.flatnonzero(~merged_away)
-    stay = stay[np.argsort(-scores[stay], kind="stable")][:max_detections]
-    return boxes[stay], scores[stay], class_ids[stay]
+    best = _best_of_object(len(boxes), *_agreeing(boxes.astype(np.float64), class_ids, tiles, spans))
+    stay = np.unique(best)[:max_detections]
+    places = boxes[stay]
+    for place, row in zip(places, stay, strict=True):
+        group = np.flatnonzero(best == row)
+        whole = group[~cut[group]]
+        if len(whole):
+            place[:] = boxes[whole[0]]
+        else:
+            place[:2], place[2:] = boxes[group, :2].min(axis=0), boxes[group, 2:].max(axis=0)
+    return places, scores[stay], class_ids[stay]
 
 
 def _agreeing(
@@ -100,8 +103,8 @@ def _agreeing(
     class_ids: npt.NDArray[np.int32],
     tiles: npt.NDArray[np.int64],
     spans: npt.NDArray[np.float64],
-) -> list[tuple[int, int]]:
-    """Pairs of boxes of one class and two tiles that agree in what both tiles saw, the best first.
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Rows of the boxes of one class that agree in what both their tiles saw: one of each pair, and the other.
 
     Args:
         tiles: int64 (N,), the tile of each box.
@@ -112,15 +115,15 @@ def _agreeing(
         [np.maximum(spans[:, None, :2], spans[None, :, :2]), np.minimum(spans[:, None, 2:], spans[None, :, 2:])], axis=2
     )
     neighbours = (shared[..., 2:] > shared[..., :2]).all(axis=2)
-    pairs: list[tuple[float, int, int]] = []
-    for one, other in np.argwhere(np.triu(neighbours, 1)).tolist():
+    pairs = [np.empty((2, 0), dtype=np.int64)]
+    for one, other in np.argwhere(np.triu(neighbours)).tolist():
         a, b = rows[one], rows[other]
         if len(a) and len(b):
             agreement = _iou_inside(boxes[a], boxes[b], shared[one, other])
             i, j = np.nonzero((agreement >= _AGREEMENT) & (class_ids[a][:, None] == class_ids[b]))
-            pairs += zip(agreement[i, j].tolist(), a[i].tolist(), b[j].tolist(), strict=True)
-    pairs.sort(key=lambda pair: (-pair[0], pair[1], pair[2]))
-    return [(i, j) for _, i, j in pairs]
+            pairs.append(np.stack([a[i], b[j]]))
+    one_of_each, other_of_each = np.concatenate(pairs, axis=1)
+    return one_of_each, other_of_each
 
 
 def _iou_inside(
@@ -136,15 +139,16 @@ def _iou_inside(
     return agreement
 
 
-def _groups(pairs: Sequence[tuple[int, int]], tiles: npt.NDArray[np.int64]) -> list[npt.NDArray[np.int64]]:
-    """Boxes that are one object: pairs joined in their order, as long as no two boxes of one tile come together."""
-    groups: dict[int, list[int]] = {}
-    for i, j in pairs:
-        one, other = groups.get(i, [i]), groups.get(j, [j])
-        if one is not other and not {*tiles[one].tolist()} & {*tiles[other].tolist()}:
-            joined = one + other
-            groups.update(dict.fromkeys(joined, joined))
-    return [np.array(group) for group in {id(group): sorted(group) for group in groups.values()}.values()]
+def _best_of_object(count: int, i: npt.NDArray[np.int64], j: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """The first of the rows, int64 (count,), that each row is connected with by pairs ``i[k]``, ``j[k]``."""
+    first = np.arange(count)
+    while True:
+        before = first.copy()
+        np.minimum.at(first, i, before[j])
+        np.minimum.at(first, j, before[i])
+        first = first[first]
+        if np.array_equal(first, before):
+            return first
 
 
 def _cut(
