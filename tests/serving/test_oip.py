@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import re
 import struct
@@ -130,6 +131,24 @@ def test_many_requests_at_once_each_get_their_own_answer(triton: InferenceServer
         result = request.get_result(timeout=30)
         assert result.get_response()["id"] == str(number)
         assert sorted(result.as_numpy("boxes")[:, 1].tolist()) == [32.0 * row for _, _, row in cells]
+
+
+def test_the_client_comes_with_a_key(bundle: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("VISIONOPS_API_KEYS", f"line-3 predict sha256:{hashlib.sha256(b'k3y').hexdigest()}")
+    arguments = ("--bundle", str(bundle), "--name", "cells", "--streams", "2")
+    with (
+        server(*arguments) as (_, port, _line),
+        InferenceServerClient(f"127.0.0.1:{port}") as client,
+    ):
+        headers = {"X-API-Key": "k3y"}
+        assert not client.is_server_ready()
+        assert client.is_server_ready(headers=headers)
+        # An answer that is not compressed is one that the client may always get.
+        result = client.infer("cells", [pixels(TWO)], headers=headers, response_compression_algorithm="gzip")
+        assert result.as_numpy("counts").tolist() == [2]
+        with pytest.raises(InferenceServerException, match="the key is missing") as caught:
+            client.infer("cells", [pixels(TWO)])
+        assert caught.value.status() == "401"
 
 
 def test_the_client_hears_why(triton: InferenceServerClient):

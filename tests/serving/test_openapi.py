@@ -144,6 +144,15 @@ def test_refusals_of_a_server_without_a_model_are_documented():
     assert refused == set(OPERATIONS) - WITHOUT_A_MODEL
 
 
+def test_what_is_too_large_is_refused_as_documented(bundle: Path):
+    with client_of(settings_of(bundle, max_upload_bytes=100, max_batch_bytes=100)) as client:
+        client.headers["X-API-Key"] = KEY
+        for route, form in (("POST /predict", "file"), ("POST /explain", "file"), ("POST /predict/batch", "files")):
+            assert call(client, route, files={form: bytes(100_000)}).status_code == 413
+        for route in (f"POST {INFER}", "POST /unload"):
+            assert call(client, route, content=bytes(20_000)).status_code == 413
+
+
 def test_a_model_without_room_is_refused_as_documented(bundle: Path):
     with client_of(settings_of(None, max_memory_mb=1)) as client:
         order = {"bundle": str(bundle), "name": "cells", "version": "2"}
@@ -167,6 +176,28 @@ def test_what_is_no_request_is_answered_as_documented(port: int, head: bytes, st
     assert body["error"]["code"] == code
     for operation in OPERATIONS.values():
         validate(operation["responses"][str(status)]["content"]["application/json"]["schema"], body)
+
+
+# Answers
+
+
+def test_answers_in_every_form_are_documented(client: TestClient):
+    pixels = {"name": "pixels", "datatype": "UINT8", "shape": [2, 2, 3], "data": [255, 0, 0] * 4}
+    mixed = {
+        "inputs": [pixels],
+        "outputs": [{"name": "scores", "parameters": {"binary_data": True}}, {"name": "boxes"}],
+    }
+    for route, more, kind in (
+        ("POST /explain", {"params": {"grid": 2}, "files": {"file": RED}}, "image/png"),
+        ("POST /explain", {"params": {"grid": 2, "format": "json"}, "files": {"file": RED}}, "application/json"),
+        (f"POST {INFER}", {"json": mixed}, "application/octet-stream"),
+        (f"POST {INFER}", {"json": {"inputs": [pixels]}}, "application/json"),
+    ):
+        answer = call(client, route, **more)
+        assert (answer.status_code, answer.headers["Content-Type"]) == (200, kind)
+        if HEADER_LENGTH in answer.headers:
+            schema_of = OPERATIONS[route]["responses"]["200"]["content"]["application/json"]["schema"]
+            validate(schema_of, json.loads(answer.content[: int(answer.headers[HEADER_LENGTH])]))
 
 
 # Examples
