@@ -92,7 +92,14 @@ def create_app(settings: Settings, started: Sequence[Started] = (), loader: Load
             allow_origins=settings.cors_origins,
             allow_methods=["GET", "POST"],
             allow_headers=["Authorization", "Content-Type", "Traceparent", "X-API-Key", "X-Request-ID"],
-            expose_headers=["Retry-After", "Traceparent", "X-Request-ID"],
+            expose_headers=[
+                "RateLimit-Limit",
+                "RateLimit-Remaining",
+                "RateLimit-Reset",
+                "Retry-After",
+                "Traceparent",
+                "X-Request-ID",
+            ],
         )
     app.add_middleware(RequestLog, metrics=serving.metrics)
     _map_errors(app, serving.metrics)

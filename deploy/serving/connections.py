@@ -17,6 +17,8 @@ import orjson
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from deploy.serving.logs import SECURITY_HEADERS
+
 __all__ = ["Server", "limited_protocol"]
 
 _MAX_HEAD_BYTES = 32 * 1024
@@ -30,6 +32,7 @@ def _refusal(status: HTTPStatus, code: str, message: str, *headers: bytes) -> by
         b"content-type: application/json",
         b"content-length: %d" % len(body),
         b"connection: close",
+        *(b"%b: %b" % header for header in SECURITY_HEADERS),
         *headers,
     ]
     return b"\r\n".join([*lines, b"", body])
@@ -63,6 +66,8 @@ class _Connection(HttpToolsProtocol):
     most_connections: ClassVar[int]
     refused: ClassVar[Callable[[str], None]]
     _head_bytes = 0
+    _swallowed_bytes = 0
+    _is_head_too_large = False
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
@@ -71,8 +76,21 @@ class _Connection(HttpToolsProtocol):
             transport.write(_FULL)
             transport.close()
 
+    def data_received(self, data: bytes) -> None:
+        # The parser keeps an unfinished header to itself, however long it grows.
+        self._swallowed_bytes += len(data)
+        super().data_received(data)
+        if self._swallowed_bytes > _MAX_HEAD_BYTES and not self.transport.is_closing():
+            self._is_head_too_large = True
+            self.send_400_response("")
+
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - ours says more
+        self.refused("head_too_large" if self._is_head_too_large else "bad_http")
+        self.transport.write(_LARGE_HEAD if self._is_head_too_large else _NO_HTTP)
+        self.transport.close()
+
     def on_message_begin(self) -> None:
-        self._head_bytes = 0
+        self._head_bytes = self._swallowed_bytes = 0
         super().on_message_begin()
 
     def on_url(self, url: bytes) -> None:
@@ -83,16 +101,20 @@ class _Connection(HttpToolsProtocol):
         self._count(len(name) + len(value))
         super().on_header(name, value)
 
+    def on_body(self, body: bytes) -> None:
+        self._swallowed_bytes = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._swallowed_bytes = 0
+        super().on_message_complete()
+
     def _count(self, size: int) -> None:
+        self._swallowed_bytes = 0
         self._head_bytes += size
         if self._head_bytes > _MAX_HEAD_BYTES:
-            self.refused("head_too_large")
+            self._is_head_too_large = True
             raise httptools.HttpParserError("the head is too large")
-
-    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - as uvicorn calls it
-        # What uvicorn says to anything its parser does not take, as plain text.
-        self.transport.write(_LARGE_HEAD if self._head_bytes > _MAX_HEAD_BYTES else _NO_HTTP)
-        self.transport.close()
 
 
 @dataclasses.dataclass(slots=True)
@@ -119,15 +141,20 @@ class Server(uvicorn.Server):
         idle: dict[HttpToolsProtocol, _Idle] = {}
         for connection in cast("set[HttpToolsProtocol]", self.server_state.connections):
             cycle = connection.cycle
-            if cycle is not None and not cycle.response_started:
+            if cycle is not None and not cycle.response_started and not _is_unread(connection):
                 continue  # in work: the dispatcher and the limit on bodies watch it
             seen = self._idle.get(connection)
             # A connection that is in use has another cycle each time, or is in work.
             idle[connection] = seen if seen is not None and seen.cycle is cycle else _Idle(cycle, now)
         for connection, state in idle.items():
             if now - state.since > self._idle_seconds:
-                if connection.cycle is not None and not connection.cycle.response_complete:
+                if _is_unread(connection):
                     connection.transport.abort()  # `close` would wait for what nobody reads
                 else:
                     connection.transport.close()
         self._idle = idle
+
+
+def _is_unread(connection: HttpToolsProtocol) -> bool:
+    """Whether the client has to read before the server can go on: uvicorn takes an answer for done that is not sent."""
+    return connection.transport.get_write_buffer_size() > 0

@@ -20,7 +20,7 @@ from deploy.serving.access import PROBES
 from deploy.serving.errors import refusal_of
 from deploy.serving.metrics import Metrics
 
-__all__ = ["JsonLines", "RequestLog", "configure_logging"]
+__all__ = ["SECURITY_HEADERS", "JsonLines", "RequestLog", "configure_logging"]
 
 _log = logging.getLogger("visionops.serving")
 _SAFE_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
@@ -29,11 +29,12 @@ _TRACE = re.compile(rb"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-
 _CLIENT_LEFT = 499
 _MAX_LOG_BYTES = 10_000_000
 _LINES_PER_CHECK = 100
-_SECURITY = [
+SECURITY_HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"cache-control", b"no-store"),
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
-]
+)
+"""Of every answer."""
 
 
 class JsonLines(logging.Formatter):
@@ -96,7 +97,7 @@ class RequestLog:
         request_id = headers.get(b"x-request-id", b"")
         if not _SAFE_ID.fullmatch(request_id):
             request_id = uuid.uuid4().hex.encode()
-        own = [*_SECURITY, (b"x-request-id", request_id)]
+        own = [*SECURITY_HEADERS, (b"x-request-id", request_id)]
         trace = _TRACE.fullmatch(headers.get(b"traceparent", b""))
         if trace is not None:
             own.append((b"traceparent", trace[0]))

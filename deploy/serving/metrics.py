@@ -1,7 +1,7 @@
 """What Prometheus reads: one registry per application, so that two applications in one process never share counts.
 
-With ``PROMETHEUS_MULTIPROC_DIR`` set, as ``--processes`` does, all processes count into files of that folder, and each
-answers with the sum.
+With ``PROMETHEUS_MULTIPROC_DIR`` set when the process starts, all processes of this machine that have it count into
+files of that folder, and each answers with the sum.
 
 No label comes from a request: routes are those of the table of access, reasons those of the errors, classes those of
 the models. So the number of series is bounded, whatever is sent.
@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
-from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 from deploy.serving.models import ServedModel
 from deploy.serving.roles import Role
@@ -258,5 +259,17 @@ class Metrics:
         if not self._is_multiprocess:
             return generate_latest(self._registry)
         registry = CollectorRegistry()
+        _forget_dead(Path(os.environ[MULTIPROCESS_VARIABLE]))
         MultiProcessCollector(registry)
         return generate_latest(registry)
+
+
+def _forget_dead(folder: Path) -> None:
+    """A process that was killed took no leave: its models and requests in work would be shown for ever."""
+    for pid in {path.stem.rpartition("_")[2] for path in folder.glob("gauge_live*_*.db")}:
+        try:
+            os.kill(int(pid), 0)
+        except ProcessLookupError:
+            mark_process_dead(pid)
+        except PermissionError:
+            continue

@@ -29,9 +29,12 @@ class RateLimit:
 
     def __init__(self, rate: str) -> None:
         try:
-            self._rate = limits.parse(rate)
+            rates = limits.parse_many(rate)
         except ValueError as error:
             raise ConfigError(f"--rate: {rate!r} is no rate; write 100/minute or 10/second") from error
+        self._rate = rates[0]
+        if len(rates) > 1 or not self._rate.amount:
+            raise ConfigError(f"--rate: {rate!r} is not one rate above 0; write 100/minute or 10/second")
         self._limiter = FixedWindowRateLimiter(MemoryStorage())
 
     async def take(self, client: str) -> list[tuple[bytes, bytes]]:
