@@ -31,19 +31,19 @@ async def read_upload(request: Request, limit: int) -> bytes:
     """
     kind = _content_type(request)
     if kind.startswith("image/") or kind == "application/octet-stream":
-        return await read_body(request, limit)
+        return await read_body(request, limit, setting="max_upload_bytes")
     if kind != "multipart/form-data":
         raise UnsupportedMedia(
             f"content type {kind or 'none'!r}; send a form: curl -F file=@part.jpg …, or the image as it is: "
             "curl -H 'Content-Type: image/jpeg' --data-binary @part.jpg …"
         )
-    form = await _read_form(request, limit, max_files=1)
+    form = await _read_form(request, limit, max_files=1, setting="max_upload_bytes")
     try:
         upload = form.get("file")
         if not isinstance(upload, UploadFile):
             raise BadRequest("the form has no file named 'file': curl -F file=@part.jpg …", "missing_file")
         if (upload.size or 0) > limit:
-            raise _too_large(limit)
+            raise _too_large(limit, "max_upload_bytes")
         return await upload.read()
     finally:
         await form.close()
@@ -66,7 +66,7 @@ async def read_uploads(request: Request, limit: int, max_files: int) -> list[byt
         raise UnsupportedMedia(
             f"content type {kind or 'none'!r}; send a form: curl -F files=@one.jpg -F files=@two.jpg …"
         )
-    form = await _read_form(request, limit, max_files)
+    form = await _read_form(request, limit, max_files, setting="max_batch_bytes")
     try:
         images = []
         for name, upload in form.multi_items():
@@ -84,44 +84,49 @@ async def read_uploads(request: Request, limit: int, max_files: int) -> list[byt
     return images
 
 
-async def read_body(request: Request, limit: int) -> bytes:
+async def read_body(request: Request, limit: int, *, setting: str = "") -> bytes:
     """The whole body.
+
+    Args:
+        setting: What raises the limit; named in the error.
 
     Raises:
         UploadTooLarge: It exceeds ``limit`` bytes.
     """
-    return b"".join([chunk async for chunk in _limited(request, limit)])
+    return b"".join([chunk async for chunk in _limited(request, limit, limit, setting)])
 
 
 def _content_type(request: Request) -> str:
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
-async def _read_form(request: Request, limit: int, max_files: int) -> FormData:
+async def _read_form(request: Request, limit: int, max_files: int, *, setting: str) -> FormData:
+    most = limit + _FORM_OVERHEAD
     parser = MultiPartParser(
-        request.headers, _limited(request, limit + _FORM_OVERHEAD), max_files=max_files, max_fields=8
+        request.headers, _limited(request, most, limit, setting), max_files=max_files, max_fields=8
     )
     # In memory up to the limit, which is there to bound it: no temporary file for each image.
-    parser.spool_max_size = limit + _FORM_OVERHEAD
+    parser.spool_max_size = most
     try:
         return await parser.parse()
     except MultiPartException as error:
         raise BadRequest(f"malformed multipart form: {error.message}", "bad_form") from error
 
 
-async def _limited(request: Request, limit: int) -> AsyncGenerator[bytes, None]:
+async def _limited(request: Request, most: int, told: int, setting: str) -> AsyncGenerator[bytes, None]:
+    """The body's chunks, up to ``most`` bytes; the error tells ``told``."""
     declared = request.headers.get("content-length", "")
-    if declared.isascii() and declared.isdigit() and int(declared) > limit:
+    if declared.isascii() and declared.isdigit() and int(declared) > most:
         if request.headers.get("expect", "").lower() != "100-continue":  # such a client has not begun to send
-            await _drain(request, limit)
-        raise _too_large(limit)
+            await _drain(request, most)
+        raise _too_large(told, setting)
     seen = 0
     stream = request.stream()
     async for chunk in stream:
         seen += len(chunk)
-        if seen > limit:
-            await _drain(request, limit)
-            raise _too_large(limit)
+        if seen > most:
+            await _drain(request, most)
+            raise _too_large(told, setting)
         yield chunk
 
 
@@ -139,5 +144,5 @@ async def _drain(request: Request, at_most: int) -> None:
         return
 
 
-def _too_large(limit: int) -> UploadTooLarge:
-    return UploadTooLarge(f"the upload exceeds {limit} bytes; send a smaller file or raise max_upload_bytes")
+def _too_large(limit: int, setting: str) -> UploadTooLarge:
+    return UploadTooLarge(f"the upload exceeds {limit} bytes; send less{f' or raise {setting}' if setting else ''}")

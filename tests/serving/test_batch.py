@@ -82,6 +82,7 @@ def test_what_is_no_batch_is_refused_as_a_whole(client: TestClient, bundle: Path
     assert "20" in too_many.json()["error"]["message"]
     too_large = send_all(client, [b"0" * 9_000] * 20)
     assert (too_large.status_code, error_of(too_large)) == (413, "upload_too_large")
+    assert "exceeds 100000 bytes; send less or raise max_batch_bytes" in too_large.json()["error"]["message"]
     for form in ({"files": {"image": good}}, {"files": {"files": (None, "text")}}):
         none = client.post("/predict/batch", **form)
         assert (none.status_code, error_of(none)) == (422, "missing_file")

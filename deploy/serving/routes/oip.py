@@ -131,7 +131,7 @@ async def _infer(serving: Serving, request: Request, name: str, version: str = "
         raise UnsupportedMedia(f"content encoding {encoding[:20]!r}; send the body as it is")
     serving.models.get(name, version)
     serving.dispatcher.check()
-    body = await read_body(request, serving.settings.max_batch_bytes)
+    body = await read_body(request, serving.settings.max_batch_bytes, setting="max_batch_bytes")
     read = functools.partial(read_order, body, request.headers.get(HEADER_LENGTH), serving.settings.max_batch_files)
     order = read() if len(body) <= _SMALL else await serving.dispatcher.run(read)
     # Taken when the body is here, as in /predict.
