@@ -13,15 +13,20 @@ os.environ.update(
     DO_NOT_TRACK="1",
     YOLO_OFFLINE="1",
     YOLO_AUTOINSTALL="0",
-    OMP_WAIT_POLICY="PASSIVE",  # two workers on two cores: spinning threads would starve each other
+    # Two workers on two cores: more threads than these, or spinning ones, would only starve each other.
+    OMP_NUM_THREADS="1",
+    OMP_WAIT_POLICY="PASSIVE",
 )
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The files that take longest come first, so that no worker is left alone with one at the end."""
+    """The files that take longest come first, and tests of other code than `visionops/` go without its tracer."""
     items.sort(key=lambda item: "integration" not in item.path.parts)
+    for item in items:
+        if {"integration", "serving", "stacks"} & set(item.path.parts):
+            item.add_marker("no_cover")
 
 
 @pytest.fixture(scope="session")

@@ -64,20 +64,6 @@ class Machine:
         assert done.returncode == 0, done.stderr[-3000:]
         return json.loads(summary.read_text(encoding="utf-8")) | {"stdout": done.stdout}
 
-    def zenml(self, *arguments: str) -> str:
-        command = [str(Path(sys.executable).with_name("zenml")), *arguments]
-        done = subprocess.run(
-            command,
-            cwd=ROOT,
-            env=self.env | {"COLUMNS": "300"},
-            text=True,
-            capture_output=True,
-            timeout=120,
-            check=False,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout + done.stderr
-
     def versions(self, name: str) -> list[str]:
         """Of a model in the registry."""
         from mlflow import MlflowClient
