@@ -200,7 +200,8 @@ def _predict(
     keys, paths = images.column("key"), images.paths()
     done, failed = images.num_images - len(todo), 0
     segment: list[_Answer] = []
-    with ThreadPoolExecutor(available_cpus()) as pool:
+    # One more than there are streams: while they compute, the next image is decoded.
+    with ThreadPoolExecutor(available_cpus() + 1) as pool:
         # A window ahead of what is written: no core waits at the end of a segment, and memory stays bounded.
         ahead: deque[tuple[int, Future[_Answer]]] = deque()
         try:
