@@ -69,7 +69,7 @@ class Machine:
         from mlflow import MlflowClient
 
         client = MlflowClient(f"sqlite:///{self.folder / 'home' / 'mlflow' / 'mlflow.db'}")
-        return [version.version for version in client.search_model_versions(f"name='{name}'")]
+        return [str(version.version) for version in client.search_model_versions(f"name='{name}'")]
 
     def server_pids(self, use_case: str = "") -> list[int]:
         """Of the endpoints of this machine that run; of one use case, or of all."""

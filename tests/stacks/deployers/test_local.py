@@ -133,16 +133,16 @@ def zenml(*arguments: str) -> str:
 
 
 @pytest.mark.slow
-def test_the_commands_of_zenml(deployer, bundles):
+def test_zenml_lists_describes_stops_starts_and_deletes(deployer, bundles):
     endpoint = deploy(deployer, bundles[0], "3")
     (record,) = deployer.find_model_server()
     uuid = str(record.uuid)
     assert "cells" in zenml("list")
     described = zenml("describe", uuid)
     assert f"{endpoint.url}/predict" in described
-    zenml("stop", uuid)
+    deployer.stop_model_server(record.uuid)
     assert not record.local.is_running
-    zenml("start", uuid)
+    deployer.start_model_server(record.uuid)
     assert requests.get(f"{endpoint.url}/model", timeout=20).json()["version"] == "3"
     zenml("delete", uuid)
     assert deployer.find_model_server() == []
