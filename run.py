@@ -151,7 +151,7 @@ def _run(arguments: argparse.Namespace) -> None:
     if arguments.dry_run:
         _print_plan(arguments, config)
         return
-    _quieten_libraries()
+    quieten_libraries()
     from pipelines.summary import print_summary, summarise, write_summary
     from stacks.session import open_session
 
@@ -265,7 +265,7 @@ def _start(pipeline: Any, arguments: argparse.Namespace, config: Config, **input
     return run
 
 
-def _quieten_libraries() -> None:
+def quieten_libraries() -> None:
     """Our own lines tell what happens; a library speaks up when something is wrong. Nothing calls home."""
     defaults = {
         "ZENML_ANALYTICS_OPT_IN": "false",

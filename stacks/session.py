@@ -12,6 +12,7 @@ from zenml.client import Client
 from zenml.constants import ENV_ZENML_ACTIVE_STACK_ID
 
 from stacks.apply import apply, known_stacks
+from stacks.integrations import leave_out_unused_integrations
 from stacks.tracking import active_tracking_uri, ensure_experiment
 from stacks.zenml_server import require_zenml_server
 from visionops.errors import StackError, VisionOpsError
@@ -45,6 +46,7 @@ def open_session(use_case: str, stack: str | None) -> Iterator[Session]:
         VisionOpsError: Another run of the same use case is at work.
     """
     require_zenml_server()
+    leave_out_unused_integrations()
     name = stack or _active_name()
     if name in known_stacks():
         apply(name)

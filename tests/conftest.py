@@ -25,7 +25,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The files that take longest come first, and tests of other code than `visionops/` go without its tracer."""
     items.sort(key=lambda item: "integration" not in item.path.parts)
     for item in items:
-        if {"integration", "serving", "stacks"} & set(item.path.parts):
+        if {"benchmarks", "integration", "materializers", "serving", "stacks"} & set(item.path.parts):
             item.add_marker("no_cover")
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from tests.helpers.bundles import encode, filled, make_bundle, make_label_bundle, picture
+from tests.helpers.tracking import make_tracking
 from visionops.errors import ImageError, OptionError
 from visionops.inference.bundle import Head
 from visionops.inference.predictor import Predictor
@@ -101,14 +102,13 @@ def log(tmp_path):
         before = mlflow.get_tracking_uri()
         mlflow.set_tracking_uri(log_bundle.uri)
         try:
-            client = mlflow.MlflowClient(log_bundle.uri)
-            experiment = client.create_experiment("cells", artifact_location=(tmp_path / "artifacts").as_uri())
+            experiment = mlflow.get_experiment_by_name("cells").experiment_id
             with mlflow.start_run(experiment_id=experiment):
                 return log_pyfunc(bundle, "cells")
         finally:
             mlflow.set_tracking_uri(before)
 
-    log_bundle.uri = f"sqlite:///{tmp_path}/mlflow.db"
+    log_bundle.uri = make_tracking(tmp_path, "cells")
     return log_bundle
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import tempfile
 from pathlib import Path
 
 from tests.helpers.bundles import make_bundle
@@ -12,13 +14,24 @@ from visionops.tasks.base import Evaluation
 __all__ = ["add_version", "evaluation", "make_tracking"]
 
 
-def make_tracking(folder: Path) -> str:
+def make_tracking(folder: Path, experiment: str = "registry") -> str:
     """A new tracking database with one experiment; returns its URI."""
     import mlflow
 
     uri = f"sqlite:///{folder}/mlflow.db"
-    mlflow.MlflowClient(uri).create_experiment("registry", artifact_location=(folder / "artifacts").as_uri())
+    (folder / "mlflow.db").write_bytes(_empty_database())
+    mlflow.MlflowClient(uri).create_experiment(experiment, artifact_location=(folder / "artifacts").as_uri())
     return uri
+
+
+@functools.cache
+def _empty_database() -> bytes:
+    """MLflow makes its tables by fifty migrations, which take seconds: once is enough."""
+    import mlflow
+
+    with tempfile.TemporaryDirectory() as folder:
+        mlflow.MlflowClient(f"sqlite:///{folder}/mlflow.db").search_experiments()
+        return (Path(folder) / "mlflow.db").read_bytes()
 
 
 def add_version(registry: ModelRegistry, name: str, folder: Path, gain: float) -> RegisteredVersion:

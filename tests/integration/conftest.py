@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import os
 import subprocess
@@ -29,11 +30,18 @@ TINY = [
 """Settings that make the sample use case a matter of seconds; what it learns is nothing."""
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass
 class Machine:
     """Runs commands with an environment of their own."""
 
     folder: Path
+
+    @functools.cached_property
+    def forks(self) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "tests.integration.forked"]
+        return subprocess.Popen(
+            command, cwd=ROOT, env=self.env, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
 
     @property
     def env(self) -> dict[str, str]:
@@ -52,9 +60,12 @@ class Machine:
         )
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        process = self.start(*arguments)
-        out, err = process.communicate(timeout=280)
-        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+        """One command to its end; quicker to begin than `start`."""
+        out, err = self.folder / "out", self.folder / "err"
+        self.forks.stdin.write(json.dumps({"arguments": arguments, "out": str(out), "err": str(err)}) + "\n")
+        self.forks.stdin.flush()
+        status = int(self.forks.stdout.readline())
+        return subprocess.CompletedProcess(arguments, status, out.read_text(), err.read_text())
 
     def train(self, *overrides: str) -> dict[str, Any]:
         """A training run that must succeed; its summary."""
@@ -90,6 +101,7 @@ def machine(tmp_path_factory: pytest.TempPathFactory):
 
     made = Machine(tmp_path_factory.mktemp("machine"))
     yield made
+    made.forks.communicate(timeout=20)
     for pid in made.server_pids():
         process = psutil.Process(pid)
         process.terminate()

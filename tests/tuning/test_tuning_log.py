@@ -8,6 +8,7 @@ import mlflow
 import pytest
 
 from steps.tuning_log import MlflowTuningLog, newest_tuning
+from tests.helpers.tracking import make_tracking
 from tests.tuning.quadratic import Quadratic, config, dataset
 from visionops.errors import VisionOpsError
 from visionops.tuning import tune
@@ -18,8 +19,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 @pytest.fixture
 def tracking(tmp_path, monkeypatch):
     monkeypatch.setenv("VISIONOPS_HOME", str(tmp_path / "home"))
-    uri = f"sqlite:///{tmp_path}/mlflow.db"
-    mlflow.MlflowClient(uri).create_experiment("toy", artifact_location=(tmp_path / "artifacts").as_uri())
+    uri = make_tracking(tmp_path, "toy")
     mlflow.set_tracking_uri(uri)
     mlflow.set_experiment("toy")
     return uri

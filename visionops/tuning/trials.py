@@ -70,7 +70,7 @@ def run_trial(job: Job, notify: Notify | None = None) -> Outcome:
     """
     start = time.perf_counter()
     try:
-        with open_storage(job.storage) as storage:
+        with open_storage(job.storage, is_new=False) as storage:
             bundle = job.task.train(job.dataset, job.config, job.work, _TrialLog(job, storage, notify))
         outcome = _judged(bundle.card.metrics, job.metric)
     except StopTraining:
@@ -198,8 +198,11 @@ def quiet_optuna() -> None:
 
 
 @contextlib.contextmanager
-def open_storage(url: str) -> Iterator[RDBStorage]:
+def open_storage(url: str, *, is_new: bool = True) -> Iterator[RDBStorage]:
     """The storage of a study, closed at the end.
+
+    Args:
+        is_new: Its tables may have to be made, or may be those of another Optuna.
 
     Raises:
         ConfigError: It cannot be opened.
@@ -210,7 +213,9 @@ def open_storage(url: str) -> Iterator[RDBStorage]:
     # Another process may be writing.
     engine: dict[str, Any] = {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {"pool_pre_ping": True}
     try:
-        storage = optuna.storages.RDBStorage(url, engine_kwargs=engine)
+        storage = optuna.storages.RDBStorage(
+            url, engine_kwargs=engine, skip_compatibility_check=not is_new, skip_table_creation=not is_new
+        )
     except (sqlalchemy.exc.SQLAlchemyError, ImportError, OSError, RuntimeError, ValueError) as error:
         raise ConfigError(f"tuning.storage: {_explain(url, error)}") from error
     try:
