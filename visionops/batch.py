@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import json
 import time
 import uuid
 from collections import Counter, deque
@@ -30,6 +29,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict
+from pydantic_core import from_json, to_json
 
 from visionops.config import Config
 from visionops.data.dataset import Dataset, Split
@@ -200,8 +200,8 @@ def _predict(
     keys, paths = images.column("key"), images.paths()
     done, failed = images.num_images - len(todo), 0
     segment: list[_Answer] = []
-    # One more than there are streams: while they compute, the next image is decoded.
-    with ThreadPoolExecutor(available_cpus() + 1) as pool:
+    # Twice as many as there are streams: while they compute, the next images are decoded.
+    with ThreadPoolExecutor(2 * available_cpus()) as pool:
         # A window ahead of what is written: no core waits at the end of a segment, and memory stays bounded.
         ahead: deque[tuple[int, Future[_Answer]]] = deque()
         try:
@@ -245,7 +245,7 @@ def _ask(predictor: Predictor, path: Path, key: str) -> _Answer:
         return _Answer(sha256, None, None, str(error), "")
     if problem := prediction.problem():
         return _Answer(sha256, prediction.width, prediction.height, f"{key}: {problem}", "")
-    return _Answer(sha256, prediction.width, prediction.height, "", json.dumps(prediction.to_dict()))
+    return _Answer(sha256, prediction.width, prediction.height, "", to_json(prediction.to_dict()).decode())
 
 
 def _tables(keys: Sequence[str], rows: Sequence[_Answer], card: BundleCard, version: str) -> dict[str, pa.Table]:
@@ -260,7 +260,7 @@ def _tables(keys: Sequence[str], rows: Sequence[_Answer], card: BundleCard, vers
         "version": pa.array([version] * n, pa.string()),
         "error": pa.array([row.error for row in rows], pa.string()),
     }
-    told = [json.loads(row.answer) if row.answer else None for row in rows]
+    told = [from_json(row.answer) if row.answer else None for row in rows]
     if not card.heads:
         found = [None if answer is None else len(answer["detections"]) for answer in told]
         columns["detections"] = pa.array(found, pa.int32())
@@ -316,7 +316,7 @@ def _lot(rows: Sequence[_Answer]) -> LotSummary:
     shown: Counter[str] = Counter()
     confidences: list[float] = []
     for row in rows:
-        labels = _labels(json.loads(row.answer)) if row.answer else []
+        labels = _labels(from_json(row.answer)) if row.answer else []
         shown.update({name for name, _ in labels})
         confidences += [confidence for _, confidence in labels]
     answered = sum(bool(row.answer) for row in rows)

@@ -53,7 +53,7 @@ def create_app(settings: Settings, started: Sequence[Started] = (), loader: Load
         models=Models(metrics),
         loader=loader or Loader(settings),
         metrics=metrics,
-        dispatcher=Dispatcher(settings.workers or available_cpus(), settings.queue, settings.timeout),
+        dispatcher=Dispatcher(settings.workers or 2 * available_cpus(), settings.queue, settings.timeout),
         explainer=Explainer(),
         keys=_keys(settings),
     )

@@ -115,7 +115,7 @@ class Settings(BaseModel):
     max_batch_bytes: int = Field(default=100_000_000, ge=1)
     """Largest accepted request of several images, or of tensors."""
     workers: int = Field(default=0, ge=0, le=256)
-    """Images in work at once; 0: one for each CPU that the container grants."""
+    """Images in work at once; 0: two for each CPU that the container grants, one computed while another is decoded."""
     queue: int = Field(default=64, ge=0, le=100_000)
     """Images that may wait beside; more are refused with 503 and Retry-After."""
     timeout: float = Field(default=30, gt=0, le=3600)
