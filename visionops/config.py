@@ -25,7 +25,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from visionops.data.findings import Code, Severity
 from visionops.errors import ConfigError
-from visionops.inference.bundle import Precision, Task
+from visionops.inference.bundle import Engine, Precision, Task
 from visionops.inference.preprocessing import ContentCrop, Tiling
 
 __all__ = [
@@ -87,13 +87,6 @@ class Format(enum.StrEnum):
     """A folder a class, `{class}/…` or `{train,val,test}/{class}/…`."""
     TABLE = "table"
     """A CSV with a row an image and a column an attribute; the images in lots, `{lot}/…`."""
-
-
-class Engine(enum.StrEnum):
-    """What runs `model.onnx`."""
-
-    OPENVINO = "openvino"
-    ONNXRUNTIME = "onnxruntime"
 
 
 class FolderSource(_Strict):

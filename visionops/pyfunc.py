@@ -25,9 +25,8 @@ from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 from mlflow.types.schema import Array, Map, Object, Property
 
 import visionops
-from visionops.config import Engine
 from visionops.errors import ImageError
-from visionops.inference.bundle import ModelBundle, Task
+from visionops.inference.bundle import Engine, ModelBundle, Task
 from visionops.inference.image import ImageProblem
 from visionops.inference.predictor import Predictor
 

@@ -9,18 +9,19 @@ import os
 import socket
 import sys
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
-import uvicorn
-from fastapi import FastAPI
-
-from deploy.serving.app import create_app
-from deploy.serving.connections import Server, limited_protocol
-from deploy.serving.context import Serving
 from deploy.serving.logs import configure_logging
 from deploy.serving.models import Loader
 from deploy.serving.settings import Settings, read_settings
 from deploy.serving.starting import start_models
 from visionops.errors import DeploymentError, VisionOpsError
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    from deploy.serving.context import Serving
 
 __all__ = ["main"]
 
@@ -46,12 +47,22 @@ def main(arguments: Sequence[str] | None = None, environment: Mapping[str, str] 
 
 
 def _application(settings: Settings) -> FastAPI:
-    # Nobody but the application may hold on to the first models: they are to be freed when they are replaced.
     loader = Loader(settings)
-    return create_app(settings, start_models(settings, loader), loader)
+    with ThreadPoolExecutor(1) as pool:
+        loading = pool.submit(start_models, settings, loader)
+        # While the engine compiles, the framework is imported.
+        import deploy.serving.connections  # noqa: F401 - for `_serve`
+        from deploy.serving.app import create_app
+
+    # Nobody but the application may hold on to the first models: they are to be freed when they are replaced.
+    return create_app(settings, loading.result(), loader)
 
 
 def _serve(app: FastAPI, listener: socket.socket) -> None:
+    import uvicorn
+
+    from deploy.serving.connections import Server, limited_protocol
+
     host, port = listener.getsockname()[:2]
     serving: Serving = app.state.serving
     fields = {

@@ -27,11 +27,11 @@ from deploy.serving.errors import (
     TooManyRequests,
     WrongKey,
     WrongRole,
-    refusal,
 )
 from deploy.serving.keys import Client, KeyRing, Role
 from deploy.serving.metrics import Metrics
 from deploy.serving.rates import RateLimit
+from deploy.serving.refusals import refusal
 from deploy.serving.settings import ADMIN_KEY_VARIABLE
 
 __all__ = ["PROBES", "ROLES", "Gate", "Routes"]

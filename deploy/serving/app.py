@@ -17,15 +17,16 @@ from deploy.serving.access import Gate, Routes
 from deploy.serving.bodies import BodyLimits
 from deploy.serving.context import Serving
 from deploy.serving.dispatcher import Dispatcher
-from deploy.serving.errors import first_problem, refusal, refusal_of, status_and_code
+from deploy.serving.errors import first_problem, status_and_code
 from deploy.serving.explaining import Explainer
 from deploy.serving.keys import KeyRing
-from deploy.serving.logs import RequestLog
 from deploy.serving.metrics import Metrics
 from deploy.serving.models import Loader
 from deploy.serving.openapi import document
 from deploy.serving.rates import RateLimit
+from deploy.serving.refusals import refusal, refusal_of
 from deploy.serving.registry import Models
+from deploy.serving.request_log import RequestLog
 from deploy.serving.routes.admin import admin_router
 from deploy.serving.routes.batch import batch_router
 from deploy.serving.routes.oip import oip_router

@@ -30,10 +30,7 @@ VisionOpsError
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, ClassVar
-
-from starlette.responses import JSONResponse
 
 from visionops.errors import BundleError, ImageError, OptionError, VisionOpsError
 from visionops.inference.image import ImageProblem
@@ -65,8 +62,6 @@ __all__ = [
     "WrongKey",
     "WrongRole",
     "first_problem",
-    "refusal",
-    "refusal_of",
     "status_and_code",
 ]
 
@@ -297,25 +292,6 @@ def status_and_code(error: VisionOpsError) -> tuple[int, str]:
     if isinstance(error, BundleError | OptionError):
         return 422, error.code
     return 500, error.code
-
-
-def refusal(path: str, error: VisionOpsError) -> JSONResponse:
-    """The answer to a request for ``path`` that ended in ``error``."""
-    status, code = status_and_code(error)
-    headers = error.headers if isinstance(error, ApiError) else None
-    return refusal_of(path, status, code, str(error), headers)
-
-
-def refusal_of(
-    path: str, status: int, code: str, message: str, headers: Mapping[str, str] | None = None
-) -> JSONResponse:
-    """The answer to a request for ``path`` that is refused: the Open Inference Protocol has a form of its own."""
-    body = (
-        {"error": message}
-        if path == "/v2" or path.startswith("/v2/")
-        else {"error": {"code": code, "message": message}}
-    )
-    return JSONResponse(body, status_code=status, headers=headers)
 
 
 def first_problem(errors: Any) -> str:

@@ -10,8 +10,7 @@ from pydantic import Base64Bytes, BaseModel, ConfigDict, Field
 from deploy.serving.roles import Breach, Role
 from deploy.serving.settings import Placement
 from deploy.serving.tensors import TensorSpec
-from visionops.config import Engine
-from visionops.inference.bundle import Head, Precision, Task, Thresholds
+from visionops.inference.bundle import Engine, Head, Precision, Task, Thresholds
 from visionops.inference.calibration import Calibration
 from visionops.inference.preprocessing import PreprocessingSpec
 

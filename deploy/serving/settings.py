@@ -13,8 +13,8 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
 from deploy.serving.roles import Bounds, Role
-from visionops.config import Engine
 from visionops.errors import ConfigError
+from visionops.inference.bundle import Engine
 from visionops.inference.image import DEFAULT_MAX_PIXELS
 
 __all__ = ["ADMIN_KEY_VARIABLE", "ModelRef", "Placement", "Settings", "read_settings"]

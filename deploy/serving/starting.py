@@ -21,15 +21,17 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from deploy.serving.models import Loader, ServedModel
-from deploy.serving.registry import Models
 from deploy.serving.roles import Role
 from deploy.serving.settings import Placement, Settings
-from visionops.config import parse_settings
 from visionops.errors import ConfigError, VisionOpsError
+
+if TYPE_CHECKING:
+    from deploy.serving.registry import Models
 
 __all__ = ["ModelsFile", "Started", "read_models", "start_models"]
 
@@ -76,6 +78,8 @@ def read_models(path: Path) -> tuple[Placement, ...]:
     Raises:
         ConfigError: With file, line and the mend.
     """
+    from visionops.config import parse_settings  # a server of one model needs no YAML
+
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

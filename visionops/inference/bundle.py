@@ -24,7 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from visionops.errors import BundleError
 from visionops.inference.preprocessing import PreprocessingSpec
 
-__all__ = ["BUNDLE_VERSION", "BundleCard", "Decode", "Head", "ModelBundle", "Precision", "Task", "Thresholds"]
+__all__ = ["BUNDLE_VERSION", "BundleCard", "Decode", "Engine", "Head", "ModelBundle", "Precision", "Task", "Thresholds"]
 
 BUNDLE_VERSION = 1
 _CARD = "bundle.json"
@@ -42,6 +42,13 @@ class Task(enum.StrEnum):
     """Which one of several classes an image belongs to."""
     ATTRIBUTES = "attributes"
     """Several questions about an image, each with its own classes."""
+
+
+class Engine(enum.StrEnum):
+    """What runs `model.onnx`."""
+
+    OPENVINO = "openvino"
+    ONNXRUNTIME = "onnxruntime"
 
 
 class Precision(enum.StrEnum):

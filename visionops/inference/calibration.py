@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from visionops.config import Engine as EngineName
+from visionops.inference.bundle import Engine as EngineName
 from visionops.inference.bundle import ModelBundle
 from visionops.inference.engines import Engine, available_cpus, load_engine
 

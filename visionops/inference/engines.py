@@ -18,8 +18,8 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from visionops.config import Engine as EngineName
 from visionops.errors import BundleError
+from visionops.inference.bundle import Engine as EngineName
 from visionops.inference.bundle import ModelBundle, Precision
 from visionops.telemetry import forbid_telemetry
 

@@ -20,8 +20,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from visionops.config import Engine as EngineName
 from visionops.errors import BundleError, ImageError
+from visionops.inference.bundle import Engine as EngineName
 from visionops.inference.bundle import ModelBundle, Thresholds
 from visionops.inference.decoders import RawOutput, decoder_for
 from visionops.inference.engines import load_engine
@@ -163,12 +163,10 @@ class Predictor:
         return [self.predict(image, options, where=f"image {index}") for index, image in enumerate(images)]
 
     def warm_up(self) -> None:
-        """Answer once in each way, so that the first real requests do not pay for lazy set-up."""
+        """Answer once, so that the first real request does not pay for lazy set-up."""
         spec = self.bundle.card.preprocessing
         height, width = (spec.tiles.size,) * 2 if spec.tiles else (spec.height, spec.width)
         self.predict(np.full((height, width, 3), spec.pad_value, dtype=np.uint8))
-        if self.engine.streams > 1:
-            self.engine.infer(np.zeros((1, 3, spec.height, spec.width), dtype=np.float32), alone=False)
 
     def prove(self, image: Image, where: str) -> None:
         """Answer for one image and look at the numbers: the smoke test before a model gets traffic.
@@ -205,10 +203,10 @@ class Predictor:
         return image
 
     def _check_outputs(self) -> None:
-        """Run once: only then is the shape of the outputs certain."""
+        """Run once: only then is the shape of the outputs certain. As one of several images, `warm_up` is alone."""
         card = self.bundle.card
         shape = (1, 3, card.preprocessing.height, card.preprocessing.width)
-        outputs = self.engine.infer(np.zeros(shape, dtype=np.float32))
+        outputs = self.engine.infer(np.zeros(shape, dtype=np.float32), alone=False)
         if wanted := self.decoder.contradiction(outputs):
             raise BundleError(
                 f"{self.bundle.model_path}: gives {outputs[0].shape}, the card ({len(card.class_names)} classes, "
