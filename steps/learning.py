@@ -15,6 +15,7 @@ from steps.progress import announce, progress
 from visionops.config import Config
 from visionops.data.dataset import Dataset
 from visionops.inference.bundle import ModelBundle
+from visionops.monitoring.reference import add_reference
 from visionops.tasks import task_for
 from visionops.tasks.base import Evaluation, evaluation_folder, training_folder
 
@@ -23,9 +24,11 @@ __all__ = ["evaluate", "train"]
 
 @step(cache_policy=CACHE, experiment_tracker=True, output_materializers={"bundle": ModelBundleMaterializer})
 def train(prepared: Dataset, config: Config) -> Annotated[ModelBundle, "bundle"]:
-    """Train, or resume what an interrupted run left, and export."""
+    """Train, or resume what an interrupted run left, and export; with what the model says of the val split."""
     with progress("train", config.training.epochs) as report:
-        return task_for(config.task).train(prepared, config, training_folder(prepared, config), MlflowLog(report))
+        log = MlflowLog(report)
+        bundle = task_for(config.task).train(prepared, config, training_folder(prepared, config), log)
+    return add_reference(bundle, prepared)
 
 
 @step(cache_policy=CACHE, experiment_tracker=True, output_materializers={"evaluation": EvaluationMaterializer})

@@ -26,6 +26,7 @@ from visionops.errors import DataError, QuantizationError
 from visionops.home import visionops_home
 from visionops.inference.bundle import BundleCard, ModelBundle, Precision
 from visionops.inference.predictor import Predictor
+from visionops.monitoring.reference import REFERENCE_FILE, add_reference
 from visionops.tasks.base import Task
 from visionops.telemetry import forbid_telemetry
 
@@ -62,7 +63,7 @@ def quantize_bundle(
     graph = _quantize(bundle, _Tensors(bundle, images, report))
     folder.parent.mkdir(parents=True, exist_ok=True)
     with atomic_folder(folder, replace=True) as unfinished:
-        for name in bundle.card.files:
+        for name in bundle.card.files.keys() - {REFERENCE_FILE}:  # it would be what the float model said
             shutil.copy2(bundle.folder / name, unfinished / name)
         openvino.save_model(graph, unfinished / _GRAPH, compress_to_fp16=False)
         card = _card(bundle, images)
@@ -70,7 +71,7 @@ def quantize_bundle(
         ModelBundle.create(
             unfinished, card.model_copy(update={"metrics": _val_metrics(measured, dataset, task, config)})
         )
-    return ModelBundle.load(folder)
+    return add_reference(ModelBundle.load(folder), dataset)
 
 
 def calibration_images(dataset: Dataset, count: int) -> Dataset:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -105,6 +105,7 @@ class Predictor:
         *,
         timing: dict[str, float] | None = None,
         where: str = "image",
+        watch: Callable[[npt.NDArray[np.uint8]], None] | None = None,
     ) -> Prediction:
         """Answer for one image.
 
@@ -114,12 +115,13 @@ class Predictor:
                 score are dropped) and ``iou`` (overlap above which the weaker of two boxes of a class goes).
             timing: Receives milliseconds under ``decode``, ``preprocess``, ``inference``, ``postprocess``.
             where: Named in errors: a file name, "upload".
+            watch: Called with the decoded pixels, uint8 (H, W, 3), when the engine has answered.
 
         Raises:
             ImageError: The bytes or the array cannot be used.
             OptionError: The task knows no such option.
         """
-        views = self.infer(image, timing=timing, where=where)
+        views = self.infer(image, timing=timing, where=where, watch=watch)
         start = time.perf_counter()
         prediction = self.decoder.decode(views, options or {})
         if timing is not None:
@@ -127,7 +129,12 @@ class Predictor:
         return prediction
 
     def infer(
-        self, image: Image, *, timing: dict[str, float] | None = None, where: str = "image"
+        self,
+        image: Image,
+        *,
+        timing: dict[str, float] | None = None,
+        where: str = "image",
+        watch: Callable[[npt.NDArray[np.uint8]], None] | None = None,
     ) -> tuple[RawOutput, ...]:
         """The first half of `predict`, for who decodes one output in several ways.
 
@@ -148,6 +155,8 @@ class Predictor:
                 outputs = self.engine.infer(tensor, alone=self._load.alone)
                 clock.append(time.perf_counter())
                 views.append(RawOutput(outputs, geometry))
+            if watch is not None:
+                watch(rgb)
         if timing is not None:
             spans = np.diff(clock) * 1000
             sums = (spans[0], spans[1::2].sum(), spans[2::2].sum())

@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from visionops.monitoring.policy import Action, Observation, Performance, RetrainPolicy, decide
+
+CALM = Observation(
+    images=400,
+    drift_share=0.05,
+    embedding_drifted=False,
+    drift="",
+    new_labels=120,
+    age_days=10,
+    hours_since_training=200,
+)
+POLICY = RetrainPolicy()
+
+
+def seen(**changes) -> Observation:
+    return dataclasses.replace(CALM, **changes)
+
+
+def test_calm_traffic_asks_for_nothing_and_says_what_was_looked_at():
+    decision = decide(CALM, POLICY)
+    assert decision.action is Action.NOTHING
+    assert decision.sentence == "nothing to do: 5% of the columns drifted in 400 predictions, 120 new labels"
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"drift_share": 0.3, "drift": "brightness fell"}, "30% of the columns drifted, 25% or more: brightness fell"),
+        ({"embedding_drifted": True}, "the images as a whole are others"),
+        ({"new_labels": 500}, "500 images were labelled since, 500 or more"),
+        (
+            {"performance": Performance("map50", 0.5, (0.45, 0.55), 0.65)},
+            "map50 on labelled traffic is 0.500 (0.450 to 0.550), all below 0.600",
+        ),
+        ({"is_requested": True, "new_labels": 0, "hours_since_training": 0}, "it was asked for"),
+    ],
+)
+def test_each_reason_alone_leads_to_a_training(changes, reason):
+    decision = decide(seen(**changes), POLICY)
+    assert decision.action is Action.RETRAIN
+    assert decision.sentence.startswith(f"train again: {reason}")
+
+
+def test_an_old_champion_is_a_reason_where_the_policy_says_so():
+    old = seen(age_days=91)
+    assert decide(old, POLICY).action is Action.NOTHING
+    assert decide(old, RetrainPolicy(max_age_days=90)).reasons == ("the champion is 91 days old, over 90",)
+
+
+def test_a_drop_within_the_interval_is_chance():
+    doubtful = seen(performance=Performance("map50", 0.5, (0.30, 0.62), 0.65))
+    assert decide(doubtful, POLICY).action is Action.NOTHING
+
+
+def test_drift_without_new_labels_says_what_to_label_and_trains_nothing():
+    decision = decide(seen(drift_share=0.5, drift="noise rose", new_labels=8), POLICY)
+    assert decision.action is Action.ALERT
+    assert decision.sentence == (
+        "people are told, nothing is trained: 50% of the columns drifted, 25% or more: noise rose; with 8 new labels "
+        "training would give the same model; label at least 42 of the images that changed"
+    )
+
+
+def test_some_drift_is_told_and_no_more():
+    decision = decide(seen(drift_share=0.2), POLICY)
+    assert decision.action is Action.ALERT
+    assert decision.sentence.endswith("20% of the columns drifted, 15% or more; not enough for a training")
+
+
+def test_a_training_is_not_followed_by_the_next_at_once():
+    decision = decide(seen(embedding_drifted=True, hours_since_training=3), POLICY)
+    assert decision.action is Action.ALERT
+    assert decision.sentence.endswith("the last training began 3 h ago; the next may in 21 h")
+
+
+@pytest.mark.parametrize("wrong", [{"warn_share": 0.5}, {"new_labels": 10}, {"drift_shar": 0.1}, {"warn_share": -1}])
+def test_a_policy_that_cannot_be_meant_is_refused(wrong):
+    with pytest.raises(ValidationError):
+        RetrainPolicy(**wrong)
+
+
+@given(
+    share=st.floats(0, 1),
+    embedding=st.booleans(),
+    labels=st.integers(0, 2000),
+    hours=st.floats(0, 1000),
+    requested=st.booleans(),
+)
+def test_a_training_has_a_reason_labels_and_its_time_or_was_asked_for(share, embedding, labels, hours, requested):
+    observation = seen(
+        drift_share=share,
+        embedding_drifted=embedding,
+        new_labels=labels,
+        hours_since_training=hours,
+        is_requested=requested,
+    )
+    decision = decide(observation, POLICY)
+    assert decision.sentence
+    assert (decision.action is Action.NOTHING) <= (not decision.reasons)
+    if decision.action is Action.RETRAIN and not requested:
+        assert decision.reasons
+        assert labels >= POLICY.min_new_labels
+        assert hours >= POLICY.cooldown_hours

@@ -1,0 +1,159 @@
+"""When to train again, when only to say so, and the sentence that explains which."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from typing import Final
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+__all__ = ["Action", "Decision", "Observation", "Performance", "RetrainPolicy", "decide"]
+
+
+class RetrainPolicy(BaseModel):
+    """Each threshold alone is a reason; absent: none."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    warn_share: float = Field(default=0.15, ge=0, le=1)
+    """Share of drifted columns from which people are told."""
+    drift_share: float = Field(default=0.25, ge=0, le=1)
+    """Share of drifted columns from which to train again."""
+    embedding: bool = True
+    """Train again when the images as a whole are others than before, whatever the single columns say."""
+    performance_drop: float | None = Field(default=0.05, ge=0, le=1)
+    """Of the gate's metric, from the champion's test figure down to labelled traffic. The whole interval must lie
+    below, so that a few labels do not call for a training."""
+    max_age_days: float | None = Field(default=None, gt=0)
+    """Of the champion."""
+    new_labels: int | None = Field(default=500, ge=1)
+    """Images labelled since the champion was trained."""
+    min_new_labels: int = Field(default=50, ge=0)
+    """With fewer, training again would give the same model: it is said what to label instead."""
+    cooldown_hours: float = Field(default=24, ge=0)
+    """Between two trainings that nobody asked for."""
+
+    @model_validator(mode="after")
+    def _agree(self) -> RetrainPolicy:
+        if self.warn_share > self.drift_share:
+            raise ValueError(f"warn_share {self.warn_share} is above drift_share {self.drift_share}: nobody is warned")
+        if self.new_labels is not None and self.new_labels < self.min_new_labels:
+            raise ValueError(f"new_labels {self.new_labels} is below min_new_labels {self.min_new_labels}")
+        return self
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Performance:
+    """How well the champion does on labelled traffic."""
+
+    metric: str
+    value: float
+    interval: tuple[float, float]
+    """95 %, by resampling the images."""
+    at_test: float
+    """The champion's figure on the test split."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Observation:
+    """What is known when a decision is asked for."""
+
+    images: int
+    """Predictions looked at."""
+    drift_share: float
+    """Share of columns that drifted, 0 to 1."""
+    embedding_drifted: bool
+    drift: str
+    """What changed, in words; "" for nothing."""
+    new_labels: int
+    age_days: float
+    """Of the champion."""
+    hours_since_training: float
+    """Since the last training of this use case began, whatever came of it."""
+    performance: Performance | None = None
+    """None: no labelled traffic."""
+    is_requested: bool = False
+
+
+class Action(enum.StrEnum):
+    """What follows."""
+
+    NOTHING = "nothing"
+    ALERT = "alert"
+    RETRAIN = "retrain"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Decision:
+    """What to do, and why."""
+
+    action: Action
+    reasons: tuple[str, ...]
+    """What spoke for a training; none with `Action.NOTHING`, but a warning may have one."""
+    sentence: str
+    """The whole decision, for a log line, an alert or a dashboard."""
+
+
+_NEXT: Final = {
+    Action.NOTHING: "nothing to do",
+    Action.ALERT: "people are told, nothing is trained",
+    Action.RETRAIN: "train again",
+}
+
+
+def decide(seen: Observation, policy: RetrainPolicy) -> Decision:
+    """What the policy makes of an observation: the same for the same, and without effects."""
+    reasons = _reasons(seen, policy)
+    if seen.is_requested:
+        return _decision(Action.RETRAIN, ("it was asked for", *reasons))
+    if not reasons:
+        if seen.drift_share >= policy.warn_share:
+            return _decision(Action.ALERT, (_share(seen, policy.warn_share),), "not enough for a training")
+        share = f"{seen.drift_share:.0%} of the columns drifted in {seen.images} predictions"
+        return _decision(Action.NOTHING, (), f"{share}, {seen.new_labels} new labels")
+    if seen.new_labels < policy.min_new_labels:
+        label = f"label at least {policy.min_new_labels - seen.new_labels} of the images that changed"
+        return _decision(
+            Action.ALERT,
+            reasons,
+            f"with {seen.new_labels} new labels training would give the same model; {label}",
+        )
+    if seen.hours_since_training < policy.cooldown_hours:
+        since, wait = seen.hours_since_training, policy.cooldown_hours - seen.hours_since_training
+        return _decision(
+            Action.ALERT, reasons, f"the last training began {since:.0f} h ago; the next may in {wait:.0f} h"
+        )
+    return _decision(Action.RETRAIN, reasons)
+
+
+def _reasons(seen: Observation, policy: RetrainPolicy) -> tuple[str, ...]:
+    """What speaks for a training."""
+    found = []
+    if seen.drift_share >= policy.drift_share:
+        found.append(_share(seen, policy.drift_share))
+    if policy.embedding and seen.embedding_drifted:
+        found.append("the images as a whole are others than those the model was validated on")
+    worse = seen.performance
+    if worse is not None and policy.performance_drop is not None:
+        least = worse.at_test - policy.performance_drop
+        if worse.interval[1] < least:
+            found.append(
+                f"{worse.metric} on labelled traffic is {worse.value:.3f} "
+                f"({worse.interval[0]:.3f} to {worse.interval[1]:.3f}), all below {least:.3f}"
+            )
+    if policy.max_age_days is not None and seen.age_days > policy.max_age_days:
+        found.append(f"the champion is {seen.age_days:.0f} days old, over {policy.max_age_days:g}")
+    if policy.new_labels is not None and seen.new_labels >= policy.new_labels:
+        found.append(f"{seen.new_labels} images were labelled since, {policy.new_labels} or more")
+    return tuple(found)
+
+
+def _share(seen: Observation, threshold: float) -> str:
+    what = f": {seen.drift}" if seen.drift else ""
+    return f"{seen.drift_share:.0%} of the columns drifted, {threshold:.0%} or more{what}"
+
+
+def _decision(action: Action, reasons: tuple[str, ...], but: str = "") -> Decision:
+    told = "; ".join(part for part in (", and ".join(reasons), but) if part)
+    return Decision(action, reasons, f"{_NEXT[action]}: {told}")
