@@ -24,8 +24,9 @@ ROOT = Path(__file__).resolve().parents[1]
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The files that take longest come first, and tests of other code than `visionops/` go without its tracer."""
     items.sort(key=lambda item: "integration" not in item.path.parts)
+    others = {"benchmarks", "deploy_monitoring", "integration", "materializers", "serving", "stacks"}
     for item in items:
-        if {"benchmarks", "integration", "materializers", "serving", "stacks"} & set(item.path.parts):
+        if others & set(item.path.parts):
             item.add_marker("no_cover")
 
 

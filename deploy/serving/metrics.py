@@ -10,7 +10,7 @@ the models. So the number of series is bounded, whatever is sent.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
@@ -125,6 +125,18 @@ class Metrics:
     def _add_models(self) -> None:
         """What several models, and their roles, are watched by."""
         registry = self._registry
+        self._ready = Gauge(
+            "visionops_ready",
+            "Whether any model answers, as /ready says.",
+            registry=registry,
+            multiprocess_mode="livemin",
+        )
+        self._missing = Gauge(
+            "visionops_models_missing",
+            "Names that are to be served and have no model that answers.",
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
         self._draining = Gauge(
             "visionops_models_draining",
             "Replaced models that requests in flight still hold.",
@@ -175,6 +187,11 @@ class Metrics:
         for labels in now:
             self._model.labels(*labels).set(1)
         self._shown = now
+
+    def names(self, ready: Collection[bool]) -> None:
+        """So many names are to be served; each is ready or not."""
+        self._ready.set(any(ready))
+        self._missing.set(len(ready) - sum(ready))
 
     def watch_draining(self, count: Callable[[], int]) -> None:
         """``count`` tells how many replaced models are still held by a request."""

@@ -340,6 +340,7 @@ class Models:
         if gone:
             self._reclaimer.reclaim(*gone)
         self._metrics.models(self.all())
+        self._metrics.names([self.is_ready(name) for name in self.names()])
 
 
 def _same(one: ServedModel, new: ServedModel, task: object) -> bool:

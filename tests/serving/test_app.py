@@ -105,6 +105,7 @@ def test_without_a_model_it_lives_but_is_not_ready(red_cell: bytes):
             assert response.status_code == 503
             assert error_of(response) == "no_model"
         assert "visionops_model_info{" not in client.get("/metrics").text
+        assert metric(client, "visionops_ready") == 0
 
 
 def test_the_schema_names_the_file_field(client: TestClient):

@@ -35,6 +35,8 @@ LABELS = {
     "visionops_in_flight": set(),
     "visionops_queue_depth": set(),
     "visionops_models_draining": set(),
+    "visionops_models_missing": set(),
+    "visionops_ready": set(),
     "visionops_upload_bytes": set(),
     "visionops_batch_size": set(),
     "visionops_keys_last_read_successful": set(),

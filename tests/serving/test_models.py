@@ -59,8 +59,10 @@ def test_an_unloaded_model_is_gone_and_no_other_takes_its_requests(client: TestC
     assert error_of(send(client, red_cell)) == "unknown_model"
     assert send(client, red_cell, model="colours").status_code == 200
     assert client.get("/ready").json()["model"]["name"] == "colours"
+    assert metric(client, "visionops_ready") == 1
     assert unload(client, name="colours").json() == []
     assert error_of(client.get("/ready")) == "no_model"
+    assert (metric(client, "visionops_ready"), metric(client, "visionops_models_missing")) == (0, 0)
     assert error_of(unload(client, name="colours")) == "unknown_model"
     assert error_of(unload(client, name="x", role="boss")) == "bad_reload"
     assert client.post("/unload", json={"name": "cells"}).status_code == 401
@@ -269,7 +271,9 @@ def test_a_broken_model_of_a_file_does_not_stop_the_others(models_file: Path, re
             assert (response.status_code, error_of(response)) == (503, "no_model")
             assert "sha256 differs" in response.json()["error"]["message"]
         assert metric(client, 'visionops_model_load_failures_total{name="broken",reason="bad_bundle"}') == 1
+        assert (metric(client, "visionops_ready"), metric(client, "visionops_models_missing")) == (1, 1)
         assert reload(client, models_file.parent / "one", name="broken").status_code == 200
+        assert (metric(client, "visionops_ready"), metric(client, "visionops_models_missing")) == (1, 0)
         assert client.get("/ready?model=broken").status_code == 200
 
 

@@ -1,0 +1,112 @@
+"""Prometheus and Alertmanager, real ones: found on the path, started on free ports of this machine, stopped again."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import shutil
+import socket
+import subprocess
+import threading
+import time
+import urllib.parse
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+
+from tests.conftest import ROOT
+
+MONITORING = ROOT / "deploy" / "monitoring"
+RULES = MONITORING / "prometheus" / "rules.yml"
+TICK = 0.1
+_Found = TypeVar("_Found")
+
+
+def program(name: str) -> str:
+    """Its path; skips where it is absent."""
+    path = shutil.which(name)
+    if path is None:
+        pytest.skip(f"{name} is absent: apt-get install prometheus prometheus-alertmanager")
+    return path
+
+
+def run(*command: str | Path) -> str:
+    """What a program says, which must end well."""
+    done = subprocess.run([program(str(command[0])), *command[1:]], check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def until(look: Callable[[], _Found], seconds: float = 40.0) -> _Found:
+    """The first result that is true."""
+    end, tick = time.monotonic() + seconds, threading.Event()
+    while not (found := look()):
+        assert time.monotonic() < end, f"not within {seconds:g} s"
+        tick.wait(TICK)
+    return found
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        return int(taken.getsockname()[1])
+
+
+def get(port: int, path: str) -> tuple[int, bytes]:
+    """Status and body; 0 while nobody listens."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    try:
+        connection.request("GET", path)
+        response = connection.getresponse()
+        return response.status, response.read()
+    except OSError:
+        return 0, b""
+    finally:
+        connection.close()
+
+
+def query(port: int, expression: str) -> list[dict[str, Any]]:
+    """The samples of an expression, now, that are numbers.
+
+    Raises:
+        AssertionError: Prometheus does not take it.
+    """
+    status, body = get(port, "/api/v1/query?" + urllib.parse.urlencode({"query": expression}))
+    assert status == 200, f"{expression}: {body.decode()}"
+    return [sample for sample in json.loads(body)["data"]["result"] if sample["value"][1] != "NaN"]
+
+
+@contextmanager
+def started(folder: Path, port: int, *command: str) -> Iterator[int]:
+    """The program, once it is ready, and its port."""
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen([program(command[0]), *command[1:]], stdout=log, stderr=log)
+    try:
+        until(lambda: get(port, "/-/ready")[0] == 200 or process.poll() is not None)
+        assert process.poll() is None, (folder / "log").read_text()
+        yield port
+    finally:
+        process.kill()
+        process.wait(20)
+
+
+@contextmanager
+def alertmanager(folder: Path, config: Path) -> Iterator[int]:
+    folder.mkdir()
+    port = free_port()
+    # Without an address for its cluster it is alone, and opens no second port.
+    flags = [f"--config.file={config}", f"--storage.path={folder}", "--cluster.listen-address="]
+    name = next((n for n in ("prometheus-alertmanager", "alertmanager") if shutil.which(n)), "alertmanager")
+    with started(folder, port, name, *flags, f"--web.listen-address=127.0.0.1:{port}"):
+        yield port
+
+
+@contextmanager
+def prometheus(folder: Path, config: Path) -> Iterator[int]:
+    port = free_port()
+    # What fires before the Alertmanager is found is lost, and by default told again after a minute.
+    flags = [f"--config.file={config}", f"--storage.tsdb.path={folder / 'data'}", "--rules.alert.resend-delay=1s"]
+    with started(folder, port, "prometheus", *flags, f"--web.listen-address=127.0.0.1:{port}"):
+        yield port

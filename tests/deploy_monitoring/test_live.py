@@ -1,0 +1,278 @@
+"""Real servers in real trouble, watched by a real Prometheus that tells a real Alertmanager.
+
+The files are those that are shipped; only places are put in, and times are made shorter.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import http.client
+import http.server
+import json
+import re
+import string
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import yaml
+from onnx import numpy_helper
+
+from tests.deploy_monitoring.programs import MONITORING, RULES, alertmanager, free_port, prometheus, query, until
+from tests.deploy_monitoring.test_rules import alerts
+from tests.helpers.bundles import encode, filled, make_bundle
+from tests.serving.conftest import KEY
+from tests.serving.test_switching import server
+from visionops.inference.bundle import ModelBundle
+
+WINDOW = "10s"
+SEVERITIES = {(rule["alert"], rule["labels"]["severity"]) for rule in alerts()}
+HEADERS = {"X-API-Key": KEY, "Content-Type": "image/png"}
+BRIGHT, DIM = (encode(filled(colour, width=128, height=128)) for colour in ((255, 0, 0), (245, 0, 0)))
+
+
+def make_weak_bundle(folder: Path) -> Path:
+    """Scores of 1.1, which are no answer, where an image is saturated; hardly any where it is a little less bright."""
+    sound = make_bundle(folder / "sound", gain=20)
+    model = onnx.load(sound.folder / "model.onnx")
+    bias = next(value for value in model.graph.initializer if value.name == "bias")
+    bias.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(bias) + np.float32(0.1), "bias"))
+    weak = folder / "weak"
+    weak.mkdir()
+    onnx.save(model, weak / "model.onnx")
+    return ModelBundle.create(weak, sound.card).folder
+
+
+def ask(port: int, path: str, body: bytes, kind: str = "image/png") -> int:
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=20)) as connection:
+        connection.request("POST", path, body, HEADERS | {"Content-Type": kind})
+        response = connection.getresponse()
+        response.read()
+        return response.status
+
+
+def ask_for_many(port: int) -> int:
+    parts = [b'--x\r\nContent-Disposition: form-data; name="files"; filename="a"\r\n\r\n' + BRIGHT + b"\r\n"] * 2
+    return ask(port, "/predict/batch", b"".join(parts) + b"--x--\r\n", "multipart/form-data; boundary=x")
+
+
+def ask_slowly(port: int, stop: threading.Event) -> None:
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=20)) as connection:
+        connection.putrequest("POST", "/v2/models/cells/infer")
+        for name, value in (HEADERS | {"Content-Length": "2"}).items():
+            connection.putheader(name, value)
+        connection.endheaders()
+        stop.wait(1.2)
+        connection.send(b"{}")
+        connection.getresponse().read()
+
+
+@contextmanager
+def clients(port: int) -> Iterator[None]:
+    """Ask for all that can be asked for, again and again, more at once than the server takes."""
+    stop = threading.Event()
+
+    def again(asks: Callable[[], object]) -> None:
+        while not stop.wait(0.02):
+            asks()
+
+    todo: list[Callable[[], object]] = [
+        lambda: ask(port, "/predict?model=cells", BRIGHT),
+        lambda: ask(port, "/predict?model=weak", BRIGHT),
+        lambda: ask(port, "/predict?model=weak", DIM),
+        lambda: ask_for_many(port),
+        lambda: ask_slowly(port, stop),
+    ]
+    with ThreadPoolExecutor(len(todo)) as threads:
+        running = [threads.submit(again, asks) for asks in todo]
+        try:
+            yield
+        finally:
+            stop.set()
+            for each in running:
+                each.result(30)
+
+
+class Webhook(http.server.ThreadingHTTPServer):
+    """Keeps what Alertmanager sends."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.received: list[dict] = []
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    server: Webhook
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.server.received += body["alerts"]
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *arguments: object) -> None:
+        pass
+
+
+@contextmanager
+def webhook() -> Iterator[Webhook]:
+    with Webhook() as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.shutdown()
+            thread.join(20)
+
+
+def quick_rules(folder: Path) -> Path:
+    """Our rules, on windows of seconds."""
+    content = yaml.safe_load(RULES.read_text())
+    for group in content["groups"]:
+        for rule in group["rules"]:
+            rule["expr"] = re.sub(r"(?<=[\[ ])\d+m\b", WINDOW, rule["expr"])
+            rule.pop("for", None)
+    path = folder / "rules.yml"
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+def prometheus_config(folder: Path, targets: list[int], alertmanager_port: int) -> Path:
+    """Our configuration of Prometheus, which looks each second, with the places put in."""
+    folder.mkdir()
+    content = yaml.safe_load((MONITORING / "prometheus" / "prometheus.yml").read_text())
+    content["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
+    content["rule_files"] = [str(quick_rules(folder))]
+    content["alerting"]["alertmanagers"][0]["static_configs"][0]["targets"] = [f"127.0.0.1:{alertmanager_port}"]
+    (folder / "targets").mkdir()
+    found = [{"targets": [f"127.0.0.1:{port}" for port in targets]}]
+    (folder / "targets" / "local.yml").write_text(yaml.safe_dump(found))
+    path = folder / "prometheus.yml"
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+def alertmanager_config(path: Path, url: str) -> Path:
+    text = (MONITORING / "alertmanager" / "alertmanager.yml").read_text()
+    text = re.sub(r"(group_wait|group_interval): \w+", r"\1: 1s", text)
+    path.write_text(string.Template(text).substitute(VISIONOPS_ALERT_WEBHOOK=url))
+    return path
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Watched:
+    """What there is to look at."""
+
+    prometheus: int
+    blind: int
+    """A second Prometheus, which has nothing to watch."""
+    webhook: Webhook
+    servers: dict[str, str]
+    """Instance of: busy, empty, absent."""
+
+    def fired(self) -> set[tuple[str, str]]:
+        """Alerts that have fired since the start."""
+        seen = [
+            sample["metric"]
+            for port in (self.prometheus, self.blind)
+            for sample in query(port, 'count_over_time(ALERTS{alertstate="firing"}[10m])')
+        ]
+        return {(labels["alertname"], labels["severity"]) for labels in seen}
+
+
+@pytest.fixture(scope="module")
+def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
+    folder = tmp_path_factory.mktemp("watched")
+    make_bundle(folder / "good")
+    make_bundle(folder / "other", gain=1.5)
+    make_weak_bundle(folder)
+    (folder / "models.yaml").write_text("""
+models:
+  - {name: cells, version: "1", bundle: good}
+  - {name: cells, version: "2", bundle: weak, role: canary, share: 1.0, min_requests: 5}
+  - {name: cells, version: "3", bundle: other, role: shadow}
+  - {name: weak, version: "1", bundle: weak}
+  - {name: broken, version: "1", bundle: nowhere}
+""")
+    keys = folder / "keys"
+    keys.write_text("")
+    limits = ("--streams", "1", "--workers", "1", "--queue", "0")
+    busy_flags = ("--models", str(folder / "models.yaml"), "--keys", str(keys), "--open-metrics", *limits)
+    with ExitStack() as stack:
+        enter = stack.enter_context
+        hook = enter(webhook())
+        url = f"http://127.0.0.1:{hook.server_port}/alerts"
+        manager = enter(alertmanager(folder / "alertmanager", alertmanager_config(folder / "alertmanager.yml", url)))
+        _, busy = enter(server(folder / "busy.log", *busy_flags))
+        _, empty = enter(server(folder / "empty.log"))
+        absent = free_port()
+        seeing = prometheus_config(folder / "seeing", [busy, empty, absent], manager)
+        blind = prometheus_config(folder / "blind", [], manager)
+        ports = {name: f"127.0.0.1:{port}" for name, port in (("busy", busy), ("empty", empty), ("absent", absent))}
+        seeing_port, blind_port = enter(prometheus(seeing.parent, seeing)), enter(prometheus(blind.parent, blind))
+        watched = Watched(seeing_port, blind_port, hook, ports)
+        enter(clients(busy))
+        until(lambda: query(watched.prometheus, "visionops_keys_last_read_successful == 1"))
+        keys.write_text("no key\n")
+        yield watched
+
+
+def panels() -> list[tuple[str, str]]:
+    found = []
+    for path in sorted((MONITORING / "grafana" / "dashboards").glob("*.json")):
+        for panel in json.loads(path.read_text())["panels"]:
+            found += [(f"{path.stem}: {panel['title']}", target["expr"]) for target in panel["targets"]]
+    return found
+
+
+def wait_for(expected: set[Any], seen: Callable[[], set[Any]]) -> None:
+    """Until all of it has been seen.
+
+    Raises:
+        AssertionError: Naming what has not.
+    """
+    try:
+        until(lambda: seen() >= expected)
+    except AssertionError as error:
+        raise AssertionError(f"not seen: {expected - seen()}") from error
+
+
+def test_each_panel_shows_something(watched: Watched):
+    expected, shown = set(panels()), set[tuple[str, str]]()
+    assert expected
+
+    def look() -> set[tuple[str, str]]:
+        for panel, expression in expected - shown:
+            text = expression.replace("$__rate_interval", WINDOW).replace("$instance", ".*")
+            if query(watched.prometheus, text):
+                shown.add((panel, expression))
+        return shown
+
+    wait_for(expected, look)
+
+
+def test_each_alert_fires_by_its_real_cause(watched: Watched):
+    wait_for(SEVERITIES, watched.fired)
+
+
+def test_who_is_told_hears_the_worst_of_each_and_in_words(watched: Watched):
+    told = {rule["alert"] for rule in alerts()} - {"VisionOpsNoTraffic"}  # the one without a model is not ready
+    wait_for(SEVERITIES, watched.fired)
+    wait_for(told, lambda: {alert["labels"]["alertname"] for alert in watched.webhook.received})
+    received = list(watched.webhook.received)
+    of_instance = {(a["labels"].get("instance"), a["labels"]["alertname"]) for a in received}
+    assert {name for instance, name in of_instance if instance == watched.servers["absent"]} == {"VisionOpsServerDown"}
+    assert {name for instance, name in of_instance if instance == watched.servers["empty"]} == {"VisionOpsNotReady"}
+    for alert in received:
+        words = alert["annotations"]["summary"] + alert["annotations"]["description"]
+        assert "<" not in words, "as a template writes what it does not know"
+        assert alert["labels"].get("instance", "") in words

@@ -1,0 +1,79 @@
+"""The files that Prometheus and Alertmanager read, as their own tools judge them."""
+
+from __future__ import annotations
+
+import re
+import string
+from pathlib import Path
+
+import pytest
+import yaml
+
+from deploy.serving.metrics import Metrics
+from tests.conftest import ROOT
+from tests.deploy_monitoring.programs import MONITORING, RULES, run
+
+CASES = Path(__file__).with_name("rules_test.yml")
+METRIC = re.compile(r"\b(?:visionops|process)_[a-z_]+\b")
+SUFFIX = re.compile(r"_(bucket|sum|count)$")
+
+
+def alerts() -> list[dict]:
+    groups = yaml.safe_load(RULES.read_text())["groups"]
+    return [rule for group in groups for rule in group["rules"] if "alert" in rule]
+
+
+def known_metrics() -> set[str]:
+    """What a server shows, by the lines that name each metric."""
+    text = Metrics().text().decode()
+    return set(re.findall(r"^# HELP (\S+)", text, re.MULTILINE))
+
+
+def test_prometheus_takes_our_configuration():
+    assert "SUCCESS" in run("promtool", "check", "config", MONITORING / "prometheus" / "prometheus.yml")
+
+
+def test_the_rules_do_what_their_cases_say():
+    assert "SUCCESS" in run("promtool", "test", "rules", CASES)
+
+
+def test_each_alert_has_a_case_in_which_it_fires():
+    fired = set()
+    for case in yaml.safe_load(CASES.read_text())["tests"]:
+        for expectation in case["promql_expr_test"]:
+            for sample in expectation.get("exp_samples", []):
+                fired.add(tuple(re.findall(r'(?:alertname|severity)="(\w+)"', sample["labels"])))
+    assert {(rule["alert"], rule["labels"]["severity"]) for rule in alerts()} == fired - {()}
+
+
+def test_alertmanager_takes_our_configuration_once_it_has_a_url(tmp_path: Path):
+    text = (MONITORING / "alertmanager" / "alertmanager.yml").read_text()
+    filled = tmp_path / "alertmanager.yml"
+    filled.write_text(string.Template(text).substitute(VISIONOPS_ALERT_WEBHOOK="http://127.0.0.1:1/alerts"))
+    assert "SUCCESS" in run("amtool", "check-config", filled)
+
+
+@pytest.mark.parametrize("rule", alerts(), ids=lambda rule: f"{rule['alert']}-{rule['labels']['severity']}")
+def test_an_alert_says_how_bad_it_is_and_what_to_do(rule: dict):
+    assert rule["labels"]["severity"] in ("warning", "critical")
+    page, _, anchor = rule["annotations"]["runbook_url"].partition("#")
+    headings = re.findall(r"^#+ (.+)$", (ROOT / page).read_text(), re.MULTILINE)
+    assert rule["alert"] in headings
+    assert anchor == rule["alert"].lower(), "as the heading's anchor is"
+    assert rule["annotations"]["summary"]
+    assert rule["annotations"]["description"].endswith(".")
+
+
+def test_the_page_has_no_alert_that_does_not_exist():
+    headings = re.findall(r"^#+ (VisionOps\w+)$", (ROOT / "docs/how-to/alerts.md").read_text(), re.MULTILINE)
+    assert sorted(headings) == sorted({rule["alert"] for rule in alerts()})
+
+
+@pytest.mark.parametrize("path", [*sorted(MONITORING.rglob("*.json")), RULES], ids=lambda path: path.name)
+def test_each_metric_that_is_named_exists(path: Path):
+    known = known_metrics()
+    assert "visionops_requests_total" in known
+    recorded = re.compile(r"\binstance(_\w+)?:[\w:]+")
+    named = set(METRIC.findall(recorded.sub("", path.read_text())))
+    assert named
+    assert {name for name in named if name not in known and SUFFIX.sub("", name) not in known} == set()
