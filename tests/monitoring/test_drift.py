@@ -1,0 +1,259 @@
+import json
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from visionops.monitoring.drift import ColumnKind, DriftReport, DriftSettings, Verdict, detect_drift, render_drift_html
+
+CLASSES = ("crack", "dent", "pit")
+QUICK = DriftSettings(permutations=1999)
+
+
+def records(
+    n, seed=0, *, brightness=0.5, spread=0.1, shares=(1 / 3, 1 / 3, 1 / 3), boxes=2.0, area=0.1, embedding=0.0
+) -> pa.Table:
+    """Of ``n`` images, each with boxes of one class; in the record's types."""
+    rng = np.random.default_rng(seed)
+    counts = rng.poisson(boxes, n)
+    names = rng.choice(CLASSES, n, p=shares)
+    of_boxes = pa.list_(pa.float32())
+    return pa.table(
+        {
+            "feature_brightness": pa.array(rng.normal(brightness, spread, n), pa.float32()),
+            "feature_noise": pa.array(rng.exponential(1, n), pa.float32()),
+            "feature_width": pa.array([640] * n, pa.float32()),
+            "count": pa.array(counts, pa.int32()),
+            "labels": pa.array([[c] * k for c, k in zip(names, counts, strict=True)], pa.list_(pa.string())),
+            "confidences": pa.array([rng.uniform(0.3, 1, k) for k in counts], of_boxes),
+            "areas": pa.array([rng.normal(area, 0.02, k) for k in counts], of_boxes),
+            "centres_x": pa.array([rng.uniform(0, 1, k) for k in counts], of_boxes),
+            "centres_y": pa.array([rng.uniform(0, 1, k) for k in counts], of_boxes),
+            "embedding": pa.array(list(rng.normal(embedding, 1, (n, 8))), of_boxes),
+        }
+    )
+
+
+def drifted(report) -> set[str]:
+    return {column.name for column in report.columns if column.drifted}
+
+
+def column(report, name):
+    return next(c for c in report.columns if c.name == name)
+
+
+def replace(table, name, values, kind=None) -> pa.Table:
+    array = pa.array(values, kind or table.schema.field(name).type)
+    return table.set_column(table.column_names.index(name), name, array)
+
+
+# ---- what is found
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"brightness": 0.6}, {"feature_brightness"}),
+        ({"spread": 0.3}, {"feature_brightness"}),
+        ({"area": 0.13}, {"areas"}),
+        ({"embedding": 0.5}, {"embedding"}),
+        ({"boxes": 4.0}, {"count"}),
+        ({"shares": (0.8, 0.1, 0.1)}, {"class:crack", "class:dent", "class:pit", "labels"}),
+    ],
+)
+def test_the_column_that_changed_is_the_one_that_drifted(change, expected):
+    report = detect_drift(records(300), records(200, 1, **change), QUICK)
+    found = drifted(report)
+    assert found >= (expected if "shares" not in change else {"class:crack", "labels"})
+    # More boxes also show every class on more images.
+    assert found <= expected | ({"class:crack", "class:dent", "class:pit"} if "boxes" in change else set())
+    assert report.drifted
+    assert report.embedding_drifted == ("embedding" in expected)
+    assert report.share == pytest.approx(len(found) / len(report.columns))
+
+
+def test_windows_without_a_change_raise_no_more_alarms_than_alpha_allows():
+    reference = records(200)
+    alarms = sum(
+        detect_drift(reference, records(100, seed), QUICK.model_copy(update={"alpha": 0.05})).drifted
+        for seed in range(1, 41)
+    )
+    assert alarms <= 6  # 2 are expected; 7 or more of 40 happen once in 300
+
+
+def test_boxes_of_an_image_count_as_one_witness():
+    """Chi-square over boxes takes 20 boxes of an image for 20 witnesses, and sees drift nearly every time."""
+    rng = np.random.default_rng(0)
+
+    def crowded(n):
+        names = rng.choice(CLASSES, n)
+        table = records(n, 5)
+        return replace(table, "labels", [[c] * int(rng.integers(1, 40)) for c in names])
+
+    alarms = sum("labels" in drifted(detect_drift(crowded(60), crowded(60), QUICK)) for _ in range(20))
+    assert alarms == 0
+
+
+def test_a_difference_too_small_to_matter_is_none_however_many_images_show_it():
+    before, after = records(20_000), records(20_000, 1, brightness=0.508, shares=(0.35, 0.33, 0.32))
+    report = detect_drift(before, after, QUICK)
+    brightness = column(report, "feature_brightness")
+    assert brightness.p_adjusted < 1e-6
+    assert not report.drifted
+    finer = detect_drift(before, after, QUICK.model_copy(update={"min_gap": 0.01}))
+    assert "feature_brightness" in drifted(finer)
+
+
+def test_the_report_says_what_changed_in_a_sentence():
+    report = detect_drift(records(300), records(200, 1, brightness=0.25, shares=(0.8, 0.1, 0.1)), QUICK)
+    sentence = report.explain()
+    assert sentence.startswith("Drift: ")
+    assert "200 images against 300" in sentence
+    assert "brightness fell from 0.5" in sentence
+    assert "(d = 2." in sentence
+    assert "images with crack rose from 3" in sentence
+    assert "; and 1 more" in report.explain(most=len(drifted(report)) - 1)
+
+
+def test_a_change_of_spread_alone_is_told_as_one():
+    report = detect_drift(records(300), records(200, 1, spread=0.3), QUICK)
+    assert "brightness changed in shape, its spread from 0.1" in report.explain()
+
+
+def test_the_report_survives_json_and_holds_no_nan():
+    report = detect_drift(records(300), records(40, 1, boxes=0.3), QUICK)
+    document = report.model_dump_json()
+    assert "NaN" not in document
+    assert DriftReport.model_validate_json(document) == report
+    assert json.loads(document)["share"] == report.share
+
+
+def test_the_page_shows_every_column_and_runs_nothing():
+    before = replace(records(100), "labels", [["<b>"]] * 100)
+    report = detect_drift(before, records(100, 1, brightness=0.3), QUICK)
+    page = render_drift_html(report)
+    assert report.explain().split("; ")[0].split(": ")[1] in page
+    assert page.count('<tr class="drifted">') == len(drifted(report)) > 0
+    assert page.count("<svg") == sum(c.kind is ColumnKind.NUMBER and c.p_value is not None for c in report.columns)
+    assert "<script" not in page
+    assert "images with &lt;b&gt;" in page
+    assert "http" not in page
+
+
+# ---- what is no drift
+
+
+@settings(deadline=None, max_examples=15)
+@given(st.integers(0, 2**32 - 1), st.integers(2, 80), st.floats(0, 3))
+def test_a_table_against_itself_is_never_drift(seed, n, boxes):
+    table = records(n, seed, boxes=boxes)
+    order = np.random.default_rng(seed).permutation(n)
+    report = detect_drift(table, table.take(order), QUICK)
+    assert not report.drifted
+    assert report.share == 0
+
+
+@settings(deadline=None, max_examples=10)
+@given(st.integers(0, 2**32 - 1), st.floats(0.3, 0.7))
+def test_the_order_of_rows_changes_nothing(seed, brightness):
+    rng = np.random.default_rng(seed)
+    before, after = records(90, seed), records(60, seed + 1, brightness=brightness, boxes=3)
+    few = QUICK.model_copy(update={"embedding_images": 40})
+    mixed = [table.take(rng.permutation(len(table))) for table in (before, after)]
+    assert detect_drift(before, after, few) == detect_drift(*mixed, few)
+
+
+def test_how_numbers_are_encoded_is_no_drift():
+    before = replace(records(100), "feature_width", [0.1] * 100)
+    doubles = replace(before, "feature_width", [0.1] * 100, pa.float64())
+    chunked = pa.concat_tables([doubles.slice(0, 30), doubles.slice(30)])
+    report = detect_drift(before, chunked, QUICK)
+    assert column(report, "feature_width").p_value == 1
+    assert not report.drifted
+
+
+def test_a_class_that_one_window_does_not_show_has_a_share_of_zero():
+    before, after = records(100, shares=(0.5, 0.47, 0.03)), records(100, 1, shares=(0.5, 0.5, 0))
+    report = detect_drift(before, after, QUICK.model_copy(update={"min_shown": 1}))
+    assert column(report, "class:pit").after == 0
+    assert column(report, "class:pit").verdict is Verdict.STABLE
+    assert not report.drifted
+
+
+def test_a_class_that_goes_missing_is_found():
+    report = detect_drift(records(200), records(100, 1, shares=(0.5, 0.5, 0)), QUICK)
+    assert "class:pit" in drifted(report)
+    assert "images with pit fell from" in report.explain(most=20)
+    assert "to 0% (h" in report.explain(most=20)
+
+
+@pytest.mark.filterwarnings("error")
+def test_predictions_that_are_all_empty():
+    nothing = records(100, boxes=0)
+    assert not detect_drift(nothing, records(60, 1, boxes=0), QUICK).drifted
+    report = detect_drift(records(100), nothing, QUICK)  # a model that suddenly finds nothing has drifted
+    assert {"count", "labels", "class:crack"} - drifted(report) == {"labels"}
+    for name in ("areas", "confidences", "centres_x", "centres_y", "labels"):
+        assert column(report, name).verdict is Verdict.TOO_FEW
+
+
+@pytest.mark.parametrize("rows", [0, 1, 29])
+def test_below_the_least_number_of_images_nothing_is_said(rows):
+    for tables in [(records(200), records(rows, 1, brightness=9)), (records(rows, 1, brightness=9), records(200))]:
+        report = detect_drift(*tables, QUICK)
+        assert {c.verdict for c in report.columns} == {Verdict.TOO_FEW}
+        assert not report.drifted
+        assert report.share == 0
+        assert report.explain().startswith("Too few to say: ")
+        assert "too few to say" in render_drift_html(report)
+
+
+def test_constant_columns():
+    before, after = records(100), records(80, 1)
+    for name in ("feature_brightness", "feature_noise"):
+        before, after = replace(before, name, [0.0] * 100), replace(after, name, [0.0] * 80)
+    same = [[1.0] * 8]
+    before, after = replace(before, "embedding", same * 100), replace(after, "embedding", same * 80)
+    assert not detect_drift(before, after, QUICK).drifted
+    report = detect_drift(before, replace(after, "feature_width", [320] * 80), QUICK)
+    assert drifted(report) == {"feature_width"}
+    assert "width fell from 640 to 320" in report.explain()
+
+
+def test_what_is_missing_is_left_out_and_not_nan():
+    before, after = records(200), records(100, 1)
+    noise = after["feature_noise"].to_pylist()
+    holes = [None if i % 2 else float("nan") if i % 5 == 0 else value for i, value in enumerate(noise)]
+    after = replace(after, "feature_noise", holes)
+    after = replace(after, "areas", [None if i % 3 == 0 else a for i, a in enumerate(after["areas"].to_pylist())])
+    after = replace(after, "embedding", [None, [], [1.0], [float("nan")] * 8, *after["embedding"].to_pylist()[4:]])
+    report = detect_drift(before, after, QUICK)
+    assert not report.drifted
+    assert column(report, "feature_noise").current_images == 40
+    assert column(report, "embedding").current_images == 96
+    assert "nan" not in render_drift_html(report).lower()
+
+
+def test_a_column_of_one_table_alone_is_not_compared():
+    report = detect_drift(records(100), records(100, 1).drop_columns(["labels", "embedding", "feature_noise"]), QUICK)
+    names = {c.name for c in report.columns}
+    assert not names & {"labels", "embedding", "feature_noise", "class:crack"}
+    assert not report.drifted
+
+
+def test_more_images_than_the_test_of_embeddings_draws():
+    few = QUICK.model_copy(update={"embedding_images": 60})
+    assert not detect_drift(records(500), records(400, 1), few).embedding_drifted
+    report = detect_drift(records(500), records(400, 1, embedding=0.7), few)
+    assert report.embedding_drifted
+    assert column(report, "embedding").current_images == 400
+
+
+def test_settings_refuse_what_they_do_not_know():
+    with pytest.raises(ValidationError, match="alpah"):
+        DriftSettings(alpah=0.1)
+    with pytest.raises(ValidationError, match="alpha"):
+        DriftSettings(alpha=0)

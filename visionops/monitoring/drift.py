@@ -1,0 +1,562 @@
+"""Has what the model is asked changed since it was trained, and in what?
+
+Two tables of records (`visionops.monitoring.record`): the reference, which came with the model, and a window of the
+log. The unit is the image: several boxes of one image say little more than one, so an image gives a column one number.
+
+    numbers      features, count, an image's mean confidence, area and centre of boxes    Kolmogorov-Smirnov
+    classes      each class: the share of the images that show it                         Fisher's exact test
+    labels       the share of each class among all boxes                                  permutation of images
+    embedding    the vectors as a whole                                                   MMD, permutation of images
+
+A column drifted when its p-value, after Holm's correction over all columns, is at most ``alpha`` *and* its effect is
+large enough to matter: the first keeps chance out, the second keeps a million images from making everything drift.
+
+>>> report = detect_drift(reference, window, DriftSettings())
+>>> report.explain()
+'2 of 27 columns drifted in 100 images against 135: brightness fell from 0.5 to 0.25 (d = 3.1); embeddings moved ...'
+"""
+
+from __future__ import annotations
+
+import enum
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+from pydantic import BaseModel, ConfigDict, Field, computed_field
+
+from visionops.monitoring.record import FEATURE_PREFIX
+
+__all__ = ["ColumnDrift", "ColumnKind", "DriftReport", "DriftSettings", "Verdict", "detect_drift", "render_drift_html"]
+
+_Numbers = npt.NDArray[np.float64]
+_Vectors = npt.NDArray[np.float32]
+_Draw = Callable[[int], _Numbers]
+"""That many values of a statistic under a random exchange of images."""
+_Patterns = Counter[tuple[str, ...]]
+"""What an image shows, each class as often as it has boxes, to the number of such images."""
+
+_MEANS = ("confidences", "areas", "centres_x", "centres_y")
+_WORDS = {
+    "count": "the number of boxes of an image",
+    "confidences": "mean confidence of an image",
+    "areas": "mean area of an image's boxes",
+    "centres_x": "mean place of boxes across",
+    "centres_y": "mean place of boxes down",
+    "labels": "the mix of classes among boxes",
+    "embedding": "embeddings",
+}
+_BATCH = 500
+_ENOUGH = 20
+"""Exchanges at least as far apart as the window, from which on more of them cannot make it drift."""
+_MIX_IMAGES = 2000
+"""Of each table, at most, in the test of the mix: with more, what it could add is far below the least effect."""
+_BINS = 24
+_SMALL_SHIFT = 0.2
+"""Cohen's d below which a drift is told as one of spread or shape, not of the mean."""
+
+
+class DriftSettings(BaseModel):
+    """When a difference is a drift."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    alpha: float = Field(default=0.01, gt=0, lt=1)
+    """Chance that a window without any change raises an alarm in whatever column. At 0.05, daily monitoring would cry
+    wolf every third week."""
+    min_images: int = Field(default=30, ge=2)
+    """With a value in a column, in either table; below it the column is "too few to say"."""
+    min_shown: int = Field(default=10, ge=1)
+    """Images of both tables together that show a class; below it the class is "too few to say", and does not make the
+    correction stricter for the others."""
+    min_gap: float = Field(default=0.1, ge=0, le=1)
+    """Of a number: largest difference between the two cumulative shares; of the mix of classes: total variation
+    distance. 0 the same, 1 nothing in common. A normal number that moves by a quarter of its spread has 0.1."""
+    min_share_change: float = Field(default=0.2, ge=0, le=3.15)
+    """Of the share of images that show a class: Cohen's h, which counts 1 % to 4 % as much as 50 % to 60 %."""
+    min_mmd: float = Field(default=0.1, ge=0, le=1.42)
+    """Of embeddings: maximum mean discrepancy under an RBF kernel, 0 the same to 1.41 nothing in common."""
+    embedding_images: int = Field(default=500, ge=10)
+    """Drawn from each table for the test of embeddings, whose cost grows with their square."""
+    permutations: int = Field(default=9999, ge=99)
+    """Random exchanges of images, at most. The least p-value is one in so many: with 40 columns Holm asks for less than
+    alpha / 40."""
+    seed: int = 0
+
+
+class ColumnKind(enum.StrEnum):
+    """What a column holds."""
+
+    NUMBER = "number"
+    CLASS = "class"
+    """Whether an image shows one class."""
+    MIX = "mix"
+    """The classes of all boxes."""
+    EMBEDDING = "embedding"
+
+
+class Verdict(enum.StrEnum):
+    """Of one column."""
+
+    DRIFTED = "drifted"
+    STABLE = "stable"
+    TOO_FEW = "too few to say"
+
+
+class ColumnDrift(BaseModel):
+    """What was found in one column. Numbers are None where there were too few images to say."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    name: str
+    """Of the record's column; of a class ``class:NAME``."""
+    kind: ColumnKind
+    verdict: Verdict
+    reference_images: int
+    """With a value in this column."""
+    current_images: int
+    test: str
+    statistic: float | None = None
+    p_value: float | None = None
+    p_adjusted: float | None = None
+    """After Holm's correction over all columns."""
+    effect: float | None = None
+    """Of a number Kolmogorov-Smirnov's D, of a class Cohen's h with its sign, of the mix total variation distance, of
+    embeddings MMD."""
+    min_effect: float
+    """From which on it matters."""
+    before: float | None = None
+    """Of a number its mean, of a class the share of images that show it."""
+    after: float | None = None
+    spread_before: float | None = None
+    """Of a number: standard deviation."""
+    spread_after: float | None = None
+    shift: float | None = None
+    """Of a number: Cohen's d; None where the number is constant in both tables."""
+    bins: tuple[tuple[float, float], ...] = ()
+    """Of a number: shares of reference and current in equal bins from the smallest value of both to the largest."""
+
+    @property
+    def drifted(self) -> bool:
+        """The verdict says so."""
+        return self.verdict is Verdict.DRIFTED
+
+    @property
+    def title(self) -> str:
+        """The column in words."""
+        return _WORDS.get(self.name, self.name.removeprefix(FEATURE_PREFIX).removeprefix("class:"))
+
+    def explain(self) -> str:
+        """What changed, as the part of a sentence: ``brightness fell from 0.48 to 0.24 (d = 3.1)``."""
+        before, after, effect = self.before, self.after, _number(abs(self.effect or 0.0))
+        if self.effect is None:
+            return f"{self.title}: {self.verdict}"
+        if self.kind is ColumnKind.EMBEDDING:
+            return f"embeddings moved (MMD {effect})"
+        if before is None or after is None:
+            return f"{self.title} moved (total variation distance {effect})"
+        word = "rose" if after > before else "fell"
+        if self.kind is ColumnKind.CLASS:
+            return f"images with {self.title} {word} from {before:.0%} to {after:.0%} (h = {effect})"
+        if self.shift is not None and abs(self.shift) < _SMALL_SHIFT:
+            spread = f"from {_number(self.spread_before)} to {_number(self.spread_after)}"
+            return f"{self.title} changed in shape, its spread {spread} (D = {effect})"
+        size = "" if self.shift is None else f" (d = {_number(abs(self.shift))})"
+        return f"{self.title} {word} from {_number(before)} to {_number(after)}{size}"
+
+
+class DriftReport(BaseModel):
+    """What changed between the reference and a window."""
+
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
+
+    reference_images: int
+    current_images: int
+    columns: tuple[ColumnDrift, ...]
+    """In the order of the record; columns without a value in both tables are left out."""
+    settings: DriftSettings
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def drifted(self) -> bool:
+        """Any column did: by chance alone in a share of ``alpha`` of all windows."""
+        return any(column.drifted for column in self.columns)
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def share(self) -> float:
+        """Of the columns that could be compared, how many drifted: 0 to 1; 0 without any."""
+        compared = [column for column in self.columns if column.verdict is not Verdict.TOO_FEW]
+        return sum(column.drifted for column in compared) / len(compared) if compared else 0.0
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def embedding_drifted(self) -> bool:
+        """The embeddings did."""
+        return any(column.drifted for column in self.columns if column.kind is ColumnKind.EMBEDDING)
+
+    @property
+    def drifted_columns(self) -> tuple[ColumnDrift, ...]:
+        """Most certain first; of equally certain ones the larger effect."""
+        found = [column for column in self.columns if column.drifted]
+        return tuple(sorted(found, key=lambda c: (c.p_adjusted or 0.0, -abs(c.effect or 0.0) / (c.min_effect or 1.0))))
+
+    def explain(self, most: int = 4) -> str:
+        """One sentence: what drifted, the clearest first.
+
+        Args:
+            most: Columns told before "and N more".
+        """
+        compared = sum(column.verdict is not Verdict.TOO_FEW for column in self.columns)
+        sizes = f"{self.current_images:,} images against {self.reference_images:,} of the reference"
+        if not compared:
+            return f"Too few to say: {sizes}; a column needs {self.settings.min_images} of each."
+        if not self.drifted:
+            return f"No drift: none of {compared} columns in {sizes}."
+        found = self.drifted_columns
+        told = "; ".join(column.explain() for column in found[:most])
+        more = f"; and {len(found) - most} more" if len(found) > most else ""
+        return f"Drift: {len(found)} of {compared} columns in {sizes}: {told}{more}."
+
+
+def detect_drift(reference: pa.Table, current: pa.Table, settings: DriftSettings) -> DriftReport:
+    """Compare a window of records with the reference, column by column.
+
+    Neither the order of rows nor how values are encoded matters: what is missing is not there (a class that no image
+    shows has a share of 0), and float64 is read as the float32 of the record. The same tables and settings give the
+    same report.
+
+    Args:
+        reference: Columns of `visionops.monitoring.record`; those that are missing in either table are not compared.
+        current: As ``reference``.
+    """
+    rng = np.random.default_rng(settings.seed)
+    columns = [
+        *_compare_numbers(reference, current, settings),
+        *_compare_classes(reference, current, settings, rng),
+        *_compare_embeddings(reference, current, settings, rng),
+    ]
+    return DriftReport(
+        reference_images=reference.num_rows,
+        current_images=current.num_rows,
+        columns=tuple(_judge(columns, settings.alpha)),
+        settings=settings,
+    )
+
+
+def _judge(columns: Sequence[ColumnDrift], alpha: float) -> list[ColumnDrift]:
+    """Holm's correction, and the verdicts."""
+    judged = list(columns)
+    tested = sorted((c.p_value, row) for row, c in enumerate(columns) if c.p_value is not None)
+    adjusted = 0.0
+    for rank, (p, row) in enumerate(tested):
+        adjusted = max(adjusted, min(1.0, p * (len(tested) - rank)))
+        column = columns[row]
+        matters = abs(column.effect or 0.0) >= column.min_effect
+        verdict = Verdict.DRIFTED if adjusted <= alpha and matters else Verdict.STABLE
+        judged[row] = column.model_copy(update={"p_adjusted": adjusted, "verdict": verdict})
+    return judged
+
+
+def _values(table: pa.Table, name: str, kind: pa.DataType) -> pa.Array:
+    column = table.column(name).cast(kind)
+    return pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], kind)
+
+
+# ---- numbers
+
+
+def _compare_numbers(reference: pa.Table, current: pa.Table, settings: DriftSettings) -> list[ColumnDrift]:
+    shared = [name for name in reference.column_names if name in current.column_names]
+    names = [name for name in shared if name.startswith(FEATURE_PREFIX) or name == "count" or name in _MEANS]
+    found = []
+    for name in names:
+        before, after = _read_numbers(reference, name), _read_numbers(current, name)
+        if len(before) or len(after):
+            found.append(_compare_number(name, before, after, settings))
+    return found
+
+
+def _read_numbers(table: pa.Table, name: str) -> _Numbers:
+    """One finite value an image, sorted; images without one are left out."""
+    if name in _MEANS:
+        values = _means(_values(table, name, pa.list_(pa.float32())))
+    else:
+        # float32 first: a constant that one table holds as float64 would differ in its last digits, and so everywhere.
+        column = _values(table, name, pa.float32())
+        column = column.fill_null(0.0) if name == "count" else column
+        values = column.to_numpy(zero_copy_only=False).astype(np.float64)
+    return np.sort(values[np.isfinite(values)])  # sorted, because sums depend on their order
+
+
+def _means(lists: pa.Array) -> _Numbers:
+    """Of each list, float64 (rows,); NaN for one without a finite value."""
+    image = pc.list_parent_indices(lists).to_numpy(zero_copy_only=False).astype(np.int64)
+    value = pc.list_flatten(lists).to_numpy(zero_copy_only=False).astype(np.float64)
+    there = np.isfinite(value)
+    count = np.bincount(image[there], minlength=len(lists))
+    total = np.bincount(image[there], value[there], minlength=len(lists))
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+
+
+def _compare_number(name: str, before: _Numbers, after: _Numbers, settings: DriftSettings) -> ColumnDrift:
+    from scipy.stats import ks_2samp
+
+    column = ColumnDrift(
+        name=name,
+        kind=ColumnKind.NUMBER,
+        verdict=Verdict.TOO_FEW,
+        reference_images=len(before),
+        current_images=len(after),
+        test="Kolmogorov-Smirnov",
+        min_effect=settings.min_gap,
+    )
+    if min(len(before), len(after)) < settings.min_images:
+        return column
+    # The exact p-value takes minutes from 10,000 values on and does not differ where it matters.
+    result = ks_2samp(before, after, method="asymp")
+    low, high = min(before[0], after[0]), max(before[-1], after[-1])
+    edges = np.linspace(low, high if high > low else low + 1, _BINS + 1)
+    shares = [np.histogram(values, edges)[0] / len(values) for values in (before, after)]
+    spread = float(np.sqrt((before.var() * len(before) + after.var() * len(after)) / (len(before) + len(after))))
+    shift = float(after.mean() - before.mean())
+    return column.model_copy(
+        update={
+            "statistic": float(result.statistic),
+            "p_value": float(result.pvalue),
+            "effect": float(result.statistic),
+            "before": float(before.mean()),
+            "after": float(after.mean()),
+            "spread_before": float(before.std()),
+            "spread_after": float(after.std()),
+            "shift": shift / spread if spread > 0 else None,
+            "bins": tuple(zip(shares[0].tolist(), shares[1].tolist(), strict=True)),
+        }
+    )
+
+
+# ---- classes
+
+
+def _compare_classes(
+    reference: pa.Table, current: pa.Table, settings: DriftSettings, rng: np.random.Generator
+) -> list[ColumnDrift]:
+    if not {"labels"} <= {*reference.column_names} & {*current.column_names}:
+        return []
+    before, after = _read_patterns(reference), _read_patterns(current)
+    names = sorted({name for pattern in before | after for name in pattern})
+    if not names:
+        return []
+    shares = [_compare_share(name, before, after, settings) for name in names]
+    return [*shares, _compare_mix(names, before, after, settings, rng)]
+
+
+def _read_patterns(table: pa.Table) -> _Patterns:
+    lists = _values(table, "labels", pa.list_(pa.string())).to_pylist()
+    return Counter(tuple(sorted(name for name in labels or () if name is not None)) for labels in lists)
+
+
+def _compare_share(name: str, before: _Patterns, after: _Patterns, settings: DriftSettings) -> ColumnDrift:
+    from scipy.stats import fisher_exact
+
+    images = [before.total(), after.total()]
+    shown = [sum(n for pattern, n in patterns.items() if name in pattern) for patterns in (before, after)]
+    column = ColumnDrift(
+        name=f"class:{name}",
+        kind=ColumnKind.CLASS,
+        verdict=Verdict.TOO_FEW,
+        reference_images=images[0],
+        current_images=images[1],
+        test="Fisher's exact",
+        min_effect=settings.min_share_change,
+    )
+    if min(images) < settings.min_images or sum(shown) < settings.min_shown:
+        return column
+    p = fisher_exact([shown, [images[0] - shown[0], images[1] - shown[1]]]).pvalue
+    shares = [s / n for s, n in zip(shown, images, strict=True)]
+    h = 2 * float(np.arcsin(np.sqrt(shares[1])) - np.arcsin(np.sqrt(shares[0])))
+    return column.model_copy(
+        update={
+            "statistic": shares[1] - shares[0],
+            "p_value": min(float(p), 1.0),
+            "effect": h,
+            "before": shares[0],
+            "after": shares[1],
+        }
+    )
+
+
+def _compare_mix(
+    names: Sequence[str], before: _Patterns, after: _Patterns, settings: DriftSettings, rng: np.random.Generator
+) -> ColumnDrift:
+    """Boxes of an image are alike, so images are exchanged, not boxes: chi-square over boxes would cry wolf."""
+    patterns = sorted(pattern for pattern in before | after if pattern)
+    counts = [np.array([side[pattern] for pattern in patterns], np.int64) for side in (before, after)]
+    column = ColumnDrift(
+        name="labels",
+        kind=ColumnKind.MIX,
+        verdict=Verdict.TOO_FEW,
+        reference_images=int(counts[0].sum()),
+        current_images=int(counts[1].sum()),
+        test="permutation of images",
+        min_effect=settings.min_gap,
+    )
+    if min(column.reference_images, column.current_images) < settings.min_images:
+        return column
+    counts = [_draw_images(side, rng) for side in counts]
+    both = counts[0] + counts[1]
+    kept = both > 0
+    both, first = both[kept], counts[0][kept]
+    shown = [Counter(pattern) for pattern, keep in zip(patterns, kept, strict=True) if keep]
+    boxes = np.array([[pattern[name] for name in names] for pattern in shown], np.float64)
+    total = both @ boxes
+
+    def distance(images: npt.NDArray[np.int64]) -> _Numbers:
+        """Between ``images`` (draws, patterns) and the others of both tables."""
+        ours = images @ boxes
+        theirs = total - ours
+        shares = [side / np.maximum(side.sum(axis=1, keepdims=True), 1) for side in (ours, theirs)]
+        return np.asarray(np.abs(shares[0] - shares[1]).sum(axis=1) / 2)
+
+    def draw(size: int) -> _Numbers:
+        return distance(rng.multivariate_hypergeometric(both, int(first.sum()), size, method="marginals"))
+
+    found = float(distance(first[None])[0])
+    p = _permutation_p(found, draw, settings.permutations)
+    return column.model_copy(update={"statistic": found, "p_value": p, "effect": found})
+
+
+def _draw_images(images: npt.NDArray[np.int64], rng: np.random.Generator) -> npt.NDArray[np.int64]:
+    if images.sum() <= _MIX_IMAGES:
+        return images
+    return rng.multivariate_hypergeometric(images, _MIX_IMAGES, method="marginals")
+
+
+def _permutation_p(found: float, draw: _Draw, permutations: int) -> float:
+    """Share of random exchanges that are as far apart; stops early where the answer is no (Besag and Clifford 1991)."""
+    done = as_far = 0
+    while done < permutations and as_far < _ENOUGH:
+        size = min(_BATCH, permutations - done)
+        as_far += int((draw(size) >= found - 1e-9).sum())
+        done += size
+    return (as_far + 1) / (done + 1)
+
+
+# ---- embeddings
+
+
+def _compare_embeddings(
+    reference: pa.Table, current: pa.Table, settings: DriftSettings, rng: np.random.Generator
+) -> list[ColumnDrift]:
+    """MMD (Gretton et al., A kernel two-sample test, 2012), RBF kernel, its width by the median heuristic."""
+    if not {"embedding"} <= {*reference.column_names} & {*current.column_names}:
+        return []
+    before = _read_vectors(reference, None)
+    after = _read_vectors(current, before.shape[1] or None)
+    if not len(before) and not len(after):
+        return []
+    column = ColumnDrift(
+        name="embedding",
+        kind=ColumnKind.EMBEDDING,
+        verdict=Verdict.TOO_FEW,
+        reference_images=len(before),
+        current_images=len(after),
+        test="MMD, permutation of images",
+        min_effect=settings.min_mmd,
+    )
+    if min(len(before), len(after)) < settings.min_images:
+        return [column]
+    first, second = (_draw_vectors(vectors, settings.embedding_images, rng) for vectors in (before, after))
+    kernel = _kernel(np.concatenate([first, second]))
+    found, effect = _mmd(kernel, len(first))
+    p = _permutation_p(found, _exchanges(kernel, len(first), rng), settings.permutations)
+    return [column.model_copy(update={"statistic": found, "p_value": p, "effect": effect})]
+
+
+def _read_vectors(table: pa.Table, length: int | None) -> _Vectors:
+    """Those of ``length`` (the most frequent when absent) without a missing number, float32 (rows, length)."""
+    lists = _values(table, "embedding", pa.list_(pa.float32()))
+    lengths = pc.list_value_length(lists).fill_null(0).to_numpy(zero_copy_only=False)
+    if length is None:
+        length = int(np.bincount(lengths[lengths > 0]).argmax()) if (lengths > 0).any() else 0
+    if not length:
+        return np.empty((0, 0), np.float32)
+    if not (lengths == length).all():
+        lists = lists.filter(pa.array(lengths == length))
+    flat: _Vectors = lists.flatten().to_numpy(zero_copy_only=False).astype(np.float32, copy=False)
+    vectors = flat.reshape(-1, length)
+    finite = np.isfinite(vectors).all(axis=1)
+    return vectors if finite.all() else vectors[finite]
+
+
+def _draw_vectors(vectors: _Vectors, number: int, rng: np.random.Generator) -> _Numbers:
+    """At random, but whatever the order of the rows: they are put in the order of their bytes first."""
+    rows = np.ascontiguousarray(vectors).view(np.dtype((np.void, vectors.itemsize * vectors.shape[1]))).ravel()
+    order = np.argsort(rows, kind="stable")
+    if len(order) > number:
+        order = order[np.sort(rng.choice(len(order), number, replace=False))]
+    return vectors[order].astype(np.float64)
+
+
+def _kernel(vectors: _Numbers) -> _Numbers:
+    """RBF, (rows, rows)."""
+    vectors = vectors - vectors.mean(axis=0)
+    square = (vectors**2).sum(axis=1)
+    distance = np.maximum(square[:, None] + square - 2 * vectors @ vectors.T, 0.0)
+    median = float(np.median(distance[np.triu_indices(len(distance), 1)]))
+    return np.asarray(np.exp(-distance / median)) if median > 0 else (distance <= 0).astype(np.float64)
+
+
+def _mmd(kernel: _Numbers, n: int) -> tuple[float, float]:
+    """Of the first ``n`` rows and the others: what `_exchanges` gives, and the unbiased MMD, not squared."""
+    m = len(kernel) - n
+    own, other, cross = kernel[:n, :n], kernel[n:, n:], kernel[:n, n:].mean()
+    found = own.mean() + other.mean() - 2 * cross
+    unbiased = (own.sum() - n) / (n * (n - 1)) + (other.sum() - m) / (m * (m - 1)) - 2 * cross
+    return float(found), float(np.sqrt(max(unbiased, 0.0)))
+
+
+def _exchanges(kernel: _Numbers, n: int, rng: np.random.Generator) -> _Draw:
+    """Squared MMD, biased, of random halves. Centred, the kernel asks for one product a draw instead of three."""
+    mean = kernel.mean(axis=0)
+    centred = (kernel - mean - mean[:, None] + mean.mean()).astype(np.float32)
+    scale = (1 / n + 1 / (len(kernel) - n)) ** 2
+    first = (np.arange(len(kernel)) < n).astype(np.float32)
+
+    def draw(size: int) -> _Numbers:
+        chosen = rng.permuted(np.broadcast_to(first, (size, len(first))), axis=1)
+        return np.asarray(scale * ((chosen @ centred) * chosen).sum(axis=1), np.float64)
+
+    return draw
+
+
+# ---- the report
+
+
+def _number(value: float | None) -> str:
+    """Three digits are enough to see a change."""
+    return "-" if value is None else f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+
+
+def _outline(column: ColumnDrift, side: int) -> str:
+    """Points of an SVG polyline, 120 x 24: the histogram of reference (0) or current (1)."""
+    top = max(max(pair) for pair in column.bins)
+    step = 120 / len(column.bins)
+    corners = [(i + edge, pair[side] / top) for i, pair in enumerate(column.bins) for edge in (0, 1)]
+    return " ".join(f"{x * step:.1f},{24 - 23 * share:.1f}" for x, share in corners)
+
+
+def render_drift_html(report: DriftReport) -> str:
+    """A page with the sentence and a row per column: what it was, what it is, how sure and how large the change is."""
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("visionops.monitoring", "."), autoescape=True, undefined=jinja2.StrictUndefined
+    )
+    environment.filters["number"] = _number
+    ranked: Any = sorted(report.columns, key=lambda c: (not c.drifted, c.p_adjusted if c.p_adjusted is not None else 2))
+    return environment.get_template("drift.html.j2").render(report=report, columns=ranked, outline=_outline)
