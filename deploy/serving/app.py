@@ -24,6 +24,7 @@ from deploy.serving.metrics import Metrics
 from deploy.serving.models import Loader
 from deploy.serving.openapi import document
 from deploy.serving.rates import RateLimit
+from deploy.serving.recording import Recorder
 from deploy.serving.refusals import refusal, refusal_of
 from deploy.serving.registry import Models
 from deploy.serving.request_log import RequestLog
@@ -57,6 +58,7 @@ def create_app(settings: Settings, started: Sequence[Started] = (), loader: Load
         dispatcher=Dispatcher(settings.workers or 2 * available_cpus(), settings.queue, settings.timeout),
         explainer=Explainer(),
         keys=_keys(settings),
+        recorder=_recorder(settings, metrics),
     )
     serving.keys.on_read = serving.metrics.keys_read
     serving.metrics.watch_queue(lambda: serving.dispatcher.waiting)
@@ -68,6 +70,7 @@ def create_app(settings: Settings, started: Sequence[Started] = (), loader: Load
         yield
         serving.dispatcher.close()
         serving.explainer.close()
+        serving.recorder.close()
         serving.models.close()
 
     app = FastAPI(title="VisionOps", version=__version__, docs_url=None, redoc_url=None, lifespan=lifespan)
@@ -115,6 +118,21 @@ def _keys(settings: Settings) -> KeyRing:
     return KeyRing(
         settings.keys, lines and lines.get_secret_value(), admin.get_secret_value() if admin is not None else None
     )
+
+
+def _recorder(settings: Settings, metrics: Metrics) -> Recorder:
+    if settings.prediction_log is None:
+        return Recorder(None, metrics)
+    from visionops.monitoring.log import OUTCOMES, PredictionLog  # pyarrow, which no server needs without a log
+
+    metrics.keep_prediction_log(OUTCOMES)
+    log = PredictionLog(
+        settings.prediction_log,
+        max_bytes=settings.prediction_log_max_mb * 1_000_000,
+        max_age_days=settings.prediction_log_max_days,
+        on_outcome=metrics.recorded,
+    )
+    return Recorder(log, metrics)
 
 
 def _map_errors(app: FastAPI, metrics: Metrics) -> None:

@@ -10,6 +10,7 @@ from deploy.serving.explaining import Explainer
 from deploy.serving.keys import KeyRing
 from deploy.serving.metrics import Metrics
 from deploy.serving.models import Loader
+from deploy.serving.recording import Recorder
 from deploy.serving.registry import Models
 from deploy.serving.settings import Settings
 
@@ -27,5 +28,6 @@ class Serving:
     dispatcher: Dispatcher
     explainer: Explainer
     keys: KeyRing
+    recorder: Recorder
     changing: asyncio.Lock = dataclasses.field(default_factory=asyncio.Lock)
     """Held while models change: one change at a time."""

@@ -20,9 +20,11 @@ from deploy.serving.models import ServedModel
 from deploy.serving.roles import Role
 from visionops.inference.prediction import Prediction
 
-__all__ = ["MULTIPROCESS_VARIABLE", "Metrics"]
+__all__ = ["MULTIPROCESS_VARIABLE", "NO_RECORD", "Metrics"]
 
 MULTIPROCESS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
+NO_RECORD = "failed"
+"""Outcome of a prediction of which no record could be made."""
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _SHARES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.99, 1.0)
@@ -175,6 +177,28 @@ class Metrics:
             buckets=_SECONDS,
             registry=registry,
         )
+
+    def keep_prediction_log(self, outcomes: Iterable[str]) -> None:
+        """Predictions are remembered from now on; of each one of these comes, or `NO_RECORD`."""
+        self._records = Counter(
+            "visionops_prediction_log_records",
+            "Predictions that the log has, or that it lost and why.",
+            ["outcome"],
+            registry=self._registry,
+        )
+        self._last_record = Gauge(
+            "visionops_prediction_log_last_write_timestamp_seconds",
+            "When the log last had a record written.",
+            registry=self._registry,
+            multiprocess_mode="mostrecent",
+        )
+        self._of_outcome = {outcome: self._records.labels(outcome) for outcome in (*outcomes, NO_RECORD)}
+
+    def recorded(self, outcome: str, records: int = 1) -> None:
+        """So many predictions were written into the log, or were not."""
+        self._of_outcome[outcome].inc(records)
+        if outcome == "written":
+            self._last_record.set_to_current_time()
 
     def models(self, models: Iterable[tuple[Role, ServedModel]]) -> None:
         """These are loaded from now on."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import io
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image as PillowImage
 
 from deploy.serving.errors import ModelFailed, SmokeTestFailed
@@ -23,9 +24,12 @@ from visionops.inference.engines import available_cpus
 from visionops.inference.prediction import Prediction
 from visionops.inference.predictor import Image, Load, Predictor
 
-__all__ = ["Loader", "ServedModel"]
+__all__ = ["Loader", "ServedModel", "Watch"]
 
 _log = logging.getLogger("visionops.serving")
+
+Watch = Callable[[npt.NDArray[np.uint8]], None]
+"""Gets the decoded pixels, uint8 (H, W, 3) RGB."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -37,6 +41,12 @@ class ServedModel:
     calibration: Calibration
     record: Record = dataclasses.field(default_factory=Record)
     """How it did on its last images."""
+    digest: str = dataclasses.field(init=False)
+    """Of the bundle."""
+
+    def __post_init__(self) -> None:
+        # Computed anew by the bundle each time, and each record of a prediction has it.
+        object.__setattr__(self, "digest", self.predictor.bundle.digest)
 
     def predict(
         self,
@@ -45,6 +55,7 @@ class ServedModel:
         *,
         timing: dict[str, float] | None = None,
         where: str = "image",
+        watch: Watch | None = None,
     ) -> Prediction:
         """As `Predictor.predict`; what the model is to blame for stands in its record and is told apart.
 
@@ -56,7 +67,7 @@ class ServedModel:
         timing = {} if timing is None else timing
         who = f"{self.ref.name} version {self.ref.version}"
         try:
-            prediction = self.predictor.predict(image, options, timing=timing, where=where)
+            prediction = self.predictor.predict(image, options, timing=timing, where=where, watch=watch)
         except VisionOpsError:
             raise
         except Exception as error:
@@ -74,11 +85,6 @@ class ServedModel:
     def identity(self) -> dict[str, str]:
         """Name, version and alias, as every answer carries them."""
         return {"name": self.ref.name, "version": self.ref.version, "alias": self.ref.alias}
-
-    @property
-    def digest(self) -> str:
-        """Of the bundle."""
-        return self.predictor.bundle.digest
 
     def summary(self) -> dict[str, Any]:
         """Identity and digest."""

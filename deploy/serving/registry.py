@@ -16,7 +16,7 @@ from typing import Any
 from deploy.serving.errors import ModelFailed, NoModel, RoleConflict, UnknownModel, status_and_code
 from deploy.serving.memory import Reclaimer
 from deploy.serving.metrics import Metrics
-from deploy.serving.models import ServedModel
+from deploy.serving.models import ServedModel, Watch
 from deploy.serving.roles import Bounds, Role, in_share
 from deploy.serving.settings import Placement
 from deploy.serving.shadow import Answered, Shadows
@@ -129,11 +129,13 @@ class Models:
         *,
         timing: dict[str, float],
         where: str = "upload",
+        watch: Watch | None = None,
     ) -> tuple[ServedModel, Prediction]:
         """Answer for one image. Where a canary fails, the champion answers, and the canary is judged.
 
         Args:
             timing: Receives milliseconds, as of `Predictor.predict`.
+            watch: Gets the pixels, as of `Predictor.predict`.
 
         Returns:
             Who answered, and what.
@@ -144,15 +146,15 @@ class Models:
             ModelFailed: The model has no answer.
         """
         if choice.champion is None:
-            prediction = self._counted(choice.served, image, options, timing, where)
+            prediction = self._counted(choice.served, image, options, timing, where, watch)
             if choice.shadow:
                 self._shadows.offer(choice.shadow, Answered(image, options, prediction, dict(timing)))
             return choice.served, prediction
         try:
-            return choice.served, self._counted(choice.served, image, options, timing, where)
+            return choice.served, self._counted(choice.served, image, options, timing, where, watch)
         except ModelFailed:
             timing.clear()
-            return choice.champion, self._counted(choice.champion, image, options, timing, where)
+            return choice.champion, self._counted(choice.champion, image, options, timing, where, watch)
         finally:
             self._judge(choice)
 
@@ -294,10 +296,16 @@ class Models:
         return name, entries[name]
 
     def _counted(
-        self, served: ServedModel, image: Image, options: Mapping[str, float], timing: dict[str, float], where: str
+        self,
+        served: ServedModel,
+        image: Image,
+        options: Mapping[str, float],
+        timing: dict[str, float],
+        where: str,
+        watch: Watch | None,
     ) -> Prediction:
         try:
-            prediction = served.predict(image, options, timing=timing, where=where)
+            prediction = served.predict(image, options, timing=timing, where=where, watch=watch)
         except ModelFailed:
             self._metrics.model_image(served, "failed")
             raise

@@ -234,6 +234,9 @@ class ReadyModel(BaseModel):
     model: ModelIdentity | None = Field(default=None, description="for clients it knows")
     models: list[Readiness] | None = Field(default=None, description="of each name: for clients it knows")
     serves: str | None = Field(default=None, description="whom: for clients it knows")
+    prediction_log: str | None = Field(
+        default=None, description="ok, or what is wrong with it; where there is one, for clients it knows"
+    )
 
 
 class ServerMetadata(BaseModel):

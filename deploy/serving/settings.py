@@ -142,6 +142,12 @@ class Settings(BaseModel):
     """An inherited listening socket, instead of host and port."""
     log_file: Path | None = None
     """JSON lines go here, rotated at 10 MB; to standard output when absent."""
+    prediction_log: Path | None = None
+    """Folder that remembers what was asked and answered, for monitoring; without one nothing is remembered."""
+    prediction_log_max_mb: int = Field(default=1000, ge=8, le=10_000_000)
+    """Of all of it, in megabytes; the oldest goes."""
+    prediction_log_max_days: float = Field(default=30, gt=0, le=36_500, allow_inf_nan=False)
+    """Of a record; older ones go."""
     keys: Path | None = None
     """File of API keys: id role sha256:hex; without keys only this machine is served."""
     open_metrics: bool = False

@@ -114,7 +114,7 @@ def test_a_process_answers_refuses_too_much_and_ends_on_sigterm(bundle: Path):
         pass
 
 
-HEAVY = ("torch", "ultralytics", "zenml", "mlflow", "matplotlib", "pandas", "sklearn")
+HEAVY = ("torch", "ultralytics", "zenml", "mlflow", "matplotlib", "pandas", "pyarrow", "sklearn")
 
 
 def test_the_process_imports_nothing_heavy(bundle: Path):

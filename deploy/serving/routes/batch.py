@@ -13,7 +13,7 @@ from fastapi import APIRouter, Query, Request, Response
 from deploy.serving.context import Serving
 from deploy.serving.errors import ModelFailed, UploadTooLarge, status_and_code
 from deploy.serving.openapi import BATCH_BODY, BATCH_RESPONSES
-from deploy.serving.registry import Choice, Models
+from deploy.serving.registry import Choice
 from deploy.serving.routes.predict import answer_body, options_of, request_key
 from deploy.serving.schemas import BatchResponse, ModelName
 from deploy.serving.uploads import read_uploads
@@ -45,7 +45,7 @@ def batch_router(serving: Serving) -> APIRouter:
         choice = serving.models.choose(model, key=request_key(request))
         options = options_of(conf, iou)
         work = [
-            functools.partial(_answer, serving.models, choice, data, options, f"image {number}")
+            functools.partial(_answer, serving, choice, data, options, number, request.state.request_id)
             for number, data in enumerate(images, start=1)
         ]
         answers = await serving.dispatcher.run_all(work)
@@ -74,15 +74,19 @@ def batch_router(serving: Serving) -> APIRouter:
 
 
 def _answer(
-    models: Models, choice: Choice, data: bytes, options: Mapping[str, float], where: str
+    serving: Serving, choice: Choice, data: bytes, options: Mapping[str, float], number: int, request_id: str
 ) -> _Answered | ImageError | UploadTooLarge | ModelFailed:
+    where = f"image {number}"
     start = time.perf_counter()
     timing: dict[str, float] = {}
     if len(data) > (limit := choice.served.ref.max_upload_bytes):
         return UploadTooLarge(f"{where}: exceeds {limit} bytes; send a smaller file or raise max_upload_bytes")
+    seen = serving.recorder.eye()
     try:
-        served, prediction = models.predict(choice, data, options, timing=timing, where=where)
+        served, prediction = serving.models.predict(choice, data, options, timing=timing, where=where, watch=seen)
     except (ImageError, ModelFailed) as error:
         return error
     timing["total"] = (time.perf_counter() - start) * 1000
+    record = serving.recorder.record(seen, f"{request_id}/{number}", served, prediction, timing["total"])
+    serving.recorder.keep([record])
     return orjson.Fragment(orjson.dumps(answer_body(served, prediction, timing))), prediction, timing

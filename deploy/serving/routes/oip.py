@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -46,7 +48,7 @@ from visionops.inference.predictor import Image
 
 __all__ = ["oip_router"]
 
-_Answered = tuple[ServedModel, Prediction, dict[str, float]]
+_Answered = tuple[ServedModel, Prediction, dict[str, float], dict[str, Any] | None]
 _SMALL = 65_536
 """Bytes of JSON that are read at once; more are read on a thread."""
 
@@ -136,15 +138,19 @@ async def _infer(serving: Serving, request: Request, name: str, version: str = "
     order = read() if len(body) <= _SMALL else await serving.dispatcher.run(read)
     # Taken when the body is here, as in /predict.
     choice = serving.models.choose(name, version, key=request_key(request))
-    answers = await _answers(serving, choice, order)
-    if any(served is not choice.served for served, _, _ in answers):
+    request_id = request.state.request_id
+    answers = await _answers(serving, choice, order, request_id)
+    if any(served is not choice.served for served, *_ in answers):
         # A canary failed on some image and the champion stepped in: one answer is of one model.
         choice = Choice(choice.champion or choice.served)
-        answers = await _answers(serving, choice, order)
-    for _, prediction, timing in answers:
+        answers = await _answers(serving, choice, order, request_id)
+    if any(records := [record for *_, record in answers]):
+        # Not where they were made: only now is it certain who answers.
+        await asyncio.to_thread(serving.recorder.keep, records)
+    for _, prediction, timing, _ in answers:
         serving.metrics.prediction(choice.served.ref.name, prediction, timing)
     serving.metrics.batch(len(answers))
-    tensors = output_tensors(choice.served.predictor.bundle.card, [prediction for _, prediction, _ in answers])
+    tensors = output_tensors(choice.served.predictor.bundle.card, [prediction for _, prediction, *_ in answers])
     content, length = encode_answer(choice.served.identity, order, _outputs(choice.served), tensors)
     request.state.log = {
         "model": choice.served.ref.name,
@@ -157,20 +163,27 @@ async def _infer(serving: Serving, request: Request, name: str, version: str = "
     return Response(content, media_type="application/octet-stream", headers={HEADER_LENGTH: str(length)})
 
 
-async def _answers(serving: Serving, choice: Choice, order: Order) -> list[_Answered]:
+async def _answers(serving: Serving, choice: Choice, order: Order, request_id: str) -> list[_Answered]:
     names = [spec.name for spec in _outputs(choice.served)]
     if unknown := sorted(set(order.outputs or ()) - set(names)):
         raise BadTensor(f"no output {unknown[0][:100]!r}; this model has {', '.join(names)}")
     work = [
-        functools.partial(_answer, serving.models, choice, image, order.options, f"image {number}")
+        functools.partial(_answer, serving, choice, image, order.options, number, request_id)
         for number, image in enumerate(order.images, start=1)
     ]
     return await serving.dispatcher.run_all(work)
 
 
-def _answer(models: Models, choice: Choice, image: Image, options: Mapping[str, float], where: str) -> _Answered:
+def _answer(
+    serving: Serving, choice: Choice, image: Image, options: Mapping[str, float], number: int, request_id: str
+) -> _Answered:
+    where = f"image {number}"
+    start = time.perf_counter()
     if isinstance(image, bytes) and len(image) > (limit := choice.served.ref.max_upload_bytes):
         raise UploadTooLarge(f"{where}: exceeds {limit} bytes; send a smaller file or raise max_upload_bytes")
     timing: dict[str, float] = {}
-    served, prediction = models.predict(choice, image, options, timing=timing, where=where)
-    return served, prediction, timing
+    seen = serving.recorder.eye()
+    served, prediction = serving.models.predict(choice, image, options, timing=timing, where=where, watch=seen)
+    latency_ms = (time.perf_counter() - start) * 1000
+    record = serving.recorder.record(seen, f"{request_id}/{number}", served, prediction, latency_ms)
+    return served, prediction, timing, record

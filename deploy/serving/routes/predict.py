@@ -12,7 +12,7 @@ from fastapi import APIRouter, Query, Request, Response
 from deploy.serving.context import Serving
 from deploy.serving.models import ServedModel
 from deploy.serving.openapi import EXPLAIN_RESPONSES, IMAGE_BODY, PREDICT_RESPONSES
-from deploy.serving.registry import Choice, Models
+from deploy.serving.registry import Choice
 from deploy.serving.schemas import ModelName, PredictResponse
 from deploy.serving.uploads import read_upload
 from visionops.inference.explain import DEFAULT_GRID
@@ -38,7 +38,7 @@ def predict_router(serving: Serving) -> APIRouter:
         options = options_of(conf, iou)
         asked = time.perf_counter()
         body, served, prediction, timing = await serving.dispatcher.run(
-            lambda: _answer(serving.models, choice, data, options)
+            lambda: _answer(serving, choice, data, options, request.state.request_id)
         )
         queue_ms = (time.perf_counter() - asked) * 1000 - timing["total"]
         serving.metrics.prediction(served.ref.name, prediction, timing, queue_ms)
@@ -98,12 +98,14 @@ def answer_body(served: ServedModel, prediction: Prediction, timing_ms: Mapping[
 
 
 def _answer(
-    models: Models, choice: Choice, data: bytes, options: Mapping[str, float]
+    serving: Serving, choice: Choice, data: bytes, options: Mapping[str, float], request_id: str
 ) -> tuple[bytes, ServedModel, Prediction, dict[str, float]]:
     start = time.perf_counter()
     timing: dict[str, float] = {}
-    served, prediction = models.predict(choice, data, options, timing=timing)
+    seen = serving.recorder.eye()
+    served, prediction = serving.models.predict(choice, data, options, timing=timing, watch=seen)
     timing["total"] = (time.perf_counter() - start) * 1000
+    serving.recorder.keep([serving.recorder.record(seen, request_id, served, prediction, timing["total"])])
     return orjson.dumps(answer_body(served, prediction, timing)), served, prediction, timing
 
 

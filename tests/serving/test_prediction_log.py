@@ -1,0 +1,217 @@
+"""What the server remembers of its predictions: each one it answered, whatever then happens to it."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import http.client
+import json
+import os
+import random
+import subprocess
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.helpers.bundles import encode, filled, make_bundle, make_label_bundle, picture
+from tests.serving.conftest import KEY, TestClient, client_of, settings_of
+from tests.serving.test_app import metric, reload, send
+from tests.serving.test_models import broken_at_run_time
+from tests.serving.test_switching import PNG, server
+from visionops.inference.predictor import Predictor
+from visionops.monitoring import features
+from visionops.monitoring.log import read_log
+
+KEY_LINE = f"tests admin sha256:{hashlib.sha256(KEY.encode()).hexdigest()}"
+KILLS = int(os.environ.get("VISIONOPS_KILLS", "3"))
+CLIENTS = 4
+RECORDS = "visionops_prediction_log_records_total"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Of the log; not made yet."""
+    return tmp_path / "log"
+
+
+@pytest.fixture
+def client(bundle: Path, folder: Path) -> Iterator[TestClient]:
+    """A server that remembers."""
+    with client_of(settings_of(bundle, prediction_log=folder, max_upload_bytes=100_000)) as client:
+        yield client
+
+
+def named(request_id: str) -> dict[str, str]:
+    return {"X-Request-ID": request_id}
+
+
+def test_a_prediction_is_remembered_when_it_is_answered(client: TestClient, folder: Path, red_cell: bytes):
+    answer = client.post("/predict", content=red_cell, headers=PNG | named("part-17")).json()
+    (record,) = read_log(folder).to_pylist()
+    assert (record["request_id"], record["model"], record["version"]) == ("part-17", "cells", "1")
+    assert record["digest"] == client.get("/model").json()["digest"]
+    assert record["latency_ms"] == pytest.approx(answer["timing_ms"]["total"], abs=0.01)
+    assert (record["count"], record["labels"], record["confidences"]) == (1, ["red"], [1.0])
+    assert (record["areas"], record["centres_x"], record["centres_y"]) == ([1 / 16], [0.625], [0.375])
+    assert (record["feature_width"], record["feature_height"]) == (128, 128)
+    assert len(record["embedding"]) == 64
+    assert metric(client, f'{RECORDS}{{outcome="written"}}') == 1
+    assert metric(client, f'{RECORDS}{{outcome="overflow"}}') == 0
+    assert metric(client, "visionops_prediction_log_last_write_timestamp_seconds") > 1e9
+    assert client.get("/ready").json()["prediction_log"] == "ok"
+
+
+def test_images_of_one_request_are_told_apart(client: TestClient, folder: Path):
+    good = [encode(picture([("green", n, 0)] * (n > 0))) for n in range(3)]
+    upload = [("files", image) for image in (good[0], b"no image", good[1], good[2])]
+    assert client.post("/predict/batch", files=upload, headers=named("many")).status_code == 200
+    pixels = np.stack([picture([("blue", n, 0)]) for n in range(2)])
+    tensor = {"name": "pixels", "datatype": "UINT8", "shape": list(pixels.shape), "data": pixels.ravel().tolist()}
+    asked = client.post("/v2/models/cells/infer", json={"inputs": [tensor]}, headers=named("tensors"))
+    assert asked.status_code == 200
+    remembered = {r["request_id"]: r["labels"] for r in read_log(folder).to_pylist()}
+    assert remembered == {
+        "many/1": [],
+        "many/3": ["green"],
+        "many/4": ["green"],
+        "tensors/1": ["blue"],
+        "tensors/2": ["blue"],
+    }
+
+
+def test_what_is_refused_or_explained_is_not_remembered(client: TestClient, folder: Path, red_cell: bytes):
+    assert send(client, red_cell[:150]).status_code == 422
+    assert send(client, red_cell, model="other").status_code == 404
+    assert client.post("/explain", content=red_cell, headers=PNG, params={"grid": 2}).status_code == 200
+    assert read_log(folder).num_rows == 0
+
+
+def test_labels_are_remembered_with_the_features_of_their_backbone(tmp_path: Path, folder: Path):
+    settings = settings_of(make_label_bundle(tmp_path / "labels").folder, prediction_log=folder)
+    with client_of(settings) as client:
+        assert send(client, encode(filled((0, 255, 0)))).status_code == 200
+    (record,) = read_log(folder).to_pylist()
+    assert (record["count"], record["labels"], record["areas"]) == (1, ["green"], [])
+    assert record["embedding"] == pytest.approx([0, 1, 0], abs=1e-3)
+
+
+def test_where_a_canary_fails_the_champion_is_remembered_and_once(client, folder, tmp_path, red_cell, monkeypatch):
+    bad = make_bundle(tmp_path / "bad", metrics={"version": 2.0}).folder
+    assert reload(client, bad, role="canary", share=1.0, min_requests=100).status_code == 200
+    monkeypatch.setattr(Predictor, "predict", broken_at_run_time("2", "raises"))
+    client.post("/predict", content=red_cell, headers=PNG | named("one"))
+    cells = picture([("red", 0, 0)])[None]
+    tensor = {"name": "pixels", "datatype": "UINT8", "shape": list(cells.shape), "data": cells.ravel().tolist()}
+    client.post("/v2/models/cells/infer", json={"inputs": [tensor]}, headers=named("two"))
+    assert [(r["request_id"], r["version"]) for r in read_log(folder).to_pylist()] == [("one", "1"), ("two/1", "1")]
+
+
+def test_when_the_server_ends_its_segment_is_closed(bundle: Path, folder: Path, red_cell: bytes):
+    with client_of(settings_of(bundle, prediction_log=folder)) as client:
+        send(client, red_cell)
+    assert [path.suffix for path in folder.iterdir()] == [".parquet"]
+    assert read_log(folder).num_rows == 1
+
+
+def test_without_a_folder_nothing_is_remembered(bundle: Path, red_cell: bytes):
+    with client_of(settings_of(bundle)) as client:
+        assert send(client, red_cell).status_code == 200
+        assert "prediction_log" not in client.get("/metrics").text
+        assert "prediction_log" not in client.get("/ready").json()
+
+
+def test_a_record_that_cannot_be_made_fails_no_prediction(client: TestClient, red_cell: bytes, monkeypatch):
+    monkeypatch.setattr(features, "describe_image", lambda _: 1 / 0)
+    assert send(client, red_cell).status_code == 200
+    assert metric(client, f'{RECORDS}{{outcome="failed"}}') == 1
+
+
+@pytest.fixture(params=["in the way", "full"])
+def no_place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Path, str, str]]:
+    """A folder that cannot be written, what is said of it, and the outcome of its records."""
+    place = tmp_path / "place"
+    if request.param == "in the way":
+        place.write_text("a file")
+        yield place, "file exists", "unwritable"
+        return
+    place.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(place)], check=False).returncode:
+        pytest.skip("a small disk needs the right to mount")
+    (place / "ballast").write_bytes(b"\0" * 65_536)
+    yield place, "no space left on device", "disk_full"
+    subprocess.run(["umount", str(place)], check=True)
+
+
+def test_without_a_place_to_write_predictions_go_on(bundle: Path, no_place: tuple[Path, str, str], red_cell: bytes):
+    place, said, outcome = no_place
+    with client_of(settings_of(bundle, prediction_log=place, open_ready=True, api_keys=KEY_LINE)) as client:
+        known = {"X-API-Key": KEY}
+        for _ in range(3):
+            assert client.post("/predict", content=red_cell, headers=PNG | known).status_code == 200
+        ready = client.get("/ready", headers=known)
+        assert ready.status_code == 200
+        assert said in ready.json()["prediction_log"]
+        assert str(place) in ready.json()["prediction_log"]
+        assert client.get("/ready").json() == {"status": "ready"}
+        client.headers.update(known)
+        assert metric(client, f'{RECORDS}{{outcome="{outcome}"}}') == 3
+
+
+# A process that is killed
+
+
+@dataclasses.dataclass
+class Asking:
+    """Clients that ask until nobody answers."""
+
+    port: int
+    name: str
+    answered: list[str] = dataclasses.field(default_factory=list)
+
+    def ask(self, client: int, image: bytes) -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        try:
+            for number in range(1_000_000):
+                request_id = f"{self.name}.{client}.{number}"
+                connection.request("POST", "/predict", image, PNG | named(request_id))
+                response = connection.getresponse()
+                # The head is enough: what it says is said.
+                assert (response.status, response.getheader("x-request-id")) == (200, request_id)
+                self.answered.append(request_id)
+                json.loads(response.read())
+        except (OSError, http.client.HTTPException, json.JSONDecodeError):
+            return
+        finally:
+            connection.close()
+
+
+def test_what_was_answered_before_a_kill_is_remembered_once(
+    tmp_path: Path, bundle: Path, folder: Path, red_cell: bytes
+):
+    answered: list[str] = []
+    for kill in range(KILLS):
+        arguments = ("--bundle", str(bundle), "--streams", "2", "--prediction-log", str(folder))
+        with (
+            server(tmp_path / "server.log", *arguments) as (process, port),
+            ThreadPoolExecutor(CLIENTS) as pool,
+        ):
+            asking, tick = Asking(port, str(kill)), threading.Event()
+            clients = [pool.submit(asking.ask, client, red_cell) for client in range(CLIENTS)]
+            enough = random.randint(CLIENTS, 60)
+            while len(asking.answered) < enough:
+                assert process.poll() is None
+                tick.wait(0.001)
+            tick.wait(random.uniform(0, 0.02))
+            process.kill()
+            for client in clients:
+                client.result(60)
+        answered += asking.answered
+    remembered = read_log(folder)["request_id"].to_pylist()
+    assert len(remembered) == len(set(remembered))
+    assert set(answered) <= set(remembered)
+    # Nothing beyond but what was on its way to a client.
+    assert len(remembered) <= len(answered) + KILLS * CLIENTS
