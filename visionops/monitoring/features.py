@@ -117,16 +117,15 @@ def _texture(rgb: _Pixels) -> tuple[float, float]:
     """Sharpness and noise of the middle."""
     height, width = rgb.shape[:2]
     top, left = max(0, (height - _PATCH) // 2), max(0, (width - _PATCH) // 2)
-    middle = np.ascontiguousarray(rgb[top : top + _PATCH, left : left + _PATCH])
-    grey = cv2.cvtColor(middle, cv2.COLOR_RGB2GRAY).astype(np.float32)
-    grey /= 255
-    across, down = np.diff(grey, axis=1), np.diff(grey, axis=0)
-    energy = sum(float(np.vdot(slope, slope)) / max(1, slope.size) for slope in (across, down))
+    grey = cv2.cvtColor(rgb[top : top + _PATCH, left : left + _PATCH], cv2.COLOR_RGB2GRAY)
+    # In whole numbers and one pass each: as floats, this took four fifths of the time of all features.
+    slopes = (grey[:, 1:], grey[:, :-1]), (grey[1:], grey[:-1])
+    energy = sum(cv2.norm(here, there, cv2.NORM_L2SQR) / here.size for here, there in slopes if here.size)
     noise = 0.0
     if min(grey.shape) >= 3:
-        second = np.abs(cv2.filter2D(grey, -1, _SECOND_DIFFERENCES)[1:-1, 1:-1])
-        noise = float(np.sqrt(np.pi / 2) / 6 * second.mean())
-    return float(np.sqrt(energy)), noise
+        second = cv2.filter2D(grey, cv2.CV_16S, _SECOND_DIFFERENCES)[1:-1, 1:-1]
+        noise = float(np.sqrt(np.pi / 2)) / 6 * cv2.norm(second, cv2.NORM_L1) / second.size
+    return float(np.sqrt(energy)) / 255, noise / 255
 
 
 def _entropy(grey: npt.NDArray[np.integer[Any] | np.floating[Any]]) -> float:
