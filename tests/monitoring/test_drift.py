@@ -223,6 +223,26 @@ def test_constant_columns():
     assert "width fell from 640 to 320" in report.explain()
 
 
+def test_columns_that_hold_the_same_are_judged_once():
+    before, after = records(200), records(100, 1, brightness=0.6)
+    for name in ("red", "green"):  # of grey images
+        before = before.append_column(f"feature_{name}", before["feature_brightness"])
+        after = after.append_column(f"feature_{name}", after["feature_brightness"])
+    report = detect_drift(before, after, QUICK)
+    assert drifted(report) == {"feature_brightness"}
+    assert column(report, "feature_brightness").same_as == ("feature_red", "feature_green")
+    assert "the same: feature_red, feature_green" in render_drift_html(report)
+    coloured = replace(after, "feature_red", [0.1] * 100)
+    assert drifted(detect_drift(before, coloured, QUICK)) == {"feature_brightness", "feature_red"}
+
+
+def test_a_few_odd_images_among_equal_ones_are_found():
+    """Where nearly all numbers are equal, the formula of Kolmogorov and Smirnov has no eyes: its p is 0.02 here."""
+    sizes = [640.0] * 80 + [300.0] * 20
+    report = detect_drift(records(135), replace(records(100, 1), "feature_width", sizes), QUICK)
+    assert drifted(report) == {"feature_width"}
+
+
 def test_what_is_missing_is_left_out_and_not_nan():
     before, after = records(200), records(100, 1)
     noise = after["feature_noise"].to_pylist()
