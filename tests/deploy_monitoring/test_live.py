@@ -24,7 +24,7 @@ import pytest
 import yaml
 from onnx import numpy_helper
 
-from tests.deploy_monitoring.programs import MONITORING, RULES, alertmanager, free_port, prometheus, query, until
+from tests.deploy_monitoring.programs import MONITORING, RULES, alertmanager, free_port, get, prometheus, query, until
 from tests.deploy_monitoring.test_rules import alerts
 from tests.helpers.bundles import encode, filled, make_bundle
 from tests.serving.conftest import KEY
@@ -175,6 +175,7 @@ class Watched:
     prometheus: int
     blind: int
     """A second Prometheus, which has nothing to watch."""
+    alertmanager: int
     webhook: Webhook
     servers: dict[str, str]
     """Instance of: busy, empty, absent."""
@@ -214,14 +215,16 @@ models:
         manager = enter(alertmanager(folder / "alertmanager", alertmanager_config(folder / "alertmanager.yml", url)))
         _, busy = enter(server(folder / "busy.log", *busy_flags))
         _, empty = enter(server(folder / "empty.log"))
+        until(lambda: all(get(port, "/health")[0] == 200 for port in (busy, empty)))
         absent = free_port()
         seeing = prometheus_config(folder / "seeing", [busy, empty, absent], manager)
         blind = prometheus_config(folder / "blind", [], manager)
         ports = {name: f"127.0.0.1:{port}" for name, port in (("busy", busy), ("empty", empty), ("absent", absent))}
         seeing_port, blind_port = enter(prometheus(seeing.parent, seeing)), enter(prometheus(blind.parent, blind))
-        watched = Watched(seeing_port, blind_port, hook, ports)
+        watched = Watched(seeing_port, blind_port, manager, hook, ports)
         enter(clients(busy))
-        until(lambda: query(watched.prometheus, "visionops_keys_last_read_successful == 1"))
+        seen_well = f'visionops_keys_last_read_successful{{instance="{watched.servers["busy"]}"}} == 1'
+        until(lambda: query(watched.prometheus, seen_well))
         keys.write_text("no key\n")
         yield watched
 
@@ -271,8 +274,23 @@ def test_who_is_told_hears_the_worst_of_each_and_in_words(watched: Watched):
     received = list(watched.webhook.received)
     of_instance = {(a["labels"].get("instance"), a["labels"]["alertname"]) for a in received}
     assert {name for instance, name in of_instance if instance == watched.servers["absent"]} == {"VisionOpsServerDown"}
-    assert {name for instance, name in of_instance if instance == watched.servers["empty"]} == {"VisionOpsNotReady"}
+    assert (watched.servers["empty"], "VisionOpsNotReady") in of_instance
+    assert "VisionOpsNoTraffic" not in {name for _, name in of_instance}
     for alert in received:
         words = alert["annotations"]["summary"] + alert["annotations"]["description"]
         assert "<" not in words, "as a template writes what it does not know"
         assert alert["labels"].get("instance", "") in words
+
+
+def test_a_critical_alert_keeps_its_warning_back(watched: Watched):
+    twins = {name for name, severity in SEVERITIES if severity == "warning" and (name, "critical") in SEVERITIES}
+    assert twins == {"VisionOpsErrors", "VisionOpsLatency", "VisionOpsOverload"}
+
+    def kept_back() -> set[str]:
+        shown = json.loads(get(watched.alertmanager, "/api/v2/alerts")[1])
+        busy = [a for a in shown if a["labels"].get("instance") == watched.servers["busy"]]
+        assert not [a for a in busy if a["status"]["inhibitedBy"] and a["labels"]["severity"] == "critical"]
+        return {a["labels"]["alertname"] for a in busy if a["status"]["inhibitedBy"]}
+
+    wait_for(twins, kept_back)
+    assert kept_back() == twins

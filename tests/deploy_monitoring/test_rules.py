@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import string
 from pathlib import Path
@@ -77,3 +78,15 @@ def test_each_metric_that_is_named_exists(path: Path):
     named = set(METRIC.findall(recorded.sub("", path.read_text())))
     assert named
     assert {name for name in named if name not in known and SUFFIX.sub("", name) not in known} == set()
+
+
+def test_dashboards_ask_the_data_source_that_is_provisioned():
+    grafana = MONITORING / "grafana"
+    sources = yaml.safe_load((grafana / "provisioning/datasources/prometheus.yml").read_text())["datasources"]
+    boards = [json.loads(path.read_text()) for path in sorted((grafana / "dashboards").glob("*.json"))]
+    assert len({board["uid"] for board in boards}) == len(boards) > 0
+    for board in boards:
+        panels = board["panels"]
+        assert len({panel["id"] for panel in panels}) == len({panel["title"] for panel in panels}) == len(panels)
+        asked = [*panels, *board["templating"]["list"], *(target for panel in panels for target in panel["targets"])]
+        assert {part["datasource"]["uid"] for part in asked} == {source["uid"] for source in sources}

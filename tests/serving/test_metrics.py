@@ -135,6 +135,7 @@ COUNTS = """
 import sys
 from deploy.serving.metrics import Metrics
 metrics = Metrics()
+metrics.names([True, False] if sys.argv[2] == "show" else [True])
 metrics.begin()
 for _ in range(int(sys.argv[1])):
     metrics.begin()
@@ -164,6 +165,8 @@ def test_several_processes_answer_with_their_sum(tmp_path: Path):
             assert 'visionops_rejected_total{reason="truncated"} 15.0' in shown
             assert 'visionops_request_duration_seconds_count{route="/predict"} 15.0' in shown
             assert "visionops_in_flight 3.0" in shown
+            assert "visionops_ready 1.0" in shown
+            assert "visionops_models_missing 1.0" in shown, "that of the worst"
             assert "pid=" not in shown
             killed.kill()
             killed.wait(20)
