@@ -40,7 +40,7 @@ def run(*command: str | Path) -> str:
     return done.stdout + done.stderr
 
 
-def until(look: Callable[[], _Found], seconds: float = 40.0) -> _Found:
+def until(look: Callable[[], _Found], seconds: float = 60.0) -> _Found:
     """The first result that is true."""
     end, tick = time.monotonic() + seconds, threading.Event()
     while not (found := look()):

@@ -13,6 +13,7 @@ import yaml
 from deploy.serving.metrics import Metrics
 from tests.conftest import ROOT
 from tests.deploy_monitoring.programs import MONITORING, RULES, run
+from visionops.monitoring.log import OUTCOMES
 
 CASES = Path(__file__).with_name("rules_test.yml")
 METRIC = re.compile(r"\b(?:visionops|process)_[a-z_]+\b")
@@ -26,8 +27,9 @@ def alerts() -> list[dict]:
 
 def known_metrics() -> set[str]:
     """What a server shows, by the lines that name each metric."""
-    text = Metrics().text().decode()
-    return set(re.findall(r"^# HELP (\S+)", text, re.MULTILINE))
+    metrics = Metrics()
+    metrics.keep_prediction_log(OUTCOMES)
+    return set(re.findall(r"^# HELP (\S+)", metrics.text().decode(), re.MULTILINE))
 
 
 def test_prometheus_takes_our_configuration():
