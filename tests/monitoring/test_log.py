@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -299,6 +300,18 @@ def test_a_disk_that_hangs_is_waited_for_once(tmp_path: Path, monkeypatch: pytes
     assert log.problem == ""
     assert ids(tmp_path)[:5] == ["0", "1", "2", "3", "4"]
     log.close()
+
+
+def test_what_an_older_version_wrote_is_read(tmp_path: Path):
+    lines_of(tmp_path, "a")
+    (closed,) = tmp_path.iterdir()
+    pq.write_table(pq.read_table(closed).drop_columns(["latency_ms", "embedding"]), closed)
+    line = (
+        lines_of(tmp_path / "new", "b").replace(b'"latency_ms"', b'"milliseconds"').replace(b'"embedding"', b'"other"')
+    )
+    (tmp_path / "20260302T110000000000Z-1-0a1b2c3d.jsonl").write_bytes(line)
+    rows = read_log(tmp_path).to_pylist()
+    assert [(row["request_id"], row["latency_ms"], row["count"]) for row in rows] == [("b", None, 1), ("a", None, 1)]
 
 
 def test_a_closed_segment_that_cannot_be_read_is_named(tmp_path: Path):

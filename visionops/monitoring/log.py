@@ -58,7 +58,7 @@ _NAME_TIME = "%Y%m%dT%H%M%S%f"
 _SEGMENT_SECONDS = 3600.0
 _CLOSING_SECONDS = 10.0
 _WIRE = pa.schema([field.with_type(pa.string()) if field.name == "embedding" else field for field in RECORD])
-"""Of a line: as `RECORD`, with the embedding in base64, a quarter as long and a tenth of the work."""
+"""Of a line: as `RECORD`, with the embedding in base64: shorter, quicker, and exact."""
 
 
 @dataclasses.dataclass(slots=True, eq=False)
