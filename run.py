@@ -33,6 +33,7 @@ examples:
   python run.py --pipeline batch_inference --config configs/faces.yaml  predict the unlabelled images
   python run.py --pipeline batch_inference --config configs/faces.yaml --input /data/new --output /data/answers
   python run.py --pipeline quantize                         the champion in INT8, served if it loses little enough
+  python run.py --pipeline monitoring                       has what the endpoint is asked changed?
   python run.py --pipeline deployment                       serve the champion again
   python run.py --pipeline deployment --rollback            go back to the champion before it
 
@@ -48,6 +49,7 @@ _PIPELINES = {
     "training": "data -> validated -> split -> trained -> evaluated -> registered -> gated -> served (the default)",
     "tuning": "data -> validated -> split -> many trainings -> the best settings, for --tuned",
     "batch_inference": "the champion's predictions for a folder, or for the data's unlabelled images, as tables",
+    "monitoring": "what the endpoint was asked lately -> compared with what the champion was validated on -> drift",
     "quantize": "the champion -> INT8 -> evaluated -> registered -> gated by its loss -> served",
     "deployment": "serve the champion again; with --rollback, the champion before it",
 }
@@ -243,6 +245,12 @@ def _quantize(arguments: argparse.Namespace, config: Config) -> PipelineRunRespo
     return _start(quantize, arguments, config, source_fingerprint=source_fingerprint(config.data.source))
 
 
+def _monitoring(arguments: argparse.Namespace, config: Config) -> PipelineRunResponse:
+    from pipelines.monitoring import monitoring
+
+    return _start(monitoring, arguments, config)
+
+
 def _deployment(arguments: argparse.Namespace, config: Config) -> PipelineRunResponse:
     from pipelines.deployment import deployment
 
@@ -253,6 +261,7 @@ _RUNNERS: dict[str, Callable[[argparse.Namespace, Config], PipelineRunResponse]]
     "training": _training,
     "tuning": _tuning,
     "batch_inference": _batch_inference,
+    "monitoring": _monitoring,
     "quantize": _quantize,
     "deployment": _deployment,
 }

@@ -17,6 +17,7 @@ from visionops.data.dataset import Dataset, Split
 from visionops.data.validation import ValidationReport
 from visionops.endpoint import Endpoint
 from visionops.errors import VisionOpsError
+from visionops.monitoring.drift import DriftReport
 from visionops.registry import GateDecision, RegisteredVersion
 from visionops.tasks.base import Evaluation
 from visionops.tuning import TuningResult, settings_text
@@ -24,7 +25,7 @@ from visionops.tuning import TuningResult, settings_text
 __all__ = ["print_summary", "summarise", "write_summary"]
 
 _SHOWN = frozenset(
-    {"prepared", "validation", "evaluation", "registered_version", "decision", "endpoint", "tuning", "batch"}
+    {"prepared", "validation", "evaluation", "registered_version", "decision", "endpoint", "tuning", "batch", "drift"}
 )
 """The artifacts that the table needs: loading a bundle would hash all its files for nothing."""
 
@@ -34,7 +35,7 @@ def summarise(run: PipelineRunResponse, config: Config, stack: str) -> dict[str,
 
     Returns:
         ``use_case``, ``stack``, ``run``, ``seconds`` and, as far as the pipeline makes them, ``splits``, ``findings``,
-        ``metrics``, ``gate``, ``model``, ``endpoint``, ``tuning``, ``batch``.
+        ``metrics``, ``gate``, ``model``, ``endpoint``, ``tuning``, ``batch``, ``drift``.
     """
     seconds = (run.end_time - run.start_time).total_seconds() if run.end_time and run.start_time else None
     summary: dict[str, Any] = {"use_case": config.name, "stack": stack, "run": run.name, "seconds": seconds}
@@ -77,6 +78,8 @@ def _section(artifact: Any) -> dict[str, Any]:
             section = {"tuning": artifact.model_dump(mode="json") | {"counts": artifact.counts()}}
         case BatchSummary():
             section = {"batch": artifact.model_dump()}
+        case DriftReport():
+            section = {"drift": artifact.model_dump(mode="json") | {"explanation": artifact.explain()}}
         case Endpoint():
             section = {"endpoint": artifact.model_dump()}
     return section
@@ -124,6 +127,8 @@ def _rows(summary: dict[str, Any]) -> list[tuple[str, str]]:
         rows += _tuning_rows(tuning)
     if batch := summary.get("batch"):
         rows += _batch_rows(batch)
+    if drift := summary.get("drift"):
+        rows.append(("drift", drift["explanation"]))
     if endpoint := summary.get("endpoint"):
         rows.append(("endpoint", _endpoint_text(endpoint)))
     elif "gate" in summary:

@@ -27,6 +27,7 @@ from visionops.data.findings import Code, Severity
 from visionops.errors import ConfigError
 from visionops.inference.bundle import Engine, Precision, Task
 from visionops.inference.preprocessing import ContentCrop, Tiling
+from visionops.monitoring.drift import DriftSettings
 
 __all__ = [
     "METRICS",
@@ -703,12 +704,22 @@ class ServingConfig(_Strict):
     max_upload_bytes: int = Field(default=20_000_000, ge=1)
     port: int = Field(default=8000, ge=0, le=65535)
     """0: any free port."""
+    prediction_log: bool = True
+    """Remember what was asked and answered, without the images: what `--pipeline monitoring` looks at."""
 
     @model_validator(mode="after")
     def _train_in_float(self) -> ServingConfig:
         if self.precision is Precision.INT8:
             raise ValueError("precision: no training gives int8; train in f32, then run --pipeline quantize")
         return self
+
+
+class MonitoringConfig(_Strict):
+    """What the endpoint's traffic is compared by."""
+
+    window_hours: float = Field(default=24, gt=0, allow_inf_nan=False)
+    """Predictions that are looked at: those of so many hours before."""
+    drift: DriftSettings = DriftSettings()
 
 
 class Config(_Strict):
@@ -725,6 +736,7 @@ class Config(_Strict):
     tuning: TuningConfig = TuningConfig()
     quantization: QuantizationConfig = QuantizationConfig()
     serving: ServingConfig = ServingConfig()
+    monitoring: MonitoringConfig = MonitoringConfig()
 
     @model_validator(mode="before")
     @classmethod

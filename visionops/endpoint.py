@@ -48,3 +48,6 @@ class EndpointDeployer(Protocol):
         Raises:
             DeploymentError: It does not start or does not answer; what served before still serves.
         """
+
+    def prediction_log(self, name: str) -> Path:
+        """The folder in which the endpoint ``name`` remembers what it was asked; there once it has answered."""

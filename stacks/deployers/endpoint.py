@@ -92,6 +92,7 @@ class LocalEndpoint:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.log = folder / "server.log"
+        self.predictions = folder.parent.parent / "prediction-log" / folder.name  # it outlives the endpoint
         self._record = folder / "endpoint.json"
         self._starting = folder / "starting.json"
         self._cache = folder / "cache"
@@ -234,6 +235,8 @@ class LocalEndpoint:
         arguments = [part for key, value in order.items() for part in ("--" + key.replace("_", "-"), str(value))]
         command = [sys.executable, "-m", _MODULE, "--fd", str(listener.fileno()), "--log-file", str(self.log)]
         command += ["--cache", str(self._cache)]
+        if served.serving.prediction_log:
+            command += ["--prediction-log", str(self.predictions)]
         # A detached server inherits what it needs and no credentials of the run that started it.
         environment = {key: value for key, value in os.environ.items() if key in _INHERITED}
         environment |= {_KEY_VARIABLE: self._key(), "PYTHONPATH": str(_ROOT)}

@@ -180,6 +180,10 @@ class LocalModelDeployer(BaseModelDeployer):
         server, local, _ = self._deploy(bundle_folder, name, version, alias, serving, smoke_images)
         return Endpoint(url=server.url, name=name, version=version, alias=alias, log=str(local.log))
 
+    def prediction_log(self, name: str) -> Path:
+        """The folder in which the endpoint ``name`` remembers what it was asked; there once it has answered."""
+        return LocalEndpoint(Path(self.config.folder) / name).predictions
+
     def deploy_model(
         self,
         config: ServiceConfig,
