@@ -54,6 +54,9 @@ def _application(settings: Settings) -> FastAPI:
         import deploy.serving.connections  # noqa: F401 - for `_serve`
         from deploy.serving.app import create_app
 
+        if settings.prediction_log:
+            import visionops.monitoring.log  # noqa: F401 - for the application; pyarrow takes a while
+
     # Nobody but the application may hold on to the first models: they are to be freed when they are replaced.
     return create_app(settings, loading.result(), loader)
 
