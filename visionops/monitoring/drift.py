@@ -3,18 +3,18 @@
 Two tables of records (`visionops.monitoring.record`): the reference, which came with the model, and a window of the
 log. The unit is the image: several boxes of one image say little more than one, so an image gives a column one number.
 
-    numbers      features, count, an image's mean confidence, area and centre of boxes    Cramér-von Mises; of few
-                                                                                          values: exchange of images
+    numbers      features, count, an image's mean confidence, area and centre of boxes    Cramér-von Mises; where many
+                                                                                          are equal: D, permutation
     classes      each class: the share of the images that show it                         Fisher's exact test
-    labels       the share of each class among all boxes                                  exchange of images
-    embedding    the vectors as a whole                                                   MMD, exchange of images
+    labels       the share of each class among all boxes                                  distance, permutation
+    embedding    the vectors as a whole                                                   MMD, permutation
 
 A column drifted when its p-value, after Holm's correction over all columns, is at most ``alpha`` *and* its effect is
 large enough to matter: the first keeps chance out, the second keeps a million images from making everything drift.
 
 >>> report = detect_drift(reference, window, DriftSettings())
 >>> report.explain()
-'2 of 27 columns drifted in 100 images against 135: brightness fell from 0.5 to 0.25 (d = 3.1); embeddings moved ...'
+'Drift: 1 of 20 columns in 100 images against 135 of the reference: brightness rose from 0.497 to 0.635 (d = 0.748).'
 """
 
 from __future__ import annotations
@@ -66,6 +66,10 @@ _SMALL_SHIFT = 0.2
 """Cohen's d below which a drift is told as one of spread or shape, not of the mean."""
 
 
+def _title(name: str) -> str:
+    return _WORDS.get(name, name.removeprefix(FEATURE_PREFIX).removeprefix("class:"))
+
+
 class DriftSettings(BaseModel):
     """When a difference is a drift."""
 
@@ -84,9 +88,9 @@ class DriftSettings(BaseModel):
     distance. 0 the same, 1 nothing in common. A normal number that moves by a quarter of its spread has 0.1."""
     min_share_change: float = Field(default=0.2, ge=0, le=3.15)
     """Of the share of images that show a class: Cohen's h, which counts 1 % to 4 % as much as 50 % to 60 %."""
-    min_mmd: float = Field(default=0.05, ge=0, le=1.42)
-    """Of embeddings: maximum mean discrepancy under an RBF kernel. 0 the same; 0.05 one principal component in a third
-    of its spread; 0.3 one component wholly apart; 1.41 nothing in common."""
+    min_mmd: float = Field(default=0.05, ge=0, le=1)
+    """Of embeddings: maximum mean discrepancy of their principal components under an RBF kernel. 0 the same; 0.05 one
+    component moved by a third of its spread; 0.3 the two tables wholly apart."""
     embedding_images: int = Field(default=500, ge=10)
     """Drawn from each table for the test of embeddings, whose cost grows with their square."""
     permutations: int = Field(default=9999, ge=99)
@@ -157,7 +161,12 @@ class ColumnDrift(BaseModel):
     @property
     def title(self) -> str:
         """The column in words."""
-        return _WORDS.get(self.name, self.name.removeprefix(FEATURE_PREFIX).removeprefix("class:"))
+        return _title(self.name)
+
+    @property
+    def same_titles(self) -> str:
+        """The columns of ``same_as`` in words."""
+        return ", ".join(map(_title, self.same_as))
 
     def explain(self) -> str:
         """What changed, as the part of a sentence: ``brightness fell from 0.48 to 0.24 (d = 3.1)``."""
@@ -336,7 +345,7 @@ def _compare_number(
         verdict=Verdict.TOO_FEW,
         reference_images=len(before),
         current_images=len(after),
-        test="largest gap, exchange of images" if tied else "Cramér-von Mises",
+        test="D, permutation" if tied else "Cramér-von Mises",
         min_effect=settings.min_gap,
     )
     if min(len(before), len(after)) < settings.min_images:
@@ -344,10 +353,13 @@ def _compare_number(
     ours, theirs = (np.searchsorted(side, values, side="right") for side in (before, after))
     gap = statistic = float(_gap(ours, theirs).max())
     if tied:
-        # Formulas assume that no two numbers are equal; with ties they see too little.
         p = _permutation_p(gap, _deal(np.diff(ours + theirs, prepend=0), len(before), rng), settings.permutations)
     else:
-        result = cramervonmises_2samp(before, after, method="asymptotic")
+        # Where numbers are equal the formula sees drift in anything: chance puts them in an order.
+        order = np.lexsort((rng.random(len(before) + len(after)), np.concatenate([before, after])))
+        ranks = np.empty(len(order))
+        ranks[order] = np.arange(len(order))
+        result = cramervonmises_2samp(ranks[: len(before)], ranks[len(before) :], method="asymptotic")
         statistic, p = float(result.statistic), float(np.clip(result.pvalue, 0.0, 1.0))
     edges = np.linspace(values[0], values[-1] if len(values) > 1 else values[0] + 1, _BINS + 1)
     shares = [np.histogram(side, edges)[0] / len(side) for side in (before, after)]
@@ -446,7 +458,7 @@ def _compare_mix(
         verdict=Verdict.TOO_FEW,
         reference_images=int(counts[0].sum()),
         current_images=int(counts[1].sum()),
-        test="exchange of images",
+        test="distance, permutation",
         min_effect=settings.min_gap,
     )
     if min(column.reference_images, column.current_images) < settings.min_images:
@@ -509,7 +521,7 @@ def _compare_embeddings(
         verdict=Verdict.TOO_FEW,
         reference_images=len(before),
         current_images=len(after),
-        test="MMD, exchange of images",
+        test="MMD, permutation",
         min_effect=settings.min_mmd,
     )
     if min(len(before), len(after)) < settings.min_images:
