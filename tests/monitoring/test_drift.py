@@ -98,7 +98,7 @@ def test_boxes_of_an_image_count_as_one_witness():
 
 
 def test_a_difference_too_small_to_matter_is_none_however_many_images_show_it():
-    before, after = records(20_000), records(20_000, 1, brightness=0.508, shares=(0.35, 0.33, 0.32))
+    before, after = records(15_000), records(15_000, 1, brightness=0.508, shares=(0.35, 0.33, 0.32))
     report = detect_drift(before, after, QUICK)
     brightness = column(report, "feature_brightness")
     assert brightness.p_adjusted < 1e-6
@@ -244,14 +244,14 @@ def test_a_few_odd_images_among_equal_ones_are_found():
 
 
 def test_many_equal_numbers_among_many_others_are_no_drift():
-    """Given ties, the formula of Cramér and von Mises sees drift every time."""
+    """Given ties and tables of unequal size, the formula of Cramér and von Mises sees drift every time."""
     rng = np.random.default_rng(0)
 
-    def mostly_zero(seed):
-        noise = np.where(rng.random(4000) < 0.85, 0.0, rng.random(4000))
-        return replace(records(4000, seed, boxes=0), "feature_noise", noise)
+    def mostly_zero(n):
+        noise = np.where(rng.random(n) < 0.85, 0.0, rng.random(n))
+        return pa.table({"feature_noise": pa.array(noise, pa.float32())})
 
-    report = detect_drift(mostly_zero(0), mostly_zero(1), QUICK)
+    report = detect_drift(mostly_zero(4000), mostly_zero(3000), QUICK)
     assert column(report, "feature_noise").test == "Cramér-von Mises"
     assert column(report, "feature_noise").p_value > 0.01
 
