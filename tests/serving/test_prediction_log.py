@@ -27,7 +27,7 @@ from visionops.monitoring import features
 from visionops.monitoring.log import read_log
 
 KEY_LINE = f"tests admin sha256:{hashlib.sha256(KEY.encode()).hexdigest()}"
-KILLS = int(os.environ.get("VISIONOPS_KILLS", "3"))
+KILLS = int(os.environ.get("VISIONOPS_KILLS", "2"))
 CLIENTS = 4
 RECORDS = "visionops_prediction_log_records_total"
 
