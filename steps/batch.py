@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +9,7 @@ from zenml import log_metadata, step
 from zenml.types import HTMLString
 
 from materializers.dataset import DatasetMaterializer
-from steps.context import active_registry
+from steps.context import champion_bundle
 from steps.progress import announce, progress
 from visionops.batch import BatchSummary, batch_predictor, list_images, predict_batch, render_batch_html
 from visionops.config import Config
@@ -43,12 +42,11 @@ def predict(
     images: Dataset, config: Config, output: str
 ) -> tuple[Annotated[BatchSummary, "batch"], Annotated[HTMLString, "batch_report"]]:
     """Answer for the unlabelled images with the champion, but for those it has answered before."""
-    registry = active_registry()
-    champion = registry.champion(config.name)
-    with tempfile.TemporaryDirectory(prefix="visionops-batch-") as folder:
-        bundle = registry.fetch_bundle(champion, Path(folder))
-        with progress("predict", images.split_counts().get(Split.UNLABELLED.value, 0)) as report:
-            summary = predict_batch(batch_predictor(bundle, config), images, Path(output), champion.version, report)
+    with (
+        champion_bundle(config.name) as (champion, bundle),
+        progress("predict", images.split_counts().get(Split.UNLABELLED.value, 0)) as report,
+    ):
+        summary = predict_batch(batch_predictor(bundle, config), images, Path(output), champion.version, report)
     log_metadata({"version": champion.version, "images": summary.images, "failed": summary.failed})
     announce(f"version {summary.version} answered for {summary.images - summary.failed} of {summary.images} images")
     return summary, HTMLString(render_batch_html(summary))

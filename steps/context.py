@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import tempfile
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +15,10 @@ from stacks.tracking import active_tracking_uri
 from visionops.code_version import code_version
 from visionops.endpoint import EndpointDeployer
 from visionops.errors import StackError
-from visionops.registry import ModelRegistry
+from visionops.inference.bundle import ModelBundle
+from visionops.registry import ModelRegistry, RegisteredVersion
 
-__all__ = ["active_deployer", "active_registry", "cache_identity"]
+__all__ = ["active_deployer", "active_registry", "cache_identity", "champion_bundle"]
 
 _IDENTITY = ".identity"
 
@@ -23,6 +26,19 @@ _IDENTITY = ".identity"
 def active_registry() -> ModelRegistry:
     """The registry of the active stack: MLflow's, beside its tracker."""
     return ModelRegistry(active_tracking_uri())
+
+
+@contextmanager
+def champion_bundle(name: str) -> Iterator[tuple[RegisteredVersion, ModelBundle]]:
+    """The champion and its bundle, which is there while the block runs.
+
+    Raises:
+        RegistryError: There is no champion.
+    """
+    registry = active_registry()
+    champion = registry.champion(name)
+    with tempfile.TemporaryDirectory(prefix="visionops-champion-") as folder:
+        yield champion, registry.fetch_bundle(champion, Path(folder))
 
 
 def active_deployer() -> EndpointDeployer:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import tempfile
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Annotated
 
 from zenml import log_metadata, step
 from zenml.types import HTMLString
 
-from steps.context import active_deployer, active_registry
+from steps.context import active_deployer, champion_bundle
 from steps.progress import announce
 from visionops.config import Config
 from visionops.monitoring.drift import DriftReport, detect_drift, render_drift_html
@@ -24,14 +22,11 @@ __all__ = ["compare_traffic"]
 @step(enable_cache=False)
 def compare_traffic(config: Config) -> tuple[Annotated[DriftReport, "drift"], Annotated[HTMLString, "drift_report"]]:
     """Compare what the champion was asked lately with what it was validated on."""
-    registry = active_registry()
-    champion = registry.champion(config.name)
+    log = active_deployer().prediction_log(config.name)
     since = datetime.now(UTC) - timedelta(hours=config.monitoring.window_hours)
-    traffic = read_log(
-        active_deployer().prediction_log(config.name), since=since, model=config.name, version=champion.version
-    )
-    with tempfile.TemporaryDirectory(prefix="visionops-champion-") as folder:
-        reference = read_reference(registry.fetch_bundle(champion, Path(folder)))
+    with champion_bundle(config.name) as (champion, bundle):
+        reference = read_reference(bundle)
+    traffic = read_log(log, since=since, model=config.name, version=champion.version)
     report = detect_drift(reference, traffic, config.monitoring.drift)
     log_metadata(
         {

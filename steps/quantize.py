@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
 from typing import Annotated
 
 from zenml import log_metadata, step
 
 from materializers.model_bundle import ModelBundleMaterializer
-from steps.context import active_registry
+from steps.context import champion_bundle
 from steps.progress import announce, progress
 from visionops.config import Config
 from visionops.data.dataset import Dataset
@@ -24,11 +22,8 @@ __all__ = ["quantize_champion"]
 @step(enable_cache=False, output_materializers={"bundle": ModelBundleMaterializer})
 def quantize_champion(prepared: Dataset, config: Config) -> Annotated[ModelBundle, "bundle"]:
     """Quantize the champion on validation images."""
-    registry = active_registry()
-    champion = registry.champion(config.name)
     images = calibration_images(prepared, config.quantization.images).num_images
-    with tempfile.TemporaryDirectory(prefix="visionops-champion-") as folder, progress("quantize", images) as report:
-        bundle = registry.fetch_bundle(champion, Path(folder))
+    with champion_bundle(config.name) as (champion, bundle), progress("quantize", images) as report:
         target = quantization_folder(bundle, prepared, config)
         quantized = quantize_bundle(bundle, prepared, task_for(config.task), config, target, report)
     log_metadata({"quantized_version": champion.version, "images": images})

@@ -83,8 +83,7 @@ def calibration_images(dataset: Dataset, count: int) -> Dataset:
     val = dataset.select_split(Split.VAL)
     if not val.num_images:
         raise QuantizationError(f"{dataset.name}: the val split has no images to quantize with; see data.split.val")
-    rows = np.unique(np.linspace(0, val.num_images - 1, min(count, val.num_images)).round().astype(np.int64))
-    return val.take(rows)
+    return val.take_evenly(count)
 
 
 def quantization_folder(bundle: ModelBundle, dataset: Dataset, config: Config) -> Path:

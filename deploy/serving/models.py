@@ -5,12 +5,11 @@ from __future__ import annotations
 import dataclasses
 import io
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image as PillowImage
 
 from deploy.serving.errors import ModelFailed, SmokeTestFailed
@@ -22,14 +21,11 @@ from visionops.inference.bundle import ModelBundle, Thresholds
 from visionops.inference.calibration import Calibration, calibrate
 from visionops.inference.engines import available_cpus
 from visionops.inference.prediction import Prediction
-from visionops.inference.predictor import Image, Load, Predictor
+from visionops.inference.predictor import Image, Load, Predictor, Watch
 
-__all__ = ["Loader", "ServedModel", "Watch"]
+__all__ = ["Loader", "ServedModel"]
 
 _log = logging.getLogger("visionops.serving")
-
-Watch = Callable[[npt.NDArray[np.uint8]], None]
-"""Gets the decoded pixels, uint8 (H, W, 3) RGB."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -41,12 +37,6 @@ class ServedModel:
     calibration: Calibration
     record: Record = dataclasses.field(default_factory=Record)
     """How it did on its last images."""
-    digest: str = dataclasses.field(init=False)
-    """Of the bundle."""
-
-    def __post_init__(self) -> None:
-        # Computed anew by the bundle each time, and each record of a prediction has it.
-        object.__setattr__(self, "digest", self.predictor.bundle.digest)
 
     def predict(
         self,
@@ -85,6 +75,11 @@ class ServedModel:
     def identity(self) -> dict[str, str]:
         """Name, version and alias, as every answer carries them."""
         return {"name": self.ref.name, "version": self.ref.version, "alias": self.ref.alias}
+
+    @property
+    def digest(self) -> str:
+        """Of the bundle."""
+        return self.predictor.bundle.digest
 
     def summary(self) -> dict[str, Any]:
         """Identity and digest."""

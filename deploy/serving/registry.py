@@ -16,13 +16,13 @@ from typing import Any
 from deploy.serving.errors import ModelFailed, NoModel, RoleConflict, UnknownModel, status_and_code
 from deploy.serving.memory import Reclaimer
 from deploy.serving.metrics import Metrics
-from deploy.serving.models import ServedModel, Watch
+from deploy.serving.models import ServedModel
 from deploy.serving.roles import Bounds, Role, in_share
 from deploy.serving.settings import Placement
 from deploy.serving.shadow import Answered, Shadows
 from visionops.errors import VisionOpsError
 from visionops.inference.prediction import Prediction
-from visionops.inference.predictor import Image
+from visionops.inference.predictor import Image, Watch
 
 __all__ = ["Choice", "Models"]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from pydantic import ValidationError
 
+from tests.helpers.disks import mounted
 from visionops.config import TrainingTiles
 from visionops.data.dataset import Boxes, Dataset
 from visionops.data.tiles import boxes_in_tile, cut_tiles
@@ -146,17 +146,10 @@ def test_an_image_that_is_gone_or_damaged_is_named(tmp_path):
 
 def test_a_full_disk_leaves_nothing_half_written(tmp_path):
     dataset = images(tmp_path / "in", [(300, 200)])
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)], check=False)
-    if mount.returncode:
-        pytest.skip("a small disk needs the right to mount")
-    try:
+    with mounted(tmp_path / "disk", "size=64k") as disk:
         with pytest.raises(DataError, match=r"out: cannot be written \(no space left on device\); free some space"):
             cut_tiles(dataset, ALL, disk / "out", seed=0)
         assert list(disk.iterdir()) == []
-    finally:
-        subprocess.run(["umount", str(disk)], check=True)
 
 
 def test_too_many_tiles_name_the_image(tmp_path):

@@ -21,6 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.conftest import ROOT
+from tests.helpers.disks import mounted
 from visionops.errors import DataError
 from visionops.monitoring import log as log_module
 from visionops.monitoring.log import OUTCOMES, PredictionLog, read_log
@@ -67,12 +68,8 @@ def log(tmp_path: Path) -> Iterator[PredictionLog]:
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """Of 1 MB."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)], check=False).returncode:
-        pytest.skip("a small disk needs the right to mount")
-    yield disk
-    subprocess.run(["umount", str(disk)], check=True)
+    with mounted(tmp_path / "disk", "size=1m") as disk:
+        yield disk
 
 
 # What goes in comes out

@@ -8,7 +8,6 @@ import http.client
 import json
 import os
 import random
-import subprocess
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +17,7 @@ import numpy as np
 import pytest
 
 from tests.helpers.bundles import encode, filled, make_bundle, make_label_bundle, picture
+from tests.helpers.disks import mounted
 from tests.serving.conftest import KEY, TestClient, client_of, settings_of
 from tests.serving.test_app import metric, reload, send
 from tests.serving.test_models import broken_at_run_time
@@ -138,12 +138,9 @@ def no_place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[P
         place.write_text("a file")
         yield place, "file exists", "unwritable"
         return
-    place.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(place)], check=False).returncode:
-        pytest.skip("a small disk needs the right to mount")
-    (place / "ballast").write_bytes(b"\0" * 65_536)
-    yield place, "no space left on device", "disk_full"
-    subprocess.run(["umount", str(place)], check=True)
+    with mounted(place, "size=64k"):
+        (place / "ballast").write_bytes(b"\0" * 65_536)
+        yield place, "no space left on device", "disk_full"
 
 
 def test_without_a_place_to_write_predictions_go_on(bundle: Path, no_place: tuple[Path, str, str], red_cell: bytes):

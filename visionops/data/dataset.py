@@ -258,6 +258,11 @@ class Dataset:
         index = IMAGES_SCHEMA.get_field_index(name)
         return dataclasses.replace(self, images=self.images.set_column(index, field, pa.array(values, type=field.type)))
 
+    def take_evenly(self, count: int) -> Dataset:
+        """Up to ``count`` images, spread evenly over all."""
+        rows = np.unique(np.linspace(0, self.num_images - 1, min(count, self.num_images)).round().astype(np.int64))
+        return self.take(rows)
+
     def take(self, rows: Sequence[int] | npt.NDArray[np.int64]) -> Dataset:
         """The images at ``rows``, in that order, with their boxes."""
         wanted = np.asarray(rows, dtype=np.int64)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import functools
 import hashlib
 import json
 from pathlib import Path
@@ -147,7 +148,7 @@ class BundleCard(BaseModel):
         return self
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True)
 class ModelBundle:
     """A directory that has been checked, and its card."""
 
@@ -159,7 +160,7 @@ class ModelBundle:
         """The graph that is served and was measured, by the card's precision: ONNX, or OpenVINO's for INT8."""
         return self.folder / _graph_files(self.card.precision)[0]
 
-    @property
+    @functools.cached_property
     def digest(self) -> str:
         """Identity of the bundle: SHA-256 over the card, which has the digest of every file."""
         return hashlib.sha256(self.card.model_dump_json().encode()).hexdigest()

@@ -30,10 +30,12 @@ from visionops.inference.prediction import Prediction
 from visionops.inference.preprocessing import preprocess
 from visionops.inference.tiling import tile_windows
 
-__all__ = ["Image", "Load", "Predictor"]
+__all__ = ["Image", "Load", "Predictor", "Watch"]
 
 Image = bytes | npt.NDArray[np.uint8]
 """An encoded file, or uint8 (H, W, 3) RGB."""
+Watch = Callable[[npt.NDArray[np.uint8]], None]
+"""Gets the decoded pixels, uint8 (H, W, 3) RGB."""
 
 
 class Load:
@@ -105,7 +107,7 @@ class Predictor:
         *,
         timing: dict[str, float] | None = None,
         where: str = "image",
-        watch: Callable[[npt.NDArray[np.uint8]], None] | None = None,
+        watch: Watch | None = None,
     ) -> Prediction:
         """Answer for one image.
 
@@ -134,7 +136,7 @@ class Predictor:
         *,
         timing: dict[str, float] | None = None,
         where: str = "image",
-        watch: Callable[[npt.NDArray[np.uint8]], None] | None = None,
+        watch: Watch | None = None,
     ) -> tuple[RawOutput, ...]:
         """The first half of `predict`, for who decodes one output in several ways.
 

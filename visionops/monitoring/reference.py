@@ -44,8 +44,7 @@ def add_reference(
     val = dataset.select_split(Split.VAL)
     if REFERENCE_FILE in bundle.card.files or not val.num_images:
         return bundle
-    rows = np.unique(np.linspace(0, val.num_images - 1, min(MOST_IMAGES, val.num_images)).round().astype(np.int64))
-    table = pa.Table.from_pylist(records_of(bundle, val.take(rows), report), schema=RECORD)
+    table = pa.Table.from_pylist(records_of(bundle, val.take_evenly(MOST_IMAGES), report), schema=RECORD)
     # Until the card names the file it is not there: a run that is killed here leaves a whole bundle.
     pq.write_table(table, bundle.folder / REFERENCE_FILE)
     ModelBundle.create(bundle.folder, bundle.card)

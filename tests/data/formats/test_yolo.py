@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,7 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 
 from tests.helpers.datasets import write_image, write_taco, write_vision, write_yolo_layout
+from tests.helpers.disks import mounted
 from visionops.data.dataset import Dataset, Split
 from visionops.data.findings import Code
 from visionops.data.formats.coco import read_coco, read_vision
@@ -422,18 +422,9 @@ class TestDisk:
     @pytest.mark.parametrize(("options", "message"), [("size=64k", "no space left"), ("ro", "read-only")])
     def test_full_and_read_only_disks(self, tmp_path, options, message):
         dataset = read_vision(write_vision(tmp_path / "vision", images=40), "vision")
-        disk = tmp_path / "disk"
-        disk.mkdir()
-        mount = subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(disk)], capture_output=True, check=False
-        )
-        if mount.returncode:
-            pytest.skip("a small disk needs the right to mount")
-        try:
+        with mounted(tmp_path / "disk", options) as disk:
             with pytest.raises(DataError) as error:
                 write_yolo(dataset, disk / "out")
             assert message in str(error.value)
             assert "\n" not in str(error.value)
             assert list(disk.iterdir()) == []
-        finally:
-            subprocess.run(["umount", str(disk)], check=True)
