@@ -49,6 +49,7 @@ __all__ = [
     "Learning",
     "PackageSource",
     "QuantizationConfig",
+    "ReferenceKind",
     "SampleSource",
     "SearchRange",
     "ServingConfig",
@@ -714,11 +715,23 @@ class ServingConfig(_Strict):
         return self
 
 
+class ReferenceKind(enum.StrEnum):
+    """What traffic is compared with."""
+
+    BUNDLE = "bundle"
+    """The champion's own predictions of its val split: what changed since it was trained, however slowly."""
+    WINDOW = "window"
+    """Its traffic before the window: what changed lately. A slow change moves the reference along and is not seen."""
+
+
 class MonitoringConfig(_Strict):
     """What the endpoint's traffic is compared by."""
 
     window_hours: float = Field(default=24, gt=0, allow_inf_nan=False)
     """Predictions that are looked at: those of so many hours before."""
+    reference: ReferenceKind = ReferenceKind.BUNDLE
+    reference_hours: float = Field(default=168, gt=0, allow_inf_nan=False)
+    """With ``reference: window``: how far it reaches back from where the window begins."""
     drift: DriftSettings = DriftSettings()
 
 

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+
+import pyarrow as pa
 import pytest
 
 from tests.helpers.bundles import CLASSES, encode, make_bundle, picture
@@ -7,8 +10,10 @@ from visionops.data.dataset import Dataset
 from visionops.errors import BundleError, DataError
 from visionops.inference.bundle import ModelBundle
 from visionops.inference.predictor import Predictor
+from visionops.monitoring.drift import DriftSettings, Verdict, detect_drift
 from visionops.monitoring.features import image_features
-from visionops.monitoring.reference import REFERENCE_FILE, add_reference, read_reference
+from visionops.monitoring.record import RECORD
+from visionops.monitoring.reference import REFERENCE_FILE, add_reference, read_reference, window_reference
 
 SCENES = [[("red", 0, 0), ("green", 2, 2)], [], [("blue", 1, 1)], [("red", 3, 3)]]
 SPLITS = ["val", "val", "train", "val"]
@@ -64,3 +69,41 @@ def test_an_image_that_is_gone_is_named(bundle, dataset, tmp_path):
     with pytest.raises(DataError, match=r"1\.png: cannot be read"):
         add_reference(bundle, dataset)
     assert ModelBundle.load(bundle.folder).digest == bundle.digest
+
+
+BEGIN = datetime(2026, 3, 9, 6, tzinfo=UTC)
+
+
+def log(*records):
+    """Records of (hours after `BEGIN`, version, brightness)."""
+    rows = [
+        {"time": BEGIN + timedelta(hours=hours), "version": version, "feature_brightness": brightness, "count": 0}
+        for hours, version, brightness in records
+    ]
+    return pa.Table.from_pylist(rows, schema=RECORD)
+
+
+def test_a_sliding_reference_is_what_the_same_version_was_asked_before_the_window():
+    table = log((-169, "3", 0), (-168, "3", 1), (-100, "2", 2), (-1e-6, "3", 3), (0, "3", 4), (5, "3", 5))
+    reference = window_reference(table, BEGIN, 168, "3")
+    assert reference["feature_brightness"].to_pylist() == [1, 3]
+    assert reference.schema == RECORD
+    assert window_reference(table, BEGIN, 0.5, "3")["feature_brightness"].to_pylist() == [3]
+
+
+def test_against_a_sliding_reference_a_sudden_change_shows():
+    hours = range(-48, 24)
+    table = log(*((hour, "3", 0.5 + (hour >= 0) / 4 + minute / 400) for hour in hours for minute in range(4)))
+    reference = window_reference(table, BEGIN, 48, "3")
+    assert reference.num_rows == 192
+    assert "brightness rose" in detect_drift(reference, table.slice(192), DriftSettings()).explain()
+
+
+def test_without_earlier_traffic_a_sliding_reference_says_nothing():
+    table = log(*((hour, "4", 0.5) for hour in range(40)))
+    reference = window_reference(table, BEGIN, 168, "4")
+    assert reference.num_rows == 0
+    assert reference.schema == RECORD
+    report = detect_drift(reference, table, DriftSettings())
+    assert {column.verdict for column in report.columns} == {Verdict.TOO_FEW}
+    assert not report.drifted

@@ -1,9 +1,14 @@
-"""What a model answered, and was shown, before it was served: kept in its bundle, so that the two never part."""
+"""What traffic is compared with.
+
+What a model answered, and was shown, before it was served: kept in its bundle, so that the two never part. Or, by
+choice, what the same model was asked before.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from visionops.data.dataset import Dataset, Split
@@ -21,7 +27,7 @@ from visionops.inference.predictor import Load, Predictor
 from visionops.monitoring.features import describe_image
 from visionops.monitoring.record import RECORD, record_of
 
-__all__ = ["MOST_IMAGES", "REFERENCE_FILE", "add_reference", "read_reference", "records_of"]
+__all__ = ["MOST_IMAGES", "REFERENCE_FILE", "add_reference", "read_reference", "records_of", "window_reference"]
 
 REFERENCE_FILE = "reference.parquet"
 MOST_IMAGES = 5000
@@ -80,6 +86,24 @@ def read_reference(bundle: ModelBundle) -> pa.Table:
     if REFERENCE_FILE not in bundle.card.files:
         raise BundleError(f"{bundle.folder}: has no {REFERENCE_FILE} to compare with; train again")
     return pq.read_table(bundle.folder / REFERENCE_FILE, schema=RECORD)
+
+
+def window_reference(log: pa.Table, begin: datetime, hours: float, version: str) -> pa.Table:
+    """Records that a version made before a window: a reference that moves along with its traffic.
+
+    Nothing of the window itself is in it, nor what another version answered. Where the version has not answered for
+    long, these are few or none, and `detect_drift` then says "too few to say".
+
+    Args:
+        log: By `read_log`, of one model, from ``hours`` before ``begin`` at the latest.
+        begin: Of the window; aware.
+        hours: How far to reach back from there.
+        version: Of the registered model.
+    """
+    when = log.schema.field("time").type
+    since, until = (pa.scalar(moment, when) for moment in (begin - timedelta(hours=hours), begin))
+    of_before = (pc.field("time") >= since) & (pc.field("time") < until) & (pc.field("version") == version)
+    return log.filter(of_before)
 
 
 def _record(predictor: Predictor, key: str, path: Path) -> dict[str, Any]:
