@@ -706,7 +706,9 @@ class ServingConfig(_Strict):
     port: int = Field(default=8000, ge=0, le=65535)
     """0: any free port."""
     prediction_log: bool = True
-    """Remember what was asked and answered, without the images: what `--pipeline monitoring` looks at."""
+    """Remember what was asked and answered: what `--pipeline monitoring` looks at."""
+    prediction_log_images: float = Field(default=0.0, ge=0, le=1, allow_inf_nan=False)
+    """Share of the requests whose images are kept, too: what there is to label when they change."""
 
     @model_validator(mode="after")
     def _train_in_float(self) -> ServingConfig:

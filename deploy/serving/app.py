@@ -38,6 +38,7 @@ from deploy.serving.starting import Started
 from visionops import __version__
 from visionops.errors import VisionOpsError
 from visionops.inference.engines import available_cpus
+from visionops.monitoring.images import IMAGE_OUTCOMES, ImageSamples
 
 __all__ = ["create_app"]
 
@@ -132,7 +133,20 @@ def _recorder(settings: Settings, metrics: Metrics) -> Recorder:
         max_age_days=settings.prediction_log_max_days,
         on_outcome=metrics.recorded,
     )
-    return Recorder(log, metrics)
+    return Recorder(log, metrics, _images(settings, metrics))
+
+
+def _images(settings: Settings, metrics: Metrics) -> ImageSamples | None:
+    if not (settings.prediction_log and settings.prediction_log_images):
+        return None
+    metrics.keep_images(IMAGE_OUTCOMES)
+    return ImageSamples(
+        settings.prediction_log,
+        settings.prediction_log_images,
+        max_bytes=settings.prediction_log_images_max_mb * 1_000_000,
+        max_age_days=settings.prediction_log_max_days,
+        on_outcome=metrics.image_kept,
+    )
 
 
 def _map_errors(app: FastAPI, metrics: Metrics) -> None:

@@ -200,6 +200,20 @@ class Metrics:
         if outcome == "written":
             self._last_record.set_to_current_time()
 
+    def keep_images(self, outcomes: Iterable[str]) -> None:
+        """A share of the images is kept from now on; of each one of these comes."""
+        images = Counter(
+            "visionops_prediction_log_images",
+            "Sampled images that were kept, or lost and why.",
+            ["outcome"],
+            registry=self._registry,
+        )
+        self._of_image = {outcome: images.labels(outcome) for outcome in outcomes}
+
+    def image_kept(self, outcome: str) -> None:
+        """One sampled image was written, or was not."""
+        self._of_image[outcome].inc()
+
     def models(self, models: Iterable[tuple[Role, ServedModel]]) -> None:
         """These are loaded from now on."""
         now = {(*model.identity.values(), role.value, model.digest) for role, model in models}

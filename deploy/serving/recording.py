@@ -6,7 +6,7 @@ import dataclasses
 import logging
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -14,11 +14,13 @@ import numpy.typing as npt
 from deploy.serving.metrics import NO_RECORD, Metrics
 from deploy.serving.models import ServedModel
 from visionops.inference.prediction import Prediction
+from visionops.inference.predictor import Image
+from visionops.monitoring.images import ImageSamples
 
 if TYPE_CHECKING:
     from visionops.monitoring.log import PredictionLog
 
-__all__ = ["Recorder", "Seen"]
+__all__ = ["Recorder", "Remembered", "Seen"]
 
 _log = logging.getLogger("visionops.serving")
 
@@ -35,27 +37,44 @@ class Seen:
         self.rgb = rgb
 
 
+class Remembered(NamedTuple):
+    """One prediction, not yet kept."""
+
+    record: dict[str, Any]
+    image: bytes | None
+    """The encoded file, where it is among the sampled ones."""
+
+
 class Recorder:
     """Makes records of predictions and keeps them. No prediction fails for it. Safe to call from several threads.
 
     Args:
         log: None: nothing is remembered.
+        images: None: records only.
     """
 
-    def __init__(self, log: PredictionLog | None, metrics: Metrics) -> None:
+    def __init__(self, log: PredictionLog | None, metrics: Metrics, images: ImageSamples | None = None) -> None:
         self._log = log
         self._metrics = metrics
+        self._images = images
 
     def eye(self) -> Seen | None:
         """What is to see the pixels of one image."""
         return Seen() if self._log else None
 
     def record(
-        self, seen: Seen | None, request_id: str, served: ServedModel, prediction: Prediction, latency_ms: float
-    ) -> dict[str, Any] | None:
+        self,
+        image: Image,
+        seen: Seen | None,
+        request_id: str,
+        served: ServedModel,
+        prediction: Prediction,
+        latency_ms: float,
+    ) -> Remembered | None:
         """What is remembered of one prediction, not yet kept; None where nothing is.
 
         Args:
+            image: As the client sent it. Pixels are not kept as a file: there is none.
             latency_ms: From the encoded image to the prediction.
         """
         if seen is None or seen.rgb is None:
@@ -65,7 +84,7 @@ class Recorder:
         from visionops.monitoring.record import record_of
 
         try:
-            return {
+            record = {
                 "time": datetime.now(UTC),
                 "request_id": request_id,
                 "model": served.ref.name,
@@ -78,18 +97,27 @@ class Recorder:
             _log.exception("record_failed", extra={"fields": {"request_id": request_id}})
             self._metrics.recorded(NO_RECORD)
             return None
+        is_sampled = self._images is not None and self._images.wants(request_id)
+        return Remembered(record, image if is_sampled and isinstance(image, bytes) else None)
 
-    def keep(self, records: Iterable[dict[str, Any] | None]) -> None:
-        """Write them. When this returns, a killed process leaves them behind, unless the log has a problem."""
-        for record in records:
-            if self._log and record:
+    def keep(self, predictions: Iterable[Remembered | None]) -> None:
+        """Write them. When this returns, a killed process leaves the records behind, unless the log has a problem."""
+        for remembered in predictions:
+            if self._log and remembered:
+                record, image = remembered
+                if self._images and image is not None:
+                    record["image"] = self._images.keep(image, record["request_id"], record["time"])
                 self._log.append(record)
 
     def status(self) -> dict[str, str]:
         """How the log is, for `/ready`; empty without one."""
-        return {"prediction_log": self._log.problem or "ok"} if self._log else {}
+        if self._log is None:
+            return {}
+        return {"prediction_log": self._log.problem or (self._images and self._images.problem) or "ok"}
 
     def close(self) -> None:
         """Write what waits."""
+        if self._images:
+            self._images.close()
         if self._log:
             self._log.close()

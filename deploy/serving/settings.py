@@ -147,7 +147,11 @@ class Settings(BaseModel):
     prediction_log_max_mb: int = Field(default=1000, ge=8, le=10_000_000)
     """Of all of it, in megabytes; the oldest goes."""
     prediction_log_max_days: float = Field(default=30, gt=0, le=36_500, allow_inf_nan=False)
-    """Of a record; older ones go."""
+    """Of a record, or an image; older ones go."""
+    prediction_log_images: float = Field(default=0, ge=0, le=1, allow_inf_nan=False)
+    """Share of the requests whose images are kept beside their records, as they came."""
+    prediction_log_images_max_mb: int = Field(default=1000, ge=1, le=10_000_000)
+    """Of all these images, in megabytes; the oldest go."""
     keys: Path | None = None
     """File of API keys: id role sha256:hex; without keys only this machine is served."""
     open_metrics: bool = False
@@ -165,6 +169,8 @@ class Settings(BaseModel):
     def _agree(self) -> Settings:
         if self.bundle and self.models:
             raise ValueError("give either --bundle or --models")
+        if self.prediction_log_images and not self.prediction_log:
+            raise ValueError("--prediction-log-images: give the folder for them with --prediction-log")
         return self
 
     def model_ref(self) -> Placement | None:

@@ -237,6 +237,7 @@ class LocalEndpoint:
         command += ["--cache", str(self._cache)]
         if served.serving.prediction_log:
             command += ["--prediction-log", str(self.predictions)]
+            command += ["--prediction-log-images", str(served.serving.prediction_log_images)]
         # A detached server inherits what it needs and no credentials of the run that started it.
         environment = {key: value for key, value in os.environ.items() if key in _INHERITED}
         environment |= {_KEY_VARIABLE: self._key(), "PYTHONPATH": str(_ROOT)}

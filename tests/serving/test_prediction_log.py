@@ -16,14 +16,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from deploy.serving.settings import read_settings
 from tests.helpers.bundles import encode, filled, make_bundle, make_label_bundle, picture
 from tests.helpers.disks import mounted
+from tests.monitoring.test_log import until
 from tests.serving.conftest import KEY, TestClient, client_of, settings_of
 from tests.serving.test_app import metric, reload, send
 from tests.serving.test_models import broken_at_run_time
 from tests.serving.test_switching import PNG, server
+from visionops.errors import ConfigError
 from visionops.inference.predictor import Predictor
 from visionops.monitoring import features
+from visionops.monitoring.images import is_sampled
 from visionops.monitoring.log import read_log
 
 KEY_LINE = f"tests admin sha256:{hashlib.sha256(KEY.encode()).hexdigest()}"
@@ -81,6 +85,23 @@ def test_images_of_one_request_are_told_apart(client: TestClient, folder: Path):
         "tensors/1": ["blue"],
         "tensors/2": ["blue"],
     }
+
+
+def test_a_share_of_the_images_is_kept_beside_the_records(bundle: Path, folder: Path, red_cell: bytes):
+    with client_of(settings_of(bundle, prediction_log=folder, prediction_log_images=0.5)) as client:
+        for number in range(16):
+            assert client.post("/predict", content=red_cell, headers=PNG | named(f"id-{number}")).status_code == 200
+        assert client.post("/predict/batch", files=[("files", red_cell)] * 8, headers=named("..")).status_code == 200
+        until(lambda: metric(client, 'visionops_prediction_log_images_total{outcome="written"}') >= 1)
+        assert client.get("/ready").json()["prediction_log"] == "ok"
+    records = {r["request_id"]: r["image"] for r in read_log(folder).to_pylist()}
+    kept = {request_id: folder / image for request_id, image in records.items() if image}
+    assert set(kept) == {request_id for request_id in records if is_sampled(request_id, 0.5)}
+    assert 0 < len(kept) < len(records) == 24
+    assert {path.read_bytes() for path in kept.values()} == {red_cell}
+    assert {path.parent.parent for path in kept.values()} == {folder / "images"}
+    with pytest.raises(ConfigError, match="give the folder for them with --prediction-log"):
+        read_settings(["--prediction-log-images", "0.5"], {})
 
 
 def test_what_is_refused_or_explained_is_not_remembered(client: TestClient, folder: Path, red_cell: bytes):

@@ -28,11 +28,14 @@ RECORD: Final = pa.schema(
         ("count", pa.int32()),
         ("labels", pa.list_(pa.string())),
         *((name, pa.list_(pa.float32())) for name in _LISTS),
+        ("image", pa.string()),
     ]
 )
 """``labels`` and ``confidences``: of each box or attribute, as `Prediction.labels` has them; ``count``: how many.
 ``probabilities``: of every class of every head. ``areas``, ``centres_x``, ``centres_y``: of the boxes, as shares of the
-image, its width and its height. ``embedding``: the backbone's features where it gives them, else `descriptor`."""
+image, its width and its height. ``embedding``: the backbone's features where it gives them, else `descriptor`.
+``image``: where the image is kept, its path below the folder of the log, or of batch inference the absolute one; it may
+be gone before its record is. What was written before there was this column has none."""
 
 
 def record_of(

@@ -21,6 +21,7 @@ from deploy.serving.openapi import (
     V2_PROBE_RESPONSES,
     V2_RESPONSES,
 )
+from deploy.serving.recording import Remembered
 from deploy.serving.registry import Choice, Models
 from deploy.serving.routes.predict import request_key
 from deploy.serving.schemas import (
@@ -48,7 +49,7 @@ from visionops.inference.predictor import Image
 
 __all__ = ["oip_router"]
 
-_Answered = tuple[ServedModel, Prediction, dict[str, float], dict[str, Any] | None]
+_Answered = tuple[ServedModel, Prediction, dict[str, float], Remembered | None]
 _SMALL = 65_536
 """Bytes of JSON that are read at once; more are read on a thread."""
 
@@ -185,5 +186,5 @@ def _answer(
     seen = serving.recorder.eye()
     served, prediction = serving.models.predict(choice, image, options, timing=timing, where=where, watch=seen)
     latency_ms = (time.perf_counter() - start) * 1000
-    record = serving.recorder.record(seen, f"{request_id}/{number}", served, prediction, latency_ms)
+    record = serving.recorder.record(image, seen, f"{request_id}/{number}", served, prediction, latency_ms)
     return served, prediction, timing, record

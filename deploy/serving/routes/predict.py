@@ -105,7 +105,7 @@ def _answer(
     seen = serving.recorder.eye()
     served, prediction = serving.models.predict(choice, data, options, timing=timing, watch=seen)
     timing["total"] = (time.perf_counter() - start) * 1000
-    serving.recorder.keep([serving.recorder.record(seen, request_id, served, prediction, timing["total"])])
+    serving.recorder.keep([serving.recorder.record(data, seen, request_id, served, prediction, timing["total"])])
     return orjson.dumps(answer_body(served, prediction, timing)), served, prediction, timing
 
 

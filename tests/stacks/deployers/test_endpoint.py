@@ -21,6 +21,7 @@ import requests
 from stacks.deployers import endpoint as endpoint_module
 from stacks.deployers.endpoint import LocalEndpoint, Server
 from tests.helpers.bundles import make_bundle
+from tests.monitoring.test_log import until
 from visionops.config import ServingConfig
 from visionops.errors import BundleError, DeploymentError
 from visionops.inference.bundle import ModelBundle
@@ -51,7 +52,9 @@ def version_of(server: Server) -> str:
 
 
 def test_first_deployment_starts_a_detached_server(endpoint, bundles, red_cell):
-    server = deploy(endpoint, bundles[0], smoke_images=[red_cell])
+    server = deploy(
+        endpoint, bundles[0], serving=ServingConfig(port=0, prediction_log_images=1.0), smoke_images=[red_cell]
+    )
     answer = ask(server, red_cell).json()
     assert answer["model"] == {"name": "cells", "version": "1", "alias": "champion"}
     assert answer["detections"][0]["class_name"] == "red"
@@ -61,6 +64,7 @@ def test_first_deployment_starts_a_detached_server(endpoint, bundles, red_cell):
     assert stat.S_IMODE((endpoint.folder / "admin.key").stat().st_mode) == 0o600
     assert json.loads(endpoint.log.read_text().splitlines()[0])["event"] == "started"
     assert server.served.bundle.is_relative_to(endpoint.folder)
+    until(lambda: list(endpoint.predictions.glob("images/*/*.png")))
 
 
 def test_the_server_gets_no_credentials_of_the_run(endpoint, bundles, monkeypatch):

@@ -1,0 +1,234 @@
+"""A share of the images that were predicted, as files beside their records: what to label when traffic changes.
+
+    <log>/images/2026-03-02/061409123456-part-17.jpg      the bytes as they came, by the time (UTC) and the request
+
+Written by a thread of its own behind a short queue: no prediction waits for a file, and none fails for it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import queue
+import re
+import shutil
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import NamedTuple
+
+from visionops.data.files import describe_os_error
+
+__all__ = ["IMAGE_OUTCOMES", "ImageSamples", "is_sampled"]
+
+IMAGE_OUTCOMES = ("written", "overflow", "disk_full", "unwritable", "closed")
+"""What becomes of a sampled image: it is written, or dropped because too many waited, the disk was full or nearly so,
+the folder could not be written, or the log was closed."""
+
+_FOLDER = "images"
+_DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
+_UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
+_LONGEST_ID = 80
+_MAGIC = {
+    b"\xff\xd8": "jpg",
+    b"\x89PNG": "png",
+    b"BM": "bmp",
+    b"II": "tif",
+    b"MM": "tif",
+    b"RIFF": "webp",
+    b"GIF8": "gif",
+}
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_RESERVE = 64_000_000
+"""Bytes of the disk that are left to the records, which matter more."""
+_TIDY_SECONDS = 3600.0
+_CLOSING_SECONDS = 10.0
+
+
+def is_sampled(request_id: str, share: float) -> bool:
+    """Whether the image of this request is among the ``share``: always the same answer for the same id."""
+    digest = hashlib.blake2b(request_id.encode(), digest_size=8).digest()
+    return int.from_bytes(digest) < share * 2**64
+
+
+class _Waiting(NamedTuple):
+    """An image on its way to the disk."""
+
+    name: str
+    data: bytes
+
+
+class _File(NamedTuple):
+    """One that lies there."""
+
+    path: Path
+    size: int
+
+
+class ImageSamples:
+    """Keeps the images of one process. Safe to call from several threads; raises nothing.
+
+    Args:
+        log: Folder of the prediction log.
+        share: Of the requests, by the hash of their id.
+        max_bytes: Of all images together; the oldest go.
+        max_age_days: Of an image.
+        capacity: Bytes that may wait to be written; more are dropped.
+        on_outcome: Called with each outcome, from several threads.
+    """
+
+    def __init__(
+        self,
+        log: Path,
+        share: float,
+        *,
+        max_bytes: int = 1_000_000_000,
+        max_age_days: float = 30,
+        capacity: int = 64_000_000,
+        on_outcome: Callable[[str], None] = lambda _outcome: None,
+    ) -> None:
+        self.problem = ""
+        """What is wrong now, in one line; "" when nothing is."""
+        self._log = log
+        self._share = share
+        self._max_bytes = max_bytes
+        self._max_age = timedelta(days=max_age_days)
+        self._capacity = capacity
+        self._on_outcome = on_outcome
+        self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._waiting_bytes = 0
+        self._is_closed = False
+        self._room = 0  # bytes that may be written before somebody looks whether there are too many
+        self._writer = threading.Thread(target=self._write_all, name="prediction-images", daemon=True)
+        self._writer.start()
+
+    def wants(self, request_id: str) -> bool:
+        """Whether the image of this request is to be kept."""
+        return is_sampled(request_id, self._share)
+
+    def keep(self, data: bytes, request_id: str, when: datetime) -> str | None:
+        """Let an image be written.
+
+        Args:
+            data: The encoded file, as it came.
+            when: Of its record; aware.
+
+        Returns:
+            The path it gets, below the folder of the log; None where too many wait. A process that is killed leaves
+            the last ones unwritten.
+        """
+        with self._lock:
+            refusal = "closed" if self._is_closed else ""
+            if not refusal and self._waiting_bytes + len(data) > self._capacity:
+                refusal = "overflow"
+            if not refusal:
+                self._waiting_bytes += len(data)
+        if refusal:
+            self._on_outcome(refusal)
+            return None
+        name = _name(data, request_id, when)
+        self._queue.put(_Waiting(name, data))
+        return name
+
+    def close(self) -> None:
+        """Write what waits; does not wait for ever on a disk that hangs."""
+        with self._lock:
+            self._is_closed = True
+        self._queue.put(None)
+        self._writer.join(_CLOSING_SECONDS)
+
+    # The writer's thread
+
+    def _write_all(self) -> None:
+        for item in self._items():
+            outcome = "written"
+            try:
+                if item is None or len(item.data) > self._room:
+                    self._prune(len(item.data) if item else 0)
+                if item:
+                    self._write(item)
+                self.problem = ""
+            except OSError as error:
+                outcome = "disk_full" if error.errno in _FULL else "unwritable"
+                mend = "free some space" if outcome == "disk_full" else "make it writable"
+                self.problem = f"{self._log / _FOLDER}: images cannot be kept ({describe_os_error(error)}); {mend}"
+            if item:
+                with self._lock:
+                    self._waiting_bytes -= len(item.data)
+                self._on_outcome(outcome)
+
+    def _items(self) -> Iterator[_Waiting | None]:
+        """What is to be written; None: time to tidy up."""
+        yield None
+        while True:
+            try:
+                item = self._queue.get(timeout=_TIDY_SECONDS)
+            except queue.Empty:
+                yield None
+                continue
+            if item is None:
+                return
+            yield item
+
+    def _write(self, item: _Waiting) -> None:
+        """Whole or not at all."""
+        target = self._log / item.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if shutil.disk_usage(target.parent).free < _RESERVE + len(item.data):
+            raise OSError(errno.ENOSPC, "less than 64 MB would be left")
+        draft = self._log / _FOLDER / f".{uuid.uuid4().hex}.part"
+        try:
+            draft.write_bytes(item.data)
+            draft.replace(target)
+        finally:
+            draft.unlink(missing_ok=True)
+        self._room -= len(item.data)
+
+    def _prune(self, coming: int) -> None:
+        """Remove what is too old, and the oldest beyond the bound; done each time a twentieth of it was written."""
+        now = datetime.now(UTC)
+        room = self._max_bytes // 20 + coming
+        oldest = (now - self._max_age).date().isoformat()
+        files = self._files()
+        total = sum(file.size for file in files) + room
+        for path, size in files:
+            if total > self._max_bytes or path.parent.name < oldest:
+                path.unlink(missing_ok=True)  # another process may have been faster
+                total -= size
+        for day in {file.path.parent for file in files}:
+            if day.name != now.date().isoformat():
+                with contextlib.suppress(OSError):
+                    day.rmdir()
+        self._room = room
+
+    def _files(self) -> list[_File]:
+        """The oldest first."""
+        found = []
+        with contextlib.suppress(FileNotFoundError):
+            for entry in os.scandir(self._log / _FOLDER):
+                if _DAY.fullmatch(entry.name):
+                    found += [_File(Path(image.path), _size(image)) for image in os.scandir(entry.path)]
+                elif entry.name.endswith(".part") and entry.stat().st_mtime < time.time() - _TIDY_SECONDS:
+                    Path(entry.path).unlink(missing_ok=True)  # its writer was killed
+        return sorted(found)
+
+
+def _name(data: bytes, request_id: str, when: datetime) -> str:
+    # The id comes from a client: letters, digits and ._- are what is left of it. The time in front keeps two requests
+    # of one id apart, and the names in order.
+    safe = _UNSAFE.sub("_", request_id)[:_LONGEST_ID]
+    suffix = next((suffix for magic, suffix in _MAGIC.items() if data.startswith(magic)), "bin")
+    when = when.astimezone(UTC)
+    return f"{_FOLDER}/{when:%Y-%m-%d}/{when:%H%M%S%f}-{safe}.{suffix}"
+
+
+def _size(entry: os.DirEntry[str]) -> int:
+    with contextlib.suppress(FileNotFoundError):
+        return entry.stat().st_size
+    return 0
