@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import math
+import re
 import shutil
 
 import numpy as np
@@ -17,6 +18,7 @@ from visionops.data.hashing import hash_images
 from visionops.errors import DataError
 from visionops.inference.bundle import Head
 from visionops.inference.predictor import Predictor
+from visionops.monitoring.log import PredictionLog, read_log
 
 RED, GREEN = (255, 0, 0), (0, 255, 0)
 SURE = math.exp(8) / (math.exp(8) + 2)  # softmax of (8, 0, 0), the logits of a pure colour
@@ -160,6 +162,65 @@ def test_killed_half_way_it_goes_on(tmp_path, config):
     assert summary.predicted == 86
     whole = predict_batch(predictor, listed(folder), tmp_path / "other", "1")
     assert rows(summary) == rows(whole)
+
+
+@pytest.fixture
+def log(tmp_path):
+    made = PredictionLog(tmp_path / "log")
+    yield made
+    made.close()
+
+
+def test_each_image_it_asks_is_remembered_once(lots, tmp_path, config, log):
+    predictor = batch_predictor(make_label_bundle(tmp_path / "bundle", name="toy"), config)
+    for _ in range(2):
+        predict_batch(predictor, listed(lots), tmp_path / "out", "7", log=log)
+        records = read_log(log.folder, model="toy", version="7").to_pylist()
+        assert len(records) == 5  # not the broken one
+    (lots / "s2" / "new.png").write_bytes(encode(filled((0, 0, 255))))
+    predict_batch(predictor, listed(lots), tmp_path / "out", "7", log=log)
+    records = {record["request_id"]: record for record in read_log(log.folder).to_pylist()}
+    assert len(records) == 6
+    (name,) = [name for name in records if "s2/new.png" in name]
+    assert re.fullmatch(r"batch/[0-9a-f]{8}/s2/new\.png#[0-9a-f]{8}", name)
+    assert records[name]["labels"] == ["blue"]
+    assert records[name]["feature_width"] == 32
+    assert records[name]["latency_ms"] > 0
+    assert records[name]["image"] == str(lots / "s2" / "new.png")
+    assert records[name]["digest"] == predictor.bundle.digest
+    predict_batch(predictor, listed(lots), tmp_path / "elsewhere", "7", log=log)
+    assert read_log(log.folder).num_rows == 12
+
+
+def test_killed_half_way_no_image_is_remembered_twice(tmp_path, config, log):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for i in range(150):
+        Image.fromarray(np.full((32, 32, 3), i, np.uint8)).save(folder / f"{i:03d}.png")
+    predictor = batch_predictor(make_label_bundle(tmp_path / "bundle"), config)
+
+    def die(done: int, _: str) -> None:
+        if done == 100:
+            raise Killed
+
+    with pytest.raises(Killed):
+        predict_batch(predictor, listed(folder), tmp_path / "out", "1", die, log)
+    before = read_log(log.folder).num_rows
+    assert before >= 100  # more than the 64 whose answers were kept
+    assert predict_batch(predictor, listed(folder), tmp_path / "out", "1", log=log).predicted == 86
+    ids = read_log(log.folder)["request_id"].to_pylist()
+    assert len(ids) == len(set(ids)) == 150
+
+
+def test_a_log_that_cannot_be_written_costs_no_answer(lots, tmp_path, config):
+    (tmp_path / "log").write_text("a file in the way")
+    log = PredictionLog(tmp_path / "log")
+    predictor = batch_predictor(make_label_bundle(tmp_path / "bundle"), config)
+    (tmp_path / "out").mkdir()
+    for _ in range(2):
+        assert predict_batch(predictor, listed(lots), tmp_path / "out", "1", log=log).failed == 1
+    assert log.counts["unwritable"] == 5
+    log.close()
 
 
 def test_a_file_that_is_gone_is_asked_for_again(lots, tmp_path, config):

@@ -25,6 +25,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
@@ -38,6 +40,8 @@ from visionops.errors import DataError, ImageError
 from visionops.inference.bundle import BundleCard, ModelBundle, Thresholds
 from visionops.inference.engines import available_cpus
 from visionops.inference.predictor import Load, Predictor
+from visionops.monitoring.batches import BatchRecorder
+from visionops.monitoring.log import PredictionLog
 
 __all__ = ["BatchSummary", "LotSummary", "batch_predictor", "list_images", "predict_batch", "render_batch_html"]
 
@@ -127,6 +131,7 @@ def predict_batch(
     output: Path,
     version: str,
     progress: Callable[[int, str], None] = lambda _done, _note: None,
+    log: PredictionLog | None = None,
 ) -> BatchSummary:
     """Answer for the unlabelled images of ``dataset`` and write the tables.
 
@@ -136,6 +141,7 @@ def predict_batch(
     Args:
         version: Of the model, for the tables.
         progress: Called from this thread with the images done and a note.
+        log: Gets a record of each image that is asked now.
 
     Raises:
         DataError: No image is unlabelled, or ``output`` cannot be written.
@@ -147,12 +153,14 @@ def predict_batch(
     card = predictor.bundle.card
     try:
         segments = output.absolute() / "segments" / _identity(predictor)
+        is_resumed = segments.exists()
         segments.mkdir(parents=True, exist_ok=True)
+        recorder = BatchRecorder(log, segments, predictor.bundle, version, is_resumed=is_resumed) if log else None
         known = _read_segments(segments)
         answers: list[_Answer | None] = [known.get(sha256) for sha256 in images.column("sha256")]
         todo = [row for row, answer in enumerate(answers) if answer is None]
         progress(images.num_images - len(todo), "")
-        _predict(predictor, images, todo, answers, segments, progress)
+        _predict(predictor, recorder, images, todo, answers, segments, progress)
         rows = [answer for answer in answers if answer is not None]
         tables = _tables(images.column("key"), rows, card, version)
         summary = BatchSummary(
@@ -190,6 +198,7 @@ def _read_segments(folder: Path) -> dict[str, _Answer]:
 
 def _predict(
     predictor: Predictor,
+    recorder: BatchRecorder | None,
     images: Dataset,
     todo: Sequence[int],
     answers: list[_Answer | None],
@@ -207,7 +216,7 @@ def _predict(
         try:
             for row in itertools.chain(todo, itertools.repeat(None, _SEGMENT)):
                 if row is not None:
-                    ahead.append((row, pool.submit(_ask, predictor, paths[row], keys[row])))
+                    ahead.append((row, pool.submit(_ask, predictor, recorder, paths[row], keys[row])))
                 if not ahead or (row is not None and len(ahead) < _SEGMENT):
                     continue
                 first, future = ahead.popleft()
@@ -231,7 +240,7 @@ def _write_segment(segment: Sequence[_Answer], segments: Path) -> None:
         _write_parquet(table, segments / f"{time.time_ns()}-{uuid.uuid4().hex[:8]}.parquet")
 
 
-def _ask(predictor: Predictor, path: Path, key: str) -> _Answer:
+def _ask(predictor: Predictor, recorder: BatchRecorder | None, path: Path, key: str) -> _Answer:
     try:
         data = path.read_bytes() if path != Path() else b""
     except OSError as error:  # without the bytes there is no name to remember it by: the next run tries again
@@ -239,12 +248,16 @@ def _ask(predictor: Predictor, path: Path, key: str) -> _Answer:
     if path == Path():
         return _Answer("", None, None, f"{key}: the file is missing", "")
     sha256 = hashlib.sha256(data).hexdigest()
+    seen: list[npt.NDArray[np.uint8]] = []
+    start = time.perf_counter()
     try:
-        prediction = predictor.predict(data, where=key)
+        prediction = predictor.predict(data, where=key, watch=seen.append)
     except ImageError as error:
         return _Answer(sha256, None, None, str(error), "")
     if problem := prediction.problem():
         return _Answer(sha256, prediction.width, prediction.height, f"{key}: {problem}", "")
+    if recorder:
+        recorder.record(path, key, sha256, seen[0], prediction, (time.perf_counter() - start) * 1000)
     return _Answer(sha256, prediction.width, prediction.height, "", to_json(prediction.to_dict()).decode())
 
 

@@ -46,7 +46,7 @@ from visionops.data.files import describe_os_error
 from visionops.errors import DataError
 from visionops.monitoring.record import RECORD
 
-__all__ = ["OUTCOMES", "PredictionLog", "read_log"]
+__all__ = ["OUTCOMES", "PredictionLog", "read_log", "read_request_ids"]
 
 OUTCOMES = ("written", "overflow", "disk_full", "unwritable", "invalid", "closed")
 """What becomes of a record: it is written, or dropped because too many waited, the disk was full, the folder could not
@@ -148,6 +148,11 @@ class PredictionLog:
         if not waiting.done.acquire(timeout=self._patience):
             self._is_slow = waiting.done.locked()
         return waiting.is_written
+
+    @property
+    def folder(self) -> Path:
+        """Of the segments."""
+        return self._folder
 
     @property
     def counts(self) -> dict[str, int]:
@@ -294,6 +299,17 @@ def read_log(
     return pa.concat_tables([RECORD.empty_table(), *tables]).sort_by("time")
 
 
+def read_request_ids(folder: Path, prefix: str) -> set[str]:
+    """Those that begin with ``prefix``.
+
+    Raises:
+        DataError: As `read_log`.
+    """
+    wanted = pc.starts_with(pc.field("request_id"), prefix)
+    tables = [_read_segment(folder / stem, wanted, ["request_id"]) for stem in _stems(folder)]
+    return {name for table in tables if table is not None for name in table["request_id"].to_pylist()}
+
+
 class _OpenSegment:
     """A file that lines are added to, locked for as long as it is open.
 
@@ -429,7 +445,7 @@ def _stems(folder: Path) -> list[str]:
     return sorted({name.partition(".")[0] for name in names if _SEGMENT.fullmatch(name)})
 
 
-def _read_segment(stem: Path, wanted: pc.Expression) -> pa.Table | None:
+def _read_segment(stem: Path, wanted: pc.Expression, columns: Sequence[str] = RECORD.names) -> pa.Table | None:
     """None: it was removed meanwhile."""
     closed, lines = stem.with_suffix(".parquet"), stem.with_suffix(".jsonl")
     try:
@@ -437,8 +453,8 @@ def _read_segment(stem: Path, wanted: pc.Expression) -> pa.Table | None:
         for path in (closed, lines, closed):
             with contextlib.suppress(FileNotFoundError):
                 if path == lines:
-                    return _table(path.read_bytes()).filter(wanted)
-                return pq.read_table(path, schema=RECORD, filters=wanted, partitioning=None)
+                    return _table(path.read_bytes()).filter(wanted).select(columns)
+                return pq.read_table(path, columns=list(columns), schema=RECORD, filters=wanted, partitioning=None)
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise DataError(f"{path}: cannot be read ({reason}); remove it") from error
