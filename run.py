@@ -33,7 +33,8 @@ examples:
   python run.py --pipeline batch_inference --config configs/faces.yaml  predict the unlabelled images
   python run.py --pipeline batch_inference --config configs/faces.yaml --input /data/new --output /data/answers
   python run.py --pipeline quantize                         the champion in INT8, served if it loses little enough
-  python run.py --pipeline monitoring                       has what the endpoint is asked changed?
+  python run.py --pipeline monitoring                       has what the endpoint is asked changed? trains again if so
+  python run.py --pipeline monitoring --decide-only         the same, but nobody is told and nothing is trained
   python run.py --pipeline deployment                       serve the champion again
   python run.py --pipeline deployment --rollback            go back to the champion before it
 
@@ -49,12 +50,19 @@ _PIPELINES = {
     "training": "data -> validated -> split -> trained -> evaluated -> registered -> gated -> served (the default)",
     "tuning": "data -> validated -> split -> many trainings -> the best settings, for --tuned",
     "batch_inference": "the champion's predictions for a folder, or for the data's unlabelled images, as tables",
-    "monitoring": "what the endpoint was asked lately -> compared with what the champion was validated on -> drift",
+    "monitoring": "what the endpoint was asked and people labelled -> drift, performance -> decided -> told -> trained",
     "quantize": "the champion -> INT8 -> evaluated -> registered -> gated by its loss -> served",
     "deployment": "serve the champion again; with --rollback, the champion before it",
 }
 
-_FLAGS = {"rollback": "deployment", "tuned": "training", "input": "batch_inference", "output": "batch_inference"}
+_FLAGS = {
+    "rollback": "deployment",
+    "tuned": "training",
+    "input": "batch_inference",
+    "output": "batch_inference",
+    "retrain": "monitoring",
+    "decide_only": "monitoring",
+}
 """Flag to the one pipeline that knows it."""
 
 
@@ -115,13 +123,19 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--output", type=Path, metavar="FOLDER", help="with --pipeline batch_inference: where its tables go"
     )
+    parser.add_argument(
+        "--retrain", action="store_true", help="with --pipeline monitoring: train again, whatever is found"
+    )
+    parser.add_argument(
+        "--decide-only", action="store_true", help="with --pipeline monitoring: decide, but tell nobody, train nothing"
+    )
     parser.add_argument("--summary", type=Path, metavar="FILE", help="write the closing table as JSON, too")
     parser.add_argument("--dry-run", action="store_true", help="check the configuration and show the plan; run nothing")
     parser.add_argument("--list", action="store_true", help="list pipelines, use cases and stacks")
     arguments = parser.parse_args(argv)
     for flag, pipeline in _FLAGS.items():
         if getattr(arguments, flag) and arguments.pipeline != pipeline:
-            parser.error(f"--{flag} goes with --pipeline {pipeline}")
+            parser.error(f"--{flag.replace('_', '-')} goes with --pipeline {pipeline}")
     if arguments.config is None:
         arguments.config = _DEFAULT_CONFIG if _DEFAULT_CONFIG.exists() else _ROOT / _DEFAULT_CONFIG
     return arguments
@@ -154,7 +168,7 @@ def _run(arguments: argparse.Namespace) -> None:
         _print_plan(arguments, config)
         return
     quieten_libraries()
-    from pipelines.summary import print_summary, summarise, write_summary
+    from pipelines.summary import is_retraining, print_summary, summarise, write_summary
     from stacks.session import open_session
 
     with open_session(config.name, arguments.stack) as session:
@@ -162,7 +176,10 @@ def _run(arguments: argparse.Namespace) -> None:
             config = _tuned(arguments, config, session.tracking_uri)
         run = _RUNNERS[arguments.pipeline](arguments, config)
         summary = summarise(run, config, session.stack)
-    print_summary(summary)
+        print_summary(summary)
+        if is_retraining(summary) and not arguments.decide_only:
+            summary["training"] = summarise(_training(arguments, config), config, session.stack)
+            print_summary(summary["training"])
     if arguments.pipeline == "tuning":
         print(f"\n{_training_command(arguments)}")
     if arguments.summary:
@@ -171,9 +188,9 @@ def _run(arguments: argparse.Namespace) -> None:
 
 def _training(arguments: argparse.Namespace, config: Config) -> PipelineRunResponse:
     from pipelines.training import training
-    from visionops.data.sources import source_fingerprint
+    from visionops.data.sources import data_fingerprint
 
-    fingerprint = source_fingerprint(config.data.source)
+    fingerprint = data_fingerprint(config.data)
     return _start(training, arguments, config, source_fingerprint=fingerprint)
 
 
@@ -208,9 +225,9 @@ def _training_command(arguments: argparse.Namespace) -> str:
 
 def _tuning(arguments: argparse.Namespace, config: Config) -> PipelineRunResponse:
     from pipelines.tuning import tuning
-    from visionops.data.sources import source_fingerprint
+    from visionops.data.sources import data_fingerprint
 
-    return _start(tuning, arguments, config, source_fingerprint=source_fingerprint(config.data.source))
+    return _start(tuning, arguments, config, source_fingerprint=data_fingerprint(config.data))
 
 
 def _batch_inference(arguments: argparse.Namespace, config: Config) -> PipelineRunResponse:
@@ -218,7 +235,7 @@ def _batch_inference(arguments: argparse.Namespace, config: Config) -> PipelineR
     from steps.context import active_registry
     from visionops.batch import list_images
     from visionops.data.remote import is_uri, list_remote, mirror_name
-    from visionops.data.sources import source_fingerprint
+    from visionops.data.sources import data_fingerprint
     from visionops.home import visionops_home
 
     active_registry().champion(config.name)  # without one, say so before anything is read
@@ -230,7 +247,7 @@ def _batch_inference(arguments: argparse.Namespace, config: Config) -> PipelineR
         label = f"{Path(folder).name}-{hashlib.sha256(folder.encode()).hexdigest()[:8]}"
         list_images(Path(folder), config.name)
     else:
-        folder, fingerprint, label = "", source_fingerprint(config.data.source), "unlabelled"
+        folder, fingerprint, label = "", data_fingerprint(config.data), "unlabelled"
     output = (arguments.output or visionops_home() / "predictions" / config.name / label).absolute()
     inputs = {"source_fingerprint": fingerprint, "folder": folder, "output": str(output)}
     return _start(batch_inference, arguments, config, **inputs)
@@ -239,16 +256,16 @@ def _batch_inference(arguments: argparse.Namespace, config: Config) -> PipelineR
 def _quantize(arguments: argparse.Namespace, config: Config) -> PipelineRunResponse:
     from pipelines.quantize import quantize
     from steps.context import active_registry
-    from visionops.data.sources import source_fingerprint
+    from visionops.data.sources import data_fingerprint
 
     active_registry().champion(config.name)  # without one, say so before anything is read
-    return _start(quantize, arguments, config, source_fingerprint=source_fingerprint(config.data.source))
+    return _start(quantize, arguments, config, source_fingerprint=data_fingerprint(config.data))
 
 
 def _monitoring(arguments: argparse.Namespace, config: Config) -> PipelineRunResponse:
     from pipelines.monitoring import monitoring
 
-    return _start(monitoring, arguments, config)
+    return _start(monitoring, arguments, config, is_requested=arguments.retrain)
 
 
 def _deployment(arguments: argparse.Namespace, config: Config) -> PipelineRunResponse:

@@ -20,7 +20,7 @@ def quantize(config: Config, source_fingerprint: str) -> None:
     """Ingest, validate and prepare as `training` does (and from its cache), quantize; then as `training` goes on."""
     dataset = ingest(config.only("data"), source_fingerprint)
     validation = validate_data(dataset, config.only("validation"))
-    prepared, _ = prepare(dataset, validation, config.only("data"))
+    prepared, _ = prepare(dataset, validation, config.only("data", "validation"))
     bundle = quantize_champion(prepared, config.only("quantization", "serving", "gate"))
     evaluation = evaluate(bundle, prepared, config.only("evaluation", "serving", "gate"))
     version = register(bundle, evaluation, config.only())

@@ -18,14 +18,28 @@ from visionops.data.validation import ValidationReport
 from visionops.endpoint import Endpoint
 from visionops.errors import VisionOpsError
 from visionops.monitoring.drift import DriftReport
+from visionops.monitoring.labelled import LabelledTraffic
+from visionops.monitoring.policy import Action, Decision
 from visionops.registry import GateDecision, RegisteredVersion
 from visionops.tasks.base import Evaluation
 from visionops.tuning import TuningResult, settings_text
 
-__all__ = ["print_summary", "summarise", "write_summary"]
+__all__ = ["is_retraining", "print_summary", "summarise", "write_summary"]
 
 _SHOWN = frozenset(
-    {"prepared", "validation", "evaluation", "registered_version", "decision", "endpoint", "tuning", "batch", "drift"}
+    {
+        "prepared",
+        "validation",
+        "evaluation",
+        "registered_version",
+        "decision",
+        "endpoint",
+        "tuning",
+        "batch",
+        "drift",
+        "labelled_traffic",
+        "retraining",
+    }
 )
 """The artifacts that the table needs: loading a bundle would hash all its files for nothing."""
 
@@ -35,7 +49,7 @@ def summarise(run: PipelineRunResponse, config: Config, stack: str) -> dict[str,
 
     Returns:
         ``use_case``, ``stack``, ``run``, ``seconds`` and, as far as the pipeline makes them, ``splits``, ``findings``,
-        ``metrics``, ``gate``, ``model``, ``endpoint``, ``tuning``, ``batch``, ``drift``.
+        ``metrics``, ``gate``, ``model``, ``endpoint``, ``tuning``, ``batch``, ``drift``, ``labelled``, ``retraining``.
     """
     seconds = (run.end_time - run.start_time).total_seconds() if run.end_time and run.start_time else None
     summary: dict[str, Any] = {"use_case": config.name, "stack": stack, "run": run.name, "seconds": seconds}
@@ -45,6 +59,11 @@ def summarise(run: PipelineRunResponse, config: Config, stack: str) -> dict[str,
         served = summary["endpoint"]["version"] == summary["model"]["version"]
         summary["model"]["alias"] = "champion" if served else "challenger"
     return summary
+
+
+def is_retraining(summary: dict[str, Any]) -> bool:
+    """Whether monitoring has decided to train again."""
+    return bool(summary.get("retraining", {}).get("action") == Action.RETRAIN)
 
 
 def _outputs(run: PipelineRunResponse) -> dict[str, Any]:
@@ -80,6 +99,10 @@ def _section(artifact: Any) -> dict[str, Any]:
             section = {"batch": artifact.model_dump()}
         case DriftReport():
             section = {"drift": artifact.model_dump(mode="json") | {"explanation": artifact.explain()}}
+        case LabelledTraffic():
+            section = {"labelled": artifact.model_dump(mode="json") | {"explanation": artifact.explain()}}
+        case Decision():
+            section = {"retraining": artifact.model_dump(mode="json")}
         case Endpoint():
             section = {"endpoint": artifact.model_dump()}
     return section
@@ -129,6 +152,10 @@ def _rows(summary: dict[str, Any]) -> list[tuple[str, str]]:
         rows += _batch_rows(batch)
     if drift := summary.get("drift"):
         rows.append(("drift", drift["explanation"]))
+    if labelled := summary.get("labelled"):
+        rows.append(("labels", labelled["explanation"]))
+    if retraining := summary.get("retraining"):
+        rows.append(("decision", retraining["sentence"]))
     if endpoint := summary.get("endpoint"):
         rows.append(("endpoint", _endpoint_text(endpoint)))
     elif "gate" in summary:

@@ -22,7 +22,7 @@ def training(config: Config, source_fingerprint: str) -> None:
     """
     dataset = ingest(config.only("data"), source_fingerprint)
     validation = validate_data(dataset, config.only("validation"))
-    prepared, _ = prepare(dataset, validation, config.only("data"))
+    prepared, _ = prepare(dataset, validation, config.only("data", "validation"))
     bundle = train(prepared, config.only("training", "serving"))
     evaluation = evaluate(bundle, prepared, config.only("evaluation", "serving", "gate"))
     version = register(bundle, evaluation, config.only())

@@ -18,5 +18,5 @@ def tuning(config: Config, source_fingerprint: str) -> None:
     """Ingest, validate and prepare as `training` does (and from its cache), then search."""
     dataset = ingest(config.only("data"), source_fingerprint)
     validation = validate_data(dataset, config.only("validation"))
-    prepared, _ = prepare(dataset, validation, config.only("data"))
+    prepared, _ = prepare(dataset, validation, config.only("data", "validation"))
     search(prepared, config.only("training", "serving", "tuning", "gate"))

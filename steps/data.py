@@ -13,6 +13,7 @@ from materializers.validation_report import ValidationReportMaterializer
 from steps.context import cache_identity
 from steps.progress import announce, progress
 from visionops.config import Config
+from visionops.data.additions import add_images, read_additions
 from visionops.data.audit import render_label_audit_html
 from visionops.data.cleaning import clean
 from visionops.data.dataset import Dataset
@@ -57,9 +58,15 @@ def validate_data(dataset: Dataset, config: Config) -> Annotated[ValidationRepor
 def prepare(
     dataset: Dataset, validation: ValidationReport, config: Config
 ) -> tuple[Annotated[Dataset, "prepared"], Annotated[HTMLString, "label_audit"]]:
-    """Stop if the policy says so; else mend what can be mended, and split."""
+    """Stop if the policy says so; else mend what can be mended, split, and add what was labelled since."""
     validation.raise_if_stopped()
     prepared = assign_splits(clean(dataset, validation), config.data.split)
+    added = read_additions(config.data, config.name, config.task, visionops_home() / "data")
+    if added:
+        with progress("additions", prepared.num_images + added.num_images) as report:
+            prepared = add_images(prepared, added, config.validation, config.data.split, report)
+    elif config.data.additions:
+        announce("data.additions: holds no labelled image yet")
     for note in prepared.notes:
         announce(note)
     return prepared, HTMLString(render_label_audit_html(prepared))

@@ -15,6 +15,7 @@ from steps.progress import announce, progress
 from visionops.config import Config
 from visionops.data.dataset import Dataset
 from visionops.inference.bundle import ModelBundle
+from visionops.monitoring.labelled import add_seen
 from visionops.monitoring.reference import add_reference
 from visionops.tasks import task_for
 from visionops.tasks.base import Evaluation, evaluation_folder, training_folder
@@ -28,7 +29,7 @@ def train(prepared: Dataset, config: Config) -> Annotated[ModelBundle, "bundle"]
     with progress("train", config.training.epochs) as report:
         log = MlflowLog(report)
         bundle = task_for(config.task).train(prepared, config, training_folder(prepared, config), log)
-    return add_reference(bundle, prepared)
+    return add_seen(add_reference(bundle, prepared), prepared)
 
 
 @step(cache_policy=CACHE, experiment_tracker=True, output_materializers={"evaluation": EvaluationMaterializer})

@@ -1,24 +1,31 @@
-"""From what an endpoint was asked to what changed."""
+"""From what an endpoint was asked, and what people say of it, to what follows."""
 
 from __future__ import annotations
 
+import tempfile
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Annotated
 
 from zenml import log_metadata, step
 from zenml.types import HTMLString
 
-from steps.context import active_deployer, champion_bundle
+from steps.context import active_deployer, active_registry, champion_bundle
 from steps.progress import announce
 from visionops.config import Config
+from visionops.data.additions import read_additions
+from visionops.home import visionops_home
 from visionops.monitoring.drift import DriftReport, detect_drift, render_drift_html
+from visionops.monitoring.labelled import LabelledTraffic, measure, unseen
 from visionops.monitoring.log import read_log
+from visionops.monitoring.policy import Decision, Observation, decide
 from visionops.monitoring.reference import read_reference
+from visionops.tasks import task_for
 
-__all__ = ["compare_traffic"]
+__all__ = ["compare_traffic", "decide_retraining", "score_labelled_traffic"]
 
 
-# Not cached: there are new predictions each time.
+# Nothing here is cached: there are new predictions, and perhaps new labels, each time.
 @step(enable_cache=False)
 def compare_traffic(config: Config) -> tuple[Annotated[DriftReport, "drift"], Annotated[HTMLString, "drift_report"]]:
     """Compare what the champion was asked lately with what it was validated on."""
@@ -39,3 +46,51 @@ def compare_traffic(config: Config) -> tuple[Annotated[DriftReport, "drift"], An
     )
     announce(report.explain())
     return report, HTMLString(render_drift_html(report))
+
+
+@step(enable_cache=False)
+def score_labelled_traffic(config: Config) -> Annotated[LabelledTraffic, "labelled_traffic"]:
+    """Count the images labelled since the last training, and score the champion on those that it has not seen."""
+    labelled = read_additions(config.data, config.name, config.task, visionops_home() / "data")
+    if labelled is None:
+        return LabelledTraffic()
+    registry = active_registry()
+    newest = registry.newest(config.name)
+    with champion_bundle(config.name) as (champion, bundle), tempfile.TemporaryDirectory() as work:
+        new = unseen(labelled, bundle)
+        since_training = new
+        if newest and newest.version != champion.version:
+            since_training = unseen(new, registry.fetch_bundle(newest, Path(work) / "newest"))
+        at_test = champion.test_metric(config.gate.metric)
+        performance = None
+        if new.num_images and at_test is not None:
+            folder = Path(work) / "evaluation"
+            performance = measure(task_for(config.task), bundle, new, config, at_test, folder)
+    traffic = LabelledTraffic(new_labels=since_training.num_images, performance=performance)
+    announce(traffic.explain())
+    return traffic
+
+
+@step(enable_cache=False)
+def decide_retraining(
+    drift: DriftReport, labelled_traffic: LabelledTraffic, config: Config, is_requested: bool
+) -> tuple[Annotated[Observation, "observation"], Annotated[Decision, "retraining"]]:
+    """What follows, and why."""
+    registry, now = active_registry(), datetime.now(UTC)
+    champion, newest = registry.champion(config.name), registry.newest(config.name)
+    last = newest.created if newest else champion.created
+    observation = Observation(
+        images=drift.current_images,
+        drift_share=drift.share,
+        embedding_drifted=drift.embedding_drifted,
+        drift="; ".join(column.explain() for column in drift.drifted_columns[:3]),
+        new_labels=labelled_traffic.new_labels,
+        age_days=(now - champion.created) / timedelta(days=1),
+        hours_since_training=(now - last) / timedelta(hours=1),
+        performance=labelled_traffic.performance,
+        is_requested=is_requested,
+    )
+    decision = decide(observation, config.monitoring.policy)
+    log_metadata({"action": decision.action.value, "sentence": decision.sentence})
+    announce(decision.sentence)
+    return observation, decision

@@ -28,6 +28,7 @@ from visionops.errors import ConfigError
 from visionops.inference.bundle import Engine, Precision, Task
 from visionops.inference.preprocessing import ContentCrop, Tiling
 from visionops.monitoring.drift import DriftSettings
+from visionops.monitoring.policy import RetrainPolicy
 
 __all__ = [
     "METRICS",
@@ -252,6 +253,10 @@ class DataConfig(_Strict):
     """Where the images and labels are, and which of them to take."""
 
     source: Source
+    additions: Source | None = None
+    """Images of the line that were labelled since, in the same format; the folder may be empty still. Training adds
+    them to the source, whose images keep their splits; `--pipeline monitoring` scores the champion on those it has not
+    seen."""
     format: Format = Format.VISION
     annotations: str = "annotations.json"
     """`coco` only: the JSON file, relative to the source."""
@@ -735,6 +740,7 @@ class MonitoringConfig(_Strict):
     reference_hours: float = Field(default=168, gt=0, allow_inf_nan=False)
     """With ``reference: window``: how far it reaches back from where the window begins."""
     drift: DriftSettings = DriftSettings()
+    policy: RetrainPolicy = RetrainPolicy()
 
 
 class Config(_Strict):
@@ -1046,7 +1052,10 @@ _SOURCE_KINDS: dict[str, type[BaseModel]] = {
     get_args(model.model_fields["kind"].annotation)[0]: model
     for model in (FolderSource, ArchiveSource, PackageSource, SampleSource)
 }
-_TAGS: dict[str, set[str]] = {"source": set(_SOURCE_KINDS), "training": {task.value for task in Task}}
+_TAGS: dict[str, set[str]] = {
+    **{key: set(_SOURCE_KINDS) for key in ("source", "additions")},
+    "training": {task.value for task in Task},
+}
 
 
 def _known_keys(parent: _Key, raw: dict[str, Any], schema: type[BaseModel]) -> list[str]:
@@ -1062,8 +1071,8 @@ def _below(annotation: Any, part: str, raw: dict[str, Any]) -> Any:
     if not _is_model(annotation):
         arguments = [a for a in get_args(annotation) if a is not type(None)]
         return arguments[-1] if get_origin(annotation) is dict else arguments[0] if arguments else None
-    if part == "source":
-        source = raw.get("data", {}).get("source", {})
+    if part in {"source", "additions"}:
+        source = raw.get("data", {}).get(part, {})
         return _SOURCE_KINDS.get(source.get("kind", "folder"), FolderSource)
     if annotation is Config and part == "training":
         return DetectionTraining if raw.get("task", Task.DETECTION) == Task.DETECTION else LabelTraining

@@ -75,6 +75,13 @@ class RegisteredVersion(BaseModel):
     """Of its bundle."""
     aliases: tuple[str, ...]
     tags: dict[str, str]
+    created: datetime.datetime
+    """When it was registered; aware."""
+
+    def test_metric(self, name: str) -> float | None:
+        """Its figure on the test split that it was first judged by; None where it was not measured."""
+        value = self.tags.get(f"test.{name}")
+        return None if value is None else float(value)
 
     @property
     def rolled_back(self) -> bool:
@@ -193,6 +200,14 @@ class ModelRegistry:
         """The version made from the bundle with this digest, or None."""
         with self._client() as client:
             found = client.search_model_versions(f"name = '{name}' and tags.`{_DIGEST}` = '{digest}'")
+            return self._read(client, name, found[0].version) if found else None
+
+    def newest(self, name: str) -> RegisteredVersion | None:
+        """The version that was registered last, whatever became of it."""
+        with self._client() as client:
+            found = client.search_model_versions(
+                f"name = '{name}'", max_results=1, order_by=["creation_timestamp DESC"]
+            )
             return self._read(client, name, found[0].version) if found else None
 
     def register(self, name: str, model_uri: str, bundle: ModelBundle, evaluation: Evaluation) -> RegisteredVersion:
@@ -333,6 +348,7 @@ class ModelRegistry:
             digest=tags.get(_DIGEST, ""),
             aliases=tuple(found.aliases),
             tags=tags,
+            created=datetime.datetime.fromtimestamp(found.creation_timestamp / 1000, datetime.UTC),
         )
 
 

@@ -16,12 +16,12 @@ from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
 from typing import IO, NamedTuple, NoReturn
 
-from visionops.config import ArchiveSource, FolderSource, PackageSource, SampleSource, Source
+from visionops.config import ArchiveSource, DataConfig, FolderSource, PackageSource, SampleSource, Source
 from visionops.data.files import atomic_folder, describe_os_error, safe_name, walk_files
 from visionops.data.sample import RENDERER_VERSION, render_sample
-from visionops.errors import DataError
+from visionops.errors import DataError, VisionOpsError
 
-__all__ = ["MAX_ARCHIVE_MEMBERS", "MAX_EXPANSION", "fetch", "source_fingerprint"]
+__all__ = ["MAX_ARCHIVE_MEMBERS", "MAX_EXPANSION", "data_fingerprint", "fetch", "of_additions", "source_fingerprint"]
 
 MAX_ARCHIVE_MEMBERS = 5_000_000
 MAX_EXPANSION = 200
@@ -63,6 +63,29 @@ def fetch(source: Source, cache: Path) -> Path:
                 with atomic_folder(target, replace=False) as temporary:
                     render_sample(source, temporary)
             return target
+
+
+@contextlib.contextmanager
+def of_additions() -> Iterator[None]:
+    """What goes wrong in the block is told of ``data.additions``.
+
+    Raises:
+        DataError: In place of any error of ours.
+    """
+    try:
+        yield
+    except VisionOpsError as error:
+        raise DataError(f"data.additions: {str(error).replace('data.source', 'data.additions')}") from error
+
+
+def data_fingerprint(data: DataConfig) -> str:
+    """As `source_fingerprint`, of the source and what is added to it."""
+    base = source_fingerprint(data.source)
+    if data.additions is None:
+        return base
+    with of_additions():
+        added = source_fingerprint(data.additions)
+    return hashlib.sha256(f"{base} {added}".encode()).hexdigest()
 
 
 def source_fingerprint(source: Source) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import enum
 from typing import Final
 
@@ -11,13 +10,15 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 __all__ = ["Action", "Decision", "Observation", "Performance", "RetrainPolicy", "decide"]
 
 
-class RetrainPolicy(BaseModel):
+class _Facts(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class RetrainPolicy(_Facts):
     """Each threshold alone is a reason; absent: none."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    warn_share: float = Field(default=0.15, ge=0, le=1)
-    """Share of drifted columns from which people are told."""
+    warn_share: float = Field(default=0, ge=0, le=1)
+    """Share of drifted columns above which people are told; 0: of any. A darker image is one column of twenty."""
     drift_share: float = Field(default=0.25, ge=0, le=1)
     """Share of drifted columns from which to train again."""
     embedding: bool = True
@@ -28,7 +29,7 @@ class RetrainPolicy(BaseModel):
     max_age_days: float | None = Field(default=None, gt=0)
     """Of the champion."""
     new_labels: int | None = Field(default=500, ge=1)
-    """Images labelled since the champion was trained."""
+    """Images labelled since the last training."""
     min_new_labels: int = Field(default=50, ge=0)
     """With fewer, training again would give the same model: it is said what to label instead."""
     cooldown_hours: float = Field(default=24, ge=0)
@@ -43,8 +44,7 @@ class RetrainPolicy(BaseModel):
         return self
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Performance:
+class Performance(_Facts):
     """How well the champion does on labelled traffic."""
 
     metric: str
@@ -53,10 +53,11 @@ class Performance:
     """95 %, by resampling the images."""
     at_test: float
     """The champion's figure on the test split."""
+    images: int = 0
+    """Labelled ones that it had not seen."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Observation:
+class Observation(_Facts):
     """What is known when a decision is asked for."""
 
     images: int
@@ -67,10 +68,11 @@ class Observation:
     drift: str
     """What changed, in words; "" for nothing."""
     new_labels: int
+    """Images labelled since the last training."""
     age_days: float
     """Of the champion."""
     hours_since_training: float
-    """Since the last training of this use case began, whatever came of it."""
+    """Since the last training of this use case gave a version, whether or not it became champion."""
     performance: Performance | None = None
     """None: no labelled traffic."""
     is_requested: bool = False
@@ -84,8 +86,7 @@ class Action(enum.StrEnum):
     RETRAIN = "retrain"
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(_Facts):
     """What to do, and why."""
 
     action: Action
@@ -108,8 +109,8 @@ def decide(seen: Observation, policy: RetrainPolicy) -> Decision:
     if seen.is_requested:
         return _decision(Action.RETRAIN, ("it was asked for", *reasons))
     if not reasons:
-        if seen.drift_share >= policy.warn_share:
-            return _decision(Action.ALERT, (_share(seen, policy.warn_share),), "not enough for a training")
+        if seen.drift_share > policy.warn_share:
+            return _decision(Action.ALERT, (_share(seen),), f"a training needs {policy.drift_share:.0%}")
         share = f"{seen.drift_share:.0%} of the columns drifted in {seen.images} predictions"
         return _decision(Action.NOTHING, (), f"{share}, {seen.new_labels} new labels")
     if seen.new_labels < policy.min_new_labels:
@@ -122,7 +123,7 @@ def decide(seen: Observation, policy: RetrainPolicy) -> Decision:
     if seen.hours_since_training < policy.cooldown_hours:
         since, wait = seen.hours_since_training, policy.cooldown_hours - seen.hours_since_training
         return _decision(
-            Action.ALERT, reasons, f"the last training began {since:.0f} h ago; the next may in {wait:.0f} h"
+            Action.ALERT, reasons, f"the last training was {since:.0f} h ago; the next may begin in {wait:.0f} h"
         )
     return _decision(Action.RETRAIN, reasons)
 
@@ -131,7 +132,7 @@ def _reasons(seen: Observation, policy: RetrainPolicy) -> tuple[str, ...]:
     """What speaks for a training."""
     found = []
     if seen.drift_share >= policy.drift_share:
-        found.append(_share(seen, policy.drift_share))
+        found.append(f"{_share(seen)}, {policy.drift_share:.0%} or more")
     if policy.embedding and seen.embedding_drifted:
         found.append("the images as a whole are others than those the model was validated on")
     worse = seen.performance
@@ -149,11 +150,11 @@ def _reasons(seen: Observation, policy: RetrainPolicy) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _share(seen: Observation, threshold: float) -> str:
-    what = f": {seen.drift}" if seen.drift else ""
-    return f"{seen.drift_share:.0%} of the columns drifted, {threshold:.0%} or more{what}"
+def _share(seen: Observation) -> str:
+    what = f" ({seen.drift})" if seen.drift else ""
+    return f"{seen.drift_share:.0%} of the columns drifted{what}"
 
 
 def _decision(action: Action, reasons: tuple[str, ...], but: str = "") -> Decision:
     told = "; ".join(part for part in (", and ".join(reasons), but) if part)
-    return Decision(action, reasons, f"{_NEXT[action]}: {told}")
+    return Decision(action=action, reasons=reasons, sentence=f"{_NEXT[action]}: {told}")
