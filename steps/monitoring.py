@@ -83,7 +83,7 @@ def decide_retraining(
         images=drift.current_images,
         drift_share=drift.share,
         embedding_drifted=drift.embedding_drifted,
-        drift="; ".join(column.explain() for column in drift.drifted_columns[:3]),
+        drift=drift.names(),
         new_labels=labelled_traffic.new_labels,
         age_days=(now - champion.created) / timedelta(days=1),
         hours_since_training=(now - last) / timedelta(hours=1),

@@ -223,6 +223,16 @@ class DriftReport(BaseModel):
         found = [column for column in self.columns if column.drifted]
         return tuple(sorted(found, key=lambda c: (c.p_adjusted or 0.0, -abs(c.effect or 0.0) / (c.min_effect or 1.0))))
 
+    def names(self, most: int = 3) -> str:
+        """The columns that drifted, the clearest first; "" for none.
+
+        Args:
+            most: Columns told before "and N more".
+        """
+        found = self.drifted_columns
+        more = f" and {len(found) - most} more" if len(found) > most else ""
+        return ", ".join(column.title for column in found[:most]) + more
+
     def explain(self, most: int = 4) -> str:
         """One sentence: what drifted, the clearest first.
 

@@ -66,7 +66,7 @@ class Observation(_Facts):
     """Share of columns that drifted, 0 to 1."""
     embedding_drifted: bool
     drift: str
-    """What changed, in words; "" for nothing."""
+    """The columns that drifted, the clearest first; "" for none."""
     new_labels: int
     """Images labelled since the last training."""
     age_days: float
