@@ -1,4 +1,4 @@
-"""Stack files: one YAML per stack, strict, with ``${VARIABLE}`` from the environment."""
+"""Stack files: one YAML per stack, strict, with ``${VARIABLE}`` and ``${VARIABLE:-default}`` from the environment."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from visionops.home import visionops_home
 __all__ = ["ComponentSpec", "ComponentType", "FlavorSpec", "StackSpec", "known_stacks", "load_stack", "visionops_home"]
 
 _FOLDER = Path(__file__).resolve().parent
-_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 _NAME = r"^[a-z][a-z0-9_-]*$"
 
 
@@ -118,9 +118,12 @@ def _fill(value: Any, variables: Mapping[str, str], path: Path) -> Any:
         return value
 
     def look_up(match: re.Match[str]) -> str:
+        name, default = match.groups()
+        if default is not None:
+            return variables.get(name) or default  # as a shell does: a variable that is empty has the default, too
         try:
-            return variables[match[1]]
+            return variables[name]
         except KeyError as error:
-            raise StackError(f"{path}: ${{{match[1]}}} is not set; set the environment variable {match[1]}") from error
+            raise StackError(f"{path}: ${{{name}}} is not set; set the environment variable {name}") from error
 
     return _VARIABLE.sub(look_up, value)

@@ -12,13 +12,21 @@ from typing import Any
 from zenml.client import Client
 
 from stacks.tracking import active_tracking_uri
+from visionops.alerts import Alerter
 from visionops.code_version import code_version
 from visionops.endpoint import EndpointDeployer
 from visionops.errors import StackError
 from visionops.inference.bundle import ModelBundle
 from visionops.registry import ModelRegistry, RegisteredVersion
 
-__all__ = ["active_deployer", "active_registry", "cache_identity", "champion_bundle"]
+__all__ = [
+    "active_alerter",
+    "active_deployer",
+    "active_pushgateway",
+    "active_registry",
+    "cache_identity",
+    "champion_bundle",
+]
 
 _IDENTITY = ".identity"
 
@@ -52,6 +60,24 @@ def active_deployer() -> EndpointDeployer:
     if deployer is None or not hasattr(deployer, "deploy_bundle"):
         raise StackError(f"stack {stack.name!r}: has no VisionOps model deployer; run python -m stacks.apply local")
     return deployer
+
+
+def active_alerter() -> Alerter | None:
+    """The alerter of the active stack; None for a stack without one.
+
+    Raises:
+        StackError: It is none of ours.
+    """
+    stack = Client().active_stack
+    alerter: Any = stack.alerter
+    if alerter is not None and not hasattr(alerter, "send"):
+        raise StackError(f"stack {stack.name!r}: its alerter is not of flavor visionops_alertmanager; exchange it")
+    return alerter
+
+
+def active_pushgateway() -> str:
+    """Where the active stack keeps figures of pipelines; "" for nowhere."""
+    return getattr(getattr(Client().active_stack.alerter, "config", None), "pushgateway_url", "")
 
 
 def cache_identity() -> str:

@@ -9,6 +9,7 @@ import pytest
 import stacks.apply as apply_module
 from stacks.apply import Action, apply, main
 from stacks.spec import ComponentSpec, ComponentType, StackSpec, load_stack
+from steps.context import active_alerter, active_pushgateway
 from visionops.errors import StackError
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # ZenML, SQLAlchemy and MLflow warn of their own code
@@ -28,7 +29,7 @@ def client(zenml_home: Path):
         for component in client.list_stack_components(type=kind.value).items:
             if component.name != "default":
                 client.delete_stack_component(component.id, kind)
-    for flavor in client.list_flavors(name="visionops_local").items:
+    for flavor in client.list_flavors(name="startswith:visionops_").items:
         client.delete_flavor(str(flavor.id))
     return client
 
@@ -41,6 +42,14 @@ def use(monkeypatch: pytest.MonkeyPatch, **changes: object) -> StackSpec:
     return spec
 
 
+def activate_anew(client) -> None:
+    """As in a new process: ZenML keeps what it has read of a stack."""
+    from zenml.stack import stack
+
+    stack._STACK_CACHE.clear()
+    client.activate_stack("local")
+
+
 def names(client) -> set[str]:
     return {stack.name for stack in client.list_stacks().items}
 
@@ -49,11 +58,13 @@ def test_a_dry_run_changes_nothing(client):
     changes = apply("local", dry_run=True)
     assert [change.kind for change in changes] == [
         "flavor",
+        "flavor",
         "orchestrator",
         "artifact_store",
         "experiment_tracker",
         "model_registry",
         "model_deployer",
+        "alerter",
         "stack",
     ]
     assert {change.action for change in changes} == {Action.CREATE}
@@ -61,7 +72,7 @@ def test_a_dry_run_changes_nothing(client):
 
 
 def test_the_second_call_changes_nothing(client, zenml_home):
-    assert len(apply("local")) == 7
+    assert len(apply("local")) == 9
     assert apply("local") == []
     stack = client.get_stack("local")
     assert {kind.value for kind in stack.components} == {
@@ -70,6 +81,7 @@ def test_the_second_call_changes_nothing(client, zenml_home):
         "experiment_tracker",
         "model_registry",
         "model_deployer",
+        "alerter",
     }
     assert client.active_stack_model.name == "default"
     client.activate_stack("local")
@@ -77,6 +89,35 @@ def test_the_second_call_changes_nothing(client, zenml_home):
     assert active.artifact_store.path == str(zenml_home / "artifacts")
     assert active.experiment_tracker.get_tracking_uri() == f"sqlite:///{zenml_home}/mlflow/mlflow.db"
     assert hasattr(active.model_deployer, "deploy_bundle")
+    assert (active_alerter().config.url, active_pushgateway()) == ("", "")
+
+
+def test_a_stack_from_before_there_were_alerts_gets_an_alerter_and_keeps_the_rest(client, monkeypatch):
+    now = load_stack("local")
+    before = {kind: spec for kind, spec in now.components.items() if kind is not ComponentType.ALERTER}
+    monkeypatch.setattr(
+        apply_module, "load_stack", lambda _: now.model_copy(update={"flavors": now.flavors[:1], "components": before})
+    )
+    apply("local")
+    activate_anew(client)
+    assert (active_alerter(), active_pushgateway()) == (None, "")
+    kept = {kind: [c.id for c in found] for kind, found in client.get_stack("local").components.items()}
+    monkeypatch.undo()
+    monkeypatch.setenv("VISIONOPS_ALERTMANAGER", "http://127.0.0.1:9093")
+    monkeypatch.setenv("VISIONOPS_PUSHGATEWAY", "http://127.0.0.1:9091")
+    assert [(str(change.action), change.kind) for change in apply("local")] == [
+        ("create", "flavor"),
+        ("create", "alerter"),
+        ("update", "stack"),
+    ]
+    components = client.get_stack("local").components
+    assert kept.items() <= {kind: [c.id for c in found] for kind, found in components.items()}.items()
+    activate_anew(client)
+    assert active_alerter().config.url == "http://127.0.0.1:9093"
+    assert active_pushgateway() == "http://127.0.0.1:9091"
+    monkeypatch.undo()
+    assert [str(change) for change in apply("local")] == ["update alerter local (pushgateway_url, url)"]
+    assert apply("local") == []
 
 
 def test_a_changed_setting_is_updated_and_a_removed_one_goes(client, monkeypatch, tmp_path):
@@ -122,7 +163,7 @@ def test_a_failure_takes_back_what_was_changed(client, monkeypatch):
     monkeypatch.setattr(client, "create_stack", refuse)
     with pytest.raises(StackError, match=r"create stack local .*: the store says no; nothing was changed"):
         apply("local")
-    assert client.list_flavors(name="visionops_local").total == 0
+    assert client.list_flavors(name="startswith:visionops_").total == 0
     assert client.list_stack_components(name="local").total == 0
 
 

@@ -40,6 +40,15 @@ def test_variables_are_filled_at_any_depth(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("variables", "expected"), [({}, "http://x:1"), ({"URL": ""}, "http://x:1"), ({"URL": "y"}, "y")]
+)
+def test_a_variable_may_have_a_default(tmp_path, variables, expected):
+    text = MINIMAL.replace("flavor: local}", "flavor: local, configuration: {a: '${URL:-http://x:1}', b: '${B:-}'}}", 1)
+    spec = read_stack(write(tmp_path, text), variables)
+    assert spec.components[ComponentType.ORCHESTRATOR].configuration == {"a": expected, "b": ""}
+
+
+@pytest.mark.parametrize(
     ("text", "says"),
     [
         (MINIMAL + "stak: 1\n", "stak: Extra inputs"),
