@@ -168,18 +168,21 @@ def _run(arguments: argparse.Namespace) -> None:
         _print_plan(arguments, config)
         return
     quieten_libraries()
+    from pipelines.outcome import told_to_prometheus
     from pipelines.summary import is_retraining, print_summary, summarise, write_summary
     from stacks.session import open_session
 
     with open_session(config.name, arguments.stack) as session:
         if arguments.tuned:
             config = _tuned(arguments, config, session.tracking_uri)
-        run = _RUNNERS[arguments.pipeline](arguments, config)
-        summary = summarise(run, config, session.stack)
+        with told_to_prometheus(arguments.pipeline, config.name) as summary:
+            summary.update(summarise(_RUNNERS[arguments.pipeline](arguments, config), config, session.stack))
         print_summary(summary)
         if is_retraining(summary) and not arguments.decide_only:
-            summary["training"] = summarise(_training(arguments, config), config, session.stack)
-            print_summary(summary["training"])
+            with told_to_prometheus("training", config.name) as training:
+                training.update(summarise(_training(arguments, config), config, session.stack))
+            summary["training"] = training
+            print_summary(training)
     if arguments.pipeline == "tuning":
         print(f"\n{_training_command(arguments)}")
     if arguments.summary:

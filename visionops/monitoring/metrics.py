@@ -1,0 +1,187 @@
+"""What pipelines tell Prometheus: pushed to a Pushgateway, since none lives long enough to be looked at.
+
+The gateway keeps what it was told last, and Prometheus reads it there. Each use case has a group of figures of
+monitoring, which the next run of monitoring replaces as a whole, and one of each pipeline, in which a run replaces what
+it has to say: a training that fails leaves the figures of the last one that did not.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from visionops.errors import StackError
+from visionops.monitoring.drift import ColumnDrift, ColumnKind, DriftReport, Verdict
+from visionops.monitoring.policy import Action, Decision, Observation
+
+__all__ = ["JOB", "METRICS", "TrainingFigures", "push_monitoring", "push_pipeline"]
+
+JOB = "visionops_pipelines"
+"""Label of all that is pushed."""
+
+METRICS: Mapping[str, str] = {
+    "visionops_traffic_images": "Predictions that monitoring looked at.",
+    "visionops_drift_share": "Of the columns that could be compared, the share that drifted.",
+    "visionops_drifted_columns": "Columns that drifted, the embedding among them.",
+    "visionops_compared_columns": "Columns that had values enough to say.",
+    "visionops_drift_column_drifted": "Whether a column drifted.",
+    "visionops_drift_column_effect_ratio": "How large a column's change is: 1 is the least that matters.",
+    "visionops_embedding_drift": "Maximum mean discrepancy of the embeddings: 0 the same.",
+    "visionops_performance": "The gate's metric on labelled traffic.",
+    "visionops_performance_low": "Lower end of its 95 % interval.",
+    "visionops_performance_high": "Upper end of its 95 % interval.",
+    "visionops_performance_at_test": "The champion's figure on the test split.",
+    "visionops_new_labels": "Images labelled since the champion was trained.",
+    "visionops_champion_info": "1 for the version that monitoring looked at.",
+    "visionops_champion_created_timestamp_seconds": "When the champion was trained.",
+    "visionops_decision": "1 for what monitoring decided, 0 for what it did not.",
+    "visionops_monitoring_last_run_timestamp_seconds": "When monitoring last came to a decision.",
+    "visionops_pipeline_last_run_timestamp_seconds": "When a pipeline last ended.",
+    "visionops_pipeline_last_success_timestamp_seconds": "When a pipeline last ended well.",
+    "visionops_pipeline_duration_seconds": "What the last run took.",
+    "visionops_pipeline_succeeded": "Whether the last run ended well.",
+    "visionops_training_metric": "Figures of the last training on its test split.",
+    "visionops_training_images": "Images of each split of the last training.",
+    "visionops_training_promoted": "Whether the last training made a champion.",
+}
+"""All that is pushed, each a gauge, and what it says."""
+
+_PATIENCE_S = 10
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class TrainingFigures:
+    """What a training came to."""
+
+    metrics: Mapping[str, float]
+    """On the test split."""
+    images: Mapping[str, int]
+    """Of each split."""
+    is_promoted: bool
+
+
+def push_monitoring(
+    gateway: str,
+    use_case: str,
+    report: DriftReport,
+    seen: Observation,
+    decision: Decision,
+    champion_version: str,
+    champion_created: datetime,
+    finished: datetime | None = None,
+) -> None:
+    """Tell what a run of monitoring saw and decided, in place of all that the run before told.
+
+    Args:
+        gateway: URL of a Pushgateway; "": nothing is told.
+        champion_created: Aware.
+        finished: Aware; now when absent.
+
+    Raises:
+        StackError: The gateway does not answer, or refuses.
+    """
+    compared = [column for column in report.columns if column.verdict is not Verdict.TOO_FEW]
+    figures: dict[str, Any] = {
+        "visionops_traffic_images": report.current_images,
+        "visionops_drift_share": report.share,
+        "visionops_drifted_columns": len(report.drifted_columns),
+        "visionops_compared_columns": len(compared),
+        "visionops_drift_column_drifted": {_labels(column): column.drifted for column in compared},
+        "visionops_drift_column_effect_ratio": {
+            _labels(column): abs(column.effect or 0.0) / column.min_effect for column in compared if column.min_effect
+        },
+        "visionops_new_labels": seen.new_labels,
+        "visionops_champion_info": {(("version", champion_version),): 1},
+        "visionops_champion_created_timestamp_seconds": champion_created.timestamp(),
+        "visionops_decision": {(("action", action.value),): action is decision.action for action in Action},
+        "visionops_monitoring_last_run_timestamp_seconds": (finished or datetime.now(UTC)).timestamp(),
+    }
+    for column in compared:
+        if column.kind is ColumnKind.EMBEDDING:
+            figures["visionops_embedding_drift"] = column.effect or 0.0
+    if worth := seen.performance:
+        of_metric = (("metric", worth.metric),)
+        low, high = worth.interval
+        figures |= {
+            "visionops_performance": {of_metric: worth.value},
+            "visionops_performance_low": {of_metric: low},
+            "visionops_performance_high": {of_metric: high},
+            "visionops_performance_at_test": {of_metric: worth.at_test},
+        }
+    _push(gateway, {"use_case": use_case}, figures, replace=True)
+
+
+def push_pipeline(
+    gateway: str,
+    pipeline: str,
+    use_case: str,
+    *,
+    seconds: float,
+    is_success: bool,
+    finished: datetime,
+    training: TrainingFigures | None = None,
+) -> None:
+    """Tell how a run of a pipeline ended.
+
+    Args:
+        gateway: URL of a Pushgateway; "": nothing is told.
+        seconds: That it took.
+        finished: Aware.
+        training: What it came to, where it trained.
+
+    Raises:
+        StackError: The gateway does not answer, or refuses.
+    """
+    figures: dict[str, Any] = {
+        "visionops_pipeline_last_run_timestamp_seconds": finished.timestamp(),
+        "visionops_pipeline_duration_seconds": seconds,
+        "visionops_pipeline_succeeded": is_success,
+    }
+    if is_success:
+        figures["visionops_pipeline_last_success_timestamp_seconds"] = finished.timestamp()
+    if training is not None:
+        figures["visionops_training_metric"] = {(("metric", name),): v for name, v in training.metrics.items()}
+        figures["visionops_training_images"] = {(("split", name),): n for name, n in training.images.items()}
+        figures["visionops_training_promoted"] = training.is_promoted
+    _push(gateway, {"use_case": use_case, "pipeline": pipeline}, figures, replace=False)
+
+
+def _labels(column: ColumnDrift) -> tuple[tuple[str, str], ...]:
+    return ("column", column.name), ("kind", column.kind.value)
+
+
+def _push(gateway: str, group: Mapping[str, str], figures: Mapping[str, Any], *, replace: bool) -> None:
+    """Figures by the name of their metric: a number, or one for each set of labels."""
+    if not gateway:
+        return
+    import requests
+    from prometheus_client import CollectorRegistry, Gauge, push_to_gateway, pushadd_to_gateway
+
+    registry = CollectorRegistry()
+    for name, figure in figures.items():
+        values = figure if isinstance(figure, Mapping) else {(): figure}
+        if not values:
+            continue  # a gauge without labels would say 0
+        gauge = Gauge(name, METRICS[name], [key for key, _ in next(iter(values))], registry=registry)
+        for labels, value in values.items():
+            (gauge.labels(**dict(labels)) if labels else gauge).set(float(value))
+    push = push_to_gateway if replace else pushadd_to_gateway
+    try:
+        push(gateway, JOB, registry, dict(group), timeout=_PATIENCE_S, handler=_send)
+    except requests.RequestException as error:
+        answer = error.response
+        why = type(error).__name__ if answer is None else f"{answer.status_code} {' '.join(answer.text.split())[:200]}"
+        raise StackError(
+            f"Pushgateway {gateway}: takes no figures ({why}); start it, or set VISIONOPS_PUSHGATEWAY to one that runs"
+        ) from error
+
+
+def _send(
+    url: str, method: str, timeout: float | None, headers: Sequence[tuple[str, str]], data: bytes
+) -> Callable[[], None]:
+    """As a handler of prometheus_client, whose own leaves the answer open."""
+    import requests
+
+    return lambda: requests.request(method, url, data=data, headers=dict(headers), timeout=timeout).raise_for_status()
