@@ -16,6 +16,7 @@ from starlette.middleware.cors import CORSMiddleware
 from deploy.serving.access import Gate, Routes
 from deploy.serving.bodies import BodyLimits
 from deploy.serving.context import Serving
+from deploy.serving.disk import DiskSpace
 from deploy.serving.dispatcher import Dispatcher
 from deploy.serving.errors import first_problem, status_and_code
 from deploy.serving.explaining import Explainer
@@ -127,6 +128,7 @@ def _recorder(settings: Settings, metrics: Metrics) -> Recorder:
     from visionops.monitoring.log import OUTCOMES, PredictionLog  # pyarrow, which no server needs without a log
 
     metrics.keep_prediction_log(OUTCOMES)
+    metrics.watch_disk(DiskSpace(settings.prediction_log).look)
     log = PredictionLog(
         settings.prediction_log,
         max_bytes=settings.prediction_log_max_mb * 1_000_000,

@@ -108,6 +108,7 @@ class Metrics:
         self._add_models()
         self._waiting: Callable[[], int] = lambda: 0
         self._count_draining: Callable[[], int] = lambda: 0
+        self._measure_disk: Callable[[], None] = lambda: None
         self._shown: set[tuple[str, ...]] = set()
         # Looking a child up by its labels costs as much as counting.
         self._of_route: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
@@ -193,6 +194,29 @@ class Metrics:
             multiprocess_mode="mostrecent",
         )
         self._of_outcome = {outcome: self._records.labels(outcome) for outcome in (*outcomes, NO_RECORD)}
+
+    def watch_disk(self, look: Callable[[], tuple[int, int] | None]) -> None:
+        """``look`` tells the free bytes of the prediction log's disk and all it has; it must not wait."""
+        registry, mode = self._registry, "mostrecent"
+        free = Gauge(
+            "visionops_prediction_log_disk_free_bytes",
+            "Room on the disk of the prediction log.",
+            registry=registry,
+            multiprocess_mode=mode,
+        )
+        size = Gauge(
+            "visionops_prediction_log_disk_size_bytes",
+            "Size of the disk of the prediction log.",
+            registry=registry,
+            multiprocess_mode=mode,
+        )
+
+        def measure() -> None:
+            if found := look():
+                free.set(found[0])
+                size.set(found[1])
+
+        self._measure_disk = measure
 
     def recorded(self, outcome: str, records: int = 1) -> None:
         """So many predictions were written into the log, or were not."""
@@ -311,6 +335,7 @@ class Metrics:
         """All of it, in Prometheus' text format."""
         self._queue.set(self._waiting())
         self._draining.set(self._count_draining())
+        self._measure_disk()
         if not self._is_multiprocess:
             return generate_latest(self._registry)
         registry = CollectorRegistry()
