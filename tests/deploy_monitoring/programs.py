@@ -1,4 +1,4 @@
-"""Prometheus and Alertmanager, real ones: found on the path, started on free ports of this machine, stopped again."""
+"""Prometheus, Alertmanager and Pushgateway, real ones: found on the path, started on free ports here, stopped again."""
 
 from __future__ import annotations
 
@@ -10,14 +10,17 @@ import subprocess
 import threading
 import time
 import urllib.parse
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
 
 from tests.conftest import ROOT
+from visionops.alerts import Alerter
 
 MONITORING = ROOT / "deploy" / "monitoring"
 RULES = MONITORING / "prometheus" / "rules.yml"
@@ -29,7 +32,7 @@ def program(name: str) -> str:
     """Its path; skips where it is absent."""
     path = shutil.which(name)
     if path is None:
-        pytest.skip(f"{name} is absent: apt-get install prometheus prometheus-alertmanager")
+        pytest.skip(f"{name} is absent: apt-get install prometheus prometheus-alertmanager prometheus-pushgateway")
     return path
 
 
@@ -110,3 +113,35 @@ def prometheus(folder: Path, config: Path) -> Iterator[int]:
     flags = [f"--config.file={config}", f"--storage.tsdb.path={folder / 'data'}", "--rules.alert.resend-delay=1s"]
     with started(folder, port, "prometheus", *flags, f"--web.listen-address=127.0.0.1:{port}"):
         yield port
+
+
+@contextmanager
+def pushgateway(folder: Path) -> Iterator[str]:
+    """Its URL."""
+    folder.mkdir()
+    port = free_port()
+    name = next((n for n in ("prometheus-pushgateway", "pushgateway") if shutil.which(n)), "prometheus-pushgateway")
+    # The Debian package keeps its figures below /var/lib.
+    with started(folder, port, name, "--persistence.file=", f"--web.listen-address=127.0.0.1:{port}"):
+        yield f"http://127.0.0.1:{port}"
+
+
+def alerter(**settings: str) -> Alerter:
+    """Of our flavor, as a stack has it."""
+    from zenml.enums import StackComponentType
+
+    from stacks.alerter import AlertmanagerFlavor
+
+    flavor = AlertmanagerFlavor()
+    now = datetime.now(UTC)
+    made: Alerter = flavor.implementation_class(
+        name="local",
+        id=uuid.uuid4(),
+        config=flavor.config_class(**settings),
+        flavor=flavor.name,
+        type=StackComponentType.ALERTER,
+        user=None,
+        created=now,
+        updated=now,
+    )
+    return made

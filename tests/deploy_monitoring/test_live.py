@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +25,34 @@ import pytest
 import yaml
 from onnx import numpy_helper
 
-from tests.deploy_monitoring.programs import MONITORING, RULES, alertmanager, free_port, get, prometheus, query, until
+import pipelines.outcome
+from pipelines.outcome import told_to_prometheus
+from tests.deploy_monitoring.programs import (
+    MONITORING,
+    RULES,
+    alerter,
+    alertmanager,
+    free_port,
+    get,
+    prometheus,
+    pushgateway,
+    query,
+    until,
+)
 from tests.deploy_monitoring.test_rules import alerts
 from tests.helpers.bundles import encode, filled, make_bundle
+from tests.helpers.disks import mounted
+from tests.helpers.traffic import compare_traffic
 from tests.serving.conftest import KEY
 from tests.serving.test_switching import server
+from visionops.alerts import decision_alerts
+from visionops.errors import ConfigError
 from visionops.inference.bundle import ModelBundle
+from visionops.monitoring.drift import DriftReport
+from visionops.monitoring.metrics import push_monitoring
+from visionops.monitoring.policy import Observation, Performance, RetrainPolicy, decide
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # ZenML warns of its own code
 
 WINDOW = "10s"
 SEVERITIES = {(rule["alert"], rule["labels"]["severity"]) for rule in alerts()}
@@ -146,7 +169,42 @@ def quick_rules(folder: Path) -> Path:
     return path
 
 
-def prometheus_config(folder: Path, targets: list[int], alertmanager_port: int) -> Path:
+def observe(report: DriftReport, performance: Performance | None = None) -> Observation:
+    return Observation(
+        images=report.current_images,
+        drift_share=report.share,
+        embedding_drifted=report.embedding_drifted,
+        drift=report.explain(),
+        new_labels=0,
+        age_days=100,
+        hours_since_training=2400,
+        performance=performance,
+    )
+
+
+def run_pipelines(gateway: str, alertmanager_port: int) -> None:
+    """What they tell of `steel`, where monitoring also tells people; of `casting`, where it has ended with that; of
+    `pcb`, where one column drifted; and of two trainings of `faces`, of which the second fails.
+    """
+    policy, now = RetrainPolicy(), datetime.now(UTC)
+    other_camera = compare_traffic(["feature_brightness", "feature_sharpness", "embedding"])
+    seen = observe(other_camera, Performance("map50", 0.4, (0.35, 0.45), 0.7))
+    decision = decide(seen, policy)
+    told = alerter(url=f"http://127.0.0.1:{alertmanager_port}")
+    told.send(decision_alerts("steel", decision, seen, policy))
+    until(lambda: "VisionOpsDecision" in get(alertmanager_port, "/api/v2/alerts")[1].decode())
+    push_monitoring(gateway, "steel", other_camera, seen, decision, "3", now)
+    old, long_ago = now - timedelta(days=91), now - timedelta(days=3)
+    push_monitoring(gateway, "casting", other_camera, seen, decision, "3", old, long_ago)
+    darker = compare_traffic(["feature_brightness"])
+    push_monitoring(gateway, "pcb", darker, observe(darker), decide(observe(darker), policy), "3", now)
+    with told_to_prometheus("training", "faces") as summary:
+        summary.update(metrics={"accuracy": 0.9}, headline=("accuracy",), splits={"train": 70, "test": 15})
+    with pytest.raises(ConfigError), told_to_prometheus("training", "faces"):
+        raise ConfigError("no such folder")
+
+
+def prometheus_config(folder: Path, targets: list[int], gateway: int, alertmanager_port: int) -> Path:
     """Our configuration of Prometheus, which looks each second, with the places put in."""
     folder.mkdir()
     content = yaml.safe_load((MONITORING / "prometheus" / "prometheus.yml").read_text())
@@ -156,8 +214,10 @@ def prometheus_config(folder: Path, targets: list[int], alertmanager_port: int) 
     content["rule_files"] = [str(quick_rules(folder))]
     content["alerting"]["alertmanagers"][0]["static_configs"][0]["targets"] = [f"127.0.0.1:{alertmanager_port}"]
     (folder / "targets").mkdir()
-    found = [{"targets": [f"127.0.0.1:{port}" for port in targets]}]
-    (folder / "targets" / "local.yml").write_text(yaml.safe_dump(found))
+    (folder / "pushgateway").mkdir()
+    for place, ports in (("targets", targets), ("pushgateway", [gateway])):
+        found = [{"targets": [f"127.0.0.1:{port}" for port in ports]}]
+        (folder / place / "local.yml").write_text(yaml.safe_dump(found))
     path = folder / "prometheus.yml"
     path.write_text(yaml.safe_dump(content))
     return path
@@ -181,6 +241,8 @@ class Watched:
     webhook: Webhook
     servers: dict[str, str]
     """Instance of: busy, empty, absent."""
+    expected: set[tuple[str, str]]
+    """Alerts that fire."""
 
     def fired(self) -> set[tuple[str, str]]:
         """Alerts that have fired since the start."""
@@ -218,15 +280,25 @@ models:
         url = f"http://127.0.0.1:{hook.server_port}/alerts"
         manager = enter(alertmanager(folder / "alertmanager", alertmanager_config(folder / "alertmanager.yml", url)))
         _, busy = enter(server(folder / "busy.log", *files, "--open-metrics", *limits))
-        _, empty = enter(server(folder / "empty.log"))
+        expected = set(SEVERITIES)
+        log = folder / "disk"
+        try:
+            (enter(mounted(log, "size=4m")) / "ballast").write_bytes(b"\0" * (4_000_000))
+        except pytest.skip.Exception:
+            expected -= {("VisionOpsLowDisk", "warning"), ("VisionOpsLowDisk", "critical")}
+        _, empty = enter(server(folder / "empty.log", "--prediction-log", str(log), "--open-metrics"))
+        gateway = enter(pushgateway(folder / "pushgateway"))
         until(lambda: all(get(port, "/health")[0] == 200 for port in (busy, empty)))
         absent = free_port()
-        seeing = prometheus_config(folder / "seeing", [busy, empty, absent], manager)
-        blind = prometheus_config(folder / "blind", [], manager)
+        seeing = prometheus_config(folder / "seeing", [busy, empty, absent], int(gateway.rpartition(":")[2]), manager)
+        blind = prometheus_config(folder / "blind", [], free_port(), manager)
         ports = {name: f"127.0.0.1:{port}" for name, port in (("busy", busy), ("empty", empty), ("absent", absent))}
         seeing_port, blind_port = enter(prometheus(seeing.parent, seeing)), enter(prometheus(blind.parent, blind))
-        watched = Watched(seeing_port, blind_port, manager, hook, ports)
+        watched = Watched(seeing_port, blind_port, manager, hook, ports, expected)
         enter(clients(busy))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(pipelines.outcome, "active_pushgateway", lambda: gateway)
+            run_pipelines(gateway, manager)
         seen_well = f'visionops_keys_last_read_successful{{instance="{watched.servers["busy"]}"}} == 1'
         until(lambda: query(watched.prometheus, seen_well))
         keys.write_text("no key\n")
@@ -259,7 +331,9 @@ def test_each_panel_shows_something(watched: Watched):
 
     def look() -> set[tuple[str, str]]:
         for panel, expression in expected - shown:
-            text = expression.replace("$__rate_interval", WINDOW).replace("$instance", ".*")
+            text = expression.replace("$__rate_interval", WINDOW)
+            for variable in ("$instance", "$use_case", "$pipeline"):
+                text = text.replace(variable, ".*")
             if query(watched.prometheus, text):
                 shown.add((panel, expression))
         return shown
@@ -268,12 +342,13 @@ def test_each_panel_shows_something(watched: Watched):
 
 
 def test_each_alert_fires_by_its_real_cause(watched: Watched):
-    wait_for(SEVERITIES, watched.fired)
+    wait_for(watched.expected, watched.fired)
 
 
 def test_who_is_told_hears_the_worst_of_each_and_in_words(watched: Watched):
-    told = {rule["alert"] for rule in alerts()} - {"VisionOpsNoTraffic"}  # the one without a model is not ready
-    wait_for(SEVERITIES, watched.fired)
+    # The one without a model is not ready.
+    told = {name for name, _ in watched.expected} - {"VisionOpsNoTraffic"} | {"VisionOpsDecision"}
+    wait_for(watched.expected, watched.fired)
     wait_for(told, lambda: {alert["labels"]["alertname"] for alert in watched.webhook.received})
     received = list(watched.webhook.received)
     of_instance = {(a["labels"].get("instance"), a["labels"]["alertname"]) for a in received}
@@ -284,11 +359,35 @@ def test_who_is_told_hears_the_worst_of_each_and_in_words(watched: Watched):
         words = alert["annotations"]["summary"] + alert["annotations"]["description"]
         assert "<" not in words, "as a template writes what it does not know"
         assert alert["labels"].get("instance", "") in words
+        assert alert["labels"].get("use_case", "") in words
+
+
+def test_of_what_monitoring_saw_people_hear_once(watched: Watched):
+    wait_for({"VisionOpsPerformance"}, lambda: {name for name, _ in told_of(watched, "casting")})
+    assert told_of(watched, "steel") == {("VisionOpsDecision", "critical")}
+    wait_for({("VisionOpsColumnDrift", "warning")}, lambda: told_of(watched, "pcb"))
+    assert told_of(watched, "pcb") == {("VisionOpsColumnDrift", "warning")}
+    expected = {
+        ("VisionOpsDrift", "critical"),
+        ("VisionOpsPerformance", "critical"),
+        ("VisionOpsModelAge", "warning"),
+        ("VisionOpsMonitoringMissing", "warning"),
+    }
+    wait_for(expected, lambda: told_of(watched, "casting"))
+    assert told_of(watched, "casting") == expected
+
+
+def told_of(watched: Watched, use_case: str) -> set[tuple[str, str]]:
+    """Name and severity of what the webhook got."""
+    labels = [alert["labels"] for alert in list(watched.webhook.received)]
+    return {(each["alertname"], each["severity"]) for each in labels if each.get("use_case") == use_case}
 
 
 def test_a_critical_alert_keeps_its_warning_back(watched: Watched):
-    twins = {name for name, severity in SEVERITIES if severity == "warning" and (name, "critical") in SEVERITIES}
-    assert twins == {"VisionOpsErrors", "VisionOpsLatency", "VisionOpsOverload"}
+    twins = {"VisionOpsErrors", "VisionOpsLatency", "VisionOpsOverload"}
+    of_others = {"VisionOpsDrift", "VisionOpsLowDisk", "VisionOpsPerformance"}
+    both = {name for name, severity in SEVERITIES if severity == "warning" and (name, "critical") in SEVERITIES}
+    assert both == twins | of_others
 
     def kept_back() -> set[str]:
         shown = json.loads(get(watched.alertmanager, "/api/v2/alerts")[1])

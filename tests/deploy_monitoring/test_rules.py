@@ -11,9 +11,12 @@ import pytest
 import yaml
 
 from deploy.serving.metrics import Metrics
+from stacks.alerter import AlertmanagerParameters
 from tests.conftest import ROOT
 from tests.deploy_monitoring.programs import MONITORING, RULES, run
+from visionops.alerts import DECISION
 from visionops.monitoring.log import OUTCOMES
+from visionops.monitoring.metrics import METRICS
 
 CASES = Path(__file__).with_name("rules_test.yml")
 METRIC = re.compile(r"\b(?:visionops|process)_[a-z_]+\b")
@@ -26,10 +29,11 @@ def alerts() -> list[dict]:
 
 
 def known_metrics() -> set[str]:
-    """What a server shows, by the lines that name each metric."""
+    """What a server shows, by the lines that name each metric, and what pipelines push."""
     metrics = Metrics()
     metrics.keep_prediction_log(OUTCOMES)
-    return set(re.findall(r"^# HELP (\S+)", metrics.text().decode(), re.MULTILINE))
+    metrics.watch_disk(lambda: (1, 2))
+    return METRICS.keys() | set(re.findall(r"^# HELP (\S+)", metrics.text().decode(), re.MULTILINE))
 
 
 def test_prometheus_takes_our_configuration():
@@ -69,15 +73,27 @@ def test_an_alert_says_how_bad_it_is_and_what_to_do(rule: dict):
 
 def test_the_page_has_no_alert_that_does_not_exist():
     headings = re.findall(r"^#+ (VisionOps\w+)$", (ROOT / "docs/how-to/alerts.md").read_text(), re.MULTILINE)
-    assert sorted(headings) == sorted({rule["alert"] for rule in alerts()})
+    told_by_pipelines = {DECISION, AlertmanagerParameters().name}
+    assert sorted(headings) == sorted({rule["alert"] for rule in alerts()} | told_by_pipelines)
+
+
+def test_each_alert_that_keeps_another_back_exists():
+    rules = yaml.safe_load((MONITORING / "alertmanager" / "alertmanager.yml").read_text())["inhibit_rules"]
+    matchers = [m for rule in rules for m in rule["source_matchers"] + rule["target_matchers"]]
+    named = [m.partition("=")[2].strip('~"') for m in matchers if m.startswith("alertname=")]
+    assert named
+    known = {rule["alert"] for rule in alerts()} | {DECISION}
+    for name in named:
+        head, _, choice = name.partition("(")
+        assert name == "VisionOps.+" or {head + end for end in choice.rstrip(")").split("|")} <= known
 
 
 @pytest.mark.parametrize("path", [*sorted(MONITORING.rglob("*.json")), RULES], ids=lambda path: path.name)
 def test_each_metric_that_is_named_exists(path: Path):
     known = known_metrics()
     assert "visionops_requests_total" in known
-    recorded = re.compile(r"\binstance(_\w+)?:[\w:]+")
-    named = set(METRIC.findall(recorded.sub("", path.read_text())))
+    recorded_or_job = re.compile(r"\binstance(_\w+)?:[\w:]+|\bjob=~?\W+[\w|]+")
+    named = set(METRIC.findall(recorded_or_job.sub("", path.read_text())))
     assert named
     assert {name for name in named if name not in known and SUFFIX.sub("", name) not in known} == set()
 
