@@ -23,7 +23,7 @@ from visionops.monitoring.policy import Action, Observation, Performance, Retrai
 pytestmark = pytest.mark.filterwarnings("ignore")  # ZenML warns of its own code
 
 CREATED = datetime(2026, 3, 1, tzinfo=UTC)
-FALLEN = Performance("map50", 0.5, (0.45, 0.55), 0.65)
+FALLEN = Performance(metric="map50", value=0.5, interval=(0.45, 0.55), at_test=0.65)
 NOTHING_LABELLED = Observation(
     images=100,
     drift_share=0.3,
@@ -101,8 +101,8 @@ def test_a_decision_is_one_alert_at_a_time_and_none_when_there_is_nothing_to_do(
     words = shown(manager)["VisionOpsDecision", "critical"]["annotations"]
     assert words["summary"] == "steel: monitoring asks for a person"
     assert words["description"] == decide(NOTHING_LABELLED, policy).sentence + "."
-    until(lambda: told(dataclasses.replace(NOTHING_LABELLED, drift_share=0.2)) == {"warning"})
-    until(lambda: told(dataclasses.replace(NOTHING_LABELLED, drift_share=0.0)) == set())
+    until(lambda: told(NOTHING_LABELLED.model_copy(update={"drift_share": 0.2})) == {"warning"})
+    until(lambda: told(NOTHING_LABELLED.model_copy(update={"drift_share": 0.0})) == set())
 
 
 def test_zenmls_own_way_in_tells_too(manager: int):
@@ -134,7 +134,7 @@ def test_an_alertmanager_that_cannot_be_reached_or_refuses_is_named_in_one_line(
 
 def test_what_monitoring_saw_replaces_what_it_saw_before(gateway: str):
     report = compare_traffic()
-    seen = dataclasses.replace(NOTHING_LABELLED, performance=FALLEN)
+    seen = NOTHING_LABELLED.model_copy(update={"performance": FALLEN})
     decision = decide(seen, RetrainPolicy())
     push_monitoring(gateway, "steel", report, seen, decision, "3", CREATED, finished=CREATED)
     figures = pushed(gateway, "steel")
