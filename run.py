@@ -15,9 +15,12 @@ import yaml
 
 from visionops.config import Config, load_config, with_training
 from visionops.errors import VisionOpsError
+from visionops.monitoring.simulate import Kind, describe_change
 
 if TYPE_CHECKING:
     from zenml.models import PipelineRunResponse
+
+    from visionops.monitoring.drill import Drill
 
 _ROOT = Path(__file__).resolve().parent
 _DEFAULT_CONFIG = Path("configs/sample.yaml")
@@ -35,6 +38,7 @@ examples:
   python run.py --pipeline quantize                         the champion in INT8, served if it loses little enough
   python run.py --pipeline monitoring                       has what the endpoint is asked changed? trains again if so
   python run.py --pipeline monitoring --decide-only         the same, but nobody is told and nothing is trained
+  python run.py --pipeline drift-drill --kind brightness --severity 1   images in half the light: monitoring must tell
   python run.py --pipeline deployment                       serve the champion again
   python run.py --pipeline deployment --rollback            go back to the champion before it
 
@@ -51,6 +55,7 @@ _PIPELINES = {
     "tuning": "data -> validated -> split -> many trainings -> the best settings, for --tuned",
     "batch_inference": "the champion's predictions for a folder, or for the data's unlabelled images, as tables",
     "monitoring": "what the endpoint was asked and people labelled -> drift, performance -> decided -> told -> trained",
+    "drift-drill": "test images -> changed by --kind and --severity -> sent to the endpoint, for monitoring to find",
     "quantize": "the champion -> INT8 -> evaluated -> registered -> gated by its loss -> served",
     "deployment": "serve the champion again; with --rollback, the champion before it",
 }
@@ -62,6 +67,9 @@ _FLAGS = {
     "output": "batch_inference",
     "retrain": "monitoring",
     "decide_only": "monitoring",
+    "kind": "drift-drill",
+    "severity": "drift-drill",
+    "images": "drift-drill",
 }
 """Flag to the one pipeline that knows it."""
 
@@ -129,13 +137,29 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--decide-only", action="store_true", help="with --pipeline monitoring: decide, but tell nobody, train nothing"
     )
+    parser.add_argument(
+        "--kind", choices=list(Kind), metavar="KIND", help=f"with --pipeline drift-drill: {', '.join(Kind)}"
+    )
+    parser.add_argument(
+        "--severity",
+        type=float,
+        metavar="S",
+        help="with --pipeline drift-drill: 0 changes nothing, 1 is strong (half the light; the default), at most 10; "
+        "brightness below 0 is more light",
+    )
+    parser.add_argument(
+        "--images", type=int, metavar="N", help="with --pipeline drift-drill: how many are sent (default: 200)"
+    )
     parser.add_argument("--summary", type=Path, metavar="FILE", help="write the closing table as JSON, too")
     parser.add_argument("--dry-run", action="store_true", help="check the configuration and show the plan; run nothing")
     parser.add_argument("--list", action="store_true", help="list pipelines, use cases and stacks")
     arguments = parser.parse_args(argv)
     for flag, pipeline in _FLAGS.items():
-        if getattr(arguments, flag) and arguments.pipeline != pipeline:
+        given = getattr(arguments, flag)
+        if given is not None and given is not False and arguments.pipeline != pipeline:
             parser.error(f"--{flag.replace('_', '-')} goes with --pipeline {pipeline}")
+    if arguments.pipeline == "drift-drill" and arguments.kind is None:
+        parser.error(f"--pipeline drift-drill needs --kind, one of {', '.join(Kind)}")
     if arguments.config is None:
         arguments.config = _DEFAULT_CONFIG if _DEFAULT_CONFIG.exists() else _ROOT / _DEFAULT_CONFIG
     return arguments
@@ -164,6 +188,8 @@ def _run(arguments: argparse.Namespace) -> None:
         from visionops.tuning import require_search
 
         require_search(config)
+    if arguments.pipeline == "drift-drill":
+        _drill(arguments)  # a severity without a meaning is refused before anything runs
     if arguments.dry_run:
         _print_plan(arguments, config)
         return
@@ -185,6 +211,8 @@ def _run(arguments: argparse.Namespace) -> None:
             print_summary(training)
     if arguments.pipeline == "tuning":
         print(f"\n{_training_command(arguments)}")
+    if arguments.pipeline == "drift-drill":
+        print(f"\nhas monitoring seen it?\n{_command(arguments, '--pipeline', 'monitoring', '--decide-only')}")
     if arguments.summary:
         write_summary(summary, arguments.summary)
 
@@ -216,6 +244,11 @@ def _tuned(arguments: argparse.Namespace, config: Config, tracking_uri: str) -> 
 
 def _training_command(arguments: argparse.Namespace) -> str:
     """How to train with what a search has found, ready to be copied."""
+    return _command(arguments, "--tuned")
+
+
+def _command(arguments: argparse.Namespace, *flags: str) -> str:
+    """What comes next, of the same use case with the same settings, ready to be copied."""
     stack = ["--stack", arguments.stack] if arguments.stack else []
     sets = [
         part
@@ -223,7 +256,7 @@ def _training_command(arguments: argparse.Namespace) -> str:
         if not override.startswith(("tuning.", "tuning="))
         for part in ("--set", override)
     ]
-    return shlex.join(["python", "run.py", "--config", str(arguments.config), *stack, *sets, "--tuned"])
+    return shlex.join(["python", "run.py", "--config", str(arguments.config), *stack, *sets, *flags])
 
 
 def _tuning(arguments: argparse.Namespace, config: Config) -> PipelineRunResponse:
@@ -271,6 +304,23 @@ def _monitoring(arguments: argparse.Namespace, config: Config) -> PipelineRunRes
     return _start(monitoring, arguments, config, is_requested=arguments.retrain)
 
 
+def _drill(arguments: argparse.Namespace) -> Drill:
+    from visionops.monitoring.drill import Drill
+
+    given = {name: value for name in ("severity", "images") if (value := getattr(arguments, name)) is not None}
+    return Drill(kind=arguments.kind, **given)
+
+
+def _drift_drill(arguments: argparse.Namespace, config: Config) -> PipelineRunResponse:
+    from pipelines.drift_drill import drift_drill
+    from steps.context import live_endpoint
+    from visionops.data.sources import source_fingerprint
+
+    live_endpoint(config.name)  # without one, say so before anything is read
+    fingerprint = source_fingerprint(config.data.source)
+    return _start(drift_drill, arguments, config, source_fingerprint=fingerprint, drill=_drill(arguments))
+
+
 def _deployment(arguments: argparse.Namespace, config: Config) -> PipelineRunResponse:
     from pipelines.deployment import deployment
 
@@ -282,6 +332,7 @@ _RUNNERS: dict[str, Callable[[argparse.Namespace, Config], PipelineRunResponse]]
     "tuning": _tuning,
     "batch_inference": _batch_inference,
     "monitoring": _monitoring,
+    "drift-drill": _drift_drill,
     "quantize": _quantize,
     "deployment": _deployment,
 }
@@ -318,6 +369,9 @@ def _print_plan(arguments: argparse.Namespace, config: Config) -> None:
         print("settings  below, with the best ones of the newest tuning in their place")
     if arguments.pipeline == "tuning":
         print(f"trials    {len(config.tuning.grid) or config.tuning.trials}, {config.tuning.parallel} at once")
+    if arguments.pipeline == "drift-drill":
+        drill = _drill(arguments)
+        print(f"drill     {drill.images} images, {describe_change(drill.kind, drill.severity)}")
     print()
     print(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, width=100).rstrip())
 

@@ -18,6 +18,7 @@ from visionops.data.validation import ValidationReport
 from visionops.endpoint import Endpoint
 from visionops.errors import VisionOpsError
 from visionops.monitoring.drift import DriftReport
+from visionops.monitoring.drill import DrillResult
 from visionops.monitoring.labelled import LabelledTraffic
 from visionops.monitoring.policy import Action, Decision
 from visionops.registry import GateDecision, RegisteredVersion
@@ -39,9 +40,18 @@ _SHOWN = frozenset(
         "drift",
         "labelled_traffic",
         "retraining",
+        "drill",
     }
 )
 """The artifacts that the table needs: loading a bundle would hash all its files for nothing."""
+
+_SENTENCES = (
+    ("drift", "drift", "explanation"),
+    ("labels", "labelled", "explanation"),
+    ("decision", "retraining", "sentence"),
+    ("drill", "drill", "explanation"),
+)
+"""Row, section of the summary, and what of it is said."""
 
 
 def summarise(run: PipelineRunResponse, config: Config, stack: str) -> dict[str, Any]:
@@ -49,7 +59,8 @@ def summarise(run: PipelineRunResponse, config: Config, stack: str) -> dict[str,
 
     Returns:
         ``use_case``, ``stack``, ``run``, ``seconds`` and, as far as the pipeline makes them, ``splits``, ``findings``,
-        ``metrics``, ``gate``, ``model``, ``endpoint``, ``tuning``, ``batch``, ``drift``, ``labelled``, ``retraining``.
+        ``metrics``, ``gate``, ``model``, ``endpoint``, ``tuning``, ``batch``, ``drift``, ``labelled``, ``retraining``,
+        ``drill``.
     """
     seconds = (run.end_time - run.start_time).total_seconds() if run.end_time and run.start_time else None
     summary: dict[str, Any] = {"use_case": config.name, "stack": stack, "run": run.name, "seconds": seconds}
@@ -103,6 +114,8 @@ def _section(artifact: Any) -> dict[str, Any]:
             section = {"labelled": artifact.model_dump(mode="json") | {"explanation": artifact.explain()}}
         case Decision():
             section = {"retraining": artifact.model_dump(mode="json")}
+        case DrillResult():
+            section = {"drill": artifact.model_dump(mode="json") | {"explanation": artifact.explain()}}
         case Endpoint():
             section = {"endpoint": artifact.model_dump()}
     return section
@@ -150,12 +163,9 @@ def _rows(summary: dict[str, Any]) -> list[tuple[str, str]]:
         rows += _tuning_rows(tuning)
     if batch := summary.get("batch"):
         rows += _batch_rows(batch)
-    if drift := summary.get("drift"):
-        rows.append(("drift", drift["explanation"]))
-    if labelled := summary.get("labelled"):
-        rows.append(("labels", labelled["explanation"]))
-    if retraining := summary.get("retraining"):
-        rows.append(("decision", retraining["sentence"]))
+    for label, name, text in _SENTENCES:
+        if section := summary.get(name):
+            rows.append((label, section[text]))
     if endpoint := summary.get("endpoint"):
         rows.append(("endpoint", _endpoint_text(endpoint)))
     elif "gate" in summary:

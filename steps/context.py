@@ -14,8 +14,8 @@ from zenml.client import Client
 from stacks.tracking import active_tracking_uri
 from visionops.alerts import Alerter
 from visionops.code_version import code_version
-from visionops.endpoint import EndpointDeployer
-from visionops.errors import StackError
+from visionops.endpoint import Endpoint, EndpointDeployer
+from visionops.errors import DeploymentError, StackError
 from visionops.inference.bundle import ModelBundle
 from visionops.registry import ModelRegistry, RegisteredVersion
 
@@ -26,6 +26,7 @@ __all__ = [
     "active_registry",
     "cache_identity",
     "champion_bundle",
+    "live_endpoint",
 ]
 
 _IDENTITY = ".identity"
@@ -78,6 +79,19 @@ def active_alerter() -> Alerter | None:
 def active_pushgateway() -> str:
     """Where the active stack keeps figures of pipelines; "" for nowhere."""
     return getattr(getattr(Client().active_stack.alerter, "config", None), "pushgateway_url", "")
+
+
+def live_endpoint(name: str) -> Endpoint:
+    """The endpoint of a use case, on the active stack.
+
+    Raises:
+        DeploymentError: None runs.
+        StackError: The stack deploys nothing.
+    """
+    endpoint = active_deployer().find_endpoint(name)
+    if endpoint is None:
+        raise DeploymentError(f"{name}: no endpoint runs; python run.py --pipeline deployment serves the champion")
+    return endpoint
 
 
 def cache_identity() -> str:

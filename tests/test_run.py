@@ -29,6 +29,7 @@ def test_list_names_pipelines_use_cases_and_stacks(capsys):
         "tuning",
         "batch_inference",
         "quantize",
+        "drift-drill",
         "deployment",
         "configs/sample.yaml",
         "configs/steel.yaml",
@@ -44,7 +45,7 @@ def test_help_teaches(capsys):
     assert caught.value.code == 0
     out = "\n".join(lines(capsys)[0])
     assert "examples:" in out
-    for flag in ("--rollback", "--tuned", "--input FOLDER", "--output FOLDER"):
+    for flag in ("--rollback", "--tuned", "--input FOLDER", "--output FOLDER", "--kind KIND", "--severity S"):
         assert flag in out
 
 
@@ -80,6 +81,9 @@ def test_a_mistake_is_one_line_and_exit_2(capsys, arguments, words):
         (["--tuned", "--pipeline", "tuning"], "training"),
         (["--input", "images"], "batch_inference"),
         (["--output", "tables", "--pipeline", "deployment"], "batch_inference"),
+        (["--kind", "blur"], "drift-drill"),
+        (["--severity", "0", "--pipeline", "monitoring"], "drift-drill"),
+        (["--images", "10"], "drift-drill"),
     ],
 )
 def test_a_flag_goes_with_its_pipeline(capsys, flag, pipeline):
@@ -87,6 +91,52 @@ def test_a_flag_goes_with_its_pipeline(capsys, flag, pipeline):
         run.main(flag)
     assert caught.value.code == 2
     assert f"{flag[0]} goes with --pipeline {pipeline}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ([], "--pipeline drift-drill needs --kind, one of brightness, noise, "),
+        (["--kind", "smoke"], "argument --kind: invalid choice: 'smoke'"),
+        (["--kind", "blur", "--severity", "much"], "argument --severity: invalid float value: 'much'"),
+    ],
+)
+def test_a_drill_must_say_what_changes(capsys, flags, words):
+    with pytest.raises(SystemExit) as caught:
+        run.main(["--pipeline", "drift-drill", *flags])
+    assert caught.value.code == 2
+    assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--kind", "blur", "--severity", "-1"], "error: --severity -1: blur takes 0 to 10"),
+        (["--kind", "camera", "--severity", "nan"], "error: --severity nan: camera takes 0 to 10"),
+        (["--kind", "noise", "--images", "0"], "error: --images 0: send 1 to "),
+    ],
+)
+def test_a_drill_that_cannot_be_is_one_line_before_anything_runs(capsys, flags, words):
+    assert run.main(["--pipeline", "drift-drill", *flags]) == 2
+    out, err = lines(capsys)
+    assert (out, len(err)) == ([], 1)
+    assert err[0].startswith(words)
+
+
+def test_the_plan_of_a_drill_says_what_is_sent(capsys):
+    assert run.main(["--dry-run", "--pipeline", "drift-drill", "--kind", "brightness", "--severity", "-1"]) == 0
+    assert "drill     200 images, brightness -1, light x 2" in lines(capsys)[0]
+
+
+def test_the_line_that_comes_after_a_drill_can_be_copied():
+    arguments = run._parse(["--pipeline", "drift-drill", "--kind", "blur", "--set", "serving.port=0"])
+    command = shlex.split(run._command(arguments, "--pipeline", "monitoring"))
+    following = run._parse(command[2:])
+    assert (following.pipeline, following.config, following.set) == (
+        "monitoring",
+        arguments.config,
+        arguments.set,
+    )
 
 
 SPACE = "tuning.space={learning_rate: {low: 0.001, high: 0.01}}"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from visionops.config import ServingConfig
 
@@ -25,6 +25,8 @@ class Endpoint(BaseModel):
     alias: str
     log: str = ""
     """Where the server writes its log, when it does so on this machine."""
+    key: SecretStr | None = Field(default=None, exclude=True)
+    """For the header X-API-Key; never written with the rest."""
 
 
 class EndpointDeployer(Protocol):
@@ -51,3 +53,6 @@ class EndpointDeployer(Protocol):
 
     def prediction_log(self, name: str) -> Path:
         """The folder in which the endpoint ``name`` remembers what it was asked; there once it has answered."""
+
+    def find_endpoint(self, name: str) -> Endpoint | None:
+        """The running endpoint ``name``, with a key that opens it; None: nothing runs under that name."""

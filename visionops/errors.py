@@ -11,7 +11,7 @@
     ├── OptionError            a request asks for what the model's task does not have
     ├── BundleError            a model bundle is missing, corrupt or of another version
     ├── RegistryError          the model registry does not answer, or contradicts itself
-    ├── DeploymentError        an endpoint cannot be started, switched or stopped
+    ├── DeploymentError        an endpoint cannot be started, switched or stopped, or does not answer
     └── StackError             a stack file or a stack component cannot be used
 
 A message is one line that names the place and the mend. The command line prints it and exits with 2; the
@@ -112,7 +112,7 @@ class RegistryError(VisionOpsError):
 
 
 class DeploymentError(VisionOpsError):
-    """An endpoint cannot be started, switched or stopped."""
+    """An endpoint cannot be started, switched or stopped, or does not answer."""
 
     code = "deployment_failed"
 

@@ -240,7 +240,7 @@ class LocalEndpoint:
             command += ["--prediction-log-images", str(served.serving.prediction_log_images)]
         # A detached server inherits what it needs and no credentials of the run that started it.
         environment = {key: value for key, value in os.environ.items() if key in _INHERITED}
-        environment |= {_KEY_VARIABLE: self._key(), "PYTHONPATH": str(_ROOT)}
+        environment |= {_KEY_VARIABLE: self.admin_key(), "PYTHONPATH": str(_ROOT)}
         with (self.folder / "server.err").open("wb") as errors:
             process = subprocess.Popen(  # noqa: S603 - our own module
                 command + arguments,
@@ -348,9 +348,10 @@ class LocalEndpoint:
             ) from error
 
     def _headers(self) -> dict[str, str]:
-        return {"X-API-Key": self._key()}
+        return {"X-API-Key": self.admin_key()}
 
-    def _key(self) -> str:
+    def admin_key(self) -> str:
+        """Opens its server; made when there is none yet."""
         path = self.folder / "admin.key"
         try:
             with open(path, "x", encoding="ascii", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar, cast
 from uuid import UUID
 
+from pydantic import SecretStr
 from zenml.client import Client
 from zenml.enums import ServiceState
 from zenml.model_deployers.base_model_deployer import (
@@ -179,6 +180,22 @@ class LocalModelDeployer(BaseModelDeployer):
         """
         server, local, _ = self._deploy(bundle_folder, name, version, alias, serving, smoke_images)
         return Endpoint(url=server.url, name=name, version=version, alias=alias, log=str(local.log))
+
+    def find_endpoint(self, name: str) -> Endpoint | None:
+        """The running endpoint ``name``, with a key that opens it; None: nothing runs under that name."""
+        local = LocalEndpoint(Path(self.config.folder) / name)
+        server = local.server
+        if server is None or not local.is_running:
+            return None
+        served = server.served
+        return Endpoint(
+            url=server.url,
+            name=served.name,
+            version=served.version,
+            alias=served.alias,
+            log=str(local.log),
+            key=SecretStr(local.admin_key()),
+        )
 
     def prediction_log(self, name: str) -> Path:
         """The folder in which the endpoint ``name`` remembers what it was asked; there once it has answered."""

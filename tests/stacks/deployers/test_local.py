@@ -47,6 +47,11 @@ def test_the_record_stays_while_the_model_changes(deployer, bundles, red_cell):
     (record,) = deployer.find_model_server(running=True)
     again = deploy(deployer, bundles[1], "2", smoke_images=[red_cell])
     assert again.url == endpoint.url
+    found = deployer.find_endpoint("cells")
+    assert found.model_dump() == again.model_dump()
+    model = requests.get(f"{found.url}/model", headers={"X-API-Key": found.key.get_secret_value()}, timeout=20)
+    assert model.json()["version"] == found.version == "2"
+    assert deployer.find_endpoint("other") is None
     (after,) = deployer.find_model_server(model_name="cells", model_version="2")
     assert after.uuid == record.uuid
     info = deployer.get_model_server_info(after)
@@ -95,6 +100,7 @@ def test_a_killed_server_shows_and_starts_again(deployer, bundles):
     process = psutil.Process(record.status.pid)
     os.kill(record.status.pid, signal.SIGKILL)
     psutil.wait_procs([process], 10)
+    assert deployer.find_endpoint("cells") is None
     (record,) = deployer.find_model_server()
     assert record.status.state.value == "error"
     assert "ended by itself" in record.status.last_error

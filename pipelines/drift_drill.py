@@ -1,0 +1,23 @@
+"""Changed test images in, through the live endpoint."""
+
+from __future__ import annotations
+
+from zenml import pipeline
+from zenml.enums import ExecutionMode
+
+from steps.data import ingest, prepare, validate_data
+from steps.drill import send_drill
+from visionops.config import Config
+from visionops.monitoring.drill import Drill
+
+__all__ = ["drift_drill"]
+
+
+# FAIL_FAST raises the error of the step; the other modes raise "a step failed".
+@pipeline(name="drift_drill", execution_mode=ExecutionMode.FAIL_FAST)
+def drift_drill(config: Config, source_fingerprint: str, drill: Drill) -> None:
+    """Ingest, validate and prepare as `training` does (and from its cache); then send."""
+    dataset = ingest(config.only("data"), source_fingerprint)
+    validation = validate_data(dataset, config.only("validation"))
+    prepared, _ = prepare(dataset, validation, config.only("data"))
+    send_drill(prepared, config.only(), drill)

@@ -1,0 +1,40 @@
+"""From test images to an endpoint that was asked about changed ones."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from zenml import log_metadata, step
+from zenml.types import HTMLString
+
+from steps.context import live_endpoint
+from steps.progress import announce, progress
+from visionops.config import Config
+from visionops.data.dataset import Dataset
+from visionops.monitoring.drill import Drill, DrillResult, render_drill_html, run_drill
+
+__all__ = ["send_drill"]
+
+
+# Not cached: it is the sending that counts.
+@step(enable_cache=False)
+def send_drill(
+    prepared: Dataset, config: Config, drill: Drill
+) -> tuple[Annotated[DrillResult, "drill"], Annotated[HTMLString, "drill_report"]]:
+    """Send changed test images to the live endpoint."""
+    endpoint = live_endpoint(config.name)
+    announce(f"sending {drill.images} images to {endpoint.url}")
+    with progress("drill", drill.images) as report:
+        result = run_drill(endpoint, prepared, drill, report)
+    log_metadata(
+        {
+            "kind": drill.kind.value,
+            "severity": drill.severity,
+            "images": drill.images,
+            "answered": result.answered,
+            "p50_ms": result.p50_ms,
+            "request_ids": result.request_ids,
+        }
+    )
+    announce(result.explain())
+    return result, HTMLString(render_drill_html(result, prepared))

@@ -1,0 +1,302 @@
+"""A drill: test images, changed as `simulate` does, sent through a live endpoint, so that monitoring must see it."""
+
+from __future__ import annotations
+
+import base64
+import io
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+from pydantic import BaseModel, ConfigDict, model_validator
+
+from visionops.data.dataset import Dataset, Split
+from visionops.data.files import describe_os_error
+from visionops.endpoint import Endpoint
+from visionops.errors import ConfigError, DataError, DeploymentError
+from visionops.inference.image import decode_image
+from visionops.monitoring.simulate import Kind, class_shift, describe_change, draw_images, modify, require_severity
+
+if TYPE_CHECKING:
+    import requests
+
+__all__ = ["Drill", "DrillResult", "render_drill_html", "run_drill"]
+
+_MAX_IMAGES = 100_000
+_CONNECTIONS = 4
+_TIMEOUT_SECONDS = 60.0
+_COME_AGAIN = (429, 503)
+_TRIES = 6
+"""Of an image, while the endpoint asks to come again."""
+_LONGEST_WAIT_SECONDS = 60
+_SHOWN = 5
+_PANEL = 360
+"""Pixels of the longer side of an image of the report."""
+
+
+class Drill(BaseModel):
+    """What is sent.
+
+    Raises:
+        ConfigError: The severity has no meaning for the kind, or there are too few or too many images.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Kind
+    severity: float = 1.0
+    images: int = 200
+    """They come again where the test split has fewer."""
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _check(self) -> Drill:
+        # No ValueError: pydantic passes other errors on as they are, in one line.
+        require_severity(self.kind, self.severity)
+        if not 1 <= self.images <= _MAX_IMAGES:
+            raise ConfigError(f"--images {self.images}: send 1 to {_MAX_IMAGES}")
+        return self
+
+
+class DrillResult(BaseModel):
+    """What a drill came to."""
+
+    model_config = ConfigDict(frozen=True)
+
+    drill: Drill
+    change: str
+    """For people: kind, severity, and what that means."""
+    test_images: int
+    """Different ones that there were to draw from."""
+    answered: int
+    url: str
+    models: tuple[str, ...]
+    """``name version N`` of those that answered."""
+    request_ids: str
+    """What the ids of its requests begin with, in the prediction log."""
+    seconds: float
+    p50_ms: float
+    """Of an image, from the request to its answer."""
+    p95_ms: float
+
+    def explain(self) -> str:
+        """In one line."""
+        return (
+            f"{self.drill.images} images, {self.change}; {', '.join(self.models)} answered {self.answered}, "
+            f"p50 {self.p50_ms:.1f} ms, p95 {self.p95_ms:.1f} ms"
+        )
+
+
+def run_drill(
+    endpoint: Endpoint, prepared: Dataset, drill: Drill, progress: Callable[[int], None] = lambda _: None
+) -> DrillResult:
+    """Send the images of a drill to an endpoint, a few at once.
+
+    Args:
+        prepared: Split; its test images are drawn from, ``drill.seed`` decides which and how they change.
+        progress: Told how many are answered.
+
+    Raises:
+        DataError: There are no test images, one cannot be read, or no class of theirs can be moved.
+        DeploymentError: The endpoint does not answer or refuses an image; waiting as it asks to is tried first.
+    """
+    test = _test_images(prepared)
+    rows = _rows(test, drill)
+    paths = test.paths()
+    request_ids = f"drill-{uuid.uuid4().hex[:8]}"
+    start = time.perf_counter()
+    answers: list[tuple[float, str]] = []
+    with _sessions(endpoint) as sessions, _pool() as pool:
+
+        def send(number: int) -> tuple[float, str]:
+            path = paths[rows[number]]
+            image = _encoded(path, drill, number)
+            session = sessions.get()
+            try:
+                return _post(session, endpoint, image, f"{request_ids}-{number}", str(path))
+            finally:
+                sessions.put(session)
+
+        for answer in pool.map(send, range(drill.images)):
+            answers.append(answer)
+            progress(len(answers))
+    milliseconds = [ms for ms, _ in answers]
+    p50, p95 = np.percentile(milliseconds, [50, 95]).tolist()
+    return DrillResult(
+        drill=drill,
+        change=_change(test, drill),
+        test_images=test.num_images,
+        answered=len(answers),
+        url=endpoint.url,
+        models=tuple(sorted({model for _, model in answers})),
+        request_ids=request_ids,
+        seconds=time.perf_counter() - start,
+        p50_ms=p50,
+        p95_ms=p95,
+    )
+
+
+def _test_images(prepared: Dataset) -> Dataset:
+    test = prepared.select_split(Split.TEST)
+    if not test.num_images:
+        raise DataError(f"{prepared.name}: the test split is empty, so there is nothing to send; see data.split")
+    return test
+
+
+def _rows(test: Dataset, drill: Drill) -> npt.NDArray[np.int64]:
+    return draw_images(test.presence(), drill.kind, drill.severity, drill.images, np.random.default_rng(drill.seed))
+
+
+def _change(test: Dataset, drill: Drill) -> str:
+    if drill.kind is not Kind.CLASS_SHIFT:
+        return describe_change(drill.kind, drill.severity)
+    shift = class_shift(test.presence(), drill.severity)
+    name = test.all_class_names[shift.class_id]
+    return f"{drill.kind} {drill.severity:g}, {name} on {shift.after:.0%} of the images instead of {shift.before:.0%}"
+
+
+@contextmanager
+def _pool() -> Iterator[ThreadPoolExecutor]:
+    """What has not begun when the block fails is not begun any more."""
+    with ThreadPoolExecutor(_CONNECTIONS) as pool:
+        try:
+            yield pool
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _read(path: Path) -> tuple[bytes, npt.NDArray[np.uint8]]:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({describe_os_error(error)}); run again with --no-cache") from error
+    return data, decode_image(data, where=str(path))
+
+
+def _modified(rgb: npt.NDArray[np.uint8], drill: Drill, number: int) -> npt.NDArray[np.uint8]:
+    return modify(rgb, drill.kind, drill.severity, np.random.default_rng([drill.seed, number]))
+
+
+def _encoded(path: Path, drill: Drill, number: int) -> tuple[bytes, str]:
+    """What is posted, and its media type: the file as it is where no pixel changes."""
+    data, rgb = _read(path)
+    changed = _modified(rgb, drill, number)
+    if changed is rgb:
+        return data, "application/octet-stream"
+    # A line that sends JPEG goes on sending JPEG. PNG of noise may be larger than the endpoint takes.
+    kind = "JPEG" if data.startswith(b"\xff\xd8") else "PNG"
+    return _encode(changed, kind, quality=95), f"image/{kind.lower()}"
+
+
+def _encode(rgb: npt.NDArray[np.uint8], kind: str, quality: int) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(rgb).save(buffer, kind, quality=quality, subsampling=0, compress_level=1)
+    return buffer.getvalue()
+
+
+@contextmanager
+def _sessions(endpoint: Endpoint) -> Iterator[SimpleQueue[requests.Session]]:
+    """One for each connection, to be taken and put back: requests does not promise that threads can share one."""
+    with ExitStack() as stack:
+        sessions: SimpleQueue[requests.Session] = SimpleQueue()
+        for _ in range(_CONNECTIONS):
+            sessions.put(stack.enter_context(_session(endpoint)))
+        yield sessions
+
+
+def _session(endpoint: Endpoint) -> requests.Session:
+    import requests
+    from requests.adapters import HTTPAdapter
+    from urllib3.util import Retry
+
+    session = requests.Session()
+    session.trust_env = False  # no proxy and no .netrc of the environment
+    if endpoint.key is not None:
+        session.headers["X-API-Key"] = endpoint.key.get_secret_value()
+    retry = Retry(
+        total=_TRIES - 1,
+        connect=0,
+        read=0,
+        other=0,
+        redirect=0,
+        status_forcelist=_COME_AGAIN,
+        allowed_methods={"POST"},
+        backoff_factor=0.5,
+        retry_after_max=_LONGEST_WAIT_SECONDS,  # without, six hours are waited for if the endpoint says so
+        raise_on_status=False,
+    )
+    session.mount(endpoint.url, HTTPAdapter(max_retries=retry))
+    return session
+
+
+def _post(
+    session: requests.Session, endpoint: Endpoint, image: tuple[bytes, str], request_id: str, where: str
+) -> tuple[float, str]:
+    """Milliseconds, and which model answered."""
+    import requests
+
+    url = f"{endpoint.url}/predict"
+    headers = {"Content-Type": image[1], "X-Request-ID": request_id}
+    try:
+        answer = session.post(url, data=image[0], headers=headers, timeout=_TIMEOUT_SECONDS, allow_redirects=False)
+    except requests.RequestException as error:
+        raise DeploymentError(
+            f"{url}: does not answer ({_reason(error)}); see {endpoint.log or 'its log'}, or serve the champion again "
+            "with python run.py --pipeline deployment"
+        ) from error
+    match _told(answer):
+        case {"model": {"name": str(name), "version": str(version)}} if answer.ok:
+            return answer.elapsed.total_seconds() * 1000, f"{name} version {version}"
+        case {"error": {"message": str(message)}}:
+            tried = f" {_TRIES} times" if answer.status_code in _COME_AGAIN else ""
+            raise DeploymentError(f"{where}: {url} answered {answer.status_code}{tried}: {message}")
+    raise DeploymentError(f"{url}: answered {answer.status_code} as no VisionOps endpoint does; see what listens there")
+
+
+def _reason(error: BaseException) -> str:
+    """The innermost cause; requests wraps urllib3's, which wraps the system's."""
+    while error.__context__ is not None:
+        error = error.__context__
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
+def _told(answer: requests.Response) -> Any:
+    try:
+        return answer.json()
+    except ValueError:
+        return None
+
+
+def render_drill_html(result: DrillResult, prepared: Dataset) -> str:
+    """A page with what was sent and a few of the images, before and after."""
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("visionops.monitoring", "."), autoescape=True, undefined=jinja2.StrictUndefined
+    )
+    test = _test_images(prepared)
+    rows, paths, keys = _rows(test, result.drill), test.paths(), test.column("key")
+    pairs = []
+    for number in range(min(_SHOWN, len(rows))):
+        _, rgb = _read(paths[rows[number]])
+        changed = _modified(rgb, result.drill, number)
+        after = None if changed is rgb else _data_uri(changed)
+        pairs.append((keys[rows[number]], _data_uri(rgb), after))
+    return environment.get_template("drill.html.j2").render(result=result, pairs=pairs)
+
+
+def _data_uri(rgb: npt.NDArray[np.uint8]) -> str:
+    scale = min(1.0, _PANEL / max(rgb.shape[:2]))
+    size = tuple(max(1, round(side * scale)) for side in (rgb.shape[1], rgb.shape[0]))
+    small = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
+    return f"data:image/jpeg;base64,{base64.b64encode(_encode(small, 'JPEG', quality=90)).decode()}"
