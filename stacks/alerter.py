@@ -115,7 +115,7 @@ class AlertmanagerAlerter(BaseAlerter):
         from urllib3 import Retry
 
         # The same alert twice is one alert, so it may be sent again when it is not known whether it arrived.
-        again = Retry(_TRIES, backoff_factor=0.2, status_forcelist=(502, 503, 504), allowed_methods=None)
+        again = Retry(_TRIES, backoff_factor=0.1, status_forcelist=(502, 503, 504), allowed_methods=None)
         url = f"{self.config.url.rstrip('/')}/api/v2/alerts"
         login = (self.config.username, self.config.password or "") if self.config.username else None
         try:

@@ -27,7 +27,10 @@ from onnx import numpy_helper
 
 import pipelines.outcome
 from pipelines.outcome import told_to_prometheus
-from tests.deploy_monitoring.programs import (
+from tests.deploy_monitoring.test_rules import alerts
+from tests.helpers.bundles import encode, filled, make_bundle
+from tests.helpers.disks import mounted
+from tests.helpers.programs import (
     MONITORING,
     RULES,
     alerter,
@@ -39,9 +42,6 @@ from tests.deploy_monitoring.programs import (
     query,
     until,
 )
-from tests.deploy_monitoring.test_rules import alerts
-from tests.helpers.bundles import encode, filled, make_bundle
-from tests.helpers.disks import mounted
 from tests.helpers.traffic import compare_traffic
 from tests.serving.conftest import KEY
 from tests.serving.test_switching import server

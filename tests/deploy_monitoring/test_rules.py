@@ -13,7 +13,7 @@ import yaml
 from deploy.serving.metrics import Metrics
 from stacks.alerter import AlertmanagerParameters
 from tests.conftest import ROOT
-from tests.deploy_monitoring.programs import MONITORING, RULES, run
+from tests.helpers.programs import MONITORING, RULES, run
 from visionops.alerts import DECISION
 from visionops.monitoring.log import OUTCOMES
 from visionops.monitoring.metrics import METRICS

@@ -7,8 +7,8 @@ import threading
 from pathlib import Path
 
 from deploy.serving.disk import DiskSpace
-from tests.deploy_monitoring.programs import until
 from tests.helpers.disks import mounted
+from tests.helpers.programs import until
 from tests.serving.conftest import client_of, settings_of
 from tests.serving.test_app import metric
 

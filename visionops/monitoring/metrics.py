@@ -32,8 +32,9 @@ METRICS: Mapping[str, str] = {
     "visionops_performance": "The gate's metric on labelled traffic.",
     "visionops_performance_low": "Lower end of its 95 % interval.",
     "visionops_performance_high": "Upper end of its 95 % interval.",
+    "visionops_performance_images": "Labelled images behind it.",
     "visionops_performance_at_test": "The champion's figure on the test split.",
-    "visionops_new_labels": "Images labelled since the champion was trained.",
+    "visionops_new_labels": "Images labelled since the last training.",
     "visionops_champion_info": "1 for the version that monitoring looked at.",
     "visionops_champion_created_timestamp_seconds": "When the champion was trained.",
     "visionops_decision": "1 for what monitoring decided, 0 for what it did not.",
@@ -108,6 +109,7 @@ def push_monitoring(
             "visionops_performance": {of_metric: worth.value},
             "visionops_performance_low": {of_metric: low},
             "visionops_performance_high": {of_metric: high},
+            "visionops_performance_images": {of_metric: worth.images},
             "visionops_performance_at_test": {of_metric: worth.at_test},
         }
     _push(gateway, {"use_case": use_case}, figures, replace=True)

@@ -10,6 +10,7 @@ import subprocess
 import threading
 import time
 import urllib.parse
+import urllib.request
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from tests.conftest import ROOT
 from visionops.alerts import Alerter
@@ -124,6 +126,21 @@ def pushgateway(folder: Path) -> Iterator[str]:
     # The Debian package keeps its figures below /var/lib.
     with started(folder, port, name, "--persistence.file=", f"--web.listen-address=127.0.0.1:{port}"):
         yield f"http://127.0.0.1:{port}"
+
+
+def pushed(url: str, use_case: str) -> dict[tuple[str, ...], float]:
+    """What the gateway has of a use case: metric and the values of its own labels, to its value."""
+    with urllib.request.urlopen(f"{url}/metrics", timeout=20) as answer:
+        families = text_string_to_metric_families(answer.read().decode())
+        return {
+            (
+                s.name,
+                *(v for k, v in sorted(s.labels.items()) if k not in {"job", "instance", "use_case", "pipeline"}),
+            ): (s.value)
+            for family in families
+            for s in family.samples
+            if s.labels.get("use_case") == use_case
+        }
 
 
 def alerter(**settings: str) -> Alerter:

@@ -1,0 +1,65 @@
+"""What is pushed, as a real Pushgateway has it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import pytest
+
+from tests.helpers.programs import pushed, pushgateway
+from tests.helpers.traffic import compare_traffic
+from visionops.errors import StackError
+from visionops.monitoring.metrics import METRICS, TrainingFigures, push_monitoring, push_pipeline
+from visionops.monitoring.policy import Action, Observation, Performance, RetrainPolicy, decide
+
+CREATED = datetime(2026, 3, 1, tzinfo=UTC)
+FALLEN = Performance(metric="map50", value=0.5, interval=(0.45, 0.55), at_test=0.65)
+NOTHING_LABELLED = Observation(
+    images=100,
+    drift_share=0.3,
+    embedding_drifted=False,
+    drift="brightness fell",
+    new_labels=0,
+    age_days=3,
+    hours_since_training=72,
+)
+
+
+@pytest.fixture(scope="module")
+def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with pushgateway(tmp_path_factory.mktemp("pushgateway") / "run") as url:
+        yield url
+
+
+def test_what_monitoring_saw_replaces_what_it_saw_before(gateway: str):
+    report = compare_traffic()
+    seen = NOTHING_LABELLED.model_copy(update={"performance": FALLEN})
+    decision = decide(seen, RetrainPolicy())
+    push_monitoring(gateway, "steel", report, seen, decision, "3", CREATED, finished=CREATED)
+    figures = pushed(gateway, "steel")
+    assert figures["visionops_drift_share",] == report.share > 0
+    assert figures["visionops_drifted_columns",] == len(report.drifted_columns)
+    assert figures["visionops_drift_column_drifted", "feature_brightness", "number"] == 1
+    assert figures["visionops_drift_column_effect_ratio", "feature_brightness", "number"] > 1
+    assert figures["visionops_performance_high", "map50"] == 0.55
+    assert figures["visionops_champion_info", "3"] == 1
+    assert figures["visionops_champion_created_timestamp_seconds",] == CREATED.timestamp()
+    assert {action: figures["visionops_decision", action] for action in Action} == {
+        action: float(action is decision.action) for action in Action
+    }
+    monitoring = {name for name in METRICS if not name.startswith(("visionops_pipeline", "visionops_training"))}
+    assert {name for name, *_ in figures if not name.startswith("push_")} == monitoring
+    push_monitoring(gateway, "steel", report, NOTHING_LABELLED, decision, "4", CREATED)
+    figures = pushed(gateway, "steel")
+    assert ("visionops_champion_info", "3") not in figures
+    assert ("visionops_performance", "map50") not in figures
+
+
+def test_what_a_gateway_refuses_is_an_error_in_one_line(gateway: str):
+    figures = TrainingFigures({"map50": 0.8}, {}, is_promoted=False)
+    with pytest.raises(StackError, match="takes no figures") as caught:
+        push_pipeline(
+            f"{gateway}/nowhere", "training", "x", seconds=1, is_success=True, finished=CREATED, training=figures
+        )
+    assert "\n" not in str(caught.value)
