@@ -18,6 +18,6 @@ def monitoring(config: Config, is_requested: bool) -> None:
 
     A training that is decided on is the next run: `--pipeline training` as it is, with its gate.
     """
-    drift, _ = compare_traffic(config.only("monitoring"))
+    drift, _ = compare_traffic(config.only("monitoring", "serving"))
     labelled = score_labelled_traffic(config.only("data", "evaluation", "gate", "serving"))
     decide_retraining(drift, labelled, config.only("monitoring"), is_requested)

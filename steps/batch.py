@@ -67,7 +67,7 @@ def _prediction_log(config: Config) -> Iterator[PredictionLog | None]:
     if folder is None:
         yield None
         return
-    log = PredictionLog(folder)
+    log = PredictionLog(folder, store=config.serving.prediction_log_store)
     try:
         yield log
     finally:

@@ -33,7 +33,8 @@ def compare_traffic(config: Config) -> tuple[Annotated[DriftReport, "drift"], An
     since = datetime.now(UTC) - timedelta(hours=config.monitoring.window_hours)
     with champion_bundle(config.name) as (champion, bundle):
         reference = read_reference(bundle)
-    traffic = read_log(log, since=since, model=config.name, version=champion.version)
+    store = config.serving.prediction_log_store
+    traffic = read_log(log, since=since, model=config.name, version=champion.version, store=store)
     report = detect_drift(reference, traffic, config.monitoring.drift)
     log_metadata(
         {

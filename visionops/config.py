@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from visionops.data.findings import Code, Severity
 from visionops.errors import ConfigError
@@ -29,6 +29,7 @@ from visionops.inference.bundle import Engine, Precision, Task
 from visionops.inference.preprocessing import ContentCrop, Tiling
 from visionops.monitoring.drift import DriftSettings
 from visionops.monitoring.policy import RetrainPolicy
+from visionops.monitoring.stores import SECRET_ERROR, check_store
 
 __all__ = [
     "METRICS",
@@ -714,6 +715,8 @@ class ServingConfig(_Strict):
     """Remember what was asked and answered: what `--pipeline monitoring` looks at."""
     prediction_log_images: float = Field(default=0.0, ge=0, le=1, allow_inf_nan=False)
     """Share of the requests whose images are kept, too: what there is to label when they change."""
+    prediction_log_store: Annotated[str, AfterValidator(check_store)] | None = None
+    """Where the log is kept beside its folder: `s3://bucket/prefix`, or `postgresql://user@host/database`."""
 
     @model_validator(mode="after")
     def _train_in_float(self) -> ServingConfig:
@@ -1044,7 +1047,7 @@ def _problem(error: Mapping[str, Any], key: _Key, raw: dict[str, Any], schema: t
         return f"unknown key {dotted!r}; {mend}"
     if error["type"] == "missing":
         return f"{dotted!r} is missing"
-    got = "" if isinstance(error["input"], dict) else f" (got {error['input']!r})"
+    got = "" if isinstance(error["input"], dict) or error["type"] == SECRET_ERROR else f" (got {error['input']!r})"
     return f"{dotted}: {error['msg'].removeprefix('Value error, ')}{got}"
 
 

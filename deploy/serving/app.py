@@ -134,7 +134,10 @@ def _recorder(settings: Settings, metrics: Metrics) -> Recorder:
         max_bytes=settings.prediction_log_max_mb * 1_000_000,
         max_age_days=settings.prediction_log_max_days,
         on_outcome=metrics.recorded,
+        store=settings.prediction_log_store,
     )
+    if settings.prediction_log_store:
+        metrics.watch_unshipped(lambda: log.unshipped)
     return Recorder(log, metrics, _images(settings, metrics))
 
 

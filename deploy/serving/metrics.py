@@ -109,6 +109,7 @@ class Metrics:
         self._waiting: Callable[[], int] = lambda: 0
         self._count_draining: Callable[[], int] = lambda: 0
         self._measure_disk: Callable[[], None] = lambda: None
+        self._show_unshipped: Callable[[], None] = lambda: None
         self._shown: set[tuple[str, ...]] = set()
         # Looking a child up by its labels costs as much as counting.
         self._of_route: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
@@ -224,6 +225,17 @@ class Metrics:
         if outcome == "written":
             self._last_record.set_to_current_time()
 
+    def watch_unshipped(self, count: Callable[[], int]) -> None:
+        """``count`` tells how many closed segments of the log its store does not have yet."""
+        gauge = Gauge(
+            "visionops_prediction_log_unshipped_segments",
+            "Closed segments of the log that its store does not have yet.",
+            registry=self._registry,
+            multiprocess_mode="livemax",
+        )
+        self._show_unshipped = lambda: gauge.set(count())
+        self._show_unshipped()
+
     def keep_images(self, outcomes: Iterable[str]) -> None:
         """A share of the images is kept from now on; of each one of these comes."""
         images = Counter(
@@ -336,6 +348,7 @@ class Metrics:
         self._queue.set(self._waiting())
         self._draining.set(self._count_draining())
         self._measure_disk()
+        self._show_unshipped()
         if not self._is_multiprocess:
             return generate_latest(self._registry)
         registry = CollectorRegistry()

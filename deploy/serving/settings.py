@@ -10,12 +10,22 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
 
 from deploy.serving.roles import Bounds, Role
 from visionops.errors import ConfigError
 from visionops.inference.bundle import Engine
 from visionops.inference.image import DEFAULT_MAX_PIXELS
+from visionops.monitoring.stores import SECRET_ERROR, check_store
 
 __all__ = ["ADMIN_KEY_VARIABLE", "ModelRef", "Placement", "Settings", "read_settings"]
 
@@ -148,6 +158,8 @@ class Settings(BaseModel):
     """Of all of it, in megabytes; the oldest goes."""
     prediction_log_max_days: float = Field(default=30, gt=0, le=36_500, allow_inf_nan=False)
     """Of a record, or an image; older ones go."""
+    prediction_log_store: Annotated[str, AfterValidator(check_store)] | None = None
+    """Where closed segments of the log are kept, too: s3://bucket/prefix, or postgresql://user@host/database."""
     prediction_log_images: float = Field(default=0, ge=0, le=1, allow_inf_nan=False)
     """Share of the requests whose images are kept beside their records, as they came."""
     prediction_log_images_max_mb: int = Field(default=1000, ge=1, le=10_000_000)
@@ -169,8 +181,9 @@ class Settings(BaseModel):
     def _agree(self) -> Settings:
         if self.bundle and self.models:
             raise ValueError("give either --bundle or --models")
-        if self.prediction_log_images and not self.prediction_log:
-            raise ValueError("--prediction-log-images: give the folder for them with --prediction-log")
+        for name in ("prediction_log_images", "prediction_log_store"):
+            if getattr(self, name) and not self.prediction_log:
+                raise ValueError(f"{_flag(name)}: needs a folder, given by --prediction-log")
         return self
 
     def model_ref(self) -> Placement | None:
@@ -204,6 +217,8 @@ def read_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> S
             raise ConfigError(first["msg"].removeprefix("Value error, ")) from error
         name = str(first["loc"][0])
         place = _flag(name) if name in given else _variable(name)
+        if first["type"] == SECRET_ERROR:
+            raise ConfigError(f"{place}: {first['msg']}") from None  # nor may the trace have it
         raise ConfigError(f"{place}: {first['msg']} (got {first['input']!r})") from error
 
 

@@ -238,8 +238,12 @@ class LocalEndpoint:
         if served.serving.prediction_log:
             command += ["--prediction-log", str(self.predictions)]
             command += ["--prediction-log-images", str(served.serving.prediction_log_images)]
-        # A detached server inherits what it needs and no credentials of the run that started it.
-        environment = {key: value for key, value in os.environ.items() if key in _INHERITED}
+        store = served.serving.prediction_log_store if served.serving.prediction_log else None
+        if store:
+            command += ["--prediction-log-store", store]
+        # A detached server inherits what it needs and no other credentials of the run that started it.
+        needed = _STORE_PREFIXES[store.partition(":")[0]] if store else ()
+        environment = {k: v for k, v in os.environ.items() if k in _INHERITED or k.startswith(needed)}
         environment |= {_KEY_VARIABLE: self.admin_key(), "PYTHONPATH": str(_ROOT)}
         with (self.folder / "server.err").open("wb") as errors:
             process = subprocess.Popen(  # noqa: S603 - our own module
@@ -392,6 +396,8 @@ class LocalEndpoint:
 
 
 _INHERITED = {"PATH", "HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "TMPDIR", "TZ", "OMP_NUM_THREADS"}
+_STORE_PREFIXES = {"s3": ("AWS_",), "postgresql": ("PG",), "postgres": ("PG",)}
+"""Of the variables that a store of the prediction log needs: its credentials are for the server, too."""
 
 
 def _order(served: Served) -> dict[str, Any]:

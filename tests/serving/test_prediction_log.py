@@ -19,7 +19,7 @@ import pytest
 from deploy.serving.settings import read_settings
 from tests.helpers.bundles import encode, filled, make_bundle, make_label_bundle, picture
 from tests.helpers.disks import mounted
-from tests.monitoring.test_log import until
+from tests.monitoring.test_log import lines_of, until
 from tests.serving.conftest import KEY, TestClient, client_of, settings_of
 from tests.serving.test_app import metric, reload, send
 from tests.serving.test_models import broken_at_run_time
@@ -30,6 +30,7 @@ from visionops.monitoring import features
 from visionops.monitoring.images import is_sampled
 from visionops.monitoring.log import read_log
 
+NOWHERE = "postgresql://tester@127.0.0.1:1/postgres"
 KEY_LINE = f"tests admin sha256:{hashlib.sha256(KEY.encode()).hexdigest()}"
 KILLS = int(os.environ.get("VISIONOPS_KILLS", "2"))
 CLIENTS = 4
@@ -100,7 +101,7 @@ def test_a_share_of_the_images_is_kept_beside_the_records(bundle: Path, folder: 
     assert 0 < len(kept) < len(records) == 24
     assert {path.read_bytes() for path in kept.values()} == {red_cell}
     assert {path.parent.parent for path in kept.values()} == {folder / "images"}
-    with pytest.raises(ConfigError, match="give the folder for them with --prediction-log"):
+    with pytest.raises(ConfigError, match="--prediction-log-images: needs a folder, given by --prediction-log"):
         read_settings(["--prediction-log-images", "0.5"], {})
 
 
@@ -177,6 +178,15 @@ def test_without_a_place_to_write_predictions_go_on(bundle: Path, no_place: tupl
         assert client.get("/ready").json() == {"status": "ready"}
         client.headers.update(known)
         assert metric(client, f'{RECORDS}{{outcome="{outcome}"}}') == 3
+
+
+def test_without_its_store_predictions_go_on(bundle: Path, folder: Path, red_cell: bytes):
+    lines_of(folder, "before")
+    with client_of(settings_of(bundle, prediction_log=folder, prediction_log_store=NOWHERE)) as client:
+        until(lambda: "cannot be written" in client.get("/ready").json()["prediction_log"])
+        assert client.get("/ready").status_code == send(client, red_cell).status_code == 200
+        assert metric(client, "visionops_prediction_log_unshipped_segments") == 1
+    assert read_log(folder).num_rows == 2
 
 
 # A process that is killed

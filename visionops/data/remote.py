@@ -21,7 +21,7 @@ import pyarrow.fs
 from visionops.data.files import FileInfo, describe_os_error, safe_name
 from visionops.errors import DataError
 
-__all__ = ["is_uri", "list_remote", "mirror_images", "mirror_name"]
+__all__ = ["is_uri", "list_remote", "mirror_images", "mirror_name", "open_prefix"]
 
 _CONNECTIONS = 8
 
@@ -42,7 +42,7 @@ def list_remote(uri: str) -> list[str]:
     Raises:
         DataError: It is no such URI, cannot be reached, or holds no image.
     """
-    return [image.name for image in _list(*_open(uri), uri)]
+    return [image.name for image in _list(*open_prefix(uri), uri)]
 
 
 def mirror_images(uri: str, folder: Path, progress: Callable[[int, int], None] = lambda _done, _total: None) -> None:
@@ -54,7 +54,7 @@ def mirror_images(uri: str, folder: Path, progress: Callable[[int, int], None] =
     Raises:
         DataError: As `list_remote`; or ``folder`` cannot be written. What was fetched stays for the next try.
     """
-    store, prefix = _open(uri)
+    store, prefix = open_prefix(uri)
     images = _list(store, prefix, uri)
 
     def fetch(image: FileInfo) -> None:
@@ -78,7 +78,12 @@ def mirror_images(uri: str, folder: Path, progress: Callable[[int, int], None] =
         ) from error
 
 
-def _open(uri: str) -> tuple[Any, str]:
+def open_prefix(uri: str) -> tuple[Any, str]:
+    """The file system of Arrow that has ``s3://bucket/prefix``, and the path in it.
+
+    Raises:
+        DataError: It is no such URI, or its store cannot be reached.
+    """
     if not uri.startswith("s3://") or not uri.removeprefix("s3://").split("?")[0].strip("/"):
         raise DataError(f"{uri}: name a folder, or a bucket and prefix as s3://bucket/prefix")
     try:

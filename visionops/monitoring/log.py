@@ -26,7 +26,6 @@ import errno
 import fcntl
 import os
 import queue
-import re
 import threading
 import time
 import uuid
@@ -45,15 +44,16 @@ from pydantic_core import to_json
 from visionops.data.files import describe_os_error
 from visionops.errors import DataError
 from visionops.monitoring.record import RECORD
+from visionops.monitoring.shipping import MARK, Shipper
+from visionops.monitoring.stores import SEGMENT, Wanted, is_store, open_store, segment_begin
 
 __all__ = ["OUTCOMES", "PredictionLog", "read_log", "read_request_ids"]
 
-OUTCOMES = ("written", "overflow", "disk_full", "unwritable", "invalid", "closed")
+OUTCOMES = ("written", "overflow", "disk_full", "unwritable", "invalid", "closed", "unshipped")
 """What becomes of a record: it is written, or dropped because too many waited, the disk was full, the folder could not
-be written, the record was none, or the log was closed."""
+be written, the record was none, or the log was closed. Unshipped: it was written, and went before the store had it."""
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_SEGMENT = re.compile(r"\d{8}T\d{12}Z-\d+-[0-9a-f]{8}\.(jsonl|parquet)")
 _NAME_TIME = "%Y%m%dT%H%M%S%f"
 _SEGMENT_SECONDS = 3600.0
 _CLOSING_SECONDS = 10.0
@@ -83,6 +83,11 @@ class PredictionLog:
         patience: Seconds that `append` waits for its record to be written. When one has waited in vain, none waits
             until the disk is quick again.
         on_outcome: Called with each outcome and for how many records, from several threads.
+        store: Where closed segments go, too; see `visionops.monitoring.stores`. What it does not have stays here beyond
+            its age, though not beyond ``max_bytes``.
+
+    Raises:
+        DataError: ``store`` names none.
     """
 
     def __init__(
@@ -95,6 +100,7 @@ class PredictionLog:
         capacity: int = 4096,
         patience: float = 0.25,
         on_outcome: Callable[[str, int], None] | None = None,
+        store: str | None = None,
     ) -> None:
         self._folder = folder
         self._max_bytes = max_bytes
@@ -111,6 +117,7 @@ class PredictionLog:
         self._is_closed = False
         self._write_problem = ""
         self._tidy_problem = ""
+        self._shipper = Shipper(folder, store, self._max_age) if store else None
         self._tidying: queue.SimpleQueue[bool] = queue.SimpleQueue()
         self._tidying.put(True)
         try:
@@ -164,17 +171,24 @@ class PredictionLog:
     def problem(self) -> str:
         """What is wrong now, in one line; "" when nothing is."""
         if self._write_problem or not self._is_slow:
-            return self._write_problem or self._tidy_problem
+            return self._write_problem or self._tidy_problem or (self._shipper.problem if self._shipper else "")
         return f"{self._folder}: a write takes over {self._patience:g} s, answers do not wait for it; use a faster disk"
 
+    @property
+    def unshipped(self) -> int:
+        """How many closed segments the store does not have yet."""
+        return self._shipper.waiting if self._shipper else 0
+
     def close(self) -> None:
-        """Write what waits and close the segment; does not wait for ever on a disk that hangs."""
+        """Write what waits, close the segment and ship it; waits for ever neither on a disk nor for a store."""
         if not self._is_closed:
             self._is_closed = True
             self._queue.put(None)
             self._writer.join(_CLOSING_SECONDS)
             self._tidying.put(False)
             self._tidier.join(_CLOSING_SECONDS)
+            if self._shipper:
+                self._shipper.close()
 
     # The writer's thread
 
@@ -249,54 +263,69 @@ class PredictionLog:
                 self._tidy_problem = ""
             except OSError as error:
                 self._tidy_problem = self._describe(error)
+            if self._shipper:
+                self._shipper.wake()
 
     def _segments(self) -> list[Path]:
         """The oldest first."""
-        return sorted(path for path in self._folder.iterdir() if _SEGMENT.fullmatch(path.name))
+        return sorted(path for path in self._folder.iterdir() if SEGMENT.fullmatch(path.name))
 
     def _prune(self) -> None:
-        """Remove the oldest closed segments: what is too old, and what leaves no room for one more open segment."""
-        segments = [(path, _size(path)) for path in self._segments()]
-        total = sum(size for _, size in segments) + self._segment_bytes
+        """Remove the oldest closed segments: what is too old, and what leaves no room for one more open segment.
+
+        What a store does not have goes last, and never for its age.
+        """
+        segments = self._segments()
+        closed = [path for path in segments if path.suffix == ".parquet"]
+        total = sum(map(_size, segments)) + self._segment_bytes
         oldest = datetime.now(UTC) - self._max_age - timedelta(seconds=_SEGMENT_SECONDS)
-        for path, size in segments:
-            if path.suffix == ".parquet" and (total > self._max_bytes or _begin(path) < oldest):
+        shipped = {path for path in closed if self._shipper is None or self._shipper.has_shipped(path)}
+        for path in sorted(closed, key=lambda path: path not in shipped):
+            if total > self._max_bytes or (path in shipped and segment_begin(path.name) < oldest):
+                total -= _size(path)
+                if path not in shipped:
+                    self._count("unshipped", _rows(path))
                 path.unlink(missing_ok=True)  # another process may have been faster
-                total -= size
+        for mark in self._folder.glob(f"*{MARK}"):
+            if not mark.with_suffix(".parquet").exists():
+                mark.unlink(missing_ok=True)
 
 
 def read_log(
-    folder: Path,
+    place: Path | str,
     since: datetime | None = None,
     until: datetime | None = None,
     model: str | None = None,
     version: str | None = None,
+    *,
+    store: str | None = None,
 ) -> pa.Table:
     """The records of all segments, open ones included, by time.
 
     Args:
+        place: The folder; or the URI of a store, which has the closed segments.
         since: From this time on; aware.
         until: Before this time; aware.
         model: Only of this registered model.
         version: Only of this version.
+        store: Of the folder's log: what the folder does not have (any more) is read there.
 
     Returns:
         With the schema `RECORD`.
 
     Raises:
-        DataError: There is no such folder, or a segment cannot be read.
+        DataError: There is no such folder, a segment cannot be read, or the store cannot be reached.
     """
-    wanted = pc.scalar(True)
-    when = RECORD.field("time").type
-    if since is not None:
-        wanted &= pc.field("time") >= pa.scalar(since, when)
-    if until is not None:
-        wanted &= pc.field("time") < pa.scalar(until, when)
-    for name, value in (("model", model), ("version", version)):
-        if value is not None:
-            wanted &= pc.field(name) == value
-    tables = [table for stem in _stems(folder) if (table := _read_segment(folder / stem, wanted)) is not None]
-    return pa.concat_tables([RECORD.empty_table(), *tables]).sort_by("time")
+    wanted = Wanted(since, until, model, version)
+    tables = {}
+    if is_store(place):
+        store = str(place)
+    elif store is None or Path(place).exists():
+        expression = wanted.expression()
+        found = {stem: _read_segment(Path(place, stem), expression) for stem in _stems(Path(place))}
+        tables = {stem: table for stem, table in found.items() if table is not None}
+    shipped = [open_store(store).read(wanted, tables.keys())] if store else []
+    return pa.concat_tables([RECORD.empty_table(), *tables.values(), *shipped]).sort_by("time")
 
 
 def read_request_ids(folder: Path, prefix: str) -> set[str]:
@@ -442,7 +471,7 @@ def _stems(folder: Path) -> list[str]:
         raise DataError(
             f"{folder}: cannot be listed ({describe_os_error(error)}); give the folder of a prediction log"
         ) from error
-    return sorted({name.partition(".")[0] for name in names if _SEGMENT.fullmatch(name)})
+    return sorted({name.partition(".")[0] for name in names if SEGMENT.fullmatch(name)})
 
 
 def _read_segment(stem: Path, wanted: pc.Expression, columns: Sequence[str] = RECORD.names) -> pa.Table | None:
@@ -467,5 +496,7 @@ def _size(path: Path) -> int:
     return 0
 
 
-def _begin(path: Path) -> datetime:
-    return datetime.strptime(path.name.partition("Z")[0], _NAME_TIME).replace(tzinfo=UTC)
+def _rows(path: Path) -> int:
+    with contextlib.suppress(OSError, ValueError):
+        return int(pq.read_metadata(path).num_rows)
+    return 0

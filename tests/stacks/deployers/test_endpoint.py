@@ -67,12 +67,16 @@ def test_first_deployment_starts_a_detached_server(endpoint, bundles, red_cell):
     until(lambda: list(endpoint.predictions.glob("images/*/*.png")))
 
 
-def test_the_server_gets_no_credentials_of_the_run(endpoint, bundles, monkeypatch):
+def test_the_server_gets_no_credentials_of_the_run_but_those_of_its_store(endpoint, bundles, monkeypatch):
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "x")
-    server = deploy(endpoint, bundles[0])
-    environment = psutil.Process(server.pid).environ()
+    monkeypatch.setenv("PGPASSWORD", "of the store")
+    store = "postgresql://tester@127.0.0.1:1/postgres"
+    server = deploy(endpoint, bundles[0], serving=ServingConfig(port=0, prediction_log_store=store))
+    environment, command = psutil.Process(server.pid).environ(), psutil.Process(server.pid).cmdline()
     assert "AWS_SECRET_ACCESS_KEY" not in environment
-    assert environment["VISIONOPS_ADMIN_KEY"] not in " ".join(psutil.Process(server.pid).cmdline())
+    assert environment["PGPASSWORD"] == "of the store"
+    assert store in command
+    assert not {environment["VISIONOPS_ADMIN_KEY"], "of the store"} & set(command)
 
 
 def test_switching_loses_no_request_and_a_broken_bundle_changes_nothing(endpoint, bundles, red_cell, tmp_path):

@@ -1,0 +1,298 @@
+"""Stores of prediction logs: a real PostgreSQL and a real S3 server have what the folder has, once."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pyarrow.fs
+import pytest
+
+from deploy.serving.settings import read_settings
+from tests.conftest import ROOT
+from tests.helpers.postgres import PASSWORD, Postgres, postgres_server
+from tests.monitoring.test_log import lines_of, record, until
+from visionops.config import ServingConfig
+from visionops.errors import ConfigError, DataError
+from visionops.monitoring import shipping
+from visionops.monitoring.log import PredictionLog, read_log
+from visionops.monitoring.record import RECORD
+from visionops.monitoring.stores import check_store, open_store
+
+NOW = datetime.now(UTC)
+NOWHERE = "postgresql://tester@127.0.0.1:1/postgres"
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[Postgres]:
+    """A server, with what the tests before left in it."""
+    with postgres_server() as server:
+        yield server
+
+
+@pytest.fixture
+def database(postgres: Postgres, monkeypatch: pytest.MonkeyPatch) -> str:
+    """URI of an empty database."""
+    monkeypatch.setenv("PGPASSWORD", PASSWORD)
+    with psycopg.connect(postgres.uri) as connection:
+        connection.execute("DROP TABLE IF EXISTS visionops_predictions")
+    return postgres.uri
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[str]:
+    """Address of a server."""
+    from moto.server import ThreadedMotoServer
+
+    running = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    running.start()
+    yield "http://{}:{}".format(*running.get_host_and_port())
+    running.stop()
+
+
+@pytest.fixture
+def bucket(s3: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """URI of an empty prefix."""
+    for name, value in (("ACCESS_KEY_ID", "me"), ("SECRET_ACCESS_KEY", "mine"), ("DEFAULT_REGION", "us-east-1")):
+        monkeypatch.setenv(f"AWS_{name}", value)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3)
+    store, _ = pyarrow.fs.FileSystem.from_uri("s3://parts?allow_bucket_creation=true&allow_bucket_deletion=true")
+    store.create_dir("parts")
+    yield "s3://parts/log"
+    store.delete_dir("parts")
+
+
+@pytest.fixture(params=["database", "bucket"])
+def store(request: pytest.FixtureRequest) -> str:
+    """URI of an empty one, of each kind."""
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture
+def make_log(tmp_path: Path) -> Iterator[Callable[..., PredictionLog]]:
+    """Logs into `tmp_path / "log"`; they end with the test."""
+    made: list[PredictionLog] = []
+
+    def make(store: str | None = None, **more: Any) -> PredictionLog:
+        made.append(PredictionLog(tmp_path / "log", store=store, **more))
+        return made[-1]
+
+    yield make
+    for log in made:
+        log.close()
+
+
+def new(request_id: str, **changes: object) -> dict[str, object]:
+    return record(request_id, **{"time": NOW, **changes})
+
+
+def ids(place: Path | str, **wanted: Any) -> list[str]:
+    return sorted(read_log(place, **wanted)["request_id"].to_pylist())
+
+
+def test_what_is_closed_is_shipped_and_read_back_equal(store: str, make_log, tmp_path: Path):
+    odd = {
+        "labels": ['a "b"', "c,\\d{}\n", ""],
+        "confidences": [1 / 3, float("nan"), 1e-30],
+        "latency_ms": float("nan"),
+    }
+    records = [
+        new("plain"),
+        new("none", count=0, embedding=[], **{name: [] for name in ("labels", "confidences", "areas")}),
+        new('é,"\n', **odd),
+    ]
+    log = make_log(store)
+    for number, each in enumerate(records):
+        assert log.append(each | {"time": NOW + timedelta(seconds=number), "image": None if number else ""})
+    assert read_log(store).num_rows == 0
+    log.close()
+    shipped = read_log(store)
+    assert shipped.schema == RECORD
+    assert shipped.num_rows == 3
+    assert shipped.equals(read_log(tmp_path / "log"))
+    assert (log.unshipped, log.problem) == (0, "")
+
+
+def test_filters_hold_in_the_store_and_the_folder_has_the_rest(store: str, make_log, tmp_path: Path):
+    log = make_log(store)
+    for number, (model, version) in enumerate([("steel", "1"), ("steel", "2"), ("pcb", "1"), ("steel", "1")]):
+        log.append(new(str(number), model=model, version=version, time=NOW + timedelta(minutes=number)))
+    log.close()
+    assert ids(store, model="steel", version="1") == ["0", "3"]
+    assert ids(store, since=NOW + timedelta(minutes=1), until=NOW + timedelta(minutes=3)) == ["1", "2"]
+    assert ids(store, until=NOW - timedelta(days=1)) == ids(store, since=NOW + timedelta(days=1)) == []
+    fresh = make_log(store)
+    fresh.append(new("open", time=NOW))
+    assert ids(tmp_path / "log", store=store) == ["0", "1", "2", "3", "open"]  # none twice
+    assert ids(tmp_path / "elsewhere", store=store) == ["0", "1", "2", "3"]
+
+
+def test_a_segment_that_is_brought_twice_stands_there_once(store: str, make_log, tmp_path: Path):
+    log = make_log(store)
+    log.append(new("a"))
+    log.close()
+    (mark,) = (tmp_path / "log").glob("*.shipped")
+    mark.unlink()  # as if it was killed between the store and the mark
+    make_log(store).close()
+    assert mark.exists()
+    assert ids(store) == ["a"]
+
+
+def test_what_was_closed_before_there_was_a_store_goes_there_and_to_the_next_one(store: str, tmp_path: Path, make_log):
+    log = make_log()
+    log.append(new("a"))
+    log.close()
+    down = make_log(NOWHERE)
+    until(lambda: down.problem)
+    down.close()
+    assert down.unshipped == 1
+    make_log(store).close()
+    assert ids(store) == ["a"]
+
+
+def test_a_store_that_is_down_costs_nothing_and_gets_all_when_it_is_back(
+    database: str, postgres: Postgres, make_log, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(shipping, "_RETRY_SECONDS", 0.05)
+    postgres.stop()
+    log = make_log(database, segment_bytes=1)
+    try:
+        assert all(log.append(new(str(n))) for n in range(5))
+        until(lambda: log.unshipped > 1)
+        until(lambda: log.problem)
+        assert "postgresql://tester@/postgres" in log.problem
+        assert "cannot be written" in log.problem
+        assert PASSWORD not in log.problem
+        assert ids(tmp_path / "log") == list("01234")
+    finally:
+        postgres.start()
+    until(lambda: (log.unshipped, log.problem) == (0, ""))
+    log.close()
+    assert ids(database) == list("01234")
+
+
+def test_what_no_store_has_stays_until_there_is_no_room(make_log, tmp_path: Path):
+    folder = tmp_path / "log"
+    lines_of(folder, "a")
+    (closed,) = folder.iterdir()
+    old = f"{NOW - timedelta(days=20):%Y%m%dT%H%M%S%f}Z-1-00000001.parquet"
+    closed.rename(folder / old)
+    log = make_log(NOWHERE, max_age_days=10)
+    until(lambda: log.problem)
+    log.close()
+    assert ids(folder) == ["a"]
+    small = make_log(NOWHERE, max_bytes=(folder / old).stat().st_size)
+    until(lambda: small.counts["unshipped"] == 1)
+    assert ids(folder) == []
+    small.close()
+
+
+def test_what_is_old_goes_from_the_database(database: str, make_log):
+    log = make_log(database, max_age_days=10)
+    log.append(new("old", time=NOW - timedelta(days=11)))
+    log.append(new("new", time=NOW - timedelta(days=9)))
+    log.close()
+    assert ids(database) == ["new"]
+
+
+def test_a_table_of_an_older_version_gets_the_new_columns(database: str, make_log):
+    log = make_log(database)
+    log.append(new("a"))
+    log.close()
+    with psycopg.connect(database) as connection:
+        connection.execute("ALTER TABLE visionops_predictions DROP COLUMN image")
+    log = make_log(database)
+    log.append(new("b", image="images/b.png"))
+    log.close()
+    assert read_log(database)["image"].to_pylist() == [None, "images/b.png"]
+
+
+CHILD = """
+import sys
+from pathlib import Path
+from tests.monitoring.test_stores import new, until
+from visionops.monitoring.log import PredictionLog
+log = PredictionLog(Path(sys.argv[1]), segment_bytes=1, store=sys.argv[2])
+for name in ("a", "b"):
+    assert log.append(new(name))
+    until(lambda: list(Path(sys.argv[1]).glob("*.shipped")))
+    print(flush=True)
+    sys.stdin.readline()
+"""
+HOLD_INSERTS = """
+CREATE OR REPLACE FUNCTION hold() RETURNS trigger LANGUAGE plpgsql AS
+    $$ BEGIN PERFORM pg_advisory_xact_lock(1); RETURN NEW; END $$;
+CREATE TRIGGER hold BEFORE INSERT ON visionops_predictions FOR EACH ROW EXECUTE FUNCTION hold();
+"""
+WAITS = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE 'INSERT%'"
+
+
+def test_killed_while_it_ships_nothing_is_lost_or_there_twice(database: str, make_log, tmp_path: Path):
+    command = [sys.executable, "-c", CHILD, str(tmp_path / "log"), database]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with (
+        subprocess.Popen(command, cwd=ROOT, env=dict(os.environ), **pipes) as process,
+        psycopg.connect(database, autocommit=True) as holder,
+    ):
+        assert process.stdout.readline() == "\n"
+        holder.execute(HOLD_INSERTS)
+        holder.execute("SELECT pg_advisory_lock(1)")
+        process.stdin.write("\n")
+        process.stdin.flush()
+        until(lambda: holder.execute(WAITS).fetchone() == (1,))
+        process.kill()
+        process.wait(60)
+        holder.execute("SELECT pg_advisory_unlock(1)")
+    assert ids(database) == ["a"]
+    make_log(database).close()
+    assert ids(database) == ["a", "b"]
+
+
+def test_an_object_that_cannot_be_read_and_a_store_that_cannot_be_reached_are_one_line(bucket: str, database: str):
+    store, prefix = pyarrow.fs.FileSystem.from_uri(bucket)
+    with store.open_output_stream(f"{prefix}/{NOW:%Y%m%dT%H%M%S%f}Z-1-0a1b2c3d.parquet") as stream:
+        stream.write(b"no Parquet")
+    with store.open_output_stream(f"{prefix}/mine.parquet") as stream:
+        stream.write(b"not looked at")
+    for place, words in (
+        (bucket, "s3://parts/log: cannot be read .*AWS_ENDPOINT_URL"),
+        ("s3://nowhere/log", "s3://nowhere/log: cannot be read .*check the name"),
+        (NOWHERE, "cannot be read .*check the address, PGPASSWORD"),
+        (database.replace("tester", "stranger"), "cannot be read .*authentication failed"),
+        ("https://example.org/log", "must be s3://bucket/prefix or postgresql://"),
+    ):
+        with pytest.raises(DataError, match=words) as caught:
+            read_log(place)
+        assert "\n" not in str(caught.value)
+        assert PASSWORD not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        f"postgresql://a:{PASSWORD}@h/d",
+        f"postgresql://h/d?user=a&password={PASSWORD}",
+        f"s3://key:{PASSWORD}@bucket/log",
+    ],
+)
+def test_a_password_in_the_address_is_refused_and_not_repeated(uri: str):
+    with pytest.raises(ConfigError, match=r"--prediction-log-store: holds a password; .*PGPASSWORD") as caught:
+        read_settings(["--prediction-log", "log", "--prediction-log-store", uri], {})
+    assert PASSWORD not in str(caught.value)
+    with pytest.raises(ValueError, match="holds a password"):
+        ServingConfig(prediction_log_store=uri)
+    with pytest.raises(DataError) as refused:
+        open_store(uri)
+    assert PASSWORD not in str(refused.value)
+
+
+@pytest.mark.parametrize("uri", ["/data/log", "s3://", "mysql://h/d", "postgresql:/d", ""])
+def test_what_names_no_store_is_refused(uri: str):
+    with pytest.raises(ValueError, match="must be s3://bucket/prefix or postgresql://user@host/database"):
+        check_store(uri)

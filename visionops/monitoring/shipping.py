@@ -1,0 +1,103 @@
+"""Brings the closed segments of a prediction log to a store, each once, and tries again for as long as it must.
+
+20260302T051408001522Z-4711-03ab77d1.parquet    a closed segment
+20260302T051408001522Z-4711-03ab77d1.shipped    the store has it; names the store
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import queue
+import threading
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from visionops.data.files import describe_os_error
+from visionops.errors import DataError
+from visionops.monitoring.stores import SEGMENT, open_store
+
+__all__ = ["MARK", "Shipper"]
+
+MARK = ".shipped"
+_RETRY_SECONDS = 60.0
+_ROUND_SECONDS = 3600.0
+_CLOSING_SECONDS = 10.0
+
+
+class Shipper:
+    """Ships on a thread of its own, so that a store that hangs holds up nothing else. Raises nothing once it is made.
+
+    Args:
+        folder: Of the segments.
+        uri: Of the store.
+        max_age: Of a record in a store that has no rule of its own for it.
+
+    Raises:
+        DataError: It names no store.
+    """
+
+    def __init__(self, folder: Path, uri: str, max_age: timedelta) -> None:
+        self.problem = ""
+        """What is wrong now, in one line; "" when nothing is."""
+        self.waiting = 0
+        """Closed segments that the store does not have yet."""
+        self._folder = folder
+        self._uri = uri
+        self._max_age = max_age
+        self._store = open_store(uri)
+        self._is_closed = False
+        self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._ship_all, name="prediction-log-ship", daemon=True)
+        self._thread.start()
+
+    def wake(self) -> None:
+        """There are new closed segments, or may be."""
+        self._wake.put(None)
+
+    def has_shipped(self, segment: Path) -> bool:
+        """Whether the store has it."""
+        with contextlib.suppress(OSError):
+            return segment.with_suffix(MARK).read_text(encoding="utf-8") == self._uri
+        return False
+
+    def close(self) -> None:
+        """Ship what is closed; does not wait for ever for a store that hangs. The next process ships the rest."""
+        self._is_closed = True
+        self.wake()
+        self._thread.join(_CLOSING_SECONDS)
+
+    # The thread
+
+    def _ship_all(self) -> None:
+        is_last = False
+        while not is_last:
+            with contextlib.suppress(queue.Empty):
+                self._wake.get(timeout=_RETRY_SECONDS if self.problem else _ROUND_SECONDS)
+            is_last = self._is_closed
+            try:
+                self._ship_waiting()
+                self.problem = ""
+            except DataError as error:
+                self.problem = str(error)
+            except OSError as error:
+                self.problem = f"{self._folder}: cannot be read ({describe_os_error(error)}); make it readable"
+
+    def _ship_waiting(self) -> None:
+        """The oldest first."""
+        closed = sorted(path for path in self._folder.glob("*.parquet") if SEGMENT.fullmatch(path.name))
+        waiting = [path for path in closed if not self.has_shipped(path)]
+        self.waiting = len(waiting)
+        for path in waiting:
+            self._ship(path)
+            self.waiting -= 1
+        if waiting:
+            self._store.prune(datetime.now(UTC) - self._max_age)
+
+    def _ship(self, path: Path) -> None:
+        # The lock is for processes that share the folder: without it each would send each segment.
+        with contextlib.suppress(FileNotFoundError, BlockingIOError), path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not self.has_shipped(path):
+                self._store.ship(path)
+                path.with_suffix(MARK).write_text(self._uri, encoding="utf-8")

@@ -1,0 +1,323 @@
+"""Stores of prediction logs beside the folder: a prefix of an object store, or a PostgreSQL database.
+
+    s3://bucket/prefix               an object for each closed segment, of its name
+    postgresql://user@host/database  a row for each record in `visionops_predictions`; its segment and place are its key
+
+A segment's name is its identity: one that is brought twice stands there once. Credentials come from the environment:
+``AWS_ACCESS_KEY_ID``, ``AWS_SECRET_ACCESS_KEY``, ``AWS_ENDPOINT_URL``; ``PGPASSWORD`` or ``PGPASSFILE``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import re
+from collections.abc import Collection, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+from urllib.parse import parse_qs, urlsplit
+
+from pydantic_core import PydanticCustomError
+
+from visionops.errors import DataError
+
+# Not above: a server without a store must not wait for any of them, nor one without a log for pyarrow.
+if TYPE_CHECKING:
+    import psycopg
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+__all__ = ["SECRET_ERROR", "SEGMENT", "LogStore", "Wanted", "check_store", "is_store", "open_store", "segment_begin"]
+
+SECRET_ERROR = "holds_secret"  # noqa: S105 - a name of an error
+"""Type of pydantic's error about an address that holds a password: it must not be shown."""
+
+SEGMENT = re.compile(r"\d{8}T\d{12}Z-\d+-[0-9a-f]{8}\.(jsonl|parquet)")
+"""Name of a file of the log."""
+
+_NAME_TIME = "%Y%m%dT%H%M%S%f"
+_LONGEST = timedelta(hours=3)
+"""No segment has records that came later than this after its begin: it is closed after an hour."""
+_CONNECT_SECONDS = 10
+_STUCK_MILLISECONDS = 30_000
+_ROWS = 5000
+_TABLE = "visionops_predictions"
+_LOCK = 0x56_4F_50_4C
+"""Of the database, while the table is made: two that make it at once would fail."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which records are read."""
+
+    since: datetime | None = None
+    """From this time on; aware."""
+    until: datetime | None = None
+    """Before this time; aware."""
+    model: str | None = None
+    version: str | None = None
+
+    def expression(self) -> pc.Expression:
+        """For a table of `RECORD`."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        wanted, when = pc.scalar(True), pa.timestamp("us", tz="UTC")
+        if self.since is not None:
+            wanted &= pc.field("time") >= pa.scalar(self.since, when)
+        if self.until is not None:
+            wanted &= pc.field("time") < pa.scalar(self.until, when)
+        for name, value in (("model", self.model), ("version", self.version)):
+            if value is not None:
+                wanted &= pc.field(name) == value
+        return wanted
+
+
+class LogStore(Protocol):
+    """Where closed segments go. All of it raises `DataError`, in one line, where the store cannot be reached."""
+
+    def ship(self, segment: Path) -> None:
+        """Bring a closed segment: whole or not at all, and once however often it is brought."""
+
+    def read(self, wanted: Wanted, without: Collection[str]) -> pa.Table:
+        """The records that are wanted, with the schema `RECORD`, but for those of the segments ``without``."""
+
+    def prune(self, oldest: datetime) -> None:
+        """Remove the records before ``oldest``, where the store does not do so by a rule of its own."""
+
+
+def is_store(place: object) -> bool:
+    """Whether ``place`` names a store and not a folder."""
+    return isinstance(place, str) and "://" in place
+
+
+def check_store(uri: str) -> str:
+    """``uri`` as it is, when it can name a store.
+
+    Raises:
+        ValueError: It names none, or holds a password (`SECRET_ERROR`): command lines are read by many.
+    """
+    try:
+        parts = urlsplit(uri)
+        secret = parts.password or parse_qs(parts.query).get("password")
+    except ValueError:
+        parts, secret = urlsplit(""), None
+    if secret:
+        raise PydanticCustomError(
+            SECRET_ERROR, "holds a password; leave it out and set PGPASSWORD, or AWS_SECRET_ACCESS_KEY"
+        )
+    is_known = parts.scheme in {"postgresql", "postgres"} or (parts.scheme == "s3" and parts.netloc)
+    if not (is_known and is_store(uri)):
+        raise ValueError("must be s3://bucket/prefix or postgresql://user@host/database")
+    return uri
+
+
+def open_store(uri: str) -> LogStore:
+    """The store of that name; nothing is asked of it yet.
+
+    Raises:
+        DataError: It names none.
+    """
+    try:
+        check_store(uri)
+    except ValueError as error:
+        raise DataError(f"prediction log store: {error}") from error
+    return _S3Store(uri) if uri.startswith("s3:") else _PostgresStore(uri)
+
+
+def segment_begin(stem: str) -> datetime:
+    """When the segment of this name was begun."""
+    return datetime.strptime(stem.partition("Z")[0], _NAME_TIME).replace(tzinfo=UTC)
+
+
+class _S3Store:
+    def __init__(self, uri: str) -> None:
+        self._uri = uri
+        self._opened: tuple[Any, str] | None = None
+
+    def ship(self, segment: Path) -> None:
+        data = segment.read_bytes()
+        with self._filesystem("written") as (store, prefix):
+            # In one piece: what is half written is no object. A `with` would complete it even after an error.
+            stream = store.open_output_stream(f"{prefix}/{segment.name}")
+            stream.write(data)
+            stream.close()
+
+    def read(self, wanted: Wanted, without: Collection[str]) -> pa.Table:
+        from pyarrow import dataset, fs
+
+        from visionops.monitoring.record import RECORD
+
+        with self._filesystem("read") as (store, prefix):
+            listed = store.get_file_info(fs.FileSelector(prefix, allow_not_found=True))
+            if not listed and store.get_file_info(prefix.partition("/")[0]).type is fs.FileType.NotFound:
+                raise FileNotFoundError("there is no such bucket")
+            stems = [info.base_name.removesuffix(".parquet") for info in listed if SEGMENT.fullmatch(info.base_name)]
+            paths = [f"{prefix}/{stem}.parquet" for stem in stems if stem not in without and _may_have(stem, wanted)]
+            found = dataset.dataset(paths, RECORD, "parquet", store)
+            return found.to_table(filter=wanted.expression())
+
+    def prune(self, oldest: datetime) -> None:
+        """A lifecycle rule of the bucket does it."""
+
+    @contextlib.contextmanager
+    def _filesystem(self, done: str) -> Iterator[tuple[Any, str]]:
+        import pyarrow as pa
+
+        from visionops.data.remote import open_prefix
+
+        try:
+            self._opened = self._opened or open_prefix(self._uri)
+            yield self._opened
+        except (pa.ArrowException, OSError) as error:
+            raise DataError(
+                f"{self._uri}: cannot be {done} ({_first_line(error)}); check the name, AWS_ENDPOINT_URL and the "
+                "credentials"
+            ) from error
+
+
+def _may_have(stem: str, wanted: Wanted) -> bool:
+    """By the time in its name: an object that is not opened is the quickest."""
+    begin = segment_begin(stem)
+    too_early = wanted.since is not None and begin + _LONGEST < wanted.since
+    return not (too_early or (wanted.until is not None and begin >= wanted.until))
+
+
+class _PostgresStore:
+    def __init__(self, uri: str) -> None:
+        self._uri = uri
+        self._is_made = False
+
+    def ship(self, segment: Path) -> None:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        from visionops.monitoring.record import RECORD
+
+        try:
+            table = pq.read_table(segment, schema=RECORD, partitioning=None)
+        except (pa.ArrowException, OSError) as error:
+            raise DataError(f"{segment}: cannot be read ({_first_line(error)}); remove it") from error
+        names = ", ".join(f'"{name}"' for name in ("segment", "place", *RECORD.names))
+        with self._connect("written") as cursor:
+            self._make_table(cursor)
+            cursor.execute(f"CREATE TEMPORARY TABLE arrived (LIKE {_TABLE}) ON COMMIT DROP")
+            with cursor.copy(f"COPY arrived ({names}) FROM STDIN (FORMAT csv)") as copy:
+                copy.write(_csv(segment.stem, table))
+            cursor.execute(
+                f"INSERT INTO {_TABLE} ({names}) SELECT {names} FROM arrived ON CONFLICT DO NOTHING"  # noqa: S608
+            )
+        self._is_made = True
+
+    def read(self, wanted: Wanted, without: Collection[str]) -> pa.Table:
+        import psycopg
+        import pyarrow as pa
+
+        from visionops.monitoring.record import RECORD
+
+        asked: list[tuple[str, object]] = [("time >= %s", wanted.since), ("time < %s", wanted.until)]
+        asked += [("model = %s", wanted.model), ("version = %s", wanted.version)]
+        asked = [(text, value) for text, value in asked if value is not None]
+        asked.append(("segment <> ALL(%s)", list(without)))
+        names = ", ".join(f'"{name}"' for name in RECORD.names)
+        where = " AND ".join(text for text, _ in asked)
+        tables = [RECORD.empty_table()]
+        with self._connect("read") as cursor, contextlib.suppress(psycopg.errors.UndefinedTable):
+            cursor.execute(f"SELECT {names} FROM {_TABLE} WHERE {where}", [value for _, value in asked], binary=True)  # noqa: S608
+            while rows := cursor.fetchmany(_ROWS):
+                tables.append(pa.table(list(map(list, zip(*rows, strict=True))), schema=RECORD))
+        return pa.concat_tables(tables)
+
+    def prune(self, oldest: datetime) -> None:
+        with self._connect("written") as cursor:
+            self._make_table(cursor)
+            cursor.execute(f"DELETE FROM {_TABLE} WHERE time < %s", [oldest])  # noqa: S608 - the table is ours
+
+    @contextlib.contextmanager
+    def _connect(self, done: str) -> Iterator[psycopg.Cursor[Any]]:
+        """One transaction: committed where the block ends well."""
+        try:
+            import psycopg
+        except ImportError as error:
+            raise DataError(
+                f"{self._uri}: needs psycopg ({_first_line(error)}); pip install 'visionops[postgresql]'"
+            ) from error
+        try:
+            with (
+                psycopg.connect(
+                    self._uri, connect_timeout=_CONNECT_SECONDS, tcp_user_timeout=_STUCK_MILLISECONDS
+                ) as connection,
+                connection.cursor() as cursor,
+            ):
+                yield cursor
+        except psycopg.Error as error:
+            raise DataError(
+                f"{self._uri}: cannot be {done} ({_first_line(error)}); check the address, PGPASSWORD and the rights"
+            ) from error
+
+    def _make_table(self, cursor: psycopg.Cursor[Any]) -> None:
+        """Or add the columns that an older version did not have."""
+        from visionops.monitoring.record import RECORD
+
+        if self._is_made:
+            return
+        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
+        cursor.execute(
+            f"CREATE TABLE IF NOT EXISTS {_TABLE} (segment text, place integer, PRIMARY KEY (segment, place))"
+        )
+        columns = ", ".join(f'ADD COLUMN IF NOT EXISTS "{field.name}" {_sql_type(field.type)}' for field in RECORD)
+        cursor.execute(f"ALTER TABLE {_TABLE} {columns}")
+        cursor.execute(f"CREATE INDEX IF NOT EXISTS {_TABLE}_by_time ON {_TABLE} (model, time)")
+
+
+def _sql_type(kind: pa.DataType) -> str:
+    import pyarrow as pa
+
+    if pa.types.is_list(kind):
+        return f"{_sql_type(kind.value_type)}[]"
+    names = {pa.int32(): "integer", pa.float32(): "real", pa.string(): "text"}
+    return "timestamptz" if pa.types.is_timestamp(kind) else names[kind]
+
+
+def _csv(stem: str, table: pa.Table) -> bytes:
+    """As COPY reads it. By Arrow, which lets the threads of requests run; row by row in Python would not."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.csv
+
+    # Not `pa.array`, which would import pandas, where it is installed, into a server that does not need it.
+    places = pc.cumulative_sum(pa.repeat(pa.scalar(1, pa.int32()), len(table)))
+    columns = {"segment": pa.repeat(stem, len(table)), "place": places}
+    for field in table.schema:
+        column = table[field.name].combine_chunks()
+        if pa.types.is_list(field.type):
+            column = _array_literals(column)
+        columns[field.name] = _without_nul(column) if pa.types.is_string(field.type) else column
+    sink = pa.BufferOutputStream()
+    pyarrow.csv.write_csv(pa.table(columns), sink, pyarrow.csv.WriteOptions(include_header=False))
+    return bytes(sink.getvalue())
+
+
+def _array_literals(lists: pa.ListArray) -> pa.Array:
+    """`[0.5, None]` as `{0.5,NULL}`, `["a"]` as `{"a"}`."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    values = lists.values
+    if pa.types.is_string(values.type):
+        values = pc.replace_substring_regex(_without_nul(values), r'(["\\])', r"\\\1")
+        values = pc.binary_join_element_wise('"', values, '"', "")
+    texts = pc.fill_null(pc.cast(values, pa.string()), "NULL")
+    joined = pc.binary_join(pa.ListArray.from_arrays(lists.offsets, texts), ",")
+    return pc.if_else(lists.is_valid(), pc.binary_join_element_wise("{", joined, "}", ""), pa.scalar(None, pa.string()))
+
+
+def _without_nul(texts: pa.Array) -> pa.Array:
+    import pyarrow.compute as pc
+
+    return pc.replace_substring(texts, "\0", "")  # the one character that PostgreSQL's text cannot hold
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].partition(" (Request ID")[0]
