@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from visionops.config import Config, load_config, with_training
-from visionops.errors import VisionOpsError
+from visionops.errors import ConfigError, StackError, VisionOpsError
 from visionops.monitoring.simulate import Kind, describe_change
 
 if TYPE_CHECKING:
@@ -215,6 +215,8 @@ def _run(arguments: argparse.Namespace) -> None:
         print(f"\nhas monitoring seen it?\n{_command(arguments, '--pipeline', 'monitoring', '--decide-only')}")
     if arguments.summary:
         write_summary(summary, arguments.summary)
+    if untold := summary.get("untold"):
+        raise StackError("; ".join(untold))
 
 
 def _training(arguments: argparse.Namespace, config: Config) -> PipelineRunResponse:
@@ -300,8 +302,14 @@ def _quantize(arguments: argparse.Namespace, config: Config) -> PipelineRunRespo
 
 def _monitoring(arguments: argparse.Namespace, config: Config) -> PipelineRunResponse:
     from pipelines.monitoring import monitoring
+    from steps.context import active_registry
 
-    return _start(monitoring, arguments, config, is_requested=arguments.retrain)
+    if not config.serving.prediction_log:
+        raise ConfigError(
+            "serving.prediction_log: is false, so no traffic is known; set it to true and run --pipeline deployment"
+        )
+    active_registry().champion(config.name)  # without one, say so before anything is read
+    return _start(monitoring, arguments, config, is_requested=arguments.retrain, tells=not arguments.decide_only)
 
 
 def _drill(arguments: argparse.Namespace) -> Drill:
@@ -314,10 +322,10 @@ def _drill(arguments: argparse.Namespace) -> Drill:
 def _drift_drill(arguments: argparse.Namespace, config: Config) -> PipelineRunResponse:
     from pipelines.drift_drill import drift_drill
     from steps.context import live_endpoint
-    from visionops.data.sources import source_fingerprint
+    from visionops.data.sources import data_fingerprint
 
     live_endpoint(config.name)  # without one, say so before anything is read
-    fingerprint = source_fingerprint(config.data.source)
+    fingerprint = data_fingerprint(config.data)
     return _start(drift_drill, arguments, config, source_fingerprint=fingerprint, drill=_drill(arguments))
 
 

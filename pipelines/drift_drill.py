@@ -19,5 +19,5 @@ def drift_drill(config: Config, source_fingerprint: str, drill: Drill) -> None:
     """Ingest, validate and prepare as `training` does (and from its cache); then send."""
     dataset = ingest(config.only("data"), source_fingerprint)
     validation = validate_data(dataset, config.only("validation"))
-    prepared, _ = prepare(dataset, validation, config.only("data"))
+    prepared, _ = prepare(dataset, validation, config.only("data", "validation"))
     send_drill(prepared, config.only(), drill)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from zenml import pipeline
 from zenml.enums import ExecutionMode
 
-from steps.monitoring import compare_traffic, decide_retraining, score_labelled_traffic
+from steps.monitoring import compare_traffic, decide_retraining, score_labelled_traffic, tell
 from visionops.config import Config
 
 __all__ = ["monitoring"]
@@ -13,11 +13,13 @@ __all__ = ["monitoring"]
 
 # FAIL_FAST raises the error of the step; the other modes raise "a step failed".
 @pipeline(name="monitoring", execution_mode=ExecutionMode.FAIL_FAST)
-def monitoring(config: Config, is_requested: bool) -> None:
+def monitoring(config: Config, is_requested: bool, tells: bool) -> None:
     """Compare the champion's latest predictions with its own of the val split, score it on new labels, decide.
 
     A training that is decided on is the next run: `--pipeline training` as it is, with its gate.
     """
     drift, _ = compare_traffic(config.only("monitoring", "serving"))
     labelled = score_labelled_traffic(config.only("data", "evaluation", "gate", "serving"))
-    decide_retraining(drift, labelled, config.only("monitoring"), is_requested)
+    observation, decision = decide_retraining(drift, labelled, config.only("monitoring"), is_requested)
+    if tells:
+        tell(drift, observation, decision, config.only("monitoring"))

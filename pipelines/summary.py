@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from zenml.models import PipelineRunResponse
 
+from visionops.alerts import Told
 from visionops.batch import BatchSummary
 from visionops.config import Config
 from visionops.data.dataset import Dataset, Split
@@ -41,6 +43,7 @@ _SHOWN = frozenset(
         "labelled_traffic",
         "retraining",
         "drill",
+        "told",
     }
 )
 """The artifacts that the table needs: loading a bundle would hash all its files for nothing."""
@@ -61,6 +64,7 @@ def summarise(run: PipelineRunResponse, config: Config, stack: str) -> dict[str,
         ``use_case``, ``stack``, ``run``, ``seconds`` and, as far as the pipeline makes them, ``splits``, ``findings``,
         ``metrics``, ``gate``, ``model``, ``endpoint``, ``tuning``, ``batch``, ``drift``, ``labelled``, ``retraining``,
         ``drill``.
+        ``untold``.
     """
     seconds = (run.end_time - run.start_time).total_seconds() if run.end_time and run.start_time else None
     summary: dict[str, Any] = {"use_case": config.name, "stack": stack, "run": run.name, "seconds": seconds}
@@ -87,38 +91,29 @@ def _outputs(run: PipelineRunResponse) -> dict[str, Any]:
 
 
 def _section(artifact: Any) -> dict[str, Any]:
-    section: dict[str, Any] = {}
-    match artifact:
-        case Dataset():
-            section = {"splits": artifact.split_counts(), "sample_image": _first_test_image(artifact)}
-        case ValidationReport():
-            section = {"findings": {str(code): n for code, n in artifact.counts_by_code().items()}}
-        case Evaluation():
-            section = {
-                "metrics": artifact.metrics,
-                "headline": artifact.headline,
-                "intervals": artifact.intervals,
-                "per_class": artifact.per_class,
-            }
-        case GateDecision():
-            section = {"gate": artifact.model_dump()}
-        case RegisteredVersion():
-            section = {"model": {"name": artifact.name, "version": artifact.version, "alias": "challenger"}}
-        case TuningResult():
-            section = {"tuning": artifact.model_dump(mode="json") | {"counts": artifact.counts()}}
-        case BatchSummary():
-            section = {"batch": artifact.model_dump()}
-        case DriftReport():
-            section = {"drift": artifact.model_dump(mode="json") | {"explanation": artifact.explain()}}
-        case LabelledTraffic():
-            section = {"labelled": artifact.model_dump(mode="json") | {"explanation": artifact.explain()}}
-        case Decision():
-            section = {"retraining": artifact.model_dump(mode="json")}
-        case DrillResult():
-            section = {"drill": artifact.model_dump(mode="json") | {"explanation": artifact.explain()}}
-        case Endpoint():
-            section = {"endpoint": artifact.model_dump()}
-    return section
+    return next((make(artifact) for kind, make in _SECTIONS.items() if isinstance(artifact, kind)), {})
+
+
+_SECTIONS: dict[type, Callable[[Any], dict[str, Any]]] = {
+    Dataset: lambda a: {"splits": a.split_counts(), "sample_image": _first_test_image(a)},
+    ValidationReport: lambda a: {"findings": {str(code): n for code, n in a.counts_by_code().items()}},
+    Evaluation: lambda a: {
+        "metrics": a.metrics,
+        "headline": a.headline,
+        "intervals": a.intervals,
+        "per_class": a.per_class,
+    },
+    GateDecision: lambda a: {"gate": a.model_dump()},
+    RegisteredVersion: lambda a: {"model": {"name": a.name, "version": a.version, "alias": "challenger"}},
+    TuningResult: lambda a: {"tuning": a.model_dump(mode="json") | {"counts": a.counts()}},
+    BatchSummary: lambda a: {"batch": a.model_dump()},
+    DriftReport: lambda a: {"drift": a.model_dump(mode="json") | {"explanation": a.explain()}},
+    LabelledTraffic: lambda a: {"labelled": a.model_dump(mode="json") | {"explanation": a.explain()}},
+    Decision: lambda a: {"retraining": a.model_dump(mode="json")},
+    Told: lambda a: {"untold": list(a.problems)},
+    DrillResult: lambda a: {"drill": a.model_dump(mode="json") | {"explanation": a.explain()}},
+    Endpoint: lambda a: {"endpoint": a.model_dump()},
+}
 
 
 def _first_test_image(dataset: Dataset) -> str:

@@ -7,35 +7,46 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated
 
+import pyarrow.compute as pc
 from zenml import log_metadata, step
 from zenml.types import HTMLString
 
-from steps.context import active_deployer, active_registry, champion_bundle
+from steps.context import active_alerter, active_deployer, active_pushgateway, active_registry, champion_bundle
 from steps.progress import announce
-from visionops.config import Config
+from visionops.alerts import Told, decision_alerts
+from visionops.config import Config, ReferenceKind
 from visionops.data.additions import read_additions
+from visionops.errors import StackError
 from visionops.home import visionops_home
 from visionops.monitoring.drift import DriftReport, detect_drift, render_drift_html
 from visionops.monitoring.labelled import LabelledTraffic, measure, unseen
 from visionops.monitoring.log import read_log
+from visionops.monitoring.metrics import push_monitoring
 from visionops.monitoring.policy import Decision, Observation, decide
-from visionops.monitoring.reference import read_reference
+from visionops.monitoring.reference import read_reference, window_reference
 from visionops.tasks import task_for
 
-__all__ = ["compare_traffic", "decide_retraining", "score_labelled_traffic"]
+__all__ = ["compare_traffic", "decide_retraining", "score_labelled_traffic", "tell"]
 
 
 # Nothing here is cached: there are new predictions, and perhaps new labels, each time.
 @step(enable_cache=False)
 def compare_traffic(config: Config) -> tuple[Annotated[DriftReport, "drift"], Annotated[HTMLString, "drift_report"]]:
-    """Compare what the champion was asked lately with what it was validated on."""
-    log = active_deployer().prediction_log(config.name)
-    since = datetime.now(UTC) - timedelta(hours=config.monitoring.window_hours)
+    """Compare what the champion was asked lately with what it was validated on, or asked before."""
+    settings = config.monitoring
+    slides = settings.reference is ReferenceKind.WINDOW
+    begin = datetime.now(UTC) - timedelta(hours=settings.window_hours)
+    since = begin - timedelta(hours=settings.reference_hours if slides else 0)
+    folder, store = active_deployer().prediction_log(config.name), config.serving.prediction_log_store
     with champion_bundle(config.name) as (champion, bundle):
-        reference = read_reference(bundle)
-    store = config.serving.prediction_log_store
-    traffic = read_log(log, since=since, model=config.name, version=champion.version, store=store)
-    report = detect_drift(reference, traffic, config.monitoring.drift)
+        log = read_log(folder, since=since, model=config.name, version=champion.version, store=store)
+        reference = (
+            window_reference(log, begin, settings.reference_hours, champion.version)
+            if slides
+            else read_reference(bundle)
+        )
+    traffic = log.filter(pc.field("time") >= begin)
+    report = detect_drift(reference, traffic, settings.drift)
     log_metadata(
         {
             "version": champion.version,
@@ -95,3 +106,23 @@ def decide_retraining(
     log_metadata({"action": decision.action.value, "sentence": decision.sentence})
     announce(decision.sentence)
     return observation, decision
+
+
+@step(enable_cache=False)
+def tell(drift: DriftReport, observation: Observation, retraining: Decision, config: Config) -> Annotated[Told, "told"]:
+    """Tell people and Prometheus; what could not be told does not stop what was decided."""
+    champion = active_registry().champion(config.name)
+    alerter, gateway = active_alerter(), active_pushgateway()
+    alerts = decision_alerts(config.name, retraining, observation, config.monitoring.policy)
+    problems = []
+    for say in (
+        lambda: alerter.send(alerts) if alerter else None,
+        lambda: push_monitoring(
+            gateway, config.name, drift, observation, retraining, champion.version, champion.created
+        ),
+    ):
+        try:
+            say()
+        except StackError as error:
+            problems.append(str(error))
+    return Told(problems=tuple(problems))

@@ -8,9 +8,11 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Protocol
 
+from pydantic import BaseModel, ConfigDict
+
 from visionops.monitoring.policy import Action, Decision, Observation, RetrainPolicy
 
-__all__ = ["DECISION", "Alert", "Alerter", "Severity", "decision_alerts"]
+__all__ = ["DECISION", "Alert", "Alerter", "Severity", "Told", "decision_alerts"]
 
 DECISION = "VisionOpsDecision"
 """Name of the alert that tells what monitoring decided."""
@@ -41,6 +43,15 @@ class Alert:
     """Where it stands what to do: a path of the repository and a heading."""
     lasts: timedelta = _DAY_AND_MORE
     """So long it is true, unless it is sent again; nothing: it is over."""
+
+
+class Told(BaseModel):
+    """Whether people and Prometheus heard what monitoring had to say."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    problems: tuple[str, ...] = ()
+    """What could not be told, and the mend."""
 
 
 class Alerter(Protocol):

@@ -10,7 +10,6 @@ import http.client
 import http.server
 import json
 import re
-import string
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -35,6 +34,7 @@ from tests.helpers.programs import (
     RULES,
     alerter,
     alertmanager,
+    alertmanager_config,
     free_port,
     get,
     prometheus,
@@ -220,13 +220,6 @@ def prometheus_config(folder: Path, targets: list[int], gateway: int, alertmanag
         (folder / place / "local.yml").write_text(yaml.safe_dump(found))
     path = folder / "prometheus.yml"
     path.write_text(yaml.safe_dump(content))
-    return path
-
-
-def alertmanager_config(path: Path, url: str) -> Path:
-    text = (MONITORING / "alertmanager" / "alertmanager.yml").read_text()
-    text = re.sub(r"(group_wait|group_interval): \w+", r"\1: 1s", text)
-    path.write_text(string.Template(text).substitute(VISIONOPS_ALERT_WEBHOOK=url))
     return path
 
 

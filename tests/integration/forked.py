@@ -1,7 +1,7 @@
 """`run.py` in processes forked from this one, which has imported the libraries: that takes ten seconds each time.
 
-Reads one command a line from standard input, JSON: its arguments, and the files for what it prints. Answers with its
-exit status. A command is a process of its own, as ever.
+Reads one command a line from standard input, JSON: its arguments, variables of its own, and the files for what it
+prints. Answers with its exit status. A command is a process of its own, as ever.
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ def _run(command: dict[str, Any]) -> None:
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     for stream, name in ((1, "out"), (2, "err")):
         os.dup2(os.open(command[name], os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
+    os.environ.update(command["env"])
     sys.argv = ["run.py", *command["arguments"]]
     sys.path[0] = str(Path.cwd())
     runpy.run_path("run.py", run_name="__main__")

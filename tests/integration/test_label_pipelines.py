@@ -5,11 +5,17 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from PIL import Image
+
+from tests.deploy_monitoring.programs import alertmanager, alertmanager_config, get
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 
@@ -21,12 +27,14 @@ pytestmark = [
 QUICK = ("serving.port=0", "evaluation.worst_images=1", "evaluation.latency_images=2", "gate.minimum=0")
 
 
-def run(machine, use_case: str, *arguments: str, settings: tuple[str, ...] = ()) -> dict[str, Any]:
+def run(
+    machine, use_case: str, *arguments: str, settings: tuple[str, ...] = (), env: dict[str, str] | None = None
+) -> dict[str, Any]:
     """A run that must succeed; its summary, and what it printed."""
     summary = machine.folder / "summary.json"
     data = SHARED / use_case.partition("-")[0]
     sets = [f"--set={setting}" for setting in (f"data.source.path={data}", *QUICK, *settings)]
-    done = machine.run("--config", f"configs/{use_case}.yaml", "--summary", str(summary), *arguments, *sets)
+    done = machine.run("--config", f"configs/{use_case}.yaml", "--summary", str(summary), *arguments, *sets, env=env)
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(summary.read_text(encoding="utf-8")) | {"stdout": done.stdout}
 
@@ -58,6 +66,90 @@ def test_the_endpoint_shows_where_the_answer_lies(casting):
     picture = httpx.post(f"{casting['endpoint']['url']}/explain", files={"file": path.read_bytes()}, timeout=60)
     assert picture.status_code == 200
     assert picture.headers["content-type"] == "image/png"
+
+
+@contextmanager
+def asked_all_the_time(url: str, image: Path) -> Iterator[list[int]]:
+    """Somebody asks for an answer without a pause; the statuses so far."""
+    statuses: list[int] = []
+    stop = threading.Event()
+
+    def ask() -> None:
+        with httpx.Client(timeout=60) as client:
+            while not stop.is_set():
+                statuses.append(client.post(f"{url}/predict", files={"file": image.read_bytes()}).status_code)
+
+    client = threading.Thread(target=ask)
+    client.start()
+    try:
+        yield statuses
+    finally:
+        stop.set()
+        client.join(60)
+
+
+def darkened(folder: Path, images: list[Path]) -> Path:
+    """What people have labelled: a folder a class."""
+    for path in images:
+        target = folder / path.parent.name / f"{path.stem}.png"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        Image.open(path).convert("RGB").point(lambda level: level * 0.5).save(target)
+    return folder
+
+
+def test_the_line_changes_people_label_and_the_model_follows(machine, casting, tmp_path):
+    url = casting["endpoint"]["url"]
+    images = sorted((SHARED / "casting" / "test").rglob("*.jpeg"))
+    labelled = tmp_path / "labelled"
+    labelled.mkdir()
+    settings = (
+        f"data.additions={{kind: folder, path: {labelled}}}",
+        "monitoring.drift.min_images=20",  # the val split has 26
+        "monitoring.policy.cooldown_hours=0",
+    )
+
+    def watch() -> dict[str, Any]:
+        return run(machine, "casting", "--pipeline", "monitoring", settings=settings, env=env)
+
+    config = alertmanager_config(tmp_path / "alertmanager.yml", "http://127.0.0.1:9/nobody")
+    with alertmanager(tmp_path / "alertmanager", config) as port:
+        env = {"VISIONOPS_ALERTMANAGER": f"http://127.0.0.1:{port}"}
+
+        def told() -> list[str]:
+            alerts = json.loads(get(port, "/api/v2/alerts")[1])
+            return [alert["annotations"]["description"] for alert in alerts]
+
+        for path in images[::2]:
+            httpx.post(f"{url}/predict", files={"file": path.read_bytes()}).raise_for_status()
+        calm = watch()
+        assert not calm["drift"]["drifted"]
+        assert calm["retraining"]["action"] == "nothing"
+        assert told() == []
+
+        drill = ("--pipeline", "drift-drill", "--kind", "brightness", "--severity", "1", "--images", "100")
+        run(machine, "casting", *drill, env=env)
+        dark = watch()
+        assert "brightness fell" in dark["drift"]["explanation"]
+        assert dark["retraining"]["action"] == "alert"
+        assert (
+            "with 0 new labels training would give the same model; label at least 50" in dark["retraining"]["sentence"]
+        )
+        assert "training" not in dark
+        assert told() == [f"{dark['retraining']['sentence']}."]
+
+        darkened(labelled, images)
+        with asked_all_the_time(url, images[0]) as statuses:
+            learned = watch()
+        assert learned["retraining"]["action"] == "retrain"
+        assert learned["labelled"]["performance"]["images"] >= 90
+        assert told() == [f"{learned['retraining']['sentence']}."]
+        assert learned["training"]["splits"]["test"] > casting["splits"]["test"]
+        gate = learned["training"]["gate"]
+        assert gate["reason"].startswith("promoted: " if gate["promote"] else "refused: ")
+        champion = "2" if gate["promote"] else "1"
+        assert httpx.get(f"{url}/model").json()["version"] == champion
+        assert len(statuses) > 10
+        assert set(statuses) == {200}
 
 
 def test_the_best_of_a_grid_is_trained_and_judged_on_test(machine):

@@ -63,7 +63,7 @@ def test_drift_without_new_labels_says_what_to_label_and_trains_nothing():
     decision = decide(seen(drift_share=0.5, drift="noise rose", new_labels=8), POLICY)
     assert decision.action is Action.ALERT
     assert decision.sentence == (
-        "people are told, nothing is trained: 50% of the columns drifted (noise rose), 25% or more; with 8 new labels "
+        "alert, no training: 50% of the columns drifted (noise rose), 25% or more; with 8 new labels "
         "training would give the same model; label at least 42 of the images that changed"
     )
 

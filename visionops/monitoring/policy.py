@@ -98,7 +98,7 @@ class Decision(_Facts):
 
 _NEXT: Final = {
     Action.NOTHING: "nothing to do",
-    Action.ALERT: "people are told, nothing is trained",
+    Action.ALERT: "alert, no training",
     Action.RETRAIN: "train again",
 }
 
