@@ -32,7 +32,7 @@ format: .venv/installed  ## Format and mend what can be mended by itself
 bench: .venv/installed  ## Benchmarks of the data path, as ratios in one run
 	$(BIN)/python -m benchmarks.data
 
-peers: .venv/installed  ## Environments of the servers that benchmarks.serving compares ours with
+peers: .venv/installed  ## Environments of what benchmarks.serving and benchmarks.drift compare ours with
 	UV=$(UV) $(BIN)/python -m benchmarks.peers
 
 lock: $(UV)  ## Compile requirements.lock anew from pyproject.toml

@@ -16,14 +16,16 @@ from benchmarks.contestants import PEERS, environment_folder
 
 __all__ = ["main"]
 
+_NAMES = (*PEERS, "evidently")
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Make what is missing. Returns 1 when an environment could not be made; the others are."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.peers", description=__doc__.splitlines()[0])
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(PEERS)}; all when absent")
-    names = parser.parse_args(arguments).names or list(PEERS)
-    if unknown := [name for name in names if name not in PEERS]:
-        parser.error(f"unknown peer {unknown[0]!r}; there are: {', '.join(PEERS)}")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(_NAMES)}; all when absent")
+    names = parser.parse_args(arguments).names or list(_NAMES)
+    if unknown := [name for name in names if name not in _NAMES]:
+        parser.error(f"unknown peer {unknown[0]!r}; there are: {', '.join(_NAMES)}")
     uv = os.environ.get("UV") or shutil.which("uv")
     if uv is None:
         parser.error("uv is missing; install it (pip install uv), or call make peers")

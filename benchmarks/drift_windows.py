@@ -1,0 +1,196 @@
+"""Windows of real images to look for drift in: as they are, and changed in kinds and severities.
+
+Each image is changed and predicted once for each kind and severity; all windows of all seeds are drawn from these
+records.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from PIL import Image, ImageFilter
+
+from benchmarks.drift_peer import PIXEL_FEATURES, pixel_features
+from benchmarks.rows import cores
+from visionops.config import Config, FolderSource
+from visionops.data.cleaning import clean
+from visionops.data.dataset import Dataset, Split
+from visionops.data.files import walk_files
+from visionops.data.formats import read_dataset
+from visionops.data.hashing import hash_images
+from visionops.data.splitting import assign_splits
+from visionops.data.validation import validate
+from visionops.inference.bundle import ModelBundle
+from visionops.inference.image import decode_image
+from visionops.inference.predictor import Load, Predictor
+from visionops.monitoring.features import describe_image
+from visionops.monitoring.record import RECORD, record_of
+
+__all__ = ["CLEAN", "Group", "Scenes", "draw_groups", "load_data"]
+
+_Pixels = npt.NDArray[np.uint8]
+_Rows = npt.NDArray[np.int64]
+_Modify = Callable[[_Pixels, np.random.Generator], _Pixels]
+
+CLEAN = "clean"
+"""What the kinds without a change begin with."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Change:
+    """What is done to the images of a window."""
+
+    kind: str
+    label: str
+    apply: _Modify
+    asked: bool = False
+    """The severity that must be caught."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Group:
+    """Windows of one kind and severity, each after what it is to be compared with."""
+
+    kind: str
+    label: str
+    pairs: Sequence[tuple[pa.Table, pa.Table]]
+    asked: bool = False
+
+
+def brighten(factor: float) -> _Modify:
+    """Every value times ``factor``."""
+    return lambda rgb, _: np.clip(rgb * factor, 0, 255).round().astype(np.uint8)
+
+
+def blur(radius: float) -> _Modify:
+    """Gaussian, by its standard deviation in pixels."""
+    return lambda rgb, _: np.asarray(Image.fromarray(rgb).filter(ImageFilter.GaussianBlur(radius)))
+
+
+def add_noise(sigma: float) -> _Modify:
+    """Gaussian, the same in all channels: on grey images coloured noise would be too easy to see."""
+    return lambda rgb, rng: np.clip(rgb + rng.normal(0, sigma, (*rgb.shape[:2], 1)), 0, 255).round().astype(np.uint8)
+
+
+CHANGES = (
+    *(Change("darker", f"x{f:g}", brighten(f), f == 0.5) for f in (0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.6, 0.5)),
+    *(Change("brighter", f"x{f:g}", brighten(f), f == 2) for f in (1.05, 1.1, 1.15, 1.2, 1.25, 1.3, 1.5, 2)),
+    *(Change("blur", f"{r:g}", blur(r), r == 3) for r in (0.3, 0.35, 0.4, 0.45, 0.5, 0.7, 1, 3)),
+    *(Change("noise", f"{s:g}", add_noise(s), s == 25) for s in (0.5, 1, 1.5, 2, 3, 5, 10, 25)),
+)
+"""From weak to strong."""
+CLASS_SHARES = (0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.6, 0.7)
+"""Of the images of a window, that show one class; in the test split the six have 0.16 to 0.23."""
+CAMERA_SHARES = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.5, 1.0)
+_CAMERA_IMAGES = 200
+
+
+def load_data(config: Config) -> Dataset:
+    """As the pipeline reads, mends and splits it."""
+    assert isinstance(config.data.source, FolderSource)
+    dataset = hash_images(read_dataset(config.data.source.path.absolute(), config.data, config.name, config.task))
+    return assign_splits(clean(dataset, validate(dataset, config.validation)), config.data.split)
+
+
+class Scenes:
+    """The answers of one bundle, as records, with the pixel features of the peer beside ours.
+
+    Args:
+        data: Folder with the images of other cameras.
+        tell: Called with what is being predicted.
+    """
+
+    def __init__(self, bundle: ModelBundle, dataset: Dataset, data: Path, tell: Callable[[str], None]) -> None:
+        self._predictor = Predictor(bundle, streams=cores(), load=Load(images=1))
+        self._data = data
+        self._tell = tell
+        self._done: dict[tuple[str, str], pa.Table] = {}
+        test = dataset.select_split(Split.TEST)
+        self._paths = test.paths()
+        self.presence = test.presence()
+        """bool (test images, classes): whether an image shows a class."""
+        self.reference = self._predict("val", "", dataset.select_split(Split.VAL).paths())
+
+    def test(self, change: Change | None = None) -> pa.Table:
+        """Of the images of the test split."""
+        kind, label = (change.kind, change.label) if change else ("test", "")
+        return self._predict(kind, label, self._paths, change)
+
+    def camera(self, name: str) -> pa.Table:
+        """Of images of another data set."""
+        files = sorted(self._data / name / file.name for file in walk_files(self._data / name) if file.is_image)
+        chosen = np.sort(np.random.default_rng(0).permutation(len(files))[:_CAMERA_IMAGES])
+        return self._predict(name, "", [files[i] for i in chosen])
+
+    def _predict(self, kind: str, label: str, paths: Sequence[Path], change: Change | None = None) -> pa.Table:
+        if (kind, label) not in self._done:
+            self._tell(f"predicting: {kind} {label}")
+            with ThreadPoolExecutor(cores()) as pool:
+                rows = list(pool.map(lambda job: self._record(*job, change), enumerate(paths)))
+            ours = [field for field in RECORD if field.name in rows[0]]
+            schema = pa.schema([*ours, *((name, pa.float64()) for name in PIXEL_FEATURES)])
+            self._done[kind, label] = pa.Table.from_pylist(rows, schema=schema)
+        return self._done[kind, label]
+
+    def _record(self, number: int, path: Path, change: Change | None) -> dict[str, Any]:
+        rgb = decode_image(path.read_bytes(), where=str(path))
+        if change:
+            rgb = change.apply(rgb, np.random.default_rng(number))
+        answer = self._predictor.predict(rgb, where=str(path))
+        return record_of(answer, *describe_image(rgb)) | pixel_features(rgb)
+
+
+def draw_groups(scenes: Scenes, windows: int, size: int, shuffles: int, seed: int) -> Iterator[Group]:
+    """All kinds, those without a change first, each from weak to strong.
+
+    Args:
+        windows: Of each kind and severity; of the changes of images, the same ones.
+        size: Images of a window; all of the test split where it has fewer.
+        shuffles: Windows of val and test mixed.
+    """
+    rng = np.random.default_rng(seed)
+    reference, test, presence = scenes.reference, scenes.test(), scenes.presence
+    size = min(size, len(test))
+    drawn = [rng.permutation(len(test))[:size] for _ in range(windows)]
+
+    def group(kind: str, label: str, tables: Sequence[pa.Table], *, asked: bool = False) -> Group:
+        return Group(kind, label, [(reference, table) for table in tables], asked)
+
+    yield group(CLEAN, "", [test.take(rows) for rows in drawn], asked=True)
+    both = pa.concat_tables([reference, test])
+    deals = [rng.permutation(len(both)) for _ in range(shuffles)]
+    halves = [(both.take(deal[: len(reference)]), both.take(deal[len(reference) :][:size])) for deal in deals]
+    yield Group(f"{CLEAN}, shuffled", "", halves)
+    fewest = int(presence.sum(axis=0).min())
+    few = [np.isin(np.arange(len(test)), rng.permutation(len(test))[:fewest]) for _ in drawn]
+    yield group(f"{CLEAN}, repeated", "", [test.take(_draw_share(chosen, 0.5, size, rng)) for chosen in few])
+
+    for change in CHANGES:
+        records = scenes.test(change)
+        yield group(change.kind, change.label, [records.take(rows) for rows in drawn], asked=change.asked)
+    for share in CLASS_SHARES:
+        shown = [presence[:, number % presence.shape[1]] for number in range(windows)]
+        tables = [test.take(_draw_share(images, share, size, rng)) for images in shown]
+        yield group("a class", f"{share:g}", tables, asked=share == 0.5)
+    for name in ("casting", "plants"):
+        foreign = scenes.camera(name)
+        for share in CAMERA_SHARES:
+            number = round(share * size)
+            chosen = [foreign.take(rng.permutation(len(foreign))[:number]) for _ in drawn]
+            tables = [pa.concat_tables([test.take(r[number:]), c]) for r, c in zip(drawn, chosen, strict=True)]
+            yield group(name, f"{share:g}", tables, asked=share == 1)
+
+
+def _draw_share(shown: npt.NDArray[np.bool_], share: float, size: int, rng: np.random.Generator) -> _Rows:
+    """Rows of a window in which ``share`` of the images are of those ``shown``; they repeat where there are too few."""
+    ours, others = np.flatnonzero(shown), np.flatnonzero(~shown)
+    wanted = round(share * size)
+    chosen = rng.choice(ours, wanted, replace=wanted > len(ours))
+    return np.concatenate([chosen, rng.choice(others, size - wanted, replace=size - wanted > len(others))])
