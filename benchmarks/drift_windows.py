@@ -7,6 +7,7 @@ records.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,7 +16,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from PIL import Image, ImageFilter
 
 from benchmarks.drift_peer import PIXEL_FEATURES, pixel_features
 from benchmarks.rows import cores
@@ -32,12 +32,11 @@ from visionops.inference.image import decode_image
 from visionops.inference.predictor import Load, Predictor
 from visionops.monitoring.features import describe_image
 from visionops.monitoring.record import RECORD, record_of
+from visionops.monitoring.simulate import Kind, modify
 
 __all__ = ["CLEAN", "Group", "Scenes", "draw_groups", "load_data"]
 
-_Pixels = npt.NDArray[np.uint8]
 _Rows = npt.NDArray[np.int64]
-_Modify = Callable[[_Pixels, np.random.Generator], _Pixels]
 
 CLEAN = "clean"
 """What the kinds without a change begin with."""
@@ -49,9 +48,10 @@ class Change:
 
     kind: str
     label: str
-    apply: _Modify
+    how: Kind
+    severity: float
     asked: bool = False
-    """The severity that must be caught."""
+    """Whether it must be caught."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -64,30 +64,21 @@ class Group:
     asked: bool = False
 
 
-def brighten(factor: float) -> _Modify:
-    """Every value times ``factor``."""
-    return lambda rgb, _: np.clip(rgb * factor, 0, 255).round().astype(np.uint8)
-
-
-def blur(radius: float) -> _Modify:
-    """Gaussian, by its standard deviation in pixels."""
-    return lambda rgb, _: np.asarray(Image.fromarray(rgb).filter(ImageFilter.GaussianBlur(radius)))
-
-
-def add_noise(sigma: float) -> _Modify:
-    """Gaussian, the same in all channels: on grey images coloured noise would be too easy to see."""
-    return lambda rgb, rng: np.clip(rgb + rng.normal(0, sigma, (*rgb.shape[:2], 1)), 0, 255).round().astype(np.uint8)
-
-
 CHANGES = (
-    *(Change("darker", f"x{f:g}", brighten(f), f == 0.5) for f in (0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.6, 0.5)),
-    *(Change("brighter", f"x{f:g}", brighten(f), f == 2) for f in (1.05, 1.1, 1.15, 1.2, 1.25, 1.3, 1.5, 2)),
-    *(Change("blur", f"{r:g}", blur(r), r == 3) for r in (0.3, 0.35, 0.4, 0.45, 0.5, 0.7, 1, 3)),
-    *(Change("noise", f"{s:g}", add_noise(s), s == 25) for s in (0.5, 1, 1.5, 2, 3, 5, 10, 25)),
+    *(
+        Change("darker", f"x{f:g}", Kind.BRIGHTNESS, -math.log2(f), f == 0.5)
+        for f in (0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.6, 0.5)
+    ),
+    *(
+        Change("brighter", f"x{f:g}", Kind.BRIGHTNESS, -math.log2(f), f == 2)
+        for f in (1.05, 1.1, 1.15, 1.2, 1.25, 1.3, 1.5, 2)
+    ),
+    *(Change("blur, pixels", f"{r:g}", Kind.BLUR, r / 3, r == 3) for r in (0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 1, 3)),
+    *(Change("noise, levels", f"{n:g}", Kind.NOISE, n / 25, n == 25) for n in (0.5, 1, 1.5, 2, 3, 5, 10, 25)),
 )
-"""From weak to strong."""
+"""From weak to strong; of what `modify` does, in its units."""
 CLASS_SHARES = (0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.6, 0.7)
-"""Of the images of a window, that show one class; in the test split the six have 0.16 to 0.23."""
+"""Of the images of a window; a sixth of the test images is of each class, and 0.16 to 0.23 of them show it."""
 CAMERA_SHARES = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.5, 1.0)
 _CAMERA_IMAGES = 200
 
@@ -114,8 +105,10 @@ class Scenes:
         self._done: dict[tuple[str, str], pa.Table] = {}
         test = dataset.select_split(Split.TEST)
         self._paths = test.paths()
-        self.presence = test.presence()
+        self.shows = test.presence()
         """bool (test images, classes): whether an image shows a class."""
+        self.is_of = _main_class(test)
+        """The same, of the one class that most of its boxes have."""
         self.reference = self._predict("val", "", dataset.select_split(Split.VAL).paths())
 
     def test(self, change: Change | None = None) -> pa.Table:
@@ -142,7 +135,7 @@ class Scenes:
     def _record(self, number: int, path: Path, change: Change | None) -> dict[str, Any]:
         rgb = decode_image(path.read_bytes(), where=str(path))
         if change:
-            rgb = change.apply(rgb, np.random.default_rng(number))
+            rgb = modify(rgb, change.how, change.severity, np.random.default_rng(number))
         answer = self._predictor.predict(rgb, where=str(path))
         return record_of(answer, *describe_image(rgb)) | pixel_features(rgb)
 
@@ -156,7 +149,7 @@ def draw_groups(scenes: Scenes, windows: int, size: int, shuffles: int, seed: in
         shuffles: Windows of val and test mixed.
     """
     rng = np.random.default_rng(seed)
-    reference, test, presence = scenes.reference, scenes.test(), scenes.presence
+    reference, test = scenes.reference, scenes.test()
     size = min(size, len(test))
     drawn = [rng.permutation(len(test))[:size] for _ in range(windows)]
 
@@ -168,24 +161,32 @@ def draw_groups(scenes: Scenes, windows: int, size: int, shuffles: int, seed: in
     deals = [rng.permutation(len(both)) for _ in range(shuffles)]
     halves = [(both.take(deal[: len(reference)]), both.take(deal[len(reference) :][:size])) for deal in deals]
     yield Group(f"{CLEAN}, shuffled", "", halves)
-    fewest = int(presence.sum(axis=0).min())
+    fewest = int(scenes.is_of.sum(axis=0).min())
     few = [np.isin(np.arange(len(test)), rng.permutation(len(test))[:fewest]) for _ in drawn]
     yield group(f"{CLEAN}, repeated", "", [test.take(_draw_share(chosen, 0.5, size, rng)) for chosen in few])
 
     for change in CHANGES:
         records = scenes.test(change)
         yield group(change.kind, change.label, [records.take(rows) for rows in drawn], asked=change.asked)
-    for share in CLASS_SHARES:
-        shown = [presence[:, number % presence.shape[1]] for number in range(windows)]
-        tables = [test.take(_draw_share(images, share, size, rng)) for images in shown]
-        yield group("a class", f"{share:g}", tables, asked=share == 0.5)
+    for kind, presence in (("class share", scenes.is_of), ("class shown", scenes.shows)):
+        for share in CLASS_SHARES:
+            shown = [presence[:, number % presence.shape[1]] for number in range(windows)]
+            tables = [test.take(_draw_share(images, share, size, rng)) for images in shown]
+            yield group(kind, f"{share:g}", tables, asked=kind == "class share" and share == 0.5)
     for name in ("casting", "plants"):
         foreign = scenes.camera(name)
         for share in CAMERA_SHARES:
             number = round(share * size)
             chosen = [foreign.take(rng.permutation(len(foreign))[:number]) for _ in drawn]
             tables = [pa.concat_tables([test.take(r[number:]), c]) for r, c in zip(drawn, chosen, strict=True)]
-            yield group(name, f"{share:g}", tables, asked=share == 1)
+            yield group(f"{name}, part", f"{share:g}", tables, asked=share == 1)
+
+
+def _main_class(dataset: Dataset) -> npt.NDArray[np.bool_]:
+    image, class_id, _ = dataset.box_arrays()
+    boxes = np.zeros((dataset.num_images, len(dataset.all_class_names)), np.int64)
+    np.add.at(boxes, (image, class_id), 1)
+    return (boxes > 0) & (np.arange(boxes.shape[1]) == boxes.argmax(axis=1)[:, None])
 
 
 def _draw_share(shown: npt.NDArray[np.bool_], share: float, size: int, rng: np.random.Generator) -> _Rows:
