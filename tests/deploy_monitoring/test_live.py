@@ -49,6 +49,7 @@ from visionops.alerts import decision_alerts
 from visionops.errors import ConfigError
 from visionops.inference.bundle import ModelBundle
 from visionops.monitoring.drift import DriftReport
+from visionops.monitoring.log import PredictionLog
 from visionops.monitoring.metrics import push_monitoring
 from visionops.monitoring.policy import Observation, Performance, RetrainPolicy, decide
 
@@ -204,6 +205,14 @@ def run_pipelines(gateway: str, alertmanager_port: int) -> None:
         raise ConfigError("no such folder")
 
 
+def leave_segment(folder: Path) -> None:
+    """A closed segment of the prediction log, as a server leaves it."""
+    log = PredictionLog(folder)
+    record = {"time": datetime.now(UTC), "request_id": "a", "model": "cells", "version": "1", "embedding": [0.5]}
+    assert log.append(record)
+    log.close()
+
+
 def prometheus_config(folder: Path, targets: list[int], gateway: int, alertmanager_port: int) -> Path:
     """Our configuration of Prometheus, which looks each second, with the places put in."""
     folder.mkdir()
@@ -279,7 +288,10 @@ models:
             (enter(mounted(log, "size=4m")) / "ballast").write_bytes(b"\0" * (4_000_000))
         except pytest.skip.Exception:
             expected -= {("VisionOpsLowDisk", "warning"), ("VisionOpsLowDisk", "critical")}
-        _, empty = enter(server(folder / "empty.log", "--prediction-log", str(log), "--open-metrics"))
+        leave_segment(log)
+        store = f"postgresql://nobody@127.0.0.1:{free_port()}/parts"
+        kept = ("--prediction-log", str(log), "--prediction-log-store", store, "--prediction-log-images", "1")
+        _, empty = enter(server(folder / "empty.log", *kept, "--open-metrics"))
         gateway = enter(pushgateway(folder / "pushgateway"))
         until(lambda: all(get(port, "/health")[0] == 200 for port in (busy, empty)))
         absent = free_port()

@@ -15,6 +15,7 @@ from stacks.alerter import AlertmanagerParameters
 from tests.conftest import ROOT
 from tests.helpers.programs import MONITORING, RULES, run
 from visionops.alerts import DECISION
+from visionops.monitoring.images import IMAGE_OUTCOMES
 from visionops.monitoring.log import OUTCOMES
 from visionops.monitoring.metrics import METRICS
 
@@ -33,6 +34,8 @@ def known_metrics() -> set[str]:
     metrics = Metrics()
     metrics.keep_prediction_log(OUTCOMES)
     metrics.watch_disk(lambda: (1, 2))
+    metrics.watch_unshipped(lambda: 0)
+    metrics.keep_images(IMAGE_OUTCOMES)
     return METRICS.keys() | set(re.findall(r"^# HELP (\S+)", metrics.text().decode(), re.MULTILINE))
 
 
