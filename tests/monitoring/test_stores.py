@@ -193,6 +193,18 @@ def test_what_no_store_has_stays_until_there_is_no_room(make_log, tmp_path: Path
     small.close()
 
 
+def test_a_segment_that_cannot_be_read_holds_up_no_other(database: str, make_log, tmp_path: Path):
+    log = make_log()
+    log.append(new("a"))
+    log.close()
+    (tmp_path / "log" / "20260302T110000000000Z-1-0a1b2c3d.parquet").write_bytes(b"no Parquet")
+    log = make_log(database)
+    until(lambda: log.problem)
+    assert "0a1b2c3d.parquet: cannot be read" in log.problem
+    assert log.unshipped == 1
+    assert ids(database) == ["a"]
+
+
 def test_what_is_old_goes_from_the_database(database: str, make_log):
     log = make_log(database, max_age_days=10)
     log.append(new("old", time=NOW - timedelta(days=11)))

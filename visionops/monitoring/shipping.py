@@ -76,23 +76,33 @@ class Shipper:
                 self._wake.get(timeout=_RETRY_SECONDS if self.problem else _ROUND_SECONDS)
             is_last = self._is_closed
             try:
-                self._ship_waiting()
-                self.problem = ""
+                self.problem = self._ship_waiting()
             except DataError as error:
                 self.problem = str(error)
             except OSError as error:
                 self.problem = f"{self._folder}: cannot be read ({describe_os_error(error)}); make it readable"
 
-    def _ship_waiting(self) -> None:
-        """The oldest first."""
+    def _ship_waiting(self) -> str:
+        """The oldest first. One that cannot be shipped is passed over; the second ends the round.
+
+        Returns:
+            What ails the first.
+        """
         closed = sorted(path for path in self._folder.glob("*.parquet") if SEGMENT.fullmatch(path.name))
         waiting = [path for path in closed if not self.has_shipped(path)]
         self.waiting = len(waiting)
+        problem = ""
         for path in waiting:
-            self._ship(path)
-            self.waiting -= 1
+            try:
+                self._ship(path)
+                self.waiting -= 1
+            except DataError as error:
+                if problem:
+                    raise
+                problem = str(error)
         if waiting:
             self._store.prune(datetime.now(UTC) - self._max_age)
+        return problem
 
     def _ship(self, path: Path) -> None:
         # The lock is for processes that share the folder: without it each would send each segment.
