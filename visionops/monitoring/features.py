@@ -38,7 +38,7 @@ _PATCH = 256
 _GREY_LEVELS = 64
 _GRID = 4
 _DIRECTIONS = 16
-_SECOND_DIFFERENCES = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], dtype=np.float32)
+_SECOND_DIFFERENCE = np.array([1, -2, 1], dtype=np.float32)
 
 _Pixels = npt.NDArray[np.uint8]
 
@@ -126,13 +126,13 @@ def _texture(rgb: _Pixels) -> tuple[float, float]:
     energy = sum(cv2.norm(here, there, cv2.NORM_L2SQR) / here.size for here, there in slopes if here.size)
     noise = 0.0
     if min(grey.shape) >= 3:
-        second = cv2.filter2D(grey, cv2.CV_16S, _SECOND_DIFFERENCES)[1:-1, 1:-1]
+        second = cv2.sepFilter2D(grey, cv2.CV_16S, _SECOND_DIFFERENCE, _SECOND_DIFFERENCE)[1:-1, 1:-1]
         noise = float(np.sqrt(np.pi / 2)) / 6 * cv2.norm(second, cv2.NORM_L1) / second.size
     return float(np.sqrt(energy)) / 255, noise / 255
 
 
 def _entropy(grey: npt.NDArray[np.integer[Any] | np.floating[Any]]) -> float:
-    counts = np.bincount(grey.ravel() // (256 // _GREY_LEVELS), minlength=_GREY_LEVELS)
+    counts = cv2.calcHist([grey], [0], None, [_GREY_LEVELS], [0, 256]).astype(np.float64)
     shares = counts[counts > 0] / grey.size
     return float(-(shares * np.log2(shares)).sum()) + 0.0
 
