@@ -102,6 +102,8 @@ class Settings(BaseModel):
     """Folder of the model bundle; without one the server is live but not ready."""
     models: Path | None = None
     """Instead of a bundle: a YAML file of several models, with their roles."""
+    smoke_images: Path | None = None
+    """Folder of images that each of these models must answer before it is served; not remembered, not counted."""
     max_memory_mb: int = Field(default=0, ge=0)
     """Most that the process may have resident: a model that would take it beyond is refused; 0: no limit."""
     name: str = Field(default="model", min_length=1, max_length=128)

@@ -93,15 +93,16 @@ def start_models(settings: Settings, loader: Loader) -> list[Started]:
     """Load what the settings name: champions first, and of a name whose champion does not load no other.
 
     Raises:
-        ConfigError: The file cannot be used.
+        ConfigError: The file, or a smoke image, cannot be used.
         VisionOpsError: Not one model loads.
     """
+    smoke = _read_smoke(settings.smoke_images) if settings.smoke_images else ()
     single = settings.model_ref()
     placements: Sequence[Placement] = read_models(settings.models) if settings.models else [single] if single else []
     started: list[Started] = []
     for placement in sorted(placements, key=lambda p: p.role is not Role.CHAMPION):
         if placement.role is Role.CHAMPION or placement.name in _ready(started):
-            started.append(_start(placement, loader))
+            started.append(_start(placement, loader, smoke))
     if started and not _ready(started):
         first = started[0].outcome
         assert isinstance(first, VisionOpsError)
@@ -111,9 +112,16 @@ def start_models(settings: Settings, loader: Loader) -> list[Started]:
     return started
 
 
-def _start(placement: Placement, loader: Loader) -> Started:
+def _read_smoke(folder: Path) -> Sequence[bytes]:
     try:
-        return Started(placement, loader.load(placement))
+        return [path.read_bytes() for path in sorted(folder.iterdir())]
+    except OSError as error:
+        raise ConfigError(f"{folder}: cannot be read ({error.strerror}); give --smoke-images a folder") from error
+
+
+def _start(placement: Placement, loader: Loader, smoke: Sequence[bytes]) -> Started:
+    try:
+        return Started(placement, loader.load(placement, smoke))
     except VisionOpsError as error:
         return Started(placement, error)
 

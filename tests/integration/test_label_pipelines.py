@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 from tests.helpers.programs import alertmanager, alertmanager_config, get, pushed, pushgateway
+from visionops.monitoring.log import read_request_ids
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 
@@ -176,3 +177,5 @@ def test_a_lot_without_labels_is_answered_in_a_batch(machine, tmp_path):
     assert len(rows) == 240
     assert all(row["key"].startswith("s3/") and not row["error"] for row in rows)
     assert {row["hair_length"] for row in rows} <= {"bald", "short", "long"}
+    remembered = read_request_ids(machine.folder / "home" / "prediction-log" / "faces", "batch/")
+    assert {name.split("/", 2)[2].partition("#")[0] for name in remembered} == {row["key"] for row in rows}

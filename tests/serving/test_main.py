@@ -65,6 +65,11 @@ def test_a_missing_bundle_ends_with_one_line(capsys, tmp_path: Path):
     assert "is no model bundle" in one_line(capsys)
 
 
+def test_missing_smoke_images_end_with_one_line(capsys, bundle: Path, tmp_path: Path):
+    assert run_main("--port", "0", "--bundle", str(bundle), "--smoke-images", str(tmp_path / "none")) == 2
+    assert "none: cannot be read (No such file or directory); give --smoke-images a folder" in one_line(capsys)
+
+
 def test_an_unwritable_log_ends_with_one_line(capsys, tmp_path: Path):
     assert run_main("--port", "0", "--log-file", str(tmp_path / "none" / "x.log")) == 2
     one_line(capsys)

@@ -25,6 +25,7 @@ from tests.monitoring.test_log import until
 from visionops.config import ServingConfig
 from visionops.errors import BundleError, DeploymentError
 from visionops.inference.bundle import ModelBundle
+from visionops.monitoring.log import read_log
 
 ANY_PORT = ServingConfig(port=0)
 
@@ -65,6 +66,7 @@ def test_first_deployment_starts_a_detached_server(endpoint, bundles, red_cell):
     assert json.loads(endpoint.log.read_text().splitlines()[0])["event"] == "started"
     assert server.served.bundle.is_relative_to(endpoint.folder)
     until(lambda: list(endpoint.predictions.glob("images/*/*.png")))
+    assert read_log(endpoint.predictions).num_rows == 1  # the smoke image is no traffic
 
 
 def test_the_server_gets_no_credentials_of_the_run_but_those_of_its_store(endpoint, bundles, monkeypatch):
@@ -145,7 +147,7 @@ def test_a_first_model_that_does_not_answer_leaves_no_process(endpoint, tmp_path
 
 
 def test_a_smoke_image_that_fails_leaves_no_process(endpoint, bundles):
-    with pytest.raises(DeploymentError, match="failed its smoke test: upload: not a readable image"):
+    with pytest.raises(DeploymentError, match="cells version 1: smoke image 1: not a readable image"):
         deploy(endpoint, bundles[0], smoke_images=[b"no image"])
     assert endpoint.server is None
 
