@@ -41,7 +41,7 @@ be gone before its record is. What was written before there was this column has 
 def record_of(
     prediction: Prediction, features: Mapping[str, float], embedding: npt.NDArray[np.float32]
 ) -> dict[str, Any]:
-    """The columns of `RECORD` that one image and its answer make, as plain values.
+    """The columns of `RECORD` that one image and its answer make, as plain values and an array.
 
     When, on whose request, by which model and how quickly is the caller's to add.
 
@@ -64,7 +64,7 @@ def record_of(
         told["probabilities"] = _rounded(np.concatenate([answer.probabilities for answer in prediction.answers]))
         if prediction.embedding.size:
             embedding = prediction.embedding
-    told["embedding"] = _rounded(embedding)
+    told["embedding"] = embedding.astype(np.float32, copy=False)  # not as JSON: the log has its bytes
     return told
 
 

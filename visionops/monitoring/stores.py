@@ -41,7 +41,7 @@ _NAME_TIME = "%Y%m%dT%H%M%S%f"
 _LONGEST = timedelta(hours=3)
 """No segment has records that came later than this after its begin: it is closed after an hour."""
 _CONNECT_SECONDS = 10
-_STUCK_MILLISECONDS = 30_000
+_STUCK_SECONDS = 30
 _ROWS = 5000
 _TABLE = "visionops_predictions"
 _LOCK = 0x56_4F_50_4C
@@ -215,6 +215,8 @@ class _PostgresStore:
 
         try:
             table = pq.read_table(segment, schema=RECORD, partitioning=None)
+        except FileNotFoundError:
+            raise  # another process removed it
         except (pa.ArrowException, OSError) as error:
             raise DataError(f"{segment}: cannot be read ({_first_line(error)}); remove it") from error
         names = ", ".join(f'"{name}"' for name in ("segment", "place", *RECORD.names))
@@ -229,7 +231,6 @@ class _PostgresStore:
         self._is_made = True
 
     def read(self, wanted: Wanted, without: Collection[str]) -> pa.Table:
-        import psycopg
         import pyarrow as pa
 
         from visionops.monitoring.record import RECORD
@@ -241,10 +242,15 @@ class _PostgresStore:
         names = ", ".join(f'"{name}"' for name in RECORD.names)
         where = " AND ".join(text for text, _ in asked)
         tables = [RECORD.empty_table()]
-        with self._connect("read") as cursor, contextlib.suppress(psycopg.errors.UndefinedTable):
-            cursor.execute(f"SELECT {names} FROM {_TABLE} WHERE {where}", [value for _, value in asked], binary=True)  # noqa: S608
-            while rows := cursor.fetchmany(_ROWS):
-                tables.append(pa.table(list(map(list, zip(*rows, strict=True))), schema=RECORD))
+        with self._connect("read") as cursor:
+            if cursor.execute("SELECT to_regclass(%s)", [_TABLE]).fetchone() == (None,):
+                return tables[0]  # nothing was shipped yet
+            # A cursor of the server: what is read is not in memory twice.
+            with cursor.connection.cursor(_TABLE) as found:
+                values = [value for _, value in asked]
+                found.execute(f"SELECT {names} FROM {_TABLE} WHERE {where}", values, binary=True)  # noqa: S608
+                while rows := found.fetchmany(_ROWS):
+                    tables.append(pa.table(list(map(list, zip(*rows, strict=True))), schema=RECORD))
         return pa.concat_tables(tables)
 
     def prune(self, oldest: datetime) -> None:
@@ -264,10 +270,14 @@ class _PostgresStore:
         try:
             with (
                 psycopg.connect(
-                    self._uri, connect_timeout=_CONNECT_SECONDS, tcp_user_timeout=_STUCK_MILLISECONDS
+                    self._uri,
+                    connect_timeout=_CONNECT_SECONDS,
+                    tcp_user_timeout=_STUCK_SECONDS * 1000,
+                    keepalives_idle=_STUCK_SECONDS,
                 ) as connection,
                 connection.cursor() as cursor,
             ):
+                cursor.execute(f"SET LOCAL lock_timeout = '{_STUCK_SECONDS}s'")
                 yield cursor
         except psycopg.Error as error:
             raise DataError(
