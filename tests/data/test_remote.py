@@ -7,31 +7,22 @@ from pathlib import Path
 import pyarrow.fs
 import pytest
 
+from tests.helpers.s3 import s3_bucket, s3_server
 from visionops.data.remote import is_uri, list_remote, mirror_images, mirror_name
 from visionops.errors import DataError
 
 
 @pytest.fixture(scope="module")
 def server():
-    from moto.server import ThreadedMotoServer
-
-    running = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    running.start()
-    yield "http://{}:{}".format(*running.get_host_and_port())
-    running.stop()
+    with s3_server() as address:
+        yield address
 
 
 @pytest.fixture
-def bucket(server, monkeypatch):
+def bucket(server):
     """An empty bucket."""
-    for name, value in (("ACCESS_KEY_ID", "me"), ("SECRET_ACCESS_KEY", "mine"), ("DEFAULT_REGION", "us-east-1")):
-        monkeypatch.setenv(f"AWS_{name}", value)
-    monkeypatch.setenv("AWS_ENDPOINT_URL", server)
-    allowed = "allow_bucket_creation=true&allow_bucket_deletion=true"
-    store, _ = pyarrow.fs.FileSystem.from_uri(f"s3://parts?{allowed}")
-    store.create_dir("parts")
-    yield store
-    store.delete_dir("parts")
+    with s3_bucket(server, "parts") as uri:
+        yield pyarrow.fs.FileSystem.from_uri(uri)[0]
 
 
 def put(store: pyarrow.fs.S3FileSystem, **objects: bytes) -> None:

@@ -17,6 +17,7 @@ import pytest
 from deploy.serving.settings import read_settings
 from tests.conftest import ROOT
 from tests.helpers.postgres import PASSWORD, Postgres, postgres_server
+from tests.helpers.s3 import s3_bucket, s3_server
 from tests.monitoring.test_log import lines_of, record, until
 from visionops.config import ServingConfig
 from visionops.errors import ConfigError, DataError
@@ -48,24 +49,15 @@ def database(postgres: Postgres, monkeypatch: pytest.MonkeyPatch) -> str:
 @pytest.fixture(scope="module")
 def s3() -> Iterator[str]:
     """Address of a server."""
-    from moto.server import ThreadedMotoServer
-
-    running = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    running.start()
-    yield "http://{}:{}".format(*running.get_host_and_port())
-    running.stop()
+    with s3_server() as address:
+        yield address
 
 
 @pytest.fixture
-def bucket(s3: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def bucket(s3: str) -> Iterator[str]:
     """URI of an empty prefix."""
-    for name, value in (("ACCESS_KEY_ID", "me"), ("SECRET_ACCESS_KEY", "mine"), ("DEFAULT_REGION", "us-east-1")):
-        monkeypatch.setenv(f"AWS_{name}", value)
-    monkeypatch.setenv("AWS_ENDPOINT_URL", s3)
-    store, _ = pyarrow.fs.FileSystem.from_uri("s3://parts?allow_bucket_creation=true&allow_bucket_deletion=true")
-    store.create_dir("parts")
-    yield "s3://parts/log"
-    store.delete_dir("parts")
+    with s3_bucket(s3, "parts") as uri:
+        yield f"{uri}/log"
 
 
 @pytest.fixture(params=["database", "bucket"])

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 import pyarrow as pa
 import pyarrow.fs
@@ -78,8 +79,12 @@ def mirror_images(uri: str, folder: Path, progress: Callable[[int, int], None] =
         ) from error
 
 
-def open_prefix(uri: str) -> tuple[Any, str]:
+def open_prefix(uri: str, patience: float | None = None) -> tuple[Any, str]:
     """The file system of Arrow that has ``s3://bucket/prefix``, and the path in it.
+
+    Args:
+        patience: Seconds after which a request that stands still is given up; by default a store that hangs is waited
+            for through minutes.
 
     Raises:
         DataError: It is no such URI, or its store cannot be reached.
@@ -90,7 +95,19 @@ def open_prefix(uri: str) -> tuple[Any, str]:
         store, path = pyarrow.fs.FileSystem.from_uri(uri)
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{uri}: is no URI of an object store ({_first_line(error)})") from error
-    return store, path.rstrip("/")
+    return (store if patience is None else _bounded(store, uri, patience)), path.rstrip("/")
+
+
+def _bounded(store: Any, uri: str, patience: float) -> Any:
+    options = dict(parse_qsl(urlsplit(uri).query))
+    return pyarrow.fs.S3FileSystem(
+        region=store.region,
+        endpoint_override=options.get("endpoint_override") or os.environ.get("AWS_ENDPOINT_URL"),
+        scheme=options.get("scheme"),
+        connect_timeout=patience / 2,
+        request_timeout=patience,
+        retry_strategy=pyarrow.fs.AwsStandardS3RetryStrategy(max_attempts=2),
+    )
 
 
 def _list(store: Any, prefix: str, uri: str) -> list[FileInfo]:

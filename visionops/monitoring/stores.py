@@ -11,13 +11,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
 import re
 from collections.abc import Collection, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
-from urllib.parse import parse_qs, parse_qsl, urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from pydantic_core import PydanticCustomError
 
@@ -166,33 +165,17 @@ class _S3Store:
     def _filesystem(self, done: str) -> Iterator[tuple[Any, str]]:
         import pyarrow as pa
 
+        from visionops.data.remote import open_prefix
+
         try:
-            self._opened = self._opened or _open_bounded(self._uri)
+            # A process that ends waits for what is under way, so no store may hang for long.
+            self._opened = self._opened or open_prefix(self._uri, _CONNECT_SECONDS)
             yield self._opened
         except (pa.ArrowException, OSError) as error:
             raise DataError(
                 f"{self._uri}: cannot be {done} ({_first_line(error)}); check the name, AWS_ENDPOINT_URL and the "
                 "credentials"
             ) from error
-
-
-def _open_bounded(uri: str) -> tuple[Any, str]:
-    """As `open_prefix`, but gives up in time: a process that ends waits for what is under way, by default minutes."""
-    from pyarrow import fs
-
-    from visionops.data.remote import open_prefix
-
-    store, prefix = open_prefix(uri)
-    options = dict(parse_qsl(urlsplit(uri).query))
-    bounded = fs.S3FileSystem(
-        region=store.region,
-        endpoint_override=options.get("endpoint_override") or os.environ.get("AWS_ENDPOINT_URL"),
-        scheme=options.get("scheme"),
-        connect_timeout=_CONNECT_SECONDS / 2,
-        request_timeout=_CONNECT_SECONDS,
-        retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=2),
-    )
-    return bounded, prefix
 
 
 def _may_have(stem: str, wanted: Wanted) -> bool:

@@ -1,0 +1,138 @@
+"""Bundles in an object store, by their content: ``s3://bucket/prefix/DIGEST/`` has the files of one bundle.
+
+A bundle of that digest never changes, so what is there is not sent again. The card is sent last: a prefix without one
+holds half a bundle, and the next try completes it. What is fetched is checked before it has its name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from visionops.errors import BundleError, DataError
+from visionops.inference.bundle import BundleCard, ModelBundle
+
+# Not above: a server that has its bundle must not wait for pyarrow.
+
+__all__ = ["bundle_uri", "fetch_bundle", "send_bundle"]
+
+_CARD = "bundle.json"
+_CHUNK = 1 << 20
+_STALLED_SECONDS = 20.0
+
+
+def bundle_uri(store: str, digest: str) -> str:
+    """Where ``store``, as ``s3://bucket/prefix``, has the bundle of this digest."""
+    place, mark, query = store.partition("?")
+    return f"{place.rstrip('/')}/{digest}{mark}{query}"
+
+
+def send_bundle(bundle: ModelBundle, store: str) -> str:
+    """Bring ``bundle`` to ``store``, unless it is there.
+
+    Returns:
+        Its URI.
+
+    Raises:
+        DataError: The store cannot be reached or written.
+    """
+    from visionops.data.remote import open_prefix
+
+    uri = bundle_uri(store, bundle.digest)
+    filesystem, prefix = open_prefix(uri, _STALLED_SECONDS)
+    with _failing(uri, "written"):
+        there = _sizes(filesystem, prefix)
+        for name in (*bundle.card.files, _CARD):
+            source = bundle.folder / name
+            if there.get(name) != source.stat().st_size:
+                _send(filesystem, source, f"{prefix}/{name}")
+    return uri
+
+
+def fetch_bundle(uri: str, target: Path, digest: str) -> ModelBundle:
+    """Make ``target`` hold the bundle of ``digest``, from ``uri``; nothing is fetched when it does already.
+
+    Raises:
+        BundleError: What is there is damaged, or another bundle.
+        DataError: The store cannot be reached or read, or ``target`` cannot be written.
+    """
+    from visionops.data.remote import open_prefix
+
+    with contextlib.suppress(BundleError):
+        if (present := ModelBundle.load(target)).digest == digest:
+            return present
+    filesystem, prefix = open_prefix(uri, _STALLED_SECONDS)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".fetch-") as work:
+            draft = Path(work) / "bundle"
+            draft.mkdir()
+            _fetch_checked(filesystem, prefix, uri, draft, digest)
+            shutil.rmtree(target, ignore_errors=True)
+            draft.rename(target)
+    except OSError as error:
+        raise DataError(f"{target}: cannot be written ({error.strerror}); free it or choose another") from error
+    return ModelBundle.load(target)
+
+
+def _fetch_checked(filesystem: Any, prefix: str, uri: str, draft: Path, digest: str) -> None:
+    with _failing(uri, "read"):
+        _fetch(filesystem, f"{prefix}/{_CARD}", draft / _CARD)
+    try:
+        card = BundleCard.model_validate_json((draft / _CARD).read_bytes())
+    except ValidationError as error:
+        raise BundleError(f"{uri}/{_CARD}: is no card of this version; deploy the model again") from error
+    if (found := ModelBundle(draft, card).digest) != digest:
+        raise BundleError(f"{uri}: has the bundle {found[:12]}, not {digest[:12]}; remove it and deploy again")
+    for name in card.files:
+        if Path(name).name != name:
+            raise BundleError(f"{uri}/{_CARD}: file name {name!r} leaves the bundle")
+        with _failing(f"{uri}/{name}", "read"):
+            _fetch(filesystem, f"{prefix}/{name}", draft / name)
+    try:
+        ModelBundle.load(draft)
+    except BundleError as error:
+        raise BundleError(f"{str(error).replace(str(draft), uri)}; remove what is there and deploy again") from error
+
+
+def _sizes(filesystem: Any, prefix: str) -> dict[str, int]:
+    from pyarrow import fs
+
+    listed = filesystem.get_file_info(fs.FileSelector(prefix, allow_not_found=True))
+    return {info.base_name: info.size for info in listed if info.type is fs.FileType.File}
+
+
+def _send(filesystem: Any, source: Path, path: str) -> None:
+    with source.open("rb") as file:
+        # Not in a `with`: that would complete the object even after an error.
+        stream = filesystem.open_output_stream(path)
+        shutil.copyfileobj(file, stream, _CHUNK)
+        stream.close()
+
+
+def _fetch(filesystem: Any, path: str, target: Path) -> None:
+    with filesystem.open_input_stream(path) as source, target.open("wb") as file:
+        shutil.copyfileobj(source, file, _CHUNK)
+
+
+@contextlib.contextmanager
+def _failing(uri: str, done: str) -> Iterator[None]:
+    import pyarrow as pa
+
+    try:
+        yield
+    except (pa.ArrowException, OSError) as error:
+        if isinstance(error, FileNotFoundError):
+            raise DataError(f"{uri}: is not there; deploy the model again") from error
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # of our disk: the store's errors have no number
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].partition(" (Request ID")[0]
+        raise DataError(
+            f"{uri}: cannot be {done} ({reason}); check the name, AWS_ENDPOINT_URL and the credentials"
+        ) from error
