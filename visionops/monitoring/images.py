@@ -66,7 +66,8 @@ class _Waiting(NamedTuple):
 class _File(NamedTuple):
     """One that lies there."""
 
-    path: Path
+    day: str
+    name: str
     size: int
 
 
@@ -197,14 +198,13 @@ class ImageSamples:
         oldest = (now - self._max_age).date().isoformat()
         files = self._files()
         total = sum(file.size for file in files) + room
-        for path, size in files:
-            if total > self._max_bytes or path.parent.name < oldest:
-                path.unlink(missing_ok=True)  # another process may have been faster
+        for day, name, size in files:
+            if total > self._max_bytes or day < oldest:
+                (self._log / _FOLDER / day / name).unlink(missing_ok=True)  # another process may have been faster
                 total -= size
-        for day in {file.path.parent for file in files}:
-            if day.name != now.date().isoformat():
-                with contextlib.suppress(OSError):
-                    day.rmdir()
+        for day in {file.day for file in files} - {now.date().isoformat()}:
+            with contextlib.suppress(OSError):
+                (self._log / _FOLDER / day).rmdir()
         self._room = room
 
     def _files(self) -> list[_File]:
@@ -213,7 +213,7 @@ class ImageSamples:
         with contextlib.suppress(FileNotFoundError):
             for entry in os.scandir(self._log / _FOLDER):
                 if _DAY.fullmatch(entry.name):
-                    found += [_File(Path(image.path), _size(image)) for image in os.scandir(entry.path)]
+                    found += [_File(entry.name, image.name, _size(image)) for image in os.scandir(entry.path)]
                 elif entry.name.endswith(".part") and entry.stat().st_mtime < time.time() - _TIDY_SECONDS:
                     Path(entry.path).unlink(missing_ok=True)  # its writer was killed
         return sorted(found)
