@@ -1,8 +1,8 @@
 """Which changes of real images monitoring sees, from which severity on, and how often it sees one where there is none.
 
-    python -m benchmarks.drift --bundle DIR                  # the steel champion, seeds 0, 1 and 2; 23 minutes on two busy cores
-    python -m benchmarks.drift --bundle DIR --out truth      # keep the tables and the plot there
-    python -m benchmarks.drift --scale                       # only: what a report over 100,000 records costs
+    python -m benchmarks.drift --bundle DIR              # the steel champion, three seeds: 23 minutes, two busy cores
+    python -m benchmarks.drift --bundle DIR --out truth  # keep the tables and the plot there
+    python -m benchmarks.drift --scale                   # only: what a report over 100,000 records costs
 
 The reference is the bundle's own predictions on the val images of ``configs/steel.yaml``, split as the pipeline splits
 them. Windows are drawn from its test images, which it has not seen either: each without repetition, but they overlap.
