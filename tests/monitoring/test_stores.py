@@ -112,15 +112,16 @@ def test_what_is_closed_is_shipped_and_read_back_equal(store: str, make_log, tmp
 
 
 def test_filters_hold_in_the_store_and_the_folder_has_the_rest(store: str, make_log, tmp_path: Path):
-    log = make_log(store)
+    log, now = make_log(store), datetime.now(UTC)
     for number, (model, version) in enumerate([("steel", "1"), ("steel", "2"), ("pcb", "1"), ("steel", "1")]):
-        log.append(new(str(number), model=model, version=version, time=NOW + timedelta(minutes=number)))
+        log.append(new(str(number), model=model, version=version, time=now + timedelta(minutes=number)))
     log.close()
     assert ids(store, model="steel", version="1") == ["0", "3"]
-    assert ids(store, since=NOW + timedelta(minutes=1), until=NOW + timedelta(minutes=3)) == ["1", "2"]
-    assert ids(store, until=NOW - timedelta(days=1)) == ids(store, since=NOW + timedelta(days=1)) == []
+    assert ids(store, since=now + timedelta(minutes=1), until=now + timedelta(minutes=3)) == ["1", "2"]
+    assert ids(store, since=now - timedelta(minutes=1), model="pcb") == ["2"]
+    assert ids(store, until=now - timedelta(days=1)) == ids(store, since=now + timedelta(days=1)) == []
     fresh = make_log(store)
-    fresh.append(new("open", time=NOW))
+    fresh.append(new("open", time=now))
     assert ids(tmp_path / "log", store=store) == ["0", "1", "2", "3", "open"]  # none twice
     assert ids(tmp_path / "elsewhere", store=store) == ["0", "1", "2", "3"]
 

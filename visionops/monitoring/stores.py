@@ -37,8 +37,8 @@ SEGMENT = re.compile(r"\d{8}T\d{12}Z-\d+-[0-9a-f]{8}\.(jsonl|parquet)")
 """Name of a file of the log."""
 
 _NAME_TIME = "%Y%m%dT%H%M%S%f"
-_LONGEST = timedelta(hours=3)
-"""No segment has records that came later than this after its begin: it is closed after an hour."""
+_CLOCK_STEP = timedelta(minutes=10)
+"""How far clocks may differ, or be set back."""
 _CONNECT_SECONDS = 10
 _STUCK_SECONDS = 30
 _ROWS = 5000
@@ -153,10 +153,9 @@ class _S3Store:
             listed = store.get_file_info(fs.FileSelector(prefix, allow_not_found=True))
             if not listed and store.get_file_info(prefix.partition("/")[0]).type is fs.FileType.NotFound:
                 raise FileNotFoundError("there is no such bucket")
-            stems = [info.base_name.removesuffix(".parquet") for info in listed if SEGMENT.fullmatch(info.base_name)]
-            paths = [f"{prefix}/{stem}.parquet" for stem in stems if stem not in without and _may_have(stem, wanted)]
-            found = dataset.dataset(paths, RECORD, "parquet", store)
-            return found.to_table(filter=wanted.expression())
+            found = [info for info in listed if _may_have(info, wanted) and Path(info.path).stem not in without]
+            segments = dataset.dataset([info.path for info in found], RECORD, "parquet", store)
+            return segments.to_table(filter=wanted.expression())
 
     def prune(self, oldest: datetime) -> None:
         """A lifecycle rule of the bucket does it."""
@@ -178,11 +177,12 @@ class _S3Store:
             ) from error
 
 
-def _may_have(stem: str, wanted: Wanted) -> bool:
-    """By the time in its name: an object that is not opened is the quickest."""
-    begin = segment_begin(stem)
-    too_early = wanted.since is not None and begin + _LONGEST < wanted.since
-    return not (too_early or (wanted.until is not None and begin >= wanted.until))
+def _may_have(segment: Any, wanted: Wanted) -> bool:
+    """Whether this object, as listed, is worth opening: its records came after its begin and before it was stored."""
+    if not SEGMENT.fullmatch(segment.base_name):
+        return False
+    too_late = wanted.until is not None and segment_begin(segment.base_name) - _CLOCK_STEP >= wanted.until
+    return not too_late and (wanted.since is None or segment.mtime + _CLOCK_STEP >= wanted.since)
 
 
 class _PostgresStore:
