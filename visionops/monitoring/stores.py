@@ -279,7 +279,7 @@ class _PostgresStore:
         )
         columns = ", ".join(f'ADD COLUMN IF NOT EXISTS "{field.name}" {_sql_type(field.type)}' for field in RECORD)
         cursor.execute(f"ALTER TABLE {_TABLE} {columns}")
-        cursor.execute(f"CREATE INDEX IF NOT EXISTS {_TABLE}_by_time ON {_TABLE} (model, time)")
+        cursor.execute(f"CREATE INDEX IF NOT EXISTS {_TABLE}_by_time ON {_TABLE} (time)")
 
 
 def _sql_type(kind: pa.DataType) -> str:
