@@ -17,7 +17,7 @@ run: .venv/installed  ## The default use case, from rendered images to an answer
 	@$(BIN)/python run.py $(ARGS)
 
 test: .venv/installed  ## All tests, with branch coverage of visionops/
-	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder --cov --cov-report=term --cov-fail-under=90 $(TEST_ARGS)
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --cov --cov-report=term --cov-fail-under=90 $(TEST_ARGS)
 
 lint: .venv/installed  ## Format, lint, types and layers
 	$(BIN)/ruff format --check .

@@ -13,7 +13,7 @@ os.environ.update(
     DO_NOT_TRACK="1",
     YOLO_OFFLINE="1",
     YOLO_AUTOINSTALL="0",
-    # Two workers on two cores: more threads than these, or spinning ones, would only starve each other.
+    # Three workers on two cores: more threads than these, or spinning ones, would only starve each other.
     OMP_NUM_THREADS="1",
     OMP_WAIT_POLICY="PASSIVE",
 )

@@ -6,6 +6,8 @@ prints. Answers with its exit status. A command is a process of its own, as ever
 
 from __future__ import annotations
 
+import atexit
+import gc
 import importlib
 import json
 import os
@@ -14,6 +16,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy.orm import configure_mappers
+
 from run import quieten_libraries
 
 LIBRARIES = (
@@ -21,11 +25,15 @@ LIBRARIES = (
     "mlflow.pyfunc",
     "mlflow.pytorch",
     "mlflow.sklearn",
+    "mlflow.store.tracking.sqlalchemy_store",
+    "openvino",
     "optuna",
     "pandas",
+    "scipy.stats",
     "torchvision",
     "zenml.client",
     "zenml.integrations.mlflow.experiment_trackers",
+    "zenml.orchestrators.local.local_orchestrator",
     "zenml.zen_stores.sql_zen_store",
 )
 
@@ -35,6 +43,8 @@ def main() -> None:
     quieten_libraries()
     for library in LIBRARIES:
         importlib.import_module(library)
+    configure_mappers()
+    gc.freeze()
     for line in sys.stdin:
         child = os.fork()
         if not child:
@@ -42,6 +52,7 @@ def main() -> None:
         _, status = os.waitpid(child, 0)
         sys.stdout.write(f"{os.waitstatus_to_exitcode(status)}\n")
         sys.stdout.flush()
+    os._exit(0)
 
 
 def _run(command: dict[str, Any]) -> None:
@@ -51,7 +62,16 @@ def _run(command: dict[str, Any]) -> None:
     os.environ.update(command["env"])
     sys.argv = ["run.py", *command["arguments"]]
     sys.path[0] = str(Path.cwd())
-    runpy.run_path("run.py", run_name="__main__")
+    status = 0
+    try:
+        runpy.run_path("run.py", run_name="__main__")
+    except SystemExit as end:
+        status = int(end.code or 0)
+    # As the end of any process, but for taking apart what was forked: that would copy all of its memory.
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 if __name__ == "__main__":

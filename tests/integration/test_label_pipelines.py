@@ -25,6 +25,8 @@ pytestmark = [
     pytest.mark.timeout(600),
     pytest.mark.skipif(not SHARED.is_dir(), reason="../shared/data is absent"),
 ]
+CASTING = ("training.views=mirrored",)
+"""A quarter of the features that the use case asks for."""
 QUICK = ("serving.port=0", "evaluation.worst_images=1", "evaluation.latency_images=2", "gate.minimum=0")
 
 
@@ -42,7 +44,7 @@ def run(
 
 @pytest.fixture(scope="module")
 def casting(machine):
-    return run(machine, "casting")
+    return run(machine, "casting", settings=CASTING)
 
 
 def test_the_leak_is_found_and_kept_out_of_train(casting):
@@ -104,6 +106,7 @@ def test_the_line_changes_people_label_and_the_model_follows(machine, casting, t
     labelled = tmp_path / "labelled"
     labelled.mkdir()
     settings = (
+        *CASTING,
         f"data.additions={{kind: folder, path: {labelled}}}",
         "monitoring.drift.min_images=20",  # the val split has 26
         "monitoring.policy.cooldown_hours=0",
