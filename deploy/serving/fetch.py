@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from visionops.errors import VisionOpsError
-from visionops.inference.store import fetch_bundle
+from visionops.inference.store import fetch_bundle, fetch_images
 
 __all__ = ["main"]
 
@@ -27,9 +27,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("uri", help="where the object store has it: s3://bucket/prefix/DIGEST")
     parser.add_argument("target", type=Path, help="the folder that is to hold it")
     parser.add_argument("--digest", required=True, help="the bundle's identity; another bundle is refused")
+    parser.add_argument("--smoke-images", type=Path, help="a folder for the images of --image")
+    parser.add_argument("--image", action="append", default=[], help="where the store has one: …/smoke/SHA256")
     given = parser.parse_args(arguments)
+    if given.image and not given.smoke_images:
+        parser.error("--image: needs a folder, given by --smoke-images")
     try:
         bundle = fetch_bundle(given.uri, given.target, given.digest)
+        if given.image:
+            fetch_images(given.image, given.smoke_images)
     except VisionOpsError as error:
         sys.stderr.write(f"error: {error}\n")
         return 2

@@ -1,34 +1,30 @@
 """ZenML model-deployer flavor ``visionops_local``: the served model is a process of this machine that outlives the run.
 
-ZenML's record is one per endpoint and stays when the model changes: its config says which endpoint, its status which
-model answers now. Only ZenML is imported at the top: every `zenml` command loads this module.
+Only ZenML is imported at the top: every `zenml` command loads this module.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Generator, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, cast
-from uuid import UUID
+from typing import ClassVar, cast
 
 from pydantic import SecretStr
-from zenml.client import Client
 from zenml.enums import ServiceState
-from zenml.model_deployers.base_model_deployer import (
-    DEFAULT_DEPLOYMENT_START_STOP_TIMEOUT,
-    BaseModelDeployer,
-    BaseModelDeployerConfig,
-    BaseModelDeployerFlavor,
-)
+from zenml.model_deployers.base_model_deployer import BaseModelDeployerConfig, BaseModelDeployerFlavor
 from zenml.models.v2.misc.service import ServiceType
-from zenml.services.service import BaseDeploymentService, BaseService, ServiceConfig
-from zenml.services.service_status import ServiceStatus
+from zenml.services.service import BaseService
 
+from stacks.deployers.base import (
+    BundleDeployer,
+    EndpointService,
+    EndpointServiceConfig,
+    EndpointServiceStatus,
+    check_names,
+)
 from stacks.deployers.endpoint import LocalEndpoint, Server
 from visionops.config import ServingConfig
 from visionops.endpoint import Endpoint
-from visionops.errors import DeploymentError
 
 __all__ = [
     "LocalEndpointService",
@@ -39,29 +35,22 @@ __all__ = [
 ]
 
 _FLAVOR = "visionops_local"
-_SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+_START_SECONDS = 120.0
 
 
-class LocalServiceConfig(ServiceConfig):
-    """Which endpoint a ZenML service record stands for; the rest only matters to `deploy_model`."""
+class LocalServiceConfig(EndpointServiceConfig):
+    """Which endpoint a ZenML service record stands for."""
 
     folder: str = ""
-    bundle: str = ""
-    alias: str = ""
-    serving: dict[str, Any] = {}  # noqa: RUF012 - a pydantic field, copied for each instance
 
 
-class LocalServiceStatus(ServiceStatus):
+class LocalServiceStatus(EndpointServiceStatus):
     """Which model answers, and where."""
 
-    url: str = ""
-    version: str = ""
-    alias: str = ""
-    digest: str = ""
     pid: int = 0
 
 
-class LocalEndpointService(BaseDeploymentService):
+class LocalEndpointService(EndpointService):
     """ZenML's view of one endpoint."""
 
     SERVICE_TYPE = ServiceType(
@@ -74,20 +63,6 @@ class LocalEndpointService(BaseDeploymentService):
     def local(self) -> LocalEndpoint:
         """The process behind it."""
         return LocalEndpoint(Path(self.config.folder))
-
-    @property
-    def prediction_url(self) -> str | None:
-        """Where images are posted to."""
-        return f"{self.status.url}/predict" if self.status.url else None
-
-    @property
-    def healthcheck_url(self) -> str | None:
-        """Where readiness is asked for."""
-        return f"{self.status.url}/ready" if self.status.url else None
-
-    def get_healthcheck_url(self) -> str | None:
-        """As `healthcheck_url`: ZenML's own looks for an endpoint object, which we do without."""
-        return self.healthcheck_url
 
     def check_status(self) -> tuple[ServiceState, str]:
         """Look at the process, and take over what it serves."""
@@ -127,13 +102,17 @@ class LocalEndpointService(BaseDeploymentService):
         except FileNotFoundError:
             return
 
-    def provision(self) -> None:
+    def bring_up(self, timeout: float) -> None:
         """Start the process again."""
-        self.local.start()
+        self.local.start(timeout)
 
-    def deprovision(self, force: bool = False) -> None:
+    def shut_down(self, timeout: float, *, force: bool) -> None:
         """End the process."""
-        self.local.stop(force=force)
+        self.local.stop(timeout, force=force)
+
+    def remove(self, timeout: float, *, force: bool) -> None:
+        """End the process and remove its files."""
+        self.local.delete(timeout, force=force)
 
 
 class LocalModelDeployerConfig(BaseModelDeployerConfig):
@@ -148,11 +127,12 @@ class LocalModelDeployerConfig(BaseModelDeployerConfig):
         return True
 
 
-class LocalModelDeployer(BaseModelDeployer):
+class LocalModelDeployer(BundleDeployer):
     """Serves bundles as processes of this machine."""
 
     NAME: ClassVar[str] = "VisionOps local"
     FLAVOR: ClassVar[type[BaseModelDeployerFlavor]]
+    SERVICE = LocalEndpointService
 
     @property
     def config(self) -> LocalModelDeployerConfig:
@@ -178,8 +158,9 @@ class LocalModelDeployer(BaseModelDeployer):
             BundleError: The bundle is corrupt.
             DeploymentError: It does not start or does not answer; what served before still serves.
         """
-        server, local, _ = self._deploy(bundle_folder, name, version, alias, serving, smoke_images)
-        return Endpoint(url=server.url, name=name, version=version, alias=alias, log=str(local.log))
+        service = self._deploy(bundle_folder, name, version, alias, serving, smoke_images, _START_SECONDS)
+        log = str(cast("LocalEndpointService", service).local.log)
+        return Endpoint(url=service.status.url, name=name, version=version, alias=alias, log=log)
 
     def find_endpoint(self, name: str) -> Endpoint | None:
         """The running endpoint ``name``, with a key that opens it; None: nothing runs under that name."""
@@ -201,76 +182,15 @@ class LocalModelDeployer(BaseModelDeployer):
         """The folder in which the endpoint ``name`` remembers what it was asked; there once it has answered."""
         return LocalEndpoint(Path(self.config.folder) / name).predictions
 
-    def deploy_model(
-        self,
-        config: ServiceConfig,
-        service_type: ServiceType = LocalEndpointService.SERVICE_TYPE,
-        replace: bool = True,
-        continuous_deployment_mode: bool = True,
-        timeout: int = DEFAULT_DEPLOYMENT_START_STOP_TIMEOUT,
-    ) -> BaseService:
-        """ZenML's way in. Its own deletes the running server before it starts the next: ours switches."""
-        del service_type, replace, continuous_deployment_mode
-        wanted = LocalServiceConfig.model_validate(config.model_dump(exclude={"type"}))
-        return self._deploy(
-            Path(wanted.bundle),
-            wanted.model_name,
-            wanted.model_version,
-            wanted.alias,
-            ServingConfig.model_validate(wanted.serving),
-            (),
-            timeout=timeout,
-        )[2]
+    def serve(
+        self, bundle_folder: Path, *, name: str, version: str, alias: str, serving: ServingConfig, timeout: float
+    ) -> EndpointService:
+        """As `deploy_bundle`, without smoke images; returns the endpoint's record."""
+        return self._deploy(bundle_folder, name, version, alias, serving, (), timeout)
 
-    def perform_deploy_model(
-        self,
-        id: UUID,  # noqa: A002 - ZenML's name
-        config: ServiceConfig,
-        timeout: int = DEFAULT_DEPLOYMENT_START_STOP_TIMEOUT,
-    ) -> BaseService:
-        """Not a way in: `deploy_model` does it all."""
-        raise NotImplementedError("use deploy_model or deploy_bundle")
-
-    def find_model_server(
-        self,
-        config: dict[str, Any] | None = None,
-        running: bool | None = None,
-        service_uuid: UUID | None = None,
-        pipeline_name: str | None = None,
-        pipeline_step_name: str | None = None,
-        service_name: str | None = None,
-        model_name: str | None = None,
-        model_version: str | None = None,
-        service_type: ServiceType | None = None,  # noqa: ARG002 - there is one
-        type: str | None = None,  # noqa: A002, ARG002 - ZenML's name
-        flavor: str | None = None,
-        pipeline_run_id: str | None = None,
-    ) -> list[BaseService]:
-        """Our endpoints that match.
-
-        ZenML's own looks ``model_name`` up among its models, not among MLflow's, and lists everything when it is not
-        there; and it would return records of other flavors.
-        """
-        found = super().find_model_server(
-            config=config,
-            running=running,
-            service_uuid=service_uuid,
-            pipeline_name=pipeline_name,
-            pipeline_step_name=pipeline_step_name,
-            service_name=service_name,
-            service_type=LocalEndpointService.SERVICE_TYPE,
-            pipeline_run_id=pipeline_run_id,
-        )
-        root = Path(self.config.folder)
-        return [
-            service
-            for service in found
-            if isinstance(service, LocalEndpointService)
-            and Path(service.config.folder).parent == root
-            and model_name in {None, service.config.model_name}
-            and model_version in {None, service.status.version}
-            and flavor in {None, _FLAVOR}
-        ]
+    def owns(self, service: EndpointService) -> bool:
+        """Whether its files are in this component's folder."""
+        return Path(cast("LocalEndpointService", service).config.folder).parent == Path(self.config.folder)
 
     @staticmethod
     def get_model_server_info(service: BaseService) -> dict[str, str | None]:
@@ -286,32 +206,6 @@ class LocalModelDeployer(BaseModelDeployer):
             "LOG_FILE": str(endpoint.local.log),
         }
 
-    def perform_stop_model(
-        self, service: BaseService, timeout: int = DEFAULT_DEPLOYMENT_START_STOP_TIMEOUT, force: bool = False
-    ) -> BaseService:
-        """End the process; `perform_start_model` brings it back."""
-        endpoint = cast("LocalEndpointService", service)
-        endpoint.local.stop(timeout, force=force)
-        endpoint.admin_state = ServiceState.INACTIVE
-        endpoint.update_status()
-        return endpoint
-
-    def perform_start_model(
-        self, service: BaseService, timeout: int = DEFAULT_DEPLOYMENT_START_STOP_TIMEOUT
-    ) -> BaseService:
-        """Start the process again, with what it served."""
-        endpoint = cast("LocalEndpointService", service)
-        endpoint.local.start(timeout or DEFAULT_DEPLOYMENT_START_STOP_TIMEOUT)
-        endpoint.admin_state = ServiceState.ACTIVE
-        endpoint.update_status()
-        return endpoint
-
-    def perform_delete_model(
-        self, service: BaseService, timeout: int = DEFAULT_DEPLOYMENT_START_STOP_TIMEOUT, force: bool = False
-    ) -> None:
-        """End the process and remove its files."""
-        cast("LocalEndpointService", service).local.delete(timeout, force=force)
-
     def _deploy(
         self,
         bundle_folder: Path,
@@ -320,14 +214,12 @@ class LocalModelDeployer(BaseModelDeployer):
         alias: str,
         serving: ServingConfig,
         smoke_images: Sequence[bytes],
-        timeout: float = 120.0,
-    ) -> tuple[Server, LocalEndpoint, LocalEndpointService]:
-        for what, value in (("name", name), ("version", version)):
-            if not _SAFE.fullmatch(value):
-                raise DeploymentError(f"model {what} {value!r}: use letters, digits, '.', '_' and '-' only")
+        timeout: float,
+    ) -> EndpointService:
+        check_names(name, version)
         local = LocalEndpoint(Path(self.config.folder) / name)
         first = local.server is None
-        server = local.deploy(
+        local.deploy(
             bundle_folder,
             name=name,
             version=version,
@@ -338,35 +230,11 @@ class LocalModelDeployer(BaseModelDeployer):
             timeout=timeout,
         )
         try:
-            service = self._record(local, server)
+            return self.record(name, lambda **known: LocalServiceConfig(folder=str(local.folder), **known))
         except BaseException:
             if first:  # a server that no command lists would run on unseen
                 local.delete(force=True)
             raise
-        return server, local, service
-
-    def _record(self, local: LocalEndpoint, server: Server) -> LocalEndpointService:
-        """Create or refresh ZenML's record of the endpoint."""
-        client = Client()
-        name = server.served.name
-        services = cast("list[LocalEndpointService]", self.find_model_server(model_name=name))
-        if services:
-            service = services[0]
-        else:
-            config = LocalServiceConfig(name=name, model_name=name, folder=str(local.folder), **_whence())
-            response = client.create_service(config=config, service_type=LocalEndpointService.SERVICE_TYPE)
-            service = LocalEndpointService(uuid=response.id, config=config)
-        service.admin_state = ServiceState.ACTIVE
-        service.update_status()
-        client.update_service(
-            id=service.uuid,
-            service_source=service.model_dump()["type"],
-            admin_state=service.admin_state,
-            status=service.status.model_dump(),
-            prediction_url=service.get_prediction_url(),
-            health_check_url=service.get_healthcheck_url(),
-        )
-        return service
 
 
 class LocalModelDeployerFlavor(BaseModelDeployerFlavor):
@@ -389,14 +257,3 @@ class LocalModelDeployerFlavor(BaseModelDeployerFlavor):
 
 
 LocalModelDeployer.FLAVOR = LocalModelDeployerFlavor
-
-
-def _whence() -> dict[str, str]:
-    """Pipeline and step that are running, if any."""
-    from zenml import get_step_context
-
-    try:
-        context = get_step_context()
-    except RuntimeError:
-        return {}
-    return {"pipeline_name": context.pipeline.name, "pipeline_step_name": context.step_run.name}

@@ -15,7 +15,7 @@ from tests.helpers.bundles import make_bundle
 from tests.helpers.s3 import s3_bucket, s3_server
 from visionops.errors import BundleError, DataError
 from visionops.inference.bundle import ModelBundle
-from visionops.inference.store import bundle_uri, fetch_bundle, send_bundle
+from visionops.inference.store import bundle_uri, fetch_bundle, fetch_images, send_bundle, send_images
 
 
 @pytest.fixture(scope="module")
@@ -114,9 +114,21 @@ def test_a_store_that_cannot_be_used_is_named(store, bundle, tmp_path, capsys, m
     assert len(capsys.readouterr().err.splitlines()) == 1
 
 
+def test_smoke_images_are_what_their_names_say(store, tmp_path):
+    uris = send_images([b"one", b"two", b"one"], store)
+    assert send_images([b"two", b"one"], store) == uris[::-1]
+    fetch_images(uris, tmp_path / "smoke")
+    assert sorted(path.read_bytes() for path in (tmp_path / "smoke").iterdir()) == [b"one", b"two"]
+    write(uris[0], b"eno")
+    with pytest.raises(DataError, match=rf"{uris[0]}: is damaged"):
+        fetch_images(uris, tmp_path / "again")
+
+
 def test_the_command_of_an_init_container(store, bundle, tmp_path):
-    uri = send_bundle(bundle, store)
+    uri, (image,) = send_bundle(bundle, store), send_images([b"one"], store)
     command = [sys.executable, "-m", "deploy.serving.fetch", uri, str(tmp_path / "model"), "--digest", bundle.digest]
+    command += ["--smoke-images", str(tmp_path / "smoke"), "--image", image]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert ModelBundle.load(tmp_path / "model").digest == bundle.digest
+    assert [path.read_bytes() for path in (tmp_path / "smoke").iterdir()] == [b"one"]

@@ -10,6 +10,7 @@ import stacks.apply as apply_module
 from stacks.apply import Action, apply, main
 from stacks.spec import ComponentSpec, ComponentType, StackSpec, load_stack
 from steps.context import active_alerter, active_pushgateway
+from tests.stacks.test_spec import CLUSTER
 from visionops.errors import StackError
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # ZenML, SQLAlchemy and MLflow warn of their own code
@@ -226,3 +227,22 @@ def test_command_line(client, capsys, monkeypatch):
     assert "stack local: nothing to change" in capsys.readouterr().out
     assert main(["nowhere"]) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_stack_on_a_cluster_is_made_without_asking_the_cluster(client, monkeypatch):
+    for name, value in CLUSTER.items():
+        monkeypatch.setenv(name, value)
+    apply("kubernetes")
+    assert apply("kubernetes") == []
+    from zenml.enums import StackComponentType
+    from zenml.stack import StackComponent
+
+    components = client.get_stack("kubernetes").components
+    (deployer,) = components[StackComponentType.MODEL_DEPLOYER]
+    config = StackComponent.from_model(deployer).config.settings
+    assert (config.namespace, config.bundle_store, config.bundle_store_endpoint) == (
+        "vision",
+        "s3://vision/bundles",
+        "",
+    )
+    client.delete_stack("kubernetes")

@@ -33,6 +33,24 @@ def test_home_has_a_default(monkeypatch):
     assert path.endswith("/.visionops/artifacts")
 
 
+CLUSTER = {
+    "VISIONOPS_KUBERNETES_CONTEXT": "test",
+    "VISIONOPS_KUBERNETES_NAMESPACE": "vision",
+    "VISIONOPS_SERVING_IMAGE": "registry/serving:1",
+    "VISIONOPS_REGISTRY": "registry",
+    "VISIONOPS_S3_BUCKET": "s3://vision",
+    "VISIONOPS_S3_SECRET": "s3",
+    "VISIONOPS_MLFLOW": "http://mlflow:5000",
+}
+
+
+@pytest.mark.parametrize("missing", CLUSTER)
+def test_a_stack_on_a_cluster_names_the_variable_that_it_lacks(missing):
+    known = {name: value for name, value in CLUSTER.items() if name != missing}
+    with pytest.raises(StackError, match=f"set the environment variable {missing}"):
+        load_stack("kubernetes", known)
+
+
 def test_variables_are_filled_at_any_depth(tmp_path):
     text = MINIMAL.replace("flavor: local}", "flavor: local, configuration: {a: ['${ONE}-${TWO}', 3]}}", 1)
     spec = read_stack(write(tmp_path, text), {"ONE": "1", "TWO": "2"})

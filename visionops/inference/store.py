@@ -1,4 +1,7 @@
-"""Bundles in an object store, by their content: ``s3://bucket/prefix/DIGEST/`` has the files of one bundle.
+"""Bundles in an object store, by their content.
+
+    s3://bucket/prefix/DIGEST/       the files of one bundle
+    s3://bucket/prefix/smoke/SHA256  an image that a server must answer before it is ready
 
 A bundle of that digest never changes, so what is there is not sent again. The card is sent last: a prefix without one
 holds half a bundle, and the next try completes it. What is fetched is checked before it has its name.
@@ -7,9 +10,10 @@ holds half a bundle, and the next try completes it. What is fetched is checked b
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +24,7 @@ from visionops.inference.bundle import BundleCard, ModelBundle
 
 # Not above: a server that has its bundle must not wait for pyarrow.
 
-__all__ = ["bundle_uri", "fetch_bundle", "send_bundle"]
+__all__ = ["bundle_uri", "fetch_bundle", "fetch_images", "send_bundle", "send_images"]
 
 _CARD = "bundle.json"
 _CHUNK = 1 << 20
@@ -53,6 +57,51 @@ def send_bundle(bundle: ModelBundle, store: str) -> str:
             if there.get(name) != source.stat().st_size:
                 _send(filesystem, source, f"{prefix}/{name}")
     return uri
+
+
+def send_images(images: Sequence[bytes], store: str) -> list[str]:
+    """Bring encoded images to ``store``, unless they are there.
+
+    Returns:
+        Their URIs, which end with the SHA-256 of each.
+
+    Raises:
+        DataError: The store cannot be reached or written.
+    """
+    from visionops.data.remote import open_prefix
+
+    filesystem, prefix = open_prefix(store, _STALLED_SECONDS)
+    digests = {hashlib.sha256(image).hexdigest(): image for image in images}
+    with _failing(store, "written"):
+        for digest, image in digests.items():
+            path = f"{prefix}/smoke/{digest}"
+            if filesystem.get_file_info(path).size != len(image):
+                stream = filesystem.open_output_stream(path)
+                stream.write(image)
+                stream.close()
+    return [bundle_uri(store, f"smoke/{digest}") for digest in digests]
+
+
+def fetch_images(uris: Sequence[str], target: Path) -> None:
+    """Make the folder ``target`` hold the images at ``uris``, as `send_images` named them.
+
+    Raises:
+        DataError: One is not there or not what its name says, or ``target`` cannot be written.
+    """
+    from visionops.data.remote import open_prefix
+
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        for uri in uris:
+            filesystem, path = open_prefix(uri, _STALLED_SECONDS)
+            with _failing(uri, "read"), filesystem.open_input_stream(path) as source:
+                image = source.read()
+            digest = path.rpartition("/")[2]
+            if hashlib.sha256(image).hexdigest() != digest:
+                raise DataError(f"{uri}: is damaged; remove it and deploy again")
+            (target / digest).write_bytes(image)
+    except OSError as error:
+        raise DataError(f"{target}: cannot be written ({error.strerror}); free it or choose another") from error
 
 
 def fetch_bundle(uri: str, target: Path, digest: str) -> ModelBundle:

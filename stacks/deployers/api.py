@@ -1,0 +1,285 @@
+"""A namespace of a Kubernetes cluster: objects as plain dicts, and errors that say what to mend.
+
+The official client carries the requests, with the kubeconfig's or the pod's credentials; its classes of each kind are
+not used, so custom resources are no different.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import functools
+import json
+import os
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from stacks.deployers.manifests import MANAGED_BY, KubernetesDeployerConfig, Manifest
+from visionops.errors import DeploymentError
+
+__all__ = ["Namespace"]
+
+_TIMEOUT = (5, 30)
+_RETRIES = 2
+_RETRIED = (429, 500, 502, 503, 504)
+_FORBIDDEN = re.compile(r'cannot (?P<verb>\w+) resource "(?P<resource>[^"]+)"(?: in API group "(?P<group>[^"]*)")?')
+_QUOTA = "exceeded quota"
+_ROLE = "docs/how-to/kubernetes.md has the Role"
+_CHANGES = 2
+"""Times that a change is tried which somebody else came before."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Kind:
+    """One kind of object: where the API has it."""
+
+    api_version: str
+    name: str
+    plural: str
+
+    def path(self, namespace: str, name: str = "") -> str:
+        """Of the object ``name``, or of all in the namespace."""
+        root = f"/apis/{self.api_version}" if "/" in self.api_version else f"/api/{self.api_version}"
+        return f"{root}/namespaces/{namespace}/{self.plural}" + (f"/{name}" if name else "")
+
+
+_KINDS = {
+    kind.name: kind
+    for kind in (
+        _Kind("v1", "Secret", "secrets"),
+        _Kind("v1", "Service", "services"),
+        _Kind("v1", "Pod", "pods"),
+        _Kind("apps/v1", "Deployment", "deployments"),
+        _Kind("autoscaling/v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers"),
+        _Kind("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets"),
+        _Kind("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies"),
+        _Kind("networking.k8s.io/v1", "Ingress", "ingresses"),
+        _Kind("machinelearning.seldon.io/v1", "SeldonDeployment", "seldondeployments"),
+        _Kind("serving.kserve.io/v1beta1", "InferenceService", "inferenceservices"),
+    )
+}
+"""Those that we make or look at."""
+
+
+class Namespace:
+    """What a deployer does in one namespace.
+
+    All of it raises `DeploymentError`, in one line: the cluster is not reachable, the namespace is not there, rights
+    or quota are lacking, or somebody else was at work at the same time.
+    """
+
+    def __init__(self, config: KubernetesDeployerConfig) -> None:
+        self.name = config.namespace
+        self._config = config
+
+    @property
+    def host(self) -> str:
+        """Address of the cluster's API."""
+        return str(self._client.configuration.host)
+
+    def get(self, kind: str, name: str) -> Manifest | None:
+        """The object, if there is one."""
+        from kubernetes.client import ApiException
+
+        try:
+            found: Manifest = self._call("GET", _KINDS[kind].path(self.name, name))
+        except ApiException as error:
+            if error.status == 404:
+                return None
+            raise self._explained(error, f"{kind} {name}") from error
+        return found
+
+    def select(self, kind: str, labels: Mapping[str, str]) -> list[Manifest]:
+        """The objects that have these labels."""
+        from kubernetes.client import ApiException
+
+        query = ",".join(f"{key}={value}" for key, value in labels.items())
+        try:
+            items = self._call("GET", _KINDS[kind].path(self.name), query=[("labelSelector", query)])["items"]
+        except ApiException as error:
+            if error.status == 404 and "." in _KINDS[kind].api_version:
+                return []  # a kind that the cluster does not know
+            raise self._explained(error, f"{kind}s") from error
+        found: list[Manifest] = items
+        return found
+
+    def apply(self, wanted: Manifest) -> Manifest | None:
+        """Make the object be as ``wanted``.
+
+        Returns:
+            What it was before; None: there was none.
+        """
+        kind, name = wanted["kind"], wanted["metadata"]["name"]
+
+        def overlay(live: Manifest) -> Manifest:
+            if live["metadata"].get("labels", {}).get(MANAGED_BY) != wanted["metadata"]["labels"][MANAGED_BY]:
+                raise DeploymentError(
+                    f"{kind} {name}: is in namespace {self.name} already and none of ours; remove it, or choose "
+                    "another namespace"
+                )
+            return _overlaid(live, wanted)
+
+        return self._change(kind, name, overlay, wanted)
+
+    def ensure(self, new: Manifest) -> bool:
+        """Make the object, unless there is one of its name.
+
+        Returns:
+            Whether it was made.
+        """
+        return self._change(new["kind"], new["metadata"]["name"], lambda live: live, new) is None
+
+    def update(self, kind: str, name: str, change: Callable[[Manifest], Manifest]) -> Manifest | None:
+        """Replace the object with what ``change`` makes of it.
+
+        Returns:
+            What it was before; None: there is none.
+        """
+        return self._change(kind, name, change, None)
+
+    def delete(self, kind: str, name: str) -> None:
+        """Remove the object, and what the cluster made of it; it need not be there."""
+        from kubernetes.client import ApiException
+
+        try:
+            self._call("DELETE", _KINDS[kind].path(self.name, name), body={"propagationPolicy": "Background"})
+        except ApiException as error:
+            if error.status != 404:
+                raise self._explained(error, f"{kind} {name}") from error
+
+    def log(self, pod: str, container: str, *, lines: int, previous: bool = False) -> list[str]:
+        """The last lines that a container printed; none where there are none."""
+        from kubernetes.client import ApiException
+
+        query = [("container", container), ("tailLines", str(lines)), ("previous", str(previous).lower())]
+        try:
+            self._call("GET", f"{_KINDS['Pod'].path(self.name, pod)}/log", query=query, response_type=None)
+        except ApiException:
+            return []
+        # As it came: what the client returns is parsed, when a single line happens to be JSON.
+        return str(self._client.last_response.data).splitlines()
+
+    def _change(
+        self, kind: str, name: str, change: Callable[[Manifest], Manifest], new: Manifest | None
+    ) -> Manifest | None:
+        from kubernetes.client import ApiException
+
+        for left in reversed(range(_CHANGES)):
+            live = self.get(kind, name)
+            try:
+                if live is not None:
+                    if (wanted := change(copy.deepcopy(live))) != live:
+                        self._call("PUT", _KINDS[kind].path(self.name, name), body=wanted)
+                elif new is not None:
+                    self._call("POST", _KINDS[kind].path(self.name), body=new)
+            except ApiException as error:
+                if error.status == 409 and left:
+                    continue  # it was changed, or made, since it was read
+                raise self._explained(error, f"{kind} {name}") from error
+            return live
+        raise AssertionError("the last try returns or raises")
+
+    def _call(
+        self,
+        method: str,
+        path: str,
+        body: Manifest | None = None,
+        query: list[tuple[str, str]] | None = None,
+        response_type: str | None = "object",
+    ) -> Any:
+        import urllib3
+
+        try:
+            return self._client.call_api(
+                path,
+                method,
+                query_params=query or [],
+                header_params={"Accept": "application/json, */*"},
+                body=body,
+                response_type=response_type,
+                auth_settings=["BearerToken"],
+                _return_http_data_only=True,
+                _request_timeout=_TIMEOUT,
+            )
+        except urllib3.exceptions.HTTPError as error:
+            raise DeploymentError(
+                f"{self.host}: the cluster does not answer ({_reason(error)}); check the context and the network"
+            ) from error
+
+    @functools.cached_property
+    def _client(self) -> Any:
+        import urllib3
+        from kubernetes import client, config
+
+        configuration = client.Configuration()
+        context = self._config.kubernetes_context
+        try:
+            if self._config.incluster:
+                config.load_incluster_config(client_configuration=configuration)
+            else:
+                # Named, because the client reads the variable when it is imported, and never again.
+                file = os.environ.get("KUBECONFIG")
+                config.load_kube_config(file, context=context or None, client_configuration=configuration)
+        except (config.ConfigException, OSError) as error:
+            where = "the pod's service account" if self._config.incluster else "the kubeconfig"
+            raise DeploymentError(
+                f"no cluster: {where} cannot be used ({' '.join(str(error).split())}); "
+                "set KUBECONFIG, kubernetes_context or incluster"
+            ) from error
+        # Connections are tried again, and reads that the server refuses for the moment.
+        configuration.retries = urllib3.Retry(
+            connect=_RETRIES,
+            read=0,
+            status=_RETRIES,
+            status_forcelist=_RETRIED,
+            allowed_methods=["GET"],
+            backoff_factor=0.2,
+            raise_on_status=False,
+        )
+        return client.ApiClient(configuration)
+
+    def _explained(self, error: Any, what: str) -> DeploymentError:
+        message, where = _message(error), f"{what} in namespace {self.name}"
+        known = _FORBIDDEN.search(message) if error.status == 403 else None
+        if known:
+            resource = known["resource"] + (f".{known['group']}" if known["group"] else "")
+            text = f"{where}: lacks the right to {known['verb']} {resource}; grant it ({_ROLE})"
+        elif error.status == 403 and _QUOTA in message:
+            text = f"{where}: {_QUOTA}{message.partition(_QUOTA)[2]}; raise the ResourceQuota, or lower resources"
+        elif error.status == 404 and f'"{what.rpartition(" ")[2]}" not found' in message:
+            text = f"{where}: somebody removed it at the same time; deploy again"
+        elif error.status == 404 and "namespaces" in message:
+            text = f"namespace {self.name}: is not there; kubectl create namespace {self.name}, or set another"
+        else:
+            text = {
+                401: f"{self.host}: does not know who asks ({message}); log in to the cluster again",
+                404: f"{where}: this cluster does not know the kind; install its operator first",
+                409: f"{where}: somebody else changed it at the same time; deploy again",
+            }.get(error.status, f"{where}: refused with status {error.status} ({message}); mend what it names")
+        return DeploymentError(text)
+
+
+def _overlaid(live: Manifest, wanted: Manifest) -> Manifest:
+    """``wanted``, with what others wrote beside: their labels and annotations, the version, a Service's address."""
+    metadata = dict(live["metadata"])
+    for part in ("labels", "annotations"):
+        if own := wanted["metadata"].get(part):
+            metadata[part] = {**metadata.get(part, {}), **own}
+    merged = {**live, **wanted, "metadata": metadata}
+    if wanted["kind"] == "Service":
+        merged["spec"] = {**live["spec"], **wanted["spec"]}
+    return merged
+
+
+def _message(error: Any) -> str:
+    try:
+        message = str(json.loads(error.body)["message"])
+    except (TypeError, ValueError, KeyError):
+        message = str(error.reason)
+    return " ".join(message.split())
+
+
+def _reason(error: Exception) -> str:
+    cause = getattr(error, "reason", None) or error
+    return " ".join(str(cause).split()).rpartition(": ")[2] or type(error).__name__

@@ -1,0 +1,253 @@
+"""ZenML model-deployer flavor ``visionops_kubernetes``: the served model is a Deployment of a cluster.
+
+Only ZenML is imported at the top, and what is light: every `zenml` command loads this module.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, cast
+
+from pydantic import SecretStr
+from zenml.enums import ServiceState
+from zenml.logger import get_logger
+from zenml.model_deployers.base_model_deployer import BaseModelDeployerConfig, BaseModelDeployerFlavor
+from zenml.models.v2.misc.service import ServiceType
+from zenml.services.service import BaseService
+
+from stacks.deployers.base import BundleDeployer, EndpointService, EndpointServiceConfig, check_names
+from stacks.deployers.manifests import KubernetesDeployerConfig, object_name
+from stacks.deployers.rollout import ClusterEndpoint
+from visionops.config import ServingConfig
+from visionops.endpoint import Endpoint
+from visionops.errors import DeploymentError
+from visionops.home import visionops_home
+
+__all__ = [
+    "ClusterModelDeployer",
+    "ClusterService",
+    "ClusterServiceConfig",
+    "KubernetesModelDeployer",
+    "KubernetesModelDeployerConfig",
+    "KubernetesModelDeployerFlavor",
+    "KubernetesService",
+]
+
+_log = get_logger(__name__)
+_FLAVOR = "visionops_kubernetes"
+
+
+class ClusterServiceConfig(EndpointServiceConfig):
+    """Which endpoint a ZenML service record stands for."""
+
+    cluster: dict[str, Any] = {}  # noqa: RUF012 - a pydantic field, copied for each instance
+    """The deployer's configuration; it holds no secrets."""
+
+
+class ClusterService(EndpointService):
+    """ZenML's view of one endpoint of a cluster."""
+
+    ENDPOINT: ClassVar[type[ClusterEndpoint]] = ClusterEndpoint
+    """What makes its pods."""
+    config: ClusterServiceConfig
+
+    @property
+    def endpoint_there(self) -> ClusterEndpoint:
+        """The pods behind it."""
+        return self.ENDPOINT(self.config.model_name, KubernetesDeployerConfig.model_validate(self.config.cluster))
+
+    def check_status(self) -> tuple[ServiceState, str]:
+        """Look at the cluster, and take over what it serves."""
+        there = self.endpoint_there
+        try:
+            found = there.find()
+        except DeploymentError as error:
+            return ServiceState.ERROR, str(error)
+        if found is None:
+            return ServiceState.INACTIVE, "nothing is deployed"
+        self.status.url, self.status.digest = there.url, found.digest
+        self.status.version, self.status.alias = found.version, found.alias
+        if found.is_ready:
+            return ServiceState.ACTIVE, ""
+        if found.is_stopped:
+            return ServiceState.INACTIVE, "stopped"
+        if found.trouble:
+            return ServiceState.ERROR, found.trouble
+        return ServiceState.PENDING_STARTUP, "its pods are not ready yet"
+
+    def get_logs(self, follow: bool = False, tail: int | None = None) -> Generator[str, bool, None]:  # noqa: ARG002
+        """The last lines of one pod's log; `kubectl logs --follow` follows them."""
+        yield from self.endpoint_there.log(tail) if tail else self.endpoint_there.log()
+
+    def bring_up(self, timeout: float) -> None:
+        """Start as many pods as there were."""
+        self.endpoint_there.start(timeout)
+
+    def shut_down(self, timeout: float, *, force: bool) -> None:
+        """End the pods."""
+        self.endpoint_there.stop(None if force else timeout)
+
+    def remove(self, timeout: float, *, force: bool) -> None:
+        """Remove the objects."""
+        self.endpoint_there.delete(None if force else timeout)
+
+
+class KubernetesService(ClusterService):
+    """That of a Deployment."""
+
+    SERVICE_TYPE = ServiceType(
+        name="visionops-kubernetes",
+        type="model-serving",
+        flavor=_FLAVOR,
+        description="VisionOps server as a Deployment",
+    )
+
+
+class KubernetesModelDeployerConfig(BaseModelDeployerConfig, KubernetesDeployerConfig):
+    """The component's configuration."""
+
+    @property
+    def settings(self) -> KubernetesDeployerConfig:
+        """What the endpoints need of it."""
+        names = set(KubernetesDeployerConfig.model_fields)
+        return KubernetesDeployerConfig.model_validate(self.model_dump(include=names))
+
+
+class ClusterModelDeployer(BundleDeployer):
+    """Serves bundles as pods, by whatever kind makes them."""
+
+    FLAVOR: ClassVar[type[BaseModelDeployerFlavor]]
+    SERVICE: ClassVar[type[ClusterService]]
+
+    @property
+    def config(self) -> KubernetesModelDeployerConfig:
+        """The component's configuration."""
+        return cast("KubernetesModelDeployerConfig", self._config)
+
+    def deploy_bundle(
+        self,
+        bundle_folder: Path,
+        *,
+        name: str,
+        version: str,
+        alias: str,
+        serving: ServingConfig,
+        smoke_images: Sequence[bytes] = (),
+    ) -> Endpoint:
+        """Serve a bundle under ``name``; a running endpoint of that name is replaced without a failed request.
+
+        Args:
+            smoke_images: Encoded images that each new pod must answer before it gets traffic.
+
+        Raises:
+            BundleError: The bundle is corrupt.
+            DataError: The bundle cannot be brought to its store.
+            DeploymentError: It cannot be rolled out, or does not answer; what served before still serves.
+        """
+        service = self._deploy(bundle_folder, name, version, alias, serving, smoke_images, None)
+        return Endpoint(url=service.status.url, name=name, version=version, alias=alias)
+
+    def find_endpoint(self, name: str) -> Endpoint | None:
+        """The running endpoint ``name``, with a key that opens it; None: nothing runs under that name."""
+        there = self._endpoint(name)
+        found = there.find()
+        if found is None or not found.is_ready:
+            return None
+        key = SecretStr(there.admin_key())
+        return Endpoint(url=there.url, name=name, version=found.version, alias=found.alias, key=key)
+
+    def prediction_log(self, name: str) -> Path:
+        """A folder of this machine that has only what batch inference on it wrote.
+
+        What pods are asked is only in ``serving.prediction_log_store``, which monitoring reads beside this folder: a
+        pod's own folder goes with the pod.
+        """
+        return visionops_home() / "prediction-log" / f"{self.config.namespace}-{name}"
+
+    def serve(
+        self, bundle_folder: Path, *, name: str, version: str, alias: str, serving: ServingConfig, timeout: float
+    ) -> EndpointService:
+        """As `deploy_bundle`, without smoke images; returns the endpoint's record."""
+        return self._deploy(bundle_folder, name, version, alias, serving, (), timeout)
+
+    def owns(self, service: EndpointService) -> bool:
+        """Whether its pods are in this component's namespace."""
+        config, own = cast("ClusterService", service).config, self.config.settings
+        where = [(c["namespace"], c["kubernetes_context"]) for c in (config.cluster, own.model_dump())]
+        config.cluster = own.model_dump(mode="json")  # the record has what was configured when it was made
+        return where[0] == where[1]
+
+    @staticmethod
+    def get_model_server_info(service: BaseService) -> dict[str, str | None]:
+        """What `zenml model-deployer models describe` shows."""
+        endpoint = cast("ClusterService", service)
+        return {
+            "PREDICTION_URL": endpoint.prediction_url,
+            "MODEL_NAME": endpoint.config.model_name,
+            "MODEL_VERSION": endpoint.status.version,
+            "MODEL_ALIAS": endpoint.status.alias,
+            "BUNDLE_DIGEST": endpoint.status.digest,
+            "NAMESPACE": endpoint.config.cluster["namespace"],
+            "OBJECTS": f"{endpoint.ENDPOINT.KIND}/{object_name(endpoint.config.model_name)}",
+        }
+
+    def _endpoint(self, name: str) -> ClusterEndpoint:
+        return self.SERVICE.ENDPOINT(name, self.config.settings)
+
+    def _deploy(
+        self,
+        bundle_folder: Path,
+        name: str,
+        version: str,
+        alias: str,
+        serving: ServingConfig,
+        smoke_images: Sequence[bytes],
+        timeout: float | None,
+    ) -> EndpointService:
+        check_names(name, version)
+        there = self._endpoint(name)
+        first = there.find() is None
+        if serving.prediction_log and not serving.prediction_log_store:
+            _log.warning("%s: nobody will remember what is asked: set serving.prediction_log_store", name)
+        remark = there.deploy(
+            bundle_folder, version=version, alias=alias, serving=serving, smoke_images=smoke_images, timeout=timeout
+        )
+        if remark:
+            _log.warning("%s: %s", name, remark)
+        cluster = self.config.settings.model_dump(mode="json")
+        try:
+            return self.record(name, lambda **known: ClusterServiceConfig(cluster=cluster, **known))
+        except BaseException:
+            if first:  # pods that no command lists would run on unseen
+                there.delete(None)
+            raise
+
+
+class KubernetesModelDeployer(ClusterModelDeployer):
+    """Serves bundles as Deployments."""
+
+    NAME: ClassVar[str] = "VisionOps Kubernetes"
+    SERVICE = KubernetesService
+
+
+class KubernetesModelDeployerFlavor(BaseModelDeployerFlavor):
+    """Registers `KubernetesModelDeployer` with ZenML."""
+
+    @property
+    def name(self) -> str:
+        """Of the flavor."""
+        return _FLAVOR
+
+    @property
+    def config_class(self) -> type[KubernetesModelDeployerConfig]:
+        """The component's configuration."""
+        return KubernetesModelDeployerConfig
+
+    @property
+    def implementation_class(self) -> type[KubernetesModelDeployer]:
+        """The component."""
+        return KubernetesModelDeployer
+
+
+KubernetesModelDeployer.FLAVOR = KubernetesModelDeployerFlavor

@@ -1,0 +1,472 @@
+"""A prediction server as pods of a cluster: rolled out, watched, put back, stopped, found again.
+
+A deployment changes the manifest and waits. The old pods go only as new ones are ready, and these are ready only when
+the bundle is the one that was meant and the model has answered the smoke images: whatever goes wrong, what served
+before still serves, and its manifest is put back.
+
+Knows nothing of ZenML.
+"""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import secrets
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import requests
+
+from stacks.deployers.api import Namespace
+from stacks.deployers.manifests import (
+    ADMIN_KEY,
+    KubernetesDeployerConfig,
+    Manifest,
+    Served,
+    deployment,
+    endpoint_url,
+    object_name,
+    revision,
+    scaling,
+    secret,
+    selector,
+    supporting,
+)
+from visionops.config import ServingConfig
+from visionops.errors import DeploymentError
+from visionops.inference.bundle import ModelBundle
+from visionops.inference.store import send_bundle, send_images
+
+__all__ = ["ClusterEndpoint", "Found", "OperatedEndpoint", "Rollout", "holds"]
+
+_REPLICAS = "visionops/replicas"
+"""Annotation: how many there were before they were stopped."""
+_ANSWER_SECONDS = 60.0
+_REACH_SECONDS = 5.0
+_LOG_LINES = 20
+_SERVER = "server"
+
+_NEVER = {
+    "ImagePullBackOff": "check image and image_pull_secrets",
+    "ErrImageNeverPull": "load the image on the nodes, or set image_pull_policy",
+    "InvalidImageName": "check image",
+    "CreateContainerConfigError": "make the Secret, or its key, that it names",
+    "CreateContainerError": "check image and run_as",
+    "RunContainerError": "check image and run_as",
+}
+"""Why a container waits that will not start by itself, and the mend."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Rollout:
+    """How far new pods have come."""
+
+    done: bool
+    progress: str = ""
+    failure: str = ""
+    """Why it will never be done."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Found:
+    """What a cluster has of an endpoint."""
+
+    version: str
+    alias: str
+    digest: str
+    is_stopped: bool
+    is_ready: bool
+    trouble: str = ""
+    """Of its pods, when it is not ready."""
+
+
+class ClusterEndpoint:
+    """The pods of one model name, made by a Deployment.
+
+    Args:
+        name: The endpoint's.
+    """
+
+    KIND: ClassVar[str] = "Deployment"
+    OTHERS: ClassVar[tuple[str, ...]] = ("HorizontalPodAutoscaler", "PodDisruptionBudget", "NetworkPolicy", "Ingress")
+    """Kinds that may stand beside it, by configuration."""
+
+    def __init__(self, name: str, config: KubernetesDeployerConfig) -> None:
+        self.name = name
+        self.config = config
+        self.object = object_name(name)
+        self.url = endpoint_url(name, config)
+        self._namespace = Namespace(config)
+
+    # What another kind does otherwise
+
+    def pods(self) -> dict[str, str]:
+        """Labels that select its pods."""
+        return selector(self.name)
+
+    def workload(self, served: Served, before: Manifest | None) -> Manifest:
+        """What makes the pods."""
+        manifest = deployment(served, self.config)
+        if before and self.config.autoscaling:  # it knows the load, we do not
+            spec = manifest["spec"]
+            spec["replicas"] = max(spec["replicas"], self.replicas(before))
+        return manifest
+
+    def beside(self, served: Served) -> list[Manifest]:
+        """All that stands beside it."""
+        return supporting(served, self.config, self.pods()) + scaling(self.name, self.config)
+
+    def pod_spec(self, live: Manifest) -> Manifest:
+        """Of the pods that it makes."""
+        spec: Manifest = live["spec"]["template"]["spec"]
+        return spec
+
+    def replicas(self, live: Manifest) -> int:
+        """How many pods it is told to have."""
+        return int(live["spec"].get("replicas", 1))
+
+    def scale(self, live: Manifest, replicas: int) -> Manifest:
+        """``live`` with another number of pods."""
+        live["spec"]["replicas"] = replicas
+        return live
+
+    def rollout(self, live: Manifest, pods: Sequence[Manifest]) -> Rollout:  # noqa: ARG002 - other kinds need the pods
+        """How far it has come.
+
+        Args:
+            pods: The new ones.
+        """
+        status, wanted = live.get("status", {}), self.replicas(live)
+        if status.get("observedGeneration", 0) < live["metadata"].get("generation", 0):
+            return Rollout(done=False, progress="the cluster has not taken it up")
+        for condition in status.get("conditions", ()):
+            if condition.get("reason") == "ProgressDeadlineExceeded" or holds(condition, "ReplicaFailure"):
+                return Rollout(done=False, failure=_one_line(condition.get("message", condition.get("reason", ""))))
+        updated, total, ready = (status.get(f"{kind}eplicas") or 0 for kind in ("updatedR", "r", "availableR"))
+        if updated < wanted:
+            return Rollout(done=False, progress=f"{updated} of {wanted} new pods are there")
+        if total > updated:
+            return Rollout(done=False, progress=f"{total - updated} old pods are still there")
+        return Rollout(done=ready >= wanted, progress=f"{ready} of {wanted} pods are ready")
+
+    def is_available(self, live: Manifest) -> bool:
+        """Whether a pod answers."""
+        return bool(live.get("status", {}).get("availableReplicas"))
+
+    # What is
+
+    def find(self) -> Found | None:
+        """What runs under the name; None: nothing was deployed."""
+        live = self._namespace.get(self.KIND, self.object)
+        if live is None:
+            return None
+        is_stopped, is_ready = self.replicas(live) == 0, self.is_available(live)
+        trouble = "" if is_stopped or is_ready else self._trouble(self._new_pods(revision(self.pod_spec(live))))[1]
+        known = live["metadata"].get("annotations", {})
+        version, alias, digest = (known.get(f"visionops/{what}", "") for what in ("version", "alias", "digest"))
+        return Found(version, alias, digest, is_stopped, is_ready and not is_stopped, trouble)
+
+    def admin_key(self) -> str:
+        """Opens its server.
+
+        Raises:
+            DeploymentError: Its Secret is gone.
+        """
+        found = self._namespace.get("Secret", f"{self.object}-keys")
+        try:
+            return base64.b64decode((found or {})["data"][ADMIN_KEY]).decode()
+        except KeyError as error:
+            raise DeploymentError(f"Secret {self.object}-keys: has no {ADMIN_KEY}; deploy the model again") from error
+
+    def log(self, lines: int = _LOG_LINES) -> list[str]:
+        """The last lines of one of its servers."""
+        pods = self._namespace.select("Pod", self.pods())
+        return self._namespace.log(pods[-1]["metadata"]["name"], self._server(pods[-1]), lines=lines) if pods else []
+
+    # What changes
+
+    def deploy(
+        self,
+        bundle_folder: Path,
+        *,
+        version: str,
+        alias: str,
+        serving: ServingConfig,
+        smoke_images: Sequence[bytes] = (),
+        timeout: float | None = None,
+    ) -> str:
+        """Serve a bundle; what serves already is replaced without a failed request.
+
+        Returns:
+            Why only the pods' word counts that it answers; "" when it was asked.
+
+        Raises:
+            BundleError: The bundle is corrupt.
+            DataError: The bundle cannot be brought to its store.
+            DeploymentError: It cannot be rolled out, or does not answer; what served before still serves.
+        """
+        bundle, store = ModelBundle.load(bundle_folder), self.config.bundle_store
+        before = self._namespace.get(self.KIND, self.object)
+        served = Served(
+            uri=send_bundle(bundle, store),
+            digest=bundle.digest,
+            name=self.name,
+            version=version,
+            alias=alias,
+            serving=serving,
+            smoke_images=tuple(send_images(smoke_images, store)),
+        )
+        workload = self.workload(served, before)
+        mark = revision(self.pod_spec(workload))
+        made: list[Manifest] = []
+        try:
+            return self._roll_out(served, workload, made, timeout)
+        except DeploymentError as error:
+            after = self._put_back(before, mark, made)
+            raise DeploymentError(f"{self.name} version {version}: {error}; {after}") from error
+        except BaseException:
+            self._put_back(before, mark, made)
+            raise
+
+    def start(self, timeout: float | None = None) -> None:
+        """Bring the stopped pods back.
+
+        Raises:
+            DeploymentError: Nothing was ever deployed here, or they do not become ready.
+        """
+
+        def restart(live: Manifest) -> Manifest:
+            if self.replicas(live):
+                return live
+            known = live["metadata"].get("annotations", {})
+            return self.scale(live, int(known.get(_REPLICAS, self.config.replicas)))
+
+        if self._namespace.update(self.KIND, self.object, restart) is None:
+            raise DeploymentError(f"{self.name}: nothing was deployed here; run the deployment pipeline")
+        self._await(timeout)
+
+    def stop(self, timeout: float | None = 60.0) -> None:
+        """End the pods; the manifest stays, so that `start` can bring them back.
+
+        Args:
+            timeout: Seconds to wait for their end; None: it is not waited for.
+        """
+
+        def halt(live: Manifest) -> Manifest:
+            if not self.replicas(live):
+                return live
+            annotations = live["metadata"].setdefault("annotations", {})
+            annotations[_REPLICAS] = str(self.replicas(live))
+            return self.scale(live, 0)
+
+        self._namespace.update(self.KIND, self.object, halt)
+        self._await_end(timeout)
+
+    def delete(self, timeout: float | None = 60.0) -> None:
+        """Remove all of it, the keys included. The bundles stay in their store.
+
+        Args:
+            timeout: As of `stop`.
+        """
+        self._namespace.delete(self.KIND, self.object)
+        for kind in (*self.OTHERS, "Service"):
+            self._namespace.delete(kind, self.object)
+        self._namespace.delete("Secret", f"{self.object}-keys")
+        self._await_end(timeout)
+
+    # How
+
+    def _roll_out(self, served: Served, workload: Manifest, made: list[Manifest], timeout: float | None) -> str:
+        """Args: made: Gets what was not there before."""
+        keys = secret(self.name, self.config, secrets.token_urlsafe(32), f"vok_{secrets.token_urlsafe(32)}")
+        if self._namespace.ensure(keys):
+            made.append(keys)
+        others = self.beside(served)
+        for manifest in (*others, workload):
+            if self._namespace.apply(manifest) is None:
+                made.append(manifest)  # noqa: PERF401 - what was made is known even if the next one fails
+        self._await(timeout, revision(self.pod_spec(workload)))
+        remark = self._ask(served)
+        for kind in set(self.OTHERS) - {manifest["kind"] for manifest in others}:
+            self._namespace.delete(kind, self.object)
+        return remark
+
+    def _put_back(self, before: Manifest | None, mark: str, made: Sequence[Manifest]) -> str:
+        """As it was before; in words.
+
+        Args:
+            mark: Of what is taken back: what somebody else has deployed since stays.
+        """
+
+        def restore(live: Manifest) -> Manifest:
+            return _as_before(live, before) if before and revision(self.pod_spec(live)) == mark else live
+
+        try:
+            if before is not None:
+                self._namespace.update(self.KIND, self.object, restore)
+            for manifest in made:
+                self._namespace.delete(manifest["kind"], manifest["metadata"]["name"])
+            live = None if before is None else self._namespace.get(self.KIND, self.object)
+        except DeploymentError as error:
+            return f"and what was before could not be put back ({error})"
+        if live is None:
+            return "nothing served before, so all of it was removed"
+        version = live["metadata"].get("annotations", {}).get("visionops/version", "before")
+        return f"version {version} is in its place" + ("" if self.replicas(live) else ", stopped")
+
+    def _await(self, timeout: float | None, mark: str = "") -> None:
+        """Until the pods that it was told to have are ready.
+
+        Args:
+            mark: Of the manifest that it is to have.
+        """
+        patience = timeout or self.config.timeout
+        deadline = time.monotonic() + patience
+        while True:
+            live = self._namespace.get(self.KIND, self.object)
+            if live is None:
+                raise DeploymentError("somebody removed it at the same time; deploy again")
+            current = revision(self.pod_spec(live))
+            if mark not in {"", current}:
+                raise DeploymentError("another deployment came in between; see which model is to serve")
+            pods = self._new_pods(current)
+            state = self.rollout(live, pods)
+            if state.done:
+                return
+            is_fatal, trouble = self._trouble(pods)
+            if is_fatal or state.failure:
+                raise DeploymentError(trouble or _mended(state.failure))
+            if time.monotonic() > deadline:
+                why = f"; {trouble}" if trouble else "; raise timeout if it only needs longer"
+                raise DeploymentError(f"not ready in {patience:.0f} s ({state.progress}){why}")
+            time.sleep(self.config.poll_seconds)
+
+    def _await_end(self, timeout: float | None) -> None:
+        if timeout is None:
+            return
+        deadline = time.monotonic() + timeout
+        while pods := self._namespace.select("Pod", self.pods()):
+            if time.monotonic() > deadline:
+                names = ", ".join(pod["metadata"]["name"] for pod in pods)
+                raise DeploymentError(f"{self.name}: still ending after {timeout:.0f} s: {names}; look again later")
+            time.sleep(self.config.poll_seconds)
+
+    def _new_pods(self, mark: str) -> list[Manifest]:
+        return [pod for pod in self._namespace.select("Pod", self.pods()) if revision(pod["spec"]) == mark]
+
+    def _trouble(self, pods: Sequence[Manifest]) -> tuple[bool, str]:
+        """Whether the pods will never be ready, and what keeps them from it."""
+        waits = ""
+        for pod in pods:
+            name, status = pod["metadata"]["name"], pod.get("status", {})
+            for container in (*status.get("initContainerStatuses", ()), *status.get("containerStatuses", ())):
+                waiting = container.get("state", {}).get("waiting", {})
+                reason, said = waiting.get("reason", ""), _one_line(waiting.get("message", ""))
+                if reason == "CrashLoopBackOff":
+                    return True, self._last_words(name, container)
+                if reason in _NEVER:
+                    return True, f"{name}: {reason} ({said or container['name']}); {_NEVER[reason]}"
+            for condition in status.get("conditions", ()):
+                if condition.get("reason") == "Unschedulable":
+                    waits = f"{name}: no node takes it ({_one_line(condition.get('message', ''))}); add nodes, "
+                    waits += "or lower resources"
+        return False, waits
+
+    def _last_words(self, pod: str, container: Mapping[str, Any]) -> str:
+        ended = container.get("lastState", {}).get("terminated", {})
+        if ended.get("reason") == "OOMKilled":
+            return f"{pod}: killed for its memory; raise resources.limits.memory"
+        name = container["name"]
+        lines = self._namespace.log(pod, name, lines=_LOG_LINES, previous=True)
+        said = next((line for line in reversed(lines) if line.strip()), f"exit code {ended.get('exitCode', '?')}")
+        see = f"kubectl logs -n {self.config.namespace} {pod} -c {name} --previous"
+        return f"{pod}: {name} ends again and again ({_one_line(said.removeprefix('error: '))}); see {see}"
+
+    def _server(self, pod: Manifest) -> str:
+        names = [container["name"] for container in pod["spec"]["containers"]]
+        return _SERVER if _SERVER in names else str(names[0])
+
+    def _ask(self, served: Served) -> str:
+        """Ask the Service, or the ingress, which model answers."""
+        headers = {"X-API-Key": self.admin_key()}
+        with requests.Session() as session:
+            session.trust_env = False  # a proxy of the environment does not know the cluster
+            try:
+                session.get(f"{self.url}/health", timeout=_REACH_SECONDS)
+            except requests.RequestException:
+                return f"{self.url} cannot be reached from here: that its pods are ready is all that is known"
+            deadline, said = time.monotonic() + _ANSWER_SECONDS, ""
+            while time.monotonic() < deadline:
+                try:
+                    answer = session.get(f"{self.url}/model", timeout=_REACH_SECONDS, headers=headers)
+                    said = f"status {answer.status_code}"
+                    if answer.ok and (said := f"version {answer.json()['version']}") == f"version {served.version}":
+                        return ""
+                except (requests.RequestException, ValueError, KeyError) as error:
+                    said = type(error).__name__
+                time.sleep(self.config.poll_seconds)
+        raise DeploymentError(
+            f"its pods are ready, and {self.url} answers with {said}; check service_url or ingress, and api_keys_secret"
+        )
+
+
+class OperatedEndpoint(ClusterEndpoint):
+    """The pods of one model name, made by an operator of a custom resource.
+
+    What an operator says of itself differs from version to version; that pods of the new manifest are ready, and no
+    others are left, does not.
+    """
+
+    OTHERS: ClassVar[tuple[str, ...]] = ("NetworkPolicy", "Ingress")
+
+    def beside(self, served: Served) -> list[Manifest]:
+        """All that stands beside it."""
+        return supporting(served, self.config, self.pods())
+
+    def rollout(self, live: Manifest, pods: Sequence[Manifest]) -> Rollout:
+        """How far it has come."""
+        status, wanted = live.get("status", {}), self.replicas(live)
+        seen = status.get("observedGeneration")
+        if seen is not None and seen < live["metadata"].get("generation", 0):
+            return Rollout(done=False, progress="its operator has not taken it up")
+        if failure := self.failure(status):
+            return Rollout(done=False, failure=failure)
+        ready = sum(_is_ready(pod) for pod in pods)
+        if ready < wanted:
+            return Rollout(done=False, progress=f"{ready} of {wanted} pods are ready")
+        known = {pod["metadata"]["name"] for pod in pods}
+        there = [pod["metadata"] for pod in self._namespace.select("Pod", self.pods())]
+        if old := sum(pod["name"] not in known and "deletionTimestamp" not in pod for pod in there):
+            return Rollout(done=False, progress=f"{old} old pods are still there")
+        return Rollout(done=self.is_available(live), progress="its operator does not call it available")
+
+    def failure(self, status: Mapping[str, Any]) -> str:
+        """What the operator says that will not mend itself."""
+        raise NotImplementedError
+
+
+def _as_before(live: Manifest, before: Manifest) -> Manifest:
+    metadata = live["metadata"] | {part: before["metadata"].get(part, {}) for part in ("labels", "annotations")}
+    return live | {"metadata": metadata, "spec": before["spec"]}
+
+
+def holds(condition: Mapping[str, Any], kind: str) -> bool:
+    """Whether it is of this kind, and true."""
+    return condition.get("type") == kind and condition.get("status") == "True"
+
+
+def _is_ready(pod: Manifest) -> bool:
+    return any(holds(condition, "Ready") for condition in pod.get("status", {}).get("conditions", ()))
+
+
+def _mended(failure: str) -> str:
+    if "exceeded quota" in failure:
+        quota = failure[failure.index("exceeded quota") :]
+        return f"{quota}; raise the ResourceQuota, or lower resources or replicas"
+    return f"{failure}; kubectl describe what it names"
+
+
+def _one_line(text: str) -> str:
+    return " ".join(str(text).split())

@@ -1,0 +1,148 @@
+"""ZenML model-deployer flavor ``visionops_seldon``: the served model is a SeldonDeployment of Seldon Core 1.
+
+Our own image is its container, without Seldon's orchestrator before it: /predict and the OIP routes answer as they do
+everywhere. Seldon Core is under the Business Source License since 2024: free for development and tests, to be bought
+for production. Nothing else needs it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from zenml.model_deployers.base_model_deployer import BaseModelDeployerFlavor
+from zenml.models.v2.misc.service import ServiceType
+
+from stacks.deployers.kubernetes import ClusterModelDeployer, ClusterService, KubernetesModelDeployerConfig
+from stacks.deployers.manifests import (
+    KubernetesDeployerConfig,
+    Manifest,
+    Served,
+    identity,
+    labels,
+    object_name,
+    pod_metadata,
+    pod_spec,
+)
+from stacks.deployers.rollout import ClusterEndpoint, OperatedEndpoint
+
+__all__ = ["SeldonEndpoint", "SeldonModelDeployer", "SeldonModelDeployerFlavor", "SeldonService", "seldon_deployment"]
+
+_FLAVOR = "visionops_seldon"
+_SERVER = "server"
+
+
+def seldon_deployment(served: Served, config: KubernetesDeployerConfig) -> Manifest:
+    """Its one predictor has one model: our server."""
+    component: Manifest = {"metadata": pod_metadata(served), "spec": pod_spec(served, config, _SERVER)}
+    if config.autoscaling:
+        cpu = {"type": "Utilization", "averageUtilization": config.autoscaling.cpu_percent}
+        component["hpaSpec"] = {
+            "minReplicas": config.autoscaling.min_replicas,
+            "maxReplicas": config.autoscaling.max_replicas,
+            "metricsv2": [{"type": "Resource", "resource": {"name": "cpu", "target": cpu}}],
+        }
+    replicas = config.autoscaling.min_replicas if config.autoscaling else config.replicas
+    return {
+        "apiVersion": "machinelearning.seldon.io/v1",
+        "kind": "SeldonDeployment",
+        "metadata": {
+            "name": object_name(served.name),
+            "namespace": config.namespace,
+            "labels": labels(served.name),
+            "annotations": identity(served),
+        },
+        "spec": {
+            "name": object_name(served.name),
+            "predictors": [
+                {
+                    "name": "default",
+                    "replicas": replicas,
+                    "traffic": 100,
+                    "annotations": {"seldon.io/no-engine": "true"},
+                    "graph": {"name": _SERVER, "type": "MODEL", "endpoint": {"type": "REST"}, "children": []},
+                    "componentSpecs": [component],
+                }
+            ],
+        },
+    }
+
+
+class SeldonEndpoint(OperatedEndpoint):
+    """The pods of one model name, made by Seldon's operator."""
+
+    KIND: ClassVar[str] = "SeldonDeployment"
+
+    def pods(self) -> dict[str, str]:
+        """Labels that select its pods."""
+        return {"seldon-deployment-id": self.object}
+
+    def workload(self, served: Served, before: Manifest | None) -> Manifest:
+        """What makes the pods."""
+        manifest = seldon_deployment(served, self.config)
+        if before and self.config.autoscaling:
+            predictor = manifest["spec"]["predictors"][0]
+            predictor["replicas"] = max(predictor["replicas"], self.replicas(before))
+        return manifest
+
+    def pod_spec(self, live: Manifest) -> Manifest:
+        """Of the pods that it makes."""
+        spec: Manifest = live["spec"]["predictors"][0]["componentSpecs"][0]["spec"]
+        return spec
+
+    def replicas(self, live: Manifest) -> int:
+        """How many pods it is told to have."""
+        return int(live["spec"]["predictors"][0].get("replicas", 1))
+
+    def scale(self, live: Manifest, replicas: int) -> Manifest:
+        """``live`` with another number of pods."""
+        live["spec"]["predictors"][0]["replicas"] = replicas
+        return live
+
+    def is_available(self, live: Manifest) -> bool:
+        """Whether a pod answers."""
+        return bool(live.get("status", {}).get("state") == "Available")
+
+    def failure(self, status: Mapping[str, Any]) -> str:
+        """What the operator says that will not mend itself."""
+        if status.get("state") != "Failed":
+            return ""
+        return f"Seldon refuses it ({status.get('description') or 'it does not say why'})"
+
+
+class SeldonService(ClusterService):
+    """That of a SeldonDeployment."""
+
+    SERVICE_TYPE = ServiceType(
+        name=_FLAVOR, type="model-serving", flavor=_FLAVOR, description="VisionOps server as a SeldonDeployment"
+    )
+    ENDPOINT: ClassVar[type[ClusterEndpoint]] = SeldonEndpoint
+
+
+class SeldonModelDeployer(ClusterModelDeployer):
+    """Serves bundles as SeldonDeployments."""
+
+    NAME: ClassVar[str] = "VisionOps Seldon"
+    SERVICE = SeldonService
+
+
+class SeldonModelDeployerFlavor(BaseModelDeployerFlavor):
+    """Registers `SeldonModelDeployer` with ZenML."""
+
+    @property
+    def name(self) -> str:
+        """Of the flavor."""
+        return _FLAVOR
+
+    @property
+    def config_class(self) -> type[KubernetesModelDeployerConfig]:
+        """The component's configuration."""
+        return KubernetesModelDeployerConfig
+
+    @property
+    def implementation_class(self) -> type[SeldonModelDeployer]:
+        """The component."""
+        return SeldonModelDeployer
+
+
+SeldonModelDeployer.FLAVOR = SeldonModelDeployerFlavor

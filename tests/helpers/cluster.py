@@ -1,0 +1,274 @@
+"""A Kubernetes API on this machine, and as much of a cluster behind it as a deployer can see.
+
+kmock keeps the objects and speaks HTTP; here is what a real API server does beyond that (generations, versions, PUT,
+label selectors, refusals), and a controller that makes pods. It takes one step whenever somebody looks, so a rollout
+goes as fast as it is watched and always the same way: taken up, one pod more, ready, an old one less, and so on.
+
+>>> with running_cluster(tmp_path) as cluster:      # KUBECONFIG names it
+...     cluster.fates["2"] = "crash"                # what becomes of pods of version 2
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp.web
+import pytest
+import yaml
+from kmock import KubernetesEmulator, KubernetesError, Request, Server
+
+NAMESPACE = "vision"
+KINDS = {
+    "secrets",
+    "services",
+    "pods",
+    "deployments",
+    "horizontalpodautoscalers",
+    "poddisruptionbudgets",
+    "networkpolicies",
+    "ingresses",
+    "seldondeployments",
+    "inferenceservices",
+}
+WORKLOADS = {"deployments", "seldondeployments", "inferenceservices"}
+QUOTA = 'pods "cells-1" is forbidden: exceeded quota: team, requested: cpu=1, used: cpu=4, limited: cpu=4'
+LOG = {
+    "server": '{"event": "starting"}\nerror: smoke image 1: upload: not a readable image\n',
+    "fetch": "error: s3://models/x: is not there; deploy the model again\n",
+}
+
+Fault = Callable[[Request], KubernetesError | None]
+
+
+def refusal(status: int, message: str, *, verb: str = "", plural: str = "", times: int = 1_000_000) -> Fault:
+    """Refuses the requests of this HTTP method to this kind, so often."""
+    left = [times]
+
+    def fault(request: Request) -> KubernetesError | None:
+        if verb not in {"", request.method.value} or plural not in {"", request.resource.plural} or not left[0]:
+            return None
+        left[0] -= 1
+        return KubernetesError(status=status, reason="Refused", message=message)
+
+    return fault
+
+
+class Cluster(KubernetesEmulator):
+    """The API server and the controller."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kinds = set(KINDS)
+        self.namespaces = {NAMESPACE}
+        self.faults: list[Fault] = []
+        self.fates: dict[str, str] = {}
+        """Of a version's pods: image, config, crash, fetch, oom, pending, slow, quota; ready where it is absent."""
+        self.pods: dict[str, dict[str, Any]] = {}
+        self.least_ready: int | None = None
+        """Fewest ready pods at any time since it was set to a large number."""
+        self._count = 0
+
+    def names(self) -> set[str]:
+        """All objects there are, as plural/name."""
+        return {f"{resource.plural}/{name}" for (resource, _, name), o in self.objects.items() if not o.deleted}
+
+    def find(self, plural: str) -> dict[str, Any]:
+        """The one object of this kind."""
+        (found,) = [
+            o.raw for (resource, _, _), o in self.objects.items() if resource.plural == plural and not o.deleted
+        ]
+        return found
+
+    # The API server
+
+    async def _handle(self, request: Request) -> aiohttp.web.StreamResponse:
+        if request.resource is None:
+            return await super()._handle(request)
+        self._refuse(request)
+        method, plural = request.method.value, request.resource.plural
+        if method == "GET" and request.subresource == "log":
+            return aiohttp.web.Response(text=LOG.get(request.params["container"], LOG["server"]))
+        if method == "GET" and (plural in WORKLOADS or plural == "pods"):
+            self._step()
+        if method == "GET" and request.name is None:
+            return aiohttp.web.json_response({"items": self._selected(request)})
+        if method == "PUT":
+            return aiohttp.web.json_response(self._replace(request))
+        if method == "POST":
+            self._stamp(request.data)
+        answer = await super()._handle(request)
+        if method == "DELETE" and plural in WORKLOADS:
+            self.pods = {name: pod for name, pod in self.pods.items() if pod["owner"] != self._key(request)}
+        return answer
+
+    def _refuse(self, request: Request) -> None:
+        if request.resource.plural not in self.kinds:
+            raise KubernetesError(status=404, message="the server could not find the requested resource")
+        for fault in self.faults:
+            if error := fault(request):
+                raise error
+        if request.method.value == "POST" and request.namespace not in self.namespaces:
+            raise KubernetesError(status=404, message=f'namespaces "{request.namespace}" not found')
+
+    def _key(self, request: Request) -> tuple[Any, ...]:
+        return request.resource, request.namespace, request.name
+
+    def _stamp(self, manifest: dict[str, Any], before: dict[str, Any] | None = None) -> None:
+        self._count += 1
+        changed = before is None or before.get("spec") != manifest.get("spec")
+        generation = (before["metadata"]["generation"] if before else 0) + changed
+        manifest["metadata"] |= {"resourceVersion": str(self._count), "generation": generation}
+        for key, value in manifest.pop("stringData", {}).items():
+            manifest.setdefault("data", {})[key] = base64.b64encode(value.encode()).decode()
+
+    def _replace(self, request: Request) -> dict[str, Any]:
+        if self._key(request) not in self.objects or self.objects[self._key(request)].deleted:
+            raise KubernetesError(status=404, message=f'x "{request.name}" not found')
+        manifest, before = request.data, self.objects[self._key(request)].raw
+        if manifest["metadata"].get("resourceVersion") != before["metadata"]["resourceVersion"]:
+            raise KubernetesError(status=409, message="the object has been modified")
+        self._stamp(manifest, before)
+        manifest["status"] = before.get("status", {})
+        self.objects[self._key(request)] = manifest
+        return manifest
+
+    def _selected(self, request: Request) -> list[dict[str, Any]]:
+        wanted = dict(part.split("=") for part in request.params.get("labelSelector", "").split(",") if part)
+        if request.resource.plural == "pods":
+            found = [pod["manifest"] for pod in self.pods.values()]
+        else:
+            found = [o.raw for (r, ns, _), o in self.objects.items() if (r, ns) == self._key(request)[:2]]
+        return [o for o in found if wanted.items() <= o["metadata"].get("labels", {}).items()]
+
+    # The controller
+
+    def _step(self) -> None:
+        for key, live in list(self.objects.items()):
+            if key[0].plural in WORKLOADS and not live.deleted:
+                self._move(key, live.raw)
+        ready = sum(pod["ready"] for pod in self.pods.values())
+        if self.least_ready is not None:
+            self.least_ready = min(self.least_ready, ready)
+
+    def _move(self, key: tuple[Any, ...], live: dict[str, Any]) -> None:
+        labels, spec, replicas = _template(live)
+        mark = json.dumps(spec, sort_keys=True)
+        own = {name: pod for name, pod in self.pods.items() if pod["owner"] == key}
+        new = [name for name, pod in own.items() if pod["mark"] == mark]
+        old = [name for name in own if name not in new]
+        waiting = [name for name in new if not own[name]["ready"]]
+        fate = self.fates.get(live["metadata"]["annotations"]["visionops/version"], "ready")
+        status = live.get("status", {})
+        if status.get("observedGeneration") != live["metadata"]["generation"]:
+            status = status | {"observedGeneration": live["metadata"]["generation"]}
+        elif waiting and fate == "ready":
+            own[waiting[0]]["ready"] = True
+            own[waiting[0]]["manifest"]["status"] = {"conditions": [{"type": "Ready", "status": "True"}]}
+        elif len(new) > replicas:
+            del self.pods[new[0]]
+        elif len(own) > replicas and old and not waiting:
+            del self.pods[old[0]]
+        elif len(new) < replicas and fate != "quota":
+            self._count += 1
+            name = f"{live['metadata']['name']}-{self._count}"
+            manifest = {"metadata": {"name": name, "labels": labels}, "spec": spec, "status": _beginning(fate)}
+            self.pods[name] = {"owner": key, "mark": mark, "ready": False, "manifest": manifest}
+        own = [pod for pod in self.pods.values() if pod["owner"] == key]
+        ready = sum(pod["ready"] for pod in own)
+        status = status | {
+            "replicas": len(own),
+            "updatedReplicas": sum(pod["mark"] == mark for pod in own),
+            "availableReplicas": ready,
+            "conditions": [{"type": "Ready", "status": str(ready >= replicas)}],
+            "state": "Available" if ready >= replicas else "Creating",
+        }
+        if fate == "quota":
+            status["conditions"].append({"type": "ReplicaFailure", "status": "True", "message": QUOTA})
+        self.objects[key] = live | {"status": status}
+
+
+def _template(live: dict[str, Any]) -> tuple[dict[str, str], dict[str, Any], int]:
+    """Labels and spec of the pods that a workload wants, and how many."""
+    name, spec = live["metadata"]["name"], live["spec"]
+    if live["kind"] == "Deployment":
+        return spec["template"]["metadata"]["labels"], spec["template"]["spec"], spec["replicas"]
+    if live["kind"] == "SeldonDeployment":
+        predictor = spec["predictors"][0]
+        return {"seldon-deployment-id": name}, predictor["componentSpecs"][0]["spec"], predictor["replicas"]
+    stopped = live["metadata"]["annotations"]["serving.kserve.io/stop"] == "true"
+    replicas = 0 if stopped else spec["predictor"]["minReplicas"]
+    return {"serving.kserve.io/inferenceservice": name}, spec["predictor"], replicas
+
+
+def _beginning(fate: str) -> dict[str, Any]:
+    """Status of a pod that is not ready."""
+
+    def waits(reason: str, message: str = "", **more: Any) -> dict[str, Any]:
+        return {"name": "server", "state": {"waiting": {"reason": reason, "message": message}}, **more}
+
+    crash = waits("CrashLoopBackOff", lastState={"terminated": {"exitCode": 2}})
+    killed = waits("CrashLoopBackOff", lastState={"terminated": {"exitCode": 137, "reason": "OOMKilled"}})
+    full = {
+        "type": "PodScheduled",
+        "status": "False",
+        "reason": "Unschedulable",
+        "message": "0/3 nodes: Insufficient cpu.",
+    }
+    return {
+        "image": {"containerStatuses": [waits("ImagePullBackOff", 'Back-off pulling image "x:1"')]},
+        "config": {"initContainerStatuses": [waits("CreateContainerConfigError", 'secret "s3" not found')]},
+        "crash": {"containerStatuses": [crash]},
+        "fetch": {"initContainerStatuses": [crash | {"name": "fetch"}]},
+        "oom": {"containerStatuses": [killed]},
+        "pending": {"conditions": [full]},
+    }.get(fate, {"containerStatuses": [waits("ContainerCreating")]})
+
+
+@contextmanager
+def running_cluster(folder: Path) -> Iterator[Cluster]:
+    """A cluster that answers while the block runs; its kubeconfig is in ``folder``, and KUBECONFIG names it."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+
+    def wait(coroutine: Any) -> Any:
+        return asyncio.run_coroutine_threadsafe(coroutine, loop).result(20)
+
+    async def start() -> tuple[Cluster, Server]:
+        cluster = await Cluster().__aenter__()
+        return cluster, await Server(cluster).__aenter__()
+
+    async def stop() -> None:
+        await server.__aexit__(None, None, None)
+        await cluster.__aexit__(None, None, None)
+
+    cluster, server = wait(start())
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("KUBECONFIG", str(_kubeconfig(folder / "kubeconfig", str(server.url).rstrip("/"))))
+            yield cluster
+    finally:
+        wait(stop())
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(20)
+        loop.close()
+
+
+def _kubeconfig(path: Path, url: str) -> Path:
+    content = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "test",
+        "contexts": [{"name": "test", "context": {"cluster": "test", "user": "tester"}}],
+        "clusters": [{"name": "test", "cluster": {"server": url}}],
+        "users": [{"name": "tester", "user": {"token": "secret"}}],
+    }
+    path.write_text(yaml.safe_dump(content))
+    return path

@@ -1,0 +1,274 @@
+"""What is sent to a cluster holds strictly to the schemas of the oldest and a recent Kubernetes, and is as confined."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from typing import Any
+
+import kubernetes_validate
+import pytest
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from stacks.deployers.kserve import inference_service
+from stacks.deployers.manifests import (
+    KubernetesDeployerConfig,
+    Served,
+    deployment,
+    endpoint_url,
+    pod_spec,
+    revision,
+    scaling,
+    secret,
+    selector,
+    supporting,
+)
+from stacks.deployers.seldon import seldon_deployment
+from visionops.config import ServingConfig
+
+SERVED = Served(
+    uri="s3://models/bundles/abc",
+    digest="abc",
+    name="Steel.v2",
+    version="12_a-",
+    alias="champion",
+    serving=ServingConfig(prediction_log_store="postgresql://log@db:6432/log", prediction_log_images=0.1),
+    smoke_images=("s3://models/bundles/smoke/1", "s3://models/bundles/smoke/2"),
+)
+LEAST = KubernetesDeployerConfig(namespace="vision", image="serving:1", bundle_store="s3://models/bundles")
+MOST = KubernetesDeployerConfig.model_validate(
+    {
+        **LEAST.model_dump(),
+        "bundle_store_endpoint": "http://minio:9000",
+        "bundle_store_secret": "s3",
+        "prediction_log_secret": "log",
+        "api_keys_secret": "clients",
+        "image_pull_policy": "Always",
+        "image_pull_secrets": ["registry"],
+        "service_account": "serving",
+        "run_as": None,
+        "autoscaling": {"min_replicas": 2, "max_replicas": 8},
+        "node_selector": {"pool": "cpu"},
+        "tolerations": [{"key": "gpu"}, {"key": "x", "operator": "Equal", "value": "y", "effect": "NoSchedule"}],
+        "allowed_namespaces": ["ingress-nginx", "monitoring"],
+        "egress_ports": [8333],
+        "ingress": {"host": "steel.example.org", "class_name": "nginx", "tls_secret": "steel-tls"},
+    }
+)
+
+
+def objects(config: KubernetesDeployerConfig, served: Served = SERVED) -> list[dict[str, Any]]:
+    """All that Kubernetes itself knows."""
+    others = supporting(served, config, selector(served.name)) + scaling(served.name, config)
+    return [secret(served.name, config, "a", "b"), deployment(served, config), *others]
+
+
+def find(kind: str, config: KubernetesDeployerConfig, served: Served = SERVED) -> dict[str, Any]:
+    (found,) = [o for o in objects(config, served) if o["kind"] == kind]
+    return found
+
+
+@pytest.mark.parametrize("kubernetes", ["1.30", "1.35"])
+@pytest.mark.parametrize("config", [LEAST, MOST], ids=["least", "most"])
+def test_all_objects_hold_to_the_schemas(kubernetes, config):
+    kinds = set()
+    for manifest in objects(config):
+        kubernetes_validate.validate(manifest, kubernetes, strict=True)
+        kinds.add(manifest["kind"])
+    expected = {"Secret", "Deployment", "Service", "NetworkPolicy", "PodDisruptionBudget"}
+    assert kinds == expected | ({"Ingress", "HorizontalPodAutoscaler"} if config is MOST else set())
+
+
+def test_the_schemas_would_say_so():
+    wrong = find("Deployment", LEAST)
+    wrong["spec"]["template"]["spec"]["containers"][0]["image_pull_policy"] = "Always"
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate(wrong, "1.30", strict=True)
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class _Metadata(_Strict):
+    name: str = ""
+    namespace: str = ""
+    labels: dict[str, str]
+    annotations: dict[str, str]
+
+
+class _Endpoint(_Strict):
+    type: str
+
+
+class _Graph(_Strict):
+    name: str
+    type: str
+    endpoint: _Endpoint
+    children: list[Any]
+
+
+class _Hpa(_Strict):
+    minReplicas: int  # noqa: N815 - Seldon's names, and KServe's below
+    maxReplicas: int  # noqa: N815
+    metricsv2: list[dict[str, Any]]
+
+
+class _Component(_Strict):
+    metadata: _Metadata
+    spec: dict[str, Any]
+    hpaSpec: _Hpa | None = None  # noqa: N815
+
+
+class _Predictor(_Strict):
+    name: str
+    replicas: int
+    traffic: int
+    annotations: dict[str, str]
+    graph: _Graph
+    componentSpecs: list[_Component]  # noqa: N815
+
+
+class _SeldonSpec(_Strict):
+    name: str
+    predictors: list[_Predictor]
+
+
+class _Seldon(_Strict):
+    apiVersion: str  # noqa: N815
+    kind: str
+    metadata: _Metadata
+    spec: _SeldonSpec
+
+
+@pytest.mark.parametrize("config", [LEAST, MOST], ids=["least", "most"])
+def test_a_seldon_deployment_is_a_graph_of_one_and_a_pod(config):
+    """By the types of Seldon Core 1: its own fields here, the pod by Kubernetes' schema."""
+    manifest = seldon_deployment(SERVED, config)
+    parsed = _Seldon.model_validate(manifest)
+    (predictor,) = parsed.spec.predictors
+    (component,) = predictor.componentSpecs
+    assert predictor.graph.name in {c["name"] for c in component.spec["containers"]}
+    check_pod(component.spec, component.metadata.model_dump())
+    assert (component.hpaSpec is None) == (config is LEAST)
+    broken = copy.deepcopy(manifest)
+    broken["spec"]["predictors"][0]["replica"] = 1
+    with pytest.raises(ValidationError):
+        _Seldon.model_validate(broken)
+
+
+EXTENSION = {"minReplicas", "maxReplicas", "scaleMetric", "scaleTarget", "labels", "annotations", "deploymentStrategy"}
+"""Of KServe's predictor beside the pod's own fields."""
+
+
+@pytest.mark.parametrize("config", [LEAST, MOST], ids=["least", "most"])
+def test_an_inference_service_is_a_predictor_and_a_pod(config):
+    manifest = inference_service(SERVED, config)
+    assert set(manifest) == {"apiVersion", "kind", "metadata", "spec"}
+    assert (manifest["apiVersion"], set(manifest["spec"])) == ("serving.kserve.io/v1beta1", {"predictor"})
+    predictor = manifest["spec"]["predictor"]
+    assert [container["name"] for container in predictor["containers"]] == ["kserve-container"]
+    metadata = {"name": "x", "labels": predictor["labels"], "annotations": predictor["annotations"]}
+    check_pod({key: value for key, value in predictor.items() if key not in EXTENSION}, metadata)
+    strategy = find("Deployment", config) | {}
+    strategy["spec"]["strategy"] = predictor["deploymentStrategy"]
+    kubernetes_validate.validate(strategy, "1.30", strict=True)
+
+
+def check_pod(spec: dict[str, Any], metadata: dict[str, Any]) -> None:
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
+    for kubernetes in ("1.30", "1.35"):
+        kubernetes_validate.validate(pod, kubernetes, strict=True)
+
+
+def containers(config: KubernetesDeployerConfig) -> Iterator[dict[str, Any]]:
+    spec = pod_spec(SERVED, config)
+    yield from (*spec["initContainers"], *spec["containers"])
+
+
+def test_pods_can_do_little():
+    spec = pod_spec(SERVED, LEAST)
+    assert spec["automountServiceAccountToken"] is False
+    assert spec["securityContext"] == {
+        "runAsNonRoot": True,
+        "seccompProfile": {"type": "RuntimeDefault"},
+        "runAsUser": 10001,
+        "runAsGroup": 10001,
+        "fsGroup": 10001,
+    }
+    for container in containers(LEAST):
+        assert container["securityContext"] == {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        }
+        assert set(container["resources"]) == {"requests", "limits"}
+    server = spec["containers"][0]
+    assert {m["mountPath"] for m in server["volumeMounts"] if m["readOnly"]} == {"/models"}
+    assert all("emptyDir" in volume for volume in spec["volumes"])
+    assert "runAsUser" not in pod_spec(SERVED, MOST)["securityContext"]
+
+
+def test_replacing_leaves_no_gap():
+    spec = find("Deployment", LEAST)["spec"]
+    assert spec["strategy"] == {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}}
+    server = spec["template"]["spec"]["containers"][0]
+    probes = {name: server[name]["httpGet"]["path"] for name in ("startupProbe", "readinessProbe", "livenessProbe")}
+    assert probes == {"startupProbe": "/ready", "readinessProbe": "/ready", "livenessProbe": "/health"}
+    assert server["startupProbe"]["periodSeconds"] * server["startupProbe"]["failureThreshold"] >= LEAST.timeout
+    assert (
+        server["lifecycle"]["preStop"]["sleep"]["seconds"] < spec["template"]["spec"]["terminationGracePeriodSeconds"]
+    )
+
+
+def test_credentials_go_where_they_are_needed():
+    fetch, server = containers(MOST)
+    assert fetch["envFrom"] == [{"secretRef": {"name": "s3"}}]
+    assert server["envFrom"] == [{"secretRef": {"name": "log"}}]
+    assert not any("s3" in str(variable) for variable in server["env"])
+    on_s3 = SERVED.model_copy(update={"serving": ServingConfig(prediction_log_store="s3://logs/steel")})
+    server = pod_spec(on_s3, MOST)["containers"][0]
+    assert {"name": "AWS_ENDPOINT_URL", "value": "http://minio:9000"} in server["env"]
+    nothing = SERVED.model_copy(update={"serving": ServingConfig(prediction_log=False)})
+    server = pod_spec(nothing, MOST)["containers"][0]
+    assert "envFrom" not in server
+    assert not any("prediction-log" in argument for argument in server["args"])
+
+
+def test_the_network_is_open_where_it_must_be():
+    rules = find("NetworkPolicy", MOST)["spec"]
+    (way_in,) = rules["ingress"]
+    assert [port["port"] for port in way_in["ports"]] == [8000]
+    assert way_in["from"][1]["namespaceSelector"]["matchExpressions"][0]["values"] == ["ingress-nginx", "monitoring"]
+    ports = {port["port"] for rule in rules["egress"] for port in rule["ports"]}
+    assert ports == {53, 9000, 6432, 8333}  # names, bundles, the log, and what was configured
+    least = find("NetworkPolicy", LEAST, SERVED.model_copy(update={"serving": ServingConfig()}))["spec"]
+    assert {port["port"] for rule in least["egress"] for port in rule["ports"]} == {53, 443}
+
+
+def test_a_pod_that_is_made_otherwise_has_another_revision():
+    mark = revision(pod_spec(SERVED, LEAST))
+    assert mark == revision(pod_spec(SERVED, LEAST))
+    assert mark != revision(pod_spec(SERVED, MOST))
+    assert mark != revision(pod_spec(SERVED.model_copy(update={"version": "13"}), LEAST))
+    assert revision({"containers": [{"env": [{"name": "X"}]}]}) == ""
+
+
+def test_addresses():
+    assert endpoint_url("Steel.v2", MOST) == "https://steel.example.org"
+    assert endpoint_url("steel", LEAST) == "http://visionops-steel.vision.svc:8000"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "why"),
+    [
+        ({"namespace": "No_Such"}, "namespace"),
+        ({"bundle_store": "/models"}, "bundle_store"),
+        ({"autoscaling": {"min_replicas": 3, "max_replicas": 2}}, "min_replicas 3 is above max_replicas 2"),
+        ({"resources": {"cpu": "1"}}, "cpu"),
+        ({"image_pull_policy": "Sometimes"}, "image_pull_policy"),
+    ],
+)
+def test_a_wrong_configuration_is_named(wrong, why):
+    with pytest.raises(ValidationError, match=why):
+        KubernetesDeployerConfig.model_validate(LEAST.model_dump() | wrong)

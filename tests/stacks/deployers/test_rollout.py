@@ -1,0 +1,321 @@
+"""Endpoints on a cluster's API: what goes wrong is named with its mend, and what served before still serves."""
+
+from __future__ import annotations
+
+import base64
+import copy
+import json
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from stacks.deployers.kserve import KServeEndpoint
+from stacks.deployers.manifests import KubernetesDeployerConfig, object_name
+from stacks.deployers.rollout import ClusterEndpoint
+from stacks.deployers.seldon import SeldonEndpoint
+from tests.helpers.cluster import KINDS, NAMESPACE, Cluster, refusal, running_cluster
+from tests.helpers.s3 import s3_bucket, s3_server
+from visionops.config import ServingConfig
+from visionops.errors import BundleError, DataError, DeploymentError
+
+SETTINGS = {"namespace": NAMESPACE, "image": "registry/serving:1", "service_url": "http://127.0.0.1:1"}
+FORBIDDEN = (
+    'deployments.apps is forbidden: User "ci" cannot create resource "deployments" in API group "apps" in the '
+    'namespace "vision"'
+)
+
+
+@pytest.fixture(scope="module")
+def store() -> Iterator[str]:
+    """URI of a prefix; what one test has sent is there for the next."""
+    with s3_server() as address, s3_bucket(address, "models") as uri:
+        yield f"{uri}/bundles"
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[Cluster]:
+    with running_cluster(tmp_path) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def endpoint(cluster: Cluster, store: str) -> ClusterEndpoint:
+    return make(store)
+
+
+def make(store: str, kind: type[ClusterEndpoint] = ClusterEndpoint, **more) -> ClusterEndpoint:
+    settings = {**SETTINGS, "bundle_store": store, "poll_seconds": 0.001, "timeout": 5, **more}
+    return kind("cells", KubernetesDeployerConfig.model_validate(settings))
+
+
+def deploy(endpoint: ClusterEndpoint, bundle: Path, version: str = "1", **more) -> str:
+    return endpoint.deploy(bundle, version=version, alias="champion", serving=ServingConfig(), **more)
+
+
+def refused(endpoint: ClusterEndpoint, bundle: Path, version: str = "1", **more) -> str:
+    """The one line that says why."""
+    with pytest.raises(DeploymentError) as caught:
+        deploy(endpoint, bundle, version, **more)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_what_is_made_and_what_is_left(endpoint, cluster, bundles):
+    remark = deploy(endpoint, bundles[0], smoke_images=[b"one"])
+    assert remark == "http://127.0.0.1:1 cannot be reached from here: that its pods are ready is all that is known"
+    made = {
+        f"{kind}/visionops-cells" for kind in ("deployments", "services", "networkpolicies", "poddisruptionbudgets")
+    }
+    assert cluster.names() == made | {"secrets/visionops-cells-keys"}
+    keys = cluster.find("secrets")["data"]
+    assert endpoint.admin_key() == base64.b64decode(keys["admin-key"]).decode()
+    found = endpoint.find()
+    assert (found.version, found.alias, found.is_ready, found.is_stopped) == ("1", "champion", True, False)
+    deploy(endpoint, bundles[1], "2")
+    assert cluster.find("secrets")["data"] == keys
+    endpoint.delete()
+    assert cluster.names() == set()
+    assert cluster.pods == {}
+    assert endpoint.find() is None
+
+
+def test_the_same_again_changes_nothing(endpoint, cluster, bundles):
+    deploy(endpoint, bundles[0])
+    pods, before = set(cluster.pods), cluster.find("deployments")["metadata"]["resourceVersion"]
+    deploy(endpoint, bundles[0])
+    assert set(cluster.pods) == pods
+    assert cluster.find("deployments")["metadata"]["resourceVersion"] == before
+
+
+def test_what_others_wrote_stays(endpoint, cluster, bundles):
+    deploy(endpoint, bundles[0])
+    ((key, live),) = [(k, o.raw) for k, o in cluster.objects.items() if k[0].plural == "services"]
+    metadata = live["metadata"] | {"annotations": {"team": "press"}}
+    cluster.objects[key] = live | {"metadata": metadata, "spec": live["spec"] | {"clusterIP": "10.0.0.7"}}
+    deploy(endpoint, bundles[1], "2")
+    after = cluster.find("services")
+    assert (after["metadata"]["annotations"], after["spec"]["clusterIP"]) == ({"team": "press"}, "10.0.0.7")
+
+
+def test_replicas_and_the_autoscaler(cluster, store, bundles):
+    scaled = make(store, autoscaling={"min_replicas": 2, "max_replicas": 5})
+    deploy(scaled, bundles[0])
+    assert len(cluster.pods) == 2
+    key = next(k for k in cluster.objects if k[0].plural == "deployments")
+    live = cluster.objects[key].raw
+    cluster.objects[key] = live | {"spec": live["spec"] | {"replicas": 4}}  # as the autoscaler does
+    deploy(scaled, bundles[1], "2")
+    assert len(cluster.pods) == 4
+    assert "horizontalpodautoscalers/visionops-cells" in cluster.names()
+    deploy(make(store, replicas=3, network_policy=False), bundles[1], "2")
+    assert len(cluster.pods) == 3
+    assert not {"horizontalpodautoscalers/visionops-cells", "networkpolicies/visionops-cells"} & cluster.names()
+
+
+def test_stop_remembers_how_many(cluster, store, bundles):
+    endpoint = make(store, replicas=2)
+    deploy(endpoint, bundles[0])
+    endpoint.stop()
+    endpoint.stop()
+    assert (cluster.pods, endpoint.find().is_stopped) == ({}, True)
+    endpoint.start()
+    endpoint.start()
+    assert len(cluster.pods) == 2
+    endpoint.stop()
+    deploy(endpoint, bundles[1], "2")
+    assert endpoint.find().is_ready
+    with pytest.raises(DeploymentError, match="nothing was deployed here"):
+        ClusterEndpoint("other", endpoint.config).start()
+
+
+FATES = {
+    "image": r'ImagePullBackOff \(Back-off pulling image "x:1"\); check image and image_pull_secrets',
+    "config": r'CreateContainerConfigError \(secret "s3" not found\); make the Secret',
+    "crash": r"server ends again and again \(smoke image 1: upload: not a readable image\); see kubectl logs -n vision",
+    "fetch": r"fetch ends again and again \(s3://models/x: is not there; deploy the model again\)",
+    "oom": r"killed for its memory; raise resources.limits.memory",
+    "quota": r"exceeded quota: team, requested: cpu=1, used: cpu=4, limited: cpu=4; raise the ResourceQuota",
+}
+
+
+def test_pods_that_will_never_be_ready_are_named_and_the_old_ones_stay(endpoint, cluster, bundles):
+    deploy(endpoint, bundles[0])
+    before, spec = set(cluster.pods), cluster.find("deployments")["spec"]
+    cluster.least_ready = 1000
+    for fate, why in FATES.items():
+        cluster.fates[fate] = fate
+        message = refused(endpoint, bundles[1], fate)
+        assert message.startswith(f"cells version {fate}: ")
+        assert re.search(why, message), message
+        assert message.endswith("; version 1 is in its place")
+        assert (endpoint.find().version, cluster.find("deployments")["spec"]) == ("1", spec)
+    endpoint.start()  # waits until all is as it was
+    assert set(cluster.pods) == before
+    assert cluster.least_ready == 1
+
+
+@pytest.mark.parametrize(
+    ("fate", "why"), [("slow", "raise timeout if it only needs longer"), ("pending", "no node takes it .*; add nodes")]
+)
+def test_what_may_yet_come_is_waited_for_until_the_deadline(cluster, store, bundles, fate, why):
+    cluster.fates["1"] = fate
+    message = refused(make(store, timeout=0.05), bundles[0])
+    assert "not ready in 0 s (0 of 1" in message
+    assert re.search(why, message), message
+    assert message.endswith("nothing served before, so all of it was removed")
+    assert (cluster.names(), cluster.pods) == (set(), {})
+
+
+def test_a_change_that_somebody_else_came_before_is_tried_once_more(endpoint, cluster, bundles):
+    deploy(endpoint, bundles[0])
+    cluster.faults = [refusal(409, "the object has been modified", verb="PUT", plural="deployments", times=1)]
+    deploy(endpoint, bundles[1], "2")
+    assert endpoint.find().version == "2"
+    cluster.faults = [refusal(409, "the object has been modified", verb="PUT", plural="deployments", times=2)]
+    message = refused(endpoint, bundles[0], "3")
+    assert "Deployment visionops-cells in namespace vision: somebody else changed it at the same time" in message
+    assert endpoint.find().version == "2"
+
+
+def test_what_somebody_else_deployed_in_between_stays(endpoint, cluster, bundles):
+    def deploy_another(request) -> None:
+        if request.method.value == "GET" and request.resource.plural == "deployments":
+            live = cluster.find("deployments")
+            if live["metadata"]["annotations"]["visionops/version"] == "2":
+                cluster.faults = []
+                changed = copy.deepcopy(live)
+                changed["metadata"]["annotations"]["visionops/version"] = "3"
+                changed["spec"]["template"]["spec"]["containers"][0]["env"][-1]["value"] = "another"
+                cluster.objects[request.resource, NAMESPACE, "visionops-cells"] = changed
+
+    deploy(endpoint, bundles[0])
+    cluster.faults = [deploy_another]
+    message = refused(endpoint, bundles[1], "2")
+    assert "another deployment came in between; see which model is to serve; version 3 is in its place" in message
+    endpoint.start()
+    assert endpoint.find().version == "3"
+
+
+def test_somebody_who_makes_it_at_the_same_time_is_no_error(endpoint, cluster, bundles):
+    cluster.faults = [refusal(409, "already exists", verb="POST", plural="services", times=1)]
+    deploy(endpoint, bundles[0])
+    assert endpoint.find().is_ready
+
+
+REFUSALS = [
+    (403, FORBIDDEN, r"lacks the right to create deployments\.apps; grant it \(docs/how-to/kubernetes.md"),
+    (403, "x is forbidden: exceeded quota: team, used: 4", r": exceeded quota: team, used: 4; raise the ResourceQuota"),
+    (401, "Unauthorized", r"http://127.0.0.1:\d+: does not know who asks \(Unauthorized\); log in"),
+    (422, "spec.x: Invalid value", r"refused with status 422 \(spec.x: Invalid value\)"),
+    (500, "etcdserver: request timed out", r"refused with status 500 \(etcdserver"),
+]
+
+
+def test_what_the_api_refuses_is_named_and_half_of_it_removed(endpoint, cluster, bundles):
+    for status, said, expected in REFUSALS:
+        cluster.faults = [refusal(status, said, verb="POST", plural="deployments")]
+        message = refused(endpoint, bundles[0])
+        assert re.search(expected, message), message
+        assert cluster.names() == set()
+
+
+def test_no_namespace_no_kind_no_cluster(cluster, store, bundles, monkeypatch, tmp_path):
+    cluster.kinds = KINDS - {"seldondeployments"}
+    assert "does not know the kind; install its operator" in refused(make(store, SeldonEndpoint), bundles[0])
+    message = refused(make(store, namespace="absent"), bundles[0])
+    assert "namespace absent: is not there; kubectl create namespace absent" in message
+    assert "no cluster: the kubeconfig cannot be used" in refused(make(store, kubernetes_context="x"), bundles[0])
+    assert "the pod's service account cannot be used" in refused(make(store, incluster=True), bundles[0])
+    config = tmp_path / "kubeconfig"
+    config.write_text(config.read_text().replace("127.0.0.1:", "127.0.0.1:1#"))
+    assert "the cluster does not answer" in refused(make(store), bundles[0])
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "absent"))
+    assert "set KUBECONFIG, kubernetes_context or incluster" in refused(make(store), bundles[0])
+
+
+def test_what_is_not_ours_is_left_alone(endpoint, cluster, bundles):
+    foreign = {"metadata": {"name": "visionops-cells", "generation": 1, "resourceVersion": "1"}, "spec": {}}
+    cluster.objects["v1/services", NAMESPACE, "visionops-cells"] = foreign
+    assert "is in namespace vision already and none of ours" in refused(endpoint, bundles[0])
+    assert cluster.names() == {"services/visionops-cells"}
+
+
+def test_a_damaged_bundle_or_a_store_that_is_away_changes_nothing(endpoint, cluster, store, bundles, tmp_path):
+    deploy(endpoint, bundles[0])
+    before = cluster.find("deployments")
+    with pytest.raises(BundleError):
+        deploy(endpoint, tmp_path, "2")
+    with pytest.raises(DataError, match="absent-bucket"):
+        deploy(make("s3://absent-bucket/x"), bundles[1], "2")
+    assert cluster.find("deployments") == before
+
+
+@contextmanager
+def answering(version: str) -> Iterator[str]:
+    """A server that says which version it serves."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            body = json.dumps({"version": version}).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_args):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def test_where_the_service_can_be_reached_it_is_asked(cluster, store, bundles, monkeypatch):
+    with answering("1") as url:
+        asked = make(store, service_url=url)
+        assert deploy(asked, bundles[0]) == ""
+        monkeypatch.setattr("stacks.deployers.rollout._ANSWER_SECONDS", 0.05)
+        message = refused(asked, bundles[1], "2")
+    assert f"its pods are ready, and {url} answers with version 1; check service_url or ingress" in message
+    assert asked.find().version == "1"
+
+
+@pytest.mark.parametrize("kind", [SeldonEndpoint, KServeEndpoint])
+def test_other_kinds_wait_for_their_pods(cluster, store, bundles, kind):
+    endpoint = make(store, kind, replicas=2)
+    deploy(endpoint, bundles[0])
+    assert len(cluster.pods) == 2
+    cluster.fates["2"] = "image"
+    assert "ImagePullBackOff" in refused(endpoint, bundles[1], "2")
+    assert (endpoint.find().version, endpoint.find().is_ready) == ("1", True)
+    endpoint.stop()
+    assert (cluster.pods, endpoint.find().is_stopped) == ({}, True)
+    endpoint.start()
+    assert len(cluster.pods) == 2
+    endpoint.delete()
+    assert cluster.names() == set()
+
+
+def test_what_operators_say_of_failures():
+    seldon = object.__new__(SeldonEndpoint)
+    assert seldon.failure({"state": "Failed", "description": "no such image"}) == "Seldon refuses it (no such image)"
+    assert seldon.failure({"state": "Creating"}) == ""
+    kserve = object.__new__(KServeEndpoint)
+    said = {"modelStatus": {"transitionStatus": "InvalidSpec", "lastFailureInfo": {"message": "no container"}}}
+    assert kserve.failure(said) == "KServe refuses it (no container)"
+    assert kserve.failure({}) == ""
+
+
+def test_names_of_objects():
+    assert object_name("cells") == "visionops-cells"
+    names = {object_name(name) for name in ("a.b", "a-b", "A-B", "a_b", "x" * 63)}
+    assert len(names) == 5
+    assert all(len(name) <= 50 and name.replace("-", "").isalnum() and name == name.lower() for name in names)
