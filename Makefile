@@ -8,7 +8,7 @@ ARGS ?=
 TEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format lock bench peers clean
+.PHONY: help run test lint format lock bench images peers clean
 
 help:  ## Show the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -35,12 +35,21 @@ bench: .venv/installed  ## Benchmarks of the data path, as ratios in one run
 peers: .venv/installed  ## Environments of what benchmarks.serving and benchmarks.drift compare ours with
 	UV=$(UV) $(BIN)/python -m benchmarks.peers
 
-lock: $(UV)  ## Compile requirements.lock anew from pyproject.toml
+lock: $(UV)  ## Compile requirements.lock anew from pyproject.toml, and which of it the images hold
 	$(UV) pip compile pyproject.toml --extra pipelines --group dev --universal --python-version 3.11 \
 		--generate-hashes --no-emit-index-url --no-annotate --no-header --quiet -o requirements.lock
+	$(IMAGE_PACKAGES) --extra serving --extra postgresql | cut -d= -f1 > deploy/images/serving/packages.txt
+	$(IMAGE_PACKAGES) --extra pipelines | cut -d= -f1 > deploy/images/pipeline/packages.txt
+
+IMAGE_PACKAGES = $(UV) pip compile pyproject.toml --constraint requirements.lock --quiet --no-annotate --no-header \
+	--no-emit-index-url --python-version 3.11 --python-platform x86_64-manylinux_2_28
+
+images: $(UV)  ## Container images of the server and of pipelines; deploy/images/build.sh has the settings
+	$(UV) pip install --quiet --python $(PYTHON) --target .images/cyclonedx cyclonedx-bom==7.5.0
+	deploy/images/build.sh
 
 clean:  ## Remove what make and the tests leave behind; keeps .visionops (models, runs)
-	rm -rf .venv .uv .peers .coverage* .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .venv .uv .peers .images .coverage* .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 
 .venv/installed: requirements.lock | $(UV)
 	@test -x $(BIN)/python || $(UV) venv --quiet --python $(PYTHON) .venv

@@ -221,10 +221,9 @@ def prometheus_config(folder: Path, targets: list[int], gateway: int, alertmanag
     labels = {"watcher": folder.name}
     content["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s", "external_labels": labels}
     content["rule_files"] = [str(quick_rules(folder))]
-    content["alerting"]["alertmanagers"][0]["static_configs"][0]["targets"] = [f"127.0.0.1:{alertmanager_port}"]
-    (folder / "targets").mkdir()
-    (folder / "pushgateway").mkdir()
-    for place, ports in (("targets", targets), ("pushgateway", [gateway])):
+    places = {"targets": targets, "pushgateway": [gateway], "alertmanagers": [alertmanager_port]}
+    for place, ports in places.items():
+        (folder / place).mkdir()
         found = [{"targets": [f"127.0.0.1:{port}" for port in ports]}]
         (folder / place / "local.yml").write_text(yaml.safe_dump(found))
     path = folder / "prometheus.yml"

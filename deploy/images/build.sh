@@ -1,0 +1,39 @@
+#!/bin/sh
+# Builds the images as they are, with podman, buildah or docker, and writes what is in each as CycloneDX: make images
+#   ENGINE         which of the three; the first that is there
+#   BUILD_FLAGS    for its build: --build-arg DEVICE=gpu, --network host, --isolation chroot, --pull-never
+#   PIP_CONF, CA   files that pip needs to reach your package index; mounted for the build, not in the image
+#   IMAGES         serving pipeline
+#   REGISTRY, TAG  localhost, latest
+set -eu
+cd "$(dirname "$0")/../.."
+engine=${ENGINE:-$(command -v podman || command -v buildah || command -v docker || true)}
+[ -n "$engine" ] || { echo "error: none of podman, buildah and docker is here: apt-get install podman" >&2; exit 2; }
+out=.images
+mkdir -p "$out"
+# Podman and buildah drop the health check from images of the other format.
+[ "$(basename "$engine")" = docker ] || format=--format=docker
+inspect='import runpy, sys; sys.path.append("/sbom"); runpy.run_module("cyclonedx_py", run_name="__main__")'
+set_arguments='environment --no-validate --output-reproducible --of JSON /opt/visionops/bin/python'
+
+for name in ${IMAGES:-serving pipeline}; do
+    image=${REGISTRY:-localhost}/visionops-$name:${TAG:-latest}
+    # BUILD_FLAGS is several words.
+    # shellcheck disable=SC2086
+    "$engine" build ${format:-} ${PIP_CONF:+--secret "id=pip,src=$PIP_CONF"} ${CA:+--secret "id=ca,src=$CA"} \
+        --build-arg "REVISION=$(git describe --always --dirty --abbrev=40 2>/dev/null || echo unknown)" \
+        --build-arg "VERSION=$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)" \
+        ${BUILD_FLAGS:-} --file "deploy/images/$name/Dockerfile" --tag "$image" .
+    sbom=$out/visionops-$name.cdx.json
+    # It looks into the image from inside, where nothing of it is installed.
+    # shellcheck disable=SC2086
+    if [ "$(basename "$engine")" = buildah ]; then
+        box=$(buildah from --pull-never "$image")
+        buildah run --volume "$PWD/$out/cyclonedx:/sbom:ro" "$box" -- python -c "$inspect" $set_arguments > "$sbom"
+        buildah rm "$box" > /dev/null
+    else
+        "$engine" run --rm --network none --read-only --no-healthcheck --volume "$PWD/$out/cyclonedx:/sbom:ro" \
+            --entrypoint python "$image" -c "$inspect" $set_arguments > "$sbom"
+    fi
+    echo "$image: $sbom"
+done
