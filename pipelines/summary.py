@@ -136,7 +136,8 @@ def print_summary(summary: dict[str, Any]) -> None:
         console.print(f"  {file}", soft_wrap=True)  # outside the table, which would break it in two
     if endpoint:
         image = summary.get("sample_image", "part.jpg")
-        console.print(f"\ncurl -F file=@{image} {endpoint['url']}/predict", soft_wrap=True)
+        key = f'-H "X-API-Key: $(cat {file})" ' if (file := endpoint.get("key_file")) else ""
+        console.print(f"\ncurl {key}-F file=@{image} {endpoint['url']}/predict", soft_wrap=True)
 
 
 def _rows(summary: dict[str, Any]) -> list[tuple[str, str]]:

@@ -24,7 +24,9 @@ class Endpoint(BaseModel):
     version: str
     alias: str
     log: str = ""
-    """Where the server writes its log, when it does so on this machine."""
+    """Where its log is, when it is on this machine: a file, or the command that shows it."""
+    key_file: str = ""
+    """The file that has its key, where it asks for one and the file is on this machine."""
     key: SecretStr | None = Field(default=None, exclude=True)
     """For the header X-API-Key; never written with the rest."""
 

@@ -147,7 +147,7 @@ def test_zenml_lists_describes_stops_starts_and_deletes(deployer, bundles):
     described = zenml("describe", uuid)
     assert f"{endpoint.url}/predict" in described
     deployer.stop_model_server(record.uuid)
-    assert not record.local.is_running
+    assert not record.stored.is_running
     deployer.start_model_server(record.uuid)
     assert requests.get(f"{endpoint.url}/model", timeout=20).json()["version"] == "3"
     zenml("delete", uuid)

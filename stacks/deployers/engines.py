@@ -1,0 +1,163 @@
+"""Podman and Docker through their command lines, which agree in all that is used here.
+
+No library of either: podman has no daemon that one could speak to, and a deployer makes few calls.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from visionops.errors import DeploymentError
+
+__all__ = ["ENGINES", "ContainerState", "Engine", "PortTaken", "find_engine"]
+
+ENGINES = ("podman", "docker")
+_SECONDS = 120.0
+_TAKEN = re.compile(r"already (in use|allocated)")
+_ABSENT = re.compile(r"no such (object|container|image)|not known|no container with", re.IGNORECASE)
+
+
+class PortTaken(DeploymentError):
+    """The port on which a container was to be published is in use."""
+
+
+class ContainerState(NamedTuple):
+    """What the engine knows of a container."""
+
+    running: bool
+    port: int
+    """On this machine; 0 while it does not run."""
+    killed_for_memory: bool
+
+
+class Engine:
+    """One of `ENGINES`."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def image_id(self, image: str) -> str | None:
+        """Which image the name stands for now; None: it has none of that name."""
+        return self._run_unless_absent("image", "inspect", "--format", "{{.Id}}", image)
+
+    def create(self, image: str, options: Sequence[str | Path], arguments: Sequence[str]) -> str:
+        """Make a container that does not run yet.
+
+        Returns:
+            Its id.
+
+        Raises:
+            DeploymentError: The engine refuses; its own words.
+        """
+        return self.run("create", "--pull=never", *options, image, *arguments)
+
+    def start(self, container: str) -> None:
+        """Run it.
+
+        Raises:
+            PortTaken: Another program listens there.
+            DeploymentError: The engine refuses; its own words.
+        """
+        self.run("start", container)
+
+    def state(self, container: str) -> ContainerState | None:
+        """How it is; None: there is no such container."""
+        text = self._run_unless_absent("container", "inspect", container)
+        if text is None:
+            return None
+        found: dict[str, Any] = json.loads(text)[0]
+        bound = [pair for pairs in (found["NetworkSettings"].get("Ports") or {}).values() for pair in pairs or ()]
+        state = found["State"]
+        return ContainerState(
+            running=bool(state["Running"]),
+            port=int(bound[0]["HostPort"] or 0) if bound else 0,
+            killed_for_memory=bool(state.get("OOMKilled")),
+        )
+
+    def log_lines(self, container: str) -> list[str]:
+        """What it printed, errors last; nothing where there is no such container."""
+        done = self._call("logs", container)
+        return [] if done.returncode else (done.stdout + done.stderr).splitlines()
+
+    def last_words(self, container: str) -> str:
+        """The last line of it."""
+        return _last_line("\n".join(self.log_lines(container)))
+
+    def end(self, container: str, seconds: float) -> None:
+        """Let it finish what it is answering, and remove it; 0 seconds: kill it."""
+        if (state := self.state(container)) is None:
+            return
+        if state.running:
+            # `rm --force` alone kills with one engine, and waits with the other.
+            ending = ("stop", "-t", str(round(seconds))) if seconds else ("kill",)
+            self._run_unless_absent(*ending, container, seconds=seconds + _SECONDS)
+        self._run_unless_absent("rm", "--force", "--volumes", container)
+
+    def run(self, *arguments: str | Path, seconds: float = _SECONDS) -> str:
+        """What the command prints.
+
+        Raises:
+            PortTaken: It says so.
+            DeploymentError: It fails; its last line.
+        """
+        done = self._call(*arguments, seconds=seconds)
+        if done.returncode == 0:
+            return done.stdout.strip()
+        words = _last_line(done.stderr) or f"exit status {done.returncode}"
+        error = PortTaken if _TAKEN.search(words) else DeploymentError
+        raise error(f"{self.name} {arguments[0]}: {words}")
+
+    def _run_unless_absent(self, *arguments: str, seconds: float = _SECONDS) -> str | None:
+        try:
+            return self.run(*arguments, seconds=seconds)
+        except DeploymentError as error:
+            if _ABSENT.search(str(error)):
+                return None
+            raise
+
+    def _call(self, *arguments: str | Path, seconds: float = _SECONDS) -> subprocess.CompletedProcess[str]:
+        program = shutil.which(self.name)
+        if program is None:
+            raise DeploymentError(f"{self.name} is not on the path; install it, or change the deployer's engine")
+        try:
+            return subprocess.run(  # noqa: S603 - a container engine
+                [program, *arguments], capture_output=True, text=True, errors="replace", timeout=seconds, check=False
+            )
+        except subprocess.TimeoutExpired as error:
+            raise DeploymentError(
+                f"{self.name} {arguments[0]}: no answer in {seconds:.0f} s; is the engine well? try `{self.name} ps`"
+            ) from error
+
+
+def find_engine(name: str, image: str) -> tuple[Engine, str]:
+    """The engine ``name``, or for `auto` the first that has the image; and the image's id.
+
+    Raises:
+        DeploymentError: There is no engine, or none has the image.
+    """
+    present = [engine for engine in ENGINES if name in {engine, "auto"} and shutil.which(engine)]
+    if not present:
+        if name != "auto":
+            raise DeploymentError(f"{name} is not on the path; install it, or set the deployer's engine to auto")
+        raise DeploymentError(f"neither {' nor '.join(ENGINES)} is on the path; install one: apt-get install podman")
+    unwell = ""
+    for candidate in map(Engine, present):
+        try:
+            if image_id := candidate.image_id(image):
+                return candidate, image_id
+        except DeploymentError as error:  # a docker without its daemon must not hide podman
+            unwell = f" ({error})"
+    raise DeploymentError(f"image {image}: {' and '.join(present)} has none of that name{unwell}; make it: make images")
+
+
+def _last_line(text: str) -> str:
+    # Podman without systemd logs about health checks around the one line that says what is wrong.
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    errors = [line for line in lines if not line.startswith("time=")]
+    return (errors or lines or [""])[-1].removeprefix("Error: ").removeprefix("error: ")

@@ -1,0 +1,213 @@
+"""What the model deployers have in common whose endpoints are on this machine, each with a folder.
+
+Only ZenML is imported at the top: every `zenml` command loads the modules of flavors.
+"""
+
+from __future__ import annotations
+
+import functools
+from abc import abstractmethod
+from collections.abc import Generator, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, cast
+
+from pydantic import SecretStr
+from zenml.enums import ServiceState
+from zenml.services.service import BaseService
+
+from stacks.deployers.base import (
+    BundleDeployer,
+    EndpointService,
+    EndpointServiceConfig,
+    EndpointServiceStatus,
+    check_names,
+)
+from stacks.deployers.stored import Listening, StoredEndpoint
+from visionops.config import ServingConfig
+from visionops.endpoint import Endpoint
+from visionops.errors import DeploymentError
+
+__all__ = ["MachineDeployer", "MachineService", "MachineServiceConfig"]
+
+_TIMEOUT = 120.0
+
+
+class MachineServiceConfig(EndpointServiceConfig):
+    """Which endpoint a ZenML service record stands for."""
+
+    folder: str = ""
+
+
+class MachineService(EndpointService):
+    """ZenML's view of one endpoint."""
+
+    config: MachineServiceConfig
+    status: EndpointServiceStatus = EndpointServiceStatus()
+
+    @property
+    @abstractmethod
+    def stored(self) -> StoredEndpoint[Any]:
+        """The endpoint behind it."""
+
+    def check_status(self) -> tuple[ServiceState, str]:
+        """Look at the server, and take over what it serves."""
+        stored = self.stored
+        server = stored.server
+        if server is None:
+            return ServiceState.INACTIVE, "nothing is deployed"
+        self.take_over(server)
+        if stored.is_ready():
+            return ServiceState.ACTIVE, ""
+        if stored.is_running:
+            return ServiceState.ERROR, f"it lives and is not ready; see {stored.log_hint}"
+        self.gone()
+        if server.stopped:
+            return ServiceState.INACTIVE, "stopped"
+        return ServiceState.ERROR, f"it ended by itself; start it again, and see {stored.log_hint}"
+
+    def take_over(self, server: Listening) -> None:
+        """Write into the status what ``server`` serves."""
+        self.status.url = server.url
+        self.status.version, self.status.alias = server.served.version, server.served.alias
+        self.status.digest = server.served.digest
+
+    def gone(self) -> None:
+        """Write into the status that it does not run."""
+
+    def get_logs(self, follow: bool = False, tail: int | None = None) -> Generator[str, bool, None]:
+        """Lines of the server's log."""
+        import time
+
+        lines = self.stored.log_lines()
+        yield from lines[-tail:] if tail else lines
+        while follow:
+            time.sleep(0.5)
+            seen, lines = len(lines), self.stored.log_lines()
+            yield from lines[seen:] if len(lines) >= seen else lines  # fewer: it was rotated
+
+    def bring_up(self, timeout: float) -> None:
+        """Start the stopped server again, with what it served."""
+        self.stored.start(timeout)
+
+    def shut_down(self, timeout: float, *, force: bool) -> None:
+        """Stop the server; `bring_up` can bring it back."""
+        self.stored.stop(timeout, force=force)
+
+    def remove(self, timeout: float, *, force: bool) -> None:
+        """Stop the server and remove its files."""
+        self.stored.delete(timeout, force=force)
+
+
+class MachineDeployer(BundleDeployer):
+    """Serves bundles on this machine, each with a folder."""
+
+    CONFIG: ClassVar[type[MachineServiceConfig]] = MachineServiceConfig
+    """Of the records."""
+
+    @property
+    @abstractmethod
+    def folder(self) -> Path:
+        """Has the folders."""
+
+    @property
+    @abstractmethod
+    def host(self) -> str:
+        """The address that endpoints listen on."""
+
+    @abstractmethod
+    def stored(self, name: str) -> StoredEndpoint[Any]:
+        """The endpoint ``name``, whether it is there or not."""
+
+    def deploy_bundle(
+        self,
+        bundle_folder: Path,
+        *,
+        name: str,
+        version: str,
+        alias: str,
+        serving: ServingConfig,
+        smoke_images: Sequence[bytes] = (),
+    ) -> Endpoint:
+        """Serve a bundle under ``name``; a running endpoint of that name is switched without a failed request.
+
+        Args:
+            smoke_images: Encoded images that the new model must answer before it gets traffic.
+
+        Raises:
+            BundleError: The bundle is corrupt.
+            DeploymentError: It does not start or does not answer; what served before still serves.
+        """
+        self.serve(bundle_folder, name=name, version=version, alias=alias, serving=serving, smoke_images=smoke_images)
+        endpoint = self.find_endpoint(name)
+        if endpoint is None:
+            raise DeploymentError(f"{name} version {version}: it answered, and has ended since")
+        return endpoint.model_copy(update={"key": None})  # it becomes an artifact
+
+    def find_endpoint(self, name: str) -> Endpoint | None:
+        """The running endpoint ``name``, with a key that opens it; None: nothing runs under that name."""
+        stored = self.stored(name)
+        server = stored.server
+        if server is None or not stored.is_running:
+            return None
+        return Endpoint(
+            url=server.url,
+            name=server.served.name,
+            version=server.served.version,
+            alias=server.served.alias,
+            log=stored.log_hint,
+            key_file=str(stored.key_path) if stored.ASKS_FOR_KEY else "",
+            key=SecretStr(stored.admin_key()),
+        )
+
+    def prediction_log(self, name: str) -> Path:
+        """The folder in which the endpoint ``name`` remembers what it was asked; there once it has answered."""
+        return self.stored(name).predictions
+
+    def serve(
+        self,
+        bundle_folder: Path,
+        *,
+        name: str,
+        version: str,
+        alias: str,
+        serving: ServingConfig,
+        timeout: float = _TIMEOUT,
+        smoke_images: Sequence[bytes] = (),
+    ) -> EndpointService:
+        """As `deploy_bundle`; returns the endpoint's record."""
+        check_names(name, version)
+        stored = self.stored(name)
+        first = stored.server is None
+        stored.deploy(
+            bundle_folder,
+            name=name,
+            version=version,
+            alias=alias,
+            serving=serving,
+            smoke_images=smoke_images,
+            host=self.host,
+            timeout=timeout,
+        )
+        try:
+            return self.record(name, functools.partial(self.CONFIG, folder=str(stored.folder)))
+        except BaseException:
+            if first:  # a server that no command lists would run on unseen
+                stored.delete(force=True)
+            raise
+
+    def owns(self, service: EndpointService) -> bool:
+        """Whether its folder is among ours."""
+        return Path(cast("MachineService", service).config.folder).parent == self.folder
+
+    @staticmethod
+    def get_model_server_info(service: BaseService) -> dict[str, str | None]:
+        """What `zenml model-deployer models describe` shows."""
+        endpoint = cast("MachineService", service)
+        return {
+            "PREDICTION_URL": endpoint.prediction_url,
+            "MODEL_NAME": endpoint.config.model_name,
+            "MODEL_VERSION": endpoint.status.version,
+            "MODEL_ALIAS": endpoint.status.alias,
+            "BUNDLE_DIGEST": endpoint.status.digest,
+            "LOG_FILE": endpoint.stored.log_hint,
+        }
