@@ -1,4 +1,4 @@
-"""Each deployer passes the contract: the local one with real servers, those of a cluster against its API."""
+"""Each deployer passes the contract: those of this machine with real servers, those of a cluster against its API."""
 
 from __future__ import annotations
 
@@ -11,13 +11,20 @@ from pathlib import Path
 import pytest
 import requests
 
+from stacks.deployers.containers import ContainerSettings
+from stacks.deployers.engines import find_engine
 from tests.helpers.bundles import make_bundle
 from tests.helpers.cluster import NAMESPACE, Cluster, running_cluster
 from tests.helpers.s3 import s3_bucket, s3_server
 from tests.stacks.deployers.contract import check_life
+from visionops.errors import DeploymentError
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # ZenML and SQLAlchemy warn of their own code
 
+MACHINE = {
+    "visionops_local": "stacks.deployers.local.LocalModelDeployerFlavor",
+    "visionops_container": "stacks.deployers.container.ContainerModelDeployerFlavor",
+}
 CLUSTER = {
     "visionops_kubernetes": "stacks.deployers.kubernetes.KubernetesModelDeployerFlavor",
     "visionops_seldon": "stacks.deployers.seldon.SeldonModelDeployerFlavor",
@@ -45,13 +52,21 @@ def component(flavor: str, source: str, configuration: dict):
     return StackComponent.from_model(made)
 
 
-class Local:
-    """Processes of this machine."""
+def require_image() -> None:
+    """Skip where neither podman nor docker has the image of `make images`."""
+    settings = ContainerSettings()
+    try:
+        find_engine(settings.engine, settings.image)
+    except DeploymentError as error:
+        pytest.skip(str(error))
 
-    def __init__(self, folder: Path, image: bytes) -> None:
-        source = "stacks.deployers.local.LocalModelDeployerFlavor"
-        self.deployer = component("visionops_local", source, {"folder": str(folder)})
-        self._folder, self._image = folder, image
+
+class OnMachine:
+    """Processes or containers of this machine."""
+
+    def __init__(self, flavor: str, folder: Path, image: bytes) -> None:
+        self.deployer = component(flavor, MACHINE[flavor], {"folder": str(folder / "serving")})
+        self._folder, self._image = folder / "serving", image
 
     def version(self, endpoint):
         return self._ask(endpoint).json()["model"]["version"]
@@ -81,7 +96,8 @@ class Local:
         return [str(path) for path in (self._folder / name).glob("*")]
 
     def _ask(self, endpoint) -> requests.Response:
-        return requests.post(f"{endpoint.url}/predict", files={"file": self._image}, timeout=30)
+        headers = {"X-API-Key": endpoint.key.get_secret_value()}
+        return requests.post(f"{endpoint.url}/predict", files={"file": self._image}, headers=headers, timeout=30)
 
 
 class OnCluster:
@@ -122,13 +138,15 @@ def store() -> Iterator[str]:
         yield uri
 
 
-@pytest.fixture(params=["visionops_local", *CLUSTER])
+@pytest.fixture(params=[*MACHINE, *CLUSTER])
 def case(request, zenml_home, tmp_path, red_cell) -> Iterator:
     from zenml.client import Client
 
     with ExitStack() as stack:
-        if request.param == "visionops_local":
-            case = Local(tmp_path, red_cell)
+        if request.param == "visionops_container":
+            require_image()
+        if request.param in MACHINE:
+            case = OnMachine(request.param, tmp_path, red_cell)
         else:
             cluster = stack.enter_context(running_cluster(tmp_path))
             case = OnCluster(request.param, cluster, request.getfixturevalue("store"))
