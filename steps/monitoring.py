@@ -16,7 +16,7 @@ from steps.progress import announce
 from visionops.alerts import Told, decision_alerts
 from visionops.config import Config, ReferenceKind
 from visionops.data.additions import read_additions
-from visionops.errors import StackError
+from visionops.errors import MetricError, StackError
 from visionops.home import visionops_home
 from visionops.monitoring.drift import DriftReport, detect_drift, render_drift_html
 from visionops.monitoring.labelled import LabelledTraffic, measure, unseen
@@ -77,7 +77,10 @@ def score_labelled_traffic(config: Config) -> Annotated[LabelledTraffic, "labell
         performance = None
         if new.num_images and at_test is not None:
             folder = Path(work) / "evaluation"
-            performance = measure(task_for(config.task), bundle, new, config, at_test, folder)
+            try:
+                performance = measure(task_for(config.task), bundle, new, config, at_test, folder)
+            except MetricError as error:  # a first few labels of one class must not hold up all else
+                announce(f"new labels, no figure yet: {error}")
     traffic = LabelledTraffic(new_labels=since_training.num_images, performance=performance)
     announce(traffic.explain())
     return traffic

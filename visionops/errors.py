@@ -5,6 +5,7 @@
     ├── DataError              a data set cannot be read, split or written
     │   ├── AnnotationError    an annotation file is malformed or contradicts its images
     │   ├── ImageError         the bytes of one image cannot be used
+    │   ├── MetricError        the test images do not define the figure that is asked for
     │   └── ValidationStopped  the validation policy stops the run
     ├── TrainingError          the trainer cannot start, or did not produce a model
     ├── QuantizationError      a model cannot be quantized, or is already
@@ -27,6 +28,7 @@ __all__ = [
     "DataError",
     "DeploymentError",
     "ImageError",
+    "MetricError",
     "OptionError",
     "QuantizationError",
     "RegistryError",
@@ -73,6 +75,12 @@ class ImageError(DataError):
     def __reduce__(self) -> tuple[type[ImageError], tuple[str, str]]:
         # Crosses process pools: the default pickling would call __init__ with one argument.
         return type(self), (str(self), self.kind)
+
+
+class MetricError(DataError):
+    """The test images do not define the figure that is asked for: there are no labels, or only those of one class."""
+
+    code = "metric_undefined"
 
 
 class ValidationStopped(DataError):

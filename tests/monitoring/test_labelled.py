@@ -6,7 +6,7 @@ from tests.helpers.bundles import CLASSES, encode, make_bundle, picture
 from visionops.config import Config, DataConfig, EvaluationConfig, FolderSource
 from visionops.data.dataset import Dataset
 from visionops.data.hashing import hash_images
-from visionops.errors import BundleError
+from visionops.errors import BundleError, MetricError
 from visionops.inference.bundle import ModelBundle, Task
 from visionops.inference.predictor import Predictor
 from visionops.monitoring.labelled import SEEN_FILE, LabelledTraffic, add_seen, measure, unseen
@@ -66,6 +66,14 @@ def test_the_gates_metric_is_measured_on_new_labels_whatever_the_order_of_classe
     assert (performance.images, performance.at_test) == (3, 0.9)
     traffic = LabelledTraffic(new_labels=3, performance=performance)
     assert traffic.explain().startswith("3 images labelled since the last training; map50 of the champion 1.000 (")
+
+
+def test_images_on_which_nothing_is_define_no_figure(bundle, dataset, tmp_path):
+    config = Config(
+        name="cells", task=Task.DETECTION, data=DataConfig(source=FolderSource(kind="folder", path=tmp_path))
+    )
+    with pytest.raises(MetricError, match="has no boxes"):
+        measure(task_for(config.task), bundle, dataset.take([4]), config, 0.9, tmp_path / "evaluation")
 
 
 def test_without_labels_that_is_all_there_is_to_say():

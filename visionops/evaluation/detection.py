@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from visionops.config import Config
 from visionops.data.dataset import Boxes, Dataset
-from visionops.errors import DataError
+from visionops.errors import MetricError
 from visionops.evaluation.label_scoring import percentile_intervals
 from visionops.evaluation.matching import Matches, confusion_matrix, match
 from visionops.evaluation.measuring import class_ids_in_bundle, measure_latency, read_test_image, select_test
@@ -104,7 +104,7 @@ def _page(evaluation: Evaluation, config: Config, scores: Scores, matches: list[
 def _truth(test: Dataset, bundle: ModelBundle) -> list[Boxes]:
     """The boxes of every test image, class ids in the bundle's order."""
     if not test.num_boxes:
-        raise DataError(f"{test.name}: the test split has no boxes, so that nothing can be scored; label some")
+        raise MetricError(f"{test.name}: the test split has no boxes, so that nothing can be scored; label some")
     to_bundle = class_ids_in_bundle(test.name, bundle.folder, test.class_names, bundle.card.class_names)
     return [Boxes(b.xyxy, to_bundle[b.class_ids]) for b in test.boxes_by_image()]
 

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from visionops.config import Config
 from visionops.data.dataset import Attribute, Dataset
-from visionops.errors import DataError
+from visionops.errors import DataError, MetricError
 from visionops.evaluation.label_pictures import LabelExample, draw_label_charts, draw_label_examples
 from visionops.evaluation.label_scoring import (
     CLASS_METRICS,
@@ -73,7 +73,7 @@ def evaluate_labels(bundle: ModelBundle, dataset: Dataset, config: Config, folde
     replicates = _resampled(outcomes, test.num_images, config.evaluation.resamples)
     metrics = _metrics(point, outcomes)
     if config.gate.metric not in metrics:
-        raise DataError(
+        raise MetricError(
             f"{test.name}: {config.gate.metric} is not defined on the test split, where one class has all images or "
             "none; add images of the others, or choose another gate.metric"
         )
@@ -102,7 +102,7 @@ def _truth(test: Dataset, bundle: ModelBundle) -> npt.NDArray[np.int64]:
     pairs = _pair(test.name, bundle, attributes)
     labels = test.label_array()
     if not (labels >= 0).any():
-        raise DataError(f"{test.name}: the test split has no labels, so that nothing can be scored; label some")
+        raise MetricError(f"{test.name}: the test split has no labels, so that nothing can be scored; label some")
     truth = np.full((test.num_images, len(heads)), -1, dtype=np.int64)
     for column, (head, attribute) in enumerate(pairs):
         ids = class_ids_in_bundle(test.name, bundle.folder, attribute.class_names, head.class_names)

@@ -88,6 +88,7 @@ def measure(
         folder: For the evaluation's report and pictures.
 
     Raises:
+        MetricError: These images do not define the metric: nothing is on them, or one class alone.
         DataError: It has a class that the model does not know.
     """
     card = bundle.card
