@@ -94,7 +94,8 @@ class Cluster(KubernetesEmulator):
         self._refuse(request)
         method, plural = request.method.value, request.resource.plural
         if method == "GET" and request.subresource == "log":
-            return aiohttp.web.Response(text=LOG.get(request.params["container"], LOG["server"]))
+            lines = LOG.get(request.params["container"], LOG["server"]).splitlines()
+            return aiohttp.web.Response(text="\n".join(lines[-int(request.params["tailLines"]) :]))
         if method == "GET" and (plural in WORKLOADS or plural == "pods"):
             self._step()
         if method == "GET" and request.name is None:

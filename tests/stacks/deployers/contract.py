@@ -81,11 +81,12 @@ def check_life(case: Case, bundles: tuple[Path, Path], image: bytes, damaged: Pa
 
     (found,) = deployer.find_model_server(model_name="cells", model_version="2")
     assert found.uuid == record.uuid
+    assert deployer.find_model_server(flavor="mlflow") == []
     assert deployer.find_model_server(model_version="3") == deployer.find_model_server(model_name="other") == []
     info = deployer.get_model_server_info(found)
     assert (info["MODEL_NAME"], info["MODEL_VERSION"], info["MODEL_ALIAS"]) == ("cells", "2", "champion")
     assert info["PREDICTION_URL"] == f"{first.url}/predict"
-    assert list(deployer.get_model_server_logs(record.uuid, tail=1))
+    assert len(list(deployer.get_model_server_logs(record.uuid, tail=1))) == 1
 
     deployer.stop_model_server(record.uuid)
     assert deployer.find_endpoint("cells") is None

@@ -41,30 +41,6 @@ def deploy(deployer, bundle: Path, version: str = "1", name: str = "cells", **mo
     )
 
 
-def test_the_record_stays_while_the_model_changes(deployer, bundles, red_cell):
-    endpoint = deploy(deployer, bundles[0], smoke_images=[red_cell])
-    assert requests.get(f"{endpoint.url}/ready", timeout=20).ok
-    (record,) = deployer.find_model_server(running=True)
-    again = deploy(deployer, bundles[1], "2", smoke_images=[red_cell])
-    assert again.url == endpoint.url
-    found = deployer.find_endpoint("cells")
-    assert found.model_dump() == again.model_dump()
-    model = requests.get(f"{found.url}/model", headers={"X-API-Key": found.key.get_secret_value()}, timeout=20)
-    assert model.json()["version"] == found.version == "2"
-    assert deployer.find_endpoint("other") is None
-    (after,) = deployer.find_model_server(model_name="cells", model_version="2")
-    assert after.uuid == record.uuid
-    info = deployer.get_model_server_info(after)
-    assert info["PREDICTION_URL"] == f"{endpoint.url}/predict"
-    assert (info["MODEL_NAME"], info["MODEL_VERSION"], info["MODEL_ALIAS"]) == ("cells", "2", "champion")
-    assert deployer.find_model_server(model_version="1") == []
-    assert deployer.find_model_server(model_name="other") == []
-    assert deployer.find_model_server(flavor="mlflow") == []
-    lines = list(deployer.get_model_server_logs(record.uuid, tail=1))
-    assert len(lines) == 1
-    assert Path(endpoint.log).is_file()
-
-
 def test_each_name_has_its_own_endpoint(deployer, bundles):
     one, two = deploy(deployer, bundles[0], name="one"), deploy(deployer, bundles[1], name="two")
     assert one.url != two.url
@@ -72,7 +48,8 @@ def test_each_name_has_its_own_endpoint(deployer, bundles):
 
 
 def test_a_refused_model_leaves_the_record_alone(deployer, bundles, tmp_path):
-    deploy(deployer, bundles[0])
+    endpoint = deploy(deployer, bundles[0])
+    assert Path(endpoint.log).is_file()
     with pytest.raises(BundleError):
         deploy(deployer, tmp_path, "2")
     with pytest.raises(DeploymentError, match="smoke image 1"):
@@ -139,17 +116,13 @@ def zenml(*arguments: str) -> str:
 
 
 @pytest.mark.slow
-def test_zenml_lists_describes_stops_starts_and_deletes(deployer, bundles):
+def test_zenml_lists_describes_and_deletes(deployer, bundles):
     endpoint = deploy(deployer, bundles[0], "3")
     (record,) = deployer.find_model_server()
     uuid = str(record.uuid)
     assert "cells" in zenml("list")
     described = zenml("describe", uuid)
     assert f"{endpoint.url}/predict" in described
-    deployer.stop_model_server(record.uuid)
-    assert not record.stored.is_running
-    deployer.start_model_server(record.uuid)
-    assert requests.get(f"{endpoint.url}/model", timeout=20).json()["version"] == "3"
     zenml("delete", uuid)
     assert deployer.find_model_server() == []
     with pytest.raises(requests.ConnectionError):
