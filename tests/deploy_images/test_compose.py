@@ -64,7 +64,7 @@ def test_compose_takes_it_and_names_what_is_missing():
     refused = subprocess.run(command, capture_output=True, text=True, env=plain, check=False)
     assert refused.returncode != 0
     assert "VISIONOPS_NAME" in refused.stderr
-    given = {name: "x" for name, how, _ in VARIABLE.findall(TEXT) if how == ":?"}
+    given = {name: "/x" for name, how, _ in VARIABLE.findall(TEXT) if how == ":?"}
     done = subprocess.run(command, capture_output=True, text=True, env=plain | given, check=False)
     assert done.returncode == 0, done.stderr
     assert set(yaml.safe_load(done.stdout)["services"]) == set(SERVICES)
