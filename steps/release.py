@@ -46,10 +46,19 @@ def release_model(
     registered_version: RegisteredVersion, decision: GateDecision, prepared: Dataset, config: Config
 ) -> Annotated[Endpoint | None, "endpoint"]:
     """Switch the endpoint and move the alias, if the gate says so."""
-    return release(active_registry(), active_deployer(), registered_version, decision, prepared, config)
+    endpoint = release(active_registry(), active_deployer(), registered_version, decision, prepared, config)
+    _tell(endpoint)
+    return endpoint
 
 
 @step(enable_cache=False)
 def restore_model(config: Config, rollback: bool) -> Annotated[Endpoint, "endpoint"]:
     """Serve the champion again, or the one before it."""
-    return restore(active_registry(), active_deployer(), config, rollback=rollback)
+    endpoint = restore(active_registry(), active_deployer(), config, rollback=rollback)
+    _tell(endpoint)
+    return endpoint
+
+
+def _tell(endpoint: Endpoint | None) -> None:
+    for remark in endpoint.remarks if endpoint else ():
+        announce(remark)

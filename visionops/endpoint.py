@@ -27,6 +27,8 @@ class Endpoint(BaseModel):
     """Where its log is, when it is on this machine: a file, or the command that shows it."""
     key_file: str = ""
     """The file that has its key, where it asks for one and the file is on this machine."""
+    remarks: tuple[str, ...] = Field(default=(), exclude=True)
+    """What its deployment could not see to, in a sentence each; for who has just deployed it."""
     key: SecretStr | None = Field(default=None, exclude=True)
     """For the header X-API-Key; never written with the rest."""
 

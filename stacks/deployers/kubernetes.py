@@ -11,7 +11,6 @@ from typing import Any, ClassVar, cast
 
 from pydantic import SecretStr
 from zenml.enums import ServiceState
-from zenml.logger import get_logger
 from zenml.model_deployers.base_model_deployer import BaseModelDeployerConfig, BaseModelDeployerFlavor
 from zenml.models.v2.misc.service import ServiceType
 from zenml.services.service import BaseService
@@ -34,7 +33,6 @@ __all__ = [
     "KubernetesService",
 ]
 
-_log = get_logger(__name__)
 _FLAVOR = "visionops_kubernetes"
 
 
@@ -145,8 +143,8 @@ class ClusterModelDeployer(BundleDeployer):
             DataError: The bundle cannot be brought to its store.
             DeploymentError: It cannot be rolled out, or does not answer; what served before still serves.
         """
-        service = self._deploy(bundle_folder, name, version, alias, serving, smoke_images, None)
-        return Endpoint(url=service.status.url, name=name, version=version, alias=alias)
+        service, remarks = self._deploy(bundle_folder, name, version, alias, serving, smoke_images, None)
+        return Endpoint(url=service.status.url, name=name, version=version, alias=alias, remarks=remarks)
 
     def find_endpoint(self, name: str) -> Endpoint | None:
         """The running endpoint ``name``, with a key that opens it; None: nothing runs under that name."""
@@ -169,7 +167,7 @@ class ClusterModelDeployer(BundleDeployer):
         self, bundle_folder: Path, *, name: str, version: str, alias: str, serving: ServingConfig, timeout: float
     ) -> EndpointService:
         """As `deploy_bundle`, without smoke images; returns the endpoint's record."""
-        return self._deploy(bundle_folder, name, version, alias, serving, (), timeout)
+        return self._deploy(bundle_folder, name, version, alias, serving, (), timeout)[0]
 
     def owns(self, service: EndpointService) -> bool:
         """Whether its pods are in this component's namespace."""
@@ -204,24 +202,24 @@ class ClusterModelDeployer(BundleDeployer):
         serving: ServingConfig,
         smoke_images: Sequence[bytes],
         timeout: float | None,
-    ) -> EndpointService:
+    ) -> tuple[EndpointService, tuple[str, ...]]:
         check_names(name, version)
         there = self._endpoint(name)
         first = there.find() is None
-        if serving.prediction_log and not serving.prediction_log_store:
-            _log.warning("%s: nobody will remember what is asked: set serving.prediction_log_store", name)
         remark = there.deploy(
             bundle_folder, version=version, alias=alias, serving=serving, smoke_images=smoke_images, timeout=timeout
         )
-        if remark:
-            _log.warning("%s: %s", name, remark)
+        remarks = [remark] if remark else []
+        if serving.prediction_log and not serving.prediction_log_store:
+            remarks.append("nothing will remember what its pods are asked: set serving.prediction_log_store")
         cluster = self.config.settings.model_dump(mode="json")
         try:
-            return self.record(name, lambda **known: ClusterServiceConfig(cluster=cluster, **known))
+            service = self.record(name, lambda **known: ClusterServiceConfig(cluster=cluster, **known))
         except BaseException:
             if first:  # pods that no command lists would run on unseen
                 there.delete(None)
             raise
+        return service, tuple(remarks)
 
 
 class KubernetesModelDeployer(ClusterModelDeployer):

@@ -17,6 +17,7 @@ from tests.helpers.bundles import make_bundle
 from tests.helpers.cluster import NAMESPACE, Cluster, running_cluster
 from tests.helpers.s3 import s3_bucket, s3_server
 from tests.stacks.deployers.contract import check_life
+from visionops.config import ServingConfig
 from visionops.errors import DeploymentError
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # ZenML and SQLAlchemy warn of their own code
@@ -158,3 +159,14 @@ def case(request, zenml_home, tmp_path, red_cell) -> Iterator:
 
 def test_one_life_of_an_endpoint(case, bundles, red_cell, damaged):
     check_life(case, bundles, red_cell, damaged)
+
+
+@pytest.mark.parametrize("case", ["visionops_kubernetes"], indirect=True)
+def test_what_a_deployment_on_a_cluster_could_not_see_to_is_said(case, bundles):
+    endpoint = case.deployer.deploy_bundle(
+        bundles[0], name="cells", version="1", alias="champion", serving=ServingConfig()
+    )
+    reached, remembered = endpoint.remarks
+    assert reached.startswith("http://127.0.0.1:1 cannot be reached from here")
+    assert remembered.endswith("set serving.prediction_log_store")
+    assert "remarks" not in endpoint.model_dump()
