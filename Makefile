@@ -6,9 +6,10 @@ UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 BIN := .venv/bin
 ARGS ?=
 TEST_ARGS ?=
+TESTS = $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format lock bench images peers clean
+.PHONY: help run test coverage lint format lock bench images peers clean
 
 help:  ## Show the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -16,8 +17,11 @@ help:  ## Show the targets
 run: .venv/installed  ## The default use case, from rendered images to an answering endpoint
 	@$(BIN)/python run.py $(ARGS)
 
-test: .venv/installed  ## All tests, with branch coverage of visionops/
-	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --cov --cov-report=term --cov-fail-under=90 $(TEST_ARGS)
+test: .venv/installed  ## All tests
+	$(TESTS) $(TEST_ARGS)
+
+coverage: .venv/installed  ## All tests, with branch coverage of visionops/: slower by the tracer
+	$(TESTS) --cov --cov-report=term --cov-fail-under=90 $(TEST_ARGS)
 
 lint: .venv/installed  ## Format, lint, types and layers
 	$(BIN)/ruff format --check .
