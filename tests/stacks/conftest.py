@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import ROOT
 from tests.helpers.bundles import encode, make_bundle, picture
 
 
@@ -27,6 +28,7 @@ def zenml_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         GlobalConfiguration._reset_instance()
         Client._reset_instance()
         store = GlobalConfiguration().zen_store  # made on first use
+        source_utils.set_custom_source_root(str(ROOT))  # a worker of xdist has no main module to find it by
         yield home / "visionops"
         store.engine.dispose()
         GlobalConfiguration._reset_instance(before[0])
