@@ -15,7 +15,12 @@ from uuid import UUID
 
 from zenml.client import Client
 from zenml.enums import ServiceState
-from zenml.model_deployers.base_model_deployer import DEFAULT_DEPLOYMENT_START_STOP_TIMEOUT, BaseModelDeployer
+from zenml.model_deployers.base_model_deployer import (
+    DEFAULT_DEPLOYMENT_START_STOP_TIMEOUT,
+    BaseModelDeployer,
+    BaseModelDeployerConfig,
+    BaseModelDeployerFlavor,
+)
 from zenml.models.v2.misc.service import ServiceType
 from zenml.services.service import BaseDeploymentService, BaseService, ServiceConfig
 from zenml.services.service_status import ServiceStatus
@@ -23,7 +28,14 @@ from zenml.services.service_status import ServiceStatus
 from visionops.config import ServingConfig
 from visionops.errors import DeploymentError
 
-__all__ = ["BundleDeployer", "EndpointService", "EndpointServiceConfig", "EndpointServiceStatus", "check_names"]
+__all__ = [
+    "BundleDeployer",
+    "DeployerFlavor",
+    "EndpointService",
+    "EndpointServiceConfig",
+    "EndpointServiceStatus",
+    "check_names",
+]
 
 _SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 
@@ -232,6 +244,29 @@ class BundleDeployer(BaseModelDeployer):
             health_check_url=service.get_healthcheck_url(),
         )
         return service
+
+
+class DeployerFlavor(BaseModelDeployerFlavor):
+    """Registers a deployer with ZenML; a subclass says which."""
+
+    NAME: ClassVar[str]
+    CONFIG: ClassVar[type[BaseModelDeployerConfig]]
+    DEPLOYER: ClassVar[type[BundleDeployer]]
+
+    @property
+    def name(self) -> str:
+        """Of the flavor."""
+        return self.NAME
+
+    @property
+    def config_class(self) -> type[BaseModelDeployerConfig]:
+        """The component's configuration."""
+        return self.CONFIG
+
+    @property
+    def implementation_class(self) -> type[BundleDeployer]:
+        """The component."""
+        return self.DEPLOYER
 
 
 def check_names(name: str, version: str) -> None:

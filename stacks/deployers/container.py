@@ -13,7 +13,7 @@ from zenml.model_deployers.base_model_deployer import BaseModelDeployerConfig, B
 from zenml.models.v2.misc.service import ServiceType
 from zenml.services.service import BaseService
 
-from stacks.deployers.base import EndpointService, EndpointServiceStatus
+from stacks.deployers.base import DeployerFlavor, EndpointService, EndpointServiceStatus
 from stacks.deployers.containers import Container, ContainerEndpoint, ContainerSettings
 from stacks.deployers.machine import MachineDeployer, MachineService
 from stacks.deployers.stored import Listening
@@ -107,23 +107,12 @@ class ContainerModelDeployer(MachineDeployer):
         return shown | {"CONTAINER": cast("ContainerEndpointService", service).status.container}
 
 
-class ContainerModelDeployerFlavor(BaseModelDeployerFlavor):
+class ContainerModelDeployerFlavor(DeployerFlavor):
     """Registers `ContainerModelDeployer` with ZenML."""
 
-    @property
-    def name(self) -> str:
-        """Of the flavor."""
-        return _FLAVOR
-
-    @property
-    def config_class(self) -> type[ContainerModelDeployerConfig]:
-        """The component's configuration."""
-        return ContainerModelDeployerConfig
-
-    @property
-    def implementation_class(self) -> type[ContainerModelDeployer]:
-        """The component."""
-        return ContainerModelDeployer
+    NAME = _FLAVOR
+    CONFIG = ContainerModelDeployerConfig
+    DEPLOYER = ContainerModelDeployer
 
 
 ContainerModelDeployer.FLAVOR = ContainerModelDeployerFlavor

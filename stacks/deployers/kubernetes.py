@@ -15,7 +15,7 @@ from zenml.model_deployers.base_model_deployer import BaseModelDeployerConfig, B
 from zenml.models.v2.misc.service import ServiceType
 from zenml.services.service import BaseService
 
-from stacks.deployers.base import BundleDeployer, EndpointService, EndpointServiceConfig, check_names
+from stacks.deployers.base import BundleDeployer, DeployerFlavor, EndpointService, EndpointServiceConfig, check_names
 from stacks.deployers.manifests import KubernetesDeployerConfig, object_name
 from stacks.deployers.rollout import ClusterEndpoint
 from visionops.config import ServingConfig
@@ -229,23 +229,12 @@ class KubernetesModelDeployer(ClusterModelDeployer):
     SERVICE = KubernetesService
 
 
-class KubernetesModelDeployerFlavor(BaseModelDeployerFlavor):
+class KubernetesModelDeployerFlavor(DeployerFlavor):
     """Registers `KubernetesModelDeployer` with ZenML."""
 
-    @property
-    def name(self) -> str:
-        """Of the flavor."""
-        return _FLAVOR
-
-    @property
-    def config_class(self) -> type[KubernetesModelDeployerConfig]:
-        """The component's configuration."""
-        return KubernetesModelDeployerConfig
-
-    @property
-    def implementation_class(self) -> type[KubernetesModelDeployer]:
-        """The component."""
-        return KubernetesModelDeployer
+    NAME = _FLAVOR
+    CONFIG = KubernetesModelDeployerConfig
+    DEPLOYER = KubernetesModelDeployer
 
 
 KubernetesModelDeployer.FLAVOR = KubernetesModelDeployerFlavor

@@ -12,7 +12,7 @@ from zenml.model_deployers.base_model_deployer import BaseModelDeployerConfig, B
 from zenml.models.v2.misc.service import ServiceType
 from zenml.services.service import BaseService
 
-from stacks.deployers.base import EndpointService, EndpointServiceStatus
+from stacks.deployers.base import DeployerFlavor, EndpointService, EndpointServiceStatus
 from stacks.deployers.endpoint import LocalEndpoint, Server
 from stacks.deployers.machine import MachineDeployer, MachineService, MachineServiceConfig
 from stacks.deployers.stored import Listening
@@ -108,23 +108,12 @@ class LocalModelDeployer(MachineDeployer):
         return shown | {"DAEMON_PID": str(cast("LocalEndpointService", service).status.pid)}
 
 
-class LocalModelDeployerFlavor(BaseModelDeployerFlavor):
+class LocalModelDeployerFlavor(DeployerFlavor):
     """Registers `LocalModelDeployer` with ZenML."""
 
-    @property
-    def name(self) -> str:
-        """Of the flavor."""
-        return _FLAVOR
-
-    @property
-    def config_class(self) -> type[LocalModelDeployerConfig]:
-        """The component's configuration."""
-        return LocalModelDeployerConfig
-
-    @property
-    def implementation_class(self) -> type[LocalModelDeployer]:
-        """The component."""
-        return LocalModelDeployer
+    NAME = _FLAVOR
+    CONFIG = LocalModelDeployerConfig
+    DEPLOYER = LocalModelDeployer
 
 
 LocalModelDeployer.FLAVOR = LocalModelDeployerFlavor

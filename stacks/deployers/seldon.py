@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from zenml.model_deployers.base_model_deployer import BaseModelDeployerFlavor
 from zenml.models.v2.misc.service import ServiceType
 
+from stacks.deployers.base import DeployerFlavor
 from stacks.deployers.kubernetes import ClusterModelDeployer, ClusterService, KubernetesModelDeployerConfig
 from stacks.deployers.manifests import (
     KubernetesDeployerConfig,
@@ -126,23 +126,12 @@ class SeldonModelDeployer(ClusterModelDeployer):
     SERVICE = SeldonService
 
 
-class SeldonModelDeployerFlavor(BaseModelDeployerFlavor):
+class SeldonModelDeployerFlavor(DeployerFlavor):
     """Registers `SeldonModelDeployer` with ZenML."""
 
-    @property
-    def name(self) -> str:
-        """Of the flavor."""
-        return _FLAVOR
-
-    @property
-    def config_class(self) -> type[KubernetesModelDeployerConfig]:
-        """The component's configuration."""
-        return KubernetesModelDeployerConfig
-
-    @property
-    def implementation_class(self) -> type[SeldonModelDeployer]:
-        """The component."""
-        return SeldonModelDeployer
+    NAME = _FLAVOR
+    CONFIG = KubernetesModelDeployerConfig
+    DEPLOYER = SeldonModelDeployer
 
 
 SeldonModelDeployer.FLAVOR = SeldonModelDeployerFlavor
