@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,16 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from visionops.errors import StackError
 from visionops.home import visionops_home
 
-__all__ = ["ComponentSpec", "ComponentType", "FlavorSpec", "StackSpec", "known_stacks", "load_stack", "visionops_home"]
+__all__ = [
+    "ComponentSpec",
+    "ComponentType",
+    "FlavorSpec",
+    "StackSpec",
+    "known_stacks",
+    "load_stack",
+    "unset_variables",
+    "visionops_home",
+]
 
 _FOLDER = Path(__file__).resolve().parent
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
@@ -78,10 +87,16 @@ def load_stack(name: str, environment: Mapping[str, str] = os.environ) -> StackS
     Raises:
         StackError: No such stack, a bad file, or a variable that is not set.
     """
-    path = _FOLDER / f"{name}.yaml"
-    if name not in known_stacks():
-        raise StackError(f"stack {name!r}: not known; choose one of {', '.join(known_stacks())}")
-    return read_stack(path, environment)
+    return read_stack(_path(name), environment)
+
+
+def unset_variables(name: str, environment: Mapping[str, str] = os.environ) -> list[str]:
+    """Variables that ``stacks/<name>.yaml`` needs and the environment lacks, in the order of the file.
+
+    Raises:
+        StackError: No such stack, or a file that is no YAML.
+    """
+    return _unset(_raw(_path(name)), environment)
 
 
 def read_stack(path: Path, environment: Mapping[str, str]) -> StackSpec:
@@ -90,15 +105,13 @@ def read_stack(path: Path, environment: Mapping[str, str]) -> StackSpec:
     Raises:
         StackError: As `load_stack`.
     """
+    raw = _raw(path)
+    if unset := _unset(raw, environment):
+        if len(unset) == 1:
+            raise StackError(f"{path}: ${{{unset[0]}}} is not set; set the environment variable {unset[0]}")
+        raise StackError(f"{path}: {len(unset)} variables are not set; set the environment's {', '.join(unset)}")
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise StackError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
-    except OSError as error:
-        raise StackError(f"{path}: cannot be read ({error.strerror})") from error
-    values = {**environment, "VISIONOPS_HOME": str(visionops_home())}
-    try:
-        spec = StackSpec.model_validate(_fill(raw, values, path))
+        spec = StackSpec.model_validate(_fill(raw, _values(environment)))
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
@@ -109,11 +122,48 @@ def read_stack(path: Path, environment: Mapping[str, str]) -> StackSpec:
     return spec
 
 
-def _fill(value: Any, variables: Mapping[str, str], path: Path) -> Any:
+def _path(name: str) -> Path:
+    if name not in known_stacks():
+        raise StackError(f"stack {name!r}: not known; choose one of {', '.join(known_stacks())}")
+    return _FOLDER / f"{name}.yaml"
+
+
+def _raw(path: Path) -> Any:
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise StackError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
+    except OSError as error:
+        raise StackError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def _values(environment: Mapping[str, str]) -> dict[str, str]:
+    return {**environment, "VISIONOPS_HOME": str(visionops_home())}
+
+
+def _unset(raw: Any, environment: Mapping[str, str]) -> list[str]:
+    values, unset = _values(environment), dict[str, None]()
+    for text in _strings(raw):
+        for match in _VARIABLE.finditer(text):
+            name, default = match.groups()
+            if default is None and name not in values:
+                unset[name] = None
+    return list(unset)
+
+
+def _strings(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _strings(item)
+
+
+def _fill(value: Any, variables: Mapping[str, str]) -> Any:
     if isinstance(value, dict):
-        return {key: _fill(item, variables, path) for key, item in value.items()}
+        return {key: _fill(item, variables) for key, item in value.items()}
     if isinstance(value, list):
-        return [_fill(item, variables, path) for item in value]
+        return [_fill(item, variables) for item in value]
     if not isinstance(value, str):
         return value
 
@@ -121,9 +171,6 @@ def _fill(value: Any, variables: Mapping[str, str], path: Path) -> Any:
         name, default = match.groups()
         if default is not None:
             return variables.get(name) or default  # as a shell does: a variable that is empty has the default, too
-        try:
-            return variables[name]
-        except KeyError as error:
-            raise StackError(f"{path}: ${{{name}}} is not set; set the environment variable {name}") from error
+        return variables[name]
 
     return _VARIABLE.sub(look_up, value)

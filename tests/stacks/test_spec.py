@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from stacks.spec import ComponentType, known_stacks, load_stack, read_stack
+from stacks.spec import ComponentType, known_stacks, load_stack, read_stack, unset_variables
 from visionops.errors import StackError
 
 MINIMAL = "name: x\ncomponents:\n  orchestrator: {name: x, flavor: local}\n  artifact_store: {name: x, flavor: local}\n"
@@ -49,6 +49,17 @@ def test_a_stack_on_a_cluster_names_the_variable_that_it_lacks(missing):
     known = {name: value for name, value in CLUSTER.items() if name != missing}
     with pytest.raises(StackError, match=f"set the environment variable {missing}"):
         load_stack("kubernetes", known)
+
+
+def test_all_variables_that_lack_are_named_at_once():
+    known = {"VISIONOPS_REGISTRY": "registry"}
+    lacking = [name for name in CLUSTER if name not in known]
+    assert set(unset_variables("kubernetes", known)) == set(lacking)
+    with pytest.raises(StackError, match="6 variables are not set; set the environment's ") as caught:
+        load_stack("kubernetes", known)
+    assert all(name in str(caught.value) for name in lacking)
+    assert "VISIONOPS_REGISTRY" not in str(caught.value)
+    assert unset_variables("local", {}) == []
 
 
 def test_variables_are_filled_at_any_depth(tmp_path):
