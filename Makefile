@@ -9,7 +9,7 @@ TEST_ARGS ?=
 TESTS = $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help run test coverage lint format lock bench images peers clean
+.PHONY: help run test coverage staging lint format lock bench images peers clean
 
 help:  ## Show the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -22,6 +22,9 @@ test: .venv/installed  ## All tests
 
 coverage: .venv/installed  ## All tests, with branch coverage of visionops/: slower by the tracer
 	$(TESTS) --cov --cov-report=term --cov-fail-under=90 $(TEST_ARGS)
+
+staging: .venv/installed  ## Train configs/sample.yaml on the stacks local and staging, which must be equal; after `make images`
+	VISIONOPS_WHOLE=1 $(BIN)/python -m pytest tests/integration/test_staging.py $(TEST_ARGS)
 
 lint: .venv/installed  ## Format, lint, types and layers
 	$(BIN)/ruff format --check .

@@ -1,12 +1,19 @@
-"""An S3 server in this process, and empty prefixes on it."""
+"""S3 servers, a quick one in this process and a real one that checks keys, and empty buckets on them."""
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pyarrow.fs
 import pytest
+
+from tests.helpers.programs import free_port, get, until
 
 ENVIRONMENT = {"AWS_ACCESS_KEY_ID": "me", "AWS_SECRET_ACCESS_KEY": "mine", "AWS_DEFAULT_REGION": "us-east-1"}
 
@@ -40,3 +47,32 @@ def s3_bucket(address: str, name: str) -> Iterator[str]:
         store.create_dir(name)
         yield f"s3://{name}"
         store.delete_dir(name)
+
+
+@contextmanager
+def seaweed_server() -> Iterator[str]:
+    """Address of a SeaweedFS that lets in who has the keys of `ENVIRONMENT`; makes buckets only when told to."""
+    parts = ("master", "volume", "filer", "s3")
+    ports = {f"{part}.port{kind}": free_port() for part in parts for kind in ("", ".grpc")}
+    options = {
+        "ip": "127.0.0.1",
+        "ip.bind": "127.0.0.1",
+        "master.telemetry": "false",
+        "master.volumeSizeLimitMB": 64,
+        "volume.max": 8,
+        "s3.autoCreateBucket": "false",
+        **ports,
+    }
+    with tempfile.TemporaryDirectory(prefix="seaweed-") as folder:
+        command = [str(Path(sys.executable).with_name("weed")), f"-logdir={folder}", "server", f"-dir={folder}"]
+        command += ["-filer", "-s3", *(f"-{name}={value}" for name, value in options.items())]
+        with (Path(folder) / "log").open("wb") as log:
+            process = subprocess.Popen(command, env={**os.environ, **ENVIRONMENT}, stdout=log, stderr=log)
+        try:
+            # Before its volumes have been found, a bucket can be made but nothing be put into it.
+            until(lambda: get(ports["s3.port"], "/healthz")[0] == 200 or process.poll() is not None)
+            assert process.poll() is None, (Path(folder) / "log").read_text()
+            yield f"http://127.0.0.1:{ports['s3.port']}"
+        finally:
+            process.kill()  # asked politely it takes 15 seconds
+            process.wait(20)

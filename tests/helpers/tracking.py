@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import functools
+import os
+import signal
+import subprocess
+import sys
 import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from tests.helpers.bundles import make_bundle
+from tests.helpers.programs import free_port, get, until
 from visionops.registry import ModelRegistry, RegisteredVersion
 from visionops.release import register_bundle
 from visionops.tasks.base import Evaluation
 
-__all__ = ["add_version", "evaluation", "make_tracking"]
+__all__ = ["add_version", "evaluation", "make_tracking", "mlflow_server"]
 
 
 def make_tracking(folder: Path, experiment: str = "registry") -> str:
@@ -32,6 +39,32 @@ def _empty_database() -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         mlflow.MlflowClient(f"sqlite:///{folder}/mlflow.db").search_experiments()
         return (Path(folder) / "mlflow.db").read_bytes()
+
+
+@contextmanager
+def mlflow_server(folder: Path, store: str, artifacts: str, env: Mapping[str, str]) -> Iterator[str]:
+    """Address of a real server while the block runs.
+
+    Args:
+        folder: For its log.
+        store: URI of its database.
+        artifacts: URI of where it keeps files; clients send them to the server.
+        env: Credentials of both.
+    """
+    port = free_port()
+    command = [sys.executable, "-m", "mlflow", "server", "--host=127.0.0.1", f"--port={port}", "--workers=1"]
+    command += [f"--backend-store-uri={store}", "--serve-artifacts", f"--artifacts-destination={artifacts}"]
+    with (folder / "mlflow.log").open("wb") as log:
+        process = subprocess.Popen(
+            command, env={**os.environ, **env}, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+        )
+    try:
+        until(lambda: get(port, "/health")[0] == 200 or process.poll() is not None)
+        assert process.poll() is None, (folder / "mlflow.log").read_text()
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)  # its worker, too
+        process.wait(20)
 
 
 def add_version(registry: ModelRegistry, name: str, folder: Path, gain: float) -> RegisteredVersion:

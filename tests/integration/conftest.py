@@ -8,7 +8,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,20 +60,30 @@ class Machine:
             command, cwd=ROOT, env=self.env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )
 
-    def run(self, *arguments: str, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, *arguments: str, env: Mapping[str, str] | None = None, program: str | Path = "run.py"
+    ) -> subprocess.CompletedProcess[str]:
         """One command to its end; quicker to begin than `start`."""
         out, err = self.folder / "out", self.folder / "err"
-        command = {"arguments": arguments, "env": dict(env or {}), "out": str(out), "err": str(err)}
+        command = {
+            "program": str(program),
+            "arguments": arguments,
+            "env": dict(env or {}),
+            "out": str(out),
+            "err": str(err),
+        }
         self.forks.stdin.write(json.dumps(command) + "\n")
         self.forks.stdin.flush()
         status = int(self.forks.stdout.readline())
         return subprocess.CompletedProcess(arguments, status, out.read_text(), err.read_text())
 
-    def train(self, *overrides: str) -> dict[str, Any]:
+    def train(
+        self, *overrides: str, settings: Sequence[str] = TINY, env: Mapping[str, str] | None = None
+    ) -> dict[str, Any]:
         """A training run that must succeed; its summary."""
         summary = self.folder / "summary.json"
-        sets = [f"--set={setting}" for setting in [*TINY, *overrides]]
-        done = self.run("--summary", str(summary), *sets)
+        sets = [f"--set={setting}" for setting in [*settings, *overrides]]
+        done = self.run("--summary", str(summary), *sets, env=env)
         assert done.returncode == 0, done.stderr[-3000:]
         return json.loads(summary.read_text(encoding="utf-8")) | {"stdout": done.stdout}
 

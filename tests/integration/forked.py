@@ -1,7 +1,7 @@
-"""`run.py` in processes forked from this one, which has imported the libraries: that takes ten seconds each time.
+"""`run.py` and `zenml` in processes forked from this one, which has imported the libraries: that takes ten seconds.
 
-Reads one command a line from standard input, JSON: its arguments, variables of its own, and the files for what it
-prints. Answers with its exit status. A command is a process of its own, as ever.
+Reads one command a line from standard input, JSON: the program (a Python file), its arguments, variables of its own,
+and the files for what it prints. Answers with its exit status. A command is a process of its own, as ever.
 """
 
 from __future__ import annotations
@@ -60,11 +60,11 @@ def _run(command: dict[str, Any]) -> None:
     for stream, name in ((1, "out"), (2, "err")):
         os.dup2(os.open(command[name], os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
     os.environ.update(command["env"])
-    sys.argv = ["run.py", *command["arguments"]]
+    sys.argv = [command["program"], *command["arguments"]]
     sys.path[0] = str(Path.cwd())
     status = 0
     try:
-        runpy.run_path("run.py", run_name="__main__")
+        runpy.run_path(command["program"], run_name="__main__")
     except SystemExit as end:
         status = int(end.code or 0)
     # As the end of any process, but for taking apart what was forked: that would copy all of its memory.

@@ -1,0 +1,111 @@
+"""The same commit and the same use case on the stacks `local` and `staging`: only `zenml stack set` is between them.
+
+PostgreSQL, the S3 store, the MLflow server and the container are real; where there is no image of our server, a stack
+of somebody's own has the local deployer instead. VISIONOPS_WHOLE=1 takes configs/sample.yaml as it is: minutes.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import boto3
+import httpx
+import pytest
+
+from stacks.deployers.containers import ContainerEndpoint, ContainerSettings
+from stacks.deployers.engines import find_engine
+from tests.helpers.postgres import PASSWORD, postgres_server
+from tests.helpers.s3 import ENVIRONMENT, seaweed_server
+from tests.helpers.tracking import mlflow_server
+from tests.integration.conftest import TINY
+from visionops.errors import DeploymentError
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+
+WHOLE = bool(os.environ.get("VISIONOPS_WHOLE"))
+ZENML = Path(sys.executable).with_name("zenml")
+
+
+@pytest.fixture
+def servers(tmp_path):
+    """Variables of the stack file."""
+    with seaweed_server() as s3, postgres_server() as database:
+        store = boto3.client(
+            "s3", endpoint_url=s3, aws_access_key_id="me", aws_secret_access_key="mine", region_name="us-east-1"
+        )
+        store.create_bucket(Bucket="visionops")
+        secrets = {**ENVIRONMENT, "PGPASSWORD": PASSWORD, "MLFLOW_S3_ENDPOINT_URL": s3}
+        uri = database.uri.replace("postgresql:", "postgresql+psycopg:")
+        with mlflow_server(tmp_path, uri, "s3://visionops/mlflow", secrets) as mlflow:
+            variables = {
+                "VISIONOPS_S3_BUCKET": "s3://visionops",
+                "VISIONOPS_S3_ENDPOINT": s3,
+                "VISIONOPS_MLFLOW": mlflow,
+                **ENVIRONMENT,
+            }
+            yield variables, store
+
+
+def has_image() -> bool:
+    settings = ContainerSettings()
+    try:
+        find_engine(settings.engine, settings.image)
+    except DeploymentError:
+        return False
+    return True
+
+
+def test_trained_and_served_on_both_with_equal_figures_and_predictions(machine, servers):
+    variables, store = servers
+
+    def call(program: str | Path, *arguments: str) -> None:
+        done = machine.run(*arguments, program=program, env=variables)
+        assert done.returncode == 0, done.stderr[-3000:]
+
+    def train() -> tuple[dict, list[list[dict]]]:
+        # Not what another test trains on this machine: its steps would find ours done.
+        own = ["name=belt", "serving.port=0"] + ([] if WHOLE else ["data.source.images=44"])
+        summary = machine.train(*own, settings=[] if WHOLE else TINY, env=variables)
+        images = sorted((machine.folder / "home" / "data").glob("sample-*/**/*.jpg"))[:8]
+        return summary, predictions(summary["endpoint"], images)
+
+    stack = "staging"
+    call("stacks/apply.py", stack)
+    local, on_local = train()
+    if not has_image():
+        stack = "processes"
+        call(ZENML, "stack", "copy", "staging", stack)
+        call(ZENML, "stack", "update", stack, "--model_deployer", "local")
+    call(ZENML, "stack", "set", stack)
+    try:
+        staging, on_staging = train()
+    finally:
+        call(ZENML, "stack", "set", "local")
+        ContainerEndpoint(machine.folder / "home" / "containers" / "belt").delete()
+
+    assert (local["stack"], staging["stack"]) == ("local", stack)
+    assert figures(staging) == figures(local)
+    assert any(on_local)
+    assert on_staging == on_local
+    kept = {item["Key"].split("/")[0] for item in store.list_objects_v2(Bucket="visionops")["Contents"]}
+    assert kept == {"artifacts", "mlflow"}
+
+
+def figures(summary: dict) -> dict:
+    """What was measured, but for times."""
+    metrics = {name: value for name, value in summary["metrics"].items() if not name.startswith("latency_")}
+    return {"metrics": metrics, **{name: summary[name] for name in ("splits", "per_class", "intervals", "model")}}
+
+
+def predictions(endpoint: dict, images: list[Path]) -> list[list[dict]]:
+    key = endpoint["key_file"]
+    headers = {"X-API-Key": Path(key).read_text().strip()} if key else {}
+    answers = []
+    for image in images:
+        files = {"file": image.read_bytes()}
+        answer = httpx.post(f"{endpoint['url']}/predict", files=files, params={"conf": 0.001}, headers=headers)
+        assert answer.status_code == 200, answer.text
+        answers.append(answer.json()["detections"])
+    return answers
