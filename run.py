@@ -60,11 +60,15 @@ _PIPELINES = {
     "deployment": "serve the champion again; with --rollback, the champion before it",
 }
 
+_MOST_SHARDS = 1000
+"""What an orchestrator can be asked to keep in one run."""
+
 _FLAGS = {
     "rollback": "deployment",
     "tuned": "training",
     "input": "batch_inference",
     "output": "batch_inference",
+    "shards": "batch_inference",
     "retrain": "monitoring",
     "decide_only": "monitoring",
     "kind": "drift-drill",
@@ -129,7 +133,15 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "(default: the unlabelled ones of the data set)",
     )
     parser.add_argument(
-        "--output", type=Path, metavar="FOLDER", help="with --pipeline batch_inference: where its tables go"
+        "--output",
+        metavar="FOLDER|URI",
+        help="with --pipeline batch_inference: where its tables go, a folder or s3://bucket/prefix",
+    )
+    parser.add_argument(
+        "--shards",
+        type=int,
+        metavar="N",
+        help="with --pipeline batch_inference: cut the images into N steps, which a cluster runs at once (default: 1)",
     )
     parser.add_argument(
         "--retrain", action="store_true", help="with --pipeline monitoring: train again, whatever is found"
@@ -158,6 +170,8 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         given = getattr(arguments, flag)
         if given is not None and given is not False and arguments.pipeline != pipeline:
             parser.error(f"--{flag.replace('_', '-')} goes with --pipeline {pipeline}")
+    if arguments.shards is not None and not 1 <= arguments.shards <= _MOST_SHARDS:
+        parser.error(f"--shards must be 1 to {_MOST_SHARDS}")
     if arguments.pipeline == "drift-drill" and arguments.kind is None:
         parser.error(f"--pipeline drift-drill needs --kind, one of {', '.join(Kind)}")
     if arguments.config is None:
@@ -272,11 +286,12 @@ def _batch_inference(arguments: argparse.Namespace, config: Config) -> PipelineR
     from pipelines.batch_inference import batch_inference
     from steps.context import active_registry
     from visionops.batch import list_images
+    from visionops.data.output import open_output
     from visionops.data.remote import is_uri, list_remote, mirror_name
     from visionops.data.sources import data_fingerprint
     from visionops.home import visionops_home
 
-    active_registry().champion(config.name)  # without one, say so before anything is read
+    champion = active_registry().champion(config.name)  # without one, say so before anything is read
     if arguments.input and is_uri(arguments.input):
         folder, fingerprint, label = arguments.input, "", mirror_name(arguments.input)
         list_remote(folder)
@@ -286,9 +301,11 @@ def _batch_inference(arguments: argparse.Namespace, config: Config) -> PipelineR
         list_images(Path(folder), config.name)
     else:
         folder, fingerprint, label = "", data_fingerprint(config.data), "unlabelled"
-    output = (arguments.output or visionops_home() / "predictions" / config.name / label).absolute()
-    inputs = {"source_fingerprint": fingerprint, "folder": folder, "output": str(output)}
-    return _start(batch_inference, arguments, config, **inputs)
+    output = arguments.output or str(visionops_home() / "predictions" / config.name / label)
+    output = output if is_uri(output) else str(Path(output).absolute())
+    open_output(output).names("")  # a place that cannot be read is known now, not after hours
+    inputs = {"source_fingerprint": fingerprint, "folder": folder, "output": output, "champion": champion}
+    return _start(batch_inference, arguments, config, **inputs, shards=arguments.shards or 1)
 
 
 def _quantize(arguments: argparse.Namespace, config: Config) -> PipelineRunResponse:

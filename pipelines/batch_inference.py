@@ -5,16 +5,31 @@ from __future__ import annotations
 from zenml import pipeline
 from zenml.enums import ExecutionMode
 
-from steps.batch import collect, predict
+from steps.batch import collect, join_answers, predict, predict_shard
 from steps.data import ingest
 from visionops.config import Config
+from visionops.registry import RegisteredVersion
 
 __all__ = ["batch_inference"]
 
 
 # FAIL_FAST raises the error of the step; the other modes raise "a step failed".
 @pipeline(name="batch_inference", execution_mode=ExecutionMode.FAIL_FAST)
-def batch_inference(config: Config, source_fingerprint: str, folder: str, output: str) -> None:
-    """Predict the images below ``folder``, or where it is "" the unlabelled ones of the use case's own data."""
+def batch_inference(
+    config: Config, source_fingerprint: str, folder: str, output: str, champion: RegisteredVersion, shards: int
+) -> None:
+    """Predict the images below ``folder``, or where it is "" the unlabelled ones of the use case's own data.
+
+    With more than one shard each is a step of its own, which an orchestrator of pods runs beside the others.
+    """
     images = collect(config.only(), folder) if folder else ingest(config.only("data"), source_fingerprint)
-    predict(images, config.only("serving"), output)
+    asked = config.only("serving")
+    if shards == 1:
+        predict(images, asked, folder, output, champion)
+        return
+    width = len(str(shards))  # the local orchestrator goes by name
+    answers = [
+        predict_shard(images, asked, folder, output, champion, n, shards, id=f"predict_{n + 1:0{width}}_of_{shards}")
+        for n in range(shards)
+    ]
+    join_answers(answers, output, champion)

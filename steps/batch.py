@@ -10,51 +10,105 @@ from typing import Annotated
 from zenml import log_metadata, step
 from zenml.types import HTMLString
 
+from materializers.batch_answers import BatchAnswersMaterializer
 from materializers.dataset import DatasetMaterializer
-from steps.context import active_deployer, champion_bundle
+from steps.context import active_deployer, is_store_local, version_bundle
 from steps.progress import announce, progress
-from visionops.batch import BatchSummary, batch_predictor, list_images, predict_batch, render_batch_html
+from visionops.batch import (
+    BatchAnswers,
+    BatchSummary,
+    ask_images,
+    batch_predictor,
+    list_images,
+    named_images,
+    render_batch_html,
+    write_tables,
+)
 from visionops.config import Config
 from visionops.data.dataset import Dataset, Split
-from visionops.data.remote import is_uri, mirror_images, mirror_name
+from visionops.data.hashing import hash_images
+from visionops.data.output import open_output
+from visionops.data.remote import fetch_images, is_uri, list_remote, mirror_name
 from visionops.errors import StackError
 from visionops.home import visionops_home
 from visionops.monitoring.log import PredictionLog
+from visionops.registry import RegisteredVersion
 
-__all__ = ["collect", "predict"]
+__all__ = ["collect", "join_answers", "predict", "predict_shard"]
 
 
 @step(enable_cache=False, output_materializers={"images": DatasetMaterializer})
 def collect(config: Config, folder: str) -> Annotated[Dataset, "images"]:
-    """List the images below a folder, or below a prefix of an object store, mirrored first."""
-    local = _mirror(folder) if is_uri(folder) else Path(folder)
-    images = list_images(local, config.name)
+    """List the images below a folder, or below a prefix of an object store, which stay there until they are asked."""
+    if is_uri(folder):
+        images = named_images(list_remote(folder), config.name)
+    else:
+        images = list_images(Path(folder), config.name)
+        if not is_store_local():  # their bytes travel, by their content
+            with progress("hash", images.num_images) as report:
+                images = hash_images(images, lambda done, _: report(done))
     announce(f"found {images.num_images} images in {folder}")
     return images
 
 
-def _mirror(uri: str) -> Path:
-    target = visionops_home() / "remote" / mirror_name(uri)
-    with progress("fetch", 0) as report:
-        mirror_images(uri, target, lambda done, total: report(done, "", total))
-    return target
-
-
-# Not cached: the champion may have changed, and the tables may have been moved away.
+# None is cached: the tables may have been moved away.
 @step(enable_cache=False)
 def predict(
-    images: Dataset, config: Config, output: str
+    images: Dataset, config: Config, folder: str, output: str, champion: RegisteredVersion
 ) -> tuple[Annotated[BatchSummary, "batch"], Annotated[HTMLString, "batch_report"]]:
     """Answer for the unlabelled images with the champion, but for those it has answered before."""
+    summary = _joined([_answers(images, config, folder, output, champion, "predict")], output, champion)
+    return summary, HTMLString(render_batch_html(summary))  # ZenML looks for a tuple in the source
+
+
+@step(enable_cache=False, output_materializers={"answers": BatchAnswersMaterializer})
+def predict_shard(
+    images: Dataset, config: Config, folder: str, output: str, champion: RegisteredVersion, shard: int, shards: int
+) -> Annotated[BatchAnswers, "answers"]:
+    """As `predict`, for one of ``shards`` parts of the images."""
+    part = images.shard(shard, shards)
+    return _answers(part, config, folder, output, champion, f"shard {shard + 1}/{shards}")
+
+
+@step(enable_cache=False)
+def join_answers(
+    answers: list[BatchAnswers], output: str, champion: RegisteredVersion
+) -> tuple[Annotated[BatchSummary, "batch"], Annotated[HTMLString, "batch_report"]]:
+    """The tables of all shards."""
+    summary = _joined(answers, output, champion)
+    return summary, HTMLString(render_batch_html(summary))
+
+
+def _answers(
+    images: Dataset, config: Config, folder: str, output: str, champion: RegisteredVersion, label: str
+) -> BatchAnswers:
+    if is_uri(folder):
+        images = _fetched(images, folder)
     with (
-        champion_bundle(config.name) as (champion, bundle),
+        version_bundle(champion) as bundle,
         _prediction_log(config) as log,
-        progress("predict", images.split_counts().get(Split.UNLABELLED.value, 0)) as report,
+        progress(label, images.split_counts().get(Split.UNLABELLED.value, 0)) as report,
     ):
-        summary = predict_batch(batch_predictor(bundle, config), images, Path(output), champion.version, report, log)
+        predictor = batch_predictor(bundle, config)
+        answers = ask_images(predictor, images, open_output(output), champion.version, report, log)
+    log_metadata({"version": champion.version, "images": answers.rows.num_rows, "asked": answers.asked})
+    return answers
+
+
+def _joined(answers: list[BatchAnswers], output: str, champion: RegisteredVersion) -> BatchSummary:
+    with version_bundle(champion) as bundle:
+        summary = write_tables(answers, bundle.card, champion.version, open_output(output))
     log_metadata({"version": champion.version, "images": summary.images, "failed": summary.failed})
     announce(f"version {summary.version} answered for {summary.images - summary.failed} of {summary.images} images")
-    return summary, HTMLString(render_batch_html(summary))
+    return summary
+
+
+def _fetched(images: Dataset, uri: str) -> Dataset:
+    """With their bytes on this machine."""
+    target, keys = visionops_home() / "remote" / mirror_name(uri), images.column("key")
+    with progress("fetch", len(keys)) as report:
+        fetch_images(uri, keys, target, lambda done, total: report(done, "", total))
+    return images.replace_column("path", [str(target.absolute() / key) for key in keys])
 
 
 @contextmanager

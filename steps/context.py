@@ -26,7 +26,9 @@ __all__ = [
     "active_registry",
     "cache_identity",
     "champion_bundle",
+    "is_store_local",
     "live_endpoint",
+    "version_bundle",
 ]
 
 _IDENTITY = ".identity"
@@ -44,10 +46,20 @@ def champion_bundle(name: str) -> Iterator[tuple[RegisteredVersion, ModelBundle]
     Raises:
         RegistryError: There is no champion.
     """
-    registry = active_registry()
-    champion = registry.champion(name)
+    champion = active_registry().champion(name)
+    with version_bundle(champion) as bundle:
+        yield champion, bundle
+
+
+@contextmanager
+def version_bundle(version: RegisteredVersion) -> Iterator[ModelBundle]:
+    """The bundle of a registered version, which is there while the block runs.
+
+    Raises:
+        RegistryError: It cannot be fetched.
+    """
     with tempfile.TemporaryDirectory(prefix="visionops-champion-") as folder:
-        yield champion, registry.fetch_bundle(champion, Path(folder))
+        yield active_registry().fetch_bundle(version, Path(folder))
 
 
 def active_deployer() -> EndpointDeployer:
@@ -92,6 +104,11 @@ def live_endpoint(name: str) -> Endpoint:
     if endpoint is None:
         raise DeploymentError(f"{name}: no endpoint runs; python run.py --pipeline deployment serves the champion")
     return endpoint
+
+
+def is_store_local() -> bool:
+    """Whether the artifact store is a folder of this machine."""
+    return bool(Client().active_stack.artifact_store.config.is_local)
 
 
 def cache_identity() -> str:

@@ -11,10 +11,20 @@ import pytest
 from PIL import Image
 
 from tests.helpers.bundles import CELL, encode, filled, make_bundle, make_label_bundle, picture
-from visionops.batch import BatchSummary, batch_predictor, list_images, predict_batch, render_batch_html
+from tests.helpers.s3 import s3_bucket, s3_server
+from visionops.batch import (
+    BatchSummary,
+    ask_images,
+    batch_predictor,
+    list_images,
+    predict_batch,
+    render_batch_html,
+    write_tables,
+)
 from visionops.config import Config
 from visionops.data.dataset import Dataset
 from visionops.data.hashing import hash_images
+from visionops.data.output import open_output
 from visionops.errors import DataError
 from visionops.inference.bundle import Head
 from visionops.inference.predictor import Predictor
@@ -53,7 +63,7 @@ def rows(summary, name="predictions"):
 
 def test_labels_have_a_row_an_image_and_a_column_a_probability(lots, tmp_path, config):
     predictor = batch_predictor(make_label_bundle(tmp_path / "bundle", name="toy"), config)
-    summary = predict_batch(predictor, listed(lots), tmp_path / "out", "7")
+    summary = predict_batch(predictor, listed(lots), open_output(str(tmp_path / "out")), "7")
     table = {row["key"]: row for row in rows(summary)}
     assert list(table) == ["s1/a.png", "s1/b.png", "s2/a.png", "s2/again.png", "s2/broken.png", "s2/deep/c.png"]
     first = table["s1/a.png"]
@@ -81,7 +91,7 @@ def test_labels_have_a_row_an_image_and_a_column_a_probability(lots, tmp_path, c
 
 def test_the_csv_says_the_same_as_the_parquet(lots, tmp_path, config):
     predictor = batch_predictor(make_label_bundle(tmp_path / "bundle"), config)
-    summary = predict_batch(predictor, listed(lots), tmp_path / "out", "1")
+    summary = predict_batch(predictor, listed(lots), open_output(str(tmp_path / "out")), "1")
     with (tmp_path / "out" / "predictions.csv").open(newline="", encoding="utf-8") as file:
         read = list(csv.DictReader(file))
     for row, text in zip(rows(summary), read, strict=True):
@@ -93,7 +103,7 @@ def test_the_csv_says_the_same_as_the_parquet(lots, tmp_path, config):
 def test_attributes_have_columns_of_their_own_even_with_names_of_ours(lots, tmp_path, config):
     heads = [Head(name="width", class_names=("narrow", "wide")), Head(name="beard", class_names=("no", "yes"))]
     predictor = batch_predictor(make_label_bundle(tmp_path / "bundle", heads=heads), config)
-    summary = predict_batch(predictor, listed(lots), tmp_path / "out", "1")
+    summary = predict_batch(predictor, listed(lots), open_output(str(tmp_path / "out")), "1")
     first, second = rows(summary)[:2]
     # The first class of head number j looks at channel j of red, green and blue.
     assert (first["width"], first["width_"], first["beard"]) == (40, "narrow", "no")
@@ -107,7 +117,10 @@ def test_a_detector_has_a_second_table_with_a_row_a_box(tmp_path, config):
     (folder / "two.png").write_bytes(encode(picture([("red", 0, 1), ("blue", 2, 2)])))
     (folder / "none.png").write_bytes(encode(picture()))
     summary = predict_batch(
-        batch_predictor(make_bundle(tmp_path / "bundle"), config), listed(folder), tmp_path / "out", "3"
+        batch_predictor(make_bundle(tmp_path / "bundle"), config),
+        listed(folder),
+        open_output(str(tmp_path / "out")),
+        "3",
     )
     assert {row["key"]: row["detections"] for row in rows(summary)} == {"none.png": 0, "two.png": 2}
     boxes = {row["class_name"]: row for row in rows(summary, "detections")}
@@ -118,7 +131,7 @@ def test_a_detector_has_a_second_table_with_a_row_a_box(tmp_path, config):
 
 def test_it_answers_as_the_server_does(lots, tmp_path, config):
     bundle = make_label_bundle(tmp_path / "bundle")
-    summary = predict_batch(batch_predictor(bundle, config), listed(lots), tmp_path / "out", "1")
+    summary = predict_batch(batch_predictor(bundle, config), listed(lots), open_output(str(tmp_path / "out")), "1")
     served = Predictor(bundle, config.serving.engine)
     for row in rows(summary):
         if not row["error"]:
@@ -128,17 +141,25 @@ def test_it_answers_as_the_server_does(lots, tmp_path, config):
 
 def test_what_the_same_model_has_answered_is_not_asked_again(lots, tmp_path, config):
     bundle = make_label_bundle(tmp_path / "bundle")
-    first = rows(predict_batch(batch_predictor(bundle, config), listed(lots), tmp_path / "out", "1"))
+    first = rows(predict_batch(batch_predictor(bundle, config), listed(lots), open_output(str(tmp_path / "out")), "1"))
     (lots / "s2" / "new.png").write_bytes(encode(filled((0, 0, 255))))
-    second = predict_batch(batch_predictor(bundle, config), listed(lots), tmp_path / "out", "1")
+    second = predict_batch(batch_predictor(bundle, config), listed(lots), open_output(str(tmp_path / "out")), "1")
     assert (second.images, second.predicted) == (7, 1)
     assert [row for row in rows(second) if row["key"] != "s2/new.png"] == first
     other = batch_predictor(make_label_bundle(tmp_path / "other", gain=7.0), config)
-    assert predict_batch(other, listed(lots), tmp_path / "out", "2").predicted == 7
+    assert predict_batch(other, listed(lots), open_output(str(tmp_path / "out")), "2").predicted == 7
 
 
 class Killed(BaseException):
     pass
+
+
+def dying_at(image: int):
+    def die(done: int, _: str) -> None:
+        if done == image:
+            raise Killed
+
+    return die
 
 
 def test_killed_half_way_it_goes_on(tmp_path, config):
@@ -148,20 +169,97 @@ def test_killed_half_way_it_goes_on(tmp_path, config):
         Image.fromarray(np.full((32, 32, 3), i, np.uint8)).save(folder / f"{i:03d}.png")
     predictor = batch_predictor(make_label_bundle(tmp_path / "bundle"), config)
 
-    def die(done: int, _: str) -> None:
-        if done == 100:
-            raise Killed
-
     with pytest.raises(Killed):
-        predict_batch(predictor, listed(folder), tmp_path / "out", "1", die)
+        predict_batch(predictor, listed(folder), open_output(str(tmp_path / "out")), "1", dying_at(100))
     assert not (tmp_path / "out" / "predictions.parquet").exists()
     told: list[int] = []
-    summary = predict_batch(predictor, listed(folder), tmp_path / "out", "1", lambda done, _: told.append(done))
+    summary = predict_batch(
+        predictor, listed(folder), open_output(str(tmp_path / "out")), "1", lambda done, _: told.append(done)
+    )
     assert told[0] == 64  # the segment that was written
     assert told[-1] == summary.images == 150
     assert summary.predicted == 86
-    whole = predict_batch(predictor, listed(folder), tmp_path / "other", "1")
+    whole = predict_batch(predictor, listed(folder), open_output(str(tmp_path / "other")), "1")
     assert rows(summary) == rows(whole)
+
+
+@pytest.fixture
+def many(tmp_path):
+    """Sixty images, a copy of one, and two broken files of the same bytes."""
+    folder = tmp_path / "many"
+    folder.mkdir()
+    for i in range(60):
+        (folder / f"{i:02d}.png").write_bytes(encode(filled((i, 255 - i, 4 * i))))
+    shutil.copy(folder / "07.png", folder / "copy.png")
+    for name in ("broken.png", "x-broken.png"):
+        (folder / name).write_bytes(b"no image")
+    return folder
+
+
+def tables(folder) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.suffix in {".parquet", ".csv"}}
+
+
+@pytest.mark.parametrize("is_hashed", [True, False])
+def test_twenty_shards_give_the_bytes_of_one(many, tmp_path, config, is_hashed):
+    bundle = make_bundle(tmp_path / "bundle")
+    predictor = batch_predictor(bundle, config)
+    images = hash_images(list_images(many, "toy")) if is_hashed else list_images(many, "toy")
+    one, output = open_output(str(tmp_path / "one")), open_output(str(tmp_path / "twenty"))
+    whole = predict_batch(predictor, images, one, "3")
+    parts = [ask_images(predictor, images.shard(n, 20), output, "3") for n in reversed(range(20))]
+    assert max(part.rows.num_rows for part in parts) < 12
+    summary = write_tables(parts, bundle.card, "3", output)
+    assert tables(tmp_path / "twenty") == tables(tmp_path / "one")
+    assert set(tables(tmp_path / "one")) == {
+        f"{t}.{f}" for t in ("predictions", "detections") for f in ("csv", "parquet")
+    }
+    assert (summary.images, summary.failed, summary.lots) == (63, 2, whole.lots)
+    assert {row["key"]: row["error"].partition(": ")[0] for row in rows(summary) if row["error"]} == {
+        "broken.png": "broken.png",
+        "x-broken.png": "x-broken.png",
+    }
+
+
+def test_twenty_shards_killed_half_way_only_what_is_missing_is_asked_again(many, tmp_path, config):
+    bundle = make_label_bundle(tmp_path / "bundle")
+    predictor, images = batch_predictor(bundle, config), list_images(many, "toy")
+    output = open_output(str(tmp_path / "twenty"))
+    done = [ask_images(predictor, images.shard(n, 20), output, "1") for n in range(9)]
+
+    with pytest.raises(Killed):
+        ask_images(predictor, images.shard(9, 20), output, "1", dying_at(1))
+    again = [ask_images(predictor, images.shard(n, 20), output, "1") for n in range(20)]
+    assert [part.asked for part in again[:9]] == [0] * 9
+    # The two of the same bytes are asked once, or twice in one shard.
+    assert sum(part.asked for part in done + again) in {61, 62, 63}
+    write_tables(again, bundle.card, "1", output)
+    predict_batch(predictor, images, open_output(str(tmp_path / "one")), "1")
+    assert tables(tmp_path / "twenty") == tables(tmp_path / "one")
+
+
+def test_shards_of_two_models_are_not_joined(lots, tmp_path, config):
+    output, images = open_output(str(tmp_path / "out")), list_images(lots, "toy")
+    bundles = [make_label_bundle(tmp_path / f"bundle-{gain}", gain=gain) for gain in (7.0, 8.0)]
+    parts = [ask_images(batch_predictor(b, config), images.shard(n, 2), output, "1") for n, b in enumerate(bundles)]
+    with pytest.raises(DataError, match="were answered by different models; run again"):
+        write_tables(parts, bundles[0].card, "1", output)
+
+
+def test_tables_and_answers_live_in_a_bucket_as_in_a_folder(many, tmp_path, config):
+    bundle = make_bundle(tmp_path / "bundle")
+    predictor, images = batch_predictor(bundle, config), list_images(many, "toy")
+    predict_batch(predictor, images, open_output(str(tmp_path / "one")), "1")
+    with s3_server() as address, s3_bucket(address, "answers") as uri:
+        output = open_output(f"{uri}/lot7/")
+        assert predict_batch(predictor, images, output, "1").predicted == 63
+        summary = predict_batch(predictor, images, output, "1")
+        assert summary.predicted == 0
+        wanted = tables(tmp_path / "one")
+        assert summary.files[0] == "s3://answers/lot7/predictions.parquet"
+        assert {name: output.read(name) for name in output.names("") if name != "summary.json"} == wanted
+        with pytest.raises(DataError, match=r"s3://nowhere/x: cannot be read .*bucket.*AWS_ENDPOINT_URL"):
+            open_output("s3://nowhere/x").names("")
 
 
 @pytest.fixture
@@ -174,11 +272,11 @@ def log(tmp_path):
 def test_each_image_it_asks_is_remembered_once(lots, tmp_path, config, log):
     predictor = batch_predictor(make_label_bundle(tmp_path / "bundle", name="toy"), config)
     for _ in range(2):
-        predict_batch(predictor, listed(lots), tmp_path / "out", "7", log=log)
+        predict_batch(predictor, listed(lots), open_output(str(tmp_path / "out")), "7", log=log)
         records = read_log(log.folder, model="toy", version="7").to_pylist()
         assert len(records) == 5  # not the broken one
     (lots / "s2" / "new.png").write_bytes(encode(filled((0, 0, 255))))
-    predict_batch(predictor, listed(lots), tmp_path / "out", "7", log=log)
+    predict_batch(predictor, listed(lots), open_output(str(tmp_path / "out")), "7", log=log)
     records = {record["request_id"]: record for record in read_log(log.folder).to_pylist()}
     assert len(records) == 6
     (name,) = [name for name in records if "s2/new.png" in name]
@@ -188,7 +286,7 @@ def test_each_image_it_asks_is_remembered_once(lots, tmp_path, config, log):
     assert records[name]["latency_ms"] > 0
     assert records[name]["image"] == str(lots / "s2" / "new.png")
     assert records[name]["digest"] == predictor.bundle.digest
-    predict_batch(predictor, listed(lots), tmp_path / "elsewhere", "7", log=log)
+    predict_batch(predictor, listed(lots), open_output(str(tmp_path / "elsewhere")), "7", log=log)
     assert read_log(log.folder).num_rows == 12
 
 
@@ -199,15 +297,11 @@ def test_killed_half_way_no_image_is_remembered_twice(tmp_path, config, log):
         Image.fromarray(np.full((32, 32, 3), i, np.uint8)).save(folder / f"{i:03d}.png")
     predictor = batch_predictor(make_label_bundle(tmp_path / "bundle"), config)
 
-    def die(done: int, _: str) -> None:
-        if done == 100:
-            raise Killed
-
     with pytest.raises(Killed):
-        predict_batch(predictor, listed(folder), tmp_path / "out", "1", die, log)
+        predict_batch(predictor, listed(folder), open_output(str(tmp_path / "out")), "1", dying_at(100), log)
     before = read_log(log.folder).num_rows
     assert before >= 100  # more than the 64 whose answers were kept
-    assert predict_batch(predictor, listed(folder), tmp_path / "out", "1", log=log).predicted == 86
+    assert predict_batch(predictor, listed(folder), open_output(str(tmp_path / "out")), "1", log=log).predicted == 86
     ids = read_log(log.folder)["request_id"].to_pylist()
     assert len(ids) == len(set(ids)) == 150
 
@@ -218,7 +312,7 @@ def test_a_log_that_cannot_be_written_costs_no_answer(lots, tmp_path, config):
     predictor = batch_predictor(make_label_bundle(tmp_path / "bundle"), config)
     (tmp_path / "out").mkdir()
     for _ in range(2):
-        assert predict_batch(predictor, listed(lots), tmp_path / "out", "1", log=log).failed == 1
+        assert predict_batch(predictor, listed(lots), open_output(str(tmp_path / "out")), "1", log=log).failed == 1
     assert log.counts["unwritable"] == 5
     log.close()
 
@@ -229,22 +323,22 @@ def test_a_file_that_is_gone_is_asked_for_again(lots, tmp_path, config):
     gone.write_bytes(data)
     images = listed(lots)
     gone.unlink()
-    first = predict_batch(predictor, images, tmp_path / "out", "1")
+    first = predict_batch(predictor, images, open_output(str(tmp_path / "out")), "1")
     assert [row["key"] for row in rows(first) if "no such file" in row["error"]] == ["s1/b.png"]
     gone.write_bytes(data)
-    second = predict_batch(predictor, images, tmp_path / "out", "1")
+    second = predict_batch(predictor, images, open_output(str(tmp_path / "out")), "1")
     assert (second.predicted, second.failed) == (1, 1)
 
 
 def test_only_unlabelled_images_of_a_data_set_are_predicted(lots, tmp_path, config):
     images = listed(lots)
     mixed = images.replace_column("split", ["train", "test", "", "unlabelled", "val", "unlabelled"])
-    predictor = batch_predictor(make_label_bundle(tmp_path / "bundle"), config)
-    summary = predict_batch(predictor, mixed, tmp_path / "out", "1")
+    predictor = batch_predictor(make_label_bundle(tmp_path / "bundle", name="toy"), config)
+    summary = predict_batch(predictor, mixed, open_output(str(tmp_path / "out")), "1")
     assert [row["key"] for row in rows(summary)] == ["s2/again.png", "s2/deep/c.png"]
     labelled = images.replace_column("split", ["train"] * images.num_images)
     with pytest.raises(DataError, match="toy: its data has no unlabelled images; name a folder with --input"):
-        predict_batch(predictor, labelled, tmp_path / "out", "1")
+        predict_batch(predictor, labelled, open_output(str(tmp_path / "out")), "1")
 
 
 def test_a_folder_without_images_or_none_at_all_is_one_line(tmp_path):
@@ -258,17 +352,17 @@ def test_an_output_that_cannot_be_written_and_a_broken_segment_are_one_line(lots
     predictor = batch_predictor(make_label_bundle(tmp_path / "bundle"), config)
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="choose another --output"):
-        predict_batch(predictor, listed(lots), tmp_path / "file", "1")
-    predict_batch(predictor, listed(lots), tmp_path / "out", "1")
+        predict_batch(predictor, listed(lots), open_output(str(tmp_path / "file")), "1")
+    predict_batch(predictor, listed(lots), open_output(str(tmp_path / "out")), "1")
     (segment,) = (tmp_path / "out" / "segments").rglob("*.parquet")
     segment.write_bytes(b"cut")
     with pytest.raises(DataError, match="remove it, its images are asked again"):
-        predict_batch(predictor, listed(lots), tmp_path / "out", "1")
+        predict_batch(predictor, listed(lots), open_output(str(tmp_path / "out")), "1")
 
 
 def test_the_page_names_lots_classes_and_files(lots, tmp_path, config):
     predictor = batch_predictor(make_label_bundle(tmp_path / "bundle"), config)
-    summary = predict_batch(predictor, listed(lots), tmp_path / "out", "1")
+    summary = predict_batch(predictor, listed(lots), open_output(str(tmp_path / "out")), "1")
     html = render_batch_html(summary)
     for text in ("s1", "s2", "red", "50.0 %", "66.7 %", *summary.files):
         assert text in html
@@ -279,5 +373,5 @@ def test_a_data_set_that_was_made_by_hand_needs_no_hashes(lots, tmp_path, config
         "toy", (), {"key": ["x"], "path": [str(lots / "s1/a.png")], "split": ["unlabelled"]}, {}
     )
     predictor = batch_predictor(make_label_bundle(tmp_path / "bundle"), config)
-    (row,) = rows(predict_batch(predictor, images, tmp_path / "out", "1"))
+    (row,) = rows(predict_batch(predictor, images, open_output(str(tmp_path / "out")), "1"))
     assert len(row["sha256"]) == 64

@@ -81,6 +81,7 @@ def test_a_mistake_is_one_line_and_exit_2(capsys, arguments, words):
         (["--tuned", "--pipeline", "tuning"], "training"),
         (["--input", "images"], "batch_inference"),
         (["--output", "tables", "--pipeline", "deployment"], "batch_inference"),
+        (["--shards", "2"], "batch_inference"),
         (["--kind", "blur"], "drift-drill"),
         (["--severity", "0", "--pipeline", "monitoring"], "drift-drill"),
         (["--images", "10"], "drift-drill"),
@@ -91,6 +92,13 @@ def test_a_flag_goes_with_its_pipeline(capsys, flag, pipeline):
         run.main(flag)
     assert caught.value.code == 2
     assert f"{flag[0]} goes with --pipeline {pipeline}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("shards", ["0", "1001"])
+def test_shards_have_a_limit(capsys, shards):
+    with pytest.raises(SystemExit):
+        run.main(["--pipeline", "batch_inference", "--shards", shards])
+    assert "--shards must be 1 to 1000" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

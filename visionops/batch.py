@@ -15,12 +15,15 @@ of the original image after EXIF rotation), best first within an image.
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import hashlib
 import itertools
+import json
 import time
 import uuid
 from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,6 +31,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict
@@ -36,6 +40,7 @@ from pydantic_core import from_json, to_json
 from visionops.config import Config
 from visionops.data.dataset import Dataset, Split
 from visionops.data.files import describe_os_error, walk_files
+from visionops.data.output import Output
 from visionops.errors import DataError, ImageError
 from visionops.inference.bundle import BundleCard, ModelBundle, Thresholds
 from visionops.inference.engines import available_cpus
@@ -43,16 +48,32 @@ from visionops.inference.predictor import Load, Predictor
 from visionops.monitoring.batches import BatchRecorder
 from visionops.monitoring.log import PredictionLog
 
-__all__ = ["BatchSummary", "LotSummary", "batch_predictor", "list_images", "predict_batch", "render_batch_html"]
+__all__ = [
+    "BatchAnswers",
+    "BatchSummary",
+    "LotSummary",
+    "ask_images",
+    "batch_predictor",
+    "list_images",
+    "named_images",
+    "predict_batch",
+    "render_batch_html",
+    "write_tables",
+]
 
 _SEGMENT = 64
 """Images between two writes: what a killed run has to do again at most."""
+_CHUNK = 65_536
+"""Rows of a table that are made at once: what the rest of it costs is Arrow's memory, not Python's."""
+_READERS = 8
+_VERSION = 2
+"""Of how answers are kept: those of another one are asked again."""
 _ANSWERS = pa.schema(
     [
         ("sha256", pa.string()),
         ("width", pa.int32()),
         ("height", pa.int32()),
-        ("error", pa.string()),
+        ("error", pa.string()),  # without the key: two images may have the same bytes
         ("answer", pa.string()),  # JSON of `Prediction.to_dict`; "" with an error
     ]
 )
@@ -66,6 +87,38 @@ class _Answer(NamedTuple):
     height: int | None
     error: str
     answer: str
+
+
+@dataclasses.dataclass(frozen=True)
+class BatchAnswers:
+    """What the images of one shard were answered."""
+
+    run: str
+    """Identity of model, engine and thresholds."""
+    asked: int
+    """Images that the model was asked for now."""
+    seconds: float
+    rows: pa.Table
+    """``key`` and what is kept of an answer, a row an image."""
+
+    def save(self, folder: Path) -> None:
+        """Write ``answers.parquet`` and ``answers.json`` into ``folder``."""
+        pq.write_table(self.rows, folder / "answers.parquet")
+        told = {"run": self.run, "asked": self.asked, "seconds": self.seconds}
+        (folder / "answers.json").write_text(json.dumps(told), encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path) -> BatchAnswers:
+        """Read what `save` wrote.
+
+        Raises:
+            DataError: A file is missing or is not what `save` writes.
+        """
+        try:
+            told = json.loads((folder / "answers.json").read_text(encoding="utf-8"))
+            return cls(**told, rows=pq.read_table(folder / "answers.parquet"))
+        except (OSError, ValueError, TypeError, pa.ArrowException) as error:
+            raise DataError(f"{folder}: no saved answers of a batch ({error}); run again") from error
 
 
 class LotSummary(BaseModel):
@@ -97,7 +150,7 @@ class BatchSummary(BaseModel):
     lots: dict[str, LotSummary]
     """First folder of the key ("." for none) to its images."""
     files: tuple[str, ...]
-    """Absolute paths of the tables."""
+    """Absolute paths or URIs of the tables."""
 
 
 def list_images(folder: Path, name: str) -> Dataset:
@@ -112,10 +165,12 @@ def list_images(folder: Path, name: str) -> Dataset:
     keys = sorted(file.name for file in walk_files(folder) if file.is_image)
     if not keys:
         raise DataError(f"--input {folder}: holds no images")
-    paths = [str(folder / key) for key in keys]
-    return Dataset.from_columns(
-        name, (), {"key": keys, "path": paths, "split": [Split.UNLABELLED.value] * len(keys)}, {}
-    )
+    return named_images(keys, name).replace_column("path", [str(folder / key) for key in keys])
+
+
+def named_images(keys: Sequence[str], name: str) -> Dataset:
+    """Images for a batch of which only the names are known yet."""
+    return Dataset.from_columns(name, (), {"key": keys, "split": [Split.UNLABELLED.value] * len(keys)}, {})
 
 
 def batch_predictor(bundle: ModelBundle, config: Config) -> Predictor:
@@ -128,140 +183,240 @@ def batch_predictor(bundle: ModelBundle, config: Config) -> Predictor:
 def predict_batch(
     predictor: Predictor,
     dataset: Dataset,
-    output: Path,
+    output: Output,
     version: str,
     progress: Callable[[int, str], None] = lambda _done, _note: None,
     log: PredictionLog | None = None,
 ) -> BatchSummary:
-    """Answer for the unlabelled images of ``dataset`` and write the tables.
+    """`ask_images`, then `write_tables`.
+
+    Raises:
+        DataError: As either.
+    """
+    answers = ask_images(predictor, dataset, output, version, progress, log)
+    return write_tables([answers], predictor.bundle.card, version, output)
+
+
+def ask_images(
+    predictor: Predictor,
+    dataset: Dataset,
+    output: Output,
+    version: str,
+    progress: Callable[[int, str], None] = lambda _done, _note: None,
+    log: PredictionLog | None = None,
+) -> BatchAnswers:
+    """Answer for the unlabelled images of ``dataset``; keep the answers below ``output`` as they come.
 
     A bad image is a row with an error. What the same model has answered into ``output`` before, by the bytes of the
-    image, is not asked again; a killed run goes on.
+    image, is not asked again; a killed run goes on. Several processes may answer into one output at once, each for
+    images of its own.
 
     Args:
-        version: Of the model, for the tables.
+        version: Of the model, for the log.
         progress: Called from this thread with the images done and a note.
         log: Gets a record of each image that is asked now.
 
     Raises:
-        DataError: No image is unlabelled, or ``output`` cannot be written.
+        DataError: ``output`` cannot be read or written.
     """
     start = time.perf_counter()
     images = dataset.select_split(Split.UNLABELLED)
-    if not images.num_images:
-        raise DataError(f"{dataset.name}: its data has no unlabelled images; name a folder with --input")
-    card = predictor.bundle.card
-    try:
-        segments = output.absolute() / "segments" / _identity(predictor)
-        is_resumed = segments.exists()
-        segments.mkdir(parents=True, exist_ok=True)
-        recorder = BatchRecorder(log, segments, predictor.bundle, version, is_resumed=is_resumed) if log else None
-        known = _read_segments(segments)
-        answers: list[_Answer | None] = [known.get(sha256) for sha256 in images.column("sha256")]
-        todo = [row for row, answer in enumerate(answers) if answer is None]
-        progress(images.num_images - len(todo), "")
-        _predict(predictor, recorder, images, todo, answers, segments, progress)
-        rows = [answer for answer in answers if answer is not None]
-        tables = _tables(images.column("key"), rows, card, version)
-        summary = BatchSummary(
-            model=card.name,
-            version=version,
-            images=len(rows),
-            predicted=len(todo),
-            failed=sum(bool(row.error) for row in rows),
-            seconds=time.perf_counter() - start,
-            lots=_lots(images.column("key"), rows),
-            files=tuple(str(path) for name, table in tables.items() for path in _write(table, output.absolute(), name)),
-        )
-        _replace(output / "summary.json", summary.model_dump_json(indent=1).encode())
-    except OSError as error:
-        raise DataError(f"{output}: cannot be written ({describe_os_error(error)}); choose another --output") from error
-    return summary
+    run = _identity(predictor)
+    segments = f"segments/{run}"
+    known, is_resumed = _read_segments(output, segments, images)
+    place = f"{output.place}/{segments}"
+    recorder = BatchRecorder(log, place, predictor.bundle, version, is_resumed=is_resumed) if log else None
+    answers: list[_Answer | None] = [known.get(sha256) for sha256 in images.column("sha256")]
+    todo = [row for row, answer in enumerate(answers) if answer is None]
+    progress(images.num_images - len(todo), "")
+
+    def ask(path: Path, key: str) -> tuple[_Answer, bool]:
+        return _ask(predictor, recorder, known, path, key)
+
+    def keep(segment: Sequence[_Answer]) -> None:
+        table = pa.Table.from_pylist([answer._asdict() for answer in segment], schema=_ANSWERS)
+        output.write(f"{segments}/{time.time_ns()}-{uuid.uuid4().hex[:8]}.parquet", _parquet(table))
+
+    asked = _predict(images, todo, answers, ask, keep, progress)
+    rows = pa.Table.from_pylist([answer._asdict() for answer in answers if answer is not None], schema=_ANSWERS)
+    keys = pa.array(images.column("key"), pa.string())
+    return BatchAnswers(run, asked, time.perf_counter() - start, rows.add_column(0, "key", keys))
 
 
 def _identity(predictor: Predictor) -> str:
     """What two runs share when their answers are the same."""
-    told = f"{predictor.bundle.digest} {predictor.engine.name} {predictor.thresholds.model_dump_json()}"
+    told = f"{_VERSION} {predictor.bundle.digest} {predictor.engine.name} {predictor.thresholds.model_dump_json()}"
     return hashlib.sha256(told.encode()).hexdigest()[:16]
 
 
-def _read_segments(folder: Path) -> dict[str, _Answer]:
-    known = {}
-    for path in sorted(folder.glob("*.parquet")):
+def _read_segments(output: Output, folder: str, images: Dataset) -> tuple[dict[str, _Answer], bool]:
+    """What was answered before, of these images if their hashes are known; and whether anything was."""
+    wanted = set(images.column("sha256"))
+    is_hashed = "" not in wanted
+    names = [name for name in output.names(folder) if name.endswith(".parquet")]
+
+    def read(name: str) -> list[_Answer]:
+        data = output.read(f"{folder}/{name}")
         try:
-            rows = pq.read_table(path, schema=_ANSWERS).to_pylist()
+            rows = pq.read_table(pa.BufferReader(data), schema=_ANSWERS).to_pylist()
         except (OSError, pa.ArrowException) as error:
-            raise DataError(f"{path}: cannot be read ({error}); remove it, its images are asked again") from error
-        known.update({row["sha256"]: _Answer(**row) for row in rows})
-    return known
+            place = f"{output.place}/{folder}/{name}"
+            raise DataError(f"{place}: cannot be read ({error}); remove it, its images are asked again") from error
+        return [_Answer(**row) for row in rows if not is_hashed or row["sha256"] in wanted]
+
+    with ThreadPoolExecutor(_READERS) as pool:
+        found = [answer for answers in pool.map(read, names) for answer in answers]
+    return {answer.sha256: answer for answer in found}, bool(names)
 
 
 def _predict(
-    predictor: Predictor,
-    recorder: BatchRecorder | None,
     images: Dataset,
     todo: Sequence[int],
     answers: list[_Answer | None],
-    segments: Path,
+    ask: Callable[[Path, str], tuple[_Answer, bool]],
+    keep: Callable[[Sequence[_Answer]], None],
     progress: Callable[[int, str], None],
-) -> None:
-    """Fill ``answers`` at the rows ``todo``."""
+) -> int:
+    """Fill ``answers`` at the rows ``todo``; how many the model was asked for."""
     keys, paths = images.column("key"), images.paths()
-    done, failed = images.num_images - len(todo), 0
+    done, failed, asked = images.num_images - len(todo), 0, 0
     segment: list[_Answer] = []
     # Twice as many as there are streams: while they compute, the next images are decoded.
     with ThreadPoolExecutor(2 * available_cpus()) as pool:
         # A window ahead of what is written: no core waits at the end of a segment, and memory stays bounded.
-        ahead: deque[tuple[int, Future[_Answer]]] = deque()
+        ahead: deque[tuple[int, Future[tuple[_Answer, bool]]]] = deque()
         try:
             for row in itertools.chain(todo, itertools.repeat(None, _SEGMENT)):
                 if row is not None:
-                    ahead.append((row, pool.submit(_ask, predictor, recorder, paths[row], keys[row])))
+                    ahead.append((row, pool.submit(ask, paths[row], keys[row])))
                 if not ahead or (row is not None and len(ahead) < _SEGMENT):
                     continue
                 first, future = ahead.popleft()
-                answers[first] = answer = future.result()
-                done, failed = done + 1, failed + bool(answer.error)
+                answer, is_new = future.result()
+                answers[first] = answer
+                done, failed, asked = done + 1, failed + bool(answer.error), asked + is_new
                 progress(done, f"{failed} failed" if failed else "")
-                if answer.sha256:
+                if answer.sha256 and is_new:
                     segment.append(answer)
                 if len(segment) == _SEGMENT:
-                    _write_segment(segment, segments)
+                    keep(segment)
                     segment.clear()
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
-    _write_segment(segment, segments)
-
-
-def _write_segment(segment: Sequence[_Answer], segments: Path) -> None:
     if segment:
-        table = pa.Table.from_pylist([answer._asdict() for answer in segment], schema=_ANSWERS)
-        _write_parquet(table, segments / f"{time.time_ns()}-{uuid.uuid4().hex[:8]}.parquet")
+        keep(segment)
+    return asked
 
 
-def _ask(predictor: Predictor, recorder: BatchRecorder | None, path: Path, key: str) -> _Answer:
+def _ask(
+    predictor: Predictor, recorder: BatchRecorder | None, known: Mapping[str, _Answer], path: Path, key: str
+) -> tuple[_Answer, bool]:
+    """The answer, and whether it is a new one."""
     try:
         data = path.read_bytes() if path != Path() else b""
     except OSError as error:  # without the bytes there is no name to remember it by: the next run tries again
-        return _Answer("", None, None, f"{key}: cannot be read ({describe_os_error(error)})", "")
+        return _Answer("", None, None, f"cannot be read ({describe_os_error(error)})", ""), True
     if path == Path():
-        return _Answer("", None, None, f"{key}: the file is missing", "")
+        return _Answer("", None, None, "the file is missing", ""), True
     sha256 = hashlib.sha256(data).hexdigest()
+    if answer := known.get(sha256):
+        return answer, False
     seen: list[npt.NDArray[np.uint8]] = []
     start = time.perf_counter()
     try:
         prediction = predictor.predict(data, where=key, watch=seen.append)
     except ImageError as error:
-        return _Answer(sha256, None, None, str(error), "")
+        return _Answer(sha256, None, None, str(error).removeprefix(f"{key}: "), ""), True
     if problem := prediction.problem():
-        return _Answer(sha256, prediction.width, prediction.height, f"{key}: {problem}", "")
+        return _Answer(sha256, prediction.width, prediction.height, problem, ""), True
     if recorder:
         recorder.record(path, key, sha256, seen[0], prediction, (time.perf_counter() - start) * 1000)
-    return _Answer(sha256, prediction.width, prediction.height, "", to_json(prediction.to_dict()).decode())
+    return _Answer(sha256, prediction.width, prediction.height, "", to_json(prediction.to_dict()).decode()), True
 
 
-def _tables(keys: Sequence[str], rows: Sequence[_Answer], card: BundleCard, version: str) -> dict[str, pa.Table]:
+def write_tables(parts: Sequence[BatchAnswers], card: BundleCard, version: str, output: Output) -> BatchSummary:
+    """Join the answers of all shards, sorted by key, into the tables and ``summary.json``.
+
+    The tables depend on the images and the model alone: into how many shards the images were cut, and in which order
+    those were done, changes no byte.
+
+    Args:
+        parts: Each image in one of them.
+        card: Of the bundle that answered.
+
+    Raises:
+        DataError: No image was answered for, the shards were answered by different models, or ``output`` cannot be
+            written.
+    """
+    start = time.perf_counter()
+    if len({part.run for part in parts}) > 1:
+        raise DataError(f"{output.place}: its shards were answered by different models; run again")
+    rows = pa.concat_tables(part.rows for part in parts)
+    if not rows.num_rows:
+        raise DataError(f"{card.name}: its data has no unlabelled images; name a folder with --input")
+    rows = rows.take(pc.sort_indices(rows["key"]))
+    lots: dict[str, _Lot] = {}
+    with contextlib.ExitStack() as stack:
+        writers: dict[str, _TableWriter] = {}
+        for first in range(0, rows.num_rows, _CHUNK):
+            chunk = rows.slice(first, _CHUNK)
+            keys = chunk["key"].to_pylist()
+            answers = [_Answer(**row) for row in chunk.drop_columns("key").to_pylist()]
+            told = [from_json(answer.answer) if answer.answer else None for answer in answers]
+            for name, table in _tables(keys, answers, told, card, version).items():
+                if name not in writers:
+                    writers[name] = stack.enter_context(_table_writer(output, name, table.schema))
+                writers[name].write(table)
+            for key, answer in zip(keys, told, strict=True):
+                folder, slash, _ = key.partition("/")
+                lots.setdefault(folder if slash else ".", _Lot()).add(answer)
+    summary = BatchSummary(
+        model=card.name,
+        version=version,
+        images=rows.num_rows,
+        predicted=sum(part.asked for part in parts),
+        failed=sum(lot.images - lot.answered for lot in lots.values()),
+        seconds=sum(part.seconds for part in parts) + time.perf_counter() - start,
+        lots={name: lots[name].summary() for name in sorted(lots)},
+        files=tuple(file for writer in writers.values() for file in writer.files),
+    )
+    output.write("summary.json", summary.model_dump_json(indent=1).encode())
+    return summary
+
+
+@dataclasses.dataclass
+class _TableWriter:
+    """A table as Parquet and CSV, in pieces."""
+
+    parquet: pq.ParquetWriter
+    csv: pyarrow.csv.CSVWriter
+    files: tuple[str, str]
+
+    def write(self, table: pa.Table) -> None:
+        self.parquet.write_table(table)
+        self.csv.write_table(table)
+
+
+@contextlib.contextmanager
+def _table_writer(output: Output, name: str, schema: pa.Schema) -> Iterator[_TableWriter]:
+    names = f"{name}.parquet", f"{name}.csv"
+    with (
+        output.writing(names[0]) as parquet,
+        output.writing(names[1]) as csv,
+        pq.ParquetWriter(parquet, schema) as parquet_writer,
+        pyarrow.csv.CSVWriter(csv, schema) as csv_writer,
+    ):
+        yield _TableWriter(parquet_writer, csv_writer, (output.uri(names[0]), output.uri(names[1])))
+
+
+def _tables(
+    keys: Sequence[str],
+    rows: Sequence[_Answer],
+    told: Sequence[dict[str, Any] | None],
+    card: BundleCard,
+    version: str,
+) -> dict[str, pa.Table]:
     """File name to its table."""
     n = len(rows)
     columns: dict[str, Any] = {
@@ -271,9 +426,10 @@ def _tables(keys: Sequence[str], rows: Sequence[_Answer], card: BundleCard, vers
         "height": pa.array([row.height for row in rows], pa.int32()),
         "model": pa.array([card.name] * n, pa.string()),
         "version": pa.array([version] * n, pa.string()),
-        "error": pa.array([row.error for row in rows], pa.string()),
+        "error": pa.array(
+            [row.error and f"{key}: {row.error}" for key, row in zip(keys, rows, strict=True)], pa.string()
+        ),
     }
-    told = [from_json(row.answer) if row.answer else None for row in rows]
     if not card.heads:
         found = [None if answer is None else len(answer["detections"]) for answer in told]
         columns["detections"] = pa.array(found, pa.int32())
@@ -317,28 +473,32 @@ def _detections(columns: Mapping[str, Any], told: Sequence[dict[str, Any] | None
     return pa.table(table)
 
 
-def _lots(keys: Sequence[str], rows: Sequence[_Answer]) -> dict[str, LotSummary]:
-    lots: dict[str, list[_Answer]] = {}
-    for key, row in zip(keys, rows, strict=True):
-        folder, slash, _ = key.partition("/")
-        lots.setdefault(folder if slash else ".", []).append(row)
-    return {name: _lot(lots[name]) for name in sorted(lots)}
+@dataclasses.dataclass
+class _Lot:
+    """What `LotSummary` is counted from."""
 
+    images: int = 0
+    answered: int = 0
+    shown: Counter[str] = dataclasses.field(default_factory=Counter)
+    labels: int = 0
+    confidence: float = 0.0
 
-def _lot(rows: Sequence[_Answer]) -> LotSummary:
-    shown: Counter[str] = Counter()
-    confidences: list[float] = []
-    for row in rows:
-        labels = _labels(from_json(row.answer)) if row.answer else []
-        shown.update({name for name, _ in labels})
-        confidences += [confidence for _, confidence in labels]
-    answered = sum(bool(row.answer) for row in rows)
-    return LotSummary(
-        images=len(rows),
-        failed=len(rows) - answered,
-        shares={name: count / answered for name, count in sorted(shown.items())},
-        confidence=sum(confidences) / len(confidences) if confidences else None,
-    )
+    def add(self, answer: Mapping[str, Any] | None) -> None:
+        self.images += 1
+        self.answered += answer is not None
+        labels = _labels(answer) if answer else []
+        self.shown.update({name for name, _ in labels})
+        self.labels += len(labels)
+        for _, confidence in labels:
+            self.confidence += confidence
+
+    def summary(self) -> LotSummary:
+        return LotSummary(
+            images=self.images,
+            failed=self.images - self.answered,
+            shares={name: count / self.answered for name, count in sorted(self.shown.items())},
+            confidence=self.confidence / self.labels if self.labels else None,
+        )
 
 
 def _labels(answer: Mapping[str, Any]) -> list[tuple[str, float]]:
@@ -349,29 +509,10 @@ def _labels(answer: Mapping[str, Any]) -> list[tuple[str, float]]:
     return [(one["class_name"], one["confidence"]) for one in found]
 
 
-def _write(table: pa.Table, folder: Path, name: str) -> list[Path]:
-    parquet, csv = folder / f"{name}.parquet", folder / f"{name}.csv"
-    _write_parquet(table, parquet)
-    sink = pa.BufferOutputStream()
-    pyarrow.csv.write_csv(table, sink)
-    _replace(csv, sink.getvalue().to_pybytes())
-    return [parquet, csv]
-
-
-def _write_parquet(table: pa.Table, path: Path) -> None:
+def _parquet(table: pa.Table) -> bytes:
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink)
-    _replace(path, sink.getvalue().to_pybytes())
-
-
-def _replace(path: Path, data: bytes) -> None:
-    """Whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    try:
-        temporary.write_bytes(data)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    return bytes(sink.getvalue())
 
 
 def render_batch_html(summary: BatchSummary) -> str:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -93,3 +95,20 @@ def test_damaged_files(tmp_path, name, content):
         (tmp_path / name).write_bytes(content)
     with pytest.raises(DataError, match="not a saved data set"):
         Dataset.load(tmp_path)
+
+
+def test_shards_are_all_images_once_wherever_else_they_are_cut():
+    hashes = [f"{i:08x}{'0' * 56}" for i in range(0, 2**32, 2**32 // 97)]
+    hashed = Dataset.from_columns("d", [], {"key": [str(i) for i in range(len(hashes))], "sha256": hashes}, {})
+    for images in (hashed, hashed.replace_column("sha256", [""] * len(hashes))):
+        shards = [images.shard(n, 7).column("key") for n in range(7)]
+        assert sorted(itertools.chain(*shards)) == sorted(images.column("key"))
+        assert min(map(len, shards)) > 5
+        fewer = images.take([1, 5, 96])
+        assert {n for n in range(7) if fewer.shard(n, 7).num_images} == {
+            n for n in range(7) if {"1", "5", "96"} & set(shards[n])
+        }
+    # Of hashes each is a range, as shards of bytes are.
+    firsts = [hashed.shard(n, 7).column("sha256") for n in range(7)]
+    assert list(itertools.chain(*firsts)) == hashes
+    assert made_up().shard(0, 1).boxes_of(2).class_ids.tolist() == [1, 0]

@@ -8,21 +8,24 @@ from pathlib import Path
 from uuid import uuid4
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from PIL import Image
 from zenml.artifact_stores.local_artifact_store import LocalArtifactStore, LocalArtifactStoreConfig
 from zenml.enums import StackComponentType, VisualizationType
 
+from materializers.batch_answers import BatchAnswersMaterializer
 from materializers.dataset import DatasetMaterializer
 from materializers.model_bundle import ModelBundleMaterializer
 from materializers.tuning import TuningMaterializer
 from materializers.validation_report import ValidationReportMaterializer
 from tests.helpers.bundles import make_bundle
+from visionops.batch import BatchAnswers
 from visionops.config import Config, ValidationPolicy
 from visionops.data.dataset import Attribute, Dataset
 from visionops.data.hashing import hash_images
 from visionops.data.validation import ValidationReport, validate
-from visionops.errors import BundleError
+from visionops.errors import BundleError, DataError
 from visionops.inference.bundle import ModelBundle
 from visionops.tuning import Trial, TrialState, TuningResult
 from visionops.tuning.report import write_report
@@ -214,3 +217,14 @@ def test_a_tuning_result_keeps_its_trials_and_shows_its_pictures(store, request,
         "trials": {"complete": 4, "pruned": 0, "failed": 0},
         "batch": "8",
     }
+
+
+def test_answers_of_a_shard_travel(local, shared):
+    rows = pa.table({"key": ["a.png"], "sha256": ["0"], "answer": ["{}"]})
+    for store in (local, shared):
+        uri = f"{store.path}/answers"
+        BatchAnswersMaterializer(uri, store).save(BatchAnswers("run", 1, 0.5, rows))
+        assert BatchAnswersMaterializer(uri, store).load(BatchAnswers) == BatchAnswers("run", 1, 0.5, rows)
+    (Path(local.path) / "answers" / "answers.json").write_text("{}")
+    with pytest.raises(DataError, match="no saved answers of a batch"):
+        BatchAnswersMaterializer(f"{local.path}/answers", local).load(BatchAnswers)

@@ -282,6 +282,16 @@ class Dataset:
         rows = [i for i, s in enumerate(self.column("split")) if s == split.value]
         return self.take(rows)
 
+    def shard(self, index: int, count: int) -> Dataset:
+        """The images of one of ``count`` parts of about the same size, in row order.
+
+        An image's part follows from the first bits of its SHA-256, and of its key while that is not known: whatever
+        else is in the data set. Of hashed images each part is a range of hashes, as `visionops.data.shards` keeps them.
+        """
+        pairs = zip(self.column("sha256"), self.column("key"), strict=True)
+        hashes = [known or hashlib.sha256(key.encode()).hexdigest() for known, key in pairs]
+        return self.take([row for row, digest in enumerate(hashes) if int(digest[:8], 16) * count >> 32 == index])
+
     def fingerprint(self) -> str:
         """Identity of the content: image hashes, splits, boxes or labels, classes; whatever folder they lie in.
 

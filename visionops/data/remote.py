@@ -6,11 +6,12 @@ Credentials and the endpoint are those of the environment (``AWS_ACCESS_KEY_ID``
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ import pyarrow.fs
 from visionops.data.files import FileInfo, describe_os_error, safe_name
 from visionops.errors import DataError
 
-__all__ = ["is_uri", "list_remote", "mirror_images", "mirror_name", "open_prefix"]
+__all__ = ["fetch_images", "is_uri", "list_remote", "mirror_images", "mirror_name", "open_prefix"]
 
 _CONNECTIONS = 8
 
@@ -57,13 +58,37 @@ def mirror_images(uri: str, folder: Path, progress: Callable[[int, int], None] =
     """
     store, prefix = open_prefix(uri)
     images = _list(store, prefix, uri)
+    with _writing(folder):
+        _remove_others(folder, images)
+    _mirror(store, prefix, images, folder, progress)
 
+
+def fetch_images(
+    uri: str, names: Collection[str], folder: Path, progress: Callable[[int, int], None] = lambda _done, _total: None
+) -> None:
+    """Make ``folder`` hold these images below ``uri``, as `list_remote` named them; others in it stay.
+
+    One that is no longer there is left out.
+
+    Args:
+        progress: As of `mirror_images`.
+
+    Raises:
+        DataError: As `mirror_images`.
+    """
+    store, prefix = open_prefix(uri)
+    wanted = set(names)
+    images = [image for image in _list(store, prefix, uri) if image.name in wanted]
+    _mirror(store, prefix, images, folder, progress)
+
+
+def _mirror(
+    store: Any, prefix: str, images: Sequence[FileInfo], folder: Path, progress: Callable[[int, int], None]
+) -> None:
     def fetch(image: FileInfo) -> None:
         _fetch(store, f"{prefix}/{image.name}", image, folder / image.name)
 
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        _remove_others(folder, images)
+    with _writing(folder):
         todo = [image for image in images if not _has(folder, image)]
         progress(len(images) - len(todo), len(images))
         with ThreadPoolExecutor(_CONNECTIONS) as pool:
@@ -73,6 +98,13 @@ def mirror_images(uri: str, folder: Path, progress: Callable[[int, int], None] =
             except BaseException:
                 pool.shutdown(cancel_futures=True)
                 raise
+
+
+@contextlib.contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
     except OSError as error:
         raise DataError(
             f"{folder}: cannot be written ({describe_os_error(error)}); free it or choose another"

@@ -26,14 +26,14 @@ class BatchRecorder:
     Request ids are ``batch/<run>/<key>#<begin of the SHA-256>``.
 
     Args:
-        run: Folder of the run's answers: a run that goes on has the same.
+        run: Place of the run's answers: a run that goes on has the same.
         version: Registered version of the bundle.
         is_resumed: Whether an earlier process may have remembered some already.
     """
 
-    def __init__(self, log: PredictionLog, run: Path, bundle: ModelBundle, version: str, *, is_resumed: bool) -> None:
+    def __init__(self, log: PredictionLog, run: str, bundle: ModelBundle, version: str, *, is_resumed: bool) -> None:
         self._log = log
-        self._prefix = f"batch/{hashlib.sha256(str(run).encode()).hexdigest()[:8]}/"
+        self._prefix = f"batch/{hashlib.sha256(run.encode()).hexdigest()[:8]}/"
         self._about = {"model": bundle.card.name, "version": version, "digest": bundle.digest}
         self._known: set[str] = set()
         if is_resumed:
