@@ -14,15 +14,12 @@ from zenml.constants import ENV_ZENML_ACTIVE_STACK_ID
 from stacks.apply import apply, known_stacks
 from stacks.integrations import leave_out_unused_integrations
 from stacks.tracking import active_tracking_uri, ensure_experiment
-from stacks.zenml_server import require_zenml_server
+from stacks.zenml_server import active_stack_name, require_zenml_server
 from visionops.errors import StackError, VisionOpsError
 from visionops.home import visionops_home
 from visionops.registry import ModelRegistry
 
 __all__ = ["Session", "open_session"]
-
-_FALLBACK = "local"
-_ZENML_DEFAULT = "default"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -47,7 +44,7 @@ def open_session(use_case: str, stack: str | None) -> Iterator[Session]:
     """
     require_zenml_server()
     leave_out_unused_integrations()
-    name = stack or _active_name()
+    name = stack or active_stack_name()
     if name in known_stacks():
         apply(name)
     client = Client()
@@ -57,11 +54,6 @@ def open_session(use_case: str, stack: str | None) -> Iterator[Session]:
         ModelRegistry(uri).ping()
         ensure_experiment(uri, use_case, visionops_home() / "mlflow" / "artifacts")
         yield Session(name, uri)
-
-
-def _active_name() -> str:
-    active = Client().active_stack_model.name
-    return _FALLBACK if active == _ZENML_DEFAULT else active
 
 
 def _activate(client: Client, name: str, *, keep: bool) -> None:

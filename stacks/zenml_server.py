@@ -6,13 +6,26 @@ import requests
 
 from visionops.errors import StackError
 
-__all__ = ["require_zenml_server"]
+__all__ = ["active_stack_name", "require_zenml_server"]
 
+_FALLBACK = "local"
+_ZENML_DEFAULT = "default"
 _PATIENCE_S = 10
 
 
-def require_zenml_server() -> None:
+def active_stack_name() -> str:
+    """That of ZenML's active stack, or `local` where that is ZenML's own default."""
+    from zenml.client import Client
+
+    active = str(Client().active_stack_model.name)
+    return _FALLBACK if active == _ZENML_DEFAULT else active
+
+
+def require_zenml_server(patience: float = _PATIENCE_S) -> None:
     """See that the ZenML server answers, before ZenML tries for a minute and prints a trace.
+
+    Args:
+        patience: Seconds for it to answer.
 
     Raises:
         StackError: It does not. An embedded store (no server) always passes.
@@ -23,7 +36,7 @@ def require_zenml_server() -> None:
     if not url.startswith(("http://", "https://")):
         return
     try:
-        requests.get(f"{url.rstrip('/')}/health", timeout=_PATIENCE_S).raise_for_status()
+        requests.get(f"{url.rstrip('/')}/health", timeout=patience).raise_for_status()
     except requests.RequestException as error:
         mend = "zenml login --local" if "127.0.0.1" in url or "localhost" in url else f"zenml login {url}"
         raise StackError(

@@ -23,6 +23,7 @@ __all__ = ["Namespace"]
 _TIMEOUT = (5, 30)
 _RETRIES = 2
 _RETRIED = (429, 500, 502, 503, 504)
+_ANONYMOUS = "system:anonymous"
 _FORBIDDEN = re.compile(r'cannot (?P<verb>\w+) resource "(?P<resource>[^"]+)"(?: in API group "(?P<group>[^"]*)")?')
 _QUOTA = "exceeded quota"
 _ROLE = "docs/how-to/kubernetes.md has the Role"
@@ -50,7 +51,10 @@ _KINDS = {
         _Kind("v1", "Secret", "secrets"),
         _Kind("v1", "Service", "services"),
         _Kind("v1", "Pod", "pods"),
+        _Kind("v1", "ServiceAccount", "serviceaccounts"),
         _Kind("apps/v1", "Deployment", "deployments"),
+        _Kind("batch/v1", "Job", "jobs"),
+        _Kind("rbac.authorization.k8s.io/v1", "RoleBinding", "rolebindings"),
         _Kind("autoscaling/v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers"),
         _Kind("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets"),
         _Kind("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies"),
@@ -67,28 +71,75 @@ class Namespace:
 
     All of it raises `DeploymentError`, in one line: the cluster is not reachable, the namespace is not there, rights
     or quota are lacking, or somebody else was at work at the same time.
+
+    Args:
+        timeout: Seconds for a connection, and for an answer.
+        retries: Times that what failed for the moment is tried again.
     """
 
-    def __init__(self, config: KubernetesDeployerConfig) -> None:
+    def __init__(
+        self, config: KubernetesDeployerConfig, *, timeout: tuple[float, float] = _TIMEOUT, retries: int = _RETRIES
+    ) -> None:
         self.name = config.namespace
         self._config = config
+        self._timeout = timeout
+        self._retries = retries
 
     @property
     def host(self) -> str:
         """Address of the cluster's API."""
         return str(self._client.configuration.host)
 
-    def get(self, kind: str, name: str) -> Manifest | None:
-        """The object, if there is one."""
+    @property
+    def version(self) -> tuple[int, int]:
+        """Of the cluster."""
+        found = self._read("/version", "version")
+        if found is None or "major" not in found:
+            raise DeploymentError(f"{self.host}: is no Kubernetes API; check the context")
+        major, minor = (int(re.sub(r"\D", "", found[part]) or 0) for part in ("major", "minor"))
+        return major, minor
+
+    @property
+    def is_there(self) -> bool | None:
+        """Whether the namespace exists; None: this user may not know."""
         from kubernetes.client import ApiException
 
         try:
-            found: Manifest = self._call("GET", _KINDS[kind].path(self.name, name))
+            self._call("GET", f"/api/v1/namespaces/{self.name}")
         except ApiException as error:
             if error.status == 404:
+                return False
+            if error.status == 403 and _ANONYMOUS not in _message(error):
                 return None
-            raise self._explained(error, f"{kind} {name}") from error
-        return found
+            raise self._explained(error, f"namespace {self.name}") from error
+        return True
+
+    def knows(self, kind: str) -> bool:
+        """Whether the cluster has this kind, in the version that we make."""
+        version = _KINDS[kind].api_version
+        found = self._read(f"/apis/{version}", version) if "/" in version else {"resources": [{"kind": kind}]}
+        return any(resource["kind"] == kind for resource in (found or {}).get("resources", ()))
+
+    def may(self, verb: str, kind: str, subresource: str = "") -> bool:
+        """Whether this user has the right, as the cluster itself says."""
+        from kubernetes.client import ApiException
+
+        group = _KINDS[kind].api_version.rpartition("/")[0]
+        asked = {"namespace": self.name, "verb": verb, "group": group, "resource": _KINDS[kind].plural}
+        review = {
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SelfSubjectAccessReview",
+            "spec": {"resourceAttributes": asked | ({"subresource": subresource} if subresource else {})},
+        }
+        try:
+            found = self._call("POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", body=review)
+        except ApiException as error:
+            raise self._explained(error, "rights") from error
+        return bool(found["status"]["allowed"])
+
+    def get(self, kind: str, name: str) -> Manifest | None:
+        """The object, if there is one."""
+        return self._read(_KINDS[kind].path(self.name, name), f"{kind} {name}")
 
     def select(self, kind: str, labels: Mapping[str, str]) -> list[Manifest]:
         """The objects that have these labels."""
@@ -180,6 +231,17 @@ class Namespace:
             return live
         raise AssertionError("the last try returns or raises")
 
+    def _read(self, path: str, what: str) -> Manifest | None:
+        from kubernetes.client import ApiException
+
+        try:
+            found: Manifest = self._call("GET", path)
+        except ApiException as error:
+            if error.status == 404:
+                return None
+            raise self._explained(error, what) from error
+        return found
+
     def _call(
         self,
         method: str,
@@ -200,7 +262,7 @@ class Namespace:
                 response_type=response_type,
                 auth_settings=["BearerToken"],
                 _return_http_data_only=True,
-                _request_timeout=_TIMEOUT,
+                _request_timeout=self._timeout,
             )
         except urllib3.exceptions.HTTPError as error:
             raise DeploymentError(
@@ -229,9 +291,9 @@ class Namespace:
             ) from error
         # Connections are tried again, and reads that the server refuses for the moment.
         configuration.retries = urllib3.Retry(
-            connect=_RETRIES,
+            connect=self._retries,
             read=0,
-            status=_RETRIES,
+            status=self._retries,
             status_forcelist=_RETRIED,
             allowed_methods=["GET"],
             backoff_factor=0.2,
@@ -242,7 +304,9 @@ class Namespace:
     def _explained(self, error: Any, what: str) -> DeploymentError:
         message, where = _message(error), f"{what} in namespace {self.name}"
         known = _FORBIDDEN.search(message) if error.status == 403 else None
-        if known:
+        if error.status == 403 and _ANONYMOUS in message:
+            text = f"{self.host}: does not know who asks; log in to the cluster again"
+        elif known:
             resource = known["resource"] + (f".{known['group']}" if known["group"] else "")
             text = f"{where}: lacks the right to {known['verb']} {resource}; grant it ({_ROLE})"
         elif error.status == 403 and _QUOTA in message:

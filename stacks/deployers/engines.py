@@ -19,6 +19,7 @@ __all__ = ["ENGINES", "ContainerState", "Engine", "PortTaken", "find_engine"]
 
 ENGINES = ("podman", "docker")
 _SECONDS = 120.0
+_PODMAN_VERSION = ("info", "--format", "{{.Version.Version}}")  # its `version` does not look at its store
 _TAKEN = re.compile(r"already (in use|allocated)")
 _ABSENT = re.compile(r"no such (object|container|image)|not known|no container with", re.IGNORECASE)
 
@@ -37,14 +38,29 @@ class ContainerState(NamedTuple):
 
 
 class Engine:
-    """One of `ENGINES`."""
+    """One of `ENGINES`.
 
-    def __init__(self, name: str) -> None:
+    Args:
+        patience: Seconds that it may take to say what it is and has.
+    """
+
+    def __init__(self, name: str, patience: float = _SECONDS) -> None:
         self.name = name
+        self.patience = patience
+
+    @property
+    def version(self) -> str:
+        """Of the engine itself: of docker's daemon, not of its command.
+
+        Raises:
+            DeploymentError: It does not work, or its daemon does not answer.
+        """
+        asked = ("version", "--format", "{{.Server.Version}}") if self.name == "docker" else _PODMAN_VERSION
+        return self.run(*asked, seconds=self.patience)
 
     def image_id(self, image: str) -> str | None:
         """Which image the name stands for now; None: it has none of that name."""
-        return self._run_unless_absent("image", "inspect", "--format", "{{.Id}}", image)
+        return self._run_unless_absent("image", "inspect", "--format", "{{.Id}}", image, seconds=self.patience)
 
     def create(self, image: str, options: Sequence[str | Path], arguments: Sequence[str]) -> str:
         """Make a container that does not run yet.
@@ -135,8 +151,11 @@ class Engine:
             ) from error
 
 
-def find_engine(name: str, image: str) -> tuple[Engine, str]:
+def find_engine(name: str, image: str, patience: float = _SECONDS) -> tuple[Engine, str]:
     """The engine ``name``, or for `auto` the first that has the image; and the image's id.
+
+    Args:
+        patience: Seconds for each engine to answer.
 
     Raises:
         DeploymentError: There is no engine, or none has the image.
@@ -147,7 +166,7 @@ def find_engine(name: str, image: str) -> tuple[Engine, str]:
             raise DeploymentError(f"{name} is not on the path; install it, or set the deployer's engine to auto")
         raise DeploymentError(f"neither {' nor '.join(ENGINES)} is on the path; install one: apt-get install podman")
     unwell = ""
-    for candidate in map(Engine, present):
+    for candidate in (Engine(engine, patience) for engine in present):
         try:
             if image_id := candidate.image_id(image):
                 return candidate, image_id

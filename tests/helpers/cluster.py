@@ -38,6 +38,8 @@ KINDS = {
     "inferenceservices",
 }
 WORKLOADS = {"deployments", "seldondeployments", "inferenceservices"}
+OPERATED = {"seldondeployments": "SeldonDeployment", "inferenceservices": "InferenceService"}
+OPERATORS = {"machinelearning.seldon.io", "serving.kserve.io"}
 QUOTA = 'pods "cells-1" is forbidden: exceeded quota: team, requested: cpu=1, used: cpu=4, limited: cpu=4'
 LOG = {
     "server": '{"event": "starting"}\nerror: smoke image 1: upload: not a readable image\n',
@@ -52,7 +54,8 @@ def refusal(status: int, message: str, *, verb: str = "", plural: str = "", time
     left = [times]
 
     def fault(request: Request) -> KubernetesError | None:
-        if verb not in {"", request.method.value} or plural not in {"", request.resource.plural} or not left[0]:
+        kind = request.resource.plural if request.resource else ""
+        if verb not in {"", request.method.value} or plural not in {"", kind} or not left[0]:
             return None
         left[0] -= 1
         return KubernetesError(status=status, reason="Refused", message=message)
@@ -68,6 +71,9 @@ class Cluster(KubernetesEmulator):
         self.kinds = set(KINDS)
         self.namespaces = {NAMESPACE}
         self.faults: list[Fault] = []
+        self.version = ("1", "31")
+        self.denied: set[str] = set()
+        """Rights that this user lacks, as `create deployments`."""
         self.fates: dict[str, str] = {}
         """Of a version's pods: image, config, crash, fetch, oom, pending, slow, quota; ready where it is absent."""
         self.pods: dict[str, dict[str, Any]] = {}
@@ -89,6 +95,8 @@ class Cluster(KubernetesEmulator):
     # The API server
 
     async def _handle(self, request: Request) -> aiohttp.web.StreamResponse:
+        if (answer := self._discover(request)) is not None:
+            return aiohttp.web.json_response(answer)
         if request.resource is None:
             return await super()._handle(request)
         self._refuse(request)
@@ -108,6 +116,35 @@ class Cluster(KubernetesEmulator):
         if method == "DELETE" and plural in WORKLOADS:
             self.pods = {name: pod for name, pod in self.pods.items() if pod["owner"] != self._key(request)}
         return answer
+
+    def _discover(self, request: Request) -> dict[str, Any] | None:
+        """What a cluster says of itself: its version, kinds and namespaces, and what this user may do."""
+        parts = request.url.path.strip("/").split("/")
+        told = (
+            parts == ["version"] or parts[-1] == "selfsubjectaccessreviews" or (parts[0] == "apis" and len(parts) == 3)
+        )
+        if not told and parts[:-1] != ["api", "v1", "namespaces"]:
+            return None
+        for fault in self.faults:
+            if error := fault(request):
+                raise error
+        if parts == ["version"]:
+            return {"major": self.version[0], "minor": self.version[1]}
+        if parts[-1] == "selfsubjectaccessreviews":
+            asked = request.data["spec"]["resourceAttributes"]
+            right = f"{asked['verb']} {asked['resource']}" + (
+                f"/{asked['subresource']}" if "subresource" in asked else ""
+            )
+            return {"status": {"allowed": right not in self.denied}}
+        if parts[0] == "apis":
+            names = {plural: kind for plural, kind in OPERATED.items() if plural in self.kinds}
+            found = names if parts[1] in OPERATORS else {"deployments": "Deployment", "jobs": "Job"}
+            if not found:
+                raise KubernetesError(status=404, message="the server could not find the requested resource")
+            return {"resources": [{"name": plural, "kind": kind} for plural, kind in found.items()]}
+        if parts[-1] not in self.namespaces:
+            raise KubernetesError(status=404, message=f'namespaces "{parts[-1]}" not found')
+        return {"kind": "Namespace", "metadata": {"name": parts[-1]}}
 
     def _refuse(self, request: Request) -> None:
         if request.resource.plural not in self.kinds:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -29,6 +30,33 @@ def s3_server() -> Iterator[str]:
         yield "http://{}:{}".format(*running.get_host_and_port())
     finally:
         running.stop()
+
+
+@contextmanager
+def guarded_users(address: str, policies: dict[str, list[str]]) -> Iterator[dict[str, tuple[str, str]]]:
+    """Users with a key and a secret each, whom the server lets do only this; others nothing, while the block runs.
+
+    Args:
+        policies: Name of a user to the actions that are allowed, as `s3:PutObject`.
+    """
+    import boto3
+    import requests
+
+    own = {"aws_access_key_id": "me", "aws_secret_access_key": "mine", "region_name": "us-east-1"}
+    iam = boto3.client("iam", endpoint_url=address, **own)
+    keys = {}
+    for name, actions in policies.items():
+        iam.create_user(UserName=name)
+        statement = {"Effect": "Allow", "Action": actions, "Resource": "*"}
+        document = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+        iam.put_user_policy(UserName=name, PolicyName=name, PolicyDocument=document)
+        made = iam.create_access_key(UserName=name)["AccessKey"]
+        keys[name] = (made["AccessKeyId"], made["SecretAccessKey"])
+    requests.post(f"{address}/moto-api/reset-auth", data="0", timeout=20).raise_for_status()
+    try:
+        yield keys
+    finally:
+        requests.post(f"{address}/moto-api/reset-auth", data="inf", timeout=20).raise_for_status()
 
 
 @contextmanager

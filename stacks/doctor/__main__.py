@@ -1,0 +1,62 @@
+"""The command line of the doctor."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from stacks.spec import known_stacks
+from visionops.errors import VisionOpsError
+
+__all__ = ["main"]
+
+_DESCRIPTION = """\
+Look at each component of a stack for real, from this machine, and say what mends what is broken.
+
+It reads the stack file and the environment, so it can be asked before `python -m stacks.apply`. It writes one small
+object visionops-doctor-… where an artifact store is to be written, and deletes it; it changes nothing else.
+"""
+_EPILOG = """\
+state: ok; warning (it works, not for long or not for all); broken (a run would fail)
+exit:  0 when nothing is broken, else 2
+piped: one line for each finding, as `python -m stacks.doctor staging | grep ^broken`
+
+examples:
+  python -m stacks.doctor              the active stack, or local
+  python -m stacks.doctor kubernetes   before or after it is applied
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print a diagnosis.
+
+    Returns:
+        2 where something is broken, or after a mistake of the user, which is printed in one line.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m stacks.doctor",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    names = ", ".join(known_stacks())
+    parser.add_argument("name", nargs="?", help=f"{names}, or another stack that ZenML knows (default: the active one)")
+    options = parser.parse_args(arguments)
+    os.environ.setdefault("ZENML_LOGGING_VERBOSITY", "ERROR")  # what ZenML logs of its troubles is in the table
+    from stacks.doctor.diagnosis import diagnose
+    from stacks.doctor.findings import State
+    from stacks.doctor.report import print_diagnosis
+
+    try:
+        diagnosis = diagnose(options.name)
+    except VisionOpsError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print_diagnosis(diagnosis)
+    return 2 if diagnosis.count(State.BROKEN) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

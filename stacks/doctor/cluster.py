@@ -1,0 +1,183 @@
+"""Namespaces of Kubernetes: reached, there, allowed, with the kinds and secrets that a component needs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from stacks.deployers.api import Namespace
+from stacks.deployers.manifests import KubernetesDeployerConfig
+from stacks.doctor.findings import Examined, Finding, broken, of_error, ok, warning
+from stacks.doctor.registries import check_image
+from stacks.doctor.s3 import check_bucket
+from stacks.doctor.web import NO_ANSWER_SECONDS
+from visionops.errors import DeploymentError
+
+__all__ = ["check_cluster_deployer", "check_kubernetes_orchestrator"]
+
+_TIMEOUT = (3.0, NO_ANSWER_SECONDS)
+_OLDEST = {"visionops_kubernetes": (1, 30), "kubernetes": (1, 21)}
+"""Versions that a flavor works with: ours by its tests, ZenML's by the kinds that it makes."""
+_OPERATORS = {
+    "SeldonDeployment": "install Seldon Core 1.15 or newer of 1",
+    "InferenceService": "install KServe 0.16 or newer",
+}
+_ROLE = "grant them: docs/how-to/kubernetes.md has the Role"
+_CHANGE = ("get", "create", "update", "delete")
+_S3_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+
+_Right = tuple[str, str, str]
+"""Verb, kind, subresource."""
+
+
+def check_cluster_deployer(examined: Examined) -> Iterator[Finding]:
+    """Endpoints are pods, whatever kind makes them."""
+    from stacks.deployers.kserve import KServeEndpoint
+    from stacks.deployers.kubernetes import KubernetesModelDeployerConfig
+    from stacks.deployers.rollout import ClusterEndpoint
+    from stacks.deployers.seldon import SeldonEndpoint
+
+    flavor = examined.component.flavor
+    config = KubernetesModelDeployerConfig(**examined.component.configuration).settings
+    endpoint = {"visionops_seldon": SeldonEndpoint, "visionops_kserve": KServeEndpoint}.get(flavor, ClusterEndpoint)
+    kinds = ("Secret", "Service", endpoint.KIND, *endpoint.OTHERS)
+    rights = [(verb, kind, "") for kind in kinds for verb in _CHANGE]
+    rights += [("get", "Pod", ""), ("list", "Pod", ""), ("get", "Pod", "log")]
+    secrets: dict[str, Sequence[str]] = dict.fromkeys(config.image_pull_secrets, ())
+    if config.prediction_log_secret:
+        secrets[config.prediction_log_secret] = ()
+    if config.api_keys_secret:
+        secrets[config.api_keys_secret] = ("api-keys",)
+    if config.bundle_store_secret:
+        secrets[config.bundle_store_secret] = _S3_KEYS
+    yield from _check_namespace(config, flavor, rights, secrets, endpoint.KIND)
+    yield from check_image(config.image, needed=False)
+    yield from _check_bundle_store(config)
+
+
+def check_kubernetes_orchestrator(examined: Examined) -> Iterator[Finding]:
+    """Steps are pods, made by a job that ZenML makes."""
+    own = examined.component.configuration
+    config = KubernetesDeployerConfig.model_construct(
+        image="",
+        bundle_store="",
+        namespace=str(own.get("kubernetes_namespace") or "zenml"),
+        kubernetes_context=str(own.get("kubernetes_context") or ""),
+        incluster=bool(own.get("incluster")),
+    )
+    rights = [("create", "Job", ""), ("list", "Job", ""), ("delete", "Job", ""), ("list", "Pod", "")]
+    if own.get("pass_zenml_token_as_secret"):
+        rights += [("create", "Secret", ""), ("delete", "Secret", "")]
+    if not own.get("service_account_name"):  # ZenML makes one, with the ClusterRole `edit`
+        rights += [("create", "ServiceAccount", ""), ("create", "RoleBinding", "")]
+    secrets = dict.fromkeys(sorted(_secret_names(own)), ())
+    yield from _check_namespace(config, "kubernetes", rights, secrets, "Job")
+
+
+def _check_namespace(
+    config: KubernetesDeployerConfig,
+    flavor: str,
+    rights: Sequence[_Right],
+    secrets: Mapping[str, Sequence[str]],
+    kind: str,
+) -> Iterator[Finding]:
+    namespace = Namespace(config, timeout=_TIMEOUT, retries=0)
+    try:
+        version = namespace.version
+        where = f"namespace {namespace.name} of {namespace.host}, Kubernetes {version[0]}.{version[1]}"
+        findings = [
+            *_check_version(flavor, version, namespace.host),
+            *_check_there(namespace),
+            *_check_rights(namespace, rights),
+        ]
+        if not namespace.knows(kind):
+            findings.append(broken(f"{namespace.host}: does not know the kind {kind}", _OPERATORS.get(kind, _ROLE)))
+        if namespace.is_there is not False and namespace.may("get", "Secret"):
+            for name, keys in secrets.items():
+                findings += _check_secret(namespace, name, keys)
+    except DeploymentError as error:
+        yield _explained(error)
+        return
+    yield from findings or [ok(f"{where}: {len(rights)} rights" + (f", {len(secrets)} secrets" if secrets else ""))]
+
+
+def _explained(error: DeploymentError) -> Finding:
+    finding = of_error(error)
+    if "context" in finding.saw and "Expected object with name" in finding.saw:
+        return broken(finding.saw, f"{finding.mend}; it knows {_contexts()}")
+    return finding
+
+
+def _contexts() -> str:
+    from kubernetes import config
+
+    try:
+        known = config.list_kube_config_contexts(os.environ.get("KUBECONFIG"))[0]
+    except (config.ConfigException, OSError):
+        return "none"
+    return ", ".join(sorted(context["name"] for context in known)) or "none"
+
+
+def _check_version(flavor: str, version: tuple[int, int], host: str) -> Iterator[Finding]:
+    oldest = _OLDEST.get(flavor, _OLDEST["visionops_kubernetes"])
+    if version < oldest:
+        seen, needed = (".".join(map(str, numbers)) for numbers in (version, oldest))
+        yield broken(f"{host}: Kubernetes {seen}, and {flavor} needs {needed}", "upgrade the cluster, or use another")
+
+
+def _check_there(namespace: Namespace) -> Iterator[Finding]:
+    if namespace.is_there is False:
+        mend = f"kubectl create namespace {namespace.name}; or set another"
+        yield broken(f"namespace {namespace.name} of {namespace.host}: is not there", mend)
+
+
+def _check_rights(namespace: Namespace, rights: Sequence[_Right]) -> Iterator[Finding]:
+    lacking: dict[str, list[str]] = {}
+    for verb, kind, subresource in rights:
+        if not namespace.may(verb, kind, subresource):
+            lacking.setdefault(kind + (f"/{subresource}" if subresource else ""), []).append(verb)
+    if lacking:
+        said = "; ".join(f"{', '.join(verbs)} {kind}" for kind, verbs in lacking.items())
+        yield broken(f"namespace {namespace.name}: lacks the right to {said}", _ROLE)
+
+
+def _check_secret(namespace: Namespace, name: str, keys: Sequence[str]) -> Iterator[Finding]:
+    found = namespace.get("Secret", name)
+    make = f"kubectl -n {namespace.name} create secret generic {name}"
+    if found is None:
+        named = "".join(f" --from-literal={key}=…" for key in keys)
+        yield broken(f"namespace {namespace.name}: has no Secret {name}, which the stack names", f"{make}{named}")
+        return
+    lacking = [key for key in keys if key not in (found.get("data") or {})]
+    if lacking:
+        yield broken(f"Secret {name}: lacks {' and '.join(lacking)}", "add what it lacks, or name another")
+
+
+def _check_bundle_store(config: KubernetesDeployerConfig) -> Iterator[Finding]:
+    """As the deployer opens it: by the environment."""
+    endpoint = os.environ.get("AWS_ENDPOINT_URL")
+    if config.bundle_store_endpoint and not endpoint:
+        yield warning(
+            f"bundle_store_endpoint is {config.bundle_store_endpoint} for pods, and here Amazon's is used",
+            "set AWS_ENDPOINT_URL to the same store as it is reached from here",
+        )
+    style = {"s3": {"addressing_style": "path"}} if endpoint else {}
+    client: dict[str, Any] = {"region_name": config.bundle_store_region}
+    yield from check_bucket(config.bundle_store.partition("?")[0], client, style)
+
+
+def _secret_names(value: Any) -> set[str]:
+    """Of what a pod's settings refer to."""
+    if isinstance(value, list):
+        return set().union(*map(_secret_names, value))
+    if not isinstance(value, dict):
+        return set()
+    found = set().union(*map(_secret_names, value.values()))
+    for key in ("secretRef", "secretKeyRef", "secret"):
+        named = value.get(key)
+        if isinstance(named, dict) and (name := named.get("name") or named.get("secretName")):
+            found.add(str(name))
+    for pull in value.get("image_pull_secrets") or ():
+        found.add(str(pull))
+    return found

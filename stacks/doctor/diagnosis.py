@@ -1,0 +1,208 @@
+"""Which checks a component has; all of them at once, each on its own."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from importlib.util import find_spec
+from typing import Any
+from urllib.parse import urlsplit
+
+from pydantic import ValidationError
+
+from stacks.doctor.alerting import check_alerter
+from stacks.doctor.cluster import check_cluster_deployer, check_kubernetes_orchestrator
+from stacks.doctor.findings import Check, Examined, Finding, State, broken, of_error, ok, warning
+from stacks.doctor.machine import (
+    check_artifact_folder,
+    check_container_deployer,
+    check_image_builder,
+    check_local_deployer,
+    check_local_orchestrator,
+)
+from stacks.doctor.registries import check_container_registry
+from stacks.doctor.s3 import check_s3_store
+from stacks.doctor.server import check_applied, check_zenml, registered_stack, with_secrets
+from stacks.doctor.tracking import check_registry, check_tracker
+from stacks.spec import ComponentSpec, ComponentType, StackSpec, known_stacks, load_stack, unset_variables
+from stacks.zenml_server import active_stack_name, require_zenml_server
+from visionops.errors import StackError, VisionOpsError
+
+__all__ = ["Diagnosis", "Row", "diagnose"]
+
+_PATIENCE_S = 20.0
+"""For all checks of a row together; each request in it has its own, shorter one."""
+_ANY = ""
+_CHECKS: dict[tuple[ComponentType, str], Check] = {
+    (ComponentType.ORCHESTRATOR, "local"): check_local_orchestrator,
+    (ComponentType.ORCHESTRATOR, "kubernetes"): check_kubernetes_orchestrator,
+    (ComponentType.STEP_OPERATOR, "kubernetes"): check_kubernetes_orchestrator,
+    (ComponentType.ARTIFACT_STORE, "local"): check_artifact_folder,
+    (ComponentType.ARTIFACT_STORE, "s3"): check_s3_store,
+    (ComponentType.EXPERIMENT_TRACKER, "mlflow"): check_tracker,
+    (ComponentType.MODEL_REGISTRY, "mlflow"): check_registry,
+    (ComponentType.MODEL_DEPLOYER, "visionops_local"): check_local_deployer,
+    (ComponentType.MODEL_DEPLOYER, "visionops_container"): check_container_deployer,
+    (ComponentType.MODEL_DEPLOYER, "visionops_kubernetes"): check_cluster_deployer,
+    (ComponentType.MODEL_DEPLOYER, "visionops_seldon"): check_cluster_deployer,
+    (ComponentType.MODEL_DEPLOYER, "visionops_kserve"): check_cluster_deployer,
+    (ComponentType.CONTAINER_REGISTRY, _ANY): check_container_registry,
+    (ComponentType.IMAGE_BUILDER, "local"): check_image_builder,
+    (ComponentType.ALERTER, "visionops_alertmanager"): check_alerter,
+}
+_LIBRARIES = {
+    "s3": (("s3fs", "boto3"), "s3"),
+    "kubernetes": (("kubernetes",), "kubernetes"),
+    "visionops_kubernetes": (("kubernetes", "boto3"), "kubernetes,s3"),
+    "visionops_seldon": (("kubernetes", "boto3"), "kubernetes,s3"),
+    "visionops_kserve": (("kubernetes", "boto3"), "kubernetes,s3"),
+    "mlflow": (("mlflow",), "pipelines"),
+}
+"""What a flavor imports, and the extra of ours that brings it."""
+_LOOPBACK = {"127.0.0.1", "localhost", "::1"}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Row:
+    """A component, or what stands before them, and what was seen of it."""
+
+    what: str
+    flavor: str
+    findings: tuple[Finding, ...]
+
+    @property
+    def state(self) -> State:
+        """The worst of its findings."""
+        return max((finding.state for finding in self.findings), key=list(State).index, default=State.OK)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """Of a stack."""
+
+    stack: str
+    rows: tuple[Row, ...]
+    seconds: float
+
+    def count(self, state: State) -> int:
+        """Rows in this state."""
+        return sum(row.state is state for row in self.rows)
+
+
+def diagnose(name: str | None = None) -> Diagnosis:
+    """Look at all of a stack.
+
+    Args:
+        name: Of a stack file, or of a stack of ZenML's; None: the active one, or `local`.
+
+    Raises:
+        StackError: There is no such stack, or its file cannot be used.
+    """
+    began = time.monotonic()
+    name = name or _active_stack()
+    unset: list[str] = []
+    if name in known_stacks():
+        unset = unset_variables(name)
+        # A component that lacks a variable is not looked at; the others are.
+        spec = load_stack(name, {**os.environ, **{variable: f"${{{variable}}}" for variable in unset}})
+    else:
+        spec = registered_stack(name)
+    is_remote = Examined(spec.components[ComponentType.ORCHESTRATOR], spec).is_remote
+    (zenml,) = _all_at_once([("zenml", "", lambda: check_zenml(is_remote=is_remote))])
+    rows = [zenml]
+    if unset:
+        are = "is" if len(unset) == 1 else "are"
+        finding = broken(f"{', '.join(unset)} {are} not set", f"set in the environment: {' '.join(unset)}")
+        rows.append(Row("stack file", "", (finding,)))
+    elif zenml.state is not State.BROKEN and name in known_stacks():
+        rows += _all_at_once([("stack file", "", lambda: check_applied(name))])
+    tasks = []
+    for kind, component in spec.components.items():
+        tasks.append((kind.value.replace("_", " "), component.flavor, _look(kind, component, spec, unset)))
+    return Diagnosis(name, (*rows, *_all_at_once(tasks)), time.monotonic() - began)
+
+
+def _active_stack() -> str:
+    try:
+        require_zenml_server()
+    except StackError as error:
+        raise StackError(f"{error}; or name the stack: python -m stacks.doctor NAME") from error
+    return active_stack_name()
+
+
+def _look(
+    kind: ComponentType, component: ComponentSpec, stack: StackSpec, unset: Sequence[str]
+) -> Callable[[], Iterator[Finding]]:
+    def look() -> Iterator[Finding]:
+        texts = list(_texts(component.configuration))
+        lacking = [variable for variable in unset if any(f"${{{variable}}}" in text for text in texts)]
+        if lacking:
+            yield warning(f"not looked at, for want of {', '.join(lacking)}", "")
+            return
+        libraries, extra = _LIBRARIES.get(component.flavor, ((), ""))
+        if absent := [library for library in libraries if find_spec(library) is None]:
+            yield broken(f"{' and '.join(absent)}: not installed", f"pip install 'visionops[{extra}]'")
+            return
+        examined = Examined(with_secrets(component), stack)
+        check = _CHECKS.get((kind, component.flavor)) or _CHECKS.get((kind, _ANY))
+        if check is None:
+            yield ok("the doctor knows no check of this flavor")
+            return
+        if examined.is_remote:
+            yield from _check_reach(component)
+        yield from check(examined)
+
+    return look
+
+
+def _check_reach(component: ComponentSpec) -> Iterator[Finding]:
+    """An address of this machine is another in a pod: its own."""
+    for text in _texts(component.configuration):
+        if "://" in text and urlsplit(text).hostname in _LOOPBACK:
+            yield warning(f"{text}: in a pod that is the pod itself", "give an address that pods reach, too")
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list | tuple):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _texts(item)
+
+
+def _all_at_once(tasks: Sequence[tuple[str, str, Callable[[], Iterator[Finding]]]]) -> list[Row]:
+    """Each in a thread that nobody waits for longer than for patience."""
+    found: list[list[Finding]] = [[] for _ in tasks]
+    threads = [
+        threading.Thread(target=_collect, args=(task[2], findings), daemon=True)
+        for task, findings in zip(tasks, found, strict=True)
+    ]
+    for thread in threads:
+        thread.start()
+    deadline = time.monotonic() + _PATIENCE_S
+    rows = []
+    for (what, flavor, _), thread, findings in zip(tasks, threads, found, strict=True):
+        thread.join(max(0.0, deadline - time.monotonic()))
+        seen = list(findings)
+        if thread.is_alive():
+            seen.append(broken(f"no answer in {_PATIENCE_S:.0f} s", "see whether it hangs, and the way to it"))
+        rows.append(Row(what, flavor, tuple(seen)))
+    return rows
+
+
+def _collect(look: Callable[[], Iterator[Finding]], findings: list[Finding]) -> None:
+    try:
+        for finding in look():
+            findings.append(finding)  # noqa: PERF402 - what was found before an error stays
+    except VisionOpsError as error:
+        findings.append(of_error(error))
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        findings.append(broken(f"setting {place}: {first['msg']}", "correct it in the stack file"))
+    except Exception as error:  # noqa: BLE001 - one check that fails must not hide the others
+        said = (str(error).splitlines() or [""])[0][:200]
+        findings.append(broken(f"cannot be looked at ({type(error).__name__}: {said})", "mend what it names"))

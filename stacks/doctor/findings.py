@@ -1,0 +1,70 @@
+"""What a check says, and what it is given."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from collections.abc import Callable, Iterator
+
+from stacks.spec import ComponentSpec, ComponentType, StackSpec
+from visionops.errors import VisionOpsError
+
+__all__ = ["REMOTE_ORCHESTRATORS", "Check", "Examined", "Finding", "State", "broken", "of_error", "ok", "warning"]
+
+REMOTE_ORCHESTRATORS = ("kubernetes", "airflow")
+"""Flavors whose steps run elsewhere."""
+
+
+class State(enum.StrEnum):
+    """Of a component."""
+
+    OK = "ok"
+    WARNING = "warning"
+    BROKEN = "broken"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was seen, and what mends it."""
+
+    state: State
+    saw: str
+    mend: str = ""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Examined:
+    """A component, and the stack that it is in; its secrets are filled in."""
+
+    component: ComponentSpec
+    stack: StackSpec
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether the stack's steps run elsewhere than on this machine."""
+        orchestrator = self.stack.components[ComponentType.ORCHESTRATOR]
+        return orchestrator.flavor in REMOTE_ORCHESTRATORS and not orchestrator.configuration.get("local")
+
+
+Check = Callable[[Examined], Iterator[Finding]]
+
+
+def ok(saw: str) -> Finding:
+    """It works."""
+    return Finding(State.OK, saw)
+
+
+def warning(saw: str, mend: str) -> Finding:
+    """It works, and not for long or not for all."""
+    return Finding(State.WARNING, saw, mend)
+
+
+def broken(saw: str, mend: str) -> Finding:
+    """It does not work."""
+    return Finding(State.BROKEN, saw, mend)
+
+
+def of_error(error: VisionOpsError) -> Finding:
+    """Our errors end with the mend, behind a semicolon."""
+    saw, _, mend = str(error).rpartition("; ")
+    return broken(saw, mend) if saw else broken(mend, "")

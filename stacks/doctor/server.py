@@ -1,0 +1,152 @@
+"""ZenML's server or database, what it has of the stack, and the secrets in it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from stacks.apply import Action, Change, apply
+from stacks.doctor.findings import Finding, broken, of_error, ok, warning
+from stacks.doctor.web import NO_ANSWER_SECONDS, ask
+from stacks.spec import ComponentSpec, ComponentType, StackSpec, known_stacks
+from stacks.zenml_server import require_zenml_server
+from visionops.errors import StackError
+
+__all__ = ["check_applied", "check_zenml", "registered_stack", "store_url", "with_secrets"]
+
+
+def store_url() -> str:
+    """Of ZenML's server, or of the database that it uses without one."""
+    from zenml.config.global_config import GlobalConfiguration
+
+    return str(GlobalConfiguration().store_configuration.url)
+
+
+def check_zenml(*, is_remote: bool) -> Iterator[Finding]:
+    """The server answers, is of our version, and knows who asks.
+
+    Args:
+        is_remote: Steps run elsewhere, and ask it, too.
+    """
+    from zenml.config.global_config import GlobalConfiguration
+    from zenml.exceptions import AuthorizationException
+
+    url = store_url()
+    if not url.startswith(("http://", "https://")):
+        if is_remote:
+            yield broken("no server, and steps that run elsewhere need one", "zenml login URL of a server")
+        path = Path(url.removeprefix("sqlite:///"))
+        if url.startswith("sqlite:") and not path.exists():
+            yield ok(f"{path}: is made by the first `python -m stacks.apply`")
+            return
+        _ = GlobalConfiguration().zen_store
+        yield ok(f"ZenML {version('zenml')} without a server" + (f", in {path}" if url.startswith("sqlite:") else ""))
+        return
+    try:
+        require_zenml_server(NO_ANSWER_SECONDS)
+        theirs = str(ask(f"{url.rstrip('/')}/api/v1/info").json()["version"])
+    except StackError as error:
+        yield of_error(error)
+        return
+    except (ValueError, KeyError, TypeError):
+        yield broken(f"{url}: answers, not as ZenML does", "zenml login with the URL of ZenML's server")
+        return
+    ours = version("zenml")
+    if theirs != ours:
+        how = warning if theirs.rpartition(".")[0] == ours.rpartition(".")[0] else broken
+        yield how(f"{url}: ZenML {theirs}, and here is {ours}", f"run ZenML {ours} there, or install {theirs} here")
+    try:
+        _ = GlobalConfiguration().zen_store
+    except AuthorizationException:
+        yield broken(f"{url}: the login has expired, or there is none", f"zenml login {url}")
+        return
+    if theirs == ours:
+        yield ok(f"{url}: ZenML {theirs}, logged in")
+
+
+def check_applied(name: str) -> Iterator[Finding]:
+    """Whether ZenML has the stack as its file says."""
+    mend = f"python -m stacks.apply {name}"
+    changes = apply(name, dry_run=True)
+    if not changes:
+        yield ok("ZenML has what the file says")
+    elif any((change.kind, change.action) == ("stack", Action.CREATE) for change in changes):
+        yield warning("not in ZenML yet", mend)
+    else:
+        yield broken(f"ZenML has another: apply would {', '.join(map(_said, changes))}", mend)
+
+
+def _said(change: Change) -> str:
+    """Without what is in its detail beside settings: import paths, and all components of a stack."""
+    with_detail = change.kind in set(ComponentType) and change.action == "update"
+    return str(change) if with_detail else str(dataclasses.replace(change, detail=""))
+
+
+def registered_stack(name: str) -> StackSpec:
+    """A stack of ZenML's that has no file.
+
+    Raises:
+        StackError: There is none.
+    """
+    from zenml.client import Client
+
+    try:
+        found = Client().get_stack(name, allow_name_prefix_match=False)
+    except KeyError as error:
+        raise StackError(f"stack {name!r}: not known; choose one of {', '.join(known_stacks())}") from error
+    kinds = {kind.value for kind in ComponentType}
+    components = {
+        ComponentType(kind.value): ComponentSpec.model_construct(
+            name=items[0].name, flavor=items[0].flavor_name, configuration=dict(items[0].configuration)
+        )
+        for kind, items in found.components.items()
+        if kind.value in kinds
+    }
+    return StackSpec.model_construct(name=name, flavors=(), components=components)
+
+
+def with_secrets(component: ComponentSpec) -> ComponentSpec:
+    """The component with the values of ZenML's secrets that it refers to.
+
+    Raises:
+        StackError: One is not there, or ZenML cannot be asked.
+    """
+    filled = _filled(component.configuration)
+    if name := component.configuration.get("authentication_secret"):
+        filled["authentication_secret"] = _values(str(name))
+    return component.model_copy(update={"configuration": filled})
+
+
+def _filled(value: Any) -> Any:
+    from zenml.utils.secret_utils import is_secret_reference, parse_secret_reference
+
+    if isinstance(value, dict):
+        return {key: _filled(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_filled(item) for item in value]
+    if not is_secret_reference(value):
+        return value
+    asked = parse_secret_reference(value)
+    values = _values(asked.name)
+    if asked.key not in values:
+        mend = f"zenml secret update {asked.name} --{asked.key}=…"
+        raise StackError(f"ZenML's secret {asked.name}: lacks {asked.key}, which the stack names; {mend}")
+    return values[asked.key]
+
+
+def _values(name: str) -> dict[str, str]:
+    from zenml.client import Client
+    from zenml.exceptions import AuthorizationException
+
+    try:
+        found = Client().get_secret(name, allow_partial_name_match=False, allow_partial_id_match=False)
+    except KeyError as error:
+        raise StackError(
+            f"ZenML has no secret {name}, which the stack names; zenml secret create {name} --KEY=…"
+        ) from error
+    except (AuthorizationException, RuntimeError, NotImplementedError) as error:
+        raise StackError(f"ZenML's secret {name}: cannot be read; mend ZenML first") from error
+    return dict(found.secret_values)

@@ -1,0 +1,161 @@
+"""Tracking servers and databases of MLflow, and its model registry."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import requests
+
+from stacks.doctor.findings import Examined, Finding, broken, of_error, ok, warning
+from stacks.doctor.machine import check_folder
+from stacks.doctor.s3 import check_bucket
+from stacks.doctor.web import ask
+from stacks.spec import ComponentType
+from visionops.errors import StackError, VisionOpsError
+from visionops.registry import ModelRegistry
+
+__all__ = ["check_registry", "check_tracker"]
+
+_VERSION = re.compile(r"(\d+)\.(\d+)\.\d+\S*")
+_API = "api/2.0/mlflow"
+
+
+def check_tracker(examined: Examined) -> Iterator[Finding]:
+    """An experiment tracker: its server with the component's login, or its database."""
+    own = examined.component.configuration
+    uri = str(own.get("tracking_uri") or "")
+    if uri.startswith(("http://", "https://")):
+        yield from _check_server(uri, own)
+    elif uri:
+        if uri.startswith("sqlite:///") and examined.is_remote:
+            yield broken("a database on this machine, and steps run elsewhere", "run `mlflow server`, and name its URL")
+        yield from _check_database(uri)
+    else:
+        yield ok("beside the artifact store")
+
+
+def check_registry(examined: Examined) -> Iterator[Finding]:
+    """A model registry: that of the tracker, asked as a run asks it, with the environment's login."""
+    tracker = examined.stack.components.get(ComponentType.EXPERIMENT_TRACKER)
+    uri = str(tracker.configuration.get("tracking_uri") or "") if tracker else ""
+    if not tracker:
+        yield broken("the stack has no experiment tracker, whose registry it is", "add one of flavor mlflow")
+    elif uri.startswith(("http://", "https://")):
+        token = os.environ.get("MLFLOW_TRACKING_TOKEN")
+        user = os.environ.get("MLFLOW_TRACKING_USERNAME")
+        password = os.environ.get("MLFLOW_TRACKING_PASSWORD", "")
+        own: dict[str, Any] = {"tracking_token": token, "tracking_username": user, "tracking_password": password}
+        own["tracking_insecure_tls"] = os.environ.get("MLFLOW_TRACKING_INSECURE_TLS", "") == "true"
+        login = "set MLFLOW_TRACKING_TOKEN, or MLFLOW_TRACKING_USERNAME and _PASSWORD: run.py asks with them"
+        answer = _search(uri, "registered-models", own, login)
+        yield ok("the tracker's server answers") if isinstance(answer, dict) else answer
+    else:
+        yield ok("in the tracker's database")
+
+
+def _check_server(uri: str, own: dict[str, Any]) -> Iterator[Finding]:
+    try:
+        answer = ask(f"{uri.rstrip('/')}/version", verify=not own.get("tracking_insecure_tls"))
+    except StackError as error:
+        yield broken(f"{uri}: MLflow does not answer ({error})", "start its server, or set VISIONOPS_MLFLOW to its URL")
+        return
+    theirs = _VERSION.fullmatch(answer.text.strip())
+    if answer.status_code in {401, 403}:
+        pass  # a gate before all of it; what the login is worth shows below
+    elif not answer.ok or not theirs:
+        yield broken(f"{uri}: answers, not as MLflow does ({_words(answer)})", "set VISIONOPS_MLFLOW to its server")
+        return
+    login = "set the token or the password anew (MLFLOW_TRACKING_TOKEN), then apply the stack"
+    found = _search(uri, "experiments", own, login)
+    if isinstance(found, Finding):
+        yield found
+    ours = _VERSION.fullmatch(version("mlflow"))
+    if theirs and ours and theirs[1] != ours[1]:
+        yield broken(f"{uri}: MLflow {theirs[0]}, here is {ours[0]}", f"run MLflow {ours[0]} there")
+    elif theirs and ours and int(theirs[2]) < int(ours[2]):
+        yield warning(f"{uri}: MLflow {theirs[0]} is older than {ours[0]} here", f"run MLflow {ours[0]} there")
+    elif theirs and not isinstance(found, Finding):
+        yield ok(f"{uri}: MLflow {theirs[0]}")
+    if not isinstance(found, Finding):
+        yield from _check_artifacts(uri, found, own)
+
+
+def _check_artifacts(uri: str, found: dict[str, Any], own: dict[str, Any]) -> Iterator[Finding]:
+    """Whether runs can send their files to where the server says."""
+    places = [str(experiment.get("artifact_location", "")) for experiment in found.get("experiments", ())]
+    if not places:
+        return
+    place = places[0]
+    if place.startswith("mlflow-artifacts:"):
+        try:
+            answer = _get(f"{uri.rstrip('/')}/api/2.0/mlflow-artifacts/artifacts", own)
+        except StackError as error:
+            yield broken(f"{uri}: does not show its artifacts ({error})", "see the server's own store of artifacts")
+            return
+        if not answer.ok:
+            yield broken(f"{uri}: cannot read its artifacts ({_words(answer)})", "see its --artifacts-destination")
+    elif place.startswith("s3://"):
+        endpoint = os.environ.get("MLFLOW_S3_ENDPOINT_URL")
+        findings = check_bucket(place, {"endpoint_url": endpoint} if endpoint else {}, {})
+        yield from (finding for finding in findings if finding.mend)
+    elif place.startswith(("/", "file:", "./")):
+        yield warning(
+            f"{uri}: keeps artifacts in its own {place}, where only its machine writes",
+            "start it with --serve-artifacts and --artifacts-destination",
+        )
+
+
+def _search(uri: str, what: str, own: dict[str, Any], login: str) -> dict[str, Any] | Finding:
+    """The answer; or what is wrong.
+
+    Args:
+        login: The mend where the server does not know who asks.
+    """
+    try:
+        answer = _get(f"{uri.rstrip('/')}/{_API}/{what}/search", own, max_results=1)
+        if answer.status_code == 401:
+            return broken(f"{uri}: refuses the login (401)", login)
+        if answer.status_code == 403:
+            return broken(f"{uri}: forbids it (403 {_words(answer)})", "grant this user the right, or allow this host")
+        if not answer.ok:
+            return broken(f"{uri}: fails ({_words(answer)})", "see the server's log; its database may be away")
+        found: dict[str, Any] = answer.json()
+    except requests.JSONDecodeError:
+        return broken(f"{uri}: answers, not as MLflow does", "log in at what stands before it, or correct the URL")
+    except StackError as error:
+        return broken(f"{uri}: does not answer {what} ({error})", "see the server's log; its database may be away")
+    return found
+
+
+def _get(url: str, own: dict[str, Any], **parameters: int) -> requests.Response:
+    token, user = own.get("tracking_token"), own.get("tracking_username")
+    return ask(
+        url,
+        headers={"Authorization": f"Bearer {token}"} if token else None,
+        login=(str(user), str(own.get("tracking_password") or "")) if user and not token else None,
+        parameters=parameters,
+        verify=not own.get("tracking_insecure_tls"),
+    )
+
+
+def _check_database(uri: str) -> Iterator[Finding]:
+    path = Path(uri.removeprefix("sqlite:///"))
+    if uri.startswith("sqlite:///") and not path.exists():
+        yield from check_folder(path.parent, "the tracking database")
+        return
+    try:
+        ModelRegistry(uri).ping()
+    except VisionOpsError as error:
+        yield of_error(error)
+    else:
+        yield ok(f"{path if uri.startswith('sqlite:///') else urlsplit(uri).hostname}: opens, of MLflow's version here")
+
+
+def _words(answer: requests.Response) -> str:
+    return f"{answer.status_code} {' '.join(answer.text.split())[:80]}".strip()
