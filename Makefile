@@ -9,7 +9,7 @@ TEST_ARGS ?=
 TESTS = $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help run test coverage staging lint format lock bench images helm chart peers clean
+.PHONY: help run test coverage staging lint security format lock bench images helm chart peers clean
 
 help:  ## Show the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -31,6 +31,13 @@ lint: .venv/installed  ## Format, lint, types and layers
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+security: $(UV)  ## What bandit, pip-audit and zizmor find in the code, the lock and the workflows
+	$(UV) tool run --python $(PYTHON) bandit==1.9.4 --quiet --configfile pyproject.toml --severity-level medium --recursive \
+		deploy materializers pipelines stacks steps visionops run.py
+	$(UV) tool run --python $(PYTHON) zizmor==1.32.0 --offline --quiet .github/workflows
+	$(UV) tool run --python $(PYTHON) pip-audit==2.10.1 --disable-pip --require-hashes --progress-spinner off \
+		--requirement requirements.lock
 
 format: .venv/installed  ## Format and mend what can be mended by itself
 	$(BIN)/ruff format .
