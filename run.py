@@ -364,8 +364,11 @@ _RUNNERS: dict[str, Callable[[argparse.Namespace, Config], PipelineRunResponse]]
 
 
 def _start(pipeline: Any, arguments: argparse.Namespace, config: Config, **inputs: Any) -> PipelineRunResponse:
-    settings = {"experiment_tracker": {"experiment_name": config.name}}
-    configured = pipeline.with_options(settings=settings, enable_cache=False if arguments.no_cache else None)
+    from stacks.session import placement
+
+    options = placement(pipeline, config=config, **inputs)
+    settings = options.pop("settings", {}) | {"experiment_tracker": {"experiment_name": config.name}}
+    configured = pipeline.with_options(settings=settings, enable_cache=False if arguments.no_cache else None, **options)
     run: PipelineRunResponse = configured(config=config, **inputs)
     return run
 

@@ -6,20 +6,24 @@ import dataclasses
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from filelock import FileLock, Timeout
 from zenml.client import Client
 from zenml.constants import ENV_ZENML_ACTIVE_STACK_ID
+from zenml.pipelines.pipeline_definition import Pipeline
 
 from stacks.apply import apply, known_stacks
 from stacks.integrations import leave_out_unused_integrations
+from stacks.placement import run_options
+from stacks.spec import load_stack
 from stacks.tracking import active_tracking_uri, ensure_experiment
 from stacks.zenml_server import active_stack_name, require_zenml_server
 from visionops.errors import StackError, VisionOpsError
 from visionops.home import visionops_home
 from visionops.registry import ModelRegistry
 
-__all__ = ["Session", "open_session"]
+__all__ = ["Session", "open_session", "placement"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -54,6 +58,24 @@ def open_session(use_case: str, stack: str | None) -> Iterator[Session]:
         ModelRegistry(uri).ping()
         ensure_experiment(uri, use_case, visionops_home() / "mlflow" / "artifacts")
         yield Session(name, uri)
+
+
+def placement(pipeline: Pipeline, **inputs: Any) -> dict[str, Any]:
+    """What the active stack's file says of the steps of ``pipeline``, for its `with_options`.
+
+    Args:
+        inputs: What the pipeline is about to be called with: its steps are known once it is.
+
+    Raises:
+        StackError: As `run_options`.
+    """
+    name = Client().active_stack_model.name
+    if name not in known_stacks():
+        return {}
+    prepared = pipeline.copy()
+    prepared.prepare(**inputs)
+    steps = {runs_as: invocation.step.name for runs_as, invocation in prepared.invocations.items()}
+    return run_options(load_stack(name), steps)
 
 
 def _activate(client: Client, name: str, *, keep: bool) -> None:

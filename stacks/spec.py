@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from stacks.steps import DEFAULT, StepSpec, check_step_names
 from visionops.errors import StackError
 from visionops.home import visionops_home
 
@@ -71,6 +72,26 @@ class StackSpec(_Strict):
     name: str = Field(pattern=_NAME)
     flavors: tuple[FlavorSpec, ...] = ()
     components: dict[ComponentType, ComponentSpec]
+    steps: dict[str, StepSpec] = Field(default_factory=dict)
+    """What each step is given where steps run in containers; elsewhere nothing is read from it."""
+
+    @field_validator("steps")
+    @classmethod
+    def _known(cls, steps: dict[str, StepSpec]) -> dict[str, StepSpec]:
+        check_step_names(steps)
+        return steps
+
+    @model_validator(mode="after")
+    def _operated(self) -> StackSpec:
+        asks = [name for name, step in self.steps.items() if step.step_operator]
+        if asks and ComponentType.STEP_OPERATOR not in self.components:
+            raise ValueError(f"steps.{asks[0]}.step_operator: the stack has no step_operator among its components")
+        return self
+
+    def step(self, name: str) -> StepSpec:
+        """What the step ``name`` is given: its own words on top of the default's."""
+        default = self.steps.get(DEFAULT, StepSpec())
+        return self.steps[name].over(default) if name in self.steps else default
 
 
 def known_stacks() -> list[str]:
@@ -114,11 +135,12 @@ def read_stack(path: Path, environment: Mapping[str, str]) -> StackSpec:
         spec = StackSpec.model_validate(_fill(raw, _values(environment)))
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise StackError(f"{path}: {place}: {first['msg']}") from error
-    missing = {ComponentType.ORCHESTRATOR, ComponentType.ARTIFACT_STORE} - set(spec.components)
-    if missing:
-        raise StackError(f"{path}: components: lacks {', '.join(sorted(missing))}, which every stack needs")
+        place = "".join(f"{part}." for part in first["loc"])[:-1]
+        says = first["msg"].removeprefix("Value error, ")
+        raise StackError(f"{path}: {place}: {says}" if place else f"{path}: {says}") from error
+    lacks = {ComponentType.ORCHESTRATOR, ComponentType.ARTIFACT_STORE} - set(spec.components)
+    if lacks:
+        raise StackError(f"{path}: components: lacks {', '.join(sorted(lacks))}, which every stack needs")
     return spec
 
 

@@ -13,6 +13,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from stacks.deployers.manifests import MANAGED_BY, KubernetesDeployerConfig, Manifest
@@ -276,15 +277,17 @@ class Namespace:
 
         configuration = client.Configuration()
         context = self._config.kubernetes_context
+        # A step in a pod has no kubeconfig, whatever the client's context is called.
+        incluster = self._config.incluster or _is_pod_without_kubeconfig()
         try:
-            if self._config.incluster:
+            if incluster:
                 config.load_incluster_config(client_configuration=configuration)
             else:
                 # Named, because the client reads the variable when it is imported, and never again.
                 file = os.environ.get("KUBECONFIG")
                 config.load_kube_config(file, context=context or None, client_configuration=configuration)
         except (config.ConfigException, OSError) as error:
-            where = "the pod's service account" if self._config.incluster else "the kubeconfig"
+            where = "the pod's service account" if incluster else "the kubeconfig"
             raise DeploymentError(
                 f"no cluster: {where} cannot be used ({' '.join(str(error).split())}); "
                 "set KUBECONFIG, kubernetes_context or incluster"
@@ -322,6 +325,13 @@ class Namespace:
                 409: f"{where}: somebody else changed it at the same time; deploy again",
             }.get(error.status, f"{where}: refused with status {error.status} ({message}); mend what it names")
         return DeploymentError(text)
+
+
+def _is_pod_without_kubeconfig() -> bool:
+    from kubernetes.config import KUBE_CONFIG_DEFAULT_LOCATION
+
+    named = os.environ.get("KUBECONFIG", KUBE_CONFIG_DEFAULT_LOCATION)
+    return "KUBERNETES_SERVICE_HOST" in os.environ and not Path(named).expanduser().is_file()
 
 
 def _overlaid(live: Manifest, wanted: Manifest) -> Manifest:

@@ -290,7 +290,10 @@ def running_cluster(folder: Path) -> Iterator[Cluster]:
     cluster, server = wait(start())
     try:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("KUBECONFIG", str(_kubeconfig(folder / "kubeconfig", str(server.url).rstrip("/"))))
+            kubeconfig = str(_kubeconfig(folder / "kubeconfig", str(server.url).rstrip("/")))
+            patch.setenv("KUBECONFIG", kubeconfig)
+            # The client reads the variable when it is imported, and never again.
+            patch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", kubeconfig)
             yield cluster
     finally:
         wait(stop())

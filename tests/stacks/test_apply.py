@@ -24,8 +24,9 @@ def client(zenml_home: Path):
 
     client = Client()
     client.activate_stack("default")
-    for stack in client.list_stacks(name="local").items:
-        client.delete_stack(stack.id)
+    for stack in client.list_stacks().items:
+        if stack.name != "default":
+            client.delete_stack(stack.id)
     for kind in StackComponentType:
         for component in client.list_stack_components(type=kind.value).items:
             if component.name != "default":

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from stacks.spec import ComponentType, known_stacks, load_stack, read_stack, unset_variables
+from stacks.steps import known_steps
 from visionops.errors import StackError
 
 MINIMAL = "name: x\ncomponents:\n  orchestrator: {name: x, flavor: local}\n  artifact_store: {name: x, flavor: local}\n"
@@ -37,6 +38,7 @@ CLUSTER = {
     "VISIONOPS_KUBERNETES_CONTEXT": "test",
     "VISIONOPS_KUBERNETES_NAMESPACE": "vision",
     "VISIONOPS_SERVING_IMAGE": "registry/serving:1",
+    "VISIONOPS_PIPELINE_IMAGE": "registry/pipeline:1",
     "VISIONOPS_REGISTRY": "registry",
     "VISIONOPS_S3_BUCKET": "s3://vision",
     "VISIONOPS_S3_SECRET": "s3",
@@ -55,7 +57,7 @@ def test_all_variables_that_lack_are_named_at_once():
     known = {"VISIONOPS_REGISTRY": "registry"}
     lacking = [name for name in CLUSTER if name not in known]
     assert set(unset_variables("kubernetes", known)) == set(lacking)
-    with pytest.raises(StackError, match="6 variables are not set; set the environment's ") as caught:
+    with pytest.raises(StackError, match="7 variables are not set; set the environment's ") as caught:
         load_stack("kubernetes", known)
     assert all(name in str(caught.value) for name in lacking)
     assert "VISIONOPS_REGISTRY" not in str(caught.value)
@@ -85,6 +87,15 @@ def test_a_variable_may_have_a_default(tmp_path, variables, expected):
         (MINIMAL.replace("  artifact_store: {name: x, flavor: local}\n", ""), "lacks artifact_store"),
         (MINIMAL.replace("name: x,", "name: '${NOBODY_SET_THIS}',", 1), "set the environment variable NOBODY_SET_THIS"),
         (MINIMAL.replace("name: x,", "name: 'a b',", 1), "orchestrator.name: String should match"),
+        (MINIMAL + "steps: {trian: {cpu: 1}}\n", r"x.yaml: steps: trian: no such step; did you mean train\?"),
+        (MINIMAL + "steps: {train: {cpus: 1}}\n", "steps.train.cpus: Extra inputs"),
+        (MINIMAL + "steps: {train: {memory: 4G}}\n", "steps.train.memory: String should match"),
+        (
+            MINIMAL + "steps: {train: {step_operator: true}}\n",
+            "steps.train.step_operator: the stack has no step_operator",
+        ),
+        (MINIMAL + "steps: {train: {env_from: [{}]}}\n", "env_from.0: needs either secretRef or configMapRef"),
+        (MINIMAL + "steps: {train: {scratch: {claim: a, storage_class: b}}}\n", "scratch: has both claim and"),
         ("a: [", "not valid YAML"),
         ("- 1\n", "valid dictionary"),
         (MINIMAL + "flavors: [{type: model_deployer, source: nodots}]\n", "flavors.0.source"),
@@ -106,3 +117,34 @@ def test_an_unknown_stack_names_the_known_ones():
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(StackError, match="cannot be read"):
         read_stack(tmp_path / "none.yaml", {})
+
+
+def test_a_step_has_its_own_words_on_top_of_those_of_all(tmp_path):
+    text = (
+        MINIMAL
+        + """
+steps:
+  default: {image: pipeline:1, cpu: 1, memory: 4Gi, environment: {A: "1", B: "1"}, tolerations: [{key: slow}]}
+  train: {image: "${GPU_IMAGE:-}", memory: 16Gi, gpu: "${GPUS:-}", environment: {B: "2"}, tolerations: [{key: gpu}]}
+"""
+    )
+    spec = read_stack(write(tmp_path, text), {})
+    other, train = spec.step("evaluate"), spec.step("train")
+    assert (other.memory, other.image, other.environment) == ("4Gi", "pipeline:1", {"A": "1", "B": "1"})
+    assert (train.image, train.cpu, train.memory, train.gpu) == ("pipeline:1", 1, "16Gi", None)
+    assert train.environment == {"A": "1", "B": "2"}
+    assert [toleration.key for toleration in train.tolerations] == ["gpu"]
+    gpu = read_stack(write(tmp_path, text), {"GPU_IMAGE": "gpu:1", "GPUS": "2"}).step("train")
+    assert (gpu.image, gpu.gpu) == ("gpu:1", 2)
+
+
+def test_the_steps_there_are_are_those_of_the_pipelines():
+    import importlib
+    import pkgutil
+
+    from zenml.steps import BaseStep
+
+    import steps
+
+    modules = [importlib.import_module(f"steps.{module.name}") for module in pkgutil.iter_modules(steps.__path__)]
+    assert known_steps() == {o.name for m in modules for o in vars(m).values() if isinstance(o, BaseStep)}

@@ -236,6 +236,10 @@ def test_no_namespace_no_kind_no_cluster(cluster, store, bundles, monkeypatch, t
     assert "the cluster does not answer" in refused(make(store), bundles[0])
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "absent"))
     assert "set KUBECONFIG, kubernetes_context or incluster" in refused(make(store), bundles[0])
+    # A step in a pod, which has no kubeconfig.
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
+    said = refused(make(store, kubernetes_context="x"), bundles[0])
+    assert "no cluster: the pod's service account cannot be used" in said
 
 
 def test_what_is_not_ours_is_left_alone(endpoint, cluster, bundles):

@@ -1,0 +1,160 @@
+"""A stack file's `steps` in ZenML's words: what a pipeline is run with on that stack, the pipeline not knowing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from stacks.same_code import CODE_VARIABLE, code_digest
+from stacks.spec import ComponentType, StackSpec
+from stacks.steps import ORCHESTRATOR, Scratch, StepSpec
+from visionops.errors import StackError
+
+__all__ = ["pod_settings", "run_options"]
+
+_IN_THIS_PROCESS = frozenset({"local"})
+_SCRATCH = "scratch"
+_SCRATCH_PATH = "/scratch"
+_VOLUMES = {
+    # HOME and all that libraries write beside their results; open to whatever user a cluster chooses.
+    "cache": ("/cache", {"emptyDir": {}}),
+    "tmp": ("/tmp", {"emptyDir": {}}),  # noqa: S108
+    # Workers hand images to training through it, and a container's own has 64 MB.
+    "shm": ("/dev/shm", {"emptyDir": {"medium": "Memory"}}),  # noqa: S108
+}
+_HOME = "VISIONOPS_HOME"
+_CHECK = "stacks.same_code.require_same_code"
+_Options = dict[str, Any]
+
+
+def run_options(spec: StackSpec, names: Mapping[str, str]) -> _Options:
+    """What `with_options` of a pipeline takes, so that each of its steps is given what the stack file says.
+
+    Args:
+        names: The pipeline's steps: as what each runs (`predict_1_of_2`), and its name (`predict_shard`).
+
+    Returns:
+        Nothing for an orchestrator that runs steps in its own process: there is nothing to give.
+
+    Raises:
+        StackError: Steps would run in containers, and no image is named.
+    """
+    flavor = spec.components[ComponentType.ORCHESTRATOR].flavor
+    if flavor in _IN_THIS_PROCESS:
+        return {}
+    default = spec.step("")
+    if not default.image:
+        raise StackError(f"stack {spec.name!r}: runs steps in containers; give steps.default.image in its file")
+    settings: _Options = {"docker": _image(default)}
+    if flavor == "kubernetes":
+        settings["orchestrator"] = {"orchestrator_pod_settings": pod_settings(spec.step(ORCHESTRATOR))}
+    return {
+        "settings": settings,
+        "steps": {runs_as: _step_options(spec, flavor, spec.step(name)) for runs_as, name in names.items()},
+    }
+
+
+def _step_options(spec: StackSpec, flavor: str, step: StepSpec) -> _Options:
+    options: _Options = {"start_hook_source": _CHECK, "settings": {"docker": _image(step)}}
+    if step.retries:
+        options["retry"] = {"max_retries": step.retries}
+    if step.step_operator:
+        operator = spec.components[ComponentType.STEP_OPERATOR]
+        options["step_operator"] = operator.name
+        options["settings"] |= _component_settings("step_operator", operator.flavor, step)
+    else:
+        options["settings"] |= _component_settings("orchestrator", flavor, step)
+    return options
+
+
+def _image(step: StepSpec) -> _Options:
+    """Ours as it is: nothing is built, installed or downloaded when a run starts."""
+    return {
+        "parent_image": step.image,
+        "skip_build": True,
+        "install_stack_requirements": False,
+        "disable_automatic_requirements_detection": True,
+        "allow_including_files_in_images": False,
+        "allow_download_from_code_repository": False,
+        "allow_download_from_artifact_store": False,
+    }
+
+
+def _component_settings(kind: str, flavor: str, step: StepSpec) -> _Options:
+    if flavor == "kubernetes":
+        settings: _Options = {"pod_settings": pod_settings(step)}
+        if step.timeout:
+            settings["active_deadline_seconds"] = step.timeout
+        return {kind: settings}
+    return {"resources": _resources(step)}
+
+
+def _resources(step: StepSpec) -> _Options:
+    """For flavors that understand no more than this."""
+    said = {
+        "cpu_count": step.cpu,
+        "memory": step.memory and f"{step.memory}B",  # ZenML writes 4GiB where Kubernetes writes 4Gi
+        "gpu_count": step.gpu,
+    }
+    return {key: value for key, value in said.items() if value is not None}
+
+
+def pod_settings(step: StepSpec) -> _Options:
+    """ZenML's KubernetesPodSettings for the pod of a step."""
+    volumes = dict(_VOLUMES)
+    if step.scratch:
+        volumes[_SCRATCH] = (_SCRATCH_PATH, _scratch_source(step.scratch))
+    return {
+        "resources": _quantities(step),
+        "node_selectors": dict(step.node_selector),
+        "tolerations": [{k: v for k, v in t.model_dump().items() if v} for t in step.tolerations],
+        # Not the `environment` of ZenML's step configuration: that would be part of the cache key.
+        "env": [{"name": key, "value": value} for key, value in _environment(step).items()],
+        "env_from": [source.model_dump(exclude_unset=True, exclude_none=True) for source in step.env_from],
+        "image_pull_secrets": list(step.image_pull_secrets),
+        "volumes": [{"name": name, **source} for name, (_, source) in volumes.items()],
+        "volume_mounts": [{"name": name, "mountPath": path} for name, (path, _) in volumes.items()],
+        "container_security_context": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        "additional_pod_spec_args": {"security_context": _security_context(step)},
+    }
+
+
+def _quantities(step: StepSpec) -> dict[str, dict[str, str]]:
+    requests: dict[str, str] = {}
+    limits: dict[str, str] = {}
+    if step.cpu:
+        requests["cpu"] = f"{step.cpu:g}"
+    if step.memory:
+        requests["memory"] = limits["memory"] = step.memory
+    if step.gpu:
+        requests[step.gpu_resource] = limits[step.gpu_resource] = str(step.gpu)
+    return {name: values for name, values in (("requests", requests), ("limits", limits)) if values}
+
+
+def _environment(step: StepSpec) -> dict[str, str]:
+    home = {_HOME: f"{_SCRATCH_PATH}/visionops"} if step.scratch else {}
+    given = {name: value for name, value in step.environment.items() if value}
+    return home | given | {CODE_VARIABLE: code_digest()}
+
+
+def _security_context(step: StepSpec) -> _Options:
+    # The group makes a fresh volume of a storage class writable.
+    user = {"runAsUser": step.run_as, "runAsGroup": step.run_as, "fsGroup": step.run_as} if step.run_as else {}
+    return {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}, **user}
+
+
+def _scratch_source(scratch: Scratch) -> _Options:
+    if scratch.claim:
+        return {"persistentVolumeClaim": {"claimName": scratch.claim}}
+    if not scratch.storage_class:
+        return {"emptyDir": {"sizeLimit": scratch.size}}
+    claim = {
+        "accessModes": ["ReadWriteOnce"],
+        "storageClassName": scratch.storage_class,
+        "resources": {"requests": {"storage": scratch.size}},
+    }
+    return {"ephemeral": {"volumeClaimTemplate": {"spec": claim}}}

@@ -1,0 +1,253 @@
+"""A pipeline on the `kubernetes` stack, as far as an API server can see it: the jobs that ZenML makes of it."""
+
+from __future__ import annotations
+
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import kubernetes_validate
+import pytest
+
+import stacks.apply as apply_module
+import stacks.session as session_module
+from stacks.integrations import leave_out_unused_integrations
+from stacks.placement import pod_settings, run_options
+from stacks.same_code import CODE_VARIABLE, code_digest
+from stacks.session import placement
+from stacks.spec import ComponentSpec, ComponentType, StackSpec, load_stack
+from stacks.steps import StepSpec
+from tests.conftest import ROOT
+from tests.helpers.cluster import NAMESPACE, Cluster, running_cluster
+from tests.helpers.s3 import s3_bucket, s3_server
+from tests.stacks.test_spec import CLUSTER
+from visionops.config import load_config
+from visionops.errors import StackError
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # ZenML, SQLAlchemy and MLflow warn of their own code
+
+STEPS = ["ingest", "validate_data", "prepare", "train", "evaluate", "register", "gate", "release_model"]
+NAMES = dict(zip(STEPS, STEPS, strict=True))
+VARIABLES = CLUSTER | {
+    "VISIONOPS_PIPELINE_GPU_IMAGE": "registry/pipeline-gpu:1",
+    "VISIONOPS_TRAIN_GPUS": "1",
+    "VISIONOPS_TRAIN_CLAIM": "shards",
+    "VISIONOPS_KUBERNETES_LOCAL": "true",  # else ZenML wants a server that pods reach
+}
+
+
+@pytest.fixture(scope="module")
+def submit(zenml_home, tmp_path_factory) -> Iterator[Callable[[StackSpec], Any]]:
+    """Submits the training of the sample; the cluster says at once that each job is done. Gives the snapshot."""
+    from zenml.client import Client
+
+    from pipelines.training import training
+
+    def say_done(request: Any) -> None:
+        if (request.method.value, request.resource.plural) == ("POST", "jobs"):
+            request.data["status"] = {"conditions": [{"type": "Complete", "status": "True"}]}
+
+    with (
+        running_cluster(tmp_path_factory.mktemp("cluster")) as cluster,
+        s3_server() as address,
+        s3_bucket(address, "vision"),
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        for name, value in (VARIABLES | {"VISIONOPS_S3_ENDPOINT": address}).items():
+            patch.setenv(name, value)
+        cluster.kinds |= {"jobs", "serviceaccounts", "rolebindings"}
+        cluster.faults.append(say_done)
+        before = Client().active_stack_model.id
+        leave_out_unused_integrations()
+        patch.setattr(apply_module, "load_stack", lambda name: quick(load_stack(name)))
+        apply_module.apply("kubernetes")
+        Client().activate_stack("kubernetes")
+        config = load_config(ROOT / "configs" / "sample.yaml")
+
+        def submit(spec: StackSpec) -> Any:
+            patch.setattr(session_module, "load_stack", lambda _: spec)
+            options = placement(training, config=config, source_fingerprint="x")
+            run = training.with_options(**options)(config=config, source_fingerprint="x")
+            return run.snapshot
+
+        submit.cluster = cluster
+        yield submit
+        Client().activate_stack(before)
+
+
+def jobs(cluster: Cluster) -> dict[str, dict[str, Any]]:
+    """By the step; that of the orchestrator is "". As the API server takes them: without what is null."""
+    found = {}
+    for (resource, _, _), live in cluster.objects.items():
+        if resource.plural == "jobs":
+            manifest = without_null({k: v for k, v in live.raw.items() if k != "status"})
+            name = manifest["metadata"]["annotations"].get("zenml.io/step-name", "")
+            found[name] = {"apiVersion": "batch/v1", "kind": "Job", **manifest}
+    return found
+
+
+def without_null(value: Any) -> Any:
+    if isinstance(value, dict):
+        # ZenML adds a container's own settings in Python's spelling, each null.
+        return {k: without_null(v) for k, v in value.items() if v is not None}
+    return [without_null(v) for v in value] if isinstance(value, list) else value
+
+
+def start_steps(cluster: Cluster) -> None:
+    """What the orchestrator's pod does: its program with its arguments, in this process."""
+    from kubernetes import client, config
+    from zenml.integrations.kubernetes.orchestrators import kubernetes_orchestrator_entrypoint
+
+    job = jobs(cluster)[""]
+    config.load_kube_config()
+    owner = {"apiVersion": "batch/v1", "kind": "Job", "name": job["metadata"]["name"], "uid": "1"}
+    metadata = {
+        "name": socket.gethostname(),
+        "labels": {"job-name": job["metadata"]["name"]},
+        "ownerReferences": [owner],
+    }
+    client.CoreV1Api().create_namespaced_pod(NAMESPACE, {"metadata": metadata})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["orchestrator", *job["spec"]["template"]["spec"]["containers"][0]["args"]])
+        kubernetes_orchestrator_entrypoint.main()
+
+
+def quick(spec: StackSpec) -> StackSpec:
+    """ZenML looks after jobs more often."""
+    old = spec.components[ComponentType.ORCHESTRATOR]
+    settings = old.configuration | {"job_monitoring_interval": 0.05}
+    new = ComponentSpec(name=old.name, flavor=old.flavor, configuration=settings)
+    return spec.model_copy(update={"components": spec.components | {ComponentType.ORCHESTRATOR: new}})
+
+
+def test_each_step_is_a_job_with_what_the_stack_file_says(submit):
+    snapshot = submit(load_stack("kubernetes"))
+    start_steps(submit.cluster)
+    made = jobs(submit.cluster)
+    assert set(made) == {"", *STEPS}
+    for manifest in made.values():
+        for version in ("1.30", "1.35"):
+            kubernetes_validate.validate(manifest, version, strict=True)
+    pods = {name: manifest["spec"]["template"]["spec"] for name, manifest in made.items()}
+    containers = {name: pod["containers"][0] for name, pod in pods.items()}
+    assert {name: c["image"] for name, c in containers.items() if name != "train"} == dict.fromkeys(
+        ["", *STEPS[:3], *STEPS[4:]], "registry/pipeline:1"
+    )
+    train = containers["train"]
+    assert train["image"] == "registry/pipeline-gpu:1"
+    assert train["resources"]["limits"] == {"memory": "8Gi", "nvidia.com/gpu": "1"}
+    assert {"name": "scratch", "persistentVolumeClaim": {"claimName": "shards"}} in pods["train"]["volumes"]
+    assert {"name": "scratch", "emptyDir": {"sizeLimit": "20Gi"}} in pods["evaluate"]["volumes"]
+    assert made["train"]["spec"]["activeDeadlineSeconds"] == 172800
+    assert "activeDeadlineSeconds" not in made["evaluate"]["spec"]
+    for name, container in containers.items():
+        variables = {entry["name"]: entry.get("value") for entry in container["env"]}
+        assert variables[CODE_VARIABLE] == code_digest()
+        assert variables["VISIONOPS_HOME"] == "/scratch/visionops", name
+        assert variables["AWS_ENDPOINT_URL"].startswith("http://127.0.0.1:")
+        assert container["envFrom"] == [{"secretRef": {"name": "s3"}}]
+        mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
+        assert mounts.items() >= {"scratch": "/scratch", "cache": "/cache", "shm": "/dev/shm"}.items()
+        assert container["securityContext"]["allowPrivilegeEscalation"] is False
+    images = {item.image for item in snapshot.build.images.values()}
+    assert images == {"registry/pipeline:1", "registry/pipeline-gpu:1"}
+
+
+def test_what_a_step_is_given_is_no_part_of_its_cache_key(submit):
+    from zenml.client import Client
+    from zenml.orchestrators.cache_utils import generate_cache_key
+
+    def keys(spec: StackSpec) -> dict[str, str]:
+        client = Client()
+        steps = submit(spec).step_configurations
+        store, project = client.active_stack.artifact_store, client.active_project.id
+        return {name: generate_cache_key(step, {}, store, project) for name, step in steps.items()}
+
+    spec = load_stack("kubernetes")
+    richer = StepSpec.model_validate(
+        {
+            "image": "other:2",
+            "cpu": 8,
+            "memory": "64Gi",
+            "gpu": 4,
+            "environment": {"A": "1"},
+            "node_selector": {"pool": "gpu"},
+            "tolerations": [{"key": "gpu"}],
+            "timeout": 60,
+            "retries": 2,
+            "scratch": {"storage_class": "fast"},
+        }
+    )
+    assert keys(spec) == keys(spec.model_copy(update={"steps": dict.fromkeys(STEPS, richer) | {"default": richer}}))
+
+
+def test_a_pod_as_full_as_it_can_be_holds_to_the_schemas(submit):
+    step = StepSpec.model_validate(
+        {
+            "image": "other:2",
+            "cpu": 0.5,
+            "memory": "64Gi",
+            "gpu": 4,
+            "gpu_resource": "amd.com/gpu",
+            "environment": {"A": "1"},
+            "env_from": [{"configMapRef": {"name": "proxy", "optional": True}}],
+            "image_pull_secrets": ["registry"],
+            "node_selector": {"pool": "gpu"},
+            "tolerations": [{"key": "gpu", "operator": "Equal", "value": "yes", "effect": "NoSchedule"}],
+            "timeout": 60,
+            "retries": 2,
+            "scratch": {"storage_class": "fast", "size": "1Ti"},
+            "run_as": None,
+        }
+    )
+    before = set(submit.cluster.names())
+    submit(load_stack("kubernetes").model_copy(update={"steps": {"default": step, "orchestrator": step}}))
+    (name,) = (name for name in submit.cluster.names() - before if name.startswith("jobs/"))
+    (live,) = (o.raw for (r, _, n), o in submit.cluster.objects.items() if f"{r.plural}/{n}" == name)
+    manifest = {"apiVersion": "batch/v1", "kind": "Job", **without_null({k: live[k] for k in ("metadata", "spec")})}
+    for version in ("1.30", "1.35"):
+        kubernetes_validate.validate(manifest, version, strict=True)
+    pod = manifest["spec"]["template"]["spec"]
+    assert pod["nodeSelector"] == {"pool": "gpu"}
+    assert pod["tolerations"] == [{"key": "gpu", "operator": "Equal", "value": "yes", "effect": "NoSchedule"}]
+    assert pod["containers"][0]["resources"]["limits"] == {"memory": "64Gi", "amd.com/gpu": "4"}
+    assert pod["imagePullSecrets"] == [{"name": "registry"}]
+    assert "runAsUser" not in pod_settings(step)["additional_pod_spec_args"]["security_context"]
+
+
+def test_where_steps_run_in_this_process_nothing_is_given():
+    local = load_stack("local")
+    fed = local.model_copy(update={"steps": {"train": StepSpec(cpu=4, memory="8Gi")}})
+    assert run_options(local, NAMES) == run_options(fed, NAMES) == {}
+
+
+def test_a_stack_of_containers_needs_an_image():
+    spec = load_stack("kubernetes", CLUSTER).model_copy(update={"steps": {}})
+    with pytest.raises(StackError, match=r"'kubernetes': runs steps in containers; give steps\.default\.image"):
+        run_options(spec, NAMES)
+
+
+def test_a_step_that_runs_many_times_is_given_the_same_each_time():
+    spec = load_stack("kubernetes", CLUSTER)
+    spec = spec.model_copy(update={"steps": spec.steps | {"predict_shard": StepSpec(memory="3Gi")}})
+    options = run_options(spec, {"predict_1_of_2": "predict_shard", "predict_2_of_2": "predict_shard"})["steps"]
+    pods = [step["settings"]["orchestrator"]["pod_settings"] for step in options.values()]
+    assert [pod["resources"]["limits"]["memory"] for pod in pods] == ["3Gi", "3Gi"]
+
+
+def test_a_step_of_a_step_operator_asks_it_for_resources():
+    spec = load_stack("kubernetes", CLUSTER)
+    operator = ComponentSpec(name="gpus", flavor="vertex")
+    train = spec.steps["train"].model_copy(update={"step_operator": True, "gpu": 2, "retries": 1})
+    spec = spec.model_copy(
+        update={
+            "components": spec.components | {ComponentType.STEP_OPERATOR: operator},
+            "steps": spec.steps | {"train": train},
+        }
+    )
+    options = run_options(spec, NAMES)["steps"]
+    assert options["train"]["step_operator"] == "gpus"
+    assert options["train"]["retry"] == {"max_retries": 1}
+    assert options["train"]["settings"]["resources"] == {"cpu_count": 2, "memory": "8GiB", "gpu_count": 2}
+    assert "step_operator" not in options["evaluate"]
