@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -46,13 +45,12 @@ def compare(bundle: ModelBundle, dataset: Dataset, config: Config) -> dict[str, 
     Args:
         bundle: Quantized.
     """
-    evaluation = config.evaluation.model_copy(update={"worst_images": 0, "latency_images": 1})
+    evaluation = config.evaluation.model_copy(update={"latency_images": 1})
     brief = config.model_copy(update={"evaluation": evaluation})
-    with tempfile.TemporaryDirectory(prefix="visionops-") as folder:
-        whole, small = (
-            task_for(config.task).evaluate(bundle.in_precision(p), dataset, brief, Path(folder) / p.value)
-            for p in (Precision.F32, Precision.INT8)
-        )
+    whole, small = (
+        task_for(config.task).evaluate(bundle.in_precision(p), dataset, brief, None)
+        for p in (Precision.F32, Precision.INT8)
+    )
     rows = {}
     for name, replicates in small.replicates.items():
         low, high = np.nanpercentile(np.subtract(replicates, whole.replicates[name]), [2.5, 97.5])

@@ -76,9 +76,8 @@ def score_labelled_traffic(config: Config) -> Annotated[LabelledTraffic, "labell
         at_test = champion.test_metric(config.gate.metric)
         performance = None
         if new.num_images and at_test is not None:
-            folder = Path(work) / "evaluation"
             try:
-                performance = measure(task_for(config.task), bundle, new, config, at_test, folder)
+                performance = measure(task_for(config.task), bundle, new, config, at_test)
             except MetricError as error:  # a first few labels of one class must not hold up all else
                 announce(f"new labels, no figure yet: {error}")
     traffic = LabelledTraffic(new_labels=since_training.num_images, performance=performance)

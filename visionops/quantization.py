@@ -11,7 +11,6 @@ import io
 import logging
 import shutil
 import sys
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -212,8 +211,6 @@ def _val_metrics(bundle: ModelBundle, dataset: Dataset, task: Task, config: Conf
     """The card's figures belong to the graph that is served."""
     val = dataset.select_split(Split.VAL)
     as_test = val.replace_column("split", [Split.TEST.value] * val.num_images)
-    evaluation = config.evaluation.model_copy(update={"worst_images": 0, "latency_images": 1, "resamples": 0})
-    with tempfile.TemporaryDirectory(prefix="visionops-val-") as folder:
-        brief = config.model_copy(update={"evaluation": evaluation})
-        metrics = task.evaluate(bundle, as_test, brief, Path(folder) / "evaluation").metrics
+    evaluation = config.evaluation.model_copy(update={"latency_images": 1, "resamples": 0})
+    metrics = task.evaluate(bundle, as_test, config.model_copy(update={"evaluation": evaluation}), None).metrics
     return {name: metrics[name] for name in METRICS[config.task] if name in metrics}

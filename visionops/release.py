@@ -126,12 +126,10 @@ def _score(
 ) -> Evaluation | None:
     if champion is None:
         return None
-    # Only its figures are wanted: the report goes with the folder.
-    brief = config.evaluation.model_copy(update={"worst_images": 0, "latency_images": 1})
+    brief = config.evaluation.model_copy(update={"latency_images": 1})
     with tempfile.TemporaryDirectory(prefix="visionops-champion-") as folder:
-        bundle = registry.fetch_bundle(champion, Path(folder) / "model")
-        brief_config = config.model_copy(update={"evaluation": brief})
-        return task.evaluate(bundle, dataset, brief_config, Path(folder) / "evaluation")
+        bundle = registry.fetch_bundle(champion, Path(folder))
+        return task.evaluate(bundle, dataset, config.model_copy(update={"evaluation": brief}), None)
 
 
 def _settled(evaluation: Evaluation, config: Config, *, promote: bool, reason: str) -> GateDecision:

@@ -28,9 +28,9 @@ def bundle(tmp_path):
 
 
 @pytest.mark.parametrize("engine", list(Engine))
-def test_a_detector_that_is_always_right_scores_one(tmp_path, bundle, make_dataset, config, engine):
+def test_a_detector_that_is_always_right_scores_one(bundle, make_dataset, config, engine):
     config = config.model_copy(update={"serving": config.serving.model_copy(update={"engine": engine})})
-    evaluation = evaluate(bundle, make_dataset(SCENES), config, tmp_path / "evaluation")
+    evaluation = evaluate(bundle, make_dataset(SCENES), config, None)
     for name in ("map50", "map50_95", "precision", "recall", "f1", "serving_precision", "serving_recall"):
         assert evaluation.metrics[name] == pytest.approx(1), name
     assert 0 < evaluation.metrics["latency_ms_p50"] <= evaluation.metrics["latency_ms_p95"]
@@ -46,9 +46,9 @@ def test_what_serving_cuts_into_tiles_is_scored_in_tiles(tmp_path, make_dataset,
     """Cells of half the size that the model knows, unless it looks at quarters of the image."""
     dataset = make_dataset(SCENES)
     tiled, whole = (make_bundle(tmp_path / str(t), size=64, tiles=t) for t in (Tiling(size=64, overlap=32), None))
-    metrics = evaluate(tiled, dataset, config, tmp_path / "a").metrics
+    metrics = evaluate(tiled, dataset, config, None).metrics
     assert metrics["map50_95"] == metrics["serving_recall"] == metrics["serving_precision"] == pytest.approx(1)
-    assert evaluate(whole, dataset, config, tmp_path / "b").metrics["serving_recall"] == 0
+    assert evaluate(whole, dataset, config, None).metrics["serving_recall"] == 0
 
 
 def test_a_class_without_instances_stays_out_of_the_mean(tmp_path, bundle, make_dataset, config):
@@ -58,22 +58,22 @@ def test_a_class_without_instances_stays_out_of_the_mean(tmp_path, bundle, make_
     assert evaluation.metrics["map50"] == pytest.approx(1)
 
 
-def test_mistakes_are_counted_at_the_serving_threshold(tmp_path, bundle, make_dataset, config):
+def test_mistakes_are_counted_at_the_serving_threshold(bundle, make_dataset, config):
     labelled = [[("red", 0, 0)], [("red", 3, 1), ("red", 0, 3)], [("red", 1, 1), ("red", 2, 3)], []]
-    evaluation = evaluate(bundle, make_dataset(SCENES, labelled), config, tmp_path / "evaluation")
+    evaluation = evaluate(bundle, make_dataset(SCENES, labelled), config, None)
     # Five detections; right are red 0,0, red 3,1 and red 2,3, of five labelled boxes.
     assert evaluation.metrics["serving_precision"] == pytest.approx(3 / 5)
     assert evaluation.metrics["serving_recall"] == pytest.approx(3 / 5)
 
 
-def test_classes_are_matched_by_name_not_by_number(tmp_path, bundle, make_dataset, config):
+def test_classes_are_matched_by_name_not_by_number(bundle, make_dataset, config):
     dataset = make_dataset(SCENES, classes=("green", "red"))
-    assert evaluate(bundle, dataset, config, tmp_path / "evaluation").metrics["map50"] == pytest.approx(1)
+    assert evaluate(bundle, dataset, config, None).metrics["map50"] == pytest.approx(1)
 
 
-def test_only_the_test_split_counts(tmp_path, bundle, make_dataset, config):
+def test_only_the_test_split_counts(bundle, make_dataset, config):
     dataset = make_dataset(SCENES).replace_column("split", ["test", "train", "val", "test"])
-    evaluation = evaluate(bundle, dataset, config, tmp_path / "evaluation")
+    evaluation = evaluate(bundle, dataset, config, None)
     assert evaluation.num_images == 2
     assert evaluation.test_fingerprint == dataset.take([0, 3]).fingerprint()
 

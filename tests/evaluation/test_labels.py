@@ -82,10 +82,10 @@ def make_dataset(tmp_path: Path) -> Callable[..., Dataset]:
 
 
 @pytest.mark.parametrize("engine", list(Engine))
-def test_a_classifier_that_is_always_right_scores_one(tmp_path, bundle, make_dataset, engine):
+def test_a_classifier_that_is_always_right_scores_one(bundle, make_dataset, engine):
     dataset = make_dataset([RED, GREEN, BLUE, RED], [["red", "green", "blue", "red"]])
     config = config_of(serving={"engine": engine})
-    evaluation = evaluate_labels(bundle, dataset, config, tmp_path / "evaluation")
+    evaluation = evaluate_labels(bundle, dataset, config, None)
     for name in METRICS[Task.CLASSIFICATION]:
         assert evaluation.metrics[name] == pytest.approx(1), name
         assert len(evaluation.replicates[name]) == 50
@@ -115,22 +115,22 @@ def test_the_answer_is_the_one_the_threshold_gives(tmp_path, make_dataset):
     for threshold in (None, 0.2):
         head = STATE.model_copy(update={"threshold": threshold})
         bundle = make_label_bundle(tmp_path / f"bundle-{threshold}", heads=(head,))
-        results[threshold] = evaluate_labels(bundle, dataset, config_of(), tmp_path / "evaluation").metrics
+        results[threshold] = evaluate_labels(bundle, dataset, config_of(), None).metrics
     assert results[None]["accuracy"] == pytest.approx(2 / 3)
     assert results[0.2]["accuracy"] == 1
     assert results[0.2]["roc_auc"] == results[None]["roc_auc"] == 1
     assert results[None]["f1"] == pytest.approx(2 / 3)
 
 
-def test_classes_are_matched_by_name_not_by_number(tmp_path, bundle, make_dataset):
+def test_classes_are_matched_by_name_not_by_number(bundle, make_dataset):
     dataset = make_dataset([RED, BLUE], [["red", "blue"]], (Attribute("other", ("blue", "red")),))
-    assert evaluate_labels(bundle, dataset, config_of(), tmp_path / "evaluation").metrics["accuracy"] == 1
+    assert evaluate_labels(bundle, dataset, config_of(), None).metrics["accuracy"] == 1
 
 
-def test_only_the_test_split_counts(tmp_path, bundle, make_dataset):
+def test_only_the_test_split_counts(bundle, make_dataset):
     dataset = make_dataset([RED, RED, GREEN], [["red", "blue", "green"]])
     dataset = dataset.replace_column("split", ["test", "train", "test"])
-    evaluation = evaluate_labels(bundle, dataset, config_of(), tmp_path / "evaluation")
+    evaluation = evaluate_labels(bundle, dataset, config_of(), None)
     assert evaluation.metrics["accuracy"] == 1
     assert evaluation.num_images == 2
     assert evaluation.test_fingerprint == dataset.take([0, 2]).fingerprint()
@@ -139,9 +139,9 @@ def test_only_the_test_split_counts(tmp_path, bundle, make_dataset):
 # Attributes
 
 
-def test_attributes_are_scored_alone_and_together(tmp_path, two_heads, make_dataset):
+def test_attributes_are_scored_alone_and_together(two_heads, make_dataset):
     dataset = make_dataset([RED, GREEN, RED, GREEN], [["ok", "defective", "ok", "ok"], ["z", "x", "y", "x"]], TWO)
-    evaluation = evaluate_labels(two_heads, dataset, config_of(Task.ATTRIBUTES), tmp_path / "evaluation")
+    evaluation = evaluate_labels(two_heads, dataset, config_of(Task.ATTRIBUTES), None)
     assert evaluation.per_class["state"]["accuracy"] == 0.75
     assert evaluation.per_class["colour"]["accuracy"] == 0.75
     assert evaluation.metrics["accuracy"] == 0.75
@@ -152,9 +152,9 @@ def test_attributes_are_scored_alone_and_together(tmp_path, two_heads, make_data
     assert {"accuracy", "exact_match", "state.accuracy", "colour.f1"} <= set(evaluation.intervals)
 
 
-def test_labels_that_are_not_known_are_left_out_of_their_attribute_alone(tmp_path, two_heads, make_dataset):
+def test_labels_that_are_not_known_are_left_out_of_their_attribute_alone(two_heads, make_dataset):
     dataset = make_dataset([RED, GREEN, RED], [["ok", None, "defective"], ["z", "x", None]], TWO)
-    evaluation = evaluate_labels(two_heads, dataset, config_of(Task.ATTRIBUTES), tmp_path / "evaluation")
+    evaluation = evaluate_labels(two_heads, dataset, config_of(Task.ATTRIBUTES), None)
     assert evaluation.per_class["state"]["instances"] == 2
     assert evaluation.per_class["state"]["accuracy"] == 0.5
     assert evaluation.per_class["colour"]["accuracy"] == 1
@@ -171,9 +171,9 @@ def test_an_attribute_nobody_knows_stays_out_of_the_means(tmp_path, two_heads, m
     assert repr(load_evaluation(tmp_path / "evaluation")) == repr(evaluation)
 
 
-def test_attributes_are_matched_by_name_not_by_place(tmp_path, two_heads, make_dataset):
+def test_attributes_are_matched_by_name_not_by_place(two_heads, make_dataset):
     dataset = make_dataset([RED, GREEN], [["z", "x"], ["ok", "defective"]], TWO[::-1])
-    evaluation = evaluate_labels(two_heads, dataset, config_of(Task.ATTRIBUTES), tmp_path / "evaluation")
+    evaluation = evaluate_labels(two_heads, dataset, config_of(Task.ATTRIBUTES), None)
     assert evaluation.metrics["exact_match"] == 1
 
 
@@ -187,7 +187,7 @@ def test_intervals_hold_the_figure_and_two_models_meet_the_same_draws(tmp_path, 
     dataset = make_dataset(shown, [truth.tolist()])
     config = config_of(evaluation={"resamples": 400, "latency_images": 1, "worst_images": 0})
     first, second = (
-        evaluate_labels(make_label_bundle(tmp_path / str(gain), gain=gain), dataset, config, tmp_path / "evaluation")
+        evaluate_labels(make_label_bundle(tmp_path / str(gain), gain=gain), dataset, config, None)
         for gain in (8.0, 3.0)
     )
     low, high = first.intervals["accuracy"]

@@ -59,7 +59,7 @@ def test_the_gates_metric_is_measured_on_new_labels_whatever_the_order_of_classe
         data=DataConfig(source=FolderSource(kind="folder", path=tmp_path)),
         evaluation=EvaluationConfig(worst_images=0, latency_images=1, resamples=50),
     )
-    performance = measure(task_for(config.task), bundle, labelled, config, 0.9, tmp_path / "evaluation")
+    performance = measure(task_for(config.task), bundle, labelled, config, 0.9)
     assert performance.metric == "map50"
     assert performance.value == pytest.approx(1)
     assert performance.interval[0] <= performance.value <= performance.interval[1] + 1e-9
@@ -73,7 +73,7 @@ def test_images_on_which_nothing_is_define_no_figure(bundle, dataset, tmp_path):
         name="cells", task=Task.DETECTION, data=DataConfig(source=FolderSource(kind="folder", path=tmp_path))
     )
     with pytest.raises(MetricError, match="has no boxes"):
-        measure(task_for(config.task), bundle, dataset.take([4]), config, 0.9, tmp_path / "evaluation")
+        measure(task_for(config.task), bundle, dataset.take([4]), config, 0.9)
 
 
 def test_without_labels_that_is_all_there_is_to_say():

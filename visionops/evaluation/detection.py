@@ -30,7 +30,7 @@ _WORST = "By score: one for each missed box, and for each wrong one its confiden
 _NO_WORST = "None: at the serving threshold every box was found and none was invented."
 
 
-def evaluate(bundle: ModelBundle, dataset: Dataset, config: Config, folder: Path) -> Evaluation:
+def evaluate(bundle: ModelBundle, dataset: Dataset, config: Config, folder: Path | None) -> Evaluation:
     """Score the bundle on the test split.
 
     Average precision and the curves come from all detections above 0.001, several classes a box, as in the trainer's
@@ -40,7 +40,7 @@ def evaluate(bundle: ModelBundle, dataset: Dataset, config: Config, folder: Path
 
     Args:
         dataset: Its test split is used; its images lie where ``path`` says.
-        folder: Receives ``evaluation.json``, ``report.html`` and the pictures.
+        folder: Receives ``evaluation.json``, ``report.html`` and the pictures; None: only the figures are wanted.
 
     Raises:
         DataError: The test split is empty or has no boxes, knows a class that the bundle does not, or an image cannot
@@ -55,7 +55,7 @@ def evaluate(bundle: ModelBundle, dataset: Dataset, config: Config, folder: Path
     scores = score(truth, wide, len(names), config.evaluation.resamples)
     matches = [match(t, p) for t, p in zip(truth, served, strict=True)]
     evaluation = Evaluation(
-        folder=folder,
+        folder=folder or Path(),
         metrics=_metrics(scores, matches) | measure_latency(predictor, test, config.evaluation.latency_images),
         per_class=_per_class(scores, names),
         num_images=test.num_images,
@@ -67,8 +67,9 @@ def evaluate(bundle: ModelBundle, dataset: Dataset, config: Config, folder: Path
         intervals=percentile_intervals(scores.replicates),
         replicates={name: tuple(values.tolist()) for name, values in scores.replicates.items()},
     )
-    with writing(evaluation) as unfinished:
-        write_report(unfinished, config, _page(unfinished, config, scores, matches, test))
+    if folder is not None:
+        with writing(evaluation) as unfinished:
+            write_report(unfinished, config, _page(unfinished, config, scores, matches, test))
     return evaluation
 
 

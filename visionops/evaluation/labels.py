@@ -49,7 +49,7 @@ _TITLES = {
 }
 
 
-def evaluate_labels(bundle: ModelBundle, dataset: Dataset, config: Config, folder: Path) -> Evaluation:
+def evaluate_labels(bundle: ModelBundle, dataset: Dataset, config: Config, folder: Path | None) -> Evaluation:
     """Score the bundle on the test split.
 
     ``metrics`` has `visionops.config.METRICS`, the calibration error ``ece``, the log loss ``nll`` and the latency; of
@@ -58,7 +58,7 @@ def evaluate_labels(bundle: ModelBundle, dataset: Dataset, config: Config, folde
 
     Args:
         dataset: Its test split is used; its images lie where ``path`` says.
-        folder: Receives ``evaluation.json``, ``report.html`` and the pictures.
+        folder: Receives ``evaluation.json``, ``report.html`` and the pictures; None: only the figures are wanted.
 
     Raises:
         DataError: The test split is empty or has no labels or does not define the gate's metric; it asks what the
@@ -79,7 +79,7 @@ def evaluate_labels(bundle: ModelBundle, dataset: Dataset, config: Config, folde
         )
     headline = _CLASSIFICATION_HEADLINE if len(outcomes) == 1 else _ATTRIBUTES_HEADLINE
     evaluation = Evaluation(
-        folder=folder,
+        folder=folder or Path(),
         metrics=metrics | measure_latency(predictor, test, config.evaluation.latency_images),
         per_class=_per_class(point, outcomes) if len(outcomes) == 1 else _per_attribute(point, outcomes),
         num_images=test.num_images,
@@ -91,8 +91,9 @@ def evaluate_labels(bundle: ModelBundle, dataset: Dataset, config: Config, folde
         intervals=percentile_intervals(replicates),
         replicates={name: tuple(values.tolist()) for name, values in replicates.items() if name in metrics},
     )
-    with writing(evaluation) as unfinished:
-        write_report(unfinished, config, _page(unfinished, config, outcomes, test, predictor))
+    if folder is not None:
+        with writing(evaluation) as unfinished:
+            write_report(unfinished, config, _page(unfinished, config, outcomes, test, predictor))
     return evaluation
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict
@@ -77,15 +75,12 @@ def unseen(labelled: Dataset, bundle: ModelBundle) -> Dataset:
     return labelled.take([row for row, digest in enumerate(hashes) if bytes.fromhex(digest) not in seen])
 
 
-def measure(
-    task: Task, bundle: ModelBundle, labelled: Dataset, config: Config, at_test: float, folder: Path
-) -> Performance:
+def measure(task: Task, bundle: ModelBundle, labelled: Dataset, config: Config, at_test: float) -> Performance:
     """How well the model does on images that it has not seen, by the gate's metric.
 
     Args:
         labelled: At least one image; whatever their splits.
         at_test: The model's figure on its test split.
-        folder: For the evaluation's report and pictures.
 
     Raises:
         MetricError: These images do not define the metric: nothing is on them, or one class alone.
@@ -96,7 +91,7 @@ def measure(
     names = card.class_names if card.task is TaskKind.DETECTION else ()
     fitted = fit_classes(labelled, names, attributes)
     as_test = fitted.replace_column("split", [Split.TEST.value] * fitted.num_images)
-    evaluation = task.evaluate(bundle, as_test, config, folder)
+    evaluation = task.evaluate(bundle, as_test, config, None)
     metric = config.gate.metric
     value = evaluation.metrics[metric]
     return Performance(

@@ -72,7 +72,8 @@ class NoLog:
 class Evaluation:
     """How good a bundle is on the test split, measured with the engine that will serve it.
 
-    ``folder`` holds ``evaluation.json`` (this object), ``report.html`` (self-contained) and the pictures.
+    ``folder`` holds ``evaluation.json`` (this object), ``report.html`` (self-contained) and the pictures; it is
+    an empty path where only the figures were wanted.
     """
 
     folder: Path
@@ -109,8 +110,8 @@ class Task(Protocol):
             A sealed bundle in ``work / "bundle"``; its card has `visionops.config.METRICS` of the val split.
         """
 
-    def evaluate(self, bundle: ModelBundle, dataset: Dataset, config: Config, folder: Path) -> Evaluation:
-        """Score the bundle on the test split of ``dataset`` and write pictures and report into ``folder``."""
+    def evaluate(self, bundle: ModelBundle, dataset: Dataset, config: Config, folder: Path | None) -> Evaluation:
+        """Score the bundle on the test split of ``dataset``; with a folder, write pictures and report into it."""
 
 
 def training_folder(dataset: Dataset, config: Config) -> Path:

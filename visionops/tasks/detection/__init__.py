@@ -24,7 +24,7 @@ class DetectionTask:
 
         return train_detector(dataset, config, work, log)
 
-    def evaluate(self, bundle: ModelBundle, dataset: Dataset, config: Config, folder: Path) -> Evaluation:
+    def evaluate(self, bundle: ModelBundle, dataset: Dataset, config: Config, folder: Path | None) -> Evaluation:
         """See `visionops.evaluation.detection.evaluate`."""
         from visionops.evaluation.detection import evaluate
 

@@ -21,7 +21,7 @@ class LabelTask:
 
         return train_labels(dataset, config, work, log)
 
-    def evaluate(self, bundle: ModelBundle, dataset: Dataset, config: Config, folder: Path) -> Evaluation:
+    def evaluate(self, bundle: ModelBundle, dataset: Dataset, config: Config, folder: Path | None) -> Evaluation:
         """See `visionops.evaluation.labels.evaluate_labels`."""
         from visionops.evaluation.labels import evaluate_labels
 
