@@ -9,7 +9,7 @@ TEST_ARGS ?=
 TESTS = $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help run test coverage staging lint security format lock bench images helm chart peers clean
+.PHONY: help run test coverage staging lint security format lock bench images compose helm chart peers clean
 
 help:  ## Show the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -61,6 +61,10 @@ IMAGE_PACKAGES = $(UV) pip compile pyproject.toml --constraint requirements.lock
 images: $(UV)  ## Container images of the server and of pipelines; deploy/images/build.sh has the settings
 	$(UV) pip install --quiet --python $(PYTHON) --target .images/cyclonedx cyclonedx-bom==7.5.0
 	deploy/images/build.sh
+
+compose: .venv/installed  ## deploy/compose.yaml by podman-compose, with stand-ins for images that are absent; after `make images`
+	tests/deploy_images/stand_ins/build.sh
+	VISIONOPS_COMPOSE=1 $(BIN)/python -m pytest -s tests/deploy_images/test_compose_live.py $(TEST_ARGS)
 
 helm: .helm/helm  ## helm, for the tests of the chart, where there is none
 
