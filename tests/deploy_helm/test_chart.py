@@ -328,6 +328,8 @@ def test_scheduled_pipelines_have_what_the_command_line_and_the_stack_ask_for(re
             environment = {variable["name"]: variable["value"] for variable in container["env"]}
             assert unset_variables(arguments.stack, environment) == []
             assert environment["VISIONOPS_KUBERNETES_CONTEXT"] == context
+            accounts = {environment[f"VISIONOPS_{of}SERVICE_ACCOUNT"] for of in ("", "STEP_")}
+            assert accounts <= objects.names("ServiceAccount")
             assert environment["VISIONOPS_REGISTRY"] == "registry.example/vision"
 
 
