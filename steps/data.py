@@ -38,7 +38,8 @@ def ingest(config: Config, source_fingerprint: str) -> Annotated[Dataset, "datas
         config: Its ``data`` section.
         source_fingerprint: What lies there now; part of the cache key, so that a changed folder is read again.
     """
-    root = fetch(config.data.source, visionops_home() / "data")
+    with progress("fetch", 0) as report:
+        root = fetch(config.data.source, visionops_home() / "data", lambda done, total: report(done, "", total))
     dataset = read_dataset(root, config.data, config.name, config.task)
     with progress("hash", dataset.num_images) as report:
         dataset = hash_images(dataset, lambda done, _: report(done))

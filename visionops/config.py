@@ -40,6 +40,7 @@ __all__ = [
     "Config",
     "DataConfig",
     "DetectionTraining",
+    "DvcSource",
     "Engine",
     "EvaluationConfig",
     "FolderSource",
@@ -52,6 +53,7 @@ __all__ = [
     "PackageSource",
     "QuantizationConfig",
     "ReferenceKind",
+    "S3Source",
     "SampleSource",
     "SearchRange",
     "ServingConfig",
@@ -132,7 +134,33 @@ class SampleSource(_Strict):
     seed: int = 0
 
 
-Source = Annotated[FolderSource | ArchiveSource | PackageSource | SampleSource, Field(discriminator="kind")]
+def _check_prefix(uri: str) -> str:
+    if check_store(uri).startswith("s3://"):
+        return uri.rstrip("/")
+    raise ValueError("must be s3://bucket/prefix")
+
+
+class S3Source(_Strict):
+    """A prefix of an object store, fetched once. The endpoint and the credentials are those of the environment."""
+
+    kind: Literal["s3"]
+    uri: Annotated[str, AfterValidator(_check_prefix)]
+    """`s3://bucket/prefix`, with images and labels as in a folder."""
+
+
+class DvcSource(_Strict):
+    """A folder that DVC tracks, in a repository on this machine; `dvc pull` brings what is missing."""
+
+    kind: Literal["dvc"]
+    path: Path
+    """The folder, or one below it; relative to where the command is run."""
+    remote: str | None = None
+    """Name of the DVC remote; the repository's default when absent."""
+
+
+Source = Annotated[
+    FolderSource | ArchiveSource | PackageSource | SampleSource | S3Source | DvcSource, Field(discriminator="kind")
+]
 
 
 class SplitConfig(_Strict):

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 from pathlib import Path
 
 import pyarrow.fs
 import pytest
+from pydantic import ValidationError
 
+from tests.helpers.disks import mounted
 from tests.helpers.s3 import s3_bucket, s3_server
+from visionops.config import S3Source
 from visionops.data.remote import is_uri, list_remote, mirror_images, mirror_name
+from visionops.data.sources import fetch, source_fingerprint
 from visionops.errors import DataError
 
 
@@ -85,6 +91,88 @@ def test_a_folder_that_cannot_be_written_is_ours_to_name(bucket, tmp_path):
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(DataError, match=r"file/m: cannot be written"):
         mirror_images("s3://parts/lots", tmp_path / "file" / "m")
+
+
+def source(uri: str = "s3://parts/lots") -> S3Source:
+    return S3Source(kind="s3", uri=uri)
+
+
+def test_a_source_is_fetched_once_with_its_labels_and_a_change_moves_only_what_changed(bucket, tmp_path, caplog):
+    put(bucket, s1__a_png=b"one", s1__b_png=b"two", annotations=b"{}")
+    first, before = fetch(source(), tmp_path), source_fingerprint(source())
+    assert files(first) == {"s1/a.png": b"one", "s1/b.png": b"two", "annotations": b"{}"}
+    assert fetch(source("s3://parts/lots/"), tmp_path) == first
+
+    bucket.delete_file("parts/lots/s1/b.png")
+    put(bucket, s1__c_png=b"three")
+    caplog.set_level("INFO")
+    caplog.clear()
+    second = fetch(source(), tmp_path)
+    assert re.findall(r"GET /parts/(\S+)", caplog.text) == ["lots/s1/c.png"]
+    assert files(second) == {"s1/a.png": b"one", "s1/c.png": b"three", "annotations": b"{}"}
+    assert (second / "s1/a.png").stat().st_ino == (first / "s1/a.png").stat().st_ino
+    assert files(first)["s1/b.png"] == b"two"  # who still reads the old state has it
+    assert source_fingerprint(source()) != before
+
+
+def test_a_source_that_was_cut_short_goes_on(bucket, tmp_path):
+    put(bucket, a_png=b"one", b_png=b"two", c_png=b"three")
+
+    class Killed(BaseException):
+        pass
+
+    def die(done: int, _: int) -> None:
+        if done:
+            raise Killed
+
+    with pytest.raises(Killed):
+        fetch(source(), tmp_path, die)
+    told: list[tuple[int, int]] = []
+    fetch(source(), tmp_path, lambda done, total: told.append((done, total)))
+    assert told[0][0] > 0
+    assert told[-1] == (3, 3)
+
+
+def test_what_did_not_arrive_as_it_was_sent_is_refused(bucket, tmp_path, monkeypatch):
+    from moto.s3.models import FakeKey
+
+    put(bucket, a_png=b"one")
+    kept = FakeKey.value.fget
+    noise = itertools.count()
+    monkeypatch.setattr(FakeKey, "value", property(lambda key: bytes([next(noise) % 256]) + kept(key)[1:]))
+    with pytest.raises(DataError, match=r"a\.png: did not arrive as the store has it; try again"):
+        fetch(source(), tmp_path)
+    assert not list(tmp_path.rglob("*.p*"))
+
+
+def test_an_object_that_is_a_folder_too_is_named(bucket, tmp_path):
+    put(bucket, s1=b"file", s1__a_png=b"one")
+    with pytest.raises(DataError, match="s1 is both an object and a folder of objects; rename one"):
+        fetch(source(), tmp_path)
+
+
+def test_a_disk_that_is_full_keeps_what_came(bucket, tmp_path):
+    put(bucket, a_png=b"one", b_png=bytes(300_000))
+    with mounted(tmp_path / "disk", "size=128k") as disk:
+        with pytest.raises(
+            DataError, match=r"cannot be written \(no space left on device\); free it or choose another"
+        ):
+            fetch(source(), disk)
+        assert {path.name for path in disk.rglob("*") if path.is_file()} <= {"a.png"}
+
+
+@pytest.mark.parametrize(
+    ("uri", "words"),
+    [
+        ("gs://parts/lots", "must be s3://bucket/prefix or"),
+        ("postgresql://me@host/base", "must be s3://bucket/prefix"),
+        ("s3://me:secret@parts/lots", "holds a password; leave it out"),
+        ("s3:///lots", "must be s3://bucket/prefix"),
+    ],
+)
+def test_a_source_that_names_no_prefix_is_refused(uri, words):
+    with pytest.raises(ValidationError, match=words):
+        source(uri)
 
 
 def test_names():

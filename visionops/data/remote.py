@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -23,9 +24,20 @@ import pyarrow.fs
 from visionops.data.files import FileInfo, describe_os_error, safe_name
 from visionops.errors import DataError
 
-__all__ = ["fetch_images", "is_uri", "list_remote", "mirror_images", "mirror_name", "open_prefix"]
+__all__ = [
+    "fetch_images",
+    "is_uri",
+    "list_files",
+    "list_remote",
+    "mirror_files",
+    "mirror_images",
+    "mirror_name",
+    "open_prefix",
+]
 
 _CONNECTIONS = 8
+_READ_BYTES = 4 << 20
+_MD5 = re.compile(r"[0-9a-f]{32}")
 
 
 def is_uri(source: str) -> bool:
@@ -44,7 +56,20 @@ def list_remote(uri: str) -> list[str]:
     Raises:
         DataError: It is no such URI, cannot be reached, or holds no image.
     """
-    return [image.name for image in _list(*open_prefix(uri), uri)]
+    return [image.name for image in _images(*open_prefix(uri), uri)]
+
+
+def list_files(uri: str) -> list[FileInfo]:
+    """All files below ``s3://bucket/prefix`` but hidden ones, by their names below it, sorted.
+
+    Raises:
+        DataError: It is no such URI, cannot be reached, or holds no file.
+    """
+    files = _list(*open_prefix(uri), uri)
+    folders = {file.name.rpartition("/")[0] for file in files}
+    if clash := next((file.name for file in files if file.name in folders), None):
+        raise DataError(f"{uri}: {clash} is both an object and a folder of objects; rename one")
+    return files
 
 
 def mirror_images(uri: str, folder: Path, progress: Callable[[int, int], None] = lambda _done, _total: None) -> None:
@@ -57,7 +82,7 @@ def mirror_images(uri: str, folder: Path, progress: Callable[[int, int], None] =
         DataError: As `list_remote`; or ``folder`` cannot be written. What was fetched stays for the next try.
     """
     store, prefix = open_prefix(uri)
-    images = _list(store, prefix, uri)
+    images = _images(store, prefix, uri)
     with _writing(folder):
         _remove_others(folder, images)
     _mirror(store, prefix, images, folder, progress)
@@ -78,23 +103,47 @@ def fetch_images(
     """
     store, prefix = open_prefix(uri)
     wanted = set(names)
-    images = [image for image in _list(store, prefix, uri) if image.name in wanted]
+    images = [image for image in _images(store, prefix, uri) if image.name in wanted]
     _mirror(store, prefix, images, folder, progress)
 
 
-def _mirror(
-    store: Any, prefix: str, images: Sequence[FileInfo], folder: Path, progress: Callable[[int, int], None]
+def mirror_files(
+    uri: str,
+    files: Sequence[FileInfo],
+    folder: Path,
+    others: Sequence[Path] = (),
+    progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> None:
-    def fetch(image: FileInfo) -> None:
-        _fetch(store, f"{prefix}/{image.name}", image, folder / image.name)
+    """Make ``folder`` hold the files that `list_files` found below ``uri``.
+
+    Args:
+        others: Folders that held them at other times: what has not changed since is linked, not fetched.
+        progress: Called from this thread with the files done and their number.
+
+    Raises:
+        DataError: As `mirror_images`; or what arrived is not what the store's ETag says.
+    """
+    store, prefix = open_prefix(uri)
+    with _writing(folder):
+        for file in files:
+            if not _has(folder, file) and (other := next((o for o in others if _has(o, file)), None)):
+                _link(other / file.name, folder / file.name)
+    _mirror(store, prefix, files, folder, progress)
+
+
+def _mirror(
+    store: Any, prefix: str, files: Sequence[FileInfo], folder: Path, progress: Callable[[int, int], None]
+) -> None:
+    def fetch(file: FileInfo) -> None:
+        _fetch(store, f"{prefix}/{file.name}", file, folder / file.name)
 
     with _writing(folder):
-        todo = [image for image in images if not _has(folder, image)]
-        progress(len(images) - len(todo), len(images))
+        todo = [file for file in files if not _has(folder, file)]
+        progress(len(files) - len(todo), len(files))
         with ThreadPoolExecutor(_CONNECTIONS) as pool:
             try:
                 for done, _ in enumerate(pool.map(fetch, todo), start=1):
-                    progress(len(images) - len(todo) + done, len(images))
+                    progress(len(files) - len(todo) + done, len(files))
             except BaseException:
                 pool.shutdown(cancel_futures=True)
                 raise
@@ -142,6 +191,13 @@ def _bounded(store: Any, uri: str, patience: float) -> Any:
     )
 
 
+def _images(store: Any, prefix: str, uri: str) -> list[FileInfo]:
+    images = [file for file in _list(store, prefix, uri) if file.is_image]
+    if not images:
+        raise DataError(f"{uri}: holds no images")
+    return images
+
+
 def _list(store: Any, prefix: str, uri: str) -> list[FileInfo]:
     try:
         found = store.get_file_info(pyarrow.fs.FileSelector(prefix, recursive=True))
@@ -151,17 +207,17 @@ def _list(store: Any, prefix: str, uri: str) -> list[FileInfo]:
         raise DataError(
             f"{uri}: cannot be listed ({_first_line(error)}); check the name, AWS_ENDPOINT_URL and the credentials"
         ) from error
-    images = []
+    files = []
     for info in found:
-        image = FileInfo(info.path.removeprefix(f"{prefix}/"), info.size or 0, info.mtime_ns or 0)
-        hidden = any(part.startswith(".") for part in image.name.split("/"))
-        if info.type == pyarrow.fs.FileType.File and image.is_image and not hidden:
-            if safe_name(image.name) != image.name:
-                raise DataError(f"{uri}: object {image.name!r} has no name that a folder can hold; rename it")
-            images.append(image)
-    if not images:
-        raise DataError(f"{uri}: holds no images")
-    return sorted(images)
+        file = FileInfo(info.path.removeprefix(f"{prefix}/"), info.size or 0, info.mtime_ns or 0)
+        if info.type != pyarrow.fs.FileType.File or any(part.startswith(".") for part in file.name.split("/")):
+            continue
+        if safe_name(file.name) != file.name:
+            raise DataError(f"{uri}: object {file.name!r} has no name that a folder can hold; rename it")
+        files.append(file)
+    if not files:
+        raise DataError(f"{uri}: holds nothing; check the prefix")
+    return sorted(files)
 
 
 def _has(folder: Path, image: FileInfo) -> bool:
@@ -172,14 +228,27 @@ def _has(folder: Path, image: FileInfo) -> bool:
     return (status.st_size, status.st_mtime_ns) == (image.num_bytes, image.mtime_ns)
 
 
-def _fetch(store: Any, path: str, image: FileInfo, target: Path) -> None:
+def _link(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.unlink(missing_ok=True)
+    try:
+        target.hardlink_to(source)
+    except OSError:  # a file system without links
+        shutil.copy2(source, target)
+
+
+def _fetch(store: Any, path: str, file: FileInfo, target: Path) -> None:
     """Whole or not at all."""
     target.parent.mkdir(parents=True, exist_ok=True)
     draft = target.parent / f".{uuid.uuid4().hex}.part"
     try:
-        with store.open_input_stream(path) as source, draft.open("wb") as file:
-            shutil.copyfileobj(source, file, 1 << 20)
-        os.utime(draft, ns=(image.mtime_ns, image.mtime_ns))
+        etag, digest = _copy(store, path, draft)
+        # Of some encrypted objects the ETag is no digest; they arrive twice as the same. What was cut does not.
+        if not _agree(etag, digest) and _copy(store, path, draft) != (etag, digest):
+            raise DataError(f"{path}: did not arrive as the store has it; try again")
+        if draft.stat().st_size != file.num_bytes:
+            raise DataError(f"{path}: changed while it was fetched; try again")
+        os.utime(draft, ns=(file.mtime_ns, file.mtime_ns))
         draft.replace(target)
     except (pa.ArrowException, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:
@@ -187,6 +256,27 @@ def _fetch(store: Any, path: str, image: FileInfo, target: Path) -> None:
         raise DataError(f"{path}: cannot be fetched ({_first_line(error)}); try again") from error
     finally:
         draft.unlink(missing_ok=True)
+
+
+def _copy(store: Any, path: str, draft: Path) -> tuple[str, bytes]:
+    """The object's ETag, and the MD5 of what arrived."""
+    md5 = hashlib.md5(usedforsecurity=False)
+    with store.open_input_stream(path) as source, draft.open("wb") as sink:
+        etag = (source.metadata() or {}).get("ETag", b"").decode().strip('"')
+        while data := source.read(_READ_BYTES):
+            md5.update(data)
+            sink.write(data)
+    return etag, md5.digest()
+
+
+def _agree(etag: str, digest: bytes) -> bool:
+    """Whether an ETag can be that of bytes with this MD5.
+
+    Of an object sent in one part it is the MD5, or the MD5 of that; sent in several it depends on where they were cut.
+    """
+    if etag.endswith("-1"):
+        return etag == f"{hashlib.md5(digest, usedforsecurity=False).hexdigest()}-1"
+    return etag == digest.hex() if _MD5.fullmatch(etag) else True
 
 
 def _remove_others(folder: Path, images: Sequence[FileInfo]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import glob
 import hashlib
 import lzma
 import posixpath
@@ -11,13 +12,24 @@ import stat
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
 from typing import IO, NamedTuple, NoReturn
 
-from visionops.config import ArchiveSource, DataConfig, FolderSource, PackageSource, SampleSource, Source
-from visionops.data.files import atomic_folder, describe_os_error, safe_name, walk_files
+from visionops.config import (
+    ArchiveSource,
+    DataConfig,
+    DvcSource,
+    FolderSource,
+    PackageSource,
+    S3Source,
+    SampleSource,
+    Source,
+)
+from visionops.data.dvc import pull, tracked_digest
+from visionops.data.files import FileInfo, atomic_folder, describe_os_error, safe_name, walk_files
+from visionops.data.remote import list_files, mirror_files, mirror_name
 from visionops.data.sample import RENDERER_VERSION, render_sample
 from visionops.errors import DataError, VisionOpsError
 
@@ -38,11 +50,12 @@ _LAYOUT_FOLDERS = frozenset(
 )
 
 
-def fetch(source: Source, cache: Path) -> Path:
+def fetch(source: Source, cache: Path, progress: Callable[[int, int], None] = lambda _done, _total: None) -> Path:
     """Make the data available as a folder of this machine.
 
     Args:
-        cache: Where archives are unpacked and samples rendered, once: folders named by their content.
+        cache: Where archives are unpacked, samples rendered and objects fetched, once: folders named by their content.
+        progress: Called with the files done and their number, where they come from elsewhere.
 
     Returns:
         The absolute path of the data set's root.
@@ -63,6 +76,10 @@ def fetch(source: Source, cache: Path) -> Path:
                 with atomic_folder(target, replace=False) as temporary:
                     render_sample(source, temporary)
             return target
+        case S3Source():
+            return _mirror(source, cache.absolute(), progress)
+        case DvcSource():
+            return pull(source.path, source.remote)
 
 
 @contextlib.contextmanager
@@ -100,8 +117,7 @@ def source_fingerprint(source: Source) -> str:
     digest = hashlib.sha256()
     match source:
         case FolderSource():
-            files = sorted(walk_files(_folder(source)))
-            digest.update("\n".join(f"{f.name}\0{f.num_bytes}\0{f.mtime_ns}" for f in files).encode(errors="replace"))
+            digest.update(_told(sorted(walk_files(_folder(source)))))
         case ArchiveSource():
             status = _archive(source).stat()
             digest.update(f"{status.st_size}\0{status.st_mtime_ns}".encode())
@@ -110,7 +126,24 @@ def source_fingerprint(source: Source) -> str:
             digest.update(f"{version(source.package)}\0{source.model_dump_json()}".encode())
         case SampleSource():
             digest.update(f"{RENDERER_VERSION}\0{source.model_dump_json()}".encode())
+        case S3Source():
+            digest.update(_told(list_files(source.uri)))
+        case DvcSource():
+            digest.update(tracked_digest(source.path).encode())
     return digest.hexdigest()
+
+
+def _told(files: Sequence[FileInfo]) -> bytes:
+    return "\n".join(f"{f.name}\0{f.num_bytes}\0{f.mtime_ns}" for f in files).encode(errors="replace")
+
+
+def _mirror(source: S3Source, cache: Path, progress: Callable[[int, int], None]) -> Path:
+    """A folder a state of the prefix: another run may still read the one before, whose files are the same files."""
+    files, name = list_files(source.uri), mirror_name(source.uri)
+    target = cache / f"s3-{name}-{hashlib.sha256(_told(files)).hexdigest()[:16]}"
+    others = sorted(cache.glob(f"s3-{glob.escape(name)}-*"), key=lambda path: path.stat().st_mtime, reverse=True)
+    mirror_files(source.uri, files, target, [other for other in others if other != target], progress)
+    return target
 
 
 def _folder(source: FolderSource) -> Path:

@@ -1,0 +1,182 @@
+"""Folders that DVC tracks: repositories as DVC 3 writes them, pulled by a real DVC where there is one."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import pyarrow.fs
+import pytest
+import yaml
+
+from tests.helpers.s3 import s3_bucket, s3_server
+from visionops.config import DvcSource
+from visionops.data.dvc import pull, tracked_digest
+from visionops.data.files import walk_files
+from visionops.data.sources import fetch, source_fingerprint
+from visionops.errors import DataError
+
+PLANTS = Path(__file__).resolve().parents[3] / "shared" / "data" / "plants"
+HAS_DVC = shutil.which("dvc") or Path(sys.executable).with_name("dvc").is_file()
+needs_dvc = pytest.mark.skipif(not HAS_DVC, reason="DVC is not installed: pip install 'dvc[s3]'")
+
+
+def md5(data: bytes) -> str:
+    return hashlib.md5(data, usedforsecurity=False).hexdigest()
+
+
+def contents() -> dict[str, bytes]:
+    """Four real images where there are any."""
+    if not PLANTS.is_dir():
+        return {f"{c}/{i}.jpg": f"{c} {i}".encode() for c in ("dandelion", "grass") for i in range(2)}
+    paths = [path for c in ("dandelion", "grass") for path in sorted((PLANTS / c).iterdir())[:2]]
+    return {path.relative_to(PLANTS).as_posix(): path.read_bytes() for path in paths}
+
+
+def objects(files: dict[str, bytes]) -> dict[str, bytes]:
+    """What a cache or remote has of a tracked folder: the list, named by its MD5, and the files."""
+    listed = json.dumps([{"md5": md5(data), "relpath": name} for name, data in sorted(files.items())]).encode()
+    found = {f"{md5(listed)}.dir": listed} | {md5(data): data for data in files.values()}
+    return {f"files/md5/{name[:2]}/{name[2:]}": data for name, data in found.items()}
+
+
+def write(folder: Path, files: dict[str, bytes]) -> None:
+    for name, data in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(data)
+
+
+class Repository:
+    """With ``data/plants`` tracked, and all of it in the cache and the workspace."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.files = folder, contents()
+        self.path = folder / "data" / "plants"
+        stored = objects(self.files)
+        digest = next(name for name in stored if name.endswith(".dir")).removeprefix("files/md5/").replace("/", "")
+        outs = [{"md5": digest, "nfiles": 4, "hash": "md5", "path": "plants"}]
+        write(
+            folder,
+            {".dvc/config": b"[core]\n    no_scm = true\n", "data/plants.dvc": yaml.dump({"outs": outs}).encode()},
+        )
+        write(folder / ".dvc" / "cache", stored)
+        write(self.path, self.files)
+
+    def remote(self, url: str, *options: str) -> None:
+        """Configure a remote, and forget what is in the cache and the workspace."""
+        lines = ["[core]", "no_scm = true", "remote = there", "['remote \"there\"']", f"url = {url}", *options]
+        (self.folder / ".dvc" / "config").write_text("\n".join(lines))
+        shutil.rmtree(self.folder / ".dvc" / "cache")
+        shutil.rmtree(self.path)
+
+
+@pytest.fixture
+def repository(tmp_path):
+    return Repository(tmp_path / "repo")
+
+
+@pytest.fixture
+def no_dvc(monkeypatch):
+    """What is asked of DVC shows by an error."""
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+
+
+def test_what_is_there_is_checked_and_not_pulled(repository, no_dvc):
+    assert pull(repository.path, None) == repository.path
+    assert pull(repository.path / "grass", None) == repository.path / "grass"
+    assert fetch(DvcSource(kind="dvc", path=repository.path), Path("/nowhere")) == repository.path
+
+
+def test_the_fingerprint_is_that_of_the_repository_and_reads_no_image(repository, no_dvc):
+    source = DvcSource(kind="dvc", path=repository.path)
+    before = source_fingerprint(source)
+    shutil.rmtree(repository.path)
+    assert source_fingerprint(source) == before
+    told = repository.folder / "data" / "plants.dvc"
+    told.write_text(yaml.dump({"outs": [{"md5": f"{'f' * 32}.dir", "path": "plants"}]}))
+    assert source_fingerprint(source) != before
+
+
+def test_an_output_of_a_stage_is_found_in_the_lock(repository, no_dvc):
+    told = yaml.safe_load((repository.folder / "data" / "plants.dvc").read_text())["outs"]
+    (repository.folder / "data" / "plants.dvc").unlink()
+    stages = {"make": {"wdir": "data", "cmd": "true", "outs": ["plants"]}}
+    lock = {"schema": "2.0", "stages": {"other": {"outs": []}, "make": {"cmd": "true", "outs": told}}}
+    (repository.folder / "dvc.yaml").write_text(yaml.dump({"stages": stages}))
+    (repository.folder / "dvc.lock").write_text(yaml.dump(lock))
+    assert pull(repository.path, None) == repository.path
+
+
+@pytest.mark.parametrize("damage", ["changed", "missing", "untracked"])
+def test_without_dvc_what_is_not_there_names_how_to_install_it(repository, no_dvc, damage):
+    image = next(iter(repository.path.rglob("*.jpg")))
+    if damage == "changed":
+        image.write_bytes(b"other")
+    elif damage == "missing":
+        image.unlink()
+    else:
+        (repository.path / "new.jpg").write_bytes(b"new")
+    with pytest.raises(DataError, match=r"DVC is not installed; pip install 'dvc\[s3\]'"):
+        pull(repository.path, None)
+
+
+def test_a_damaged_list_is_one_line(repository):
+    (listed,) = (repository.folder / ".dvc" / "cache").rglob("*.dir")
+    listed.write_bytes(b"[]")
+    with pytest.raises(DataError, match=r"\.dir: is damaged; remove it and run again"):
+        pull(repository.path, None)
+
+
+def test_what_is_no_tracked_folder_is_one_line(repository, tmp_path):
+    with pytest.raises(
+        DataError, match=r"is in no DVC repository; set data.source.path, or data.source.kind to folder"
+    ):
+        tracked_digest(tmp_path / "elsewhere")
+    with pytest.raises(DataError, match=r"other: is not tracked by DVC in .*repo; dvc add it"):
+        tracked_digest(repository.folder / "other")
+    with pytest.raises(DataError, match=r"plants.dvc tracks no file in it; mend data.source.path"):
+        pull(repository.path / "trees", None)
+    told = repository.folder / "data" / "plants.dvc"
+    told.write_text(yaml.dump({"outs": [{"md5": "0" * 32, "path": "plants"}]}))
+    with pytest.raises(DataError, match=r"tracked by .*plants.dvc as a file; track the folder"):
+        tracked_digest(repository.path)
+    for text, words in (
+        ("outs: [", "YAML"),
+        ("- 1", "file of DVC"),
+        ("outs: [{md5: x}]", "file of DVC"),
+    ):
+        told.write_text(text)
+        with pytest.raises(DataError, match=rf"plants\.dvc: is no {words}"):
+            tracked_digest(repository.path)
+
+
+@needs_dvc
+def test_a_real_dvc_pulls_from_a_bucket_and_every_file_is_checked(repository):
+    with s3_server() as address, s3_bucket(address, "data") as uri:
+        store, _ = pyarrow.fs.FileSystem.from_uri(uri)
+        for name, data in objects(repository.files).items():
+            with store.open_output_stream(f"data/dvc/{name}") as stream:
+                stream.write(data)
+        repository.remote("s3://data/dvc", f"endpointurl = {address}")
+        assert pull(repository.path, None) == repository.path
+        assert {
+            f.name: (repository.path / f.name).read_bytes() for f in walk_files(repository.path)
+        } == repository.files
+        next(iter(repository.path.rglob("*.jpg"))).write_bytes(b"other")
+        with pytest.raises(
+            DataError, match=r"\.jpg has MD5 .*, plants.dvc says .*; dvc checkout --force .*, or dvc add"
+        ):
+            pull(repository.path, None)
+        store.delete_dir_contents("data")
+
+
+@needs_dvc
+def test_a_remote_that_is_not_there_is_one_line(repository, tmp_path):
+    repository.remote(str(tmp_path / "gone"))
+    with pytest.raises(DataError, match=r"plants: dvc pull failed .*; check the remote with dvc remote list") as caught:
+        pull(repository.path, None)
+    assert "\n" not in str(caught.value)
