@@ -52,7 +52,7 @@ def check_cluster_deployer(examined: Examined) -> Iterator[Finding]:
     if config.bundle_store_secret:
         secrets[config.bundle_store_secret] = _S3_KEYS
     yield from _check_namespace(config, flavor, rights, secrets, endpoint.KIND)
-    yield from check_image(config.image, needed=False)
+    yield from check_image(config.image)
     yield from _check_bundle_store(config)
 
 

@@ -33,7 +33,7 @@ from visionops.errors import StackError, VisionOpsError
 
 __all__ = ["Diagnosis", "Row", "diagnose"]
 
-_PATIENCE_S = 20.0
+_PATIENCE_S = 30.0
 """For all checks of a row together; each request in it has its own, shorter one."""
 _ANY = ""
 _CHECKS: dict[tuple[ComponentType, str], Check] = {
@@ -102,6 +102,8 @@ def diagnose(name: str | None = None) -> Diagnosis:
         StackError: There is no such stack, or its file cannot be used.
     """
     began = time.monotonic()
+    import zenml.client  # it takes seconds, which are no check's, and several threads at once may get half of it
+
     name = name or _active_stack()
     unset: list[str] = []
     if name in known_stacks():
@@ -114,8 +116,8 @@ def diagnose(name: str | None = None) -> Diagnosis:
     (zenml,) = _all_at_once([("zenml", "", lambda: check_zenml(is_remote=is_remote))])
     rows = [zenml]
     if unset:
-        are = "is" if len(unset) == 1 else "are"
-        finding = broken(f"{', '.join(unset)} {are} not set", f"set in the environment: {' '.join(unset)}")
+        said = "a variable is" if len(unset) == 1 else f"{len(unset)} variables are"
+        finding = broken(f"{said} not set", f"set in the environment: {', '.join(unset)}")
         rows.append(Row("stack file", "", (finding,)))
     elif zenml.state is not State.BROKEN and name in known_stacks():
         rows += _all_at_once([("stack file", "", lambda: check_applied(name))])
@@ -137,7 +139,9 @@ def _look(
     kind: ComponentType, component: ComponentSpec, stack: StackSpec, unset: Sequence[str]
 ) -> Callable[[], Iterator[Finding]]:
     def look() -> Iterator[Finding]:
-        texts = list(_texts(component.configuration))
+        tracker = stack.components.get(ComponentType.EXPERIMENT_TRACKER)
+        asks_tracker = kind is ComponentType.MODEL_REGISTRY and tracker
+        texts = list(_texts([component.configuration, tracker.configuration if asks_tracker else ""]))
         lacking = [variable for variable in unset if any(f"${{{variable}}}" in text for text in texts)]
         if lacking:
             yield warning(f"not looked at, for want of {', '.join(lacking)}", "")

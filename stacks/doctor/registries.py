@@ -54,12 +54,8 @@ def check_container_registry(examined: Examined) -> Iterator[Finding]:
         yield ok(f"{registry.host}: answers" + (f", to {login[0]}" if login else ", without a login"))
 
 
-def check_image(image: str, *, needed: bool) -> Iterator[Finding]:
-    """Whether the registry has an image.
-
-    Args:
-        needed: This machine must reach the registry; else only the cluster's nodes must.
-    """
+def check_image(image: str) -> Iterator[Finding]:
+    """Whether its registry has an image that a cluster runs: this machine need not reach it, its nodes must."""
     host, rest = _split(image)
     registry = _Registry.of(host)
     name, _, tag = rest.partition("@") if "@" in rest else rest.partition(":")
@@ -67,8 +63,9 @@ def check_image(image: str, *, needed: bool) -> Iterator[Finding]:
     try:
         answer = _ask(registry, f"{repository}/manifests/{tag or 'latest'}", _login(host), repository)
     except StackError as error:
-        found = _failed(registry, error)
-        yield found if needed else warning(f"image {image}: not looked for ({found.saw})", found.mend)
+        yield warning(
+            f"image {image}: not looked for ({_failed(registry, error).saw})", "see that its nodes can pull it"
+        )
         return
     if answer.status_code == 404:
         yield broken(
@@ -77,7 +74,7 @@ def check_image(image: str, *, needed: bool) -> Iterator[Finding]:
     elif answer.ok:
         yield ok(f"image {image}: is in its registry")
     else:
-        yield warning(f"image {image}: {host} does not say ({answer.status_code})", "see whether nodes can pull it")
+        yield warning(f"image {image}: {host} does not say ({answer.status_code})", "see that its nodes can pull it")
 
 
 def _split(image: str) -> tuple[str, str]:

@@ -31,18 +31,18 @@ def print_diagnosis(diagnosis: Diagnosis, file: TextIO | None = None) -> None:
 
 
 def _table(diagnosis: Diagnosis) -> Table:
-    table = Table(box=None, padding=(0, 2, 1, 0), show_header=True, header_style="bold")
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     table.add_column("component\nflavor", no_wrap=True)
     table.add_column("state", no_wrap=True)
     table.add_column("what it saw\n→ what mends it", overflow="fold")
     for row in diagnosis.rows:
-        seen = Text()
-        for finding in _shown(row):
-            seen.append(("\n" if seen else "") + finding.saw)
-            if finding.mend:
-                seen.append(f"\n→ {finding.mend}", style="bold")
         name = Text(row.what).append(f"\n{row.flavor}" if row.flavor else "", style="dim")
-        table.add_row(name, Text(row.state.value, style=_COLOURS[row.state]), seen)
+        table.add_row()
+        for finding in _shown(row):
+            seen = Text(finding.saw).append(f"\n→ {finding.mend}" if finding.mend else "", style="bold")
+            table.add_row(name, Text(finding.state.value, style=_COLOURS[finding.state]), seen)
+            name = Text()
+    table.add_row()
     return table
 
 

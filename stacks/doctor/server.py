@@ -37,7 +37,9 @@ def check_zenml(*, is_remote: bool) -> Iterator[Finding]:
     url = store_url()
     if not url.startswith(("http://", "https://")):
         if is_remote:
-            yield broken("no server, and steps that run elsewhere need one", "zenml login URL of a server")
+            yield broken(
+                "no server, and steps that run elsewhere need one", "zenml login https://… of one that they reach"
+            )
         path = Path(url.removeprefix("sqlite:///"))
         if url.startswith("sqlite:") and not path.exists():
             yield ok(f"{path}: is made by the first `python -m stacks.apply`")
@@ -142,11 +144,12 @@ def _values(name: str) -> dict[str, str]:
     from zenml.exceptions import AuthorizationException
 
     try:
+        require_zenml_server(NO_ANSWER_SECONDS)
         found = Client().get_secret(name, allow_partial_name_match=False, allow_partial_id_match=False)
     except KeyError as error:
         raise StackError(
             f"ZenML has no secret {name}, which the stack names; zenml secret create {name} --KEY=…"
         ) from error
-    except (AuthorizationException, RuntimeError, NotImplementedError) as error:
+    except (StackError, AuthorizationException, RuntimeError, NotImplementedError) as error:
         raise StackError(f"ZenML's secret {name}: cannot be read; mend ZenML first") from error
     return dict(found.secret_values)

@@ -96,7 +96,7 @@ def _check_artifacts(uri: str, found: dict[str, Any], own: dict[str, Any]) -> It
         try:
             answer = _get(f"{uri.rstrip('/')}/api/2.0/mlflow-artifacts/artifacts", own)
         except StackError as error:
-            yield broken(f"{uri}: does not show its artifacts ({error})", "see the server's own store of artifacts")
+            yield warning(f"{uri}: does not show its artifacts ({error})", "ask again; else see the server's own store")
             return
         if not answer.ok:
             yield broken(f"{uri}: cannot read its artifacts ({_words(answer)})", "see its --artifacts-destination")
@@ -129,7 +129,7 @@ def _search(uri: str, what: str, own: dict[str, Any], login: str) -> dict[str, A
     except requests.JSONDecodeError:
         return broken(f"{uri}: answers, not as MLflow does", "log in at what stands before it, or correct the URL")
     except StackError as error:
-        return broken(f"{uri}: does not answer {what} ({error})", "see the server's log; its database may be away")
+        return broken(f"{uri}: does not answer about {what} ({error})", "start its server, or see its log")
     return found
 
 
