@@ -53,6 +53,8 @@ _KINDS = {
         _Kind("v1", "Service", "services"),
         _Kind("v1", "Pod", "pods"),
         _Kind("v1", "ServiceAccount", "serviceaccounts"),
+        _Kind("v1", "ConfigMap", "configmaps"),
+        _Kind("v1", "PersistentVolumeClaim", "persistentvolumeclaims"),
         _Kind("apps/v1", "Deployment", "deployments"),
         _Kind("batch/v1", "Job", "jobs"),
         _Kind("rbac.authorization.k8s.io/v1", "RoleBinding", "rolebindings"),

@@ -8,10 +8,11 @@ from typing import Any
 
 from stacks.deployers.api import Namespace
 from stacks.deployers.manifests import KubernetesDeployerConfig
-from stacks.doctor.findings import Examined, Finding, broken, of_error, ok, warning
+from stacks.doctor.findings import Examined, Finding, broken, flag, of_error, ok, warning
 from stacks.doctor.registries import check_image
 from stacks.doctor.s3 import check_bucket
 from stacks.doctor.web import NO_ANSWER_SECONDS
+from stacks.steps import StepSpec
 from visionops.errors import DeploymentError
 
 __all__ = ["check_cluster_deployer", "check_kubernetes_orchestrator"]
@@ -27,6 +28,10 @@ _ROLE = "grant them: docs/how-to/kubernetes.md has the Role"
 _CHANGE = ("get", "create", "update", "delete")
 _S3_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 
+_ZENML_ACCOUNT = "zenml-service-account"
+_MAKE = {"Secret": "create secret generic {name}", "PersistentVolumeClaim": "apply -f {name}.yaml"}
+_Needed = Mapping[tuple[str, str], Sequence[str]]
+"""Kind and name of an object to the keys that it must have."""
 _Right = tuple[str, str, str]
 """Verb, kind, subresource."""
 
@@ -45,41 +50,60 @@ def check_cluster_deployer(examined: Examined) -> Iterator[Finding]:
     rights = [(verb, kind, "") for kind in kinds for verb in _CHANGE]
     rights += [("get", "Pod", ""), ("list", "Pod", ""), ("get", "Pod", "log")]
     secrets: dict[str, Sequence[str]] = dict.fromkeys(config.image_pull_secrets, ())
-    if config.prediction_log_secret:
-        secrets[config.prediction_log_secret] = ()
-    if config.api_keys_secret:
-        secrets[config.api_keys_secret] = ("api-keys",)
-    if config.bundle_store_secret:
-        secrets[config.bundle_store_secret] = _S3_KEYS
-    yield from _check_namespace(config, flavor, rights, secrets, endpoint.KIND)
+    secrets |= {
+        config.prediction_log_secret: (),
+        config.api_keys_secret: ("api-keys",),
+        config.bundle_store_secret: _S3_KEYS,
+    }
+    needed = {("Secret", name): keys for name, keys in secrets.items() if name}
+    if config.service_account:
+        needed["ServiceAccount", config.service_account] = ()
+    yield from _check_namespace(config, flavor, rights, needed, endpoint.KIND)
     yield from check_image(config.image)
     yield from _check_bundle_store(config)
 
 
 def check_kubernetes_orchestrator(examined: Examined) -> Iterator[Finding]:
-    """Steps are pods, made by a job that ZenML makes."""
-    own = examined.component.configuration
+    """Steps are pods, made by a job that ZenML makes; they are given what the stack file's `steps` say."""
+    own, stack = examined.component.configuration, examined.stack
     config = KubernetesDeployerConfig.model_construct(
         image="",
         bundle_store="",
         namespace=str(own.get("kubernetes_namespace") or "zenml"),
         kubernetes_context=str(own.get("kubernetes_context") or ""),
-        incluster=bool(own.get("incluster")),
+        incluster=flag(own.get("incluster")),
     )
     rights = [("create", "Job", ""), ("list", "Job", ""), ("delete", "Job", ""), ("list", "Pod", "")]
-    if own.get("pass_zenml_token_as_secret"):
+    if flag(own.get("pass_zenml_token_as_secret")):
         rights += [("create", "Secret", ""), ("delete", "Secret", "")]
     if not own.get("service_account_name"):  # ZenML makes one, with the ClusterRole `edit`
         rights += [("create", "ServiceAccount", ""), ("create", "RoleBinding", "")]
-    secrets = dict.fromkeys(sorted(_secret_names(own)), ())
-    yield from _check_namespace(config, "kubernetes", rights, secrets, "Job")
+    steps = [stack.step(name) for name in {"default", *stack.steps}]
+    yield from _check_namespace(config, "kubernetes", rights, _needed_by_steps(own, steps), "Job")
+    for image in sorted({step.image for step in steps if step.image}):
+        yield from check_image(image)
+
+
+def _needed_by_steps(own: Mapping[str, Any], steps: Sequence[StepSpec]) -> _Needed:
+    """What must be in the namespace before pods of these steps can start."""
+    accounts = {own.get("service_account_name"), own.get("step_pod_service_account_name")}
+    needed: set[tuple[str, str]] = {("ServiceAccount", str(name)) for name in accounts - {None, "", _ZENML_ACCOUNT}}
+    for step in steps:
+        needed |= {("Secret", name) for name in step.image_pull_secrets}
+        for source in step.env_from:
+            for kind, named in (("Secret", source.secretRef), ("ConfigMap", source.configMapRef)):
+                if named and not named.optional:
+                    needed.add((kind, named.name))
+        if step.scratch and step.scratch.claim:
+            needed.add(("PersistentVolumeClaim", step.scratch.claim))
+    return dict.fromkeys(sorted(needed), ())
 
 
 def _check_namespace(
     config: KubernetesDeployerConfig,
     flavor: str,
     rights: Sequence[_Right],
-    secrets: Mapping[str, Sequence[str]],
+    needed: _Needed,
     kind: str,
 ) -> Iterator[Finding]:
     namespace = Namespace(config, timeout=_TIMEOUT, retries=0)
@@ -93,13 +117,15 @@ def _check_namespace(
         ]
         if not namespace.knows(kind):
             findings.append(broken(f"{namespace.host}: does not know the kind {kind}", _OPERATORS.get(kind, _ROLE)))
-        if namespace.is_there is not False and namespace.may("get", "Secret"):
-            for name, keys in secrets.items():
-                findings += _check_secret(namespace, name, keys)
+        if namespace.is_there is not False:
+            readable = {kind for kind in {kind for kind, _ in needed} if namespace.may("get", kind)}
+            for (needed_kind, name), keys in needed.items():
+                if needed_kind in readable:
+                    findings += _check_object(namespace, needed_kind, name, keys)
     except DeploymentError as error:
         yield _explained(error)
         return
-    yield from findings or [ok(f"{where}: {len(rights)} rights" + (f", {len(secrets)} secrets" if secrets else ""))]
+    yield from findings or [ok(f"{where}: {len(rights)} rights" + (f", {len(needed)} objects" if needed else ""))]
 
 
 def _explained(error: DeploymentError) -> Finding:
@@ -142,16 +168,17 @@ def _check_rights(namespace: Namespace, rights: Sequence[_Right]) -> Iterator[Fi
         yield broken(f"namespace {namespace.name}: lacks the right to {said}", _ROLE)
 
 
-def _check_secret(namespace: Namespace, name: str, keys: Sequence[str]) -> Iterator[Finding]:
-    found = namespace.get("Secret", name)
-    make = f"kubectl -n {namespace.name} create secret generic {name}"
+def _check_object(namespace: Namespace, kind: str, name: str, keys: Sequence[str]) -> Iterator[Finding]:
+    found = namespace.get(kind, name)
     if found is None:
         named = "".join(f" --from-literal={key}=…" for key in keys)
-        yield broken(f"namespace {namespace.name}: has no Secret {name}, which the stack names", f"{make}{named}")
+        how = _MAKE.get(kind, "create {kind} {name}").format(kind=kind.lower(), name=name)
+        mend = f"kubectl -n {namespace.name} {how}{named}"
+        yield broken(f"namespace {namespace.name}: has no {kind} {name}, which the stack names", mend)
         return
     lacking = [key for key in keys if key not in (found.get("data") or {})]
     if lacking:
-        yield broken(f"Secret {name}: lacks {' and '.join(lacking)}", "add what it lacks, or name another")
+        yield broken(f"{kind} {name}: lacks {' and '.join(lacking)}", "add what it lacks, or name another")
 
 
 def _check_bundle_store(config: KubernetesDeployerConfig) -> Iterator[Finding]:
@@ -165,19 +192,3 @@ def _check_bundle_store(config: KubernetesDeployerConfig) -> Iterator[Finding]:
     style = {"s3": {"addressing_style": "path"}} if endpoint else {}
     client: dict[str, Any] = {"region_name": config.bundle_store_region}
     yield from check_bucket(config.bundle_store.partition("?")[0], client, style)
-
-
-def _secret_names(value: Any) -> set[str]:
-    """Of what a pod's settings refer to."""
-    if isinstance(value, list):
-        return set().union(*map(_secret_names, value))
-    if not isinstance(value, dict):
-        return set()
-    found = set().union(*map(_secret_names, value.values()))
-    for key in ("secretRef", "secretKeyRef", "secret"):
-        named = value.get(key)
-        if isinstance(named, dict) and (name := named.get("name") or named.get("secretName")):
-            found.add(str(name))
-    for pull in value.get("image_pull_secrets") or ():
-        found.add(str(pull))
-    return found

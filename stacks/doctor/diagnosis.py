@@ -6,7 +6,7 @@ import dataclasses
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib.util import find_spec
 from typing import Any
 from urllib.parse import urlsplit
@@ -108,23 +108,30 @@ def diagnose(name: str | None = None) -> Diagnosis:
     unset: list[str] = []
     if name in known_stacks():
         unset = unset_variables(name)
-        # A component that lacks a variable is not looked at; the others are.
-        spec = load_stack(name, {**os.environ, **{variable: f"${{{variable}}}" for variable in unset}})
+        spec = _load(name, unset)
     else:
         spec = registered_stack(name)
     is_remote = Examined(spec.components[ComponentType.ORCHESTRATOR], spec).is_remote
-    (zenml,) = _all_at_once([("zenml", "", lambda: check_zenml(is_remote=is_remote))])
-    rows = [zenml]
+    (server,) = _all_at_once([("zenml", "", lambda: check_zenml(is_remote=is_remote))])
+    rows = [server]
     if unset:
         said = "a variable is" if len(unset) == 1 else f"{len(unset)} variables are"
         finding = broken(f"{said} not set", f"set in the environment: {', '.join(unset)}")
         rows.append(Row("stack file", "", (finding,)))
-    elif zenml.state is not State.BROKEN and name in known_stacks():
+    elif server.state is not State.BROKEN and name in known_stacks():
         rows += _all_at_once([("stack file", "", lambda: check_applied(name))])
     tasks = []
     for kind, component in spec.components.items():
         tasks.append((kind.value.replace("_", " "), component.flavor, _look(kind, component, spec, unset)))
     return Diagnosis(name, (*rows, *_all_at_once(tasks)), time.monotonic() - began)
+
+
+def _load(name: str, unset: Sequence[str]) -> StackSpec:
+    """A component that lacks a variable is not looked at; the others are."""
+    try:
+        return load_stack(name, {**os.environ, **{variable: f"${{{variable}}}" for variable in unset}})
+    except StackError:
+        return load_stack(name)  # where a variable stands for a number it cannot be read; this names them all
 
 
 def _active_stack() -> str:
@@ -139,9 +146,7 @@ def _look(
     kind: ComponentType, component: ComponentSpec, stack: StackSpec, unset: Sequence[str]
 ) -> Callable[[], Iterator[Finding]]:
     def look() -> Iterator[Finding]:
-        tracker = stack.components.get(ComponentType.EXPERIMENT_TRACKER)
-        asks_tracker = kind is ComponentType.MODEL_REGISTRY and tracker
-        texts = list(_texts([component.configuration, tracker.configuration if asks_tracker else ""]))
+        texts = list(_texts([component.configuration, _beside(kind, stack)]))
         lacking = [variable for variable in unset if any(f"${{{variable}}}" in text for text in texts)]
         if lacking:
             yield warning(f"not looked at, for want of {', '.join(lacking)}", "")
@@ -156,15 +161,24 @@ def _look(
             yield ok("the doctor knows no check of this flavor")
             return
         if examined.is_remote:
-            yield from _check_reach(component)
+            yield from _check_reach(texts)
         yield from check(examined)
 
     return look
 
 
-def _check_reach(component: ComponentSpec) -> Iterator[Finding]:
+def _beside(kind: ComponentType, stack: StackSpec) -> Any:
+    """What a component uses beside its own settings."""
+    if kind is ComponentType.MODEL_REGISTRY and (tracker := stack.components.get(ComponentType.EXPERIMENT_TRACKER)):
+        return tracker.configuration
+    if kind is ComponentType.ORCHESTRATOR:
+        return [step.model_dump() for step in stack.steps.values()]
+    return ()
+
+
+def _check_reach(texts: Iterable[str]) -> Iterator[Finding]:
     """An address of this machine is another in a pod: its own."""
-    for text in _texts(component.configuration):
+    for text in sorted(set(texts)):
         if "://" in text and urlsplit(text).hostname in _LOOPBACK:
             yield warning(f"{text}: in a pod that is the pod itself", "give an address that pods reach, too")
 

@@ -5,11 +5,25 @@ from __future__ import annotations
 import dataclasses
 import enum
 from collections.abc import Callable, Iterator
+from typing import Any
+
+from pydantic import TypeAdapter
 
 from stacks.spec import ComponentSpec, ComponentType, StackSpec
 from visionops.errors import VisionOpsError
 
-__all__ = ["REMOTE_ORCHESTRATORS", "Check", "Examined", "Finding", "State", "broken", "of_error", "ok", "warning"]
+__all__ = [
+    "REMOTE_ORCHESTRATORS",
+    "Check",
+    "Examined",
+    "Finding",
+    "State",
+    "broken",
+    "flag",
+    "of_error",
+    "ok",
+    "warning",
+]
 
 REMOTE_ORCHESTRATORS = ("kubernetes", "airflow")
 """Flavors whose steps run elsewhere."""
@@ -43,7 +57,12 @@ class Examined:
     def is_remote(self) -> bool:
         """Whether the stack's steps run elsewhere than on this machine."""
         orchestrator = self.stack.components[ComponentType.ORCHESTRATOR]
-        return orchestrator.flavor in REMOTE_ORCHESTRATORS and not orchestrator.configuration.get("local")
+        return orchestrator.flavor in REMOTE_ORCHESTRATORS and not flag(orchestrator.configuration.get("local"))
+
+
+def flag(value: Any) -> bool:
+    """A setting as ZenML reads it: "false", as a variable may have it, is False."""
+    return TypeAdapter(bool).validate_python(value or False)
 
 
 Check = Callable[[Examined], Iterator[Finding]]

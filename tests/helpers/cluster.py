@@ -27,6 +27,8 @@ from kmock import KubernetesEmulator, KubernetesError, Request, Server
 NAMESPACE = "vision"
 KINDS = {
     "secrets",
+    "serviceaccounts",
+    "persistentvolumeclaims",
     "services",
     "pods",
     "deployments",

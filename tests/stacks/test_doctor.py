@@ -35,6 +35,7 @@ from stacks.doctor.s3 import check_s3_store
 from stacks.doctor.server import check_zenml, with_secrets
 from stacks.doctor.tracking import check_registry, check_tracker
 from stacks.spec import ComponentSpec, ComponentType, StackSpec, load_stack
+from stacks.steps import StepSpec
 from tests.helpers.cluster import Cluster, refusal, running_cluster
 from tests.helpers.disks import mounted
 from tests.helpers.s3 import guarded_users, s3_bucket, s3_server
@@ -224,12 +225,12 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
         yield cluster
 
 
-def keep(name: str, *keys: str) -> None:
-    """Put a Secret into the namespace."""
+def keep(name: str, *keys: str, kind: str = "Secret") -> None:
+    """Put an object into the namespace."""
     config = KubernetesDeployerConfig(namespace="vision", image="x", bundle_store="s3://x")
-    manifest = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "data": dict.fromkeys(keys, "eA==")}
+    manifest = {"apiVersion": "v1", "kind": kind, "metadata": {"name": name}, "data": dict.fromkeys(keys, "eA==")}
     if not Namespace(config).ensure(manifest):
-        Namespace(config).update("Secret", name, lambda live: live | manifest)
+        Namespace(config).update(kind, name, lambda live: live | manifest)
 
 
 def deployer(flavor: str = "visionops_kubernetes", **own: Any) -> Examined:
@@ -252,7 +253,7 @@ def away(monkeypatch: pytest.MonkeyPatch, nobody: str) -> None:
 def test_a_namespace_that_has_all(cluster):
     keep("s3", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
     seen = well(of_cluster(check_cluster_deployer, deployer(bundle_store_secret="s3")))
-    assert "Kubernetes 1.31: 31 rights, 1 secrets" in seen
+    assert "Kubernetes 1.31: 31 rights, 1 objects" in seen
     for flavor in ("visionops_seldon", "visionops_kserve"):
         assert "rights" in well(of_cluster(check_cluster_deployer, deployer(flavor)))
     assert cluster.names() == {"secrets/s3"}
@@ -296,13 +297,23 @@ def test_secrets_that_the_stack_names_are_looked_for(cluster):
     keep("s3", "AWS_ACCESS_KEY_ID")
     seen = trouble(of_cluster(check_cluster_deployer, deployer(bundle_store_secret="s3")))
     assert "Secret s3: lacks AWS_SECRET_ACCESS_KEY; add" in seen
-    steps = {"env_from": [{"secretRef": {"name": "steps"}}], "image_pull_secrets": ["pull"]}
-    own = {"kubernetes_namespace": "vision", "pod_settings": steps}
-    found = list(check_kubernetes_orchestrator(examined("orchestrator", "kubernetes", **own)))
-    assert [finding.saw.partition(", ")[0] for finding in found] == [
-        "namespace vision: has no Secret pull",
-        "namespace vision: has no Secret steps",
+    assert objects_needed_by_steps(env_from=[{"secretRef": {"name": "steps"}}], image_pull_secrets=["pull"]) == [
+        "namespace vision: has no Secret pull, which the stack names",
+        "namespace vision: has no Secret steps, which the stack names",
     ]
+    keep("steps")
+    sources = [{"secretRef": {"name": "steps"}}, {"secretRef": {"name": "none", "optional": True}}]
+    assert objects_needed_by_steps(env_from=sources, scratch={"claim": "images"}) == [
+        "namespace vision: has no PersistentVolumeClaim images, which the stack names"
+    ]
+
+
+def objects_needed_by_steps(**step: Any) -> list[str]:
+    """Those that are not there."""
+    component = examined("orchestrator", "kubernetes", kubernetes_namespace="vision", service_account_name="")
+    stack = component.stack.model_copy(update={"steps": {"train": StepSpec(**step)}})
+    found = check_kubernetes_orchestrator(Examined(component.component, stack))
+    return [finding.saw for finding in found if finding.state is State.BROKEN]
 
 
 def test_an_orchestrator_needs_rights_of_its_own(cluster):
@@ -311,7 +322,12 @@ def test_an_orchestrator_needs_rights_of_its_own(cluster):
     seen = trouble(check_kubernetes_orchestrator(examined("orchestrator", "kubernetes", **own)))
     assert "lacks the right to create Job; create RoleBinding; grant them" in seen
     cluster.denied = {"create rolebindings"}
-    assert well(check_kubernetes_orchestrator(examined("orchestrator", "kubernetes", service_account_name="x", **own)))
+    component = examined("orchestrator", "kubernetes", service_account_name="runner", **own)
+    assert "has no ServiceAccount runner, which the stack names; kubectl -n vision create serviceaccount runner" in (
+        trouble(check_kubernetes_orchestrator(component))
+    )
+    keep("runner", kind="ServiceAccount")
+    assert well(check_kubernetes_orchestrator(component))
 
 
 @pytest.mark.usefixtures("away")
@@ -583,7 +599,7 @@ def test_all_variables_that_lack_are_named_and_hide_nothing(zenml_home, told, mo
 @pytest.fixture
 def kubernetes_stack(cluster: Cluster, s3: str, told: Answers, monkeypatch: pytest.MonkeyPatch) -> Iterator[Answers]:
     """All that `stacks/kubernetes.yaml` names, running; the server that is MLflow and the registry."""
-    answers = mlflow_answers() | {"/v2/": {}, "/v2/serving/manifests/1": {}}
+    answers = mlflow_answers() | {"/v2/": {}, "/v2/serving/manifests/1": {}, "/v2/pipeline/manifests/1": {}}
     with answering(answers) as server:
         host = server.url.removeprefix("http://")
         for variable, value in (CLUSTER | {"VISIONOPS_S3_ENDPOINT": s3, "AWS_ENDPOINT_URL": s3}).items():
@@ -591,6 +607,7 @@ def kubernetes_stack(cluster: Cluster, s3: str, told: Answers, monkeypatch: pyte
         monkeypatch.setenv("VISIONOPS_MLFLOW", server.url)
         monkeypatch.setenv("VISIONOPS_REGISTRY", host)
         monkeypatch.setenv("VISIONOPS_SERVING_IMAGE", f"{host}/serving:1")
+        monkeypatch.setenv("VISIONOPS_PIPELINE_IMAGE", f"{host}/pipeline:1")
         keep("s3", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
         yield server
 
