@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from stacks.deployers.api import Namespace
 from stacks.deployers.manifests import KubernetesDeployerConfig
 from stacks.doctor.findings import Examined, Finding, broken, flag, of_error, ok, warning
+from stacks.doctor.machine import check_folder
 from stacks.doctor.registries import check_image
 from stacks.doctor.s3 import check_bucket
 from stacks.doctor.web import NO_ANSWER_SECONDS
-from stacks.steps import StepSpec
+from stacks.spec import ComponentType, StackSpec
+from stacks.steps import DEFAULT, StepSpec
 from visionops.errors import DeploymentError
 
-__all__ = ["check_cluster_deployer", "check_kubernetes_orchestrator"]
+__all__ = ["check_airflow_orchestrator", "check_cluster_deployer", "check_kubernetes_orchestrator"]
 
 _TIMEOUT = (3.0, NO_ANSWER_SECONDS)
 _OLDEST = {"visionops_kubernetes": (1, 30), "kubernetes": (1, 21)}
@@ -28,7 +31,8 @@ _ROLE = "grant them: docs/how-to/kubernetes.md has the Role"
 _CHANGE = ("get", "create", "update", "delete")
 _S3_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 
-_ZENML_ACCOUNT = "zenml-service-account"
+_MADE = ("zenml-service-account", "default")
+"""Service accounts that ZenML, or the cluster, makes."""
 _MAKE = {"Secret": "create secret generic {name}", "PersistentVolumeClaim": "apply -f {name}.yaml"}
 _Needed = Mapping[tuple[str, str], Sequence[str]]
 """Kind and name of an object to the keys that it must have."""
@@ -78,17 +82,43 @@ def check_kubernetes_orchestrator(examined: Examined) -> Iterator[Finding]:
         rights += [("create", "Secret", ""), ("delete", "Secret", "")]
     if not own.get("service_account_name"):  # ZenML makes one, with the ClusterRole `edit`
         rights += [("create", "ServiceAccount", ""), ("create", "RoleBinding", "")]
-    steps = [stack.step(name) for name in {"default", *stack.steps}]
-    yield from _check_namespace(config, "kubernetes", rights, _needed_by_steps(own, steps), "Job")
-    for image in sorted({step.image for step in steps if step.image}):
+    yield from _check_namespace(config, "kubernetes", rights, _needed_by_steps(own, stack), "Job")
+    yield from _check_step_images(stack)
+
+
+def check_airflow_orchestrator(examined: Examined) -> Iterator[Finding]:
+    """Steps are pods that Airflow starts, by its own rights; DAGs are written here."""
+    own, stack = examined.component.configuration, examined.stack
+    dags, pods = str(own.get("dag_output_dir") or ""), dict(own.get("operator_args") or {})
+    if dags.startswith("s3://"):
+        endpoint = os.environ.get("AWS_ENDPOINT_URL")
+        yield from check_bucket(dags, {"endpoint_url": endpoint} if endpoint else {}, {})
+    elif dags:
+        yield from check_folder(Path(dags), "DAGs")
+    else:
+        yield warning("DAGs stay in ZenML's own folder", "set dag_output_dir to where Airflow looks for them")
+    deployer = stack.components.get(ComponentType.MODEL_DEPLOYER)
+    if pods.get("namespace") and deployer and "namespace" in deployer.configuration:
+        known = KubernetesDeployerConfig.model_validate(deployer.configuration)
+        config = known.model_copy(update={"namespace": str(pods["namespace"])})
+        yield from _check_namespace(config, "kubernetes", (), _needed_by_steps(pods, stack), "Pod")
+    yield from _check_step_images(stack)
+
+
+def _check_step_images(stack: StackSpec) -> Iterator[Finding]:
+    for image in sorted({step.image for step in _steps(stack) if step.image}):
         yield from check_image(image)
 
 
-def _needed_by_steps(own: Mapping[str, Any], steps: Sequence[StepSpec]) -> _Needed:
+def _steps(stack: StackSpec) -> list[StepSpec]:
+    return [stack.step(name) for name in sorted({DEFAULT, *stack.steps})]
+
+
+def _needed_by_steps(own: Mapping[str, Any], stack: StackSpec) -> _Needed:
     """What must be in the namespace before pods of these steps can start."""
     accounts = {own.get("service_account_name"), own.get("step_pod_service_account_name")}
-    needed: set[tuple[str, str]] = {("ServiceAccount", str(name)) for name in accounts - {None, "", _ZENML_ACCOUNT}}
-    for step in steps:
+    needed: set[tuple[str, str]] = {("ServiceAccount", str(name)) for name in accounts - {None, "", *_MADE}}
+    for step in _steps(stack):
         needed |= {("Secret", name) for name in step.image_pull_secrets}
         for source in step.env_from:
             for kind, named in (("Secret", source.secretRef), ("ConfigMap", source.configMapRef)):
@@ -125,7 +155,9 @@ def _check_namespace(
     except DeploymentError as error:
         yield _explained(error)
         return
-    yield from findings or [ok(f"{where}: {len(rights)} rights" + (f", {len(needed)} objects" if needed else ""))]
+    yield from findings or [
+        ok(where + (f", {len(rights)} rights" if rights else "") + (f", {len(needed)} objects" if needed else ""))
+    ]
 
 
 def _explained(error: DeploymentError) -> Finding:

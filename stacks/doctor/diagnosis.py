@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from pydantic import ValidationError
 
 from stacks.doctor.alerting import check_alerter
-from stacks.doctor.cluster import check_cluster_deployer, check_kubernetes_orchestrator
+from stacks.doctor.cluster import check_airflow_orchestrator, check_cluster_deployer, check_kubernetes_orchestrator
 from stacks.doctor.findings import Check, Examined, Finding, State, broken, of_error, ok, warning
 from stacks.doctor.machine import (
     check_artifact_folder,
@@ -39,6 +39,7 @@ _ANY = ""
 _CHECKS: dict[tuple[ComponentType, str], Check] = {
     (ComponentType.ORCHESTRATOR, "local"): check_local_orchestrator,
     (ComponentType.ORCHESTRATOR, "kubernetes"): check_kubernetes_orchestrator,
+    (ComponentType.ORCHESTRATOR, "airflow"): check_airflow_orchestrator,
     (ComponentType.STEP_OPERATOR, "kubernetes"): check_kubernetes_orchestrator,
     (ComponentType.ARTIFACT_STORE, "local"): check_artifact_folder,
     (ComponentType.ARTIFACT_STORE, "s3"): check_s3_store,
@@ -102,7 +103,8 @@ def diagnose(name: str | None = None) -> Diagnosis:
         StackError: There is no such stack, or its file cannot be used.
     """
     began = time.monotonic()
-    import zenml.client  # it takes seconds, which are no check's, and several threads at once may get half of it
+    # It takes seconds, which are no check's; and threads that import it at once may get half of it.
+    import zenml.client  # noqa: F401
 
     name = name or _active_stack()
     unset: list[str] = []

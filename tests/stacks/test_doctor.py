@@ -26,7 +26,7 @@ from stacks.deployers.api import Namespace
 from stacks.deployers.manifests import KubernetesDeployerConfig
 from stacks.doctor.__main__ import main
 from stacks.doctor.alerting import check_alerter
-from stacks.doctor.cluster import check_cluster_deployer, check_kubernetes_orchestrator
+from stacks.doctor.cluster import check_airflow_orchestrator, check_cluster_deployer, check_kubernetes_orchestrator
 from stacks.doctor.diagnosis import Diagnosis, diagnose
 from stacks.doctor.findings import Examined, Finding, State
 from stacks.doctor.machine import check_artifact_folder, check_container_deployer, check_folder, check_image_builder
@@ -253,7 +253,7 @@ def away(monkeypatch: pytest.MonkeyPatch, nobody: str) -> None:
 def test_a_namespace_that_has_all(cluster):
     keep("s3", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
     seen = well(of_cluster(check_cluster_deployer, deployer(bundle_store_secret="s3")))
-    assert "Kubernetes 1.31: 31 rights, 1 objects" in seen
+    assert "Kubernetes 1.31, 31 rights, 1 objects" in seen
     for flavor in ("visionops_seldon", "visionops_kserve"):
         assert "rights" in well(of_cluster(check_cluster_deployer, deployer(flavor)))
     assert cluster.names() == {"secrets/s3"}
@@ -328,6 +328,22 @@ def test_an_orchestrator_needs_rights_of_its_own(cluster):
     )
     keep("runner", kind="ServiceAccount")
     assert well(check_kubernetes_orchestrator(component))
+
+
+def test_airflow_needs_a_place_for_dags_and_what_its_pods_are_given(cluster, tmp_path, s3, monkeypatch):
+    own = {"dag_output_dir": str(tmp_path / "dags"), "operator_args": {"namespace": "vision"}}
+    component = examined("orchestrator", "airflow", **own)
+    components = component.stack.components | {ComponentType.MODEL_DEPLOYER: deployer().component}
+    steps = {"default": StepSpec(env_from=({"secretRef": {"name": "s3"}},))}
+    stack = component.stack.model_copy(update={"components": components, "steps": steps})
+    seen = trouble(check_airflow_orchestrator(Examined(component.component, stack)))
+    assert "has no Secret s3, which the stack names" in seen
+    keep("s3")
+    assert "1 objects" in well(check_airflow_orchestrator(Examined(component.component, stack)))
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3)
+    for place, says in (("s3://vision/dags", ""), ("s3://none/dags", "no such bucket"), ("", "set dag_output_dir")):
+        found = list(check_airflow_orchestrator(examined("orchestrator", "airflow", dag_output_dir=place)))
+        assert says in (trouble(found) if says else well(found))
 
 
 @pytest.mark.usefixtures("away")
