@@ -32,13 +32,10 @@ from stacks.deployers.manifests import (
     selector,
     supporting,
 )
-from stacks.deployers.rollout import ClusterEndpoint
 from stacks.spec import unset_variables
 from tests.conftest import ROOT
-from tests.helpers.bundles import make_bundle
-from tests.helpers.cluster import NAMESPACE, WORKLOADS, running_cluster
+from tests.helpers.cluster import NAMESPACE
 from tests.helpers.programs import program
-from tests.helpers.s3 import s3_bucket, s3_server
 from visionops.config import ServingConfig
 
 CHART = ROOT / "deploy" / "helm" / "visionops"
@@ -333,48 +330,11 @@ def test_scheduled_pipelines_have_what_the_command_line_and_the_stack_ask_for(re
             assert environment["VISIONOPS_REGISTRY"] == "registry.example/vision"
 
 
-def test_what_a_deployer_may_do_is_what_it_does(render, tmp_path):
-    """One life of an endpoint with all that may stand beside it, as the cluster's API sees it."""
-    asked: set[tuple[str, str]] = set()
-
-    def note(request):
-        verb = {"GET": "get" if request.name else "list", "POST": "create", "PUT": "update", "DELETE": "delete"}
-        resource = request.resource.plural + (f"/{request.subresource}" if request.subresource else "")
-        asked.add((resource, verb[request.method.value]))
-
-    bundle = make_bundle(tmp_path / "cells").folder
-    with s3_server() as address, s3_bucket(address, "models") as store, running_cluster(tmp_path) as cluster:
-        cluster.faults.append(note)
-        settings = {
-            "namespace": NAMESPACE,
-            "image": "serving:1",
-            "bundle_store": store,
-            "service_url": "http://127.0.0.1:1",
-            "poll_seconds": 0.001,
-            "autoscaling": {},
-            "ingress": {"host": "cells.example"},
-        }
-        endpoint = ClusterEndpoint("cells", KubernetesDeployerConfig.model_validate(settings))
-        deploy = functools.partial(endpoint.deploy, bundle, alias="champion", serving=ServingConfig())
-        deploy(version="1")
-        cluster.fates["2"] = "crash"
-        with pytest.raises(Exception, match="again and again"):
-            deploy(version="2")
-        for key, live in list(cluster.objects.items()):
-            if key[0].plural not in WORKLOADS:  # as if an older deployer had made them
-                labels = {MANAGED_BY: "visionops"}
-                cluster.objects[key] = live.raw | {"metadata": live.raw["metadata"] | {"labels": labels}}
-        deploy(version="3")
-        endpoint.log()
-        endpoint.stop()
-        endpoint.start()
-        endpoint.delete()
-    role = render(OFF).find("Role", "visionops-deployer")["rules"]
-    allowed = {(resource, verb) for rule in role for resource in rule["resources"] for verb in rule["verbs"]}
-    assert asked == allowed
+def test_a_deployer_has_the_role_of_its_page(render):
+    """Which is what it asks of a cluster: tests/stacks/deployers/test_rollout.py."""
     page = (ROOT / "docs" / "how-to" / "kubernetes.md").read_text()
     (text,) = re.findall(r"```yaml\n(apiVersion: rbac.*?)```", page, re.DOTALL)
-    assert yaml.safe_load(text)["rules"] == role
+    assert render(OFF).find("Role", "visionops-deployer")["rules"] == yaml.safe_load(text)["rules"]
 
 
 def test_nobody_has_rights_beyond_the_namespace(render):

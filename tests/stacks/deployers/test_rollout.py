@@ -13,16 +13,19 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+import yaml
 
 from stacks.deployers.kserve import KServeEndpoint
-from stacks.deployers.manifests import KubernetesDeployerConfig, object_name
+from stacks.deployers.manifests import MANAGED_BY, KubernetesDeployerConfig, object_name
 from stacks.deployers.rollout import ClusterEndpoint
 from stacks.deployers.seldon import SeldonEndpoint
-from tests.helpers.cluster import KINDS, NAMESPACE, Cluster, refusal, running_cluster
+from tests.conftest import ROOT
+from tests.helpers.cluster import KINDS, NAMESPACE, WORKLOADS, Cluster, refusal, running_cluster
 from tests.helpers.s3 import s3_bucket, s3_server
 from visionops.config import ServingConfig
 from visionops.errors import BundleError, DataError, DeploymentError
 
+PAGE = ROOT / "docs" / "how-to" / "kubernetes.md"
 SETTINGS = {"namespace": NAMESPACE, "image": "registry/serving:1", "service_url": "http://127.0.0.1:1"}
 FORBIDDEN = (
     'deployments.apps is forbidden: User "ci" cannot create resource "deployments" in API group "apps" in the '
@@ -323,3 +326,30 @@ def test_names_of_objects():
     names = {object_name(name) for name in ("a.b", "a-b", "A-B", "a_b", "x" * 63)}
     assert len(names) == 5
     assert all(len(name) <= 50 and name.replace("-", "").isalnum() and name == name.lower() for name in names)
+
+
+def test_the_role_of_the_page_is_what_is_asked_for(cluster, store, bundles):
+    """One life of an endpoint with all that may stand beside it, as the cluster's API sees it."""
+    asked: set[tuple[str, str]] = set()
+
+    def note(request):
+        verb = {"GET": "get" if request.name else "list", "POST": "create", "PUT": "update", "DELETE": "delete"}
+        resource = request.resource.plural + (f"/{request.subresource}" if request.subresource else "")
+        asked.add((resource, verb[request.method.value]))
+
+    cluster.faults.append(note)
+    endpoint = make(store, autoscaling={}, ingress={"host": "cells.example"})
+    deploy(endpoint, bundles[0])
+    cluster.fates["2"] = "crash"
+    refused(endpoint, bundles[1], "2")
+    for key, live in list(cluster.objects.items()):
+        if key[0].plural not in WORKLOADS:  # as if an older deployer had made them
+            metadata = live.raw["metadata"] | {"labels": {MANAGED_BY: "visionops"}}
+            cluster.objects[key] = live.raw | {"metadata": metadata}
+    deploy(endpoint, bundles[1], "3")
+    endpoint.stop()
+    endpoint.start()
+    endpoint.delete()
+    (text,) = re.findall(r"```yaml\n(apiVersion: rbac.*?)```", PAGE.read_text(), re.DOTALL)
+    rules = yaml.safe_load(text)["rules"]
+    assert asked == {(resource, verb) for rule in rules for resource in rule["resources"] for verb in rule["verbs"]}
