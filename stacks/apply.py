@@ -99,6 +99,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"would {change}" if options.dry_run else change)
     if not changes:
         print(f"stack {options.name}: nothing to change")
+    elif not options.dry_run and any((change.kind, change.action) == ("stack", Action.CREATE) for change in changes):
+        print(f"see whether all of it works: python -m stacks.doctor {options.name}")
     return 0
 
 

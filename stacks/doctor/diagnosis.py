@@ -6,10 +6,9 @@ import dataclasses
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
 from typing import Any
-from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 
@@ -25,7 +24,14 @@ from stacks.doctor.machine import (
 )
 from stacks.doctor.registries import check_container_registry
 from stacks.doctor.s3 import check_s3_store
-from stacks.doctor.server import check_applied, check_zenml, registered_stack, with_secrets
+from stacks.doctor.server import (
+    check_applied,
+    check_reach,
+    check_server_for_pods,
+    check_zenml,
+    registered_stack,
+    with_secrets,
+)
 from stacks.doctor.tracking import check_registry, check_tracker
 from stacks.spec import ComponentSpec, ComponentType, StackSpec, known_stacks, load_stack, unset_variables
 from stacks.zenml_server import active_stack_name, require_zenml_server
@@ -63,7 +69,6 @@ _LIBRARIES = {
     "mlflow": (("mlflow",), "pipelines"),
 }
 """What a flavor imports, and the extra of ours that brings it."""
-_LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -113,8 +118,7 @@ def diagnose(name: str | None = None) -> Diagnosis:
         spec = _load(name, unset)
     else:
         spec = registered_stack(name)
-    is_remote = Examined(spec.components[ComponentType.ORCHESTRATOR], spec).is_remote
-    (server,) = _all_at_once([("zenml", "", lambda: check_zenml(is_remote=is_remote))])
+    (server,) = _all_at_once([("zenml", "", check_zenml)])
     rows = [server]
     if unset:
         said = "a variable is" if len(unset) == 1 else f"{len(unset)} variables are"
@@ -163,7 +167,9 @@ def _look(
             yield ok("the doctor knows no check of this flavor")
             return
         if examined.is_remote:
-            yield from _check_reach(texts)
+            if kind is ComponentType.ORCHESTRATOR:
+                yield from check_server_for_pods()
+            yield from check_reach(texts if kind is ComponentType.ORCHESTRATOR else _texts(component.configuration))
         yield from check(examined)
 
     return look
@@ -176,13 +182,6 @@ def _beside(kind: ComponentType, stack: StackSpec) -> Any:
     if kind is ComponentType.ORCHESTRATOR:
         return [step.model_dump() for step in stack.steps.values()]
     return ()
-
-
-def _check_reach(texts: Iterable[str]) -> Iterator[Finding]:
-    """An address of this machine is another in a pod: its own."""
-    for text in sorted(set(texts)):
-        if "://" in text and urlsplit(text).hostname in _LOOPBACK:
-            yield warning(f"{text}: in a pod that is the pod itself", "give an address that pods reach, too")
 
 
 def _texts(value: Any) -> Iterator[str]:

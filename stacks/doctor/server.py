@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from stacks.apply import Action, Change, apply
 from stacks.doctor.findings import Finding, broken, of_error, ok, warning
@@ -15,31 +16,25 @@ from stacks.spec import ComponentSpec, ComponentType, StackSpec, known_stacks
 from stacks.zenml_server import require_zenml_server
 from visionops.errors import StackError
 
-__all__ = ["check_applied", "check_zenml", "registered_stack", "store_url", "with_secrets"]
+__all__ = ["check_applied", "check_reach", "check_server_for_pods", "check_zenml", "registered_stack", "with_secrets"]
+
+_LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 
 
-def store_url() -> str:
+def _store_url() -> str:
     """Of ZenML's server, or of the database that it uses without one."""
     from zenml.config.global_config import GlobalConfiguration
 
     return str(GlobalConfiguration().store_configuration.url)
 
 
-def check_zenml(*, is_remote: bool) -> Iterator[Finding]:
-    """The server answers, is of our version, and knows who asks.
-
-    Args:
-        is_remote: Steps run elsewhere, and ask it, too.
-    """
+def check_zenml() -> Iterator[Finding]:
+    """The server answers, is of our version, and knows who asks."""
     from zenml.config.global_config import GlobalConfiguration
     from zenml.exceptions import AuthorizationException
 
-    url = store_url()
+    url = _store_url()
     if not url.startswith(("http://", "https://")):
-        if is_remote:
-            yield broken(
-                "no server, and steps that run elsewhere need one", "zenml login https://… of one that they reach"
-            )
         path = Path(url.removeprefix("sqlite:///"))
         if url.startswith("sqlite:") and not path.exists():
             yield ok(f"{path}: is made by the first `python -m stacks.apply`")
@@ -67,6 +62,23 @@ def check_zenml(*, is_remote: bool) -> Iterator[Finding]:
         return
     if theirs == ours:
         yield ok(f"{url}: ZenML {theirs}, logged in")
+
+
+def check_server_for_pods() -> Iterator[Finding]:
+    """Steps that run elsewhere ask ZenML, too."""
+    url = _store_url()
+    if url.startswith("sqlite:"):
+        yield broken(
+            "steps run elsewhere, and ZenML is a file of this machine", "zenml login https://… to one they reach"
+        )
+    yield from check_reach([url])
+
+
+def check_reach(texts: Iterable[str]) -> Iterator[Finding]:
+    """An address of this machine is another in a pod: its own."""
+    for text in sorted(set(texts)):
+        if "://" in text and urlsplit(text).hostname in _LOOPBACK:
+            yield warning(f"{text}: in a pod that is the pod itself", "give an address that pods reach, too")
 
 
 def check_applied(name: str) -> Iterator[Finding]:

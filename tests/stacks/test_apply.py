@@ -222,7 +222,9 @@ def test_command_line(client, capsys, monkeypatch):
     assert main(["--dry-run", "--activate"]) == 0
     assert "would create stack local" in capsys.readouterr().out
     assert main(["local", "--activate"]) == 0
-    assert "create model_deployer local (flavor visionops_local)" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "create model_deployer local (flavor visionops_local)" in out
+    assert out.endswith("see whether all of it works: python -m stacks.doctor local\n")
     assert client.active_stack_model.name == "local"
     assert main([]) == 0
     assert "stack local: nothing to change" in capsys.readouterr().out

@@ -32,7 +32,7 @@ from stacks.doctor.findings import Examined, Finding, State
 from stacks.doctor.machine import check_artifact_folder, check_container_deployer, check_folder, check_image_builder
 from stacks.doctor.registries import check_container_registry, check_image
 from stacks.doctor.s3 import check_s3_store
-from stacks.doctor.server import check_zenml, with_secrets
+from stacks.doctor.server import check_server_for_pods, check_zenml, with_secrets
 from stacks.doctor.tracking import check_registry, check_tracker
 from stacks.spec import ComponentSpec, ComponentType, StackSpec, load_stack
 from stacks.steps import StepSpec
@@ -532,24 +532,28 @@ def zenml_answers(version_: str) -> dict[str, Any]:
 def test_a_zenml_server_that_is_away_of_another_version_or_does_not_know_us_is_named(nobody, tmp_path):
     ours = version("zenml")
     with zenml_at(nobody, tmp_path / "away"):
-        seen = trouble(check_zenml(is_remote=False))
+        seen = trouble(check_zenml())
         assert f"ZenML server {nobody}: does not answer" in seen
         assert "`zenml logout`" in seen
         with pytest.raises(StackError, match=r"or name the stack: python -m stacks\.doctor NAME"):
             diagnose()
     with answering(zenml_answers(ours), authorization="nobody has it") as server, zenml_at(server.url, tmp_path / "a"):
-        assert f"{server.url}: the login has expired, or there is none; zenml login" in trouble(
-            check_zenml(is_remote=True)
-        )
+        assert f"{server.url}: the login has expired, or there is none; zenml login" in trouble(check_zenml())
     with answering(zenml_answers("0.50.1"), authorization="no") as server, zenml_at(server.url, tmp_path / "b"):
-        other = next(check_zenml(is_remote=True))
+        other = next(check_zenml())
     assert (other.state, other.saw) == (State.BROKEN, f"{server.url}: ZenML 0.50.1, and here is {ours}")
     assert other.mend == f"run ZenML {ours} there, or install 0.50.1 here"
 
 
-def test_steps_elsewhere_need_a_zenml_server(zenml_home):
-    assert "steps that run elsewhere need one; zenml login https" in trouble(check_zenml(is_remote=True))
-    assert "without a server" in well(check_zenml(is_remote=False))
+def test_steps_elsewhere_need_a_zenml_server(zenml_home, tmp_path):
+    assert "without a server" in well(check_zenml())
+    assert "steps run elsewhere, and ZenML is a file of this machine; zenml login https" in trouble(
+        check_server_for_pods()
+    )
+    with zenml_at("http://localhost:8237", tmp_path):
+        assert "http://localhost:8237: in a pod that is the pod itself; give" in trouble(check_server_for_pods())
+    with zenml_at("https://zenml.example.com", tmp_path):
+        assert not list(check_server_for_pods())
 
 
 def test_secrets_of_zenml_are_filled_in_or_named(zenml_home):
@@ -632,13 +636,18 @@ def kubernetes_stack(cluster: Cluster, s3: str, told: Answers, monkeypatch: pyte
 def test_on_a_cluster_what_is_broken_hides_nothing_else(kubernetes_stack, cluster, monkeypatch, tmp_path):
     engine(tmp_path, "docker", "echo 28.0")
     monkeypatch.setenv("PATH", str(tmp_path))
-    always = {"zenml"}  # it has no server here, which steps of a cluster need
+    always = {"orchestrator"}  # ZenML has no server here, which steps of a cluster need
     assert rows(diagnose("kubernetes"), State.BROKEN) == always
     kubernetes_stack.answers["/version"] = "2.0.0"
     cluster.denied = {"create jobs"}
     monkeypatch.setitem(diagnosis_module._LIBRARIES, "s3", (("s3fs", "not_there"), "s3"))
     seen = diagnose("kubernetes")
-    assert rows(seen, State.BROKEN) == always | {"experiment tracker", "orchestrator", "artifact store"}
+    assert rows(seen, State.BROKEN) == always | {"experiment tracker", "artifact store"}
+    (orchestrator,) = [row for row in seen.rows if row.what == "orchestrator"]
+    assert [finding.saw.partition(",")[0] for finding in orchestrator.findings if finding.state is State.BROKEN] == [
+        "steps run elsewhere",
+        "namespace vision: lacks the right to create Job",
+    ]
     store_row = next(row for row in seen.rows if row.what == "artifact store")
     assert trouble(store_row.findings) == "broken: not_there: not installed; pip install 'visionops[s3]'"
 
