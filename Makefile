@@ -9,7 +9,7 @@ TEST_ARGS ?=
 TESTS = $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help run test coverage staging lint security format lock bench images compose helm chart peers clean
+.PHONY: help run test coverage staging lint security format lock bench images compose helm chart peers seldon clean
 
 help:  ## Show the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -49,11 +49,21 @@ bench: .venv/installed  ## Benchmarks of the data path, as ratios in one run
 peers: .venv/installed  ## Environments of what benchmarks.serving and benchmarks.drift compare ours with
 	UV=$(UV) $(BIN)/python -m benchmarks.peers
 
+seldon: .seldon/installed  ## The environment of Seldon's wrapper (deploy/seldon), for its tests
+
+.seldon/installed: deploy/seldon/requirements.lock | $(UV)
+	$(UV) venv --quiet --clear --python 3.11 .seldon
+	$(UV) pip sync --quiet --compile-bytecode --require-hashes --python .seldon/bin/python $<
+	@touch $@
+
 lock: $(UV)  ## Compile requirements.lock anew from pyproject.toml, and which of it the images hold
 	$(UV) pip compile pyproject.toml --extra pipelines --group dev --universal --python-version 3.11 \
 		--generate-hashes --no-emit-index-url --no-annotate --no-header --quiet -o requirements.lock
 	$(IMAGE_PACKAGES) --extra serving --extra postgresql | cut -d= -f1 > deploy/images/serving/packages.txt
 	$(IMAGE_PACKAGES) --extra pipelines | cut -d= -f1 > deploy/images/pipeline/packages.txt
+	grep -E '^(openvino|pillow|pydantic|simplejpeg)==' requirements.lock | cut -d' ' -f1 \
+		| $(UV) pip compile deploy/seldon/requirements.in --constraint /dev/stdin --universal --python-version 3.11 \
+		--generate-hashes --no-emit-index-url --no-annotate --no-header --quiet -o deploy/seldon/requirements.lock
 
 IMAGE_PACKAGES = $(UV) pip compile pyproject.toml --constraint requirements.lock --quiet --no-annotate --no-header \
 	--no-emit-index-url --python-version 3.11 --python-platform x86_64-manylinux_2_28
@@ -79,7 +89,7 @@ chart:  ## The Helm chart with the charts that it depends on, as visionops-VERSI
 HELM := $(shell command -v helm 2>/dev/null || echo .helm/helm)
 
 clean:  ## Remove what make and the tests leave behind; keeps .visionops (models, runs)
-	rm -rf .venv .uv .peers .images .helm .coverage* .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .venv .uv .peers .seldon .images .helm .coverage* .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 
 .venv/installed: requirements.lock | $(UV)
 	@test -x $(BIN)/python || $(UV) venv --quiet --python $(PYTHON) .venv

@@ -71,6 +71,15 @@ class ServedModel:
         self.record.answered(sum(timing[stage] for stage in ("preprocess", "inference", "postprocess")) / 1000)
         return prediction
 
+    def answer(self, prediction: Prediction, timing_ms: Mapping[str, float]) -> dict[str, Any]:
+        """What is answered for one image."""
+        return {
+            "model": self.identity,
+            "image": {"width": prediction.width, "height": prediction.height},
+            **prediction.to_dict(),
+            "timing_ms": {stage: round(ms, 3) for stage, ms in timing_ms.items()},
+        }
+
     @property
     def identity(self) -> dict[str, str]:
         """Name, version and alias, as every answer carries them."""

@@ -14,7 +14,7 @@ from deploy.serving.context import Serving
 from deploy.serving.errors import ModelFailed, UploadTooLarge, status_and_code
 from deploy.serving.openapi import BATCH_BODY, BATCH_RESPONSES
 from deploy.serving.registry import Choice
-from deploy.serving.routes.predict import answer_body, options_of, request_key
+from deploy.serving.routes.predict import options_of, request_key
 from deploy.serving.schemas import BatchResponse, ModelName
 from deploy.serving.uploads import read_uploads
 from visionops.errors import ImageError, VisionOpsError
@@ -89,4 +89,4 @@ def _answer(
     timing["total"] = (time.perf_counter() - start) * 1000
     record = serving.recorder.record(data, seen, f"{request_id}/{number}", served, prediction, timing["total"])
     serving.recorder.keep([record])
-    return orjson.Fragment(orjson.dumps(answer_body(served, prediction, timing))), prediction, timing
+    return orjson.Fragment(orjson.dumps(served.answer(prediction, timing))), prediction, timing

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import orjson
 from fastapi import APIRouter, Query, Request, Response
@@ -18,7 +18,7 @@ from deploy.serving.uploads import read_upload
 from visionops.inference.explain import DEFAULT_GRID
 from visionops.inference.prediction import Prediction
 
-__all__ = ["answer_body", "options_of", "predict_router", "request_key"]
+__all__ = ["options_of", "predict_router", "request_key"]
 
 _Grid = Annotated[int, Query(ge=2, le=16)]
 _Share = Annotated[float | None, Query(ge=0, le=1, allow_inf_nan=False)]
@@ -87,16 +87,6 @@ def options_of(conf: float | None, iou: float | None) -> dict[str, float]:
     return {name: value for name, value in (("confidence", conf), ("iou", iou)) if value is not None}
 
 
-def answer_body(served: ServedModel, prediction: Prediction, timing_ms: Mapping[str, float]) -> dict[str, Any]:
-    """What is answered for one image."""
-    return {
-        "model": served.identity,
-        "image": {"width": prediction.width, "height": prediction.height},
-        **prediction.to_dict(),
-        "timing_ms": {stage: round(ms, 3) for stage, ms in timing_ms.items()},
-    }
-
-
 def _answer(
     serving: Serving, choice: Choice, data: bytes, options: Mapping[str, float], request_id: str
 ) -> tuple[bytes, ServedModel, Prediction, dict[str, float]]:
@@ -106,7 +96,7 @@ def _answer(
     served, prediction = serving.models.predict(choice, data, options, timing=timing, watch=seen)
     timing["total"] = (time.perf_counter() - start) * 1000
     serving.recorder.keep([serving.recorder.record(data, seen, request_id, served, prediction, timing["total"])])
-    return orjson.dumps(answer_body(served, prediction, timing)), served, prediction, timing
+    return orjson.dumps(served.answer(prediction, timing)), served, prediction, timing
 
 
 def _wants_json(accept: str) -> bool:

@@ -1,0 +1,137 @@
+"""What a SeldonMessage carries: an image in one of its four payloads, and what the request wants otherwise.
+
+    binData   the bytes of an image file; in JSON as base64, in a form as the file itself
+    strData   the same as base64
+    jsonData  {"image": base64, "conf": 0.4, "iou": 0.6}; the last two for a detector only, as of /predict
+    data      ndarray or tensor: pixels (H, W, 3), RGB, 0 to 255; or one such image in a batch of one
+
+A message over gRPC is read as the JSON that it would be, but for the bytes of binData.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from deploy.serving.errors import BadRequest, UploadTooLarge
+from visionops.inference.predictor import Image
+
+__all__ = ["PAYLOADS", "Request", "largest_body", "read_bytes", "read_request"]
+
+PAYLOADS = ("binData", "strData", "jsonData", "data")
+_OVERHEAD = 64 * 1024
+_OPTIONS = {"conf": "confidence", "iou": "iou"}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Request:
+    """One image, and the predictor's options."""
+
+    image: Image
+    options: Mapping[str, float]
+
+
+def largest_body(limit: int) -> int:
+    """Bytes of a request around an image of ``limit`` bytes, as base64."""
+    return _base64_length(limit) + _OVERHEAD
+
+
+def read_request(message: object, limit: int) -> Request:
+    """The image of a message.
+
+    Args:
+        message: A SeldonMessage as JSON; its binData may be bytes: those of base64 where it came in a form.
+        limit: Largest accepted image file, in bytes.
+
+    Raises:
+        BadRequest: There is none, more than one, or it cannot be read.
+        UploadTooLarge: It exceeds the limit.
+    """
+    if not isinstance(message, Mapping):
+        raise BadRequest(f"the message is {type(message).__name__}, not an object", "bad_message")
+    given = [name for name in PAYLOADS if message.get(name) is not None]
+    if len(given) != 1:
+        seen = f"the message has {' and '.join(given)}" if given else "the message has no image"
+        raise BadRequest(f"{seen}; send one of {', '.join(PAYLOADS)}", "missing_image")
+    (name,) = given
+    value, options = message[name], {}
+    if name == "jsonData":
+        value, options = _with_options(value)
+        name = "jsonData.image"
+    return Request(_pixels(value) if name == "data" else _file(value, name, limit), options)
+
+
+def read_bytes(data: bytes, limit: int) -> Request:
+    """Of binData over gRPC.
+
+    Raises:
+        UploadTooLarge: It exceeds the limit.
+    """
+    if len(data) > limit:
+        raise _too_large("binData", limit)
+    return Request(data, {})
+
+
+def _with_options(value: object) -> tuple[object, dict[str, float]]:
+    if not isinstance(value, Mapping):
+        raise BadRequest(f"jsonData: is {type(value).__name__}, not an object with an image", "bad_message")
+    if unknown := sorted(set(value) - {"image", *_OPTIONS}):
+        raise BadRequest(f"jsonData: unknown {unknown[0]!r}; there are: image, {', '.join(_OPTIONS)}", "bad_message")
+    if "image" not in value:
+        raise BadRequest("jsonData: has no image, which is base64 of a file", "missing_image")
+    options = {}
+    for name in _OPTIONS.keys() & value.keys():
+        number = value[name]
+        if isinstance(number, bool) or not isinstance(number, int | float) or not 0 <= number <= 1:
+            raise BadRequest(f"jsonData.{name}: is {number!r}, not a number from 0 to 1", "bad_parameter")
+        options[_OPTIONS[name]] = float(number)
+    return value["image"], options
+
+
+def _file(value: object, name: str, limit: int) -> bytes:
+    if not isinstance(value, str | bytes):
+        raise BadRequest(f"{name}: is {type(value).__name__}, not base64 of an image file", "bad_message")
+    if len(value) > _base64_length(limit):
+        raise _too_large(name, limit)
+    try:
+        data = base64.b64decode(value, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise BadRequest(f"{name}: is no base64 ({error}): base64 -w0 part.jpg", "bad_message") from error
+    if len(data) > limit:
+        raise _too_large(name, limit)
+    return data
+
+
+def _pixels(value: object) -> Image:
+    array = _array(value)
+    if array.ndim == 4 and len(array) == 1:
+        array = array[0]
+    if array.ndim != 3 or array.shape[2] != 3 or array.size == 0:
+        raise BadRequest(f"data: has shape {array.shape}, an image has (height, width, 3)", "bad_message")
+    if array.dtype.kind not in "iuf" or not ((array >= 0) & (array <= 255) & (array == np.floor(array))).all():
+        raise BadRequest("data: pixels are whole numbers from 0 to 255", "bad_message")
+    return array.astype(np.uint8)
+
+
+def _array(value: object) -> np.ndarray[Any, Any]:
+    if not isinstance(value, Mapping) or ("ndarray" in value) == ("tensor" in value):
+        raise BadRequest("data: has pixels as either ndarray or tensor", "bad_message")
+    try:
+        if "ndarray" in value:
+            return np.array(value["ndarray"])
+        return np.array(value["tensor"]["values"]).reshape([int(length) for length in value["tensor"]["shape"]])
+    except (ValueError, TypeError, KeyError, OverflowError) as error:
+        raise BadRequest(f"data: is no array ({' '.join(str(error).split())})", "bad_message") from error
+
+
+def _base64_length(size: int) -> int:
+    return -(-size // 3) * 4
+
+
+def _too_large(name: str, limit: int) -> UploadTooLarge:
+    return UploadTooLarge(f"{name}: the image exceeds {limit} bytes; send less or raise max_upload_bytes")
