@@ -10,7 +10,7 @@ from zenml.enums import ArtifactType, VisualizationType
 
 from materializers.folder import FolderMaterializer
 from visionops.data.dataset import Dataset
-from visionops.data.shards import pack_shards, unpack_shards
+from visionops.data.shards import StoredDataset, pack_shards, stored_dataset
 from visionops.home import visionops_home
 
 __all__ = ["DatasetMaterializer"]
@@ -26,7 +26,7 @@ class DatasetMaterializer(FolderMaterializer):
     they travel once, as uncompressed shards addressed by content below `<store>/visionops/shards`.
     """
 
-    ASSOCIATED_TYPES: ClassVar[tuple[type[Any], ...]] = (Dataset,)
+    ASSOCIATED_TYPES: ClassVar[tuple[type[Any], ...]] = (Dataset, StoredDataset)
     ASSOCIATED_ARTIFACT_TYPE: ClassVar[ArtifactType] = ArtifactType.DATA
     SKIP_REGISTRATION: ClassVar[bool] = False
 
@@ -40,16 +40,20 @@ class DatasetMaterializer(FolderMaterializer):
                 index = pack_shards(data, self._shards_uri, open_=store.open, exists=store.exists)
                 (folder / _INDEX).write_text(index, encoding="utf-8")
 
-    def load(self, data_type: type[Any]) -> Dataset:  # noqa: ARG002 - ZenML's signature
-        """Read the tables; fetch from a remote store the shards that this machine does not have."""
+    def load(self, data_type: type[Any]) -> Dataset | StoredDataset:
+        """Read the tables; of a remote store fetch the images that this machine does not have.
+
+        A step that asks for a `StoredDataset` fetches them itself, as many as it needs.
+        """
         folder = self.reading()
-        data = Dataset.load(folder)
+        tables = Dataset.load(folder)
         if self._is_local:
-            return data
-        index = (folder / _INDEX).read_text(encoding="utf-8")
-        return unpack_shards(
-            data, self._shards_uri, index, self.artifact_store.open, visionops_home() / "cache" / "images"
-        )
+            stored = StoredDataset(tables, lambda images: images)
+        else:
+            index = (folder / _INDEX).read_text(encoding="utf-8")
+            cache = visionops_home() / "cache" / "images"
+            stored = stored_dataset(tables, self._shards_uri, index, self.artifact_store.open, cache)
+        return stored if data_type is StoredDataset else stored.fetch(tables)
 
     def save_visualizations(self, data: Dataset) -> dict[str, VisualizationType]:
         """Images and boxes per split and class, as a small page."""

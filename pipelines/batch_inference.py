@@ -5,6 +5,7 @@ from __future__ import annotations
 from zenml import pipeline
 from zenml.enums import ExecutionMode
 
+from pipelines.validation import shard_id
 from steps.batch import collect, join_answers, predict, predict_shard
 from steps.data import ingest
 from visionops.config import Config
@@ -27,9 +28,8 @@ def batch_inference(
     if shards == 1:
         predict(images, asked, folder, output, champion)
         return
-    width = len(str(shards))  # the local orchestrator goes by name
     answers = [
-        predict_shard(images, asked, folder, output, champion, n, shards, id=f"predict_{n + 1:0{width}}_of_{shards}")
+        predict_shard(images, asked, folder, output, champion, n, shards, id=shard_id("predict", n, shards))
         for n in range(shards)
     ]
     join_answers(answers, output, champion)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from zenml import pipeline
 from zenml.enums import ExecutionMode
 
-from steps.data import ingest, prepare, validate_data
+from pipelines.validation import validated
+from steps.data import ingest, prepare
 from steps.drill import send_drill
 from visionops.config import Config
 from visionops.monitoring.drill import Drill
@@ -18,6 +19,6 @@ __all__ = ["drift_drill"]
 def drift_drill(config: Config, source_fingerprint: str, drill: Drill) -> None:
     """Ingest, validate and prepare as `training` does (and from its cache); then send."""
     dataset = ingest(config.only("data"), source_fingerprint)
-    validation = validate_data(dataset, config.only("validation"))
+    validation = validated(dataset, config)
     prepared, _ = prepare(dataset, validation, config.only("data", "validation"))
     send_drill(prepared, config.only(), drill)

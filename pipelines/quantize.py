@@ -5,7 +5,8 @@ from __future__ import annotations
 from zenml import pipeline
 from zenml.enums import ExecutionMode
 
-from steps.data import ingest, prepare, validate_data
+from pipelines.validation import validated
+from steps.data import ingest, prepare
 from steps.learning import evaluate
 from steps.quantize import quantize_champion
 from steps.release import gate, register, release_model
@@ -19,7 +20,7 @@ __all__ = ["quantize"]
 def quantize(config: Config, source_fingerprint: str) -> None:
     """Ingest, validate and prepare as `training` does (and from its cache), quantize; then as `training` goes on."""
     dataset = ingest(config.only("data"), source_fingerprint)
-    validation = validate_data(dataset, config.only("validation"))
+    validation = validated(dataset, config)
     prepared, _ = prepare(dataset, validation, config.only("data", "validation"))
     bundle = quantize_champion(prepared, config.only("quantization", "serving", "gate"))
     evaluation = evaluate(bundle, prepared, config.only("evaluation", "serving", "gate"))

@@ -5,7 +5,8 @@ from __future__ import annotations
 from zenml import pipeline
 from zenml.enums import ExecutionMode
 
-from steps.data import ingest, prepare, validate_data
+from pipelines.validation import validated
+from steps.data import ingest, prepare
 from steps.learning import evaluate, train
 from steps.release import gate, register, release_model
 from visionops.config import Config
@@ -21,7 +22,7 @@ def training(config: Config, source_fingerprint: str) -> None:
     Each step is given only the sections it reads, so that a change elsewhere does not run it again.
     """
     dataset = ingest(config.only("data"), source_fingerprint)
-    validation = validate_data(dataset, config.only("validation"))
+    validation = validated(dataset, config)
     prepared, _ = prepare(dataset, validation, config.only("data", "validation"))
     bundle = train(prepared, config.only("training", "serving"))
     evaluation = evaluate(bundle, prepared, config.only("evaluation", "serving", "gate"))

@@ -5,7 +5,8 @@ from __future__ import annotations
 from zenml import pipeline
 from zenml.enums import ExecutionMode
 
-from steps.data import ingest, prepare, validate_data
+from pipelines.validation import validated
+from steps.data import ingest, prepare
 from steps.tuning import search
 from visionops.config import Config
 
@@ -17,6 +18,6 @@ __all__ = ["tuning"]
 def tuning(config: Config, source_fingerprint: str) -> None:
     """Ingest, validate and prepare as `training` does (and from its cache), then search."""
     dataset = ingest(config.only("data"), source_fingerprint)
-    validation = validate_data(dataset, config.only("validation"))
+    validation = validated(dataset, config)
     prepared, _ = prepare(dataset, validation, config.only("data", "validation"))
     search(prepared, config.only("training", "serving", "tuning", "gate"))

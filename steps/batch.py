@@ -10,8 +10,8 @@ from typing import Annotated
 from zenml import log_metadata, step
 from zenml.types import HTMLString
 
-from materializers.batch_answers import BatchAnswersMaterializer
 from materializers.dataset import DatasetMaterializer
+from materializers.shard_results import ShardMaterializer
 from steps.context import active_deployer, is_store_local, version_bundle
 from steps.progress import announce, progress
 from visionops.batch import (
@@ -29,6 +29,7 @@ from visionops.data.dataset import Dataset, Split
 from visionops.data.hashing import hash_images
 from visionops.data.output import open_output
 from visionops.data.remote import fetch_images, is_uri, list_remote, mirror_name
+from visionops.data.shards import StoredDataset
 from visionops.errors import StackError
 from visionops.home import visionops_home
 from visionops.monitoring.log import PredictionLog
@@ -54,20 +55,25 @@ def collect(config: Config, folder: str) -> Annotated[Dataset, "images"]:
 # None is cached: the tables may have been moved away.
 @step(enable_cache=False)
 def predict(
-    images: Dataset, config: Config, folder: str, output: str, champion: RegisteredVersion
+    images: StoredDataset, config: Config, folder: str, output: str, champion: RegisteredVersion
 ) -> tuple[Annotated[BatchSummary, "batch"], Annotated[HTMLString, "batch_report"]]:
     """Answer for the unlabelled images with the champion, but for those it has answered before."""
-    summary = _joined([_answers(images, config, folder, output, champion, "predict")], output, champion)
+    summary = _joined([_answers(images, config, folder, output, champion)], output, champion)
     return summary, HTMLString(render_batch_html(summary))  # ZenML looks for a tuple in the source
 
 
-@step(enable_cache=False, output_materializers={"answers": BatchAnswersMaterializer})
+@step(enable_cache=False, output_materializers={"answers": ShardMaterializer})
 def predict_shard(
-    images: Dataset, config: Config, folder: str, output: str, champion: RegisteredVersion, shard: int, shards: int
+    images: StoredDataset,
+    config: Config,
+    folder: str,
+    output: str,
+    champion: RegisteredVersion,
+    shard: int,
+    shards: int,
 ) -> Annotated[BatchAnswers, "answers"]:
     """As `predict`, for one of ``shards`` parts of the images."""
-    part = images.shard(shard, shards)
-    return _answers(part, config, folder, output, champion, f"shard {shard + 1}/{shards}")
+    return _answers(images, config, folder, output, champion, shard, shards)
 
 
 @step(enable_cache=False)
@@ -80,14 +86,21 @@ def join_answers(
 
 
 def _answers(
-    images: Dataset, config: Config, folder: str, output: str, champion: RegisteredVersion, label: str
+    stored: StoredDataset,
+    config: Config,
+    folder: str,
+    output: str,
+    champion: RegisteredVersion,
+    shard: int = 0,
+    shards: int = 1,
 ) -> BatchAnswers:
-    if is_uri(folder):
-        images = _fetched(images, folder)
+    part = stored.tables.select_split(Split.UNLABELLED).shard(shard, shards)
+    images = _fetched(part, folder) if is_uri(folder) else stored.fetch(part)
+    label = "predict" if shards == 1 else f"shard {shard + 1}/{shards}"
     with (
         version_bundle(champion) as bundle,
         _prediction_log(config) as log,
-        progress(label, images.split_counts().get(Split.UNLABELLED.value, 0)) as report,
+        progress(label, images.num_images) as report,
     ):
         predictor = batch_predictor(bundle, config)
         answers = ask_images(predictor, images, open_output(output), champion.version, report, log)

@@ -9,6 +9,7 @@ from zenml.config.cache_policy import CachePolicy
 from zenml.types import HTMLString
 
 from materializers.dataset import DatasetMaterializer
+from materializers.shard_results import ShardMaterializer
 from materializers.validation_report import ValidationReportMaterializer
 from steps.context import cache_identity
 from steps.progress import announce, progress
@@ -19,12 +20,13 @@ from visionops.data.cleaning import clean
 from visionops.data.dataset import Dataset
 from visionops.data.formats import read_dataset
 from visionops.data.hashing import hash_images
+from visionops.data.shards import StoredDataset
 from visionops.data.sources import fetch
 from visionops.data.splitting import assign_splits
-from visionops.data.validation import ValidationReport, validate
+from visionops.data.validation import InspectedImages, ValidationReport, inspect_shard, judge_shards, validate
 from visionops.home import visionops_home
 
-__all__ = ["CACHE", "ingest", "prepare", "validate_data"]
+__all__ = ["CACHE", "ingest", "join_validation", "prepare", "validate_data", "validate_shard"]
 
 CACHE = CachePolicy(cache_func=cache_identity)
 """A step's result is reused while its inputs, parameters, the domain code and the artifact store are the same."""
@@ -53,6 +55,24 @@ def validate_data(dataset: Dataset, config: Config) -> Annotated[ValidationRepor
     """Look at every image and label; the verdict falls in `prepare`, so that the card is kept in any case."""
     with progress("validate", dataset.num_images) as report:
         return validate(dataset, config.validation, report)
+
+
+@step(cache_policy=CACHE, output_materializers={"inspected": ShardMaterializer})
+def validate_shard(
+    dataset: StoredDataset, config: Config, shard: int, shards: int
+) -> Annotated[InspectedImages, "inspected"]:
+    """Decode the images of one of ``shards`` parts; no others come to this machine."""
+    part = dataset.fetch(dataset.tables.shard(shard, shards))
+    with progress(f"shard {shard + 1}/{shards}", part.num_images) as report:
+        return inspect_shard(part, config.validation, report)
+
+
+@step(cache_policy=CACHE, output_materializers={"validation": ValidationReportMaterializer})
+def join_validation(
+    dataset: StoredDataset, inspected: list[InspectedImages], config: Config
+) -> Annotated[ValidationReport, "validation"]:
+    """What `validate_data` says: copies, leaks and the balance of classes are of the collection as a whole."""
+    return judge_shards(dataset.tables, inspected, config.validation, dataset.fetch)
 
 
 @step(cache_policy=CACHE, output_materializers={"prepared": DatasetMaterializer})

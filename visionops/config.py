@@ -354,6 +354,8 @@ class ValidationPolicy(_Strict):
 
     severities: dict[Code, Severity] = Field(default_factory=dict)
     """Overrides by finding code, as `leak: error`."""
+    shards: int = Field(default=1, ge=1, le=1000)
+    """Steps that the images are decoded in, which a cluster runs at once; the report is the same."""
     min_images: int = Field(default=10, ge=1)
     min_instances: int = Field(default=1, ge=0)
     """Boxes each class needs in train."""

@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from visionops.data.dataset import Dataset
 from visionops.data.hashing import hash_images
-from visionops.data.shards import pack_shards, unpack_shards
+from visionops.data.shards import pack_shards, stored_dataset, unpack_shards
 from visionops.errors import DataError
 
 
@@ -201,3 +202,51 @@ def test_a_cache_that_cannot_be_written(tmp_path, store):
     (tmp_path / "file").touch()
     with pytest.raises(DataError, match="cannot be written"):
         unpack(dataset, store, index, tmp_path / "file")
+
+
+def test_a_part_reads_its_own_bytes_and_no_others(tmp_path, store):
+    dataset = images(tmp_path / "in", contents(400))
+    index = pack(dataset, store, shard_bytes=20_000)
+    assert len(store.shards()) > 20
+    stored = stored_dataset(dataset, store.uri, index, counting(store), tmp_path / "cache")
+    assert store.bytes_read == 0  # but for the index
+    part = stored.fetch(dataset.shard(3, 20))
+    assert [Path(p).read_bytes() for p in part.column("path")] == [
+        contents(400)[int(k[:4])] for k in part.column("key")
+    ]
+    assert store.bytes_read == 992 * part.num_images
+    assert len([name for name in store.read if name.endswith(".shard")]) <= 3
+    assert len(list((tmp_path / "cache" / "objects").rglob("*"))) < 60
+    assert stored.fetch(part).column("path") == part.column("path")
+    assert store.bytes_read == 992 * part.num_images
+
+
+def counting(store: Store) -> Callable[[str, str], IO[bytes]]:
+    """`Store.open`, which adds up in ``store.bytes_read`` what is read of shards."""
+    store.bytes_read = 0
+
+    def open_(path: str, mode: str) -> IO[bytes]:
+        file = store.open(path, mode)
+        if path.endswith(".shard"):
+            read = file.read
+
+            def read_counted(size: int) -> bytes:
+                data = read(size)
+                store.bytes_read += len(data)
+                return data
+
+            file = Seekable(file, read_counted)
+        return file
+
+    return open_
+
+
+class Seekable:
+    def __init__(self, file: IO[bytes], read: Callable[[int], bytes]) -> None:
+        self.tell, self.seek, self.read, self._file = file.tell, file.seek, read, file
+
+    def __enter__(self) -> Seekable:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()

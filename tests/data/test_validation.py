@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -12,7 +14,15 @@ from tests.helpers.images import dataset_of
 from visionops.config import ValidationPolicy
 from visionops.data.dataset import Dataset
 from visionops.data.findings import Code, Finding, Severity
-from visionops.data.validation import ValidationReport, inspect_images, validate
+from visionops.data.hashing import hash_images
+from visionops.data.validation import (
+    InspectedImages,
+    ValidationReport,
+    inspect_images,
+    inspect_shard,
+    judge_shards,
+    validate,
+)
 from visionops.errors import DataError, ValidationStopped
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")
@@ -331,6 +341,39 @@ def test_a_damaged_report_is_refused_with_its_folder(zoo, tmp_path, damage):
         ValidationReport.load(tmp_path)
 
 
+def in_shards(dataset: Dataset, policy: ValidationPolicy, shards: int, folder: Path) -> ValidationReport:
+    """Each inspected without the others; the last first."""
+    parts = []
+    for shard in reversed(range(shards)):
+        target = folder / str(shard)
+        target.mkdir()
+        inspect_shard(dataset.shard(shard, shards), policy).save(target)
+        parts.append(InspectedImages.load(target))
+    return judge_shards(dataset.replace_column("path", [""] * dataset.num_images), parts, policy, at_hand(dataset))
+
+
+def at_hand(dataset: Dataset) -> Callable[[Dataset], Dataset]:
+    paths = dict(zip(dataset.column("key"), dataset.column("path"), strict=True))
+    return lambda images: images.replace_column("path", [paths[key] for key in images.column("key")])
+
+
+@pytest.mark.parametrize("shards", [1, 20])
+def test_in_shards_the_report_is_the_same(zoo, tmp_path, shards):
+    dataset, whole = zoo
+    report = in_shards(dataset, LENIENT, shards, tmp_path)
+    assert report == whole
+    assert report.card == whole.card
+
+
+def test_an_image_that_no_shard_has_seen_is_named(zoo, tmp_path):
+    dataset, _ = zoo
+    parts = [inspect_shard(dataset.shard(0, 2), LENIENT)]
+    with pytest.raises(DataError, match="is in no shard that was validated; run again with --no-cache"):
+        judge_shards(dataset, parts, LENIENT)
+    with pytest.raises(DataError, match="no saved inspections"):
+        InspectedImages.load(tmp_path)
+
+
 def test_progress_counts_up_to_all_images(tmp_path):
     seen: list[int] = []
     validate(dataset_of(tmp_path, healthy(40)), LENIENT, seen.append)
@@ -352,15 +395,18 @@ def test_an_empty_data_set_is_reported_not_a_crash():
 
 
 @pytest.mark.real_data
-def test_the_leaks_of_the_casting_photos_are_found(real_data):
+def test_the_leaks_of_the_casting_photos_are_found(real_data, tmp_path):
     root = real_data / "casting"
     paths = sorted(root.rglob("*.jpeg"))
     keys = [path.relative_to(root).as_posix() for path in paths]
     columns = {"key": keys, "path": [str(p) for p in paths], "split": [key.split("/")[0] for key in keys]}
-    report = validate(Dataset.from_columns("casting", [], columns, {}), ValidationPolicy())
+    dataset = hash_images(Dataset.from_columns("casting", [], columns, {}))
+    report = validate(dataset, ValidationPolicy())
     assert report.counts_by_code()[Code.LEAK] == 27
     # Found by eye: one re-shot part on both sides. A looser rule pairs different parts of the same kind.
     assert report.counts_by_code()[Code.NEAR_LEAK] == 1
+    # Each in a shard of its own hash: the two of a near pair are seen by different ones.
+    assert in_shards(dataset, ValidationPolicy(), 7, tmp_path) == report
 
 
 @pytest.mark.real_data

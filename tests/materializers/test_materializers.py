@@ -14,9 +14,9 @@ from PIL import Image
 from zenml.artifact_stores.local_artifact_store import LocalArtifactStore, LocalArtifactStoreConfig
 from zenml.enums import StackComponentType, VisualizationType
 
-from materializers.batch_answers import BatchAnswersMaterializer
 from materializers.dataset import DatasetMaterializer
 from materializers.model_bundle import ModelBundleMaterializer
+from materializers.shard_results import ShardMaterializer
 from materializers.tuning import TuningMaterializer
 from materializers.validation_report import ValidationReportMaterializer
 from tests.helpers.bundles import make_bundle
@@ -24,6 +24,7 @@ from visionops.batch import BatchAnswers
 from visionops.config import Config, ValidationPolicy
 from visionops.data.dataset import Attribute, Dataset
 from visionops.data.hashing import hash_images
+from visionops.data.shards import StoredDataset
 from visionops.data.validation import ValidationReport, validate
 from visionops.errors import BundleError, DataError
 from visionops.inference.bundle import ModelBundle
@@ -219,12 +220,23 @@ def test_a_tuning_result_keeps_its_trials_and_shows_its_pictures(store, request,
     }
 
 
+def test_a_step_that_asks_for_it_fetches_only_the_images_that_it_needs(local, shared, dataset, tmp_path):
+    for store in (local, shared):
+        DatasetMaterializer(f"{store.path}/dataset", store).save(dataset)
+        stored = DatasetMaterializer(f"{store.path}/dataset", store).load(StoredDataset)
+        assert DatasetMaterializer.can_load_type(StoredDataset)
+        wanted = dataset.take([2, 4])
+        assert [p.read_bytes() for p in stored.fetch(wanted).paths()] == [p.read_bytes() for p in wanted.paths()]
+    cached = [path for path in (tmp_path / "other-machine" / "cache" / "images").rglob("*") if path.is_file()]
+    assert {path.name for path in cached} == set(wanted.column("sha256"))
+
+
 def test_answers_of_a_shard_travel(local, shared):
     rows = pa.table({"key": ["a.png"], "sha256": ["0"], "answer": ["{}"]})
     for store in (local, shared):
         uri = f"{store.path}/answers"
-        BatchAnswersMaterializer(uri, store).save(BatchAnswers("run", 1, 0.5, rows))
-        assert BatchAnswersMaterializer(uri, store).load(BatchAnswers) == BatchAnswers("run", 1, 0.5, rows)
+        ShardMaterializer(uri, store).save(BatchAnswers("run", 1, 0.5, rows))
+        assert ShardMaterializer(uri, store).load(BatchAnswers) == BatchAnswers("run", 1, 0.5, rows)
     (Path(local.path) / "answers" / "answers.json").write_text("{}")
     with pytest.raises(DataError, match="no saved answers of a batch"):
-        BatchAnswersMaterializer(f"{local.path}/answers", local).load(BatchAnswers)
+        ShardMaterializer(f"{local.path}/answers", local).load(BatchAnswers)

@@ -10,7 +10,7 @@ import collections
 import dataclasses
 import functools
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import jinja2
@@ -89,8 +89,8 @@ class _Picture:
 class _Album:
     """Thumbnails of usable images as data URIs, each made once, until the page is full."""
 
-    def __init__(self, dataset: Dataset, report: ValidationReport) -> None:
-        self._dataset = dataset
+    def __init__(self, dataset: Dataset, report: ValidationReport, fetch: Callable[[Dataset], Dataset]) -> None:
+        self._dataset, self._fetch = dataset, fetch
         self._boxes = dataset.boxes_by_image() if dataset.num_images else []
         problems = report.facts.column("problem").to_pylist()
         self._row_of = {key: row for row, key in enumerate(dataset.column("key")) if not problems[row]}
@@ -112,7 +112,8 @@ class _Album:
         if key not in self._made:
             row = self._row_of[key]
             buffer = io.BytesIO()
-            labelled_tile(self._dataset, row, self._boxes[row], _TILE).save(buffer, "JPEG", quality=80)
+            image = self._fetch(self._dataset.take([row]))
+            labelled_tile(image, 0, self._boxes[row], _TILE).save(buffer, "JPEG", quality=80)
             data = "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
             caption = " · ".join(filter(None, (self._labels[row], self._splits[row], _short(key, 80))))
             self._made[key] = _Picture(data, caption)
@@ -120,16 +121,19 @@ class _Album:
         return self._made[key]
 
 
-def render_card(dataset: Dataset, report: ValidationReport) -> str:
+def render_card(
+    dataset: Dataset, report: ValidationReport, fetch: Callable[[Dataset], Dataset] = lambda images: images
+) -> str:
     """Render the report for people.
 
     Args:
         dataset: The one that was validated; its images give the thumbnails.
+        fetch: Given some of the images, the same with paths of this machine.
 
     Returns:
         A complete HTML page, at most 3 MB.
     """
-    album = _Album(dataset, report)
+    album = _Album(dataset, report, fetch)
     # Twice as many as are shown: some may be unusable.
     examples = [dataset.images.column("key")[row].as_py() for row in pick_examples(dataset, 2 * _EXAMPLES)]
     worst = next((s for s in Severity if any(f.severity is s for f in report.findings)), None)

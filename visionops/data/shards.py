@@ -13,6 +13,7 @@ given, so that any store will do.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import json
 import os
@@ -27,7 +28,7 @@ from visionops.data.dataset import Dataset
 from visionops.data.files import describe_os_error
 from visionops.errors import DataError
 
-__all__ = ["SHARD_BYTES", "Open", "pack_shards", "unpack_shards"]
+__all__ = ["SHARD_BYTES", "Open", "StoredDataset", "pack_shards", "stored_dataset", "unpack_shards"]
 
 SHARD_BYTES = 64 * 1024 * 1024
 """Shards hold at most about this much, and on average between half of it and all of it."""
@@ -37,6 +38,19 @@ _READERS = 4
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 _Entries = list[tuple[str, int]]
+
+
+@dataclasses.dataclass(frozen=True)
+class StoredDataset:
+    """A data set whose images come to this machine when they are asked for, and no others."""
+
+    tables: Dataset
+    """Its ``path`` column says nothing here."""
+    fetch: Callable[[Dataset], Dataset]
+    """Given some of its images, the same with paths of this machine; "" for bytes that are nowhere.
+
+    Raises `DataError` as `unpack_shards` does.
+    """
 
 
 class Open(Protocol):
@@ -144,18 +158,31 @@ def unpack_shards(dataset: Dataset, folder_uri: str, index: str, open_: Open, ca
     Raises:
         DataError: The store or the cache does not answer, or the bytes are not what they were.
     """
+    return stored_dataset(dataset, folder_uri, index, open_, cache).fetch(dataset)
+
+
+def stored_dataset(dataset: Dataset, folder_uri: str, index: str, open_: Open, cache: Path) -> StoredDataset:
+    """As `unpack_shards`, but nothing is fetched until it is asked for.
+
+    Raises:
+        DataError: The index cannot be read.
+    """
     shards = _read_index(folder_uri, index, open_)
     stored = {digest for entries in shards.values() for digest, _ in entries}
-    hashes = dataset.column("sha256")
-    wanted = stored.intersection(hashes)
     objects = cache.absolute() / "objects"
-    lacking = {digest for digest in wanted if not _object(objects, digest).is_file()}
-    needed = {name: entries for name, entries in shards.items() if any(digest in lacking for digest, _ in entries)}
-    with ThreadPoolExecutor(max_workers=_READERS) as pool:
-        jobs = [pool.submit(_fetch, folder_uri, name, e, open_, objects, lacking) for name, e in needed.items()]
-        for job in jobs:
-            job.result()
-    return dataset.replace_column("path", [str(_object(objects, h)) if h in wanted else "" for h in hashes])
+
+    def fetch(images: Dataset) -> Dataset:
+        hashes = images.column("sha256")
+        wanted = stored.intersection(hashes)
+        lacking = {digest for digest in wanted if not _object(objects, digest).is_file()}
+        needed = {name: entries for name, entries in shards.items() if any(digest in lacking for digest, _ in entries)}
+        with ThreadPoolExecutor(max_workers=_READERS) as pool:
+            jobs = [pool.submit(_fetch, folder_uri, name, e, open_, objects, lacking) for name, e in needed.items()]
+            for job in jobs:
+                job.result()
+        return images.replace_column("path", [str(_object(objects, h)) if h in wanted else "" for h in hashes])
+
+    return StoredDataset(dataset, fetch)
 
 
 def _read_index(folder_uri: str, index: str, open_: Open) -> dict[str, _Entries]:
@@ -181,15 +208,19 @@ def _object(objects: Path, digest: str) -> Path:
 def _fetch(
     folder_uri: str, name: str, entries: Iterable[tuple[str, int]], open_: Open, objects: Path, lacking: set[str]
 ) -> None:
-    place = f"{folder_uri}/{name}.shard"
+    place, offset = f"{folder_uri}/{name}.shard", 0
     with _store_errors(place, "read"), open_(place, "rb") as shard:
         for digest, size in entries:
-            data = shard.read(size)
-            if digest not in lacking:
-                continue
-            if hashlib.sha256(data).hexdigest() != digest:
-                raise DataError(f"{place}: damaged at image {digest[:12]}…; delete it and run again with --no-cache")
-            _keep(_object(objects, digest), data)
+            if digest in lacking:
+                if shard.tell() != offset:
+                    shard.seek(offset)  # over what nobody here needs
+                data = shard.read(size)
+                if hashlib.sha256(data).hexdigest() != digest:
+                    raise DataError(
+                        f"{place}: damaged at image {digest[:12]}…; delete it and run again with --no-cache"
+                    )
+                _keep(_object(objects, digest), data)
+            offset += size
 
 
 def _keep(target: Path, data: bytes) -> None:

@@ -45,10 +45,14 @@ from visionops.inference.image import ImageHeader, ImageProblem, load_upright, t
 __all__ = [
     "FACTS_SCHEMA",
     "IMBALANCE_RATIO",
+    "InspectedImages",
     "Inspection",
     "ValidationReport",
     "clip_boxes",
     "inspect_images",
+    "inspect_shard",
+    "judge",
+    "judge_shards",
     "validate",
 ]
 
@@ -70,6 +74,25 @@ FACTS_SCHEMA = pa.schema(
         ("sha256", pa.string()),
         ("phash", pa.uint64()),
         ("brightness", pa.float32()),  # mean grey value, 0 to 255
+    ]
+)
+
+_INSPECTIONS = pa.schema(
+    [
+        ("key", pa.string()),
+        ("problem", pa.string()),
+        ("message", pa.string()),
+        ("sha256", pa.string()),
+        ("phash", pa.uint64()),
+        ("brightness", pa.float64()),
+        ("look", pa.binary(LOOK_SIZE * LOOK_SIZE)),
+        ("format", pa.string()),  # this and what follows: null when unusable
+        ("mode", pa.string()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("orientation", pa.int8()),
+        ("frames", pa.int32()),
+        ("bits", pa.int8()),
     ]
 )
 
@@ -218,10 +241,25 @@ def validate(
         dataset: As the reader made it; its own findings are part of the report.
         progress: Called with the number of images looked at so far.
     """
+    return judge(dataset, inspect_images(dataset, policy.max_pixels, progress), policy)
+
+
+def judge(
+    dataset: Dataset,
+    inspections: Sequence[Inspection],
+    policy: ValidationPolicy,
+    fetch: Callable[[Dataset], Dataset] = lambda images: images,
+) -> ValidationReport:
+    """What images, labels and the collection as a whole come to; no image is read but for the card's pictures.
+
+    Args:
+        dataset: As for `validate`.
+        inspections: Of `inspect_images`, in row order.
+        fetch: Given some of the images, the same with paths of this machine.
+    """
     # The card needs the report's type, and this module the card.
     from visionops.data.card import render_card
 
-    inspections = inspect_images(dataset, policy.max_pixels, progress)
     facts = _facts(dataset, inspections)
     groups = _near_groups(dataset, facts, inspections, policy.near_duplicate_distance)
     findings = [
@@ -240,7 +278,76 @@ def validate(
         facts=facts,
         near_groups=tuple(tuple(keys[row] for row in group) for group in groups if not _is_uniform(group, dataset)),
     )
-    return dataclasses.replace(report, card=render_card(dataset, report))
+    return dataclasses.replace(report, card=render_card(dataset, report, fetch))
+
+
+@dataclasses.dataclass(frozen=True)
+class InspectedImages:
+    """What decoding told of the images of one shard, on its way to where all are judged together."""
+
+    rows: pa.Table
+    """A row an image; see `_INSPECTIONS`."""
+
+    def save(self, folder: Path) -> None:
+        """Write ``inspected.parquet`` into ``folder``."""
+        pq.write_table(self.rows, folder / "inspected.parquet")
+
+    @classmethod
+    def load(cls, folder: Path) -> InspectedImages:
+        """Read what `save` wrote.
+
+        Raises:
+            DataError: The file is missing or is not what `save` writes.
+        """
+        try:
+            return cls(pq.read_table(folder / "inspected.parquet", schema=_INSPECTIONS))
+        except (OSError, pa.ArrowException) as error:
+            raise DataError(f"{folder}: no saved inspections ({error}); run again with --no-cache") from error
+
+
+def inspect_shard(
+    dataset: Dataset, policy: ValidationPolicy, progress: Callable[[int], None] | None = None
+) -> InspectedImages:
+    """`inspect_images` of a part of a data set, for `judge_shards`."""
+    rows = []
+    for key, seen in zip(dataset.column("key"), inspect_images(dataset, policy.max_pixels, progress), strict=True):
+        row = dataclasses.asdict(seen.header) if seen.header else {}
+        look = None if seen.look is None else seen.look.tobytes()
+        told = {name: getattr(seen, name) for name in ("problem", "message", "sha256", "phash", "brightness")}
+        rows.append({"key": key, **told, "look": look, **row})
+    return InspectedImages(pa.Table.from_pylist(rows, schema=_INSPECTIONS))
+
+
+def judge_shards(
+    dataset: Dataset,
+    parts: Sequence[InspectedImages],
+    policy: ValidationPolicy,
+    fetch: Callable[[Dataset], Dataset] = lambda images: images,
+) -> ValidationReport:
+    """As `judge`, of images that were inspected in shards: the report is that of one machine.
+
+    Args:
+        parts: Each image in one of them.
+
+    Raises:
+        DataError: An image was not inspected.
+    """
+    rows = pa.concat_tables(part.rows for part in parts)
+    row_of = {key: row for row, key in enumerate(rows["key"].to_pylist())}
+    keys = dataset.column("key")
+    if lacking := next((key for key in keys if key not in row_of), None):
+        raise DataError(f"{dataset.name}: {lacking} is in no shard that was validated; run again with --no-cache")
+    rows = rows.take(pa.array([row_of[key] for key in keys], pa.int64()))
+    return judge(
+        dataset, [_inspection(row) for batch in rows.to_batches(4096) for row in batch.to_pylist()], policy, fetch
+    )
+
+
+def _inspection(row: dict[str, Any]) -> Inspection:
+    header = {field.name: row[field.name] for field in dataclasses.fields(ImageHeader)}
+    look = None if row["look"] is None else np.frombuffer(row["look"], np.uint8).reshape(LOOK_SIZE, LOOK_SIZE)
+    told = {name: row[name] for name in ("problem", "message", "sha256", "phash", "brightness")}
+    return Inspection(**told, look=look, header=None if header["format"] is None else ImageHeader(**header))
 
 
 def _judged(findings: Iterable[Finding], policy: ValidationPolicy) -> Iterator[Finding]:
