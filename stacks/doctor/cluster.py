@@ -50,9 +50,10 @@ def check_cluster_deployer(examined: Examined) -> Iterator[Finding]:
     flavor = examined.component.flavor
     config = KubernetesModelDeployerConfig(**examined.component.configuration).settings
     endpoint = {"visionops_seldon": SeldonEndpoint, "visionops_kserve": KServeEndpoint}.get(flavor, ClusterEndpoint)
-    kinds = ("Secret", "Service", endpoint.KIND, *endpoint.OTHERS)
-    rights = [(verb, kind, "") for kind in kinds for verb in _CHANGE]
-    rights += [("get", "Pod", ""), ("list", "Pod", ""), ("get", "Pod", "log")]
+    kinds = ("Service", endpoint.KIND, *endpoint.OTHERS)
+    rights = [("get", "Secret", ""), ("create", "Secret", ""), ("delete", "Secret", "")]
+    rights += [(verb, kind, "") for kind in kinds for verb in _CHANGE]
+    rights += [("list", "Pod", ""), ("get", "Pod", "log")]
     secrets: dict[str, Sequence[str]] = dict.fromkeys(config.image_pull_secrets, ())
     secrets |= {
         config.prediction_log_secret: (),

@@ -314,7 +314,6 @@ def test_scheduled_pipelines_have_what_the_command_line_and_the_stack_ask_for(re
             "training-steel",
             "monitoring-plants",
         }
-        context = yaml.safe_load(objects.find("ConfigMap", "visionops-kubeconfig")["data"]["config"])["current-context"]
         for job in jobs:
             assert job["spec"]["concurrencyPolicy"] == "Forbid"
             (container,) = job["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
@@ -324,7 +323,7 @@ def test_scheduled_pipelines_have_what_the_command_line_and_the_stack_ask_for(re
             assert (ROOT / arguments.config).is_file()
             environment = {variable["name"]: variable["value"] for variable in container["env"]}
             assert unset_variables(arguments.stack, environment) == []
-            assert environment["VISIONOPS_KUBERNETES_CONTEXT"] == context
+            assert environment["VISIONOPS_KUBERNETES_INCLUSTER"] == "true"
             accounts = {environment[f"VISIONOPS_{of}SERVICE_ACCOUNT"] for of in ("", "STEP_")}
             assert accounts <= objects.names("ServiceAccount")
             assert environment["VISIONOPS_REGISTRY"] == "registry.example/vision"
