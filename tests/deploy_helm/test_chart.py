@@ -423,7 +423,7 @@ def test_network_policies_select_the_pods_that_there_are(render):
         opened = {port["port"] for rule in chosen[0].get("ingress", ()) for port in rule["ports"]}
         assert opened == listened, owner
     (steps,) = [p for p in policies.values() if "matchExpressions" in p["podSelector"]]
-    assert steps["podSelector"] == {"matchExpressions": [{"key": "run_id", "operator": "Exists"}]}
+    assert steps["podSelector"] == {"matchExpressions": [{"key": "project_id", "operator": "Exists"}]}
     outside = {o["metadata"]["name"]: o["spec"] for o in render(ELSEWHERE) if o["kind"] == "NetworkPolicy"}
     ports = {port["port"] for rule in outside["steps"]["egress"] for port in rule.get("ports", ())}
     assert ports == {80, 443, 6443, 8443, 9000, 9091, 9093}
