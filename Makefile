@@ -9,7 +9,7 @@ TEST_ARGS ?=
 TESTS = $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help run test coverage staging lint security format lock bench images compose helm chart peers seldon clean
+.PHONY: help run test coverage staging lint security format lock bench images compose helm chart airflow peers seldon clean
 
 help:  ## Show the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -45,6 +45,14 @@ format: .venv/installed  ## Format and mend what can be mended by itself
 
 bench: .venv/installed  ## Benchmarks of the data path, as ratios in one run
 	$(BIN)/python -m benchmarks.data
+
+airflow: .venv/installed .airflow/installed  ## Load our DAGs in a real Airflow, which gets an environment of its own
+	$(BIN)/python -m pytest $(TEST_ARGS) tests/stacks/test_airflow.py
+
+.airflow/installed: tests/stacks/airflow/requirements.txt | $(UV)
+	$(UV) venv --quiet --clear --python $(PYTHON) .airflow
+	$(UV) pip install --quiet --compile-bytecode --python .airflow/bin/python -r $<
+	@touch $@
 
 peers: .venv/installed  ## Environments of what benchmarks.serving and benchmarks.drift compare ours with
 	UV=$(UV) $(BIN)/python -m benchmarks.peers
@@ -89,7 +97,7 @@ chart:  ## The Helm chart with the charts that it depends on, as visionops-VERSI
 HELM := $(shell command -v helm 2>/dev/null || echo .helm/helm)
 
 clean:  ## Remove what make and the tests leave behind; keeps .visionops (models, runs)
-	rm -rf .venv .uv .peers .seldon .images .helm .coverage* .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .venv .uv .peers .seldon .images .helm .airflow .coverage* .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 
 .venv/installed: requirements.lock | $(UV)
 	@test -x $(BIN)/python || $(UV) venv --quiet --python $(PYTHON) .venv

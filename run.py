@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import os
+import re
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -20,6 +21,7 @@ from visionops.monitoring.simulate import Kind, describe_change
 if TYPE_CHECKING:
     from zenml.models import PipelineRunResponse
 
+    from stacks.placement import DagPlan
     from visionops.monitoring.drill import Drill
 
 _ROOT = Path(__file__).resolve().parent
@@ -62,6 +64,10 @@ _PIPELINES = {
 
 _MOST_SHARDS = 1000
 """What an orchestrator can be asked to keep in one run."""
+
+_RETRAINING = "retraining"
+"""The training that a monitoring asks for, where Airflow runs both."""
+_CRON = re.compile(r"([\d*/,\-A-Za-z]+ ){4}[\d*/,\-A-Za-z]+")
 
 _FLAGS = {
     "rollback": "deployment",
@@ -162,6 +168,11 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--images", type=int, metavar="N", help="with --pipeline drift-drill: how many are sent (default: 200)"
     )
+    parser.add_argument(
+        "--schedule",
+        metavar="CRON",
+        help="on a stack with Airflow: run it then, as '15 6 * * *'; monitoring also retrains",
+    )
     parser.add_argument("--summary", type=Path, metavar="FILE", help="write the closing table as JSON, too")
     parser.add_argument("--dry-run", action="store_true", help="check the configuration and show the plan; run nothing")
     parser.add_argument("--list", action="store_true", help="list pipelines, use cases and stacks")
@@ -172,6 +183,8 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
             parser.error(f"--{flag.replace('_', '-')} goes with --pipeline {pipeline}")
     if arguments.shards is not None and not 1 <= arguments.shards <= _MOST_SHARDS:
         parser.error(f"--shards must be 1 to {_MOST_SHARDS}")
+    if arguments.schedule is not None and not _CRON.fullmatch(arguments.schedule):
+        parser.error(f"--schedule {arguments.schedule!r} is no cron expression, as '15 6 * * *'")
     if arguments.pipeline == "drift-drill" and arguments.kind is None:
         parser.error(f"--pipeline drift-drill needs --kind, one of {', '.join(Kind)}")
     if arguments.config is None:
@@ -215,6 +228,14 @@ def _run(arguments: argparse.Namespace) -> None:
     with open_session(config.name, arguments.stack) as session:
         if arguments.tuned:
             config = _tuned(arguments, config, session.tracking_uri)
+        if session.dags:
+            _hand_over(arguments, config, session.dags)
+            return
+        if arguments.schedule:
+            raise StackError(
+                f"--schedule: stack {session.stack!r} has no Airflow; let cron or a CronJob start this command "
+                "(docs/how-to/monitoring.md)"
+            )
         with told_to_prometheus(arguments.pipeline, config.name) as summary:
             summary.update(summarise(_RUNNERS[arguments.pipeline](arguments, config), config, session.stack))
         print_summary(summary)
@@ -363,12 +384,52 @@ _RUNNERS: dict[str, Callable[[argparse.Namespace, Config], PipelineRunResponse]]
 }
 
 
+def _hand_over(arguments: argparse.Namespace, config: Config, folder: str) -> None:
+    """Make DAGs of a pipeline, for Airflow to run; with a monitoring, one of the training that it may ask for."""
+    _RUNNERS[arguments.pipeline](arguments, config)
+    made = [_dag_plan(arguments, config).id or f"{arguments.pipeline}-…, at once and once"]
+    if arguments.pipeline == "monitoring" and arguments.schedule and not arguments.decide_only:
+        retraining = _retraining(arguments)
+        _training(retraining, config)
+        made.append(_dag_plan(retraining, config).id)
+    print(f"for Airflow, in {folder}: {', '.join(made)}")
+
+
+def _retraining(arguments: argparse.Namespace) -> argparse.Namespace:
+    """As if the training had been asked for that follows a monitoring."""
+    return argparse.Namespace(**vars(arguments) | {"pipeline": _RETRAINING, "schedule": None})
+
+
+def _dag_plan(arguments: argparse.Namespace, config: Config) -> DagPlan:
+    from stacks.placement import DagPlan
+
+    if arguments.pipeline == _RETRAINING:
+        return DagPlan(id=f"{_RETRAINING}-{config.name}", is_on_demand=True)
+    if not arguments.schedule:
+        return DagPlan()
+    if arguments.pipeline != "monitoring" or arguments.decide_only:
+        return DagPlan(id=f"{arguments.pipeline}-{config.name}")
+    return DagPlan(
+        id=f"monitoring-{config.name}",
+        after="decide_retraining",
+        asks=("python", "-m", "pipelines.asked"),
+        starts=f"{_RETRAINING}-{config.name}",
+    )
+
+
 def _start(pipeline: Any, arguments: argparse.Namespace, config: Config, **inputs: Any) -> PipelineRunResponse:
+    from zenml.config.schedule import Schedule
+
     from stacks.session import placement
 
-    options = placement(pipeline, config=config, **inputs)
+    plan = _dag_plan(arguments, config)
+    options = placement(pipeline, plan, config=config, **inputs)
+    if arguments.schedule:
+        options["schedule"] = Schedule(cron_expression=arguments.schedule)
     settings = options.pop("settings", {}) | {"experiment_tracker": {"experiment_name": config.name}}
-    configured = pipeline.with_options(settings=settings, enable_cache=False if arguments.no_cache else None, **options)
+    # What was read when a DAG was made says nothing of the data when it runs.
+    is_cached = False if arguments.no_cache or plan.id else None
+    configured = pipeline.with_options(settings=settings, enable_cache=is_cached, **options)
     run: PipelineRunResponse = configured(config=config, **inputs)
     return run
 

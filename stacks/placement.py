@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,7 +11,7 @@ from stacks.spec import ComponentType, StackSpec
 from stacks.steps import ORCHESTRATOR, Scratch, StepSpec
 from visionops.errors import StackError
 
-__all__ = ["pod_settings", "run_options"]
+__all__ = ["DagPlan", "pod_settings", "run_options"]
 
 _IN_THIS_PROCESS = frozenset({"local"})
 _SCRATCH = "scratch"
@@ -27,11 +28,26 @@ _CHECK = "stacks.same_code.require_same_code"
 _Options = dict[str, Any]
 
 
-def run_options(spec: StackSpec, names: Mapping[str, str]) -> _Options:
+@dataclasses.dataclass(frozen=True, slots=True)
+class DagPlan:
+    """When Airflow runs a pipeline; at once and once where nothing is said."""
+
+    id: str = ""
+    """A later DAG of this name takes its place; one of its own for each where it is empty."""
+    is_on_demand: bool = False
+    """Only when another DAG starts it."""
+    after: str = ""
+    """A step. When the DAG is done, ``asks`` looks at what that step made, and ``starts`` is started if it says so."""
+    asks: tuple[str, ...] = ()
+    starts: str = ""
+
+
+def run_options(spec: StackSpec, names: Mapping[str, str], dag: DagPlan | None = None) -> _Options:
     """What `with_options` of a pipeline takes, so that each of its steps is given what the stack file says.
 
     Args:
         names: The pipeline's steps: as what each runs (`predict_1_of_2`), and its name (`predict_shard`).
+        dag: For Airflow.
 
     Returns:
         Nothing for an orchestrator that runs steps in its own process: there is nothing to give.
@@ -42,16 +58,22 @@ def run_options(spec: StackSpec, names: Mapping[str, str]) -> _Options:
     flavor = spec.components[ComponentType.ORCHESTRATOR].flavor
     if flavor in _IN_THIS_PROCESS:
         return {}
+    from zenml.enums import ExecutionMode
+
     default = spec.step("")
     if not default.image:
         raise StackError(f"stack {spec.name!r}: runs steps in containers; give steps.default.image in its file")
     settings: _Options = {"docker": _image(default)}
     if flavor == "kubernetes":
         settings["orchestrator"] = {"orchestrator_pod_settings": pod_settings(spec.step(ORCHESTRATOR))}
-    return {
-        "settings": settings,
-        "steps": {runs_as: _step_options(spec, flavor, spec.step(name)) for runs_as, name in names.items()},
-    }
+    if flavor == "airflow":
+        settings["orchestrator"] = _dag_settings(dag or DagPlan())
+    steps = {runs_as: _step_options(spec, flavor, spec.step(name)) for runs_as, name in names.items()}
+    options: _Options = {"settings": settings, "steps": steps}
+    if flavor == "airflow":
+        # The only mode that ZenML's Airflow takes; what comes after a failed task does not run there, either.
+        options["execution_mode"] = ExecutionMode.CONTINUE_ON_FAILURE
+    return options
 
 
 def _step_options(spec: StackSpec, flavor: str, step: StepSpec) -> _Options:
@@ -62,6 +84,10 @@ def _step_options(spec: StackSpec, flavor: str, step: StepSpec) -> _Options:
         operator = spec.components[ComponentType.STEP_OPERATOR]
         options["step_operator"] = operator.name
         options["settings"] |= _component_settings("step_operator", operator.flavor, step)
+    elif flavor == "airflow":
+        # What the component says of all operators would be lost: ZenML puts a step's in its place.
+        operator_args = spec.components[ComponentType.ORCHESTRATOR].configuration.get("operator_args", {})
+        options["settings"]["orchestrator"] = {"operator_args": operator_args | _operator_args(step)}
     else:
         options["settings"] |= _component_settings("orchestrator", flavor, step)
     return options
@@ -121,6 +147,39 @@ def pod_settings(step: StepSpec) -> _Options:
         },
         "additional_pod_spec_args": {"security_context": _security_context(step)},
     }
+
+
+def _dag_settings(plan: DagPlan) -> _Options:
+    arguments: _Options = {"max_active_runs": 1}
+    if plan.is_on_demand:
+        arguments["on_demand"] = True
+    if plan.starts:
+        arguments["trigger"] = {"after": plan.after, "command": list(plan.asks), "dag": plan.starts}
+    return {"dag_args": arguments, "dag_tags": ["visionops"]} | ({"dag_id": plan.id} if plan.id else {})
+
+
+def _operator_args(step: StepSpec) -> _Options:
+    """Of Airflow's KubernetesPodOperator, which lays image, command and variables over this pod."""
+    pod = pod_settings(step)
+    container = {
+        "name": "base",
+        "resources": pod["resources"],
+        "env": pod["env"],
+        "envFrom": pod["env_from"],
+        "volumeMounts": pod["volume_mounts"],
+        "securityContext": pod["container_security_context"],
+    }
+    spec = {
+        "volumes": pod["volumes"],
+        "nodeSelector": pod["node_selectors"],
+        "tolerations": pod["tolerations"],
+        "imagePullSecrets": [{"name": name} for name in step.image_pull_secrets],
+        "securityContext": pod["additional_pod_spec_args"]["security_context"],
+        "activeDeadlineSeconds": step.timeout,
+    }
+    spec = {"containers": [container], **{key: value for key, value in spec.items() if value}}
+    template = {"apiVersion": "v1", "kind": "Pod", "metadata": {"labels": {"visionops": "step"}}, "spec": spec}
+    return {"pod_template_dict": template}
 
 
 def _quantities(step: StepSpec) -> dict[str, dict[str, str]]:

@@ -15,7 +15,7 @@ from zenml.pipelines.pipeline_definition import Pipeline
 
 from stacks.apply import apply, known_stacks
 from stacks.integrations import leave_out_unused_integrations
-from stacks.placement import run_options
+from stacks.placement import DagPlan, run_options
 from stacks.spec import load_stack
 from stacks.tracking import active_tracking_uri, ensure_experiment
 from stacks.zenml_server import active_stack_name, require_zenml_server
@@ -32,6 +32,8 @@ class Session:
 
     stack: str
     tracking_uri: str
+    dags: str = ""
+    """Where Airflow finds pipelines, which it runs when their time comes; "" where they run now."""
 
 
 @contextmanager
@@ -57,13 +59,15 @@ def open_session(use_case: str, stack: str | None) -> Iterator[Session]:
         uri = active_tracking_uri()
         ModelRegistry(uri).ping()
         ensure_experiment(uri, use_case, visionops_home() / "mlflow" / "artifacts")
-        yield Session(name, uri)
+        config = client.active_stack.orchestrator.config
+        yield Session(name, uri, str(getattr(config, "dag_output_dir", None) or ""))
 
 
-def placement(pipeline: Pipeline, **inputs: Any) -> dict[str, Any]:
+def placement(pipeline: Pipeline, dag: DagPlan | None = None, **inputs: Any) -> dict[str, Any]:
     """What the active stack's file says of the steps of ``pipeline``, for its `with_options`.
 
     Args:
+        dag: When it runs, where Airflow does.
         inputs: What the pipeline is about to be called with: its steps are known once it is.
 
     Raises:
@@ -75,7 +79,7 @@ def placement(pipeline: Pipeline, **inputs: Any) -> dict[str, Any]:
     prepared = pipeline.copy()
     prepared.prepare(**inputs)
     steps = {runs_as: invocation.step.name for runs_as, invocation in prepared.invocations.items()}
-    return run_options(load_stack(name), steps)
+    return run_options(load_stack(name), steps, dag)
 
 
 def _activate(client: Client, name: str, *, keep: bool) -> None:

@@ -1,4 +1,7 @@
-"""Stack files: one YAML per stack, strict, with ``${VARIABLE}`` and ``${VARIABLE:-default}`` from the environment."""
+"""Stack files: one YAML per stack, strict, with ``${VARIABLE}`` and ``${VARIABLE:-default}`` from the environment.
+
+``extends: NAME`` takes what another file says, and the components and steps of this one in their place.
+"""
 
 from __future__ import annotations
 
@@ -151,6 +154,25 @@ def _path(name: str) -> Path:
 
 
 def _raw(path: Path) -> Any:
+    """The file on top of the one that it extends, variables as they stand."""
+    raw = _read(path)
+    if not isinstance(raw, dict) or "extends" not in raw:
+        return raw
+    own = dict(raw)
+    base = path.with_name(f"{own.pop('extends')}.yaml")
+    if not base.is_file():
+        raise StackError(f"{path}: extends: {base.stem!r} is no stack file beside it")
+    under = _read(base)
+    if not isinstance(under, dict) or "extends" in under:
+        raise StackError(f"{path}: extends: {base.stem!r} cannot be extended: it extends another, or is no mapping")
+    for section in ("components", "steps"):
+        # Whole entries: settings of one flavor make no sense to another.
+        own[section] = {**(under.get(section) or {}), **(own.get(section) or {})}
+    own["flavors"] = [*(under.get("flavors") or []), *(own.get("flavors") or [])]
+    return under | own
+
+
+def _read(path: Path) -> Any:
     try:
         return yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
@@ -195,4 +217,6 @@ def _fill(value: Any, variables: Mapping[str, str]) -> Any:
             return variables.get(name) or default  # as a shell does: a variable that is empty has the default, too
         return variables[name]
 
-    return _VARIABLE.sub(look_up, value)
+    filled = _VARIABLE.sub(look_up, value)
+    # A switch is one, and not a text that is true whatever it says.
+    return filled == "true" if filled != value and filled in {"true", "false"} else filled

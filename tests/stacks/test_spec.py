@@ -119,6 +119,33 @@ def test_a_missing_file_is_named(tmp_path):
         read_stack(tmp_path / "none.yaml", {})
 
 
+def test_a_file_takes_what_the_one_says_that_it_extends():
+    kubernetes = load_stack("kubernetes", CLUSTER)
+    for name, other in (("seldon", ComponentType.MODEL_DEPLOYER), ("airflow", ComponentType.ORCHESTRATOR)):
+        spec = load_stack(name, CLUSTER | {"VISIONOPS_AIRFLOW_DAGS": "dags"})
+        assert (spec.name, spec.steps) == (name, kubernetes.steps)
+        assert {kind for kind, c in spec.components.items() if c != kubernetes.components[kind]} == {other}
+        assert set(kubernetes.flavors) <= set(spec.flavors)
+
+
+@pytest.mark.parametrize(
+    ("base", "says"), [("nosuch", "'nosuch' is no stack file beside it"), ("y", "'y' cannot be extended: it extends")]
+)
+def test_what_cannot_be_extended(tmp_path, base, says):
+    (tmp_path / "y.yaml").write_text("extends: x\n")
+    with pytest.raises(StackError, match=rf"x\.yaml: extends: {says}"):
+        read_stack(write(tmp_path, f"name: x\nextends: {base}\n"), {})
+
+
+@pytest.mark.parametrize(("said", "expected"), [("true", True), ("false", False), ("", False), ("x", "x")])
+def test_a_variable_may_be_a_switch(tmp_path, said, expected):
+    text = MINIMAL.replace("flavor: local}", "flavor: local, configuration: {a: '${SWITCH:-false}', b: 'true'}}", 1)
+    configuration = (
+        read_stack(write(tmp_path, text), {"SWITCH": said}).components[ComponentType.ORCHESTRATOR].configuration
+    )
+    assert configuration == {"a": expected, "b": "true"}
+
+
 def test_a_step_has_its_own_words_on_top_of_those_of_all(tmp_path):
     text = (
         MINIMAL

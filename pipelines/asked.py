@@ -1,0 +1,37 @@
+"""``python -m pipelines.asked --snapshot_id ID``: has the monitoring of this Airflow run asked for a training?
+
+The last task but one of a monitoring DAG: ends with `NOTHING_TO_DO` where nothing was asked for, and with 0 otherwise.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from zenml.client import Client
+
+from stacks.airflow_dag import ENV_ZENML_AIRFLOW_RUN_ID, NOTHING_TO_DO
+from steps.progress import announce
+from visionops.monitoring.policy import Action, Decision
+
+__all__ = ["main"]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The program; arguments that are meant for the step itself are passed over."""
+    parser = argparse.ArgumentParser(prog="python -m pipelines.asked")
+    parser.add_argument("--snapshot_id", required=True)
+    parser.add_argument("--step_name", required=True)
+    options, _ = parser.parse_known_args(arguments)
+    run_id = os.environ[ENV_ZENML_AIRFLOW_RUN_ID]
+    # Two use cases that are looked at in the same minute have runs of the same name.
+    (run,) = Client().list_pipeline_runs(orchestrator_run_id=run_id, snapshot_id=options.snapshot_id).items
+    decision: Decision = run.steps[options.step_name].outputs["retraining"][0].load()
+    announce(decision.sentence)
+    return 0 if decision.action == Action.RETRAIN else NOTHING_TO_DO
+
+
+if __name__ == "__main__":
+    sys.exit(main())

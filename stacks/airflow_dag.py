@@ -1,0 +1,124 @@
+"""A pipeline as an Airflow DAG of pods. ZenML copies this file as it is into the DAG's archive, beside the figures.
+
+It replaces ZenML's own generator, which gives a pod neither its resources nor its volumes, and starts no other DAG. On
+Airflow's side there is neither ZenML nor this project: only Airflow 2.11 or newer with its cncf-kubernetes provider.
+"""
+
+from __future__ import annotations
+
+import datetime
+import zipfile
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, Field
+
+__all__ = [
+    "CONFIG_FILENAME",
+    "ENV_ZENML_AIRFLOW_RUN_ID",
+    "NOTHING_TO_DO",
+    "DagConfiguration",
+    "TaskConfiguration",
+    "make_dag",
+]
+
+ENV_ZENML_AIRFLOW_RUN_ID = "ZENML_AIRFLOW_RUN_ID"
+CONFIG_FILENAME = "config.json"
+NOTHING_TO_DO = 99
+"""The exit code with which a pod says that what follows is to be skipped."""
+_ON_DEMAND = "on_demand"
+_TRIGGER = "trigger"
+
+
+class TaskConfiguration(BaseModel):
+    """One step; the names are those that ZenML gives."""
+
+    id: str
+    zenml_step_name: str
+    upstream_steps: list[str]
+    docker_image: str
+    command: list[str]
+    arguments: list[str]
+    environment: dict[str, str] = {}
+    operator_source: str = ""
+    operator_args: dict[str, Any] = {}
+
+
+class DagConfiguration(BaseModel):
+    """One pipeline; the names are those that ZenML gives."""
+
+    id: str
+    tasks: list[TaskConfiguration]
+    local_stores_path: str | None = None
+    schedule: datetime.timedelta | str = Field(union_mode="left_to_right")
+    start_date: datetime.datetime
+    end_date: datetime.datetime | None = None
+    catchup: bool = False
+    tags: list[str] = []
+    dag_args: dict[str, Any] = {}
+    """Of Airflow's DAG, and ours. `on_demand`: it waits to be triggered. `trigger`: a task, what a pod of its image
+    asks when all is done, and the DAG that is started unless that pod ends with `NOTHING_TO_DO`."""
+
+
+def make_dag(config: DagConfiguration) -> Any:
+    """Airflow's DAG."""
+    try:
+        from airflow.sdk import DAG
+    except ImportError:  # Airflow 2
+        from airflow import DAG
+    arguments = dict(config.dag_args)
+    on_demand, trigger = arguments.pop(_ON_DEMAND, False), arguments.pop(_TRIGGER, None)
+    with DAG(
+        dag_id=config.id,
+        schedule=None if on_demand else config.schedule,
+        start_date=config.start_date,
+        end_date=config.end_date,
+        catchup=config.catchup,
+        tags=config.tags,
+        is_paused_upon_creation=False,
+        **arguments,
+    ) as dag:
+        tasks = {
+            task.zenml_step_name: _pod(config.id, task.id, task, task.command, task.arguments) for task in config.tasks
+        }
+        for task in config.tasks:
+            for upstream in task.upstream_steps:
+                tasks[task.zenml_step_name].set_upstream(tasks[upstream])
+        if trigger:
+            decides = next(task for task in config.tasks if task.zenml_step_name == trigger["after"])
+            asks = _pod(
+                config.id, "ask", decides, trigger["command"], decides.arguments, skip_on_exit_code=NOTHING_TO_DO
+            )
+            asks.set_upstream(list(tasks.values()))
+            asks.set_downstream(_triggers(trigger["dag"]))
+    return dag
+
+
+def _pod(
+    dag_id: str, task_id: str, task: TaskConfiguration, command: list[str], arguments: list[str], **more: Any
+) -> Any:
+    from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
+
+    return KubernetesPodOperator(
+        task_id=task_id,
+        name=f"{dag_id}-{task_id}",
+        image=task.docker_image,
+        cmds=command,
+        arguments=arguments,
+        env_vars={**task.environment, ENV_ZENML_AIRFLOW_RUN_ID: "{{ run_id }}"},
+        **task.operator_args,
+        **more,
+    )
+
+
+def _triggers(dag_id: str) -> Any:
+    try:
+        from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
+    except ImportError:  # Airflow 2
+        from airflow.operators.trigger_dagrun import TriggerDagRunOperator
+    return TriggerDagRunOperator(task_id=f"start_{dag_id}", trigger_dag_id=dag_id)
+
+
+if zipfile.is_zipfile(_archive := Path(__file__).parent):  # else it is imported as a module, on the client
+    with zipfile.ZipFile(_archive) as _files:
+        dag = make_dag(DagConfiguration.model_validate_json(_files.read(CONFIG_FILENAME)))

@@ -1,0 +1,1 @@
+"""What runs in Airflow's own environment: make airflow."""
