@@ -3,26 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from stacks.doctor.findings import Examined, Finding, broken, ok, warning
 from stacks.doctor.web import ask
 from visionops.errors import StackError
 
-__all__ = ["check_alerter"]
-
-
-def check_alerter(examined: Examined) -> Iterator[Finding]:
-    """Ours: people are told by Alertmanager, figures go to the Pushgateway."""
+if TYPE_CHECKING:
     from stacks.alerter import AlertmanagerConfig
 
-    config = AlertmanagerConfig(**examined.component.configuration)
+__all__ = ["check_alertmanager", "check_pushgateway"]
+
+
+def check_alertmanager(examined: Examined) -> Iterator[Finding]:
+    """Who tells people."""
+    config = _config(examined)
     login = (config.username, str(config.password or "")) if config.username else None
     if config.url:
         yield _check("Alertmanager", config.url, "/api/v2/status", "VISIONOPS_ALERTMANAGER", login)
     else:
         yield warning("no Alertmanager: nobody is told of an alert", "set VISIONOPS_ALERTMANAGER to its URL")
+
+
+def check_pushgateway(examined: Examined) -> Iterator[Finding]:
+    """Where pipelines' figures go."""
+    config = _config(examined)
     if config.pushgateway_url:
         yield _check("Pushgateway", config.pushgateway_url, "/-/ready", "VISIONOPS_PUSHGATEWAY", None)
+
+
+def _config(examined: Examined) -> AlertmanagerConfig:
+    from stacks.alerter import AlertmanagerConfig
+
+    return AlertmanagerConfig(**examined.component.configuration)
 
 
 def _check(name: str, url: str, path: str, variable: str, login: tuple[str, str] | None) -> Finding:

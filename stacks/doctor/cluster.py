@@ -18,7 +18,14 @@ from stacks.spec import ComponentType, StackSpec
 from stacks.steps import DEFAULT, StepSpec
 from visionops.errors import DeploymentError
 
-__all__ = ["check_airflow_orchestrator", "check_cluster_deployer", "check_kubernetes_orchestrator"]
+__all__ = [
+    "check_airflow_orchestrator",
+    "check_bundle_store",
+    "check_cluster_deployer",
+    "check_kubernetes_orchestrator",
+    "check_serving_image",
+    "check_step_images",
+]
 
 _TIMEOUT = (3.0, NO_ANSWER_SECONDS)
 _OLDEST = {"visionops_kubernetes": (1, 30), "kubernetes": (1, 21)}
@@ -64,8 +71,25 @@ def check_cluster_deployer(examined: Examined) -> Iterator[Finding]:
     if config.service_account:
         needed["ServiceAccount", config.service_account] = ()
     yield from _check_namespace(config, flavor, rights, needed, endpoint.KIND)
-    yield from check_image(config.image)
-    yield from _check_bundle_store(config)
+
+
+def check_serving_image(examined: Examined) -> Iterator[Finding]:
+    """That of an endpoint's pods."""
+    yield from check_image(str(examined.component.configuration["image"]))
+
+
+def check_bundle_store(examined: Examined) -> Iterator[Finding]:
+    """Where bundles are brought; as the deployer opens it: by the environment."""
+    config = KubernetesDeployerConfig.model_validate(examined.component.configuration)
+    endpoint = os.environ.get("AWS_ENDPOINT_URL")
+    if config.bundle_store_endpoint and not endpoint:
+        yield warning(
+            f"bundle_store_endpoint is {config.bundle_store_endpoint} for pods, and here Amazon's is used",
+            "set AWS_ENDPOINT_URL to the same store as it is reached from here",
+        )
+    style = {"s3": {"addressing_style": "path"}} if endpoint else {}
+    client: dict[str, Any] = {"region_name": config.bundle_store_region}
+    yield from check_bucket(config.bundle_store.partition("?")[0], client, style)
 
 
 def check_kubernetes_orchestrator(examined: Examined) -> Iterator[Finding]:
@@ -84,7 +108,6 @@ def check_kubernetes_orchestrator(examined: Examined) -> Iterator[Finding]:
     if not own.get("service_account_name"):  # ZenML makes one, with the ClusterRole `edit`
         rights += [("create", "ServiceAccount", ""), ("create", "RoleBinding", "")]
     yield from _check_namespace(config, "kubernetes", rights, _needed_by_steps(own, stack), "Job")
-    yield from _check_step_images(stack)
 
 
 def check_airflow_orchestrator(examined: Examined) -> Iterator[Finding]:
@@ -103,11 +126,11 @@ def check_airflow_orchestrator(examined: Examined) -> Iterator[Finding]:
         known = KubernetesDeployerConfig.model_validate(deployer.configuration)
         config = known.model_copy(update={"namespace": str(pods["namespace"])})
         yield from _check_namespace(config, "kubernetes", (), _needed_by_steps(pods, stack), "Pod")
-    yield from _check_step_images(stack)
 
 
-def _check_step_images(stack: StackSpec) -> Iterator[Finding]:
-    for image in sorted({step.image for step in _steps(stack) if step.image}):
+def check_step_images(examined: Examined) -> Iterator[Finding]:
+    """Those that steps run."""
+    for image in sorted({step.image for step in _steps(examined.stack) if step.image}):
         yield from check_image(image)
 
 
@@ -212,16 +235,3 @@ def _check_object(namespace: Namespace, kind: str, name: str, keys: Sequence[str
     lacking = [key for key in keys if key not in (found.get("data") or {})]
     if lacking:
         yield broken(f"{kind} {name}: lacks {' and '.join(lacking)}", "add what it lacks, or name another")
-
-
-def _check_bundle_store(config: KubernetesDeployerConfig) -> Iterator[Finding]:
-    """As the deployer opens it: by the environment."""
-    endpoint = os.environ.get("AWS_ENDPOINT_URL")
-    if config.bundle_store_endpoint and not endpoint:
-        yield warning(
-            f"bundle_store_endpoint is {config.bundle_store_endpoint} for pods, and here Amazon's is used",
-            "set AWS_ENDPOINT_URL to the same store as it is reached from here",
-        )
-    style = {"s3": {"addressing_style": "path"}} if endpoint else {}
-    client: dict[str, Any] = {"region_name": config.bundle_store_region}
-    yield from check_bucket(config.bundle_store.partition("?")[0], client, style)

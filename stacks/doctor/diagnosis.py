@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import threading
 import time
@@ -12,8 +13,15 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from stacks.doctor.alerting import check_alerter
-from stacks.doctor.cluster import check_airflow_orchestrator, check_cluster_deployer, check_kubernetes_orchestrator
+from stacks.doctor.alerting import check_alertmanager, check_pushgateway
+from stacks.doctor.cluster import (
+    check_airflow_orchestrator,
+    check_bundle_store,
+    check_cluster_deployer,
+    check_kubernetes_orchestrator,
+    check_serving_image,
+    check_step_images,
+)
 from stacks.doctor.findings import Check, Examined, Finding, State, broken, of_error, ok, warning
 from stacks.doctor.machine import (
     check_artifact_folder,
@@ -42,24 +50,27 @@ __all__ = ["Diagnosis", "Row", "diagnose"]
 _PATIENCE_S = 30.0
 """For all checks of a row together; each request in it has its own, shorter one."""
 _ANY = ""
-_CHECKS: dict[tuple[ComponentType, str], Check] = {
-    (ComponentType.ORCHESTRATOR, "local"): check_local_orchestrator,
-    (ComponentType.ORCHESTRATOR, "kubernetes"): check_kubernetes_orchestrator,
-    (ComponentType.ORCHESTRATOR, "airflow"): check_airflow_orchestrator,
-    (ComponentType.STEP_OPERATOR, "kubernetes"): check_kubernetes_orchestrator,
-    (ComponentType.ARTIFACT_STORE, "local"): check_artifact_folder,
-    (ComponentType.ARTIFACT_STORE, "s3"): check_s3_store,
-    (ComponentType.EXPERIMENT_TRACKER, "mlflow"): check_tracker,
-    (ComponentType.MODEL_REGISTRY, "mlflow"): check_registry,
-    (ComponentType.MODEL_DEPLOYER, "visionops_local"): check_local_deployer,
-    (ComponentType.MODEL_DEPLOYER, "visionops_container"): check_container_deployer,
-    (ComponentType.MODEL_DEPLOYER, "visionops_kubernetes"): check_cluster_deployer,
-    (ComponentType.MODEL_DEPLOYER, "visionops_seldon"): check_cluster_deployer,
-    (ComponentType.MODEL_DEPLOYER, "visionops_kserve"): check_cluster_deployer,
-    (ComponentType.CONTAINER_REGISTRY, _ANY): check_container_registry,
-    (ComponentType.IMAGE_BUILDER, "local"): check_image_builder,
-    (ComponentType.ALERTER, "visionops_alertmanager"): check_alerter,
+_Look = Callable[[], Iterator[Finding]]
+_CLUSTER_DEPLOYER = (check_cluster_deployer, check_serving_image, check_bundle_store)
+_CHECKS: dict[tuple[ComponentType, str], tuple[Check, ...]] = {
+    (ComponentType.ORCHESTRATOR, "local"): (check_local_orchestrator,),
+    (ComponentType.ORCHESTRATOR, "kubernetes"): (check_kubernetes_orchestrator, check_step_images),
+    (ComponentType.ORCHESTRATOR, "airflow"): (check_airflow_orchestrator, check_step_images),
+    (ComponentType.STEP_OPERATOR, "kubernetes"): (check_kubernetes_orchestrator,),
+    (ComponentType.ARTIFACT_STORE, "local"): (check_artifact_folder,),
+    (ComponentType.ARTIFACT_STORE, "s3"): (check_s3_store,),
+    (ComponentType.EXPERIMENT_TRACKER, "mlflow"): (check_tracker,),
+    (ComponentType.MODEL_REGISTRY, "mlflow"): (check_registry,),
+    (ComponentType.MODEL_DEPLOYER, "visionops_local"): (check_local_deployer,),
+    (ComponentType.MODEL_DEPLOYER, "visionops_container"): (check_container_deployer,),
+    (ComponentType.MODEL_DEPLOYER, "visionops_kubernetes"): _CLUSTER_DEPLOYER,
+    (ComponentType.MODEL_DEPLOYER, "visionops_seldon"): _CLUSTER_DEPLOYER,
+    (ComponentType.MODEL_DEPLOYER, "visionops_kserve"): _CLUSTER_DEPLOYER,
+    (ComponentType.CONTAINER_REGISTRY, _ANY): (check_container_registry,),
+    (ComponentType.IMAGE_BUILDER, "local"): (check_image_builder,),
+    (ComponentType.ALERTER, "visionops_alertmanager"): (check_alertmanager, check_pushgateway),
 }
+"""Each in a thread of its own."""
 _LIBRARIES = {
     "s3": (("s3fs", "boto3"), "s3"),
     "kubernetes": (("kubernetes",), "kubernetes"),
@@ -118,17 +129,18 @@ def diagnose(name: str | None = None) -> Diagnosis:
         spec = _load(name, unset)
     else:
         spec = registered_stack(name)
-    (server,) = _all_at_once([("zenml", "", check_zenml)])
+    (server,) = _all_at_once([("zenml", "", [check_zenml])])
     rows = [server]
     if unset:
         said = "a variable is" if len(unset) == 1 else f"{len(unset)} variables are"
         finding = broken(f"{said} not set", f"set in the environment: {', '.join(unset)}")
         rows.append(Row("stack file", "", (finding,)))
     elif server.state is not State.BROKEN and name in known_stacks():
-        rows += _all_at_once([("stack file", "", lambda: check_applied(name))])
-    tasks = []
-    for kind, component in spec.components.items():
-        tasks.append((kind.value.replace("_", " "), component.flavor, _look(kind, component, spec, unset)))
+        rows += _all_at_once([("stack file", "", [lambda: check_applied(name)])])
+    tasks = [
+        (kind.value.replace("_", " "), component.flavor, _looks(kind, component, spec, unset))
+        for kind, component in spec.components.items()
+    ]
     return Diagnosis(name, (*rows, *_all_at_once(tasks)), time.monotonic() - began)
 
 
@@ -148,31 +160,30 @@ def _active_stack() -> str:
     return active_stack_name()
 
 
-def _look(
-    kind: ComponentType, component: ComponentSpec, stack: StackSpec, unset: Sequence[str]
-) -> Callable[[], Iterator[Finding]]:
-    def look() -> Iterator[Finding]:
-        texts = list(_texts([component.configuration, _beside(kind, stack)]))
-        lacking = [variable for variable in unset if any(f"${{{variable}}}" in text for text in texts)]
-        if lacking:
-            yield warning(f"not looked at, for want of {', '.join(lacking)}", "")
-            return
-        libraries, extra = _LIBRARIES.get(component.flavor, ((), ""))
-        if absent := [library for library in libraries if find_spec(library) is None]:
-            yield broken(f"{' and '.join(absent)}: not installed", f"pip install 'visionops[{extra}]'")
-            return
-        examined = Examined(with_secrets(component), stack)
-        check = _CHECKS.get((kind, component.flavor)) or _CHECKS.get((kind, _ANY))
-        if check is None:
-            yield ok("the doctor knows no check of this flavor")
-            return
-        if examined.is_remote:
-            if kind is ComponentType.ORCHESTRATOR:
-                yield from check_server_for_pods()
-            yield from check_reach(texts if kind is ComponentType.ORCHESTRATOR else _texts(component.configuration))
-        yield from check(examined)
+def _looks(kind: ComponentType, component: ComponentSpec, stack: StackSpec, unset: Sequence[str]) -> list[_Look]:
+    texts = list(_texts([component.configuration, _beside(kind, stack)]))
+    if lacking := [variable for variable in unset if any(f"${{{variable}}}" in text for text in texts)]:
+        return [lambda: iter([warning(f"not looked at, for want of {', '.join(lacking)}", "")])]
+    libraries, extra = _LIBRARIES.get(component.flavor, ((), ""))
+    if absent := [library for library in libraries if find_spec(library) is None]:
+        mend = f"pip install 'visionops[{extra}]'"
+        return [lambda: iter([broken(f"{' and '.join(absent)}: not installed", mend)])]
+    checks = _CHECKS.get((kind, component.flavor)) or _CHECKS.get((kind, _ANY))
+    if checks is None:
+        return [lambda: iter([ok("the doctor knows no check of this flavor")])]
 
-    return look
+    def reach() -> Iterator[Finding]:
+        if not Examined(component, stack).is_remote:
+            return
+        if kind is ComponentType.ORCHESTRATOR:
+            yield from check_server_for_pods()
+        yield from check_reach(texts if kind is ComponentType.ORCHESTRATOR else _texts(component.configuration))
+
+    return [reach, *(functools.partial(_examine, check, component, stack) for check in checks)]
+
+
+def _examine(check: Check, component: ComponentSpec, stack: StackSpec) -> Iterator[Finding]:
+    yield from check(Examined(with_secrets(component), stack))
 
 
 def _beside(kind: ComponentType, stack: StackSpec) -> Any:
@@ -192,27 +203,31 @@ def _texts(value: Any) -> Iterator[str]:
             yield from _texts(item)
 
 
-def _all_at_once(tasks: Sequence[tuple[str, str, Callable[[], Iterator[Finding]]]]) -> list[Row]:
-    """Each in a thread that nobody waits for longer than for patience."""
-    found: list[list[Finding]] = [[] for _ in tasks]
-    threads = [
-        threading.Thread(target=_collect, args=(task[2], findings), daemon=True)
-        for task, findings in zip(tasks, found, strict=True)
-    ]
-    for thread in threads:
-        thread.start()
+def _all_at_once(tasks: Sequence[tuple[str, str, Sequence[_Look]]]) -> list[Row]:
+    """Each look in a thread that nobody waits for longer than for patience."""
+    started = []
+    for what, flavor, looks in tasks:
+        found: list[tuple[threading.Thread, list[Finding]]] = []
+        for look in looks:
+            findings: list[Finding] = []
+            thread = threading.Thread(target=_collect, args=(look, findings), daemon=True)
+            thread.start()
+            found.append((thread, findings))
+        started.append((what, flavor, found))
     deadline = time.monotonic() + _PATIENCE_S
     rows = []
-    for (what, flavor, _), thread, findings in zip(tasks, threads, found, strict=True):
-        thread.join(max(0.0, deadline - time.monotonic()))
-        seen = list(findings)
-        if thread.is_alive():
-            seen.append(broken(f"no answer in {_PATIENCE_S:.0f} s", "see whether it hangs, and the way to it"))
+    for what, flavor, found in started:
+        seen: dict[Finding, None] = {}  # what two looks stumble over is said once
+        for thread, findings in found:
+            thread.join(max(0.0, deadline - time.monotonic()))
+            seen |= dict.fromkeys(list(findings))
+            if thread.is_alive():
+                seen[broken(f"no answer in {_PATIENCE_S:.0f} s", "see whether it hangs, and the way to it")] = None
         rows.append(Row(what, flavor, tuple(seen)))
     return rows
 
 
-def _collect(look: Callable[[], Iterator[Finding]], findings: list[Finding]) -> None:
+def _collect(look: _Look, findings: list[Finding]) -> None:
     try:
         for finding in look():
             findings.append(finding)  # noqa: PERF402 - what was found before an error stays

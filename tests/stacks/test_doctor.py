@@ -25,8 +25,14 @@ from stacks.apply import apply
 from stacks.deployers.api import Namespace
 from stacks.deployers.manifests import KubernetesDeployerConfig
 from stacks.doctor.__main__ import main
-from stacks.doctor.alerting import check_alerter
-from stacks.doctor.cluster import check_airflow_orchestrator, check_cluster_deployer, check_kubernetes_orchestrator
+from stacks.doctor.alerting import check_alertmanager, check_pushgateway
+from stacks.doctor.cluster import (
+    check_airflow_orchestrator,
+    check_bundle_store,
+    check_cluster_deployer,
+    check_kubernetes_orchestrator,
+    check_serving_image,
+)
 from stacks.doctor.diagnosis import Diagnosis, diagnose
 from stacks.doctor.findings import Examined, Finding, State
 from stacks.doctor.machine import check_artifact_folder, check_container_deployer, check_folder, check_image_builder
@@ -238,28 +244,15 @@ def deployer(flavor: str = "visionops_kubernetes", **own: Any) -> Examined:
     return examined("model_deployer", flavor, "kubernetes", **own)
 
 
-def of_cluster(check: Callable[[Examined], Iterator[Finding]], component: Examined) -> list[Finding]:
-    """Without what a deployer's image and bundles have."""
-    return [finding for finding in check(component) if not finding.saw.startswith(("image ", "s3://"))]
-
-
-@pytest.fixture
-def away(monkeypatch: pytest.MonkeyPatch, nobody: str) -> None:
-    """Bundles are not looked for in Amazon's store."""
-    monkeypatch.setenv("AWS_ENDPOINT_URL", nobody)
-
-
-@pytest.mark.usefixtures("away")
 def test_a_namespace_that_has_all(cluster):
     keep("s3", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
-    seen = well(of_cluster(check_cluster_deployer, deployer(bundle_store_secret="s3")))
+    seen = well(check_cluster_deployer(deployer(bundle_store_secret="s3")))
     assert "Kubernetes 1.31, 29 rights, 1 objects" in seen
     for flavor in ("visionops_seldon", "visionops_kserve"):
-        assert "rights" in well(of_cluster(check_cluster_deployer, deployer(flavor)))
+        assert "rights" in well(check_cluster_deployer(deployer(flavor)))
     assert cluster.names() == {"secrets/s3"}
 
 
-@pytest.mark.usefixtures("away")
 @pytest.mark.parametrize(
     ("flavor", "harm", "says"),
     [
@@ -286,16 +279,15 @@ def test_a_namespace_that_has_all(cluster):
 def test_what_is_wrong_with_a_cluster_is_named(cluster, flavor, harm, says):
 
     harm(cluster)
-    seen = trouble(of_cluster(check_cluster_deployer, deployer(f"visionops_{flavor}")))
+    seen = trouble(check_cluster_deployer(deployer(f"visionops_{flavor}")))
     assert re.search(says, seen), seen
 
 
-@pytest.mark.usefixtures("away")
 def test_secrets_that_the_stack_names_are_looked_for(cluster):
-    seen = trouble(of_cluster(check_cluster_deployer, deployer(bundle_store_secret="s3")))
+    seen = trouble(check_cluster_deployer(deployer(bundle_store_secret="s3")))
     assert "has no Secret s3, which the stack names; kubectl -n vision create secret generic s3 --from-" in seen
     keep("s3", "AWS_ACCESS_KEY_ID")
-    seen = trouble(of_cluster(check_cluster_deployer, deployer(bundle_store_secret="s3")))
+    seen = trouble(check_cluster_deployer(deployer(bundle_store_secret="s3")))
     assert "Secret s3: lacks AWS_SECRET_ACCESS_KEY; add" in seen
     assert objects_needed_by_steps(env_from=[{"secretRef": {"name": "steps"}}], image_pull_secrets=["pull"]) == [
         "namespace vision: has no Secret pull, which the stack names",
@@ -346,15 +338,29 @@ def test_airflow_needs_a_place_for_dags_and_what_its_pods_are_given(cluster, tmp
         assert says in (trouble(found) if says else well(found))
 
 
-@pytest.mark.usefixtures("away")
+def test_bundles_and_images_of_a_deployer_are_looked_for(s3, nobody, monkeypatch):
+    host = nobody.removeprefix("http://")
+    component = deployer(image=f"{host}/serving:1", bundle_store_endpoint="http://minio:9000")
+    seen = trouble(check_serving_image(component))
+    assert seen.startswith("warning: image")
+    assert "connection refused" in seen
+    assert "listed, written, read" in well(check_bundle_store(component))
+    monkeypatch.setenv("AWS_ENDPOINT_URL", nobody)
+    assert "s3://vision at http" in trouble(check_bundle_store(component))
+    monkeypatch.delenv("AWS_ENDPOINT_URL")
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", nobody)  # not Amazon's own, in a test
+    first = next(check_bundle_store(component))
+    assert (first.state, first.mend.partition(" to")[0]) == (State.WARNING, "set AWS_ENDPOINT_URL")
+
+
 def test_a_cluster_that_is_away_or_unknown_is_named(cluster, nobody):
-    seen = trouble(of_cluster(check_cluster_deployer, deployer(kubernetes_context="other")))
+    seen = trouble(check_cluster_deployer(deployer(kubernetes_context="other")))
     assert "other" in seen
     assert "set KUBECONFIG, kubernetes_context or incluster; it knows test" in seen
     kubeconfig = Path(os.environ["KUBECONFIG"])
     host = next(line for line in kubeconfig.read_text().splitlines() if "server:" in line).split()[-1]
     kubeconfig.write_text(kubeconfig.read_text().replace(host, nobody))
-    seen = trouble(of_cluster(check_cluster_deployer, deployer()))
+    seen = trouble(check_cluster_deployer(deployer()))
     assert (
         f"{nobody}: the cluster does not answer ([Errno 111] Connection refused); check the context and the network"
         in seen
@@ -484,21 +490,22 @@ def test_steps_elsewhere_cannot_use_a_folder_of_this_machine(tmp_path):
 
 
 def test_what_tells_people_is_asked(nobody):
-    def seen(**own: str) -> Examined:
+    def alerter(**own: str) -> Examined:
         return examined("alerter", "visionops_alertmanager", **own)
 
-    assert trouble(check_alerter(seen())).startswith("warning: no Alertmanager: nobody is told")
+    assert trouble(check_alertmanager(alerter())).startswith("warning: no Alertmanager: nobody is told")
+    assert list(check_pushgateway(alerter())) == []
     with answering({"/api/v2/status": {}, "/-/ready": {}}, authorization=BASIC) as server:
-        assert "refuses the login (401); set the alerter's username" in trouble(check_alerter(seen(url=server.url)))
+        seen = trouble(check_alertmanager(alerter(url=server.url)))
+        assert "refuses the login (401); set the alerter's username" in seen
+        assert "ready" in well(check_alertmanager(alerter(url=server.url, username="me", password="mine")))
         server.authorization = ""
-        assert "ready" in well(check_alerter(seen(url=server.url, pushgateway_url=server.url)))
-        gone = trouble(check_alerter(seen(url=server.url, pushgateway_url=nobody)))
-        assert f"Pushgateway {nobody}: does not answer (connection refused); start it, or set VISIONOPS_PUSH" in gone
-        assert f"Alertmanager {nobody}: does not answer" in trouble(
-            check_alerter(seen(url=nobody, pushgateway_url=server.url))
-        )
+        assert "ready" in well(check_pushgateway(alerter(pushgateway_url=server.url)))
         server.answers["/api/v2/status"] = 503
-        assert "is not ready (503)" in trouble(check_alerter(seen(url=server.url)))
+        assert "is not ready (503)" in trouble(check_alertmanager(alerter(url=server.url)))
+    gone = trouble(check_pushgateway(alerter(pushgateway_url=nobody)))
+    assert f"Pushgateway {nobody}: does not answer (connection refused); start it, or set VISIONOPS_PUSH" in gone
+    assert f"Alertmanager {nobody}: does not answer" in trouble(check_alertmanager(alerter(url=nobody)))
 
 
 # ZenML
@@ -664,7 +671,7 @@ def test_a_check_that_fails_or_hangs_hides_no_other(monkeypatch):
         yield Finding(State.OK, "late")
 
     monkeypatch.setattr(diagnosis_module, "_PATIENCE_S", 0.05)
-    failed, late = diagnosis_module._all_at_once([("a", "", fail), ("b", "", hang)])
+    failed, late = diagnosis_module._all_at_once([("a", "", [fail, fail]), ("b", "", [hang])])
     hung.set()
     assert [finding.saw for finding in failed.findings] == ["first", "cannot be looked at (KeyError: 'surprise')"]
     assert late.state is State.BROKEN
