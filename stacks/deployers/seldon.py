@@ -34,7 +34,12 @@ _SERVER = "server"
 
 def seldon_deployment(served: Served, config: KubernetesDeployerConfig) -> Manifest:
     """Its one predictor has one model: our server."""
-    component: Manifest = {"metadata": pod_metadata(served), "spec": pod_spec(served, config, _SERVER)}
+    pod = pod_spec(served, config, _SERVER)
+    # Seldon's copy of a pod's schema is older than `sleep`: the API would drop it and leave a hook that does nothing,
+    # which no Deployment may have.
+    hooks = pod["containers"][0]["lifecycle"]
+    hooks["preStop"] = {"exec": {"command": ["sleep", str(hooks["preStop"]["sleep"]["seconds"])]}}
+    component: Manifest = {"metadata": pod_metadata(served), "spec": pod}
     if config.autoscaling:
         cpu = {"type": "Utilization", "averageUtilization": config.autoscaling.cpu_percent}
         component["hpaSpec"] = {

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
 from typing import Any
 
 import kubernetes_validate
 import pytest
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
-from stacks.deployers.kserve import inference_service
 from stacks.deployers.manifests import (
     KubernetesDeployerConfig,
     Served,
@@ -23,7 +21,6 @@ from stacks.deployers.manifests import (
     selector,
     supporting,
 )
-from stacks.deployers.seldon import seldon_deployment
 from visionops.config import ServingConfig
 
 SERVED = Served(
@@ -84,101 +81,6 @@ def test_the_schemas_would_say_so():
     wrong["spec"]["template"]["spec"]["containers"][0]["image_pull_policy"] = "Always"
     with pytest.raises(kubernetes_validate.ValidationError):
         kubernetes_validate.validate(wrong, "1.30", strict=True)
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-
-class _Metadata(_Strict):
-    name: str = ""
-    namespace: str = ""
-    labels: dict[str, str]
-    annotations: dict[str, str]
-
-
-class _Endpoint(_Strict):
-    type: str
-
-
-class _Graph(_Strict):
-    name: str
-    type: str
-    endpoint: _Endpoint
-    children: list[Any]
-
-
-class _Hpa(_Strict):
-    minReplicas: int  # noqa: N815 - Seldon's names, and KServe's below
-    maxReplicas: int  # noqa: N815
-    metricsv2: list[dict[str, Any]]
-
-
-class _Component(_Strict):
-    metadata: _Metadata
-    spec: dict[str, Any]
-    hpaSpec: _Hpa | None = None  # noqa: N815
-
-
-class _Predictor(_Strict):
-    name: str
-    replicas: int
-    traffic: int
-    annotations: dict[str, str]
-    graph: _Graph
-    componentSpecs: list[_Component]  # noqa: N815
-
-
-class _SeldonSpec(_Strict):
-    name: str
-    predictors: list[_Predictor]
-
-
-class _Seldon(_Strict):
-    apiVersion: str  # noqa: N815
-    kind: str
-    metadata: _Metadata
-    spec: _SeldonSpec
-
-
-@pytest.mark.parametrize("config", [LEAST, MOST], ids=["least", "most"])
-def test_a_seldon_deployment_is_a_graph_of_one_and_a_pod(config):
-    """By the types of Seldon Core 1: its own fields here, the pod by Kubernetes' schema."""
-    manifest = seldon_deployment(SERVED, config)
-    parsed = _Seldon.model_validate(manifest)
-    (predictor,) = parsed.spec.predictors
-    (component,) = predictor.componentSpecs
-    assert predictor.graph.name in {c["name"] for c in component.spec["containers"]}
-    check_pod(component.spec, component.metadata.model_dump())
-    assert (component.hpaSpec is None) == (config is LEAST)
-    broken = copy.deepcopy(manifest)
-    broken["spec"]["predictors"][0]["replica"] = 1
-    with pytest.raises(ValidationError):
-        _Seldon.model_validate(broken)
-
-
-EXTENSION = {"minReplicas", "maxReplicas", "scaleMetric", "scaleTarget", "labels", "annotations", "deploymentStrategy"}
-"""Of KServe's predictor beside the pod's own fields."""
-
-
-@pytest.mark.parametrize("config", [LEAST, MOST], ids=["least", "most"])
-def test_an_inference_service_is_a_predictor_and_a_pod(config):
-    manifest = inference_service(SERVED, config)
-    assert set(manifest) == {"apiVersion", "kind", "metadata", "spec"}
-    assert (manifest["apiVersion"], set(manifest["spec"])) == ("serving.kserve.io/v1beta1", {"predictor"})
-    predictor = manifest["spec"]["predictor"]
-    assert [container["name"] for container in predictor["containers"]] == ["kserve-container"]
-    metadata = {"name": "x", "labels": predictor["labels"], "annotations": predictor["annotations"]}
-    check_pod({key: value for key, value in predictor.items() if key not in EXTENSION}, metadata)
-    strategy = find("Deployment", config) | {}
-    strategy["spec"]["strategy"] = predictor["deploymentStrategy"]
-    kubernetes_validate.validate(strategy, "1.30", strict=True)
-
-
-def check_pod(spec: dict[str, Any], metadata: dict[str, Any]) -> None:
-    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
-    for kubernetes in ("1.30", "1.35"):
-        kubernetes_validate.validate(pod, kubernetes, strict=True)
 
 
 def containers(config: KubernetesDeployerConfig) -> Iterator[dict[str, Any]]:
