@@ -303,27 +303,35 @@ def _tuning(arguments: argparse.Namespace, config: Config) -> PipelineRunRespons
     return _start(tuning, arguments, config, source_fingerprint=data_fingerprint(config.data))
 
 
+def _batch_label(folder: str | None) -> str:
+    from visionops.data.remote import is_uri, mirror_name
+
+    if not folder:
+        return "unlabelled"
+    if is_uri(folder):
+        return mirror_name(folder)
+    path = str(Path(folder).absolute())
+    return f"{Path(path).name}-{hashlib.sha256(path.encode()).hexdigest()[:8]}"
+
+
 def _batch_inference(arguments: argparse.Namespace, config: Config) -> PipelineRunResponse:
     from pipelines.batch_inference import batch_inference
-    from steps.context import active_registry
-    from visionops.batch import list_images
+    from steps.context import active_registry, shared_place
+    from visionops.batch import batch_places, list_images
     from visionops.data.output import open_output
-    from visionops.data.remote import is_uri, list_remote, mirror_name
+    from visionops.data.remote import is_uri, list_remote
     from visionops.data.sources import data_fingerprint
-    from visionops.home import visionops_home
 
     champion = active_registry().champion(config.name)  # without one, say so before anything is read
-    if arguments.input and is_uri(arguments.input):
-        folder, fingerprint, label = arguments.input, "", mirror_name(arguments.input)
+    label = _batch_label(arguments.input)
+    folder, output = batch_places((arguments.input, arguments.output), f"{config.name}/{label}", shared_place())
+    fingerprint = ""
+    if not folder:
+        fingerprint = data_fingerprint(config.data)
+    elif is_uri(folder):
         list_remote(folder)
-    elif arguments.input:
-        folder, fingerprint = str(Path(arguments.input).absolute()), ""
-        label = f"{Path(folder).name}-{hashlib.sha256(folder.encode()).hexdigest()[:8]}"
-        list_images(Path(folder), config.name)
     else:
-        folder, fingerprint, label = "", data_fingerprint(config.data), "unlabelled"
-    output = arguments.output or str(visionops_home() / "predictions" / config.name / label)
-    output = output if is_uri(output) else str(Path(output).absolute())
+        list_images(Path(folder), config.name)
     open_output(output).names("")  # a place that cannot be read is known now, not after hours
     inputs = {"source_fingerprint": fingerprint, "folder": folder, "output": output, "champion": champion}
     return _start(batch_inference, arguments, config, **inputs, shards=arguments.shards or 1)

@@ -28,6 +28,7 @@ __all__ = [
     "champion_bundle",
     "is_store_local",
     "live_endpoint",
+    "shared_place",
     "version_bundle",
 ]
 
@@ -104,6 +105,12 @@ def live_endpoint(name: str) -> Endpoint:
     if endpoint is None:
         raise DeploymentError(f"{name}: no endpoint runs; python run.py --pipeline deployment serves the champion")
     return endpoint
+
+
+def shared_place() -> str | None:
+    """What steps on other machines share: the artifact store. None where steps run on this one."""
+    stack = Client().active_stack
+    return None if stack.orchestrator.flavor == "local" else str(stack.artifact_store.path)
 
 
 def is_store_local() -> bool:

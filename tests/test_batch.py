@@ -15,6 +15,7 @@ from tests.helpers.s3 import s3_bucket, s3_server
 from visionops.batch import (
     BatchSummary,
     ask_images,
+    batch_places,
     batch_predictor,
     list_images,
     predict_batch,
@@ -366,6 +367,24 @@ def test_the_page_names_lots_classes_and_files(lots, tmp_path, config):
     html = render_batch_html(summary)
     for text in ("s1", "s2", "red", "50.0 %", "66.7 %", *summary.files):
         assert text in html
+
+
+def test_tables_go_where_their_steps_can_write(tmp_path, monkeypatch):
+    monkeypatch.setenv("VISIONOPS_HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    assert batch_places((None, None), "toy/x", None) == ("", f"{tmp_path}/predictions/toy/x")
+    assert batch_places(("in", "out"), "toy/x", None) == (f"{tmp_path}/in", f"{tmp_path}/out")
+    store = "s3://store/artifacts/"
+    assert batch_places((None, None), "toy/x", store) == ("", "s3://store/artifacts/visionops/predictions/toy/x")
+    assert batch_places(("s3://a/b", "s3://c/d"), "toy/x", store) == ("s3://a/b", "s3://c/d")
+    for given, words in (
+        (("in", None), "--input in: steps run on other machines; give --input s3://bucket/prefix"),
+        ((None, "out"), "--output out: steps run on other machines; give --output s3://bucket/prefix"),
+    ):
+        with pytest.raises(DataError, match=words):
+            batch_places(given, "toy/x", store)
+    with pytest.raises(DataError, match="give --output s3://bucket/prefix"):
+        batch_places((None, None), "toy/x", "/a/folder")
 
 
 def test_a_data_set_that_was_made_by_hand_needs_no_hashes(lots, tmp_path, config):

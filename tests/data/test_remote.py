@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from tests.helpers.disks import mounted
 from tests.helpers.s3 import s3_bucket, s3_server
 from visionops.config import S3Source
-from visionops.data.remote import is_uri, list_remote, mirror_images, mirror_name
+from visionops.data.remote import fetch_images, is_uri, list_remote, mirror_name
 from visionops.data.sources import fetch, source_fingerprint
 from visionops.errors import DataError
 
@@ -41,20 +41,20 @@ def files(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_a_prefix_is_mirrored_and_only_what_changed_is_fetched_again(bucket, tmp_path):
-    put(bucket, s1__a_png=b"one", s1__b_png=b"two", s2__notes=b"no image")
+def test_images_are_fetched_by_name_and_only_what_changed_again(bucket, tmp_path):
+    put(bucket, s1__a_png=b"one", s1__b_png=b"two", s1__d_png=b"four", s2__notes=b"no image")
     uri, steps = "s3://parts/lots", []
-    assert list_remote(uri) == ["s1/a.png", "s1/b.png"]
-    mirror_images(uri, tmp_path / "m", lambda done, total: steps.append((done, total)))
+    assert list_remote(uri) == ["s1/a.png", "s1/b.png", "s1/d.png"]
+    wanted = ["s1/a.png", "s1/b.png", "s1/gone.png"]
+    fetch_images(uri, wanted, tmp_path / "m", lambda done, total: steps.append((done, total)))
     assert files(tmp_path / "m") == {"s1/a.png": b"one", "s1/b.png": b"two"}
     assert steps == [(0, 2), (1, 2), (2, 2)]
 
     kept = (tmp_path / "m" / "s1" / "a.png").stat().st_ino
-    put(bucket, s1__c_png=b"three")
-    bucket.delete_file("parts/lots/s1/b.png")
+    put(bucket, s1__b_png=b"another")
     steps.clear()
-    mirror_images(uri, tmp_path / "m", lambda done, total: steps.append((done, total)))
-    assert files(tmp_path / "m") == {"s1/a.png": b"one", "s1/c.png": b"three"}
+    fetch_images(uri, wanted, tmp_path / "m", lambda done, total: steps.append((done, total)))
+    assert files(tmp_path / "m") == {"s1/a.png": b"one", "s1/b.png": b"another"}
     assert steps == [(1, 2), (2, 2)]
     assert (tmp_path / "m" / "s1" / "a.png").stat().st_ino == kept
 
@@ -79,18 +79,18 @@ def test_what_cannot_be_listed_is_one_line(bucket, uri, words):
 def test_a_prefix_without_images_and_a_name_that_leaves_the_folder_are_refused(bucket, tmp_path):
     put(bucket, notes=b"no image")
     with pytest.raises(DataError, match="holds no images"):
-        mirror_images("s3://parts/lots", tmp_path / "m")
+        list_remote("s3://parts/lots")
     with bucket.open_output_stream("parts/lots/a\\b.png") as stream:
         stream.write(b"x")
     with pytest.raises(DataError, match="has no name that a folder can hold"):
-        mirror_images("s3://parts/lots", tmp_path / "m")
+        list_remote("s3://parts/lots")
 
 
 def test_a_folder_that_cannot_be_written_is_ours_to_name(bucket, tmp_path):
     put(bucket, a_png=b"one")
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(DataError, match=r"file/m: cannot be written"):
-        mirror_images("s3://parts/lots", tmp_path / "file" / "m")
+        fetch_images("s3://parts/lots", ["a.png"], tmp_path / "file" / "m")
 
 
 def source(uri: str = "s3://parts/lots") -> S3Source:

@@ -30,7 +30,6 @@ __all__ = [
     "list_files",
     "list_remote",
     "mirror_files",
-    "mirror_images",
     "mirror_name",
     "open_prefix",
 ]
@@ -72,34 +71,18 @@ def list_files(uri: str) -> list[FileInfo]:
     return files
 
 
-def mirror_images(uri: str, folder: Path, progress: Callable[[int, int], None] = lambda _done, _total: None) -> None:
-    """Make ``folder`` hold the images below ``uri`` and no others; what it has already is not fetched again.
+def fetch_images(
+    uri: str, names: Collection[str], folder: Path, progress: Callable[[int, int], None] = lambda _done, _total: None
+) -> None:
+    """Make ``folder`` hold these images below ``uri``, as `list_remote` named them; others in it stay.
+
+    What it has already is not fetched again; one that is no longer there is left out.
 
     Args:
         progress: Called from this thread with the images done and their number.
 
     Raises:
         DataError: As `list_remote`; or ``folder`` cannot be written. What was fetched stays for the next try.
-    """
-    store, prefix = open_prefix(uri)
-    images = _images(store, prefix, uri)
-    with _writing(folder):
-        _remove_others(folder, images)
-    _mirror(store, prefix, images, folder, progress)
-
-
-def fetch_images(
-    uri: str, names: Collection[str], folder: Path, progress: Callable[[int, int], None] = lambda _done, _total: None
-) -> None:
-    """Make ``folder`` hold these images below ``uri``, as `list_remote` named them; others in it stay.
-
-    One that is no longer there is left out.
-
-    Args:
-        progress: As of `mirror_images`.
-
-    Raises:
-        DataError: As `mirror_images`.
     """
     store, prefix = open_prefix(uri)
     wanted = set(names)
@@ -121,7 +104,7 @@ def mirror_files(
         progress: Called from this thread with the files done and their number.
 
     Raises:
-        DataError: As `mirror_images`; or what arrived is not what the store's ETag says.
+        DataError: As `fetch_images`; or what arrived is not what the store's ETag says.
     """
     store, prefix = open_prefix(uri)
     with _writing(folder):
@@ -277,13 +260,6 @@ def _agree(etag: str, digest: bytes) -> bool:
     if etag.endswith("-1"):
         return etag == f"{hashlib.md5(digest, usedforsecurity=False).hexdigest()}-1"
     return etag == digest.hex() if _MD5.fullmatch(etag) else True
-
-
-def _remove_others(folder: Path, images: Sequence[FileInfo]) -> None:
-    names = {image.name for image in images}
-    for path in folder.rglob("*"):
-        if path.is_file() and path.relative_to(folder).as_posix() not in names:
-            path.unlink()
 
 
 def _first_line(error: BaseException) -> str:
