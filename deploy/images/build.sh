@@ -3,7 +3,7 @@
 #   ENGINE         which of the three; the first that is there
 #   BUILD_FLAGS    for its build: --build-arg DEVICE=gpu, --network host, --isolation chroot, --pull-never
 #   PIP_CONF, CA   files that pip needs to reach your package index; mounted for the build, not in the image
-#   IMAGES         serving pipeline
+#   IMAGES         of serving, pipeline and seldon; the first two when absent
 #   REGISTRY, TAG  localhost, latest
 set -eu
 cd "$(dirname "$0")/../.."
@@ -18,12 +18,14 @@ set_arguments='environment --no-validate --output-reproducible --of JSON /opt/vi
 
 for name in ${IMAGES:-serving pipeline}; do
     image=${REGISTRY:-localhost}/visionops-$name:${TAG:-latest}
+    folder=deploy/images/$name
+    [ -d "$folder" ] || folder=deploy/$name
     # BUILD_FLAGS is several words.
     # shellcheck disable=SC2086
     "$engine" build ${format:-} ${PIP_CONF:+--secret "id=pip,src=$PIP_CONF"} ${CA:+--secret "id=ca,src=$CA"} \
         --build-arg "REVISION=$(git describe --always --dirty --abbrev=40 2>/dev/null || echo unknown)" \
         --build-arg "VERSION=$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)" \
-        ${BUILD_FLAGS:-} --file "deploy/images/$name/Dockerfile" --tag "$image" .
+        ${BUILD_FLAGS:-} --file "$folder/Dockerfile" --tag "$image" .
     sbom=$out/visionops-$name.cdx.json
     # It looks into the image from inside, where nothing of it is installed.
     # shellcheck disable=SC2086

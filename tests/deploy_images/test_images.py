@@ -82,9 +82,9 @@ def test_what_is_not_used_is_removed_or_named(tmp_path):
         slim(tmp_path, "two/libz.so.*\n")
 
 
-@pytest.mark.parametrize("image", ["serving", "pipeline"])
-def test_a_dockerfile_copies_what_there_is_and_names_no_host(image):
-    text = (IMAGES / image / "Dockerfile").read_text()
+@pytest.mark.parametrize("folder", ["images/serving", "images/pipeline", "seldon"])
+def test_a_dockerfile_copies_what_there_is_and_names_no_host(folder):
+    text = (ROOT / "deploy" / folder / "Dockerfile").read_text()
     copied = re.findall(r"^COPY (?!--from)(.+) \S+$", text, re.MULTILINE)
     sources = [Path(source) for line in copied for source in line.split()]
     assert sources

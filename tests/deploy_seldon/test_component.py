@@ -31,6 +31,7 @@ GRID = picture([("red", 2, 1), ("blue", 0, 0)])
 PHOTO = encode(np.random.default_rng(5).integers(0, 256, (110, 150, 3), np.uint8), "JPEG")
 """Of a size that is scaled and padded."""
 FAINT = 0.005
+META = {"puid": "request-7", "tags": {"line": "4"}}
 
 pytestmark = pytest.mark.skipif(not PYTHON.exists(), reason="Seldon's wrapper has no environment here: make seldon")
 
@@ -111,6 +112,21 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     assert "Traceback" not in (folder / "log").read_text()
 
 
+@pytest.fixture(scope="module")
+def over_grpc(service: Service) -> dict[str, dict[str, Any]]:
+    """What is answered over gRPC: asked in one go, since each client takes a second to start."""
+    png = text(encode(GRID))
+    asked = {
+        "binData": {"binData": png, "meta": META},
+        "jsonData": {"jsonData": {"image": png}},
+        "metadata": "metadata",
+        "broken": {"binData": text(b"no image"), "meta": {"puid": "8"}},
+        "nothing": {},
+        "tensor": {"data": {"tensor": {"shape": [9], "values": [1]}}},
+    }
+    return dict(zip(asked, service.ask(*asked.values()), strict=True))
+
+
 def listens(port: int) -> bool:
     with socket.socket() as caller:
         return caller.connect_ex(("127.0.0.1", port)) == 0
@@ -134,7 +150,7 @@ def body(response: httpx.Response) -> dict[str, Any]:
     return answer
 
 
-def test_it_answers_what_our_server_answers_in_every_payload(service):
+def test_it_answers_what_our_server_answers_in_every_payload(service, over_grpc):
     ours = Predictor(service.bundle).predict(GRID)
     expected = {
         "model": {"name": "cells", "version": "3", "alias": ""},
@@ -151,10 +167,10 @@ def test_it_answers_what_our_server_answers_in_every_payload(service):
         {"data": {"ndarray": GRID.tolist()}},
     ):
         assert body(service.predict(message)) == expected, next(iter(message))
-    over_grpc = service.ask({"binData": text(png)}, {"jsonData": {"image": text(png)}})
-    for answer in over_grpc:
-        del answer["jsonData"]["timing_ms"]
-        assert answer["jsonData"] == expected
+    for name in ("binData", "jsonData"):
+        answer = dict(over_grpc[name]["jsonData"])
+        del answer["timing_ms"]
+        assert answer == expected, name
 
 
 def test_predictions_are_those_of_our_environment_to_the_last_digit(service):
@@ -165,19 +181,17 @@ def test_predictions_are_those_of_our_environment_to_the_last_digit(service):
     assert {name: theirs[name] for name in ours} == ours
 
 
-def test_every_answer_says_which_model_and_who_asked(service):
-    message = {"binData": text(encode(GRID)), "meta": {"puid": "request-7", "tags": {"line": "4"}}}
-    (over_grpc,) = service.ask(message)
-    for meta in (service.predict(message).json()["meta"], over_grpc["meta"]):
-        assert meta["puid"] == "request-7"
-        tags = {"name": "cells", "version": "3", "alias": "", "digest": service.bundle.digest, "line": "4"}
-        assert meta["tags"] == tags
+def test_every_answer_says_which_model_and_who_asked(service, over_grpc):
+    over_http = service.predict({"binData": text(encode(GRID)), "meta": META}).json()
+    for meta in (over_http["meta"], over_grpc["binData"]["meta"]):
+        assert meta["puid"] == META["puid"]
+        tags = {"name": "cells", "version": "3", "alias": "", "digest": service.bundle.digest}
+        assert meta["tags"] == tags | META["tags"]
 
 
-def test_metadata_and_health(service):
+def test_metadata_and_health(service, over_grpc):
     expected = {"name": "cells", "versions": ["3"], "platform": "visionops"}
-    (over_grpc,) = service.ask("metadata")
-    for found in (service.http.get("/metadata").json(), over_grpc):
+    for found in (service.http.get("/metadata").json(), over_grpc["metadata"]):
         assert {key: found[key] for key in expected} == expected
         assert found["custom"]["digest"] == service.bundle.digest
         assert found["custom"]["engine"] == "openvino"
@@ -233,18 +247,13 @@ def test_a_wrong_request_gets_a_status_and_one_line(service, message, status, co
     assert "\n" not in told["info"]
 
 
-def test_over_grpc_the_status_is_in_the_message(service):
-    broken, none, pixels = service.ask(
-        {"binData": text(b"no image"), "meta": {"puid": "8"}}, {}, {"data": {"tensor": {"shape": [9], "values": [1]}}}
-    )
-    assert broken["status"] == {
-        "code": 422,
-        "info": broken["status"]["info"],
-        "reason": "not_an_image",
-        "status": "FAILURE",
-    }
+def test_over_grpc_the_status_is_in_the_message(over_grpc):
+    broken = over_grpc["broken"]
+    told = {name: value for name, value in broken["status"].items() if name != "info"}
+    assert told == {"code": 422, "reason": "not_an_image", "status": "FAILURE"}
     assert broken["meta"]["puid"] == "8"
-    assert (none["status"]["reason"], pixels["status"]["reason"]) == ("missing_image", "bad_message")
+    assert over_grpc["nothing"]["status"]["reason"] == "missing_image"
+    assert over_grpc["tensor"]["status"]["reason"] == "bad_message"
     assert not {"jsonData", "data"} & broken.keys()
 
 
@@ -264,33 +273,45 @@ def test_what_is_no_message_at_all_is_the_clients_mistake(service):
     assert told(service.predict(large)) == (413, "upload_too_large")
 
 
-def test_what_it_cannot_serve_is_said_before_it_starts(tmp_path):
+def test_another_engine_and_what_it_cannot_serve(tmp_path):
+    """In one process: the class, as Seldon's wrapper calls it."""
+    bundle = make_bundle(tmp_path / "bundle")
     make_bundle(tmp_path / "broken")
     (tmp_path / "broken" / "model.onnx").write_bytes(b"")
+    good = {"bundle": str(bundle.folder), "engine": "onnxruntime"}
     cases = [
         ({}, "VISIONOPS_BUNDLE: is not set"),
         ({"bundle": str(tmp_path)}, "has no bundle.json"),
         ({"bundle": str(tmp_path / "broken")}, "sha256 differs"),
-        ({"bundle": str(tmp_path), "workers": 4}, "parameter workers"),
-        ({"bundle": str(tmp_path), "engine": "tensorrt"}, "--engine"),
+        (good | {"workers": 4}, "parameter workers"),
+        (good | {"engine": "tensorrt"}, "--engine"),
+        (good | {"max_pixels": 9}, "over the limit of 9"),
     ]
     script = (
-        "import json, sys; from deploy.seldon.component import VisionOps\n"
-        "for parameters in json.load(sys.stdin):\n"
-        "    try: VisionOps(**parameters)\n"
-        "    except SystemExit as end: sys.stderr.write(f'ends with {end.code}\\n')\n"
+        "import json, os, sys\n"
+        "from deploy.seldon.component import VisionOps\n"
+        "good, image, *wrong = json.load(sys.stdin)\n"
+        "for parameters in wrong:\n"
+        "    if (child := os.fork()) == 0: VisionOps(**parameters).load()\n"
+        "    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), file=sys.stderr, flush=True)\n"
+        "model = VisionOps(**good); model.load()\n"
+        "print(json.dumps(model.predict_raw({'binData': image})))\n"
     )
     done = subprocess.run(
         [PYTHON, "-W", "ignore", "-c", script],
-        input=json.dumps([parameters for parameters, _ in cases]),
+        input=json.dumps([good, text(encode(GRID)), *(parameters for parameters, _ in cases)]),
         env=clean({}),
         capture_output=True,
         text=True,
         timeout=60,
         check=False,
     )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[0])["jsonData"]["detections"]
+    assert [(d["class_name"], d["box"]) for d in found] == [("blue", [0, 0, 32, 32]), ("red", [64, 32, 96, 64])]
     lines = done.stderr.splitlines()
-    assert lines[1::2] == ["ends with 2"] * len(cases), done.stderr
+    # A model that does not load has gunicorn's own status for it: after any other it would try for ever.
+    assert lines[1::2] == ["2"] * 5 + ["3"], done.stderr
     for line, (_, says) in zip(lines[::2], cases, strict=True):
         assert line.startswith("error: ")
         assert says in line

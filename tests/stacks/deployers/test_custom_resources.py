@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import jsonschema
 import kubernetes_validate
 import pytest
+import yaml
 
 from stacks.deployers.kserve import inference_service
 from stacks.deployers.manifests import KubernetesDeployerConfig
 from stacks.deployers.seldon import seldon_deployment
+from tests.conftest import ROOT
 from tests.helpers.crds import check_resource, schema_of
 from tests.stacks.deployers.test_manifests import LEAST, MOST, SERVED
 
@@ -86,6 +89,16 @@ def test_an_inference_service_is_a_predictor_and_a_pod(config):
     check_kserve(manifest)
     predictor = manifest["spec"]["predictor"]
     assert [container["name"] for container in predictor["containers"]] == ["kserve-container"]
+
+
+def test_the_graph_that_the_docs_show_is_one():
+    (text,) = re.findall(r"```yaml\n(.+?)```", (ROOT / "docs" / "how-to" / "seldon.md").read_text(), re.DOTALL)
+    manifest = yaml.safe_load(text)
+    check_seldon(manifest)
+    (predictor,) = manifest["spec"]["predictors"]
+    (model,) = predictor["graph"]["children"]
+    containers = {container["name"] for container in predictor["componentSpecs"][0]["spec"]["containers"]}
+    assert {predictor["graph"]["name"], model["name"]} == containers
 
 
 def test_a_pod_of_seldons_ends_as_slowly_as_any_other():

@@ -1,0 +1,34 @@
+"""The environment of Seldon's wrapper: pinned, with digests, and as near to the server's as Seldon lets it be."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tests.conftest import ROOT
+
+OURS = (ROOT / "requirements.lock").read_text()
+SELDON = (ROOT / "deploy" / "seldon" / "requirements.lock").read_text()
+SAME = re.search(r"grep -E '\^\((.+)\)=='", (ROOT / "Makefile").read_text())
+"""Packages that `make lock` holds to the server's versions."""
+
+
+def version(lock: str, name: str) -> str:
+    found = re.search(rf"^{re.escape(name)}==(\S+)", lock, re.MULTILINE)
+    assert found, f"{name} is not pinned"
+    return found[1]
+
+
+@pytest.mark.parametrize("name", ["openvino", "pillow", "pydantic", "simplejpeg"])
+def test_what_decodes_and_computes_is_the_servers(name):
+    assert SAME is not None
+    assert name in SAME[1].split("|")
+    assert version(SELDON, name) == version(OURS, name), "call make lock"
+
+
+def test_every_pin_has_digests_and_no_host_is_named():
+    entries = re.split(r"^(?=\S)", SELDON, flags=re.MULTILINE)[1:]
+    assert len(entries) > 30
+    assert [entry.split()[0] for entry in entries if "==" not in entry or "--hash=sha256:" not in entry] == []
+    assert "://" not in SELDON
