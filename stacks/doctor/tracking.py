@@ -99,7 +99,10 @@ def _check_artifacts(uri: str, found: dict[str, Any], own: dict[str, Any]) -> It
             yield warning(f"{uri}: does not show its artifacts ({error})", "ask again; else see the server's own store")
             return
         if not answer.ok:
-            yield broken(f"{uri}: cannot read its artifacts ({_words(answer)})", "see its --artifacts-destination")
+            yield broken(
+                f"{uri}: cannot read its artifacts ({_words(answer)})",
+                "give it credentials for its --artifacts-destination",
+            )
     elif place.startswith("s3://"):
         endpoint = os.environ.get("MLFLOW_S3_ENDPOINT_URL")
         findings = check_bucket(place, {"endpoint_url": endpoint} if endpoint else {}, {})
@@ -158,4 +161,8 @@ def _check_database(uri: str) -> Iterator[Finding]:
 
 
 def _words(answer: requests.Response) -> str:
-    return f"{answer.status_code} {' '.join(answer.text.split())[:80]}".strip()
+    try:
+        said = str(answer.json()["message"])
+    except (ValueError, KeyError, TypeError):
+        said = answer.text
+    return f"{answer.status_code} {' '.join(said.split())[:160]}".strip()

@@ -186,7 +186,10 @@ def test_a_tracking_server_that_is_well():
         ({"/api/2.0/mlflow/experiments/search": "<html>"}, "not as MLflow does; log in at what stands before it"),
         ({"/api/2.0/mlflow/experiments/search": 403}, "forbids it .*; grant this user the right"),
         ({"/api/2.0/mlflow/experiments/search": 500}, "fails .*500.*; see the server's log; its database"),
-        ({"/api/2.0/mlflow-artifacts/artifacts": 500}, "cannot read its artifacts .*--artifacts-destination"),
+        (
+            {"/api/2.0/mlflow-artifacts/artifacts": 500},
+            "cannot read its artifacts .*; give it credentials for its --artifacts-destination",
+        ),
         (
             {"/api/2.0/mlflow/experiments/search": {"experiments": [{"artifact_location": "/mlruns/0"}]}},
             "warning: .*keeps artifacts in its own /mlruns/0, .*--serve-artifacts",
@@ -624,39 +627,53 @@ def test_all_variables_that_lack_are_named_and_hide_nothing(zenml_home, told, mo
 
 
 @pytest.fixture
-def kubernetes_stack(cluster: Cluster, s3: str, told: Answers, monkeypatch: pytest.MonkeyPatch) -> Iterator[Answers]:
-    """All that `stacks/kubernetes.yaml` names, running; the server that is MLflow and the registry."""
+def all_running(
+    cluster: Cluster, s3: str, told: Answers, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Iterator[Answers]:
+    """All that our stack files name; the server that is MLflow and the registry of images."""
     answers = mlflow_answers() | {"/v2/": {}, "/v2/serving/manifests/1": {}, "/v2/pipeline/manifests/1": {}}
     with answering(answers) as server:
         host = server.url.removeprefix("http://")
-        for variable, value in (CLUSTER | {"VISIONOPS_S3_ENDPOINT": s3, "AWS_ENDPOINT_URL": s3}).items():
+        variables = CLUSTER | {
+            "VISIONOPS_S3_ENDPOINT": s3,
+            "AWS_ENDPOINT_URL": s3,
+            "VISIONOPS_MLFLOW": server.url,
+            "VISIONOPS_REGISTRY": host,
+            "VISIONOPS_SERVING_IMAGE": f"{host}/serving:1",
+            "VISIONOPS_PIPELINE_IMAGE": f"{host}/pipeline:1",
+            "VISIONOPS_AIRFLOW_DAGS": str(tmp_path),
+            "PATH": str(tmp_path),
+        }
+        for variable, value in variables.items():
             monkeypatch.setenv(variable, value)
-        monkeypatch.setenv("VISIONOPS_MLFLOW", server.url)
-        monkeypatch.setenv("VISIONOPS_REGISTRY", host)
-        monkeypatch.setenv("VISIONOPS_SERVING_IMAGE", f"{host}/serving:1")
-        monkeypatch.setenv("VISIONOPS_PIPELINE_IMAGE", f"{host}/pipeline:1")
+        engine(tmp_path, "docker", "echo 28.0")
         keep("s3", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
         yield server
 
 
 @pytest.mark.usefixtures("zenml_home")
-def test_on_a_cluster_what_is_broken_hides_nothing_else(kubernetes_stack, cluster, monkeypatch, tmp_path):
-    engine(tmp_path, "docker", "echo 28.0")
-    monkeypatch.setenv("PATH", str(tmp_path))
-    always = {"orchestrator"}  # ZenML has no server here, which steps of a cluster need
-    assert rows(diagnose("kubernetes"), State.BROKEN) == always
-    kubernetes_stack.answers["/version"] = "2.0.0"
+@pytest.mark.parametrize("stack", ["staging", "kubernetes", "seldon", "airflow"])
+def test_on_each_stack_what_is_broken_hides_nothing_else(all_running, cluster, monkeypatch, stack):
+    # ZenML has no server here, which steps of a cluster need.
+    always = set() if stack == "staging" else {"orchestrator"}
+    all_running.answers["/version"] = "2.0.0"
     cluster.denied = {"create jobs"}
-    monkeypatch.setitem(diagnosis_module._LIBRARIES, "s3", (("s3fs", "not_there"), "s3"))
-    seen = diagnose("kubernetes")
-    assert rows(seen, State.BROKEN) == always | {"experiment tracker", "artifact store"}
-    (orchestrator,) = [row for row in seen.rows if row.what == "orchestrator"]
-    assert [finding.saw.partition(",")[0] for finding in orchestrator.findings if finding.state is State.BROKEN] == [
-        "steps run elsewhere",
-        "namespace vision: lacks the right to create Job",
-    ]
-    store_row = next(row for row in seen.rows if row.what == "artifact store")
-    assert trouble(store_row.findings) == "broken: not_there: not installed; pip install 'visionops[s3]'"
+    monkeypatch.setenv("VISIONOPS_S3_BUCKET", "s3://none")
+    seen = {row.what: row for row in diagnose(stack).rows}
+    bundles = set() if stack == "staging" else {"model deployer"}
+    broken = {what for what, row in seen.items() if row.state is State.BROKEN}
+    assert broken == always | bundles | {"experiment tracker", "artifact store"}
+    assert "there is no such bucket" in str(seen["artifact store"].findings)
+    assert ("lacks the right to create Job" in str(seen["orchestrator"].findings)) == (
+        stack in {"kubernetes", "seldon"}
+    )
+
+
+def test_a_library_that_is_not_installed_is_named(monkeypatch):
+    monkeypatch.setitem(diagnosis_module._LIBRARIES, "s3", (("boto3", "not_there"), "s3"))
+    component = store("http://x")
+    (look,) = diagnosis_module._looks(ComponentType.ARTIFACT_STORE, component.component, component.stack, [])
+    assert trouble(look()) == "broken: not_there: not installed; pip install 'visionops[s3]'"
 
 
 def test_a_check_that_fails_or_hangs_hides_no_other(monkeypatch):
