@@ -1,7 +1,7 @@
 """ZenML model-deployer flavor ``visionops_seldon``: the served model is a SeldonDeployment of Seldon Core 1.
 
 Our own image is its container, without Seldon's orchestrator before it: /predict and the OIP routes answer as they do
-everywhere. Seldon Core is under the Business Source License since 2024: free for development and tests, to be bought
+everywhere. Seldon Core is under the Business Source License since 1.18: free for development and tests, to be bought
 for production. Nothing else needs it.
 """
 

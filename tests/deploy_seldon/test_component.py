@@ -270,7 +270,9 @@ def test_what_is_no_message_at_all_is_the_clients_mistake(service):
     assert told(http.put("/predict")) == (405, "method_not_allowed")
     assert told(http.post("/predict", content=iter([b"{}"]))) == (411, "length_required")
     large = {"binData": text(bytes(LIMIT * 2))}
-    assert told(service.predict(large)) == (413, "upload_too_large")
+    for response in (service.predict(large), service.upload(bytes(LIMIT * 3))):
+        assert told(response) == (413, "upload_too_large")
+        assert response.json()["status"]["info"].startswith("the body exceeds")
 
 
 def test_another_engine_and_what_it_cannot_serve(tmp_path):
