@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import sqlite3
 from collections.abc import Iterator
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -23,6 +26,7 @@ from visionops.registry import ModelRegistry
 __all__ = ["check_registry", "check_tracker"]
 
 _VERSION = re.compile(r"(\d+)\.(\d+)\.\d+\S*")
+_REVISION = re.compile(r"""^(down_)?revision\b.*?["'](\w+)["']""", re.MULTILINE)
 _API = "api/2.0/mlflow"
 
 
@@ -148,16 +152,48 @@ def _get(url: str, own: dict[str, Any], **parameters: int) -> requests.Response:
 
 
 def _check_database(uri: str) -> Iterator[Finding]:
-    path = Path(uri.removeprefix("sqlite:///"))
-    if uri.startswith("sqlite:///") and not path.exists():
+    if uri.startswith("sqlite:///"):
+        path = Path(uri.removeprefix("sqlite:///"))
         yield from check_folder(path.parent, "the tracking database")
+        if path.exists():
+            yield from _check_schema(path)
         return
     try:
         ModelRegistry(uri).ping()
     except VisionOpsError as error:
         yield of_error(error)
     else:
-        yield ok(f"{path if uri.startswith('sqlite:///') else urlsplit(uri).hostname}: opens, of MLflow's version here")
+        yield ok(f"{urlsplit(uri).hostname}: opens, of MLflow's version here")
+
+
+def _check_schema(path: Path) -> Iterator[Finding]:
+    """Whether the MLflow that is installed opens it. Importing MLflow to be told so would take seconds."""
+    try:
+        with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as database:
+            ((found,),) = database.execute("SELECT version_num FROM alembic_version").fetchall()
+    except (sqlite3.Error, ValueError) as error:
+        yield broken(f"{path}: is no database of MLflow ({error})", "restore it, or move it away: a new one is made")
+        return
+    known, newest = _schemas()
+    if found in newest:
+        yield ok(f"{path}: of MLflow's version here")
+    elif found in known:
+        yield broken(f"{path}: of an older MLflow", f"copy it, then mlflow db upgrade sqlite:///{path}")
+    else:
+        yield broken(f"{path}: of another, newer MLflow than {version('mlflow')}", "install that one, or move it away")
+
+
+def _schemas() -> tuple[set[str], set[str]]:
+    """The versions of a database that MLflow knows, and the newest, from its migrations."""
+    place = find_spec("mlflow")
+    folders = (place.submodule_search_locations if place else None) or ()
+    known: set[str] = set()
+    replaced: set[str] = set()
+    for folder in folders:
+        for path in Path(folder, "store", "db_migrations", "versions").glob("*.py"):
+            for down, name in _REVISION.findall(path.read_text(encoding="utf-8")):
+                (replaced if down else known).add(name)
+    return known, known - replaced
 
 
 def _words(answer: requests.Response) -> str:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import base64
+import contextlib
+import importlib.util
 import io
 import json
 import os
 import re
 import socket
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,10 +20,12 @@ from typing import Any
 
 import boto3
 import pytest
+from alembic.script import ScriptDirectory
 from rich.console import Console
 
 import stacks.doctor.diagnosis as diagnosis_module
 import stacks.doctor.report as report_module
+import stacks.doctor.tracking as tracking_module
 from stacks.apply import apply
 from stacks.deployers.api import Namespace
 from stacks.deployers.manifests import KubernetesDeployerConfig
@@ -216,13 +221,31 @@ def test_a_tracking_server_that_is_away_or_refuses_the_login_is_named(nobody, mo
         assert well(check_registry(registry))
 
 
-def test_a_tracking_database_that_is_none_is_named(tmp_path):
+def test_a_tracking_database_of_another_version_is_named(tmp_path):
+    def seen() -> list[Finding]:
+        return list(check_tracker(tracker(f"sqlite:///{tmp_path}/mlflow.db")))
+
+    def of_schema(name: str) -> None:
+        with contextlib.closing(sqlite3.connect(tmp_path / "mlflow.db")) as database, database:
+            database.execute("CREATE TABLE IF NOT EXISTS alembic_version (version_num TEXT)")
+            database.execute("DELETE FROM alembic_version")
+            database.execute("INSERT INTO alembic_version VALUES (?)", [name])
+
+    assert "writable" in well(seen())
+    assert not (tmp_path / "mlflow.db").exists()
+    of_schema("451aebb31d03")  # of MLflow 1.0
+    assert "mlflow.db: of an older MLflow; copy it, then mlflow db upgrade sqlite:///" in trouble(seen())
+    of_schema("fffffffffff0")
+    assert "newer MLflow than" in trouble(seen())
     (tmp_path / "mlflow.db").write_bytes(b"no database at all, and longer than a header")
-    seen = trouble(check_tracker(tracker(f"sqlite:///{tmp_path}/mlflow.db")))
-    assert "mlflow.db: does not answer (" in seen
-    assert "not a database" in seen
-    assert "writable" in well(check_tracker(tracker(f"sqlite:///{tmp_path}/new/mlflow.db")))
-    assert not (tmp_path / "new").exists()
+    assert "is no database of MLflow (file is not a database); restore it, or move it away" in trouble(seen())
+
+
+def test_the_newest_version_of_a_database_is_the_one_that_alembic_finds():
+    place = importlib.util.find_spec("mlflow")
+    migrations = Path(place.submodule_search_locations[0], "store", "db_migrations")
+    heads = ScriptDirectory(str(migrations)).get_heads()
+    assert tracking_module._schemas()[1] == set(heads)
 
 
 # Kubernetes
