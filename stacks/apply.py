@@ -1,5 +1,7 @@
 """Make ZenML's stack what the stack file says: ``python -m stacks.apply [NAME] [--dry-run] [--activate]``.
 
+Flavors, secrets and service connectors first, then the components that use them, then the stack.
+
 Creates, updates or leaves; a second call changes nothing. Everything is checked before anything is changed, and what
 was changed is taken back when a later change fails: there is never half a stack.
 """
@@ -7,13 +9,13 @@ was changed is taken back when a later change fails: there is never half a stack
 from __future__ import annotations
 
 import argparse
-import dataclasses
-import enum
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stacks.changes import Action, Change, one_line
+from stacks.credentials import connector_changes, fill_references, link, secret_changes, without_values
 from stacks.spec import ComponentSpec, ComponentType, FlavorSpec, StackSpec, known_stacks, load_stack
 from stacks.zenml_server import require_zenml_server
 from visionops.errors import StackError, VisionOpsError
@@ -24,29 +26,6 @@ if TYPE_CHECKING:
 __all__ = ["Action", "Change", "apply", "known_stacks", "main"]
 
 _ROOT = Path(__file__).resolve().parents[1]
-
-
-class Action(enum.StrEnum):
-    """What happens to an item."""
-
-    CREATE = "create"
-    UPDATE = "update"
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Change:
-    """One difference between the file and ZenML, and how it is removed."""
-
-    action: Action
-    kind: str
-    """`flavor`, `stack`, or a component type."""
-    name: str
-    detail: str = ""
-    do: Callable[[], Callable[[], Any]] = dataclasses.field(repr=False, compare=False, default=lambda: lambda: None)
-    """Makes the change; returns what takes it back."""
-
-    def __str__(self) -> str:
-        return f"{self.action} {self.kind} {self.name}" + (f" ({self.detail})" if self.detail else "")
 
 
 def apply(name: str, *, dry_run: bool = False) -> list[Change]:
@@ -108,9 +87,10 @@ def _plan(client: Client, spec: StackSpec) -> list[Change]:
     """All changes, each checked as far as it can be without making it."""
     flavors = {item.source: _load_flavor(item) for item in spec.flavors}
     changes = [change for item in spec.flavors if (change := _flavor_change(client, item, flavors[item.source]))]
+    changes += secret_changes(client, spec) + connector_changes(client, spec)
     own = {(item.type, flavors[item.source].name): flavors[item.source] for item in spec.flavors}
     for kind, component in spec.components.items():
-        if change := _component_change(client, kind, component, own.get((kind, component.flavor))):
+        if change := _component_change(client, kind, component, spec, own.get((kind, component.flavor))):
             changes.append(change)
     if change := _stack_change(client, spec):
         changes.append(change)
@@ -125,7 +105,7 @@ def _carry_out(changes: Sequence[Change]) -> None:
         except Exception as error:
             for take_back in reversed(undo):
                 take_back()
-            raise StackError(f"{change}: {_one_line(error)}; nothing was changed") from error
+            raise StackError(f"{change}: {one_line(error)}; nothing was changed") from error
 
 
 def _load_flavor(item: FlavorSpec) -> Any:
@@ -135,7 +115,7 @@ def _load_flavor(item: FlavorSpec) -> Any:
     try:
         return validate_flavor_source(item.source, StackComponentType(item.type.value))[1]
     except (ValueError, TypeError) as error:
-        raise StackError(f"flavor {item.source}: {_one_line(error)}") from error
+        raise StackError(f"flavor {item.source}: {one_line(error)}") from error
 
 
 def _flavor_change(client: Client, item: FlavorSpec, flavor: Any) -> Change | None:
@@ -164,16 +144,24 @@ def _flavor_change(client: Client, item: FlavorSpec, flavor: Any) -> Change | No
     return Change(Action.UPDATE, "flavor", flavor.name, item.source, update)
 
 
-def _component_change(client: Client, kind: ComponentType, spec: ComponentSpec, own: Any | None) -> Change | None:
+def _component_change(
+    client: Client, kind: ComponentType, spec: ComponentSpec, stack: StackSpec, own: Any | None
+) -> Change | None:
     from zenml.enums import StackComponentType
 
     component_type = StackComponentType(kind.value)
-    wanted = _checked_configuration(client, component_type, spec, own)
+    wanted = _checked_configuration(client, component_type, spec, stack, own)
     found = client.list_stack_components(name=spec.name, type=component_type.value, hydrate=True).items
     if not found:
 
         def create() -> Callable[[], Any]:
             made = client.create_stack_component(spec.name, spec.flavor, component_type, wanted)
+            if spec.connector:
+                try:
+                    client.update_stack_component(made.id, component_type, **link(client, spec.connector))
+                except Exception:
+                    client.delete_stack_component(made.id, component_type)
+                    raise
             return lambda: client.delete_stack_component(made.id, component_type)
 
         return Change(Action.CREATE, kind.value, spec.name, f"flavor {spec.flavor}", create)
@@ -182,18 +170,26 @@ def _component_change(client: Client, kind: ComponentType, spec: ComponentSpec, 
         command = f"zenml {kind.value.replace('_', '-')} delete {spec.name}"
         raise StackError(f"{kind} {spec.name!r}: exists with flavor {old.flavor_name}; remove it: {command}")
     before = dict(old.configuration)
-    if before == wanted:
+    linked = old.connector.name if old.connector else ""
+    if before == wanted and linked == spec.connector:
         return None
 
+    def store(old_settings: dict[str, Any], new_settings: dict[str, Any], connector: str) -> None:
+        links = link(client, connector) if linked != spec.connector else {}
+        difference = _difference(old_settings, new_settings)
+        client.update_stack_component(old.id, component_type, configuration=difference, **links)
+
     def update() -> Callable[[], Any]:
-        client.update_stack_component(old.id, component_type, configuration=_difference(before, wanted))
-        back = _difference(wanted, before)
-        return lambda: client.update_stack_component(old.id, component_type, configuration=back)
+        store(before, wanted, spec.connector)
+        return lambda: store(wanted, before, linked)
 
-    return Change(Action.UPDATE, kind.value, spec.name, ", ".join(sorted(_difference(before, wanted))), update)
+    said = sorted(_difference(before, wanted)) + (["connector"] if linked != spec.connector else [])
+    return Change(Action.UPDATE, kind.value, spec.name, ", ".join(said), update)
 
 
-def _checked_configuration(client: Client, kind: Any, spec: ComponentSpec, own: Any | None) -> dict[str, Any]:
+def _checked_configuration(
+    client: Client, kind: Any, spec: ComponentSpec, stack: StackSpec, own: Any | None
+) -> dict[str, Any]:
     """The configuration as ZenML would store it."""
     from zenml.stack.flavor import Flavor
 
@@ -202,10 +198,14 @@ def _checked_configuration(client: Client, kind: Any, spec: ComponentSpec, own: 
         unknown = set(spec.configuration) - set(flavor.config_class.model_fields)
         if unknown:
             raise StackError(f"{kind.value} {spec.name!r}: unknown setting {', '.join(sorted(unknown))}")
-        checked = flavor.config_class(**spec.configuration)
+        # ZenML may have none of these secrets yet, and looks for them at once.
+        filled = {key: fill_references(value, stack.secrets) for key, value in spec.configuration.items()}
+        checked = flavor.config_class(**filled)
         stored: dict[str, Any] = checked.model_dump(mode="json", exclude_unset=True)
+        stored |= {key: value for key, value in spec.configuration.items() if filled[key] != value}
     except (KeyError, ValueError, ImportError) as error:
-        raise StackError(f"{kind.value} {spec.name!r} of flavor {spec.flavor!r}: {_one_line(error)}") from error
+        says = without_values(one_line(error), stack.secrets)
+        raise StackError(f"{kind.value} {spec.name!r} of flavor {spec.flavor!r}: {says}") from None
     return stored
 
 
@@ -254,12 +254,6 @@ def _set_components(client: Client, stack_id: Any, components: dict[Any, Any]) -
 
     # Client.update_stack can add and exchange components but not remove one.
     client.zen_store.update_stack(stack_id, StackUpdate(components=components))
-
-
-def _one_line(error: Exception) -> str:
-    # str() of a KeyError is the repr of its message.
-    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
-    return " ".join(text.split()) or type(error).__name__
 
 
 if __name__ == "__main__":

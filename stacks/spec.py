@@ -1,6 +1,7 @@
 """Stack files: one YAML per stack, strict, with ``${VARIABLE}`` and ``${VARIABLE:-default}`` from the environment.
 
-``extends: NAME`` takes what another file says, and the components and steps of this one in their place.
+``extends: NAME`` takes what another file says; what this one says of a component, step, secret or connector is in its
+place.
 """
 
 from __future__ import annotations
@@ -10,18 +11,29 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    StringConstraints,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from stacks.steps import DEFAULT, StepSpec, check_step_names
 from visionops.errors import StackError
 from visionops.home import visionops_home
 
 __all__ = [
+    "REFERENCE",
     "ComponentSpec",
     "ComponentType",
+    "ConnectorSpec",
     "FlavorSpec",
     "StackSpec",
     "known_stacks",
@@ -32,7 +44,10 @@ __all__ = [
 
 _FOLDER = Path(__file__).resolve().parent
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
+REFERENCE = re.compile(r"\{\{\s*([\w-]+)\.([\w-]+)\s*\}\}")
+"""Of a key of one of ZenML's secrets."""
 _NAME = r"^[a-z][a-z0-9_-]*$"
+_Name = Annotated[str, StringConstraints(pattern=_NAME)]
 
 
 class ComponentType(enum.StrEnum):
@@ -67,6 +82,24 @@ class ComponentSpec(_Strict):
     name: str = Field(pattern=_NAME)
     flavor: str
     configuration: dict[str, Any] = Field(default_factory=dict)
+    connector: str = ""
+    """Of `connectors`, by which it is reached."""
+
+
+class ConnectorSpec(_Strict):
+    """One of ZenML's service connectors."""
+
+    type: str
+    """kubernetes, docker; others where their libraries are."""
+    auth_method: str
+    resource_id: str = ""
+    """The one thing it connects to, where its type knows many."""
+    configuration: dict[str, SecretStr] = Field(default_factory=dict)
+
+    @field_validator("configuration", mode="before")
+    @classmethod
+    def _as_text(cls, configuration: Any) -> Any:
+        return _texts(configuration)
 
 
 class StackSpec(_Strict):
@@ -74,9 +107,17 @@ class StackSpec(_Strict):
 
     name: str = Field(pattern=_NAME)
     flavors: tuple[FlavorSpec, ...] = ()
+    secrets: dict[_Name, dict[str, SecretStr]] = Field(default_factory=dict)
+    """ZenML's secrets; a setting of a component that says ``{{name.key}}`` is given the value when it is used."""
+    connectors: dict[_Name, ConnectorSpec] = Field(default_factory=dict)
     components: dict[ComponentType, ComponentSpec]
     steps: dict[str, StepSpec] = Field(default_factory=dict)
     """What each step is given where steps run in containers; elsewhere nothing is read from it."""
+
+    @field_validator("secrets", mode="before")
+    @classmethod
+    def _as_text(cls, secrets: Any) -> Any:
+        return {name: _texts(held) for name, held in secrets.items()} if isinstance(secrets, dict) else secrets
 
     @field_validator("steps")
     @classmethod
@@ -89,6 +130,17 @@ class StackSpec(_Strict):
         asks = [name for name, step in self.steps.items() if step.step_operator]
         if asks and ComponentType.STEP_OPERATOR not in self.components:
             raise ValueError(f"steps.{asks[0]}.step_operator: the stack has no step_operator among its components")
+        return self
+
+    @model_validator(mode="after")
+    def _connected(self) -> StackSpec:
+        for kind, component in self.components.items():
+            if component.connector and component.connector not in self.connectors:
+                raise ValueError(f"components.{kind}.connector: {component.connector!r} is none of connectors")
+            for text in _strings(component.configuration):
+                for name, key in REFERENCE.findall(text):
+                    if name in self.secrets and key not in self.secrets[name]:
+                        raise ValueError(f"components.{kind}: {{{{{name}.{key}}}}}: secret {name} has no {key}")
         return self
 
     def step(self, name: str) -> StepSpec:
@@ -165,7 +217,7 @@ def _raw(path: Path) -> Any:
     under = _read(base)
     if not isinstance(under, dict) or "extends" in under:
         raise StackError(f"{path}: extends: {base.stem!r} cannot be extended: it extends another, or is no mapping")
-    for section in ("components", "steps"):
+    for section in ("secrets", "connectors", "components", "steps"):
         # Whole entries: settings of one flavor make no sense to another.
         own[section] = {**(under.get(section) or {}), **(own.get(section) or {})}
     own["flavors"] = [*(under.get("flavors") or []), *(own.get("flavors") or [])]
@@ -201,6 +253,15 @@ def _strings(value: Any) -> Iterator[str]:
     elif isinstance(value, dict | list):
         for item in value.values() if isinstance(value, dict) else value:
             yield from _strings(item)
+
+
+def _texts(values: Any) -> Any:
+    """ZenML keeps a switch and a number as text, too."""
+    if not isinstance(values, dict):
+        return values
+    return {
+        k: str(v).lower() if isinstance(v, bool) else str(v) if isinstance(v, int) else v for k, v in values.items()
+    }
 
 
 def _fill(value: Any, variables: Mapping[str, str]) -> Any:

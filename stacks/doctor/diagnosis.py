@@ -183,7 +183,7 @@ def _looks(kind: ComponentType, component: ComponentSpec, stack: StackSpec, unse
 
 
 def _examine(check: Check, component: ComponentSpec, stack: StackSpec) -> Iterator[Finding]:
-    yield from check(Examined(with_secrets(component), stack))
+    yield from check(Examined(with_secrets(component, stack.secrets), stack))
 
 
 def _beside(kind: ComponentType, stack: StackSpec) -> Any:

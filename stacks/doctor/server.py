@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from pydantic import SecretStr
+
 from stacks.apply import Action, Change, apply
+from stacks.credentials import fill_references
 from stacks.doctor.findings import Finding, broken, of_error, ok, warning
 from stacks.doctor.web import NO_ANSWER_SECONDS, ask
 from stacks.spec import ComponentSpec, ComponentType, StackSpec, known_stacks
@@ -122,13 +125,16 @@ def registered_stack(name: str) -> StackSpec:
     return StackSpec.model_construct(name=name, flavors=(), components=components)
 
 
-def with_secrets(component: ComponentSpec) -> ComponentSpec:
+def with_secrets(component: ComponentSpec, own: Mapping[str, Mapping[str, SecretStr]] | None = None) -> ComponentSpec:
     """The component with the values of ZenML's secrets that it refers to.
+
+    Args:
+        own: Of the stack file: they are what ZenML's will be.
 
     Raises:
         StackError: One is not there, or ZenML cannot be asked.
     """
-    filled = _filled(component.configuration)
+    filled = _filled(fill_references(component.configuration, own or {}))
     if name := component.configuration.get("authentication_secret"):
         filled["authentication_secret"] = _values(str(name))
     return component.model_copy(update={"configuration": filled})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -34,6 +35,29 @@ def zenml_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         GlobalConfiguration._reset_instance(before[0])
         Client._reset_instance(before[1])
         source_utils.set_custom_source_root(before[2])
+
+
+def empty_zenml() -> Any:
+    """ZenML's client; nothing that a test has made in it is there any more."""
+    from zenml.client import Client
+    from zenml.enums import StackComponentType
+
+    client = Client()
+    client.activate_stack("default")
+    for stack in client.list_stacks().items:
+        if stack.name != "default":
+            client.delete_stack(stack.id)
+    for kind in StackComponentType:
+        for component in client.list_stack_components(type=kind.value).items:
+            if component.name != "default":
+                client.delete_stack_component(component.id, kind)
+    for flavor in client.list_flavors(name="startswith:visionops_").items:
+        client.delete_flavor(str(flavor.id))
+    for connector in client.list_service_connectors().items:
+        client.delete_service_connector(connector.id)
+    for secret in client.list_secrets().items:
+        client.delete_secret(str(secret.id))
+    return client
 
 
 @pytest.fixture(scope="session")

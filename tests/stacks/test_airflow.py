@@ -22,6 +22,7 @@ from stacks.apply import apply
 from stacks.integrations import leave_out_unused_integrations
 from tests.conftest import ROOT
 from tests.helpers.s3 import s3_bucket, s3_server
+from tests.stacks.conftest import empty_zenml
 from tests.stacks.test_placement import STEPS
 from tests.stacks.test_spec import CLUSTER
 from visionops.config import load_config
@@ -48,7 +49,6 @@ def folder(zenml_home, tmp_path_factory) -> Iterator[Path]:
         for name, value in (CLUSTER | {f"VISIONOPS_{name}": value for name, value in mine.items()}).items():
             patch.setenv(name, value)
         leave_out_unused_integrations()
-        before = Client().active_stack_model.id
         apply("airflow")
         Client().activate_stack("airflow")
         run._start(training, run._parse([]), config, source_fingerprint="x")
@@ -56,7 +56,7 @@ def folder(zenml_home, tmp_path_factory) -> Iterator[Path]:
         run._start(monitoring, arguments, config, is_requested=False, tells=True)
         run._start(training, run._retraining(arguments), config, source_fingerprint="x")
         yield folder
-        Client().activate_stack(before)
+        empty_zenml()
 
 
 def configuration(archive: Path) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import stacks.apply as apply_module
 from stacks.apply import Action, apply, main
 from stacks.spec import ComponentSpec, ComponentType, StackSpec, load_stack
 from steps.context import active_alerter, active_pushgateway
+from tests.stacks.conftest import empty_zenml
 from tests.stacks.test_spec import CLUSTER
 from visionops.errors import StackError
 
@@ -19,21 +20,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # ZenML, SQLAlchemy and MLflo
 @pytest.fixture
 def client(zenml_home: Path):
     """The client of the tests' own ZenML, without our stack."""
-    from zenml.client import Client
-    from zenml.enums import StackComponentType
-
-    client = Client()
-    client.activate_stack("default")
-    for stack in client.list_stacks().items:
-        if stack.name != "default":
-            client.delete_stack(stack.id)
-    for kind in StackComponentType:
-        for component in client.list_stack_components(type=kind.value).items:
-            if component.name != "default":
-                client.delete_stack_component(component.id, kind)
-    for flavor in client.list_flavors(name="startswith:visionops_").items:
-        client.delete_flavor(str(flavor.id))
-    return client
+    return empty_zenml()
 
 
 def use(monkeypatch: pytest.MonkeyPatch, **changes: object) -> StackSpec:

@@ -21,6 +21,7 @@ from stacks.steps import StepSpec
 from tests.conftest import ROOT
 from tests.helpers.cluster import NAMESPACE, Cluster, running_cluster
 from tests.helpers.s3 import s3_bucket, s3_server
+from tests.stacks.conftest import empty_zenml
 from tests.stacks.test_spec import CLUSTER
 from visionops.config import load_config
 from visionops.errors import StackError
@@ -58,7 +59,6 @@ def submit(zenml_home, tmp_path_factory) -> Iterator[Callable[[StackSpec], Any]]
             patch.setenv(name, value)
         cluster.kinds |= {"jobs", "serviceaccounts", "rolebindings"}
         cluster.faults.append(say_done)
-        before = Client().active_stack_model.id
         leave_out_unused_integrations()
         patch.setattr(apply_module, "load_stack", lambda name: quick(load_stack(name)))
         apply_module.apply("kubernetes")
@@ -73,7 +73,7 @@ def submit(zenml_home, tmp_path_factory) -> Iterator[Callable[[StackSpec], Any]]
 
         submit.cluster = cluster
         yield submit
-        Client().activate_stack(before)
+        empty_zenml()
 
 
 def jobs(cluster: Cluster) -> dict[str, dict[str, Any]]:
