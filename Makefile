@@ -9,7 +9,7 @@ TEST_ARGS ?=
 TESTS = $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help run test coverage staging lint security format lock bench images compose helm chart airflow peers seldon clean
+.PHONY: help run test coverage staging pods lint security format lock bench images compose helm chart airflow peers seldon clean
 
 help:  ## Show the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -25,6 +25,9 @@ coverage: .venv/installed  ## All tests, with branch coverage of visionops/: slo
 
 staging: .venv/installed  ## Train configs/sample.yaml on the stacks local and staging, which must be equal; after `make images`
 	VISIONOPS_WHOLE=1 $(BIN)/python -m pytest tests/integration/test_staging.py $(TEST_ARGS)
+
+pods: .venv/installed  ## Train on the stack kubernetes, with podman as the node of a made-up cluster; after `make images`
+	$(BIN)/python -m pytest tests/integration/test_pods.py $(TEST_ARGS)
 
 lint: .venv/installed  ## Format, lint, types and layers
 	$(BIN)/ruff format --check .

@@ -122,7 +122,7 @@ def _first_test_image(dataset: Dataset) -> str:
 
 
 def print_summary(summary: dict[str, Any]) -> None:
-    """Print the table, and a `curl` line that works as it stands."""
+    """Print the table, and a `curl` line that works as it stands; before it, what opens the way into a cluster."""
     console = Console(highlight=False)
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     table.add_column(style="bold", no_wrap=True)
@@ -136,8 +136,10 @@ def print_summary(summary: dict[str, Any]) -> None:
         console.print(f"  {file}", soft_wrap=True)  # outside the table, which would break it in two
     if endpoint:
         image = summary.get("sample_image", "part.jpg")
-        key = f'-H "X-API-Key: $(cat {file})" ' if (file := endpoint.get("key_file")) else ""
-        console.print(f"\ncurl {key}-F file=@{image} {endpoint['url']}/predict", soft_wrap=True)
+        key = f'-H "X-API-Key: $({command})" ' if (command := endpoint.get("key_command")) else ""
+        tunnel = endpoint.get("tunnel")
+        way, url = (f"{tunnel} &\n", "http://127.0.0.1:8000") if tunnel else ("", endpoint["url"])
+        console.print(f"\n{way}curl {key}-F file=@{image} {url}/predict", soft_wrap=True, markup=False)
 
 
 def _rows(summary: dict[str, Any]) -> list[tuple[str, str]]:

@@ -25,8 +25,10 @@ class Endpoint(BaseModel):
     alias: str
     log: str = ""
     """Where its log is, when it is on this machine: a file, or the command that shows it."""
-    key_file: str = ""
-    """The file that has its key, where it asks for one and the file is on this machine."""
+    key_command: str = ""
+    """Prints its key, where it asks for one: for a shell, and for who may read it."""
+    tunnel: str = ""
+    """The command by which it answers at http://127.0.0.1:8000, where only a cluster's own pods reach its address."""
     remarks: tuple[str, ...] = Field(default=(), exclude=True)
     """What its deployment could not see to, in a sentence each; for who has just deployed it."""
     key: SecretStr | None = Field(default=None, exclude=True)

@@ -5,9 +5,11 @@ Only ZenML is imported at the top, and what is light: every `zenml` command load
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, cast
+from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 from zenml.enums import ServiceState
@@ -16,7 +18,7 @@ from zenml.models.v2.misc.service import ServiceType
 from zenml.services.service import BaseService
 
 from stacks.deployers.base import BundleDeployer, DeployerFlavor, EndpointService, EndpointServiceConfig, check_names
-from stacks.deployers.manifests import KubernetesDeployerConfig, object_name
+from stacks.deployers.manifests import CLIENT_KEY, PORT, KubernetesDeployerConfig, object_name
 from stacks.deployers.rollout import ClusterEndpoint
 from visionops.config import ServingConfig
 from visionops.endpoint import Endpoint
@@ -144,7 +146,8 @@ class ClusterModelDeployer(BundleDeployer):
             DeploymentError: It cannot be rolled out, or does not answer; what served before still serves.
         """
         service, remarks = self._deploy(bundle_folder, name, version, alias, serving, smoke_images, None)
-        return Endpoint(url=service.status.url, name=name, version=version, alias=alias, remarks=remarks)
+        url = service.status.url
+        return Endpoint(url=url, name=name, version=version, alias=alias, remarks=remarks, **self._way_in(name, url))
 
     def find_endpoint(self, name: str) -> Endpoint | None:
         """The running endpoint ``name``, with a key that opens it; None: nothing runs under that name."""
@@ -153,7 +156,20 @@ class ClusterModelDeployer(BundleDeployer):
         if found is None or not found.is_ready:
             return None
         key = SecretStr(there.admin_key())
-        return Endpoint(url=there.url, name=name, version=found.version, alias=found.alias, key=key)
+        way_in = self._way_in(name, there.url)
+        return Endpoint(url=there.url, name=name, version=found.version, alias=found.alias, key=key, **way_in)
+
+    def _way_in(self, name: str, url: str) -> dict[str, str]:
+        """For who has kubectl and the rights: how to reach it from outside the cluster, and what prints its key."""
+        config, thing = self.config, object_name(name)
+        kubectl = ["kubectl", *(["--context", config.kubernetes_context] if config.kubernetes_context else [])]
+        kubectl += ["--namespace", config.namespace]
+        get = [*kubectl, "get", "secret", f"{thing}-keys", "-o", f"jsonpath={{.data.{CLIENT_KEY}}}"]
+        inside = (urlsplit(url).hostname or "").endswith(".svc")
+        return {
+            "key_command": "" if config.api_keys_secret else f"{shlex.join(get)} | base64 -d",
+            "tunnel": shlex.join([*kubectl, "port-forward", f"service/{thing}", f"{PORT}"]) if inside else "",
+        }
 
     def prediction_log(self, name: str) -> Path:
         """A folder of this machine that has only what batch inference on it wrote.

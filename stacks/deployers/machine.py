@@ -6,6 +6,7 @@ Only ZenML is imported at the top: every `zenml` command loads the modules of fl
 from __future__ import annotations
 
 import functools
+import shlex
 from abc import abstractmethod
 from collections.abc import Generator, Sequence
 from pathlib import Path
@@ -155,7 +156,7 @@ class MachineDeployer(BundleDeployer):
             version=server.served.version,
             alias=server.served.alias,
             log=stored.log_hint,
-            key_file=str(stored.key_path) if stored.ASKS_FOR_KEY else "",
+            key_command=f"cat {shlex.quote(str(stored.key_path))}" if stored.ASKS_FOR_KEY else "",
             key=SecretStr(stored.admin_key()),
         )
 

@@ -24,6 +24,7 @@ from visionops.config import ServingConfig
 
 __all__ = [
     "ADMIN_KEY",
+    "CLIENT_KEY",
     "MANAGED_BY",
     "PORT",
     "REVISION_VARIABLE",
@@ -53,11 +54,12 @@ Manifest = dict[str, Any]
 PORT = 8000
 ADMIN_KEY = "admin-key"
 """In the Secret: opens all of the server."""
+CLIENT_KEY = "client-key"
+"""In the Secret: for predictions."""
 REVISION_VARIABLE = "VISIONOPS_REVISION"
 """Of a pod's server: which manifest it was made of, under whatever operator made it."""
 MANAGED_BY = "app.kubernetes.io/managed-by"
 
-_CLIENT_KEY = "client-key"
 _API_KEYS = "api-keys"
 _LONGEST_NAME = 50
 _PROBE_SECONDS = 5
@@ -310,7 +312,7 @@ def secret(name: str, config: KubernetesDeployerConfig, admin_key: str, client_k
         "kind": "Secret",
         "metadata": metadata | {"name": f"{metadata['name']}-keys"},
         "type": "Opaque",
-        "stringData": {ADMIN_KEY: admin_key, _CLIENT_KEY: client_key, _API_KEYS: line},
+        "stringData": {ADMIN_KEY: admin_key, CLIENT_KEY: client_key, _API_KEYS: line},
     }
 
 

@@ -8,11 +8,15 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.helpers.postgres import PASSWORD, postgres_server
+from tests.helpers.s3 import ENVIRONMENT, seaweed_server
+from tests.helpers.tracking import mlflow_server
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -104,6 +108,34 @@ class Machine:
             for p in psutil.process_iter(["cmdline"])
             if p.info["cmdline"] and "deploy.serving" in p.info["cmdline"] and any(home in a for a in p.info["cmdline"])
         ]
+
+
+def figures(summary: dict[str, Any]) -> dict[str, Any]:
+    """What a run has measured, but for times."""
+    metrics = {name: value for name, value in summary["metrics"].items() if not name.startswith("latency_")}
+    return {"metrics": metrics, **{name: summary[name] for name in ("splits", "per_class", "intervals", "model")}}
+
+
+@pytest.fixture
+def shared_servers(tmp_path: Path) -> Iterator[tuple[dict[str, str], Any]]:
+    """MLflow on PostgreSQL and an S3 store: the variables that stack files name them by, and a client of the store."""
+    import boto3
+
+    with seaweed_server() as s3, postgres_server() as database:
+        store = boto3.client(
+            "s3", endpoint_url=s3, aws_access_key_id="me", aws_secret_access_key="mine", region_name="us-east-1"
+        )
+        store.create_bucket(Bucket="visionops")
+        secrets = {**ENVIRONMENT, "PGPASSWORD": PASSWORD, "MLFLOW_S3_ENDPOINT_URL": s3}
+        uri = database.uri.replace("postgresql:", "postgresql+psycopg:")
+        with mlflow_server(tmp_path, uri, "s3://visionops/mlflow", secrets) as mlflow:
+            variables = {
+                "VISIONOPS_S3_BUCKET": "s3://visionops",
+                "VISIONOPS_S3_ENDPOINT": s3,
+                "VISIONOPS_MLFLOW": mlflow,
+                **ENVIRONMENT,
+            }
+            yield variables, store
 
 
 @pytest.fixture(scope="session")

@@ -7,45 +7,23 @@ of somebody's own has the local deployer instead. VISIONOPS_WHOLE=1 takes config
 from __future__ import annotations
 
 import os
+import shlex
+import subprocess
 import sys
 from pathlib import Path
 
-import boto3
 import httpx
 import pytest
 
 from stacks.deployers.containers import ContainerEndpoint, ContainerSettings
 from stacks.deployers.engines import find_engine
-from tests.helpers.postgres import PASSWORD, postgres_server
-from tests.helpers.s3 import ENVIRONMENT, seaweed_server
-from tests.helpers.tracking import mlflow_server
-from tests.integration.conftest import TINY
+from tests.integration.conftest import TINY, figures
 from visionops.errors import DeploymentError
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 WHOLE = bool(os.environ.get("VISIONOPS_WHOLE"))
 ZENML = Path(sys.executable).with_name("zenml")
-
-
-@pytest.fixture
-def servers(tmp_path):
-    """Variables of the stack file."""
-    with seaweed_server() as s3, postgres_server() as database:
-        store = boto3.client(
-            "s3", endpoint_url=s3, aws_access_key_id="me", aws_secret_access_key="mine", region_name="us-east-1"
-        )
-        store.create_bucket(Bucket="visionops")
-        secrets = {**ENVIRONMENT, "PGPASSWORD": PASSWORD, "MLFLOW_S3_ENDPOINT_URL": s3}
-        uri = database.uri.replace("postgresql:", "postgresql+psycopg:")
-        with mlflow_server(tmp_path, uri, "s3://visionops/mlflow", secrets) as mlflow:
-            variables = {
-                "VISIONOPS_S3_BUCKET": "s3://visionops",
-                "VISIONOPS_S3_ENDPOINT": s3,
-                "VISIONOPS_MLFLOW": mlflow,
-                **ENVIRONMENT,
-            }
-            yield variables, store
 
 
 def has_image() -> bool:
@@ -57,8 +35,8 @@ def has_image() -> bool:
     return True
 
 
-def test_trained_and_served_on_both_with_equal_figures_and_predictions(machine, servers):
-    variables, store = servers
+def test_trained_and_served_on_both_with_equal_figures_and_predictions(machine, shared_servers):
+    variables, store = shared_servers
 
     def call(program: str | Path, *arguments: str) -> None:
         done = machine.run(*arguments, program=program, env=variables)
@@ -93,15 +71,9 @@ def test_trained_and_served_on_both_with_equal_figures_and_predictions(machine, 
     assert kept == {"artifacts", "mlflow"}
 
 
-def figures(summary: dict) -> dict:
-    """What was measured, but for times."""
-    metrics = {name: value for name, value in summary["metrics"].items() if not name.startswith("latency_")}
-    return {"metrics": metrics, **{name: summary[name] for name in ("splits", "per_class", "intervals", "model")}}
-
-
 def predictions(endpoint: dict, images: list[Path]) -> list[list[dict]]:
-    key = endpoint["key_file"]
-    headers = {"X-API-Key": Path(key).read_text().strip()} if key else {}
+    command = endpoint["key_command"]
+    headers = {"X-API-Key": subprocess.check_output(shlex.split(command), text=True).strip()} if command else {}
     answers = []
     for image in images:
         files = {"file": image.read_bytes()}
