@@ -21,6 +21,10 @@ from visionops.tasks.base import Evaluation
 __all__ = ["add_version", "evaluation", "make_tracking", "mlflow_server"]
 
 
+_QUICK = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+"""For evaluations by language models it starts more processes, which import as much as it does."""
+
+
 def make_tracking(folder: Path, experiment: str = "registry") -> str:
     """A new tracking database with one experiment; returns its URI."""
     import mlflow
@@ -56,10 +60,10 @@ def mlflow_server(folder: Path, store: str, artifacts: str, env: Mapping[str, st
     command += [f"--backend-store-uri={store}", "--serve-artifacts", f"--artifacts-destination={artifacts}"]
     with (folder / "mlflow.log").open("wb") as log:
         process = subprocess.Popen(
-            command, env={**os.environ, **env}, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+            command, env={**os.environ, **_QUICK, **env}, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
         )
     try:
-        until(lambda: get(port, "/health")[0] == 200 or process.poll() is not None)
+        until(lambda: get(port, "/health")[0] == 200 or process.poll() is not None, 180)
         assert process.poll() is None, (folder / "mlflow.log").read_text()
         yield f"http://127.0.0.1:{port}"
     finally:
