@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -50,6 +51,7 @@ __all__ = ["Diagnosis", "Row", "diagnose"]
 _PATIENCE_S = 30.0
 """For all checks of a row together; each request in it has its own, shorter one."""
 _ANY = ""
+_LOGIN = re.compile(r"//[^/@\s]+@")
 _Look = Callable[[], Iterator[Finding]]
 _CLUSTER_DEPLOYER = (check_cluster_deployer, check_serving_image, check_bundle_store)
 _CHECKS: dict[tuple[ComponentType, str], tuple[Check, ...]] = {
@@ -220,11 +222,17 @@ def _all_at_once(tasks: Sequence[tuple[str, str, Sequence[_Look]]]) -> list[Row]
         seen: dict[Finding, None] = {}  # what two looks stumble over is said once
         for thread, findings in found:
             thread.join(max(0.0, deadline - time.monotonic()))
-            seen |= dict.fromkeys(list(findings))
+            seen |= dict.fromkeys(map(_without_login, list(findings)))
             if thread.is_alive():
                 seen[broken(f"no answer in {_PATIENCE_S:.0f} s", "see whether it hangs, and the way to it")] = None
         rows.append(Row(what, flavor, tuple(seen)))
     return rows
+
+
+def _without_login(finding: Finding) -> Finding:
+    """As it may be shown: without the password of a URL."""
+    saw, mend = (_LOGIN.sub("//…@", text) for text in (finding.saw, finding.mend))
+    return dataclasses.replace(finding, saw=saw, mend=mend)
 
 
 def _collect(look: _Look, findings: list[Finding]) -> None:

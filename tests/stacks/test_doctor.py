@@ -703,7 +703,7 @@ def test_a_check_that_fails_or_hangs_hides_no_other(monkeypatch):
     hung = threading.Event()
 
     def fail() -> Iterator[Finding]:
-        yield Finding(State.OK, "first")
+        yield Finding(State.OK, "http://me:secret@first")
         raise KeyError("surprise")
 
     def hang() -> Iterator[Finding]:
@@ -713,7 +713,10 @@ def test_a_check_that_fails_or_hangs_hides_no_other(monkeypatch):
     monkeypatch.setattr(diagnosis_module, "_PATIENCE_S", 0.05)
     failed, late = diagnosis_module._all_at_once([("a", "", [fail, fail]), ("b", "", [hang])])
     hung.set()
-    assert [finding.saw for finding in failed.findings] == ["first", "cannot be looked at (KeyError: 'surprise')"]
+    assert [finding.saw for finding in failed.findings] == [
+        "http://…@first",
+        "cannot be looked at (KeyError: 'surprise')",
+    ]
     assert late.state is State.BROKEN
     assert "no answer in 0 s" in late.findings[0].saw
 
