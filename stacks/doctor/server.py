@@ -106,10 +106,11 @@ def registered_stack(name: str) -> StackSpec:
     """A stack of ZenML's that has no file.
 
     Raises:
-        StackError: There is none.
+        StackError: There is none, or ZenML's server does not answer.
     """
     from zenml.client import Client
 
+    require_zenml_server(NO_ANSWER_SECONDS)
     try:
         found = Client().get_stack(name, allow_name_prefix_match=False)
     except KeyError as error:

@@ -570,6 +570,8 @@ def test_a_zenml_server_that_is_away_of_another_version_or_does_not_know_us_is_n
         assert "`zenml logout`" in seen
         with pytest.raises(StackError, match=r"or name the stack: python -m stacks\.doctor NAME"):
             diagnose()
+        with pytest.raises(StackError, match="does not answer"):
+            diagnose("of_zenml_only")
     with answering(zenml_answers(ours), authorization="nobody has it") as server, zenml_at(server.url, tmp_path / "a"):
         assert f"{server.url}: the login has expired, or there is none; zenml login" in trouble(check_zenml())
     with answering(zenml_answers("0.50.1"), authorization="no") as server, zenml_at(server.url, tmp_path / "b"):
