@@ -10,7 +10,7 @@ from zenml.enums import ArtifactType, VisualizationType
 
 from materializers.folder import FolderMaterializer
 from visionops.data.dataset import Dataset
-from visionops.data.shards import StoredDataset, pack_shards, stored_dataset
+from visionops.data.shards import Shards, StoredDataset, pack_shards, read_index, stored_dataset
 from visionops.home import visionops_home
 
 __all__ = ["DatasetMaterializer"]
@@ -29,6 +29,8 @@ class DatasetMaterializer(FolderMaterializer):
     ASSOCIATED_TYPES: ClassVar[tuple[type[Any], ...]] = (Dataset, StoredDataset)
     ASSOCIATED_ARTIFACT_TYPE: ClassVar[ArtifactType] = ArtifactType.DATA
     SKIP_REGISTRATION: ClassVar[bool] = False
+    _stored: ClassVar[dict[str, Shards]] = {}
+    """Of each folder of shards those that this process has read of: what comes of a data set needs no new ones."""
 
     def save(self, data: Dataset) -> None:
         """Write the tables; upload the shards that a remote store does not have."""
@@ -37,7 +39,8 @@ class DatasetMaterializer(FolderMaterializer):
             if not self._is_local:
                 store = self.artifact_store
                 store.makedirs(self._shards_uri)
-                index = pack_shards(data, self._shards_uri, open_=store.open, exists=store.exists)
+                stored = self._stored.get(self._shards_uri)
+                index = pack_shards(data, self._shards_uri, open_=store.open, exists=store.exists, stored=stored)
                 (folder / _INDEX).write_text(index, encoding="utf-8")
 
     def load(self, data_type: type[Any]) -> Dataset | StoredDataset:
@@ -51,8 +54,10 @@ class DatasetMaterializer(FolderMaterializer):
             stored = StoredDataset(tables, lambda images: images)
         else:
             index = (folder / _INDEX).read_text(encoding="utf-8")
+            shards = read_index(self._shards_uri, index, self.artifact_store.open)
+            self._stored.setdefault(self._shards_uri, {}).update(shards)
             cache = visionops_home() / "cache" / "images"
-            stored = stored_dataset(tables, self._shards_uri, index, self.artifact_store.open, cache)
+            stored = stored_dataset(tables, self._shards_uri, shards, self.artifact_store.open, cache)
         return stored if data_type is StoredDataset else stored.fetch(tables)
 
     def save_visualizations(self, data: Dataset) -> dict[str, VisualizationType]:

@@ -10,12 +10,15 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from zenml.client import Client
 from zenml.models import PipelineRunResponse
 
+from materializers.dataset import DatasetMaterializer
 from visionops.alerts import Told
 from visionops.batch import BatchSummary
 from visionops.config import Config
-from visionops.data.dataset import Dataset, Split
+from visionops.data.dataset import Split
+from visionops.data.shards import StoredDataset
 from visionops.data.validation import ValidationReport
 from visionops.endpoint import Endpoint
 from visionops.errors import VisionOpsError
@@ -83,11 +86,19 @@ def is_retraining(summary: dict[str, Any]) -> bool:
 
 def _outputs(run: PipelineRunResponse) -> dict[str, Any]:
     return {
-        name: versions[0].load()
+        name: _stored(versions[0]) if name == "prepared" else versions[0].load()
         for step in run.steps.values()
         for name, versions in step.outputs.items()
         if name in _SHOWN
     }
+
+
+def _stored(artifact: Any) -> StoredDataset:
+    """Its images do not come to this machine."""
+    materializer = DatasetMaterializer(artifact.uri, Client().active_stack.artifact_store)
+    stored = materializer.load(StoredDataset)
+    assert isinstance(stored, StoredDataset)
+    return stored
 
 
 def _section(artifact: Any) -> dict[str, Any]:
@@ -95,7 +106,7 @@ def _section(artifact: Any) -> dict[str, Any]:
 
 
 _SECTIONS: dict[type, Callable[[Any], dict[str, Any]]] = {
-    Dataset: lambda a: {"splits": a.split_counts(), "sample_image": _first_test_image(a)},
+    StoredDataset: lambda a: {"splits": a.tables.split_counts(), "sample_image": _first_test_image(a)},
     ValidationReport: lambda a: {"findings": {str(code): n for code, n in a.counts_by_code().items()}},
     Evaluation: lambda a: {
         "metrics": a.metrics,
@@ -116,8 +127,8 @@ _SECTIONS: dict[type, Callable[[Any], dict[str, Any]]] = {
 }
 
 
-def _first_test_image(dataset: Dataset) -> str:
-    paths = dataset.select_split(Split.TEST).paths()
+def _first_test_image(dataset: StoredDataset) -> str:
+    paths = dataset.fetch(dataset.tables.select_split(Split.TEST).take_evenly(1)).paths()
     return str(paths[0]) if paths else "part.jpg"
 
 

@@ -16,8 +16,6 @@ def validated(dataset: Any, config: Config) -> Any:
     Call it where a pipeline is put together.
     """
     policy, shards = config.only("validation"), config.validation.shards
-    # Into how many shards it is cut changes nothing that the steps come to.
-    policy = policy.model_copy(update={"validation": policy.validation.model_copy(update={"shards": 1})})
     if shards == 1:
         return validate_data(dataset, policy)
     parts = [validate_shard(dataset, policy, n, shards, id=shard_id("validate", n, shards)) for n in range(shards)]

@@ -77,17 +77,21 @@ def join_validation(
 
 @step(cache_policy=CACHE, output_materializers={"prepared": DatasetMaterializer})
 def prepare(
-    dataset: Dataset, validation: ValidationReport, config: Config
+    dataset: StoredDataset, validation: ValidationReport, config: Config
 ) -> tuple[Annotated[Dataset, "prepared"], Annotated[HTMLString, "label_audit"]]:
     """Stop if the policy says so; else mend what can be mended, split, and add what was labelled since."""
     validation.raise_if_stopped()
-    prepared = assign_splits(clean(dataset, validation), config.data.split)
+    prepared, fetch = assign_splits(clean(dataset.tables, validation), config.data.split), dataset.fetch
     added = read_additions(config.data, config.name, config.task, visionops_home() / "data")
     if added:
         with progress("additions", prepared.num_images + added.num_images) as report:
-            prepared = add_images(prepared, added, config.validation, config.data.split, report)
+            prepared, fetch = add_images(fetch(prepared), added, config.validation, config.data.split, report), _at_hand
     elif config.data.additions:
         announce("data.additions: holds no labelled image yet")
     for note in prepared.notes:
         announce(note)
-    return prepared, HTMLString(render_label_audit_html(prepared))
+    return prepared, HTMLString(render_label_audit_html(prepared, fetch=fetch))
+
+
+def _at_hand(images: Dataset) -> Dataset:
+    return images

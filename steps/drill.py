@@ -10,7 +10,8 @@ from zenml.types import HTMLString
 from steps.context import live_endpoint
 from steps.progress import announce, progress
 from visionops.config import Config
-from visionops.data.dataset import Dataset
+from visionops.data.dataset import Split
+from visionops.data.shards import StoredDataset
 from visionops.monitoring.drill import Drill, DrillResult, render_drill_html, run_drill
 
 __all__ = ["send_drill"]
@@ -19,13 +20,14 @@ __all__ = ["send_drill"]
 # Not cached: it is the sending that counts.
 @step(enable_cache=False)
 def send_drill(
-    prepared: Dataset, config: Config, drill: Drill
+    prepared: StoredDataset, config: Config, drill: Drill
 ) -> tuple[Annotated[DrillResult, "drill"], Annotated[HTMLString, "drill_report"]]:
     """Send changed test images to the live endpoint."""
+    dataset = prepared.only(Split.TEST)
     endpoint = live_endpoint(config.name)
     announce(f"sending {drill.images} images to {endpoint.url}")
     with progress("drill", drill.images) as report:
-        result = run_drill(endpoint, prepared, drill, report)
+        result = run_drill(endpoint, dataset, drill, report)
     log_metadata(
         {
             "kind": drill.kind.value,
@@ -37,4 +39,4 @@ def send_drill(
         }
     )
     announce(result.explain())
-    return result, HTMLString(render_drill_html(result, prepared))
+    return result, HTMLString(render_drill_html(result, dataset))

@@ -13,7 +13,8 @@ from steps.data import CACHE
 from steps.mlflow_log import MlflowLog
 from steps.progress import announce, progress
 from visionops.config import Config
-from visionops.data.dataset import Dataset
+from visionops.data.dataset import Split
+from visionops.data.shards import StoredDataset
 from visionops.inference.bundle import ModelBundle
 from visionops.monitoring.labelled import add_seen
 from visionops.monitoring.reference import add_reference
@@ -24,19 +25,21 @@ __all__ = ["evaluate", "train"]
 
 
 @step(cache_policy=CACHE, experiment_tracker=True, output_materializers={"bundle": ModelBundleMaterializer})
-def train(prepared: Dataset, config: Config) -> Annotated[ModelBundle, "bundle"]:
+def train(prepared: StoredDataset, config: Config) -> Annotated[ModelBundle, "bundle"]:
     """Train, or resume what an interrupted run left, and export; with what the model says of the val split."""
+    dataset = prepared.only(Split.TRAIN, Split.VAL)
     with progress("train", config.training.epochs) as report:
         log = MlflowLog(report)
-        bundle = task_for(config.task).train(prepared, config, training_folder(prepared, config), log)
-    return add_seen(add_reference(bundle, prepared), prepared)
+        bundle = task_for(config.task).train(dataset, config, training_folder(dataset, config), log)
+    return add_seen(add_reference(bundle, dataset), dataset)
 
 
 @step(cache_policy=CACHE, experiment_tracker=True, output_materializers={"evaluation": EvaluationMaterializer})
-def evaluate(bundle: ModelBundle, prepared: Dataset, config: Config) -> Annotated[Evaluation, "evaluation"]:
+def evaluate(bundle: ModelBundle, prepared: StoredDataset, config: Config) -> Annotated[Evaluation, "evaluation"]:
     """Score the bundle on the test split with the engine that will serve it."""
-    folder = evaluation_folder(bundle, prepared)
-    evaluation = task_for(config.task).evaluate(bundle, prepared, config, folder)
+    dataset = prepared.only(Split.TEST)
+    folder = evaluation_folder(bundle, dataset)
+    evaluation = task_for(config.task).evaluate(bundle, dataset, config, folder)
     mlflow.log_metrics({f"test_{name}": value for name, value in evaluation.metrics.items()})
     mlflow.log_artifacts(str(evaluation.folder), artifact_path="evaluation")
     log_metadata(dict(evaluation.metrics))

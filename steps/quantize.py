@@ -10,7 +10,8 @@ from materializers.model_bundle import ModelBundleMaterializer
 from steps.context import champion_bundle
 from steps.progress import announce, progress
 from visionops.config import Config
-from visionops.data.dataset import Dataset
+from visionops.data.dataset import Split
+from visionops.data.shards import StoredDataset
 from visionops.inference.bundle import ModelBundle
 from visionops.quantization import calibration_images, quantization_folder, quantize_bundle
 from visionops.tasks import task_for
@@ -20,12 +21,13 @@ __all__ = ["quantize_champion"]
 
 # Not cached: the champion may have changed.
 @step(enable_cache=False, output_materializers={"bundle": ModelBundleMaterializer})
-def quantize_champion(prepared: Dataset, config: Config) -> Annotated[ModelBundle, "bundle"]:
+def quantize_champion(prepared: StoredDataset, config: Config) -> Annotated[ModelBundle, "bundle"]:
     """Quantize the champion on validation images."""
-    images = calibration_images(prepared, config.quantization.images).num_images
+    dataset = prepared.only(Split.VAL)
+    images = calibration_images(dataset, config.quantization.images).num_images
     with champion_bundle(config.name) as (champion, bundle), progress("quantize", images) as report:
-        target = quantization_folder(bundle, prepared, config)
-        quantized = quantize_bundle(bundle, prepared, task_for(config.task), config, target, report)
+        target = quantization_folder(bundle, dataset, config)
+        quantized = quantize_bundle(bundle, dataset, task_for(config.task), config, target, report)
     log_metadata({"quantized_version": champion.version, "images": images})
     announce(f"quantized version {champion.version} on {images} validation images")
     return quantized

@@ -9,7 +9,8 @@ from zenml import log_metadata, step
 from steps.context import active_deployer, active_registry
 from steps.progress import announce
 from visionops.config import Config
-from visionops.data.dataset import Dataset
+from visionops.data.dataset import Split
+from visionops.data.shards import StoredDataset
 from visionops.endpoint import Endpoint
 from visionops.inference.bundle import ModelBundle
 from visionops.registry import GateDecision, RegisteredVersion
@@ -32,10 +33,11 @@ def register(
 
 @step(enable_cache=False)
 def gate(
-    registered_version: RegisteredVersion, evaluation: Evaluation, prepared: Dataset, config: Config
+    registered_version: RegisteredVersion, evaluation: Evaluation, prepared: StoredDataset, config: Config
 ) -> Annotated[GateDecision, "decision"]:
     """Compare with the gate and with the champion, on the same test split."""
-    decision = judge(active_registry(), registered_version, evaluation, task_for(config.task), prepared, config)
+    dataset = prepared.only(Split.TEST)
+    decision = judge(active_registry(), registered_version, evaluation, task_for(config.task), dataset, config)
     log_metadata({"promote": decision.promote, "reason": decision.reason})
     announce(decision.reason)
     return decision
@@ -43,10 +45,11 @@ def gate(
 
 @step(enable_cache=False)
 def release_model(
-    registered_version: RegisteredVersion, decision: GateDecision, prepared: Dataset, config: Config
+    registered_version: RegisteredVersion, decision: GateDecision, prepared: StoredDataset, config: Config
 ) -> Annotated[Endpoint | None, "endpoint"]:
     """Switch the endpoint and move the alias, if the gate says so."""
-    endpoint = release(active_registry(), active_deployer(), registered_version, decision, prepared, config)
+    dataset = prepared.only(Split.TEST)
+    endpoint = release(active_registry(), active_deployer(), registered_version, decision, dataset, config)
     _tell(endpoint)
     return endpoint
 

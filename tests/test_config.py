@@ -122,6 +122,8 @@ def test_only_keeps_the_named_sections(tmp_path):
     assert first.only("training") == second.only("training")
     assert first.only("gate") != second.only("gate")
     assert first.only("training").training.epochs == 3
+    cut = first.model_copy(update={"validation": first.validation.model_copy(update={"shards": 20})})
+    assert cut.only("validation") == first.only("validation")
 
 
 @given(st.text(max_size=200))

@@ -840,7 +840,7 @@ class Config(_Strict):
         """The same use case with every other section at its default.
 
         A step that is given only what it reads is not run again when something else changes: a new gate does not train
-        a new model.
+        a new model. Nor does a number of shards, which changes the result of no step.
         """
         blank = Config.model_validate(
             {
@@ -850,7 +850,8 @@ class Config(_Strict):
             }
         )
         others = {n for n in type(self).model_fields if n not in {"name", "task", *sections}}
-        return self.model_copy(update={n: getattr(blank, n) for n in others})
+        whole = {"validation": self.validation.model_copy(update={"shards": blank.validation.shards})}
+        return self.model_copy(update=whole | {n: getattr(blank, n) for n in others})
 
 
 def takes_whole_numbers(training: Training, key: str) -> bool:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from visionops.data.dataset import Dataset
 from visionops.data.hashing import hash_images
-from visionops.data.shards import pack_shards, stored_dataset, unpack_shards
+from visionops.data.shards import pack_shards, read_index, stored_dataset, unpack_shards
 from visionops.errors import DataError
 
 
@@ -208,7 +208,8 @@ def test_a_part_reads_its_own_bytes_and_no_others(tmp_path, store):
     dataset = images(tmp_path / "in", contents(400))
     index = pack(dataset, store, shard_bytes=20_000)
     assert len(store.shards()) > 20
-    stored = stored_dataset(dataset, store.uri, index, counting(store), tmp_path / "cache")
+    shards = read_index(store.uri, index, store.open)
+    stored = stored_dataset(dataset, store.uri, shards, counting(store), tmp_path / "cache")
     assert store.bytes_read == 0  # but for the index
     part = stored.fetch(dataset.shard(3, 20))
     assert [Path(p).read_bytes() for p in part.column("path")] == [

@@ -22,7 +22,7 @@ from materializers.validation_report import ValidationReportMaterializer
 from tests.helpers.bundles import make_bundle
 from visionops.batch import BatchAnswers
 from visionops.config import Config, ValidationPolicy
-from visionops.data.dataset import Attribute, Dataset
+from visionops.data.dataset import Attribute, Dataset, Split
 from visionops.data.hashing import hash_images
 from visionops.data.shards import StoredDataset
 from visionops.data.validation import ValidationReport, validate
@@ -229,6 +229,32 @@ def test_a_step_that_asks_for_it_fetches_only_the_images_that_it_needs(local, sh
         assert [p.read_bytes() for p in stored.fetch(wanted).paths()] == [p.read_bytes() for p in wanted.paths()]
     cached = [path for path in (tmp_path / "other-machine" / "cache" / "images").rglob("*") if path.is_file()]
     assert {path.name for path in cached} == set(wanted.column("sha256"))
+
+
+def test_what_comes_of_a_stored_data_set_needs_no_image_at_hand(shared, dataset, tmp_path):
+    DatasetMaterializer(f"{shared.path}/dataset", shared).save(dataset)
+    contents = [path.read_bytes() for path in dataset.paths()]
+    for path in dataset.paths():
+        path.unlink()
+    shards = files(tmp_path / "shared" / "visionops" / "shards")
+    tables = DatasetMaterializer(f"{shared.path}/dataset", shared).load(StoredDataset).tables
+    assert set(tables.column("path")) == {""}
+    DatasetMaterializer(f"{shared.path}/prepared", shared).save(tables.take([5, 3]))
+    assert len(files(tmp_path / "shared" / "visionops" / "shards") - shards) <= 1  # an index
+    loaded = DatasetMaterializer(f"{shared.path}/prepared", shared).load(Dataset)
+    assert [path.read_bytes() for path in loaded.paths()] == [contents[5], contents[3]]
+
+
+def test_only_some_splits_come_to_this_machine(local, shared, dataset):
+    cut = dataset.replace_column("split", ["train", "train", "val", "test", "test", "unlabelled"])
+    for store, others in ((local, cut.column("path")), (shared, [""] * 6)):
+        DatasetMaterializer(f"{store.path}/cut", store).save(cut)
+        stored = DatasetMaterializer(f"{store.path}/cut", store).load(StoredDataset)
+        found = stored.only(Split.TEST, Split.VAL)
+        assert found.fingerprint() == cut.fingerprint()
+        assert [Path(p).read_bytes() for p in found.column("path")[2:5]] == [p.read_bytes() for p in cut.paths()[2:5]]
+        assert found.column("path")[:2] == others[:2]
+        assert found.column("path")[5:] == others[5:]
 
 
 def test_answers_of_a_shard_travel(local, shared):

@@ -9,7 +9,7 @@ import base64
 import functools
 import html
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -221,12 +221,19 @@ def pick_examples(dataset: Dataset, count: int, seed: int = 0) -> list[int]:
     return list(picked)
 
 
-def render_label_audit(dataset: Dataset, rows: Sequence[int] | int = 24, seed: int = 0, tile: int = 240) -> Image.Image:
+def render_label_audit(
+    dataset: Dataset,
+    rows: Sequence[int] | int = 24,
+    seed: int = 0,
+    tile: int = 240,
+    fetch: Callable[[Dataset], Dataset] = lambda images: images,
+) -> Image.Image:
     """A grid of images with their boxes, or with their labels below and class after class, and a legend.
 
     Args:
         rows: Which images; or how many, picked by `pick_examples`.
         tile: Side of one image in the grid, in pixels.
+        fetch: Given some of the images, the same with paths of this machine.
 
     Raises:
         DataError: There is no image to show.
@@ -249,10 +256,11 @@ def render_label_audit(dataset: Dataset, rows: Sequence[int] | int = 24, seed: i
     sheet.paste(legend, (_GAP, _GAP))
     draw = ImageDraw.Draw(sheet)
     keys, splits, boxes = dataset.column("key"), dataset.column("split"), dataset.boxes_by_image()
+    at_hand = fetch(dataset.take(shown))
     for index, row in enumerate(shown):
         x = _GAP + index % columns * (tile + _GAP)
         y = legend.height + 2 * _GAP + index // columns * pitch
-        sheet.paste(labelled_tile(dataset, row, boxes[row], tile), (x, y))
+        sheet.paste(labelled_tile(at_hand, index, boxes[row], tile), (x, y))
         for number, text in enumerate(labels[row]):
             draw.text((x, y + tile + 3 + _LINE * number), text, fill=_INK, font=_font(14))
         caption = _shortened(draw, " · ".join(filter(None, (splits[row], keys[row]))), tile)
@@ -330,10 +338,15 @@ def write_label_audit(dataset: Dataset, path: Path, rows: Sequence[int] | int = 
         raise DataError(f"{path}: the label audit cannot be written ({error}); choose another file") from error
 
 
-def render_label_audit_html(dataset: Dataset, rows: Sequence[int] | int = 24, seed: int = 0) -> str:
+def render_label_audit_html(
+    dataset: Dataset,
+    rows: Sequence[int] | int = 24,
+    seed: int = 0,
+    fetch: Callable[[Dataset], Dataset] = lambda images: images,
+) -> str:
     """`render_label_audit` as a page for the dashboard: one picture, nothing from outside."""
     buffer = io.BytesIO()
-    render_label_audit(dataset, rows, seed).save(buffer, "JPEG", quality=88)
+    render_label_audit(dataset, rows, seed, fetch=fetch).save(buffer, "JPEG", quality=88)
     picture = base64.b64encode(buffer.getvalue()).decode("ascii")
     title = html.escape(f"Label audit of {dataset.name}")
     return (

@@ -24,11 +24,20 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, Any, Protocol
 
-from visionops.data.dataset import Dataset
+from visionops.data.dataset import Dataset, Split
 from visionops.data.files import describe_os_error
 from visionops.errors import DataError
 
-__all__ = ["SHARD_BYTES", "Open", "StoredDataset", "pack_shards", "stored_dataset", "unpack_shards"]
+__all__ = [
+    "SHARD_BYTES",
+    "Open",
+    "Shards",
+    "StoredDataset",
+    "pack_shards",
+    "read_index",
+    "stored_dataset",
+    "unpack_shards",
+]
 
 SHARD_BYTES = 64 * 1024 * 1024
 """Shards hold at most about this much, and on average between half of it and all of it."""
@@ -38,6 +47,8 @@ _READERS = 4
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 _Entries = list[tuple[str, int]]
+Shards = dict[str, _Entries]
+"""Name to the SHA-256 and the number of bytes of each image, in order."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,12 +56,25 @@ class StoredDataset:
     """A data set whose images come to this machine when they are asked for, and no others."""
 
     tables: Dataset
-    """Its ``path`` column says nothing here."""
+    """Its ``path`` column says where images are that need not be fetched; "" for all others."""
     fetch: Callable[[Dataset], Dataset]
     """Given some of its images, the same with paths of this machine; "" for bytes that are nowhere.
 
     Raises `DataError` as `unpack_shards` does.
     """
+
+    def only(self, *splits: Split) -> Dataset:
+        """All of its tables; of its images those of some splits are on this machine.
+
+        Raises:
+            DataError: As `unpack_shards`.
+        """
+        wanted = {split.value for split in splits}
+        rows = [row for row, split in enumerate(self.tables.column("split")) if split in wanted]
+        paths = self.tables.column("path")
+        for row, path in zip(rows, self.fetch(self.tables.take(rows)).column("path"), strict=True):
+            paths[row] = path
+        return self.tables.replace_column("path", paths)
 
 
 class Open(Protocol):
@@ -66,6 +90,7 @@ def pack_shards(
     open_: Open,
     exists: Callable[[str], bool],
     *,
+    stored: Shards | None = None,
     shard_bytes: int = SHARD_BYTES,
     progress: Callable[[int, int], None] | None = None,
 ) -> str:
@@ -74,6 +99,7 @@ def pack_shards(
     Args:
         dataset: Hashed (`visionops.data.hashing.hash_images`).
         folder_uri: A folder of the store; data sets may share it.
+        stored: Shards that are in the folder: what these have is not read again, and need not be at hand.
         progress: Called with the bytes done and their total; bytes that were there already count.
 
     Returns:
@@ -82,11 +108,13 @@ def pack_shards(
     Raises:
         DataError: An image is not hashed, changed since, or cannot be read; or the store cannot be written.
     """
+    there = {digest: name for name, entries in (stored or {}).items() for digest, _ in entries}
+    reused = {there[digest] for digest in dataset.column("sha256") if digest in there}
     paths: dict[str, str] = {}
     sizes: dict[str, int] = {}
     columns = (dataset.column(c) for c in ("key", "path", "sha256", "num_bytes"))
     for key, path, digest, size in zip(*columns, strict=True):
-        if not path:
+        if not path or digest in there:
             continue
         if not digest:
             raise DataError(f"{key}: has no hash; hash the data set before it is stored")
@@ -106,6 +134,7 @@ def pack_shards(
         done += sum(size for _, size in entries)
         if progress:
             progress(done, total)
+    shards |= {name: (stored or {})[name] for name in reused}
     index = json.dumps({"version": _VERSION, "shards": shards}, sort_keys=True).encode()
     name = hashlib.sha256(index).hexdigest()[:32]
     with _store_errors(folder_uri, "written"), open_(f"{folder_uri}/{name}.json", "wb") as file:
@@ -158,16 +187,15 @@ def unpack_shards(dataset: Dataset, folder_uri: str, index: str, open_: Open, ca
     Raises:
         DataError: The store or the cache does not answer, or the bytes are not what they were.
     """
-    return stored_dataset(dataset, folder_uri, index, open_, cache).fetch(dataset)
+    return stored_dataset(dataset, folder_uri, read_index(folder_uri, index, open_), open_, cache).fetch(dataset)
 
 
-def stored_dataset(dataset: Dataset, folder_uri: str, index: str, open_: Open, cache: Path) -> StoredDataset:
+def stored_dataset(dataset: Dataset, folder_uri: str, shards: Shards, open_: Open, cache: Path) -> StoredDataset:
     """As `unpack_shards`, but nothing is fetched until it is asked for.
 
-    Raises:
-        DataError: The index cannot be read.
+    Args:
+        shards: Of `read_index`.
     """
-    shards = _read_index(folder_uri, index, open_)
     stored = {digest for entries in shards.values() for digest, _ in entries}
     objects = cache.absolute() / "objects"
 
@@ -182,10 +210,18 @@ def stored_dataset(dataset: Dataset, folder_uri: str, index: str, open_: Open, c
                 job.result()
         return images.replace_column("path", [str(_object(objects, h)) if h in wanted else "" for h in hashes])
 
-    return StoredDataset(dataset, fetch)
+    return StoredDataset(dataset.replace_column("path", [""] * dataset.num_images), fetch)
 
 
-def _read_index(folder_uri: str, index: str, open_: Open) -> dict[str, _Entries]:
+def read_index(folder_uri: str, index: str, open_: Open) -> Shards:
+    """Which images are in which shards.
+
+    Args:
+        index: What `pack_shards` returned.
+
+    Raises:
+        DataError: It cannot be read.
+    """
     with _store_errors(f"{folder_uri}/{index}.json", "read"), open_(f"{folder_uri}/{index}.json", "rb") as file:
         data = file.read()
     try:
