@@ -428,7 +428,7 @@ def _dag_plan(arguments: argparse.Namespace, config: Config) -> DagPlan:
 def _start(pipeline: Any, arguments: argparse.Namespace, config: Config, **inputs: Any) -> PipelineRunResponse:
     from zenml.config.schedule import Schedule
 
-    from stacks.session import placement
+    from stacks.session import errors_in_one_line, placement
 
     plan = _dag_plan(arguments, config)
     options = placement(pipeline, plan, config=config, **inputs)
@@ -438,7 +438,8 @@ def _start(pipeline: Any, arguments: argparse.Namespace, config: Config, **input
     # What was read when a DAG was made says nothing of the data when it runs.
     is_cached = False if arguments.no_cache or plan.id else None
     configured = pipeline.with_options(settings=settings, enable_cache=is_cached, **options)
-    run: PipelineRunResponse = configured(config=config, **inputs)
+    with errors_in_one_line():
+        run: PipelineRunResponse = configured(config=config, **inputs)
     return run
 
 

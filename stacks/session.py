@@ -14,6 +14,7 @@ from zenml.constants import ENV_ZENML_ACTIVE_STACK_ID
 from zenml.pipelines.pipeline_definition import Pipeline
 
 from stacks.apply import apply, known_stacks
+from stacks.changes import one_line
 from stacks.integrations import leave_out_unused_integrations
 from stacks.placement import DagPlan, run_options
 from stacks.spec import load_stack
@@ -23,7 +24,7 @@ from visionops.errors import StackError, VisionOpsError
 from visionops.home import visionops_home
 from visionops.registry import ModelRegistry
 
-__all__ = ["Session", "open_session", "placement"]
+__all__ = ["Session", "errors_in_one_line", "open_session", "placement"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -80,6 +81,26 @@ def placement(pipeline: Pipeline, dag: DagPlan | None = None, **inputs: Any) -> 
     prepared.prepare(**inputs)
     steps = {runs_as: invocation.step.name for runs_as, invocation in prepared.invocations.items()}
     return run_options(load_stack(name), steps, dag)
+
+
+@contextmanager
+def errors_in_one_line() -> Iterator[None]:
+    """While a pipeline is handed to an orchestrator, and while it runs elsewhere.
+
+    Raises:
+        StackError: The orchestrator refuses the pipeline, or a step has failed elsewhere. What a step says that runs
+            here comes through as it is.
+    """
+    try:
+        yield
+    except Exception as error:
+        name, orchestrator = Client().active_stack_model.name, Client().active_stack.orchestrator
+        if isinstance(error, VisionOpsError) or orchestrator.flavor == "local":
+            raise
+        raise StackError(
+            f"stack {name!r}: {one_line(error)[:500]}; the logs of its pods and the dashboard have what a step said, "
+            f"and python -m stacks.doctor {name} looks for what is wrong with the stack"
+        ) from error
 
 
 def _activate(client: Client, name: str, *, keep: bool) -> None:

@@ -9,7 +9,9 @@ from typing import Any
 
 import kubernetes_validate
 import pytest
+from kmock import KubernetesError
 
+import run
 import stacks.apply as apply_module
 import stacks.session as session_module
 from stacks.integrations import leave_out_unused_integrations
@@ -68,8 +70,7 @@ def submit(zenml_home, tmp_path_factory) -> Iterator[Callable[[StackSpec], Any]]
         def submit(spec: StackSpec) -> Any:
             patch.setattr(session_module, "load_stack", lambda _: spec)
             options = placement(training, config=config, source_fingerprint="x")
-            run = training.with_options(**options)(config=config, source_fingerprint="x")
-            return run.snapshot
+            return training.with_options(**options)(config=config, source_fingerprint="x").snapshot
 
         submit.cluster = cluster
         yield submit
@@ -214,6 +215,28 @@ def test_a_pod_as_full_as_it_can_be_holds_to_the_schemas(submit):
     assert pod["containers"][0]["resources"]["limits"] == {"memory": "64Gi", "amd.com/gpu": "4"}
     assert pod["imagePullSecrets"] == [{"name": "registry"}]
     assert "runAsUser" not in pod_settings(step)["additional_pod_spec_args"]["security_context"]
+
+
+@pytest.mark.parametrize("fate", ["refused", "failed"])
+def test_what_goes_wrong_on_the_cluster_is_one_line(submit, fate):
+    from pipelines.training import training
+
+    def spoil(request: Any) -> KubernetesError | None:
+        if (request.method.value, request.resource.plural) != ("POST", "jobs"):
+            return None
+        if fate == "refused":
+            return KubernetesError(status=403, reason="Forbidden", message="jobs is forbidden: no right to create")
+        failed = {"type": "Failed", "status": "True", "message": "Job has reached the specified backoff limit"}
+        request.data["status"] = {"conditions": [failed]}
+        return None
+
+    submit.cluster.faults.append(spoil)
+    config = load_config(ROOT / "configs" / "sample.yaml")
+    says = {"refused": r"\(403\)|forbidden", "failed": "specified backoff limit"}[fate]
+    with pytest.raises(StackError, match=f"stack 'kubernetes': .*({says}).*; the logs of its pods") as caught:
+        run._start(training, run._parse([]), config, source_fingerprint="x")
+    submit.cluster.faults.remove(spoil)
+    assert "\n" not in str(caught.value)
 
 
 def test_where_steps_run_in_this_process_nothing_is_given():
