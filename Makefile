@@ -9,7 +9,7 @@ TEST_ARGS ?=
 TESTS = $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help run test coverage staging pods lint security format lock bench images compose helm chart airflow peers seldon clean
+.PHONY: help run test coverage staging dvc pods lint security format lock bench images compose helm chart airflow peers seldon clean
 
 help:  ## Show the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -25,6 +25,11 @@ coverage: .venv/installed  ## All tests, with branch coverage of visionops/: slo
 
 staging: .venv/installed  ## Train configs/sample.yaml on the stacks local and staging, which must be equal; after `make images`
 	VISIONOPS_WHOLE=1 $(BIN)/python -m pytest tests/integration/test_staging.py $(TEST_ARGS)
+
+dvc: .venv/installed  ## The tests of data from DVC with a real one, which has an environment of its own
+	@test -x .dvc-tool/bin/dvc || { $(UV) venv --quiet --python $(PYTHON) .dvc-tool && \
+		$(UV) pip install --quiet --python .dvc-tool/bin/python 'dvc[s3]==3.67.1'; }
+	PATH="$(CURDIR)/.dvc-tool/bin:$$PATH" $(BIN)/python -m pytest tests/data/test_dvc.py $(TEST_ARGS)
 
 pods: .venv/installed  ## Train on the stack kubernetes, with podman as the node of a made-up cluster; after `make images`
 	$(BIN)/python -m pytest tests/integration/test_pods.py $(TEST_ARGS)
@@ -100,7 +105,7 @@ chart:  ## The Helm chart with the charts that it depends on, as visionops-VERSI
 HELM := $(shell command -v helm 2>/dev/null || echo .helm/helm)
 
 clean:  ## Remove what make and the tests leave behind; keeps .visionops (models, runs)
-	rm -rf .venv .uv .peers .seldon .images .helm .airflow .coverage* .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .venv .uv .dvc-tool .peers .seldon .images .helm .airflow .coverage* .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 
 .venv/installed: requirements.lock | $(UV)
 	@test -x $(BIN)/python || $(UV) venv --quiet --python $(PYTHON) .venv

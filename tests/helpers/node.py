@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import copy
 import json
 import ssl
@@ -162,7 +163,15 @@ def account_of(api: str, folder: Path) -> Iterator[tuple[Path, int]]:
 
     async def connect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         to_reader, to_writer = await asyncio.open_connection(address.hostname, address.port)
-        await asyncio.gather(carry(reader, to_writer), carry(to_reader, writer))
+        with contextlib.suppress(asyncio.CancelledError):  # the end
+            await asyncio.gather(carry(reader, to_writer), carry(to_reader, writer))
+
+    async def stop() -> None:
+        server.close()
+        open_ones = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in open_ones:
+            task.cancel()
+        await asyncio.gather(*open_ones, return_exceptions=True)
 
     loop = asyncio.new_event_loop()
     server = loop.run_until_complete(asyncio.start_server(connect, "127.0.0.1", 0, ssl=context))
@@ -171,6 +180,7 @@ def account_of(api: str, folder: Path) -> Iterator[tuple[Path, int]]:
     try:
         yield account, server.sockets[0].getsockname()[1]
     finally:
-        loop.call_soon_threadsafe(server.close)
+        asyncio.run_coroutine_threadsafe(stop(), loop).result(20)
         loop.call_soon_threadsafe(loop.stop)
         thread.join(20)
+        loop.close()
