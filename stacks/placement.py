@@ -24,7 +24,6 @@ _VOLUMES = {
     "shm": ("/dev/shm", {"emptyDir": {"medium": "Memory"}}),  # noqa: S108
 }
 _HOME = "VISIONOPS_HOME"
-_CHECK = "stacks.same_code.require_same_code"
 _Options = dict[str, Any]
 
 
@@ -77,7 +76,7 @@ def run_options(spec: StackSpec, names: Mapping[str, str], dag: DagPlan | None =
 
 
 def _step_options(spec: StackSpec, flavor: str, step: StepSpec) -> _Options:
-    options: _Options = {"start_hook_source": _CHECK, "settings": {"docker": _image(step)}}
+    options: _Options = {"settings": {"docker": _image(step)}}
     if step.retries:
         options["retry"] = {"max_retries": step.retries}
     if step.step_operator:
