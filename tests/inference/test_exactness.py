@@ -35,7 +35,7 @@ def images(real_data: Path) -> list[Path]:
     return picked
 
 
-@pytest.fixture(scope="module", params=["yolov8n", "yolo11n", "yolo26n", "yolo26n-end2end"])
+@pytest.fixture(scope="module", params=["yolov8n", "yolo26n", "yolo26n-end2end"])
 def trained(request, images, tmp_path_factory) -> tuple[ModelBundle, list[npt.NDArray[np.float32]]]:
     """A sealed bundle, and what the torch model says of every image: (N, 6) xyxy, score, class."""
     import torch

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -106,10 +107,14 @@ def test_names_that_leave_the_folder_are_refused(deployer, bundles, name, versio
         deploy(deployer, bundles[0], version, name)
 
 
-def zenml(*arguments: str) -> str:
-    """The real command line, as a user calls it."""
-    command = [str(Path(sys.executable).with_name("zenml")), "model-deployer", "models", *arguments]
+def zenml(*commands: tuple[str, ...]) -> str:
+    """Commands as a user gives them, in another process: in one, for each would import all of ZenML."""
+    program = "import json, sys\nfrom zenml_cli import cli\n"
+    program += (
+        "for words in json.loads(sys.argv[1]):\n    cli(['model-deployer', 'models', *words], standalone_mode=False)"
+    )
     environment = os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "300", "ZENML_LOGGING_COLORS_DISABLED": "true"}
+    command = [sys.executable, "-c", program, json.dumps(commands)]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     return done.stdout + done.stderr
@@ -120,10 +125,9 @@ def test_zenml_lists_describes_and_deletes(deployer, bundles):
     endpoint = deploy(deployer, bundles[0], "3")
     (record,) = deployer.find_model_server()
     uuid = str(record.uuid)
-    assert "cells" in zenml("list")
-    described = zenml("describe", uuid)
-    assert f"{endpoint.url}/predict" in described
-    zenml("delete", uuid)
+    told = zenml(("list",), ("describe", uuid), ("delete", uuid))
+    assert "cells" in told
+    assert f"{endpoint.url}/predict" in told
     assert deployer.find_model_server() == []
     with pytest.raises(requests.ConnectionError):
         requests.get(endpoint.url, timeout=20)
