@@ -277,9 +277,10 @@ class Dataset:
         labels = self.labels.take(pa.array(wanted)) if self.attributes else self.labels
         return dataclasses.replace(self, images=images, boxes=boxes, labels=labels)
 
-    def select_split(self, split: Split) -> Dataset:
-        """Only the images of one split."""
-        rows = [i for i, s in enumerate(self.column("split")) if s == split.value]
+    def select_split(self, *splits: Split) -> Dataset:
+        """Only the images of one split, or of several."""
+        wanted = {split.value for split in splits}
+        rows = [i for i, s in enumerate(self.column("split")) if s in wanted]
         return self.take(rows)
 
     def shard(self, index: int, count: int) -> Dataset:

@@ -146,7 +146,8 @@ def _train(
     point, epoch = _resume_point(run, config.training.epochs)
     if point is not None and epoch >= config.training.epochs:
         return
-    shown = _tiled(dataset, config, work, report)
+    # Others are no business of the trainer's, and need not be on this machine.
+    shown = _tiled(dataset.select_split(Split.TRAIN, Split.VAL), config, work, report)
     data = write_yolo(shown, work / "data")
     write_label_audit(shown.select_split(Split.TRAIN), work / "label_audit.png")
     places: dict[str, Any] = {"data": str(data), "save_dir": str(run)}
