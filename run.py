@@ -428,7 +428,7 @@ def _dag_plan(arguments: argparse.Namespace, config: Config) -> DagPlan:
 def _start(pipeline: Any, arguments: argparse.Namespace, config: Config, **inputs: Any) -> PipelineRunResponse:
     from zenml.config.schedule import Schedule
 
-    from stacks.session import errors_in_one_line, placement
+    from stacks.session import errors_in_one_line, placement, require_success
 
     plan = _dag_plan(arguments, config)
     options = placement(pipeline, plan, config=config, **inputs)
@@ -440,6 +440,7 @@ def _start(pipeline: Any, arguments: argparse.Namespace, config: Config, **input
     configured = pipeline.with_options(settings=settings, enable_cache=is_cached, **options)
     with errors_in_one_line():
         run: PipelineRunResponse = configured(config=config, **inputs)
+        require_success(run)
     return run
 
 

@@ -11,6 +11,8 @@ from typing import Any
 from filelock import FileLock, Timeout
 from zenml.client import Client
 from zenml.constants import ENV_ZENML_ACTIVE_STACK_ID
+from zenml.enums import ExecutionStatus
+from zenml.models import PipelineRunResponse
 from zenml.pipelines.pipeline_definition import Pipeline
 
 from stacks.apply import apply, known_stacks
@@ -24,7 +26,7 @@ from visionops.errors import StackError, VisionOpsError
 from visionops.home import visionops_home
 from visionops.registry import ModelRegistry
 
-__all__ = ["Session", "errors_in_one_line", "open_session", "placement"]
+__all__ = ["Session", "errors_in_one_line", "open_session", "placement", "require_success"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -101,6 +103,24 @@ def errors_in_one_line() -> Iterator[None]:
             f"stack {name!r}: {one_line(error)[:500]}; the logs of its pods and the dashboard have what a step said, "
             f"and python -m stacks.doctor {name} looks for what is wrong with the stack"
         ) from error
+
+
+def require_success(run: PipelineRunResponse | None) -> None:
+    """See how a run ended: an orchestrator elsewhere may come to its own end well when a step has not.
+
+    Args:
+        run: None where it is only scheduled.
+
+    Raises:
+        StackError: A step has failed.
+    """
+    if run is None:
+        return
+    now = Client().get_pipeline_run(run.id)
+    if now.status == ExecutionStatus.FAILED:
+        failed = [name for name, step in now.steps.items() if step.status == ExecutionStatus.FAILED]
+        where = f" at {', '.join(failed)}" if failed else ""
+        raise StackError(f"run {now.name}: failed{where}; the step's log in ZenML's dashboard, or its pod's, says why")
 
 
 def _activate(client: Client, name: str, *, keep: bool) -> None:

@@ -90,11 +90,14 @@ class Node:
             code = subprocess.run(self._command(pod, template["spec"]), stdout=log, stderr=log, check=False).returncode
         if code:
             self.failed.append(pod)
-        ended = {"name": "main", "ready": False, "state": {"terminated": {"exitCode": code}}}
+        container = template["spec"]["containers"][0]
+        ended = {"name": container["name"], "image": container["image"], "imageID": "", "restartCount": 0}
+        ended |= {"ready": False, "state": {"terminated": {"exitCode": code}}}
         manifest["status"] = {"phase": "Failed" if code else "Succeeded", "containerStatuses": [ended]}
         condition = {"type": "Failed" if code else "Complete", "status": "True", "message": f"exit code {code}"}
-        key, live = next((k, o.raw) for k, o in self._cluster.objects.items() if (k[0].plural, k[2]) == ("jobs", name))
-        self._cluster.objects[key] = live | {"status": {"conditions": [condition]}}
+        for key, live in list(self._cluster.objects.items()):
+            if (key[0].plural, key[2]) == ("jobs", name) and not live.deleted:
+                self._cluster.objects[key] = live.raw | {"status": {"conditions": [condition]}}
 
     def _command(self, pod: str, spec: dict[str, Any]) -> list[str]:
         (container,) = spec["containers"]

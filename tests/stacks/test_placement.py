@@ -274,3 +274,17 @@ def test_a_step_of_a_step_operator_asks_it_for_resources():
     assert options["train"]["retry"] == {"max_retries": 1}
     assert options["train"]["settings"]["resources"] == {"cpu_count": 2, "memory": "8GiB", "gpu_count": 2}
     assert "step_operator" not in options["evaluate"]
+
+
+def test_a_run_whose_step_failed_elsewhere_has_failed(submit):
+    """The job of the orchestrator ends well all the same."""
+    from zenml.client import Client
+    from zenml.enums import ExecutionStatus
+    from zenml.models import PipelineRunUpdate
+
+    submit(load_stack("kubernetes"))
+    (run_,) = Client().list_pipeline_runs(sort_by="desc:created", size=1).items
+    session_module.require_success(run_)
+    Client().zen_store.update_run(run_.id, PipelineRunUpdate(status=ExecutionStatus.FAILED))
+    with pytest.raises(StackError, match=f"run {run_.name}: failed; the step's log"):
+        session_module.require_success(run_)
