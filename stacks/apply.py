@@ -159,7 +159,7 @@ def _component_change(
             if spec.connector:
                 try:
                     client.update_stack_component(made.id, component_type, **link(client, spec.connector))
-                except Exception:
+                except Exception:  # whatever it is: no component without its connector stays
                     client.delete_stack_component(made.id, component_type)
                     raise
             return lambda: client.delete_stack_component(made.id, component_type)

@@ -11,9 +11,10 @@ from stacks.spec import ComponentType, StackSpec
 from stacks.steps import ORCHESTRATOR, Scratch, StepSpec
 from visionops.errors import StackError
 
-__all__ = ["DagPlan", "pod_settings", "run_options"]
+__all__ = ["IN_THIS_PROCESS", "DagPlan", "pod_settings", "run_options"]
 
-_IN_THIS_PROCESS = frozenset({"local"})
+IN_THIS_PROCESS = frozenset({"local"})
+"""Flavors of orchestrators whose steps need nothing to be given, and whose errors come through as they are."""
 _SCRATCH = "scratch"
 _SCRATCH_PATH = "/scratch"
 _VOLUMES = {
@@ -55,7 +56,7 @@ def run_options(spec: StackSpec, names: Mapping[str, str], dag: DagPlan | None =
         StackError: Steps would run in containers, and no image is named.
     """
     flavor = spec.components[ComponentType.ORCHESTRATOR].flavor
-    if flavor in _IN_THIS_PROCESS:
+    if flavor in IN_THIS_PROCESS:
         return {}
     from zenml.enums import ExecutionMode
 

@@ -18,7 +18,7 @@ from zenml.pipelines.pipeline_definition import Pipeline
 from stacks.apply import apply, known_stacks
 from stacks.changes import one_line
 from stacks.integrations import leave_out_unused_integrations
-from stacks.placement import DagPlan, run_options
+from stacks.placement import IN_THIS_PROCESS, DagPlan, run_options
 from stacks.spec import load_stack
 from stacks.tracking import active_tracking_uri, ensure_experiment
 from stacks.zenml_server import active_stack_name, require_zenml_server
@@ -95,9 +95,9 @@ def errors_in_one_line() -> Iterator[None]:
     """
     try:
         yield
-    except Exception as error:
+    except Exception as error:  # an orchestrator's client library has errors of its own
         name, orchestrator = Client().active_stack_model.name, Client().active_stack.orchestrator
-        if isinstance(error, VisionOpsError) or orchestrator.flavor == "local":
+        if isinstance(error, VisionOpsError) or orchestrator.flavor in IN_THIS_PROCESS:
             raise
         raise StackError(
             f"stack {name!r}: {one_line(error)[:500]}; the logs of its pods and the dashboard have what a step said, "
