@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import re
 import shutil
+import signal
 import socket
 import string
 import subprocess
@@ -14,8 +16,8 @@ import time
 import urllib.parse
 import urllib.request
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -86,16 +88,31 @@ def query(port: int, expression: str) -> list[dict[str, Any]]:
 
 
 @contextmanager
-def started(folder: Path, port: int, *command: str) -> Iterator[int]:
-    """The program, once it is ready, and its port."""
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen([program(command[0]), *command[1:]], stdout=log, stderr=log)
+def started(
+    folder: Path,
+    port: int,
+    *command: str,
+    ready: str = "/-/ready",
+    env: Mapping[str, str] | None = None,
+    seconds: float = 60.0,
+) -> Iterator[int]:
+    """The program, once it answers at ``ready``, and its port; with all that it has started it is killed in the end."""
+    path = folder / f"{port}.log"
+    with path.open("wb") as log:
+        process = subprocess.Popen(
+            [program(command[0]), *command[1:]],
+            env={**os.environ, **(env or {})},
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
     try:
-        until(lambda: get(port, "/-/ready")[0] == 200 or process.poll() is not None)
-        assert process.poll() is None, (folder / "log").read_text()
+        until(lambda: get(port, ready)[0] == 200 or process.poll() is not None, seconds)
+        assert process.poll() is None, path.read_text()
         yield port
     finally:
-        process.kill()
+        with suppress(ProcessLookupError):  # it has ended by itself
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait(20)
 
 

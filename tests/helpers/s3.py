@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -14,7 +12,7 @@ from pathlib import Path
 import pyarrow.fs
 import pytest
 
-from tests.helpers.programs import free_port, get, until
+from tests.helpers.programs import free_port, started
 
 ENVIRONMENT = {"AWS_ACCESS_KEY_ID": "me", "AWS_SECRET_ACCESS_KEY": "mine", "AWS_DEFAULT_REGION": "us-east-1"}
 
@@ -94,13 +92,6 @@ def seaweed_server() -> Iterator[str]:
     with tempfile.TemporaryDirectory(prefix="seaweed-") as folder:
         command = [str(Path(sys.executable).with_name("weed")), f"-logdir={folder}", "server", f"-dir={folder}"]
         command += ["-filer", "-s3", *(f"-{name}={value}" for name, value in options.items())]
-        with (Path(folder) / "log").open("wb") as log:
-            process = subprocess.Popen(command, env={**os.environ, **ENVIRONMENT}, stdout=log, stderr=log)
-        try:
-            # Before its volumes have been found, a bucket can be made but nothing be put into it.
-            until(lambda: get(ports["s3.port"], "/healthz")[0] == 200 or process.poll() is not None)
-            assert process.poll() is None, (Path(folder) / "log").read_text()
-            yield f"http://127.0.0.1:{ports['s3.port']}"
-        finally:
-            process.kill()  # asked politely it takes 15 seconds
-            process.wait(20)
+        # Before its volumes have been found, a bucket can be made but nothing be put into it.
+        with started(Path(folder), ports["s3.port"], *command, ready="/healthz", env=ENVIRONMENT) as port:
+            yield f"http://127.0.0.1:{port}"

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
-import signal
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -13,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.helpers.bundles import make_bundle
-from tests.helpers.programs import free_port, get, until
+from tests.helpers.programs import free_port, started
 from visionops.registry import ModelRegistry, RegisteredVersion
 from visionops.release import register_bundle
 from visionops.tasks.base import Evaluation
@@ -58,17 +55,8 @@ def mlflow_server(folder: Path, store: str, artifacts: str, env: Mapping[str, st
     port = free_port()
     command = [sys.executable, "-m", "mlflow", "server", "--host=127.0.0.1", f"--port={port}", "--workers=1"]
     command += [f"--backend-store-uri={store}", "--serve-artifacts", f"--artifacts-destination={artifacts}"]
-    with (folder / "mlflow.log").open("wb") as log:
-        process = subprocess.Popen(
-            command, env={**os.environ, **_QUICK, **env}, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
-        )
-    try:
-        until(lambda: get(port, "/health")[0] == 200 or process.poll() is not None, 180)
-        assert process.poll() is None, (folder / "mlflow.log").read_text()
+    with started(folder, port, *command, ready="/health", env={**_QUICK, **env}, seconds=180):
         yield f"http://127.0.0.1:{port}"
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)  # its worker, too
-        process.wait(20)
 
 
 def add_version(registry: ModelRegistry, name: str, folder: Path, gain: float) -> RegisteredVersion:

@@ -21,7 +21,7 @@ from kubernetes import client, config
 from stacks.same_code import code_digest
 from tests.helpers.cluster import NAMESPACE, running_cluster
 from tests.helpers.node import Node, account_of
-from tests.helpers.programs import free_port, get, until
+from tests.helpers.programs import free_port, started
 from tests.helpers.s3 import ENVIRONMENT
 from tests.integration.conftest import TINY, figures
 
@@ -59,17 +59,8 @@ def zenml_server(folder: Path) -> Iterator[str]:
         "ZENML_SERVER_DEPLOYMENT_TYPE": "other",
     }
     command = [sys.executable, "-m", "uvicorn", "zenml.zen_server.zen_server_api:app", "--host=127.0.0.1"]
-    with (folder / "zenml.log").open("wb") as log:
-        process = subprocess.Popen(
-            [*command, f"--port={port}"], env={**os.environ, **settings}, stdout=log, stderr=subprocess.STDOUT
-        )
-    try:
-        until(lambda: get(port, "/health")[0] == 200 or process.poll() is not None, 120)
-        assert process.poll() is None, (folder / "zenml.log").read_text()
+    with started(folder, port, *command, f"--port={port}", ready="/health", env=settings, seconds=120):
         yield f"http://127.0.0.1:{port}"
-    finally:
-        process.kill()
-        process.wait(20)
 
 
 def test_each_step_is_a_pod_and_the_figures_are_those_of_one_machine(machine, image, shared_servers, tmp_path):
