@@ -13,6 +13,7 @@ from PIL import Image, ImageEnhance
 
 from tests.helpers.images import picture
 from visionops.data.duplicates import (
+    MIN_CORRELATION,
     copies_of_files,
     duplicate_boxes,
     look_alike,
@@ -59,14 +60,15 @@ def test_the_hash_fits_64_bits_for_any_size():
         assert 0 <= _hash(Image.new("RGB", size, (9, 9, 9))) < 2**64
 
 
-def _groups_by_brute_force(hashes: list[int], distance: int) -> list[list[int]]:
+def _groups_by_brute_force(hashes: list[int], distance: int, looks=None) -> list[list[int]]:
     parent = list(range(len(hashes)))
+    alike = np.ones((len(hashes), len(hashes))) if looks is None else np.corrcoef(looks.reshape(len(looks), -1))
 
     def find(row):
         return row if parent[row] == row else find(parent[row])
 
     for a, b in itertools.combinations(range(len(hashes)), 2):
-        if (hashes[a] ^ hashes[b]).bit_count() <= distance:
+        if (hashes[a] ^ hashes[b]).bit_count() <= distance and alike[a, b] >= MIN_CORRELATION:
             low, high = sorted((find(a), find(b)))
             parent[high] = low
     groups: dict[int, list[int]] = {}
@@ -91,6 +93,48 @@ def _flip(value: int, bits: list[int]) -> int:
     for bit in bits:
         value ^= 1 << bit
     return value
+
+
+def _turned(plane: int, degrees: float) -> np.ndarray:
+    """A thumbnail in one of a few planes: two of one plane correlate by the cosine of the angle between them."""
+    random = np.random.default_rng(plane)
+    first, second = np.linalg.qr(np.column_stack([np.ones(256), *random.normal(size=(2, 256))]))[0].T[1:]
+    waves = np.cos(np.radians(degrees)) * first + np.sin(np.radians(degrees)) * second
+    return np.clip(np.round(128 + waves * 600), 0, 255).astype(np.uint8).reshape(16, 16)
+
+
+_TURNED = st.lists(
+    st.tuples(st.integers(0, 1), st.sampled_from([0, 10, 20, 30, 40]), st.lists(st.integers(0, 3), max_size=3)),
+    min_size=1,
+    max_size=25,
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(_TURNED)
+def test_groups_are_transitive_whatever_hashes_collide(members):
+    hashes = [_flip(12345, bits) for _, _, bits in members]
+    looks = np.stack([_turned(plane, degrees) for plane, degrees, _ in members])
+    found = near_duplicate_groups(np.array(hashes, dtype=np.uint64), 1, looks)
+    assert found == _groups_by_brute_force(hashes, 1, looks)
+
+
+def test_the_search_in_chunks_is_transitive_too():
+    # 2,400 rows take the search by chunks: 40 slow films, each a chain of frames of which only neighbours correlate.
+    random = np.random.default_rng(0)
+    film = np.repeat(np.arange(40), 60)
+    bases = random.integers(0, 2**64, 40, dtype=np.uint64)[film]
+    flips = np.array([1 << int(bit) for bit in random.integers(0, 3, len(film))], dtype=np.uint64)
+    looks = np.stack([_turned(int(f), 9 * (i % 60)) for i, f in enumerate(film)])
+    order = random.permutation(len(film))
+    groups = near_duplicate_groups((bases ^ flips)[order], 4, looks[order])
+    assert sorted(sorted(film[order[g]]) for g in groups) == [[f] * 60 for f in range(40)]
+
+
+def test_a_link_through_an_equal_hash_is_kept():
+    # The second equals the first in its hash and correlates with it; only the second correlates with the third.
+    looks = np.stack([_turned(0, degrees) for degrees in (0, 12, 24)])
+    assert near_duplicate_groups(np.array([5, 5, 4], dtype=np.uint64), 4, looks) == [[0, 1, 2]]
 
 
 @pytest.mark.parametrize("distance", [0, 3, 4, 7, 9])

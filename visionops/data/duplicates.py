@@ -42,6 +42,8 @@ _HASH_SIDE = 32
 _COSINES = np.cos(np.pi / _HASH_SIDE * np.outer(np.arange(8), np.arange(_HASH_SIDE) + 0.5)).astype(np.float32)
 _PAIRS = np.kron(np.eye(LOOK_SIZE, dtype=np.float32), np.full((1, 2), 0.5, dtype=np.float32))  # averages two by two
 _FLAT = 1.0  # standard deviation of grey values below which an image shows nothing to compare
+_Rows = npt.NDArray[np.int64]
+
 _BLOCK = 1 << 17  # pairs of hashes compared at once: 1 MB, which stays in the cache
 _CHECKED_AT_ONCE = 1 << 11  # pairs of thumbnails compared at once: 4 MB
 
@@ -150,15 +152,19 @@ def duplicate_boxes(
 
 
 def near_duplicate_groups(
-    hashes: npt.NDArray[np.uint64], distance: int, looks: npt.NDArray[np.uint8] | None = None
+    hashes: npt.NDArray[np.uint64],
+    distance: int,
+    looks: npt.NDArray[np.uint8] | None = None,
+    correlation: float = MIN_CORRELATION,
 ) -> list[list[int]]:
-    """Rows that belong together because each is close to another of them.
+    """Return the connected components of the graph in which two rows are linked when they are close.
 
     Args:
         hashes: uint64 (N,).
         distance: Largest Hamming distance, 0 to 64.
-        looks: Thumbnails, uint8 (N, 16, 16); where given, a pair must also correlate by `MIN_CORRELATION`, and
-            images without any structure (blank frames) are like no other.
+        looks: Thumbnails, uint8 (N, 16, 16); where given, a pair must also correlate by ``correlation``, and images
+            without any structure (blank frames) are like no other.
+        correlation: Least correlation of the thumbnails of a pair, -1 to 1.
 
     Returns:
         Groups of two rows and more, each ascending, ordered by their first row.
@@ -170,22 +176,38 @@ def near_duplicate_groups(
         signatures, structured = _signatures(looks)
         rows = np.flatnonzero(structured)
 
-    def link(first: npt.NDArray[np.int64], second: npt.NDArray[np.int64]) -> None:
+    def link(first: _Rows, second: _Rows) -> None:
         for start in range(0, len(first), _CHECKED_AT_ONCE):
             part = slice(start, start + _CHECKED_AT_ONCE)
             left, right = forest.separate(first[part], second[part])
             if signatures is not None:
-                alike = np.einsum("nk,nk->n", signatures[left], signatures[right]) >= MIN_CORRELATION
+                alike = np.einsum("nk,nk->n", signatures[left], signatures[right]) >= correlation
                 left, right = left[alike], right[alike]
             forest.join(left, right)
 
+    # Only what is equal in all that is compared can stand for each other: a row that merely correlates with the first
+    # of its hash may still be the only link to a third.
+    original = _first_equal(hashes[rows], None if looks is None else looks[rows])
+    repeats = original != np.arange(len(rows))
+    forest.join(rows[original[repeats]], rows[repeats])
+    rows = rows[~repeats]
     # Equal hashes first, each with the first of its kind: a fixed camera makes thousands of them.
     _, first_of, kind = np.unique(hashes[rows], return_index=True, return_inverse=True)
     link(rows[first_of[kind]], rows)
-    rows = rows[forest.roots(rows) == rows]
     for first, second in _close_pairs(hashes[rows], distance, lambda: forest.roots(rows)):
         link(rows[first], rows[second])
     return forest.groups()
+
+
+def _first_equal(hashes: npt.NDArray[np.uint64], looks: npt.NDArray[np.uint8] | None) -> _Rows:
+    """Return the first row with the same hash and thumbnail, int64 (N,), for each row."""
+    if looks is None:
+        table = hashes[:, None].view(np.uint8)
+    else:
+        table = np.hstack([hashes[:, None].view(np.uint8), looks.reshape(len(looks), LOOK_SIZE * LOOK_SIZE)])
+    whole = np.ascontiguousarray(table).view(np.dtype((np.void, table.shape[1]))).ravel()
+    _, first, inverse = np.unique(whole, return_index=True, return_inverse=True)
+    return np.asarray(first[inverse])
 
 
 def _signatures(looks: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
@@ -195,9 +217,6 @@ def _signatures(looks: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.float32], 
     norms = np.linalg.norm(flat, axis=1, keepdims=True)
     flat /= np.maximum(norms, 1e-6)
     return flat, norms[:, 0] > _FLAT * LOOK_SIZE
-
-
-_Rows = npt.NDArray[np.int64]
 
 
 def _close_pairs(
@@ -216,13 +235,15 @@ def _close_pairs(
     edges = np.linspace(0, 64, chunks + 1).astype(int)
     for low, high in itertools.pairwise(edges.tolist()):
         keys = (hashes >> np.uint64(low)) & np.uint64((1 << (high - low)) - 1)
-        members = np.argsort(keys, kind="stable")
-        starts = np.flatnonzero(np.diff(keys[members], prepend=~keys[members[:1]]))
-        sizes = np.diff(starts, append=len(members))
-        groups = group_of()[members]
-        open_ = np.minimum.reduceat(groups, starts) != np.maximum.reduceat(groups, starts)
-        members, sizes = members[np.repeat(open_, sizes)], sizes[open_]
-        yield from _compare_within(hashes, members, np.repeat(np.cumsum(sizes), sizes), distance)
+        groups = group_of()
+        members = np.lexsort((groups, keys))
+        keys, groups = keys[members], groups[members]
+        buckets = np.cumsum(np.diff(keys, prepend=keys[:1]) != 0)
+        runs = np.cumsum((np.diff(keys, prepend=keys[:1]) != 0) | (np.diff(groups, prepend=groups[:1]) != 0))
+        # Members of one group need no comparison: each goes against those behind its group in the bucket.
+        bucket_ends = np.searchsorted(buckets, buckets, side="right")
+        group_ends = np.searchsorted(runs, runs, side="right")
+        yield from _compare_within(hashes, members, group_ends, bucket_ends, distance)
 
 
 def _compare_all(hashes: npt.NDArray[np.uint64], distance: int) -> Iterator[tuple[_Rows, _Rows]]:
@@ -234,20 +255,19 @@ def _compare_all(hashes: npt.NDArray[np.uint64], distance: int) -> Iterator[tupl
 
 
 def _compare_within(
-    hashes: npt.NDArray[np.uint64], members: _Rows, ends: _Rows, distance: int
+    hashes: npt.NDArray[np.uint64], members: _Rows, begins: _Rows, ends: _Rows, distance: int
 ) -> Iterator[tuple[_Rows, _Rows]]:
-    """Each member against those behind it in its bucket, which ends at ``ends`` (M,)."""
-    position = np.arange(len(members))
-    partners = ends - position - 1
+    """Compare each of ``members`` (M,) with those at the positions ``begins`` to ``ends`` (M,)."""
+    partners = ends - begins
     cumulative = np.cumsum(partners)
     start = 0
     while start < len(members):
         done = cumulative[start - 1] if start else 0
         stop = max(int(np.searchsorted(cumulative, done + _BLOCK, side="right")), start + 1)
         counts = partners[start:stop]
-        left = np.repeat(position[start:stop], counts)
+        left = np.repeat(np.arange(start, stop), counts)
         offset = np.arange(len(left)) - np.repeat(np.cumsum(counts) - counts, counts)
-        first, second = members[left], members[left + 1 + offset]
+        first, second = members[left], members[begins[left] + offset]
         near = np.bitwise_count(hashes[first] ^ hashes[second]) <= distance
         yield first[near], second[near]
         start = stop
