@@ -9,8 +9,9 @@ Parts before a fixed camera share their low frequencies, so a close hash is only
 from __future__ import annotations
 
 import collections
+import dataclasses
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -45,6 +46,7 @@ _FLAT = 1.0  # standard deviation of grey values below which an image shows noth
 _Rows = npt.NDArray[np.int64]
 
 _BLOCK = 1 << 17  # pairs of hashes compared at once: 1 MB, which stays in the cache
+_SIDE = 512  # rows of one group compared at once with eight times as many others: 8 MB
 _CHECKED_AT_ONCE = 1 << 11  # pairs of thumbnails compared at once: 4 MB
 
 
@@ -185,6 +187,15 @@ def near_duplicate_groups(
                 left, right = left[alike], right[alike]
             forest.join(left, right)
 
+    def compare(first: _Rows, second: _Rows) -> None:
+        """Link the close ones among all pairs of a row of ``first`` (N,), one group, with one of ``second`` (M,)."""
+        second = second[forest.roots(second) != forest.roots(first[:1])]
+        close = np.bitwise_count(hashes[first, None] ^ hashes[second]) <= distance
+        if signatures is not None:
+            close &= signatures[first] @ signatures[second].T >= correlation
+        i, j = np.nonzero(close)
+        forest.join(*forest.separate(first[i], second[j]))
+
     # Only what is equal in all that is compared can stand for each other: a row that merely correlates with the first
     # of its hash may still be the only link to a third.
     original = _first_equal(hashes[rows], None if looks is None else looks[rows])
@@ -194,8 +205,24 @@ def near_duplicate_groups(
     # Equal hashes first, each with the first of its kind: a fixed camera makes thousands of them.
     _, first_of, kind = np.unique(hashes[rows], return_index=True, return_inverse=True)
     link(rows[first_of[kind]], rows)
-    for first, second in _close_pairs(hashes[rows], distance, lambda: forest.roots(rows)):
-        link(rows[first], rows[second])
+    chunks = distance + 1
+    if len(rows) < 2048 or chunks > 8:  # chunks of fewer than 8 bits sort nothing out
+        for first, second in _compare_all(hashes[rows], distance):
+            link(rows[first], rows[second])
+        return forest.groups()
+    # Pigeonhole: hashes that differ in at most d bits agree in at least one of d + 1 chunks.
+    edges = np.linspace(0, 64, chunks + 1).astype(int)
+    for low, high in itertools.pairwise(edges.tolist()):
+        keys = (hashes[rows] >> np.uint64(low)) & np.uint64((1 << (high - low)) - 1)
+        buckets = _Buckets.of(keys, forest.roots(rows))
+        members = rows[buckets.members]
+        for run, partners in buckets.large():
+            for i in range(run.start, run.stop, _SIDE):
+                for j in range(partners.start, partners.stop, _SIDE * 8):
+                    compare(members[i : min(i + _SIDE, run.stop)], members[j : min(j + _SIDE * 8, partners.stop)])
+        for first, second in buckets.small():
+            near = np.bitwise_count(hashes[members[first]] ^ hashes[members[second]]) <= distance
+            link(members[first[near]], members[second[near]])
     return forest.groups()
 
 
@@ -219,33 +246,6 @@ def _signatures(looks: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.float32], 
     return flat, norms[:, 0] > _FLAT * LOOK_SIZE
 
 
-def _close_pairs(
-    hashes: npt.NDArray[np.uint64], distance: int, group_of: Callable[[], _Rows]
-) -> Iterator[tuple[_Rows, _Rows]]:
-    """All pairs within ``distance``, in blocks; a pair may come more than once, or not if its rows are grouped already.
-
-    Args:
-        group_of: The group of each hash at this moment.
-    """
-    chunks = distance + 1
-    if len(hashes) < 2048 or chunks > 8:  # chunks of fewer than 8 bits sort nothing out
-        yield from _compare_all(hashes, distance)
-        return
-    # Pigeonhole: hashes that differ in at most d bits agree in at least one of d + 1 chunks.
-    edges = np.linspace(0, 64, chunks + 1).astype(int)
-    for low, high in itertools.pairwise(edges.tolist()):
-        keys = (hashes >> np.uint64(low)) & np.uint64((1 << (high - low)) - 1)
-        groups = group_of()
-        members = np.lexsort((groups, keys))
-        keys, groups = keys[members], groups[members]
-        buckets = np.cumsum(np.diff(keys, prepend=keys[:1]) != 0)
-        runs = np.cumsum((np.diff(keys, prepend=keys[:1]) != 0) | (np.diff(groups, prepend=groups[:1]) != 0))
-        # Members of one group need no comparison: each goes against those behind its group in the bucket.
-        bucket_ends = np.searchsorted(buckets, buckets, side="right")
-        group_ends = np.searchsorted(runs, runs, side="right")
-        yield from _compare_within(hashes, members, group_ends, bucket_ends, distance)
-
-
 def _compare_all(hashes: npt.NDArray[np.uint64], distance: int) -> Iterator[tuple[_Rows, _Rows]]:
     for start in range(0, len(hashes), step := max(_BLOCK // max(len(hashes), 1), 1)):
         differing = np.bitwise_count(hashes[start : start + step, None] ^ hashes[None, start:])
@@ -254,23 +254,54 @@ def _compare_all(hashes: npt.NDArray[np.uint64], distance: int) -> Iterator[tupl
         yield first[ahead] + start, second[ahead] + start
 
 
-def _compare_within(
-    hashes: npt.NDArray[np.uint64], members: _Rows, begins: _Rows, ends: _Rows, distance: int
-) -> Iterator[tuple[_Rows, _Rows]]:
-    """Compare each of ``members`` (M,) with those at the positions ``begins`` to ``ends`` (M,)."""
-    partners = ends - begins
-    cumulative = np.cumsum(partners)
-    start = 0
-    while start < len(members):
-        done = cumulative[start - 1] if start else 0
-        stop = max(int(np.searchsorted(cumulative, done + _BLOCK, side="right")), start + 1)
-        counts = partners[start:stop]
-        left = np.repeat(np.arange(start, stop), counts)
-        offset = np.arange(len(left)) - np.repeat(np.cumsum(counts) - counts, counts)
-        first, second = members[left], members[begins[left] + offset]
-        near = np.bitwise_count(hashes[first] ^ hashes[second]) <= distance
-        yield first[near], second[near]
-        start = stop
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Buckets:
+    """Rows in the order of their key, and of their group where the key is equal.
+
+    Rows of one group need no comparison: each goes against those behind its group in the bucket of its key.
+    """
+
+    members: _Rows
+    """int64 (M,), a row at each position."""
+    begins: _Rows
+    """int64 (M,): the first position to compare each with."""
+    ends: _Rows
+    """int64 (M,): the position after the last."""
+
+    @classmethod
+    def of(cls, keys: npt.NDArray[np.uint64], groups: _Rows) -> _Buckets:
+        members = np.lexsort((groups, keys))
+        new_key = np.diff(keys[members], prepend=~keys[members[:1]]) != 0
+        new_run = new_key | (np.diff(groups[members], prepend=-1) != 0)
+        ends, begins = (np.append(np.flatnonzero(new)[1:], len(keys))[np.cumsum(new) - 1] for new in (new_key, new_run))
+        return cls(members, begins, ends)
+
+    def _is_large(self) -> npt.NDArray[np.bool_]:
+        """Return which positions are in a run with so many pairs that one matrix product is the cheaper way."""
+        starts = np.flatnonzero(np.diff(self.begins, prepend=-1))
+        length = np.repeat(np.diff(starts, append=len(self.members)), np.diff(starts, append=len(self.members)))
+        return np.asarray((length >= 16) & (length * (self.ends - self.begins) >= _SIDE * _SIDE))
+
+    def large(self) -> Iterator[tuple[slice, slice]]:
+        """Yield the positions of a run of one group, and those to compare it with."""
+        is_large = self._is_large()
+        for start in np.flatnonzero(is_large & (np.diff(self.begins, prepend=-1) != 0)).tolist():
+            begin, end = int(self.begins[start]), int(self.ends[start])
+            yield slice(start, begin), slice(begin, end)
+
+    def small(self) -> Iterator[tuple[_Rows, _Rows]]:
+        """Yield all other pairs of positions, in blocks."""
+        partners = np.where(self._is_large(), 0, self.ends - self.begins)
+        cumulative = np.cumsum(partners)
+        start = 0
+        while start < len(partners):
+            done = cumulative[start - 1] if start else 0
+            stop = max(int(np.searchsorted(cumulative, done + _BLOCK, side="right")), start + 1)
+            counts = partners[start:stop]
+            left = np.repeat(np.arange(start, stop), counts)
+            offset = np.arange(len(left)) - np.repeat(np.cumsum(counts) - counts, counts)
+            yield left, self.begins[left] + offset
+            start = stop
 
 
 class _Forest:
@@ -294,8 +325,10 @@ class _Forest:
         return first[new], second[new]
 
     def join(self, first: _Rows, second: _Rows) -> None:
-        for a, b in zip(first.tolist(), second.tolist(), strict=True):
-            low, high = sorted((self._find(a), self._find(b)))
+        # Thousands of pairs may say the same of two groups: each two are joined once.
+        ends = self.roots(first) * len(self._root) + self.roots(second)
+        for pair in np.unique(ends).tolist():
+            low, high = sorted(self._find(end) for end in divmod(pair, len(self._root)))
             self._root[high] = low
             self._flat = False
 
