@@ -6,7 +6,7 @@ from zenml import pipeline
 from zenml.enums import ExecutionMode
 
 from pipelines.validation import validated
-from steps.data import ingest, prepare
+from steps.data import ingest, prepare, recall_split_history
 from steps.drill import send_drill
 from visionops.config import Config
 from visionops.monitoring.drill import Drill
@@ -20,5 +20,6 @@ def drift_drill(config: Config, source_fingerprint: str, drill: Drill) -> None:
     """Ingest, validate and prepare as `training` does (and from its cache); then send."""
     dataset = ingest(config.only("data"), source_fingerprint)
     validation = validated(dataset, config)
-    prepared, _ = prepare(dataset, validation, config.only("data", "validation"))
+    history = recall_split_history(config.only())
+    prepared, _, _ = prepare(dataset, validation, history, config.only("data", "validation"))
     send_drill(prepared, config.only(), drill)

@@ -19,7 +19,7 @@ def monitoring(config: Config, is_requested: bool, tells: bool) -> None:
     A training that is decided on is the next run: `--pipeline training` as it is, with its gate.
     """
     drift, _ = compare_traffic(config.only("monitoring", "serving"))
-    labelled = score_labelled_traffic(config.only("data", "evaluation", "gate", "serving"))
+    labelled = score_labelled_traffic(config.only("data", "validation", "evaluation", "gate", "serving"))
     observation, decision = decide_retraining(drift, labelled, config.only("monitoring"), is_requested)
     if tells:
         tell(drift, observation, decision, config.only("monitoring"))

@@ -6,7 +6,7 @@ from zenml import pipeline
 from zenml.enums import ExecutionMode
 
 from pipelines.validation import validated
-from steps.data import ingest, prepare
+from steps.data import ingest, prepare, recall_split_history
 from steps.learning import evaluate
 from steps.quantize import quantize_champion
 from steps.release import gate, register, release_model
@@ -21,7 +21,8 @@ def quantize(config: Config, source_fingerprint: str) -> None:
     """Ingest, validate and prepare as `training` does (and from its cache), quantize; then as `training` goes on."""
     dataset = ingest(config.only("data"), source_fingerprint)
     validation = validated(dataset, config)
-    prepared, _ = prepare(dataset, validation, config.only("data", "validation"))
+    history = recall_split_history(config.only())
+    prepared, _, _ = prepare(dataset, validation, history, config.only("data", "validation"))
     bundle = quantize_champion(prepared, config.only("quantization", "serving", "gate"))
     evaluation = evaluate(bundle, prepared, config.only("evaluation", "serving", "gate"))
     version = register(bundle, evaluation, config.only())

@@ -6,7 +6,7 @@ from zenml import pipeline
 from zenml.enums import ExecutionMode
 
 from pipelines.validation import validated
-from steps.data import ingest, prepare
+from steps.data import ingest, prepare, recall_split_history
 from steps.learning import evaluate, train
 from steps.release import gate, register, release_model
 from visionops.config import Config
@@ -23,8 +23,9 @@ def training(config: Config, source_fingerprint: str) -> None:
     """
     dataset = ingest(config.only("data"), source_fingerprint)
     validation = validated(dataset, config)
-    prepared, _ = prepare(dataset, validation, config.only("data", "validation"))
-    bundle = train(prepared, config.only("training", "serving"))
+    history = recall_split_history(config.only())
+    prepared, _, splits = prepare(dataset, validation, history, config.only("data", "validation"))
+    bundle = train(prepared, splits, config.only("training", "serving"))
     evaluation = evaluate(bundle, prepared, config.only("evaluation", "serving", "gate"))
     version = register(bundle, evaluation, config.only())
     decision = gate(version, evaluation, prepared, config.only("evaluation", "serving", "gate"))

@@ -6,7 +6,7 @@ from zenml import pipeline
 from zenml.enums import ExecutionMode
 
 from pipelines.validation import validated
-from steps.data import ingest, prepare
+from steps.data import ingest, prepare, recall_split_history
 from steps.tuning import search
 from visionops.config import Config
 
@@ -19,5 +19,6 @@ def tuning(config: Config, source_fingerprint: str) -> None:
     """Ingest, validate and prepare as `training` does (and from its cache), then search."""
     dataset = ingest(config.only("data"), source_fingerprint)
     validation = validated(dataset, config)
-    prepared, _ = prepare(dataset, validation, config.only("data", "validation"))
+    history = recall_split_history(config.only())
+    prepared, _, _ = prepare(dataset, validation, history, config.only("data", "validation"))
     search(prepared, config.only("training", "serving", "tuning", "gate"))

@@ -10,23 +10,34 @@ from zenml.types import HTMLString
 
 from materializers.dataset import DatasetMaterializer
 from materializers.shard_results import ShardMaterializer
+from materializers.split_history import SplitHistoryMaterializer
 from materializers.validation_report import ValidationReportMaterializer
-from steps.context import cache_identity
+from steps.context import active_registry, cache_identity
 from steps.progress import announce, progress
 from visionops.config import Config
-from visionops.data.additions import add_images, read_additions
+from visionops.data.additions import join_additions, read_additions
 from visionops.data.audit import render_label_audit_html
 from visionops.data.cleaning import clean
 from visionops.data.dataset import Dataset
 from visionops.data.formats import read_dataset
 from visionops.data.hashing import hash_images
+from visionops.data.history import SplitHistory
 from visionops.data.shards import StoredDataset
 from visionops.data.sources import fetch
 from visionops.data.splitting import assign_splits
 from visionops.data.validation import InspectedImages, ValidationReport, inspect_shard, judge_shards, validate
 from visionops.home import visionops_home
+from visionops.lineage import recall_splits
 
-__all__ = ["CACHE", "ingest", "join_validation", "prepare", "validate_data", "validate_shard"]
+__all__ = [
+    "CACHE",
+    "ingest",
+    "join_validation",
+    "prepare",
+    "recall_split_history",
+    "validate_data",
+    "validate_shard",
+]
 
 CACHE = CachePolicy(cache_func=cache_identity)
 """A step's result is reused while its inputs, parameters, the domain code and the artifact store are the same."""
@@ -75,22 +86,41 @@ def join_validation(
     return judge_shards(dataset.tables, inspected, config.validation, dataset.fetch)
 
 
-@step(cache_policy=CACHE, output_materializers={"prepared": DatasetMaterializer})
+@step(enable_cache=False, output_materializers={"split_history": SplitHistoryMaterializer})
+def recall_split_history(config: Config) -> Annotated[SplitHistory, "split_history"]:
+    """Read from the registry which split each image had in earlier versions. Not cached: there may be a new version."""
+    history, silent = recall_splits(active_registry(), config.name)
+    for version in silent:
+        announce(f"version {version} does not say how its data were split, so that its images are split anew")
+    return history
+
+
+@step(
+    cache_policy=CACHE,
+    output_materializers={"prepared": DatasetMaterializer, "splits": SplitHistoryMaterializer},
+)
 def prepare(
-    dataset: StoredDataset, validation: ValidationReport, config: Config
-) -> tuple[Annotated[Dataset, "prepared"], Annotated[HTMLString, "label_audit"]]:
-    """Stop if the policy says so; else mend what can be mended, split, and add what was labelled since."""
+    dataset: StoredDataset, validation: ValidationReport, split_history: SplitHistory, config: Config
+) -> tuple[Annotated[Dataset, "prepared"], Annotated[HTMLString, "label_audit"], Annotated[SplitHistory, "splits"]]:
+    """Stop if the policy says so; else clean the data, add what was labelled since, and split.
+
+    ``splits`` is the history with this version.
+    """
     validation.raise_if_stopped()
-    prepared, fetch = assign_splits(clean(dataset.tables, validation), config.data.split), dataset.fetch
+    cleaned, fetch = clean(dataset.tables, validation), dataset.fetch
     added = read_additions(config.data, config.name, config.task, visionops_home() / "data")
     if added:
-        with progress("additions", prepared.num_images + added.num_images) as report:
-            prepared, fetch = add_images(fetch(prepared), added, config.validation, config.data.split, report), _at_hand
+        with progress("additions", cleaned.num_images + added.num_images) as report:
+            cleaned, fetch = join_additions(fetch(cleaned), added, config.validation, report), _at_hand
     elif config.data.additions:
         announce("data.additions: holds no labelled image yet")
+    distance = config.validation.near_duplicate_distance
+    prepared = assign_splits(cleaned, config.data.split, split_history, distance=distance)
     for note in prepared.notes:
         announce(note)
-    return prepared, HTMLString(render_label_audit_html(prepared, fetch=fetch))
+    left_out = [*cleaned.column("sha256"), *(added.column("sha256") if added else ())]
+    splits = split_history.merged(SplitHistory.of(prepared, left_out))
+    return prepared, HTMLString(render_label_audit_html(prepared, fetch=fetch)), splits
 
 
 def _at_hand(images: Dataset) -> Dataset:

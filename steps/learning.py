@@ -14,9 +14,10 @@ from steps.mlflow_log import MlflowLog
 from steps.progress import announce, progress
 from visionops.config import Config
 from visionops.data.dataset import Split
+from visionops.data.history import SplitHistory
 from visionops.data.shards import StoredDataset
 from visionops.inference.bundle import ModelBundle
-from visionops.monitoring.labelled import add_seen
+from visionops.lineage import add_splits
 from visionops.monitoring.reference import add_reference
 from visionops.tasks import task_for
 from visionops.tasks.base import Evaluation, evaluation_folder, training_folder
@@ -25,13 +26,16 @@ __all__ = ["evaluate", "train"]
 
 
 @step(cache_policy=CACHE, experiment_tracker=True, output_materializers={"bundle": ModelBundleMaterializer})
-def train(prepared: StoredDataset, config: Config) -> Annotated[ModelBundle, "bundle"]:
-    """Train, or resume what an interrupted run left, and export; with what the model says of the val split."""
+def train(prepared: StoredDataset, splits: SplitHistory, config: Config) -> Annotated[ModelBundle, "bundle"]:
+    """Train, or resume what an interrupted run left, and export.
+
+    The bundle carries what the model says of the val split, and the history of splits.
+    """
     dataset = prepared.only(Split.TRAIN, Split.VAL)
     with progress("train", config.training.epochs) as report:
         log = MlflowLog(report)
         bundle = task_for(config.task).train(dataset, config, training_folder(dataset, config), log)
-    return add_seen(add_reference(bundle, dataset), dataset)
+    return add_splits(add_reference(bundle, dataset), splits)
 
 
 @step(cache_policy=CACHE, experiment_tracker=True, output_materializers={"evaluation": EvaluationMaterializer})

@@ -18,6 +18,7 @@ from visionops.config import Config, ReferenceKind
 from visionops.data.additions import read_additions
 from visionops.errors import MetricError, StackError
 from visionops.home import visionops_home
+from visionops.lineage import split_history
 from visionops.monitoring.drift import DriftReport, detect_drift, render_drift_html
 from visionops.monitoring.labelled import LabelledTraffic, measure, unseen
 from visionops.monitoring.log import read_log
@@ -69,10 +70,11 @@ def score_labelled_traffic(config: Config) -> Annotated[LabelledTraffic, "labell
     registry = active_registry()
     newest = registry.newest(config.name)
     with champion_bundle(config.name) as (champion, bundle), tempfile.TemporaryDirectory() as work:
-        new = unseen(labelled, bundle)
+        new = unseen(labelled, split_history(bundle), config.validation)
         since_training = new
         if newest and newest.version != champion.version:
-            since_training = unseen(new, registry.fetch_bundle(newest, Path(work) / "newest"))
+            newest_bundle = registry.fetch_bundle(newest, Path(work) / "newest")
+            since_training = unseen(new, split_history(newest_bundle), config.validation)
         at_test = champion.test_metric(config.gate.metric)
         performance = None
         if new.num_images and at_test is not None:

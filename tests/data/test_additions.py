@@ -13,6 +13,7 @@ from visionops.config import DataConfig, FolderSource, Format, SplitConfig, Task
 from visionops.data.additions import ADDED, add_images, fit_classes, read_additions
 from visionops.data.cleaning import clean
 from visionops.data.dataset import Attribute, Dataset, Split
+from visionops.data.findings import Code
 from visionops.data.formats import read_dataset
 from visionops.data.hashing import hash_images
 from visionops.data.sources import data_fingerprint
@@ -132,7 +133,8 @@ def test_what_is_like_images_of_two_splits_is_left_out(base, tmp_path):
     write_classes(tmp_path / "new", 100, {"ok": 4, "pit": 1})
     grown = add_images(leaky, read(tmp_path), POLICY, SPLIT)
     assert f"{ADDED}ok/between.jpg" not in splits(grown)
-    assert any("1 image labelled since left out" in note for note in grown.notes)
+    assert any(f"{ADDED}ok/between.jpg: looks like images that are in train and test here" in n for n in grown.notes)
+    assert [f.code for f in grown.findings] == [Code.NEAR_LEAK]
 
 
 def test_a_broken_addition_stops_with_its_place(base, tmp_path):

@@ -68,7 +68,8 @@ def _groups_by_brute_force(hashes: list[int], distance: int, looks=None) -> list
         return row if parent[row] == row else find(parent[row])
 
     for a, b in itertools.combinations(range(len(hashes)), 2):
-        if (hashes[a] ^ hashes[b]).bit_count() <= distance and alike[a, b] >= MIN_CORRELATION:
+        close = (hashes[a] ^ hashes[b]).bit_count() <= distance and alike[a, b] >= MIN_CORRELATION
+        if close or (looks is not None and alike[a, b] >= 0.99):
             low, high = sorted((find(a), find(b)))
             parent[high] = low
     groups: dict[int, list[int]] = {}
@@ -135,6 +136,21 @@ def test_a_link_through_an_equal_hash_is_kept():
     # The second equals the first in its hash and correlates with it; only the second correlates with the third.
     looks = np.stack([_turned(0, degrees) for degrees in (0, 12, 24)])
     assert near_duplicate_groups(np.array([5, 5, 4], dtype=np.uint64), 4, looks) == [[0, 1, 2]]
+
+
+@pytest.mark.parametrize("change", ["half", "JPEG 50", "larger"])
+def test_every_copy_is_found_among_different_pictures(change):
+    def altered(image: Image.Image) -> Image.Image:
+        if change == "JPEG 50":
+            return _recompressed(image)
+        factor = 0.5 if change == "half" else 1.25
+        return image.resize((int(image.width * factor), int(image.height * factor)))
+
+    pictures = [picture(seed) for seed in range(150)]
+    found = [look_alike(image) for image in [*pictures, *map(altered, pictures)]]
+    hashes = np.array([phash for phash, _ in found], dtype=np.uint64)
+    groups = near_duplicate_groups(hashes, 4, np.stack([look for _, look in found]))
+    assert groups == [[row, row + 150] for row in range(150)]
 
 
 @pytest.mark.parametrize("distance", [0, 3, 4, 7, 9])

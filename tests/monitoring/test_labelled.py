@@ -2,16 +2,22 @@ from __future__ import annotations
 
 import pytest
 
+from tests.helpers import images
 from tests.helpers.bundles import CLASSES, encode, make_bundle, picture
-from visionops.config import Config, DataConfig, EvaluationConfig, FolderSource
-from visionops.data.dataset import Dataset
+from visionops.config import Config, DataConfig, EvaluationConfig, FolderSource, ValidationPolicy
+from visionops.data.cleaning import clean
+from visionops.data.dataset import Attribute, Dataset
 from visionops.data.hashing import hash_images
+from visionops.data.history import SplitHistory
+from visionops.data.validation import validate
 from visionops.errors import BundleError, MetricError
 from visionops.inference.bundle import ModelBundle, Task
 from visionops.inference.predictor import Predictor
-from visionops.monitoring.labelled import SEEN_FILE, LabelledTraffic, add_seen, measure, unseen
+from visionops.lineage import SPLITS_FILE, add_splits, split_history
+from visionops.monitoring.labelled import LabelledTraffic, measure, unseen
 from visionops.tasks import task_for
 
+POLICY = ValidationPolicy(min_images=1)
 SCENES = [[("red", 0, 0)], [("green", 2, 2)], [("blue", 1, 1)], [("red", 3, 3)], []]
 SPLITS = ["train", "val", "test", "", "unlabelled"]
 
@@ -31,15 +37,49 @@ def dataset(tmp_path):
 
 
 def test_new_is_what_no_training_had_in_whatever_split(bundle, dataset):
-    trained = add_seen(bundle, dataset.take([0, 1, 2, 4]))
-    assert unseen(dataset, trained).column("key") == ["3.png", "4.png"]  # seen without a label does not count
-    assert SEEN_FILE in ModelBundle.load(bundle.folder).card.files
-    assert add_seen(trained, dataset).digest == trained.digest
+    trained = add_splits(bundle, SplitHistory.of(dataset.take([0, 1, 2, 4])))
+    new = unseen(dataset, split_history(trained), POLICY)
+    assert new.column("key") == ["3.png", "4.png"]  # seen without a label does not count
+    assert SPLITS_FILE in ModelBundle.load(bundle.folder).card.files
+    assert add_splits(trained, split_history(trained)).digest == trained.digest
 
 
-def test_a_bundle_that_does_not_say_what_it_has_seen_is_refused(bundle, dataset):
-    with pytest.raises(BundleError, match=r"has no seen\.parquet to tell new labels from old ones; train again"):
-        unseen(dataset, bundle)
+def test_a_copy_of_what_was_seen_is_not_new_however_it_is_encoded(bundle, tmp_path):
+    pixels = images.picture(1)
+    files = {"train.png": images.encode(pixels, "PNG"), "other.png": images.encode(images.picture(2), "PNG")}
+    files |= {
+        "jpeg.jpg": images.encode(pixels, "JPEG", quality=60),
+        "small.png": images.encode(pixels.resize((90, 70)), "PNG"),
+    }
+    files |= {"broken.png": b"no image", "twice.png": images.encode(images.picture(2), "PNG")}
+    for name, data in files.items():
+        (tmp_path / name).write_bytes(data)
+    columns = {"key": list(files), "path": [str(tmp_path / name) for name in files]}
+    everything = hash_images(Dataset.from_columns("cells", CLASSES, columns, {}))
+    seen = everything.take([0]).replace_column("split", ["train"])
+    history = SplitHistory.of(clean(seen, validate(seen, POLICY)))
+    assert unseen(everything, history, POLICY).column("key") == ["other.png"]
+
+
+def test_what_a_training_left_out_is_not_new_for_ever(dataset):
+    # Two of three new labels are copies of an image of the data set and were left out by the last training.
+    history = SplitHistory.of(dataset.take([0]), left_out=dataset.column("sha256")[1:3])
+    assert unseen(dataset.take([0, 1, 2, 3]), history, POLICY).column("key") == ["3.png"]
+
+
+def test_labels_that_contradict_each_other_are_not_counted(tmp_path):
+    names = ["a.png", "b.png", "c.png"]
+    for name, seed in zip(names, (1, 1, 2), strict=True):
+        (tmp_path / name).write_bytes(images.encode(images.picture(seed), "PNG"))
+    columns = {"key": names, "path": [str(tmp_path / name) for name in names]}
+    attribute = Attribute("class", ("ok", "pit"))
+    labelled = Dataset.from_columns("n", (), columns, {}, attributes=[attribute], labels={"class": [0, 1, 0]})
+    assert unseen(hash_images(labelled), SplitHistory.empty(), POLICY).column("key") == ["c.png"]
+
+
+def test_a_bundle_that_does_not_say_what_it_has_seen_is_refused(bundle):
+    with pytest.raises(BundleError, match=r"has no splits\.parquet to tell new labels from old ones; train again"):
+        split_history(bundle)
 
 
 def test_the_gates_metric_is_measured_on_new_labels_whatever_the_order_of_classes(bundle, dataset, tmp_path):

@@ -1,37 +1,36 @@
-"""Images that people labelled since: read as the data set is, and added to it without moving what it has.
+"""Images that people labelled since: read as the data set is, and added to it.
 
-A data set that is split anew whenever it grows would put into the test split what the champion has learned from, and no
-challenger could beat it. So the images that were there keep their splits, and each addition is dealt by its own
-content: it stays where it is however many follow.
+They are split as all images are (`visionops.data.splitting`): each goes where the images are that it looks like, and
+else by a hash of its content, so that it stays where it is however many follow.
 """
 
 from __future__ import annotations
 
-import collections
 import dataclasses
-import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from visionops.config import DataConfig, FolderSource, SplitConfig, ValidationPolicy
 from visionops.data.cleaning import clean
-from visionops.data.dataset import BOXES_SCHEMA, Attribute, Dataset, Split
+from visionops.data.dataset import ADDED, BOXES_SCHEMA, Attribute, Dataset, Split
 from visionops.data.files import walk_files
-from visionops.data.findings import Code, counted
+from visionops.data.findings import Code, Finding, counted
 from visionops.data.formats import read_dataset
 from visionops.data.hashing import hash_images
+from visionops.data.history import SplitHistory
 from visionops.data.sources import fetch, of_additions
-from visionops.data.validation import validate
+from visionops.data.splitting import assign_splits
+from visionops.data.validation import same_boxes, validate
 from visionops.errors import DataError
 from visionops.inference.bundle import Task
 
-__all__ = ["ADDED", "add_images", "fit_classes", "read_additions"]
+__all__ = ["ADDED", "add_images", "fit_classes", "join_additions", "read_additions"]
 
-ADDED = "additions/"
-"""Before the keys of added images."""
+_MOST_NAMED = 3
 
 
 def read_additions(data: DataConfig, name: str, task: Task, cache: Path) -> Dataset | None:
@@ -109,14 +108,33 @@ def add_images(
     validation: ValidationPolicy,
     split: SplitConfig,
     progress: Callable[[int], None] | None = None,
+    history: SplitHistory | None = None,
 ) -> Dataset:
-    """``dataset`` with ``added`` behind it: looked at, mended and dealt to the splits.
-
-    What the data set has keeps its split. An addition goes where the images are that it looks like, nowhere if they are
-    in two splits, and else by a hash of its content to test, val or train in the shares of ``split``.
+    """Return ``dataset`` with ``added`` behind it: checked, cleaned and split by `assign_splits`.
 
     Args:
-        dataset: Clean and split.
+        dataset: Clean; whether or not it is split already.
+        added: By `read_additions`.
+        progress: Called with the number of images looked at so far.
+        history: What earlier versions dealt.
+
+    Raises:
+        DataError: The policy stops at what was found, a class is unknown, or a split would be empty.
+    """
+    joined = join_additions(dataset, added, validation, progress)
+    return assign_splits(joined, split, history, distance=validation.near_duplicate_distance)
+
+
+def join_additions(
+    dataset: Dataset, added: Dataset, validation: ValidationPolicy, progress: Callable[[int], None] | None = None
+) -> Dataset:
+    """Return ``dataset`` with ``added`` behind it, clean, the additions without a split.
+
+    An addition that is the same file as an image of the data set is left out, whatever its label: the data set's label
+    stands. A different one becomes a `Code.CONFLICTING_LABEL` that names both.
+
+    Args:
+        dataset: Clean.
         added: By `read_additions`.
         progress: Called with the number of images looked at so far.
 
@@ -124,52 +142,56 @@ def add_images(
         DataError: The policy stops at what was found, or a class is unknown.
     """
     added = fit_classes(added, dataset.class_names, dataset.attributes)
-    both = _concat(dataset, added)
-    findings = validate(both, validation, progress)
+    new, conflicts = _without_copies_of(dataset, added)
+    both = _concat(dataset, new)
+    report = validate(both, validation, progress)
     with of_additions():
-        findings.raise_if_stopped()
-    known = dict(zip(dataset.column("key"), dataset.column("split"), strict=True))
-    cleaned = clean(dataclasses.replace(both, notes=()), findings)
-    placed = _place(cleaned, known, split)
-    kept = [row for row, where in enumerate(placed) if where is not None]
-    result = cleaned.replace_column("split", [where or "" for where in placed]).take(kept)
-    tally = collections.Counter(
-        where for key, where in zip(result.column("key"), result.column("split"), strict=True) if key not in known
+        report.raise_if_stopped()
+    cleaned = clean(dataclasses.replace(both, notes=()), report)
+    notes = [note for note in cleaned.notes if note not in dataset.notes]
+    notes += [f"{finding.where}: {finding.message}." for finding in conflicts[:_MOST_NAMED]]
+    if len(conflicts) > _MOST_NAMED:
+        notes.append(f"{len(conflicts) - _MOST_NAMED} more additions contradict the data set, whose labels stand.")
+    kept = sum(key.startswith(ADDED) for key in cleaned.column("key"))
+    gone = added.num_images - kept
+    notes.append(
+        f"{counted(kept, 'image')} labelled since {'was' if kept == 1 else 'were'} added"
+        + (f"; {counted(gone, 'image')} left out: unusable, or copies of images that are there." if gone else ".")
     )
-    shares = ", ".join(f"{tally[s.value]} {s.value}" for s in (Split.TRAIN, Split.VAL, Split.TEST))
-    notes = [f"{counted(sum(tally.values()), 'image')} labelled since were added: {shares}."]
-    if gone := len(added.images) - sum(tally.values()):
-        notes.append(f"{counted(gone, 'image')} labelled since left out: broken, or like images that are there.")
-    return dataclasses.replace(result, notes=(*dataset.notes, *notes))
+    return dataclasses.replace(
+        cleaned, notes=(*dataset.notes, *notes), findings=(*dataset.findings, *new.findings, *conflicts)
+    )
 
 
-def _place(cleaned: Dataset, known: dict[str, str], split: SplitConfig) -> list[str | None]:
-    """The split of each row; None: there is no honest one."""
-    keys, hashes, groups = cleaned.column("key"), cleaned.column("sha256"), cleaned.column("group")
-    homes: dict[str, set[str]] = collections.defaultdict(set)
-    first: dict[str, str] = {}
-    for key, digest, group in zip(keys, hashes, groups, strict=True):
-        if key in known and known[key] != Split.UNLABELLED.value:
-            homes[group].add(known[key])
-        elif group:
-            first[group] = min(digest, first.get(group, digest))
-    placed: list[str | None] = []
-    for key, digest, group in zip(keys, hashes, groups, strict=True):
-        home = homes[group] if group else set()
-        if key in known:
-            placed.append(known[key])
-        elif len(home) > 1:
-            placed.append(None)
-        else:
-            placed.append(next(iter(home), None) or _dealt(first.get(group, digest), split))
-    return placed
+def _without_copies_of(dataset: Dataset, added: Dataset) -> tuple[Dataset, list[Finding]]:
+    """Return the additions that are no file of ``dataset``, and those copies that are labelled differently."""
+    row_of = {digest: row for row, digest in enumerate(dataset.column("sha256")) if digest}
+    keys, hashes = added.column("key"), added.column("sha256")
+    copies = [(row, row_of[digest]) for row, digest in enumerate(hashes) if digest in row_of]
+    if not copies:
+        return added, []
+    ours, theirs = dataset.column("key"), (dataset.label_array(), added.label_array())
+    boxes = dataset.boxes_by_image(), added.boxes_by_image()
+    findings = []
+    for row, original in copies:
+        if dataset.column("split")[original] == Split.UNLABELLED.value:
+            continue
+        differing = _differing_label(dataset, theirs[0][original], theirs[1][row])
+        if not differing and not dataset.attributes and not same_boxes(boxes[0][original], boxes[1][row]):
+            differing = "other boxes"
+        if differing:
+            message = f"the same file as {ours[original]}, but with {differing}; the label of the data set stands"
+            images = (keys[row], ours[original])
+            findings.append(Finding.of(Code.CONFLICTING_LABEL, keys[row], message, images))
+    left_out = {row for row, original in copies}
+    return added.take([row for row in range(added.num_images) if row not in left_out]), findings
 
 
-def _dealt(digest: str, split: SplitConfig) -> str:
-    drawn = int(hashlib.sha256(f"{split.seed} {digest}".encode()).hexdigest()[:13], 16) / 16**13
-    if drawn < split.test:
-        return Split.TEST.value
-    return Split.VAL.value if drawn < split.test + split.val else Split.TRAIN.value
+def _differing_label(dataset: Dataset, ours: npt.NDArray[np.int32], theirs: npt.NDArray[np.int32]) -> str:
+    for attribute, one, other in zip(dataset.attributes, ours.tolist(), theirs.tolist(), strict=True):
+        if one >= 0 and other >= 0 and one != other:
+            return f"{attribute.name} {attribute.class_names[other]} instead of {attribute.class_names[one]}"
+    return ""
 
 
 def _concat(dataset: Dataset, added: Dataset) -> Dataset:

@@ -71,6 +71,8 @@ _TITLES = {
     Code.NEAR_DUPLICATE: "Images that look the same",
     Code.LEAK: "Same file in two splits",
     Code.NEAR_LEAK: "Images that look the same in two splits",
+    Code.MISSING_SPLIT: "Images without a split",
+    Code.CHANGED_SPLIT: "Images that had another split before",
     Code.EMPTY_SPLIT: "Split without images",
     Code.TOO_FEW_IMAGES: "Too few images",
     Code.TOO_FEW_INSTANCES: "Class with too few examples",

@@ -50,7 +50,7 @@ def clean(dataset: Dataset, report: ValidationReport) -> Dataset:
 def _with_facts(dataset: Dataset, report: ValidationReport) -> Dataset:
     facts = report.facts
     readable = [not problem for problem in facts.column("problem").to_pylist()]
-    for name in ("width", "height", "plain"):
+    for name in ("width", "height", "plain", "phash", "look"):
         real, old = facts.column(name).to_pylist(), dataset.column(name)
         dataset = dataset.replace_column(name, [r if ok else o for r, o, ok in zip(real, old, readable, strict=True)])
     hashes = zip(dataset.column("sha256"), facts.column("sha256").to_pylist(), strict=True)

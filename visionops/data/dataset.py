@@ -29,7 +29,7 @@ import pyarrow.parquet as pq
 from visionops.data.findings import Finding
 from visionops.errors import DataError
 
-__all__ = ["BOXES_SCHEMA", "IMAGES_SCHEMA", "Attribute", "Boxes", "Dataset", "Split"]
+__all__ = ["ADDED", "BOXES_SCHEMA", "IMAGES_SCHEMA", "Attribute", "Boxes", "Dataset", "Split"]
 
 
 class Split(enum.StrEnum):
@@ -54,8 +54,13 @@ IMAGES_SCHEMA = pa.schema(
         ("plain", pa.bool_()),  # `ImageHeader.is_plain`: every decoder gives the same pixels; null until looked at
         ("group", pa.string()),  # what must stay in one split (a duplicate cluster, a part number); "" = alone
         ("weight", pa.float32()),  # how much the image counts in training; 1 unless the labels say how sure they are
+        ("phash", pa.uint64()),  # perceptual hash, and thumbnail uint8 (16, 16), grey; null until looked at
+        ("look", pa.binary(256)),
     ]
 )
+
+ADDED = "additions/"
+"""Before the keys of images that people labelled since."""
 
 BOXES_SCHEMA = pa.schema(
     [
@@ -155,6 +160,8 @@ class Dataset:
             "plain": None,
             "group": "",
             "weight": 1.0,
+            "phash": None,
+            "look": None,
         }
         full = {**{k: [v] * n for k, v in unknown.items()}, **images}
         m = len(boxes.get("image", ()))

@@ -3,7 +3,8 @@
 The hash is a pHash (the signs of the 64 lowest frequencies of a 32 x 32 grey thumbnail against their median). A
 gradient hash was tried first: on the flat steel textures of NEU-DET it called thousands of different plates equal.
 Parts before a fixed camera share their low frequencies, so a close hash is only a candidate: a pair counts when the
-16 x 16 thumbnails also correlate.
+16 x 16 thumbnails also correlate. A resized copy may be off by more bits than that, so that thumbnails which are all
+but equal count whatever the hash.
 """
 
 from __future__ import annotations
@@ -27,9 +28,11 @@ __all__ = [
     "copies_of_files",
     "duplicate_boxes",
     "look_alike",
+    "look_alike_groups",
     "near_duplicate_groups",
     "perceptual_hash",
     "sample",
+    "too_many",
 ]
 
 LOOK_SIZE = 16
@@ -39,8 +42,15 @@ SAMPLE_SIZE = 128
 MIN_CORRELATION = 0.97
 """Thumbnails of re-encoded or resized copies correlate by 0.98 and more; different parts of one kind reach 0.96."""
 
+_CLOSER = (MIN_CORRELATION, 0.985, 0.993, 0.997, 0.999)
+_SURE_CORRELATION = 0.99
+"""From which on a pair counts without a close hash. Of real photographs at half their size 8 to 42 % are off by more
+than four bits, while their thumbnails correlate by 0.98 to 0.999."""
 _HASH_SIDE = 32
 _COSINES = np.cos(np.pi / _HASH_SIDE * np.outer(np.arange(8), np.arange(_HASH_SIDE) + 0.5)).astype(np.float32)
+_LOOK_COSINES = np.cos(np.pi / LOOK_SIZE * np.outer(np.arange(8), np.arange(LOOK_SIZE) + 0.5)).astype(np.float32)
+_LOOK_COSINES /= np.linalg.norm(_LOOK_COSINES, axis=1, keepdims=True)
+_LOW_FREQUENCIES = np.kron(_LOOK_COSINES, _LOOK_COSINES).T  # (256, 64), orthonormal
 _PAIRS = np.kron(np.eye(LOOK_SIZE, dtype=np.float32), np.full((1, 2), 0.5, dtype=np.float32))  # averages two by two
 _FLAT = 1.0  # standard deviation of grey values below which an image shows nothing to compare
 _Rows = npt.NDArray[np.int64]
@@ -187,6 +197,11 @@ def near_duplicate_groups(
                 left, right = left[alike], right[alike]
             forest.join(left, right)
 
+    def finish() -> list[list[int]]:
+        if signatures is not None:
+            _join_sure(signatures, rows, max(correlation, _SURE_CORRELATION), forest)
+        return forest.groups()
+
     def compare(first: _Rows, second: _Rows) -> None:
         """Link the close ones among all pairs of a row of ``first`` (N,), one group, with one of ``second`` (M,)."""
         second = second[forest.roots(second) != forest.roots(first[:1])]
@@ -209,7 +224,7 @@ def near_duplicate_groups(
     if len(rows) < 2048 or chunks > 8:  # chunks of fewer than 8 bits sort nothing out
         for first, second in _compare_all(hashes[rows], distance):
             link(rows[first], rows[second])
-        return forest.groups()
+        return finish()
     # Pigeonhole: hashes that differ in at most d bits agree in at least one of d + 1 chunks.
     edges = np.linspace(0, 64, chunks + 1).astype(int)
     for low, high in itertools.pairwise(edges.tolist()):
@@ -223,7 +238,65 @@ def near_duplicate_groups(
         for first, second in buckets.small():
             near = np.bitwise_count(hashes[members[first]] ^ hashes[members[second]]) <= distance
             link(members[first[near]], members[second[near]])
-    return forest.groups()
+    return finish()
+
+
+def _join_sure(signatures: npt.NDArray[np.float32], rows: _Rows, correlation: float, forest: _Forest) -> None:
+    """Join all pairs of ``rows`` whose signatures correlate so much.
+
+    Each is compared with each, by the 64 lowest frequencies of the thumbnail first: those of a pair are no farther
+    apart than the pair is.
+    """
+    low = signatures[rows] @ _LOW_FREQUENCIES
+    half = (low**2).sum(axis=1) / 2
+    for i in range(0, len(rows), _SIDE):
+        for j in range(i, len(rows), _SIDE * 8):
+            one, other = slice(i, i + _SIDE), slice(j, j + _SIDE * 8)
+            near = low[one] @ low[other].T >= half[one, None] + half[other] - (1 - correlation + 1e-5)
+            near &= forest.roots(rows[one])[:, None] != forest.roots(rows[other])
+            first, second = np.nonzero(near)
+            first, second = rows[one][first], rows[other][second]
+            for start in range(0, len(first), _CHECKED_AT_ONCE):
+                a, b = (side[start : start + _CHECKED_AT_ONCE] for side in (first, second))
+                sure = np.einsum("nk,nk->n", signatures[a], signatures[b]) >= correlation
+                forest.join(a[sure], b[sure])
+
+
+def too_many(images: int) -> int:
+    """Return the size beyond which a group of look-alikes is large, in a collection of so many images."""
+    return max(20, images // 20)
+
+
+def look_alike_groups(
+    hashes: npt.NDArray[np.uint64], looks: npt.NDArray[np.uint8], distance: int
+) -> tuple[list[list[int]], list[list[int]]]:
+    """Return the groups that must stay in one split, and those too large for it.
+
+    Before a fixed camera everything looks alike. Where large groups hold more than half of the images they are cut
+    again, by a higher correlation each time; what is large even then is a scene, not copies of one picture.
+
+    Args:
+        hashes: uint64 (N,).
+        looks: Thumbnails, uint8 (N, 16, 16).
+        distance: Largest Hamming distance, 0 to 64.
+
+    Returns:
+        Groups to keep together and scenes, both as `near_duplicate_groups` returns them.
+    """
+    limit = too_many(len(hashes))
+    small: list[list[int]] = []
+    large = [list(range(len(hashes)))]
+    for correlation in _CLOSER:
+        cut = [
+            [group[i] for i in part]
+            for group in large
+            for part in near_duplicate_groups(hashes[group], distance, looks[group], correlation)
+        ]
+        small += [group for group in cut if len(group) <= limit]
+        large = [group for group in cut if len(group) > limit]
+        if sum(map(len, large)) * 2 <= len(hashes):
+            return sorted(small + large), []
+    return sorted(small), sorted(large)
 
 
 def _first_equal(hashes: npt.NDArray[np.uint64], looks: npt.NDArray[np.uint8] | None) -> _Rows:

@@ -59,6 +59,8 @@ class Code(enum.StrEnum):
     NEAR_DUPLICATE = "near_duplicate"
     LEAK = "leak"
     NEAR_LEAK = "near_leak"
+    MISSING_SPLIT = "missing_split"
+    CHANGED_SPLIT = "changed_split"
     EMPTY_SPLIT = "empty_split"
     TOO_FEW_IMAGES = "too_few_images"
     TOO_FEW_INSTANCES = "too_few_instances"
@@ -101,6 +103,8 @@ DEFAULT_SEVERITY: dict[Code, Severity] = {
     Code.NEAR_DUPLICATE: Severity.INFO,
     Code.LEAK: Severity.WARNING,
     Code.NEAR_LEAK: Severity.WARNING,
+    Code.MISSING_SPLIT: Severity.WARNING,
+    Code.CHANGED_SPLIT: Severity.WARNING,
     Code.EMPTY_SPLIT: Severity.ERROR,
     Code.TOO_FEW_IMAGES: Severity.ERROR,
     Code.TOO_FEW_INSTANCES: Severity.ERROR,

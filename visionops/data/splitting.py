@@ -1,236 +1,446 @@
 """Which image trains, which selects the model, which judges it.
 
-Splits that the data set gives are kept; what it does not give is cut by iterative stratification (Sechidis,
-Tsoumakas, Vlahavas: On the stratification of multi-label data, 2011): the rarest class first, each unit to the split
-that lacks it most. A unit is a group of images that must stay together, or one image.
+A split is for life. Splits that the data set gives are kept; an image without one is dealt by a hash of its content, so
+that its split does not depend on what else is in the data set, in which order, or under which label. What an earlier
+version dealt stays where it was (`SplitHistory`): no image judges a model whose lineage was trained or selected on it.
+A group of images that must stay together is dealt as one.
+
+Dealing each image by itself cannot balance classes as a draw over all of them would: shares vary as those of coin
+tosses do. Images are moved, those first whose hash lies nearest to the border, only where a split would be left without
+a class, and where a few images in all would leave one far from its share.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+import hashlib
+from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
 
 from visionops.config import SplitConfig
-from visionops.data.dataset import Dataset, Split
+from visionops.data.dataset import ADDED, Dataset, Split
+from visionops.data.duplicates import too_many
+from visionops.data.findings import Code, Finding, counted
+from visionops.data.history import SplitHistory
 from visionops.errors import DataError
 
 __all__ = ["assign_splits"]
 
 _LABELLED = (Split.TRAIN, Split.VAL, Split.TEST)
+_FEW = 20
+"""A collection of so many images is balanced by hand; of twice as many, hardly."""
+_STEP = 0.05
+_NEAR_DISTANCE = 4
+
+_Splits = npt.NDArray[np.object_]
+_Rows = npt.NDArray[np.int64]
 
 
-def assign_splits(dataset: Dataset, config: SplitConfig) -> Dataset:
-    """Give every labelled image its split; images for batch inference stay as they are.
+def assign_splits(
+    dataset: Dataset, config: SplitConfig, history: SplitHistory | None = None, *, distance: int = _NEAR_DISTANCE
+) -> Dataset:
+    """Return the data set with a split for every labelled image; images for batch inference stay as they are.
 
-    - train, val and test are given: kept.
-    - train and val: half of val becomes test where val is at least half of what val and test should hold together;
-      else test is cut from both.
-    - train and test: val is cut from train.
-    - nothing, or only train: all three are cut by the shares of ``config``.
+    In this order:
 
-    A sentence in ``notes`` says what was done. The result depends on content and seed, not on the order of rows.
+    - An image that an earlier version dealt keeps that split, whatever the data set gives now.
+    - An image that looks like such images goes where they are. Where they are in several splits, it is left out.
+    - A split that the data set gives is kept. Where it gives train and val only, half of val becomes test if val is at
+      least half of what val and test should hold together, else test is cut from both. Where it gives train and test
+      only, val is cut from train. Where it gives only train, or nothing, all three are cut by the shares of ``config``.
+    - An image without a split among images that have one goes where its group is, nowhere if its group is in several
+      splits, and to train if it has no group; an addition without a group is dealt by the shares of ``config``.
+
+    The result depends on content and seed, not on the order of rows. ``notes`` say in sentences what was done,
+    ``findings`` name the images that are left out or keep another split than the data set gives.
+
+    Args:
+        history: What earlier versions dealt.
+        distance: Largest Hamming distance of the perceptual hashes of look-alikes, as in the validation policy.
 
     Raises:
         DataError: A split would be empty.
     """
     splits = np.array(dataset.column("split"), dtype=object)
-    notes = []
-    given = {s for s in _LABELLED if (splits == s.value).any()}
-    undecided = splits == Split.NONE.value
-    if given and undecided.any():
-        splits[undecided] = Split.TRAIN.value
-        given.add(Split.TRAIN)
-        notes.append(f"{int(undecided.sum())} images had no split, unlike the others: they became train.")
-    if given == set(_LABELLED):
-        return _with(dataset, splits, notes)
-    if not given and not undecided.any():
+    labelled = splits != Split.UNLABELLED.value
+    if not labelled.any():
         raise DataError(f"{dataset.name}: holds no labelled images to split; add images with annotations")
+    given = {s for s in _LABELLED if (splits == s.value).any()}
     if given and Split.TRAIN not in given:
         names = " and ".join(sorted(given))
         raise DataError(
             f"{dataset.name}: gives {names} but no train images; add them, or remove the split to have it cut"
         )
-    units = _Units.of(dataset)
-    if given == {Split.TRAIN, Split.VAL}:
-        notes.append(_cut_test(dataset, units, splits, config))
-    elif given == {Split.TRAIN, Split.TEST}:
-        total = _count(splits, Split.TRAIN) + _count(splits, Split.TEST)
-        share = min(config.val * total / _count(splits, Split.TRAIN), 0.5)
-        _cut(
-            dataset, units, splits, _rows(splits, Split.TRAIN), {Split.TRAIN: 1 - share, Split.VAL: share}, config.seed
+    units = _Units.of(dataset, config.seed, history, distance)
+    dealer = _Dealer(dataset, units, splits.copy(), given, config)
+    dealer.keep_history()
+    dealer.join_groups()
+    dealer.cut()
+    return dealer.result()
+
+
+@dataclasses.dataclass(frozen=True)
+class _Units:
+    """Images that stay together."""
+
+    unit_of: _Rows
+    """int64 (images,); units are numbered in an order that the order of rows does not change."""
+    labels: npt.NDArray[np.int64]
+    """(images, classes + 1): 1 where an image shows a class; the last column: it shows none."""
+    drawn: npt.NDArray[np.float64]
+    """float64 (units,): a hash of each unit's content, even over 0 to 1."""
+    own: _Splits
+    """The split that an earlier version dealt to this very file, (images,); "" for none."""
+    homes: tuple[frozenset[str], ...]
+    """Of each unit: the splits to which earlier versions dealt its images, or images that look like them."""
+
+    @classmethod
+    def of(cls, dataset: Dataset, seed: int, history: SplitHistory | None, distance: int) -> _Units:
+        keys, hashes, groups = dataset.column("key"), dataset.column("sha256"), dataset.column("group")
+        recalled = (history or SplitHistory.empty()).recall(dataset, distance)
+        identity = [(digest or key, key) for digest, key in zip(hashes, keys, strict=True)]
+        first: dict[tuple[str, ...], int] = {}
+        unit_of = np.zeros(len(keys), dtype=np.int64)
+        names: list[str] = []
+        # What is added since does not move what it looks like.
+        for row in sorted(range(len(keys)), key=lambda row: (keys[row].startswith(ADDED), identity[row])):
+            together, group = recalled.group[row], groups[row]
+            unit = (together,) if together else ("", *identity[row])
+            unit_of[row] = first.setdefault(unit, len(first))
+            if unit_of[row] == len(names):  # a group that a reader names is dealt by its name: frames may come and go
+                is_named = group and not group.startswith("alike:") and together == group
+                names.append(f"group {group}" if is_named else identity[row][0])
+        homes: list[set[str]] = [set() for _ in first]
+        for row, number in enumerate(unit_of.tolist()):
+            homes[number] |= recalled.homes[row]
+        shown = dataset.presence()
+        return cls(
+            unit_of,
+            np.column_stack([shown, ~shown.any(axis=1)]).astype(np.int64),
+            np.array([_draw(seed, name) for name in names]),
+            np.array(recalled.own, dtype=object),
+            tuple(map(frozenset, homes)),
         )
-        notes.append(
-            f"The data set gives train and test but no val: {_count(splits, Split.VAL)} images of train became val, "
-            f"{_count(splits, Split.TRAIN)} stayed train."
+
+    def rows_of(self) -> list[_Rows]:
+        """The rows of each unit."""
+        order = np.argsort(self.unit_of, kind="stable")
+        return np.split(order, np.searchsorted(self.unit_of[order], np.arange(1, len(self.drawn))))
+
+
+def _draw(seed: int, name: str) -> float:
+    return int(hashlib.sha256(f"{seed} {name}".encode()).hexdigest()[:13], 16) / 16**13
+
+
+@dataclasses.dataclass
+class _Dealer:
+    """The splits of one data set while they are dealt."""
+
+    dataset: Dataset
+    units: _Units
+    splits: _Splits
+    given: set[Split]
+    config: SplitConfig
+    notes: list[str] = dataclasses.field(default_factory=list)
+    findings: list[Finding] = dataclasses.field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._labelled = self.splits != Split.UNLABELLED.value
+        self._settled = ~self._labelled
+        """Rows whose split is decided."""
+        self._out = np.zeros(len(self.splits), dtype=np.bool_)
+
+    def keep_history(self) -> None:
+        """Give the images of earlier versions, and those that look like them, the split they had."""
+        own = self._labelled & (self.units.own != "")
+        moved = own & (self.splits != "") & (self.splits != self.units.own)
+        self._report_moved(moved)
+        self.splits[own] = self.units.own[own]
+        self._settled |= own
+        followed = 0
+        for homes, rows in zip(self.units.homes, self.units.rows_of(), strict=True):
+            new = rows[~self._settled[rows]]
+            if homes and len(new):
+                self._settle(new, homes, "in earlier versions")
+                followed += len(new) if len(homes) == 1 else 0
+        if own.any() or followed:
+            also = (
+                f"; {counted(followed, 'image')} more went where the images were that they look like"
+                if followed
+                else ""
+            )
+            self.notes.append(f"{counted(int(own.sum()), 'image')} kept the split of earlier versions{also}.")
+
+    def join_groups(self) -> None:
+        """Give images without a split among images that have one the split of their group."""
+        undecided = ~self._settled & (self.splits == "")
+        if not self.given or not undecided.any():
+            return
+        keys = self.dataset.column("key")
+        joined = lonely = 0
+        for rows in self.units.rows_of():
+            new = rows[undecided[rows]]
+            if not len(new):
+                continue
+            homes = frozenset(self.splits[rows[self._labelled[rows] & (self.splits[rows] != "")]])
+            if homes:
+                self._settle(new, homes, "here")
+                joined += len(new) if len(homes) == 1 else 0
+            elif not keys[new[0]].startswith(ADDED):
+                self.splits[new] = Split.TRAIN.value
+                self._settled[new] = True
+                lonely += len(new)
+        if joined or lonely:
+            joined_note = f"{joined} went to the split of the images that they look like, " if joined else ""
+            self.notes.append(
+                f"{counted(joined + lonely, 'image')} had no split, unlike the others: "
+                f"{joined_note}{lonely} that look like none became train."
+            )
+
+    def cut(self) -> None:
+        """Cut the splits that the data set does not give."""
+        if self.given == set(_LABELLED):
+            self._deal_additions()
+            return
+        if self.given == {Split.TRAIN, Split.VAL}:
+            note = self._cut_test()
+        elif self.given == {Split.TRAIN, Split.TEST}:
+            train, test = self._count(Split.TRAIN), self._count(Split.TEST)
+            # Rounded, so that a few images more do not move those that are there.
+            share = min(round(self.config.val * (train + test) / train / _STEP) * _STEP, 0.5)
+            self._cut(self._only_in(Split.TRAIN), {Split.TRAIN: 1 - share, Split.VAL: share})
+            note = (
+                f"The data set gives train and test but no val: {self._count(Split.VAL)} images of train became val, "
+                f"{self._count(Split.TRAIN)} stayed train."
+            )
+        else:
+            rows = np.flatnonzero(~self._settled & ~self._is_added())
+            self._cut(rows, self._shares())
+            counts = ", ".join(f"{self._count(s)} {s.value}" for s in _LABELLED)
+            why = "only train" if self.given else "no split"
+            note = (
+                f"The data set gives {why}: its {len(rows)} images were split with seed {self.config.seed}: {counts}."
+            )
+            if not len(rows):
+                note = ""
+        if note:
+            self.notes.append(note)
+        self._deal_additions()
+        for split in _LABELLED:
+            if not self._count(split):
+                number = len({int(u) for u in self.units.unit_of[self._labelled & ~self._out]})
+                raise DataError(
+                    f"{self.dataset.name}: {int(self._labelled.sum())} images in {number} groups that must stay "
+                    f"together are too few for a {split.value} split; add images, or change data.split.val and "
+                    "data.split.test"
+                )
+
+    def result(self) -> Dataset:
+        """Return the data set with its splits, without what has none."""
+        result = self.dataset.replace_column("split", self.splits.tolist())
+        kept = np.flatnonzero(~self._out)
+        if len(kept) < len(self.splits):
+            result = result.take(kept)
+        unjudged = _unjudged(result, self.splits[kept])
+        return dataclasses.replace(
+            result,
+            notes=(*self.dataset.notes, *self.notes, *unjudged),
+            findings=(*self.dataset.findings, *self.findings),
         )
-    else:
-        shares = {Split.TRAIN: 1 - config.val - config.test, Split.VAL: config.val, Split.TEST: config.test}
-        rows = np.flatnonzero(splits != Split.UNLABELLED.value)
-        _cut(dataset, units, splits, rows, shares, config.seed)
-        counts = ", ".join(f"{_count(splits, s)} {s.value}" for s in _LABELLED)
-        why = "only train" if given else "no split"
-        notes.append(f"The data set gives {why}: its {len(rows)} images were split with seed {config.seed}: {counts}.")
-    return _with(dataset, splits, notes)
+
+    def _settle(self, rows: _Rows, homes: frozenset[str], when: str) -> None:
+        """Put ``rows`` where the images are that they look like; nowhere if these are in several splits."""
+        keys = self.dataset.column("key")
+        self._settled[rows] = True
+        if len(homes) == 1:
+            (home,) = homes
+            self._report_moved(_mask(rows, len(self.splits)) & (self.splits != "") & (self.splits != home))
+            self.splits[rows] = home
+            return
+        self._out[rows] = True
+        where = " and ".join(s.value for s in _LABELLED if s.value in homes)
+        members = tuple(keys[row] for row in rows)
+        message = f"looks like images that are in {where} {when}, so no split is honest for it; left out"
+        self.findings.append(Finding.of(Code.NEAR_LEAK, members[0], message, members))
+        self.notes.append(f"{members[0]}{f' and {len(members) - 1} more' if len(members) > 1 else ''}: {message}.")
+
+    def _report_moved(self, moved: npt.NDArray[np.bool_]) -> None:
+        """Say which images keep another split than the data set gives them."""
+        if not moved.any():
+            return
+        keys = tuple(self.dataset.column("key")[row] for row in np.flatnonzero(moved))
+        message = (
+            f"{counted(len(keys), 'image')}: given another split than in earlier versions, which stands: a model of "
+            "this use case was trained, selected or judged on them; use another name to begin anew"
+        )
+        self.findings.append(Finding.of(Code.CHANGED_SPLIT, keys[0], message, keys))
+        self.notes.append(f"{keys[0]}: {message}.")
+
+    def _is_added(self) -> npt.NDArray[np.bool_]:
+        return np.array([key.startswith(ADDED) for key in self.dataset.column("key")], dtype=np.bool_)
+
+    def _deal_additions(self) -> None:
+        new = ~self._settled & self._is_added() & (self.splits == "")
+        for rows in self.units.rows_of():
+            homes = frozenset(self.splits[rows[self._labelled[rows] & ~new[rows] & ~self._out[rows]]])
+            if new[rows].any() and homes:
+                self._settle(rows[new[rows]], homes, "here")
+        self._cut(np.flatnonzero(new & ~self._settled), self._shares(), bounded=False)
+        added = self._is_added() & ~self._out
+        if added.any():
+            tally = ", ".join(f"{int((added & (self.splits == s.value)).sum())} {s.value}" for s in _LABELLED)
+            self.notes.append(f"Additions are in {tally}.")
+
+    def _shares(self) -> dict[Split, float]:
+        test, val = self.config.test, self.config.val
+        return {Split.TRAIN: 1 - val - test, Split.VAL: val, Split.TEST: test}
+
+    def _count(self, split: Split) -> int:
+        return int(((self.splits == split.value) & ~self._out).sum())
+
+    def _only_in(self, split: Split) -> _Rows:
+        """Rows of ``split`` that are free to be cut: no image of their unit is elsewhere or has a history."""
+        found = [
+            rows
+            for rows in self.units.rows_of()
+            if not self._settled[rows].any() and (self.splits[rows] == split.value).all()
+        ]
+        return np.concatenate(found) if found else np.empty(0, dtype=np.int64)
+
+    def _cut_test(self) -> str:
+        train, val = self._count(Split.TRAIN), self._count(Split.VAL)
+        if val >= (self.config.val + self.config.test) * (train + val) / 2:
+            # A group that reaches into train stays in val: test is to hold nothing that was trained on.
+            self._cut(self._only_in(Split.VAL), {Split.VAL: 0.5, Split.TEST: 0.5})
+            return (
+                f"The data set gives {train} train and {val} val images but no test: half of val, "
+                f"{self._count(Split.TEST)} images, became test; {self._count(Split.VAL)} stayed val."
+            )
+        for split in (Split.TRAIN, Split.VAL):
+            rows = self._only_in(split)
+            if split is Split.TRAIN or len(np.unique(self.units.unit_of[rows])) > 1:  # the last of val stays there
+                self._cut(rows, {split: 1 - self.config.test, Split.TEST: self.config.test})
+        return (
+            f"The data set gives {train} train and only {val} val images and no test: "
+            f"{self._count(Split.TEST)} images were cut from both and became test; "
+            f"{self._count(Split.TRAIN)} stayed train, {self._count(Split.VAL)} stayed val."
+        )
+
+    def _cut(self, rows: _Rows, shares: dict[Split, float], *, bounded: bool = True) -> None:
+        """Deal ``rows`` to the splits of ``shares``; what its hash does not give to another goes to the first.
+
+        Args:
+            bounded: Whether splits that stray from their share, or lack a class, are filled up.
+        """
+        if not len(rows):
+            return
+        found, inverse = np.unique(self.units.unit_of[rows], return_inverse=True)
+        labels = np.zeros((len(found), self.units.labels.shape[1]), dtype=np.int64)
+        np.add.at(labels, inverse, self.units.labels[rows])
+        pool = _Pool(
+            labels=labels,
+            sizes=np.bincount(inverse, minlength=len(found)),
+            drawn=self.units.drawn[found],
+            shares=np.array(list(shares.values())) / sum(shares.values()),
+            elsewhere=np.stack([self.units.labels[self._holds(split)].sum(axis=0) for split in shares]),
+        )
+        dealt = pool.deal()
+        if bounded:
+            pool.balance(dealt)
+            pool.fill(dealt)
+        self.splits[rows] = np.array([s.value for s in shares], dtype=object)[dealt[inverse]]
+        self._settled[rows] = True
+
+    def _holds(self, split: Split) -> npt.NDArray[np.bool_]:
+        return np.asarray((self.splits == split.value) & self._settled & ~self._out)
 
 
-def _with(dataset: Dataset, splits: npt.NDArray[np.object_], notes: list[str]) -> Dataset:
-    result = dataset.replace_column("split", splits.tolist())
-    return dataclasses.replace(result, notes=(*dataset.notes, *notes, *_unjudged(result, splits)))
+def _mask(rows: _Rows, count: int) -> npt.NDArray[np.bool_]:
+    mask = np.zeros(count, dtype=np.bool_)
+    mask[rows] = True
+    return mask
 
 
-def _unjudged(dataset: Dataset, splits: npt.NDArray[np.object_]) -> Iterator[str]:
-    """Classes of whole images that val or test lacks. Of boxes, which classes are rare is seen in the evaluation."""
+@dataclasses.dataclass(frozen=True)
+class _Pool:
+    """Units that are dealt to several splits, of which the first takes what no other does."""
+
+    labels: npt.NDArray[np.int64]
+    """(units, classes + 1): images of the unit that show a class; the last column: that show none."""
+    sizes: npt.NDArray[np.int64]
+    """(units,), images."""
+    drawn: npt.NDArray[np.float64]
+    """(units,), see `_Units`."""
+    shares: npt.NDArray[np.float64]
+    """(splits,), their sum is 1."""
+    elsewhere: npt.NDArray[np.int64]
+    """(splits, classes + 1): images that the splits hold already."""
+
+    def deal(self) -> _Rows:
+        """Return the split number of each unit: the last splits lie lowest on the scale of ``drawn``."""
+        borders = np.cumsum(self.shares[::-1])[:-1]
+        dealt = len(self.shares) - 1 - np.searchsorted(borders, self.drawn, side="right")
+        # A large group would be most of a small split.
+        dealt[(self.sizes > 1) & (self.sizes > too_many(int(self.sizes.sum())))] = 0
+        return np.asarray(dealt)
+
+    def balance(self, dealt: _Rows) -> None:
+        """Move units between the first split and one that strays from its share; in place."""
+        total = int(self.sizes.sum())
+        # Balancing makes the split of an image depend on the others, so that it is for collections that need it: from
+        # 40 images on, chance keeps within this bound.
+        slack = 2 + (total / _FEW) ** 2
+        for split in range(1, len(self.shares)):
+            wanted = self.shares[split] * total
+            while (excess := self.sizes[dealt == split].sum() - wanted) > slack:
+                members = np.flatnonzero(dealt == split)
+                fitting = members[self.sizes[members] <= excess]
+                if len(members) < 2 or not len(fitting):
+                    break
+                dealt[fitting[np.argmax(self.drawn[fitting])]] = 0
+            while (missing := wanted - self.sizes[dealt == split].sum()) > slack:
+                members = np.flatnonzero(dealt == 0)
+                fitting = members[self.sizes[members] <= missing]
+                if len(members) < 2 or not len(fitting):
+                    break
+                dealt[fitting[np.argmin(self.drawn[fitting])]] = split
+
+    def fill(self, dealt: _Rows) -> None:
+        """Put every class into the first split, and into all if it has a unit for each; no split empty; in place.
+
+        As far as the units allow. A class with fewer units stays in the first split as a whole.
+        """
+        for label in range(self.labels.shape[1] - 1):
+            having = np.flatnonzero(self.labels[:, label])
+            if len(having) < len(self.shares) and not self.elsewhere[:, label].any():
+                dealt[having] = 0
+            elif len(having) and not (dealt[having] == 0).any() and not self.elsewhere[0, label]:
+                dealt[max(having.tolist(), key=lambda unit: (-self.sizes[unit], self.drawn[unit]))] = 0
+        for split in range(1, len(self.shares)):
+            for label in np.argsort((self.labels[:, :-1] > 0).sum(axis=0), kind="stable"):
+                holders = np.flatnonzero(self.labels[:, label])
+                lacks = not (dealt[holders] == split).any() and not self.elsewhere[split, label]
+                if len(holders) >= len(self.shares) and lacks:
+                    self._spare(dealt, holders, split)
+            if not (dealt == split).any() and not self.elsewhere[split].any():
+                self._spare(dealt, np.arange(len(self.labels)), split)
+
+    def _spare(self, dealt: _Rows, wanted: _Rows, split: int) -> None:
+        """Move the smallest ``wanted`` unit that the first split can do without, if there is one; in place."""
+        in_first = dealt == 0
+        seen = (self.labels[in_first, :-1] > 0).sum(axis=0) + (self.elsewhere[0, :-1] > 0)
+        spare = [int(u) for u in wanted if in_first[u] and (seen[self.labels[u, :-1] > 0] > 1).all()]
+        if spare and (in_first.sum() > 1 or self.elsewhere[0].any()):
+            dealt[min(spare, key=lambda unit: (self.sizes[unit], self.drawn[unit]))] = split
+
+
+def _unjudged(dataset: Dataset, splits: _Splits) -> Iterator[str]:
+    """Name the classes of whole images that val or test lacks; of boxes, the evaluation shows which are rare."""
     shown, names = dataset.presence(), dataset.all_class_names
     for split in (Split.VAL, Split.TEST) if dataset.attributes else ():
         lacking = [name for name, any_ in zip(names, shown[splits == split.value].any(axis=0), strict=True) if not any_]
         if lacking:
             more = f" and {len(lacking) - 5} more" if len(lacking) > 5 else ""
             yield f"No image of {', '.join(lacking[:5])}{more} is in {split.value}, whose figures leave them out."
-
-
-def _rows(splits: npt.NDArray[np.object_], split: Split) -> npt.NDArray[np.int64]:
-    return np.flatnonzero(splits == split.value)
-
-
-def _count(splits: npt.NDArray[np.object_], split: Split) -> int:
-    return len(_rows(splits, split))
-
-
-def _cut_test(dataset: Dataset, units: _Units, splits: npt.NDArray[np.object_], config: SplitConfig) -> str:
-    train, val = _rows(splits, Split.TRAIN), _rows(splits, Split.VAL)
-    total = len(train) + len(val)
-    if len(val) >= (config.val + config.test) * total / 2:
-        # A group that reaches into train stays in val: test is to hold nothing that was trained on.
-        shared = np.isin(units.unit_of[val], units.unit_of[train])
-        _cut(dataset, units, splits, val[~shared], {Split.VAL: 0.5, Split.TEST: 0.5}, config.seed)
-        return (
-            f"The data set gives {len(train)} train and {len(val)} val images but no test: half of val, "
-            f"{_count(splits, Split.TEST)} images, became test; {_count(splits, Split.VAL)} stayed val."
-        )
-    both = np.isin(units.unit_of[val], units.unit_of[train])
-    pools = [train[~np.isin(units.unit_of[train], units.unit_of[val])], val[~both]]
-    for split, rows in zip((Split.TRAIN, Split.VAL), pools, strict=True):
-        if split is Split.TRAIN or len(np.unique(units.unit_of[rows])) > 1:  # the last of val stays there
-            _cut(dataset, units, splits, rows, {split: 1 - config.test, Split.TEST: config.test}, config.seed)
-    return (
-        f"The data set gives {len(train)} train and only {len(val)} val images and no test: "
-        f"{_count(splits, Split.TEST)} images were cut from both and became test; "
-        f"{_count(splits, Split.TRAIN)} stayed train, {_count(splits, Split.VAL)} stayed val."
-    )
-
-
-@dataclasses.dataclass(frozen=True)
-class _Units:
-    unit_of: npt.NDArray[np.int64]
-    """Image row to unit; units are numbered in an order that the order of rows does not change."""
-    labels: npt.NDArray[np.int64]
-    """(images, classes + 1): 1 where an image shows a class; the last column: it shows none."""
-
-    @classmethod
-    def of(cls, dataset: Dataset) -> _Units:
-        keys, hashes, groups = dataset.column("key"), dataset.column("sha256"), dataset.column("group")
-        identity = [(digest, key) for digest, key in zip(hashes, keys, strict=True)]
-        first: dict[tuple[str, ...], int] = {}
-        unit_of = np.zeros(len(keys), dtype=np.int64)
-        for row in sorted(range(len(keys)), key=identity.__getitem__):
-            unit = (groups[row],) if groups[row] else ("", *identity[row])
-            unit_of[row] = first.setdefault(unit, len(first))
-        shown = dataset.presence()
-        labels = np.column_stack([shown, ~shown.any(axis=1)]).astype(np.int64)
-        return cls(unit_of, labels)
-
-
-def _cut(
-    dataset: Dataset,
-    units: _Units,
-    splits: npt.NDArray[np.object_],
-    rows: npt.NDArray[np.int64],
-    shares: dict[Split, float],
-    seed: int,
-) -> None:
-    """Deal ``rows`` to the splits of ``shares``, in place."""
-    found, inverse = np.unique(units.unit_of[rows], return_inverse=True)
-    labels = np.zeros((len(found), units.labels.shape[1]), dtype=np.int64)
-    np.add.at(labels, inverse, units.labels[rows])
-    sizes = np.bincount(inverse, minlength=len(found))
-    targets = list(shares)
-    dealt = _stratify(labels, sizes, np.array(list(shares.values())), np.random.default_rng(seed))
-    _repair(dealt, labels, sizes, len(targets))
-    for i, split in enumerate(targets):
-        if not (dealt == i).any():
-            raise DataError(
-                f"{dataset.name}: {len(rows)} images in {len(found)} groups that must stay together are too few for a "
-                f"{split.value} split; add images, or change data.split.val and data.split.test"
-            )
-    splits[rows] = np.array([s.value for s in targets], dtype=object)[dealt[inverse]]
-
-
-def _stratify(
-    labels: npt.NDArray[np.int64],
-    sizes: npt.NDArray[np.int64],
-    shares: npt.NDArray[np.float64],
-    rng: np.random.Generator,
-) -> npt.NDArray[np.int64]:
-    """Split number of each unit; the first split takes ties."""
-    shares = shares / shares.sum()
-    wanted = [labels[:, c].sum() * shares for c in range(labels.shape[1])]
-    room = sizes.sum() * shares
-    order = rng.permutation(len(labels))
-    dealt = np.full(len(labels), -1, dtype=np.int64)
-    left = labels.sum(axis=0)
-    while left.any():
-        label = int(np.argmin(np.where(left > 0, left, np.iinfo(np.int64).max)))
-        chosen = order[(dealt[order] < 0) & (labels[order, label] > 0)]
-        # Large units first: what is left to deal then evens out.
-        for unit in chosen[np.argsort(-labels[chosen, label], kind="stable")]:
-            need = wanted[label]
-            best = np.flatnonzero(need >= need.max() - 1e-9)
-            split = int(best[np.argmax(room[best])])
-            dealt[unit] = split
-            room[split] -= sizes[unit]
-            for c in np.flatnonzero(labels[unit]):
-                wanted[c][split] -= labels[unit, c]
-        left = labels[dealt < 0].sum(axis=0)
-    return dealt
-
-
-def _repair(
-    dealt: npt.NDArray[np.int64], labels: npt.NDArray[np.int64], sizes: npt.NDArray[np.int64], num_splits: int
-) -> None:
-    """Every class in the first split (train), and in all if it has a unit for each; no split empty; in place.
-
-    Where that can be had.
-    """
-    for label in range(labels.shape[1] - 1):
-        having = np.flatnonzero(labels[:, label])
-        if len(having) and not (dealt[having] == 0).any():
-            dealt[_smallest(having.tolist(), sizes)] = 0
-    for split in range(1, num_splits):
-        for label in np.argsort((labels[:, :-1] > 0).sum(axis=0), kind="stable"):
-            holders = np.flatnonzero(labels[:, label])
-            if len(holders) >= num_splits and not (dealt[holders] == split).any():
-                _spare(dealt, labels, sizes, holders, split)
-        if not (dealt == split).any():
-            _spare(dealt, labels, sizes, np.arange(len(labels)), split)
-
-
-def _spare(
-    dealt: npt.NDArray[np.int64],
-    labels: npt.NDArray[np.int64],
-    sizes: npt.NDArray[np.int64],
-    wanted: npt.NDArray[np.int64],
-    split: int,
-) -> None:
-    """Move the smallest ``wanted`` unit that the first split can do without, if there is one; in place."""
-    in_first = dealt == 0
-    seen = (labels[in_first, :-1] > 0).sum(axis=0)
-    spare = [int(u) for u in wanted if in_first[u] and (seen[labels[u, :-1] > 0] > 1).all()]
-    if spare and in_first.sum() > 1:
-        dealt[_smallest(spare, sizes)] = split
-
-
-def _smallest(units: Iterable[int], sizes: npt.NDArray[np.int64]) -> int:
-    return int(min(units, key=lambda unit: (sizes[unit], unit)))

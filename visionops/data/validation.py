@@ -28,14 +28,14 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from visionops.config import ValidationPolicy
-from visionops.data.dataset import Attribute, Dataset, Split
+from visionops.data.dataset import ADDED, Attribute, Boxes, Dataset, Split
 from visionops.data.duplicates import (
     LOOK_SIZE,
     conflicting_copies,
     copies_of_files,
     duplicate_boxes,
     look_alike,
-    near_duplicate_groups,
+    look_alike_groups,
     sample,
 )
 from visionops.data.findings import Code, Finding, Severity, counted
@@ -53,6 +53,7 @@ __all__ = [
     "inspect_shard",
     "judge",
     "judge_shards",
+    "same_boxes",
     "validate",
 ]
 
@@ -73,6 +74,7 @@ FACTS_SCHEMA = pa.schema(
         ("plain", pa.bool_()),
         ("sha256", pa.string()),
         ("phash", pa.uint64()),
+        ("look", pa.binary(LOOK_SIZE * LOOK_SIZE)),  # grey thumbnail; null when unusable
         ("brightness", pa.float32()),  # mean grey value, 0 to 255
     ]
 )
@@ -261,13 +263,14 @@ def judge(
     from visionops.data.card import render_card
 
     facts = _facts(dataset, inspections)
-    groups = _near_groups(dataset, facts, inspections, policy.near_duplicate_distance)
+    groups, scenes = _near_groups(dataset, facts, policy.near_duplicate_distance)
     findings = [
         *dataset.findings,
         *_image_findings(dataset, inspections),
         *_box_findings(dataset, facts),
         *_exact_duplicates(dataset, facts),
         *_near_duplicates(dataset, groups),
+        *_scenes(dataset, scenes),
         *_collection_findings(dataset, facts, policy),
     ]
     keys = dataset.column("key")
@@ -276,7 +279,7 @@ def judge(
         findings=tuple(_judged(findings, policy)),
         counts=_counts(dataset, facts),
         facts=facts,
-        near_groups=tuple(tuple(keys[row] for row in group) for group in groups if not _is_uniform(group, dataset)),
+        near_groups=tuple(tuple(keys[row] for row in group) for group in groups),
     )
     return dataclasses.replace(report, card=render_card(dataset, report, fetch))
 
@@ -423,6 +426,7 @@ def _facts(dataset: Dataset, inspections: Sequence[Inspection]) -> pa.Table:
         "plain": [i.header.is_plain if i.header else None for i in inspections],
         "sha256": [i.sha256 for i in inspections],
         "phash": [i.phash for i in inspections],
+        "look": [None if i.look is None else i.look.tobytes() for i in inspections],
         "brightness": [i.brightness for i in inspections],
     }
     for name in ("format", "mode", "width", "height", "orientation", "frames", "bits"):
@@ -530,11 +534,13 @@ def _exact_duplicates(dataset: Dataset, facts: pa.Table) -> Iterator[Finding]:
             message = f"the same file as {_some(keys[1:])}, but {_differing(dataset, disputed)}; all are left out"
             yield Finding.of(Code.CONFLICTING_LABEL, keys[0], f"{message}: correct their labels", keys)
         elif len(rows) > 1:
-            yield from _copies_found(dataset, rows, all(_same_boxes(labels[rows[0]], labels[r]) for r in rows[1:]))
+            yield from _copies_found(dataset, rows, all(same_boxes(labels[rows[0]], labels[r]) for r in rows[1:]))
 
 
-def _same_boxes(first: Any, second: Any) -> bool:
-    def table(boxes: Any) -> npt.NDArray[np.float64]:
+def same_boxes(first: Boxes, second: Boxes) -> bool:
+    """Return whether two images have the same boxes of the same classes, in whatever order."""
+
+    def table(boxes: Boxes) -> npt.NDArray[np.float64]:
         joined = np.column_stack([boxes.class_ids, boxes.xyxy])
         return np.asarray(joined[np.lexsort(joined.T)])
 
@@ -575,34 +581,35 @@ def _some(names: Sequence[str], most: int = 3) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
-def _near_groups(
-    dataset: Dataset, facts: pa.Table, inspections: Sequence[Inspection], distance: int
-) -> list[list[int]]:
-    """Rows of images that look the same; of copies of one file only the one that stays is looked at."""
-    splits = dataset.column("split")
+def _near_groups(dataset: Dataset, facts: pa.Table, distance: int) -> tuple[list[list[int]], list[list[int]]]:
+    """Return the rows of images that look the same, and of scenes that are always the same.
+
+    Of copies of one file only the one that stays is looked at.
+    """
+    splits, looks = dataset.column("split"), facts.column("look").to_pylist()
     conflicting = {rows[0] for rows in _conflicting(dataset, facts)}
     kept = [copies[0] for copies in copies_of_files(facts.column("sha256").to_pylist(), splits)]
     kept = [row for row in kept if row not in conflicting]
     # The unlabelled are never split and never learned from: what they look like matters to nobody.
-    rows = sorted(r for r in kept if inspections[r].look is not None and splits[r] != Split.UNLABELLED.value)
+    rows = sorted(r for r in kept if looks[r] is not None and splits[r] != Split.UNLABELLED.value)
     hashes = facts.column("phash").to_numpy()[rows]
-    looks = np.array([inspections[row].look for row in rows], dtype=np.uint8).reshape(-1, LOOK_SIZE, LOOK_SIZE)
-    return [[rows[index] for index in group] for group in near_duplicate_groups(hashes, distance, looks)]
+    pictures = np.frombuffer(b"".join(looks[row] for row in rows), dtype=np.uint8).reshape(-1, LOOK_SIZE, LOOK_SIZE)
+    groups, scenes = look_alike_groups(hashes, pictures, distance)
+    return [[rows[i] for i in group] for group in groups], [[rows[i] for i in group] for group in scenes]
 
 
-def _is_uniform(group: Sequence[int], dataset: Dataset) -> bool:
-    """So many that the scene is always the same, not the picture; keeping them together would ruin a split."""
-    return len(group) > max(20, dataset.num_images // 20)
+def _scenes(dataset: Dataset, scenes: Sequence[Sequence[int]]) -> Iterator[Finding]:
+    keys = dataset.column("key")
+    for scene in scenes:
+        members = tuple(keys[row] for row in scene)
+        message = f"{len(scene)} images look alike (a fixed camera?); too many to be copies, not kept together"
+        yield Finding.of(Code.NEAR_DUPLICATE, members[0], message, members)
 
 
 def _near_duplicates(dataset: Dataset, groups: Sequence[Sequence[int]]) -> Iterator[Finding]:
     keys, splits = dataset.column("key"), dataset.column("split")
     for group in groups:
         members = tuple(keys[row] for row in group)
-        if _is_uniform(group, dataset):
-            message = f"{len(group)} images look alike (a fixed camera?); too many to be copies, not kept together"
-            yield Finding.of(Code.NEAR_DUPLICATE, members[0], message, members)
-            continue
         unlike = f"; {_differing(dataset, group)}" if conflicting_copies([group], dataset.label_array()) else ""
         first_of = {splits[row]: keys[row] for row in reversed(group) if splits[row] in _GIVEN}
         if len(first_of) > 1:
@@ -632,6 +639,14 @@ def _collection_findings(dataset: Dataset, facts: pa.Table, policy: ValidationPo
             yield Finding.of(
                 Code.EMPTY_SPLIT, split, f"no usable image is in {split}; add images or take the split out"
             )
+    pairs = zip(dataset.column("key"), splits, strict=True)
+    unsplit = tuple(key for key, split in pairs if split == Split.NONE.value and not key.startswith(ADDED))
+    if given and unsplit:
+        message = (
+            f"{counted(len(unsplit), 'image')} without a split among images that have one: each goes where the images "
+            "are that it looks like, nowhere if these are in several splits, and else to train; give it a split"
+        )
+        yield Finding.of(Code.MISSING_SPLIT, unsplit[0], message, unsplit)
     taught = Split.TRAIN.value if Split.TRAIN.value in given else None
     if dataset.attributes:
         yield from _label_findings(dataset, facts, policy, taught)

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import pyarrow as pa
-import pyarrow.parquet as pq
+import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from visionops.config import Config
+from visionops.config import Config, ValidationPolicy
 from visionops.data.additions import fit_classes
 from visionops.data.dataset import Attribute, Dataset, Split
+from visionops.data.duplicates import conflicting_copies, copies_of_files
 from visionops.data.findings import counted
-from visionops.errors import BundleError
+from visionops.data.history import SplitHistory
+from visionops.data.validation import inspect_images
 from visionops.inference.bundle import ModelBundle
 from visionops.inference.bundle import Task as TaskKind
 from visionops.monitoring.policy import Performance
 from visionops.tasks.base import Task
 
-__all__ = ["SEEN_FILE", "LabelledTraffic", "add_seen", "measure", "unseen"]
-
-SEEN_FILE = "seen.parquet"
-"""In a bundle: the SHA-256 of each labelled image that it was trained, selected or judged on, 32 bytes each."""
-_SEEN = pa.schema([("sha256", pa.binary(32))])
+__all__ = ["LabelledTraffic", "measure", "unseen"]
 
 
 class LabelledTraffic(BaseModel):
@@ -46,33 +43,27 @@ class LabelledTraffic(BaseModel):
         )
 
 
-def add_seen(bundle: ModelBundle, dataset: Dataset) -> ModelBundle:
-    """The bundle with `SEEN_FILE`; one that has it comes back as it is.
+def unseen(labelled: Dataset, history: SplitHistory, policy: ValidationPolicy) -> Dataset:
+    """Return the images that a training would use and that are new to a model and those before it.
+
+    Left out are files that cannot be read, repeated files, files whose labels contradict each other, and images that
+    look like one in the history: they are copies of it, re-encoded or resized.
 
     Args:
-        dataset: What it was trained on, with all splits.
+        labelled: With paths and ``sha256``.
+        history: Of the bundle that is asked.
+        policy: Its ``max_pixels`` and ``near_duplicate_distance`` are used.
     """
-    if SEEN_FILE in bundle.card.files:
-        return bundle
-    pairs = zip(dataset.column("sha256"), dataset.column("split"), strict=True)
-    hashes = sorted({bytes.fromhex(digest) for digest, split in pairs if split != Split.UNLABELLED.value})
-    # Until the card names the file it is not there: a run that is killed here leaves a whole bundle.
-    pq.write_table(pa.table([hashes], schema=_SEEN), bundle.folder / SEEN_FILE)
-    ModelBundle.create(bundle.folder, bundle.card)
-    return ModelBundle.load(bundle.folder)
-
-
-def unseen(labelled: Dataset, bundle: ModelBundle) -> Dataset:
-    """The images that are new to the model.
-
-    Raises:
-        BundleError: It does not say what it has seen, as a bundle of an earlier version.
-    """
-    if SEEN_FILE not in bundle.card.files:
-        raise BundleError(f"{bundle.folder}: has no {SEEN_FILE} to tell new labels from old ones; train again")
-    seen = set(pq.read_table(bundle.folder / SEEN_FILE, schema=_SEEN)["sha256"].to_pylist())
-    hashes = labelled.column("sha256")
-    return labelled.take([row for row, digest in enumerate(hashes) if bytes.fromhex(digest) not in seen])
+    copies = copies_of_files(labelled.column("sha256"), labelled.column("split"))
+    contradicting = {row for rows in conflicting_copies(copies, labelled.label_array()) for row in rows}
+    first = [rows[0] for rows in copies if rows[0] not in contradicting]
+    once = labelled.take(sorted(first))
+    new = once.take(np.flatnonzero(~history.knows(once, policy.near_duplicate_distance)))
+    seen = inspect_images(new, policy.max_pixels)
+    usable = [row for row, inspection in enumerate(seen) if not inspection.problem]
+    new = new.replace_column("phash", [inspection.phash for inspection in seen])
+    new = new.replace_column("look", [None if i.look is None else i.look.tobytes() for i in seen]).take(usable)
+    return new.take(np.flatnonzero(~history.knows(new, policy.near_duplicate_distance)))
 
 
 def measure(task: Task, bundle: ModelBundle, labelled: Dataset, config: Config, at_test: float) -> Performance:

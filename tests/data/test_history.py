@@ -1,0 +1,208 @@
+"""A split is for life: no image judges a model whose lineage was trained or selected on it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from benchmarks.splits import simulate
+from tests.helpers import images
+from visionops.config import SplitConfig, ValidationPolicy
+from visionops.data.additions import ADDED, add_images
+from visionops.data.cleaning import clean
+from visionops.data.dataset import Attribute, Dataset, Split
+from visionops.data.findings import Code
+from visionops.data.hashing import hash_images
+from visionops.data.history import SplitHistory
+from visionops.data.splitting import assign_splits
+from visionops.data.validation import validate
+from visionops.errors import DataError
+
+POLICY = ValidationPolicy(min_images=1)
+LABEL = Attribute("class", ("ok", "pit"))
+
+
+def labelled(root, files: dict[str, bytes], splits: dict[str, str] | None = None) -> Dataset:
+    """Images on disk, hashed; every second of another class."""
+    for name, data in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(data)
+    columns = {"key": list(files), "path": [str(root / name) for name in files]}
+    columns["split"] = [(splits or {}).get(name, "") for name in files]
+    labels = {"class": [i % 2 for i in range(len(files))]}
+    return hash_images(Dataset.from_columns("parts", (), columns, {}, attributes=(LABEL,), labels=labels))
+
+
+def cleaned(dataset: Dataset) -> Dataset:
+    return clean(dataset, validate(dataset, POLICY))
+
+
+def by_key(dataset: Dataset) -> dict[str, str]:
+    return dict(zip(dataset.column("key"), dataset.column("split"), strict=True))
+
+
+def pictures(count: int, first: int = 0) -> dict[str, bytes]:
+    return {f"{seed}.png": images.encode(images.picture(seed), "PNG") for seed in range(first, first + count)}
+
+
+def frame(part: int, number: int) -> bytes:
+    """A photograph of a part: the noise of the sensor is all that differs."""
+    noise = np.random.default_rng([part, number]).integers(-3, 4, (images.HEIGHT, images.WIDTH, 3))
+    pixels = np.clip(np.asarray(images.picture(part), dtype=int) + noise, 0, 255).astype(np.uint8)
+    return images.encode(images.Image.fromarray(pixels), "PNG")
+
+
+def test_random_histories_never_judge_by_what_was_learned_from():
+    outcomes = [simulate(seed) for seed in range(20)]
+    assert sum(outcome.violations for outcome in outcomes) == 0
+    assert sum(outcome.versions for outcome in outcomes) > 200
+    dealt = sum((outcome.dealt for outcome in outcomes), Counter())
+    assert dealt["test"] / dealt.total() == pytest.approx(0.15, abs=0.06)
+
+
+def test_the_simulation_sees_what_forgetting_does(monkeypatch):
+    monkeypatch.setattr(SplitHistory, "merged", lambda self, *_others: self)
+    assert sum(simulate(seed).violations for seed in range(5)) > 0
+
+
+def test_a_second_frame_of_each_part_goes_where_the_first_is(tmp_path):
+    base = assign_splits(cleaned(labelled(tmp_path / "base", pictures(60))), SplitConfig())
+    first = {f"{part}-0.png": frame(1000 + part, 0) for part in range(40)}
+    second = first | {f"{part}-1.png": frame(1000 + part, 1) for part in range(40)}
+
+    def grown(name, files, history):
+        added = labelled(tmp_path / name, files)
+        added = added.replace_column("key", [ADDED + key for key in added.column("key")])
+        return add_images(base, added, POLICY, SplitConfig(), history=history)
+
+    week1 = grown("week1", first, None)
+    week2 = grown("week2", second, SplitHistory.of(week1))
+    assert by_key(week1).items() <= by_key(week2).items()
+    for part in range(40):
+        assert by_key(week2)[f"{ADDED}{part}-1.png"] == by_key(week1)[f"{ADDED}{part}-0.png"]
+
+
+def test_one_more_look_alike_does_not_scatter_a_group(tmp_path):
+    # Twenty-one frames of one part: too many for a group in a small data set, had they not been dealt together before.
+    files = pictures(20) | {f"part-{i}.png": frame(500, i) for i in range(20)}
+    before = assign_splits(cleaned(labelled(tmp_path, files)), SplitConfig())
+    sides = {split for key, split in by_key(before).items() if key.startswith("part-")}
+    assert len(sides) == 1
+    more = files | {f"part-{i}.png": frame(500, i) for i in range(20, 60)}
+    after = assign_splits(cleaned(labelled(tmp_path, more)), SplitConfig(), SplitHistory.of(before))
+    assert {split for key, split in by_key(after).items() if key.startswith("part-")} == sides
+    assert by_key(before).items() <= by_key(after).items()
+
+
+def test_an_image_that_comes_back_re_encoded_keeps_its_split(tmp_path):
+    files = pictures(60)
+    before = assign_splits(cleaned(labelled(tmp_path / "a", files)), SplitConfig())
+    # All are replaced: none of the files that were seen is there any more.
+    again = {f"{seed}.jpg": images.encode(images.picture(seed, 200, 150), "JPEG", quality=70) for seed in range(60)}
+    after = assign_splits(cleaned(labelled(tmp_path / "b", again)), SplitConfig(), SplitHistory.of(before))
+    assert {key[:-4]: split for key, split in by_key(after).items()} == {k[:-4]: s for k, s in by_key(before).items()}
+    assert "60 images more went where the images were that they look like" in after.notes[-1]
+
+
+def test_splits_that_a_tool_deals_anew_do_not_move_what_was_seen(tmp_path):
+    files = pictures(60)
+    before = by_key(assign_splits(cleaned(labelled(tmp_path, files)), SplitConfig()))
+    history = SplitHistory.of(assign_splits(cleaned(labelled(tmp_path, files)), SplitConfig()))
+    exported = dict(zip(files, np.random.default_rng(0).permutation(list(before.values())).tolist(), strict=True))
+    result = assign_splits(cleaned(labelled(tmp_path, files, exported)), SplitConfig(), history)
+    assert by_key(result) == before
+    moved = [key for key in files if exported[key] != before[key]]
+    (finding,) = [f for f in result.findings if f.code is Code.CHANGED_SPLIT]
+    assert sorted(finding.images) == sorted(moved)
+    assert f"{len(moved)} images: given another split than in earlier versions, which stands" in finding.message
+
+
+def test_an_image_between_two_splits_is_left_out_and_named(tmp_path):
+    one, other = np.asarray(images.picture(1), dtype=float), np.asarray(images.picture(2), dtype=float)
+
+    def mixed(share: float) -> bytes:
+        mix = images.Image.fromarray((share * one + (1 - share) * other).astype(np.uint8))
+        return images.encode(mix, "PNG")
+
+    ends = {"a.png": mixed(0.58), "b.png": mixed(0.42)}
+    history = SplitHistory.of(cleaned(labelled(tmp_path, pictures(20, 10) | ends)).replace_column(
+        "split", ["train"] * 10 + ["val"] * 5 + ["test"] * 5 + ["train", "test"]
+    ))  # fmt: skip
+    result = assign_splits(
+        cleaned(labelled(tmp_path, pictures(20, 10) | ends | {"mid.png": mixed(0.5)})), SplitConfig(), history
+    )
+    assert "mid.png" not in by_key(result)
+    assert by_key(result)["a.png"] == "train"
+    assert by_key(result)["b.png"] == "test"
+    (finding,) = [f for f in result.findings if f.code is Code.NEAR_LEAK]
+    assert finding.where == "mid.png"
+    assert "looks like images that are in train and test in earlier versions" in finding.message
+
+
+def test_images_without_a_split_follow_what_they_look_like(tmp_path):
+    files = pictures(32)
+    names = list(files)
+    splits = dict(zip(names, ["train"] * 20 + ["val"] * 6 + ["test"] * 6, strict=True))
+    like_test = {f"more-{i}.png": frame(26 + i, 1) for i in range(6)}
+    dataset = labelled(tmp_path, files | like_test | {"alone.png": frame(900, 0)}, splits)
+    report = validate(dataset, POLICY)
+    (finding,) = [f for f in report.findings if f.code is Code.MISSING_SPLIT]
+    assert len(finding.images) == 7
+    result = assign_splits(clean(dataset, report), SplitConfig())
+    assert {by_key(result)[name] for name in like_test} == {"test"}
+    assert by_key(result)["alone.png"] == "train"
+    assert any("7 images had no split, unlike the others: 6 went to the split" in note for note in result.notes)
+
+
+def test_a_relabelled_copy_of_a_test_image_costs_no_test_image(tmp_path):
+    base = assign_splits(cleaned(labelled(tmp_path / "base", pictures(60))), SplitConfig())
+    test = base.select_split(Split.TEST)
+    copies = {f"copy{i}.png": path.read_bytes() for i, path in enumerate(test.paths()[:3])}
+    added = labelled(tmp_path / "new", copies | pictures(3, 500))
+    wrong = [1 - label for label in test.label_array()[:3, 0].tolist()] + [0, 1, 0]
+    added = Dataset.from_columns(
+        "new",
+        (),
+        {
+            "key": [ADDED + k for k in added.column("key")],
+            "path": added.column("path"),
+            "sha256": added.column("sha256"),
+        },
+        {},
+        attributes=(LABEL,),
+        labels={"class": wrong},
+    )
+    grown = add_images(base, added, POLICY, SplitConfig())
+    assert by_key(base).items() <= by_key(grown).items()
+    conflicts = [f for f in grown.findings if f.code is Code.CONFLICTING_LABEL]
+    assert [f.images for f in conflicts] == [(f"{ADDED}copy{i}.png", test.column("key")[i]) for i in range(3)]
+    assert all("the label of the data set stands" in f.message for f in conflicts)
+    assert any(f"{ADDED}copy0.png: the same file as {test.column('key')[0]}" in note for note in grown.notes)
+
+
+def test_what_was_trained_on_in_any_lineage_counts_as_trained_on():
+    def one(split: str) -> SplitHistory:
+        columns = {"key": ["a"], "sha256": [hashlib.sha256(b"a").hexdigest()], "split": [split]}
+        return SplitHistory.of(Dataset.from_columns("d", (), columns, {}))
+
+    for strongest, others in (("train", ["val", "test"]), ("val", ["test"])):
+        for other in others:
+            assert one(other).merged(one(strongest)).counts() == {strongest: 1}
+            assert one(strongest).merged(one(other)).counts() == {strongest: 1}
+    digest = hashlib.sha256(b"a").hexdigest()
+    left_out = SplitHistory.of(Dataset.from_columns("d", (), {"key": []}, {}), [digest])
+    assert left_out.counts() == {"": 1}
+    assert left_out.merged(one("test")).counts() == {"test": 1}
+
+
+def test_a_history_is_read_as_it_was_written(tmp_path):
+    history = SplitHistory.of(assign_splits(cleaned(labelled(tmp_path, pictures(20))), SplitConfig()), ["ab" * 32])
+    history.save(tmp_path / "saved")
+    assert SplitHistory.load(tmp_path / "saved").rows.equals(history.rows)
+    assert history.merged(history).rows.equals(history.rows)
+    (tmp_path / "saved" / "splits.parquet").write_bytes(b"no table")
+    with pytest.raises(DataError, match="is no history of splits"):
+        SplitHistory.load(tmp_path / "saved")

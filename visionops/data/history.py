@@ -1,0 +1,238 @@
+"""Which split each image was dealt to, over all versions of a data set.
+
+A model is judged honestly only on images that nothing in its lineage was trained or selected on. So each bundle carries
+the splits of every image that it, or a version before it, has seen, and the next version is split by them. Besides the
+SHA-256 of each image its look is kept (a perceptual hash and a thumbnail of 256 bytes), so that an image is known again
+when it comes back re-encoded or resized, also where the file that was seen is no longer there.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from visionops.data.dataset import Dataset, Split
+from visionops.data.duplicates import LOOK_SIZE, look_alike_groups
+from visionops.errors import DataError
+
+__all__ = ["HISTORY_SCHEMA", "Recalled", "SplitHistory"]
+
+HISTORY_SCHEMA = pa.schema(
+    [
+        ("sha256", pa.binary(32)),  # of the encoded bytes; unique, ascending
+        ("split", pa.string()),  # train, val or test; "" for an image that was looked at and left out
+        ("phash", pa.uint64()),  # null, as the look, where the image was never decoded
+        ("look", pa.binary(LOOK_SIZE * LOOK_SIZE)),  # uint8 (16, 16), grey
+    ]
+)
+
+_RANK = {Split.TRAIN.value: 0, Split.VAL.value: 1, Split.TEST.value: 2, "": 3}
+"""Where two lineages differ, what was trained on counts as trained on."""
+_FILE = "splits.parquet"
+
+
+@dataclasses.dataclass(frozen=True)
+class Recalled:
+    """What is known of the images of a data set, row by row."""
+
+    own: list[str]
+    """The split that was dealt to this very file; "" for none."""
+    homes: list[frozenset[str]]
+    """The splits that were dealt to it and to images that look like it."""
+    group: list[str]
+    """As the data set has it, joined where images look alike by way of one that is gone."""
+
+
+@dataclasses.dataclass(frozen=True)
+class SplitHistory:
+    """Splits by image, of all versions up to one."""
+
+    rows: pa.Table
+    """See `HISTORY_SCHEMA`."""
+
+    @classmethod
+    def empty(cls) -> SplitHistory:
+        """Return the history before the first version."""
+        return cls(HISTORY_SCHEMA.empty_table())
+
+    @classmethod
+    def of(cls, dataset: Dataset, left_out: Iterable[str] = ()) -> SplitHistory:
+        """Return the history of one version.
+
+        Args:
+            dataset: With its splits; images for batch inference are not part of the history.
+            left_out: SHA-256, lower-case hex, of images that were looked at but are in no split.
+        """
+        splits = dataset.column("split")
+        rows = [row for row, split in enumerate(splits) if split != Split.UNLABELLED.value]
+        hashes, hashed, looks = (dataset.column(name) for name in ("sha256", "phash", "look"))
+        found = {bytes.fromhex(hashes[row]): (splits[row], hashed[row], looks[row]) for row in rows if hashes[row]}
+        for digest in left_out:
+            found.setdefault(bytes.fromhex(digest), ("", None, None))
+        return cls._from(found)
+
+    def merged(self, *others: SplitHistory) -> SplitHistory:
+        """Return one history of several; of an image in two splits the one nearest to training counts."""
+        found: dict[bytes, tuple[str, int | None, bytes | None]] = {}
+        for history in (self, *others):
+            for row in history.rows.to_pylist():
+                digest, entry = row["sha256"], (row["split"], row["phash"], row["look"])
+                known = found.get(digest)
+                if known is None or _RANK[entry[0]] < _RANK[known[0]]:
+                    look = entry[1:] if entry[2] is not None or known is None else known[1:]
+                    found[digest] = (entry[0], *look)
+        return self._from(found)
+
+    @classmethod
+    def _from(cls, found: dict[bytes, tuple[str, int | None, bytes | None]]) -> SplitHistory:
+        order = sorted(found)
+        columns = [order, *([found[digest][i] for digest in order] for i in range(3))]
+        arrays = [pa.array(c, type=field.type) for c, field in zip(columns, HISTORY_SCHEMA, strict=True)]
+        return cls(pa.table(arrays, schema=HISTORY_SCHEMA))
+
+    @property
+    def num_images(self) -> int:
+        """Number of images, those that were left out included."""
+        return int(self.rows.num_rows)
+
+    def counts(self) -> dict[str, int]:
+        """Return the images per split, in the order train, val, test; "" for those left out."""
+        tally = collections.Counter(self.rows.column("split").to_pylist())
+        return {split: tally[split] for split in _RANK if tally[split]}
+
+    def recall(self, dataset: Dataset, distance: int) -> Recalled:
+        """Return what is known of each image of ``dataset``.
+
+        Args:
+            distance: Largest Hamming distance of the perceptual hashes of look-alikes.
+        """
+        group = dataset.column("group")
+        if not self.num_images:
+            return Recalled([""] * len(group), [frozenset()] * len(group), group)
+        own = self._splits_of(dataset)
+        homes = [{split} - {""} for split in own]
+        names = _Names(group)
+        for rows, ghosts, is_scene in self._alike(dataset, distance):
+            dealt = set(ghosts)
+            if is_scene:
+                # Too many to be one thing: they only say something where all of them were dealt alike.
+                dealt |= {own[row] for row in rows} - {""}
+                dealt = dealt if len(dealt) == 1 else set()
+            else:
+                names.join(rows)
+            for row in rows:
+                homes[row] |= dealt
+        return Recalled(own, list(map(frozenset, homes)), names.result())
+
+    def learned_from(self, dataset: Dataset, distance: int) -> npt.NDArray[np.bool_]:
+        """Return which images of ``dataset``, or images that look like them, are in train or val, bool (images,)."""
+        learned = {Split.TRAIN.value, Split.VAL.value}
+        return np.array([bool(homes & learned) for homes in self.recall(dataset, distance).homes], dtype=np.bool_)
+
+    def knows(self, dataset: Dataset, distance: int) -> npt.NDArray[np.bool_]:
+        """Return which images of ``dataset`` were looked at by an earlier version, or look like those, (images,)."""
+        seen = set(self.rows.column("sha256").to_pylist())
+        recalled = self.recall(dataset, distance)
+        same = [bool(digest) and bytes.fromhex(digest) in seen for digest in dataset.column("sha256")]
+        return np.array(
+            [known or bool(homes) for known, homes in zip(same, recalled.homes, strict=True)], dtype=np.bool_
+        )
+
+    def save(self, folder: Path) -> None:
+        """Write ``splits.parquet`` into ``folder``."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self.write(folder / _FILE)
+
+    @classmethod
+    def load(cls, folder: Path) -> SplitHistory:
+        """Read what `save` wrote.
+
+        Raises:
+            DataError: The file is missing or is not what `save` writes.
+        """
+        return cls.read(folder / _FILE)
+
+    def write(self, path: Path) -> None:
+        """Write the rows as Parquet; the same rows give the same bytes."""
+        pq.write_table(self.rows, path)
+
+    @classmethod
+    def read(cls, path: Path) -> SplitHistory:
+        """Read what `write` wrote.
+
+        Raises:
+            DataError: The file is missing, or has other columns.
+        """
+        try:
+            return cls(pq.read_table(path).cast(HISTORY_SCHEMA))
+        except (OSError, ValueError, pa.ArrowException) as error:
+            raise DataError(f"{path}: is no history of splits ({error}); train again") from error
+
+    def _splits_of(self, dataset: Dataset) -> list[str]:
+        digests, splits = (self.rows.column(name).to_pylist() for name in ("sha256", "split"))
+        known = dict(zip(digests, splits, strict=True))
+        pairs = zip(dataset.column("sha256"), dataset.column("split"), strict=True)
+        return [
+            known.get(bytes.fromhex(digest), "") if digest and split != Split.UNLABELLED.value else ""
+            for digest, split in pairs
+        ]
+
+    def _alike(self, dataset: Dataset, distance: int) -> Iterable[tuple[list[int], list[str], bool]]:
+        """Yield the rows that look alike, the splits of images that are gone and look like them, and if it is a scene.
+
+        A group of images that are all gone, or of one image alone, is left out.
+        """
+        splits, looks = dataset.column("split"), dataset.column("look")
+        rows = [r for r, look in enumerate(looks) if look is not None and splits[r] != Split.UNLABELLED.value]
+        present = {bytes.fromhex(digest) for digest in dataset.column("sha256") if digest}
+        gone = [
+            row
+            for row in self.rows.to_pylist()
+            if row["split"] and row["look"] is not None and row["sha256"] not in present
+        ]
+        if not rows:
+            return
+        hashed = dataset.column("phash")
+        hashes = np.array([*(hashed[r] for r in rows), *(row["phash"] for row in gone)], dtype=np.uint64)
+        pictures = b"".join([*(looks[r] for r in rows), *(row["look"] for row in gone)])
+        shaped = np.frombuffer(pictures, dtype=np.uint8).reshape(-1, LOOK_SIZE, LOOK_SIZE)
+        groups, scenes = look_alike_groups(hashes, shaped, distance)
+        for members, is_scene in [*((g, False) for g in groups), *((g, True) for g in scenes)]:
+            here = [rows[m] for m in members if m < len(rows)]
+            if here:
+                yield here, [gone[m - len(rows)]["split"] for m in members if m >= len(rows)], is_scene
+
+
+class _Names:
+    """Groups of rows by name, which can be joined."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self._names = list(names)
+        self._rows: dict[str, list[int]] = collections.defaultdict(list)
+        for row, name in enumerate(names):
+            if name:
+                self._rows[name].append(row)
+
+    def join(self, rows: Sequence[int]) -> None:
+        """Put all of ``rows``, and whatever is in a group with one of them, into one group."""
+        touched = sorted({self._names[row] for row in rows} - {""})
+        if len(rows) < 2 or (len(touched) == 1 and all(self._names[row] for row in rows)):
+            return
+        name = touched[0] if touched else f"alike:row {rows[0]}"
+        members = sorted({*rows, *(row for other in touched for row in self._rows[other])})
+        for other in touched:
+            del self._rows[other]
+        self._rows[name] = members
+        for row in members:
+            self._names[row] = name
+
+    def result(self) -> list[str]:
+        """Return the name of each row's group; "" for none."""
+        return self._names

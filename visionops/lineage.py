@@ -1,0 +1,72 @@
+"""What a model, and the versions before it, were trained, selected and judged on: kept in its bundle."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from visionops.data.history import SplitHistory
+from visionops.errors import BundleError
+from visionops.inference.bundle import ModelBundle
+from visionops.registry import CHAMPION, ModelRegistry
+
+__all__ = ["SPLITS_FILE", "add_splits", "read_splits", "recall_splits", "split_history"]
+
+SPLITS_FILE = "splits.parquet"
+"""In a bundle: a `SplitHistory`."""
+
+
+def add_splits(bundle: ModelBundle, history: SplitHistory) -> ModelBundle:
+    """Return the bundle with `SPLITS_FILE`; one that has the same history comes back as it is.
+
+    Args:
+        history: Of this version and those before it.
+    """
+    if (known := read_splits(bundle)) is not None and known.rows.equals(history.rows):
+        return bundle
+    # Until the card names the file it is not there: a run that is killed here leaves a whole bundle.
+    history.write(bundle.folder / SPLITS_FILE)
+    ModelBundle.create(bundle.folder, bundle.card)
+    return ModelBundle.load(bundle.folder)
+
+
+def read_splits(bundle: ModelBundle) -> SplitHistory | None:
+    """Return the history in a bundle; None for a bundle of a release that did not keep it."""
+    return SplitHistory.read(bundle.folder / SPLITS_FILE) if SPLITS_FILE in bundle.card.files else None
+
+
+def split_history(bundle: ModelBundle) -> SplitHistory:
+    """Return the history in a bundle.
+
+    Raises:
+        BundleError: It has none.
+    """
+    history = read_splits(bundle)
+    if history is None:
+        raise BundleError(f"{bundle.folder}: has no {SPLITS_FILE} to tell new labels from old ones; train again")
+    return history
+
+
+def recall_splits(registry: ModelRegistry, name: str) -> tuple[SplitHistory, tuple[str, ...]]:
+    """Return the splits that earlier versions of a model had, and the versions that do not say theirs.
+
+    The champion and the newest version are asked, whatever became of the newest: each carries the history of those
+    before it.
+
+    Args:
+        name: Of the registered model.
+
+    Raises:
+        RegistryError: The registry does not answer.
+        BundleError: A bundle is corrupt.
+    """
+    found = {v.version: v for v in (registry.by_alias(name, CHAMPION), registry.newest(name)) if v is not None}
+    history, silent = SplitHistory.empty(), []
+    for version in found.values():
+        with tempfile.TemporaryDirectory(prefix="visionops-lineage-") as folder:
+            known = read_splits(registry.fetch_bundle(version, Path(folder)))
+        if known is None:
+            silent.append(version.version)
+        else:
+            history = history.merged(known)
+    return history, tuple(silent)
