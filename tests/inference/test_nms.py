@@ -1,4 +1,4 @@
-"""NMS keeps what the trainer's own keeps, in its order."""
+"""NMS keeps what torchvision's keeps in each class by itself, in its order; so does decoding as Ultralytics has it."""
 
 from __future__ import annotations
 
@@ -20,6 +20,20 @@ def candidates(seed: int, count: int, classes: int, spread: float):
     return xyxy, scores, rng.integers(0, classes, count).astype(np.int32)
 
 
+def class_by_class(xyxy, scores, class_ids, iou):
+    """Rows that torchvision keeps when it is given one class at a time, best first."""
+    import torch
+    import torchvision
+
+    kept = [np.empty(0, np.int64)]
+    for class_id in np.unique(class_ids):
+        rows = np.flatnonzero(class_ids == class_id)
+        best_first = torchvision.ops.nms(torch.from_numpy(xyxy[rows]), torch.from_numpy(scores[rows]), iou)
+        kept.append(rows[best_first.numpy()])
+    rows = np.sort(np.concatenate(kept))
+    return rows[np.argsort(-scores[rows], kind="stable")]
+
+
 @given(
     seed=st.integers(0, 2**32 - 1),
     count=st.integers(0, 400),
@@ -29,13 +43,31 @@ def candidates(seed: int, count: int, classes: int, spread: float):
 )
 @settings(max_examples=40, deadline=None)
 def test_equals_torchvision_class_by_class(seed, count, classes, iou, spread):
-    import torch
-    import torchvision
-
     xyxy, scores, class_ids = candidates(seed, count, classes, spread)
-    shifted = torch.from_numpy(xyxy) + torch.from_numpy(class_ids)[:, None].float() * 7680
-    expected = torchvision.ops.nms(shifted, torch.from_numpy(scores), iou)[:300].numpy()
+    expected = class_by_class(xyxy, scores, class_ids, iou)[:300]
     np.testing.assert_array_equal(suppress(xyxy, scores, class_ids, iou, 300), expected)
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    ids=st.lists(st.integers(0, 2**31 - 1), min_size=4, max_size=4, unique=True),
+    iou=st.sampled_from([0.3, 0.5, 0.7]),
+)
+@settings(max_examples=40, deadline=None)
+def test_which_boxes_stay_depends_on_no_class_id(seed, ids, iou):
+    xyxy, scores, class_ids = candidates(seed, 300, 4, 100.0)
+    named = np.array(ids, np.int32)[class_ids]
+    kept = suppress(xyxy, scores, named, iou, 300)
+    np.testing.assert_array_equal(kept, suppress(xyxy, scores, class_ids, iou, 300))
+    np.testing.assert_array_equal(kept, class_by_class(xyxy, scores, named, iou))
+
+
+@pytest.mark.parametrize("class_id", [0, 79, 300, 1200, 2**31 - 1])
+def test_an_overlap_just_below_the_threshold_stays_in_every_class(class_id):
+    xyxy = np.array([[10, 10, 14, 14], [11.1, 10, 15.1, 14]], np.float32)  # IoU 2.9 / 5.1 = 0.5686
+    scores, class_ids = np.array([0.9, 0.8], np.float32), np.full(2, class_id, np.int32)
+    assert suppress(xyxy, scores, class_ids, 0.57, 300).tolist() == [0, 1]
+    assert suppress(xyxy, scores, class_ids, 0.568, 300).tolist() == [0]
 
 
 @pytest.mark.parametrize("multi_label", [False, True])

@@ -1,7 +1,8 @@
-"""Non-maximum suppression, as the trainer does it.
+"""Non-maximum suppression: per class, greedy, best score first, in float32 as torchvision computes it.
 
-Per class, greedy, best score first. Classes are kept apart by an offset, in float32 like the trainer's own: in another
-arithmetic a pair of boxes at the threshold would be kept by one and dropped by the other.
+Ultralytics keeps classes apart by adding 7680 pixels per class id to the boxes. In float32 that rounds the boxes, from
+class 300 on by up to an eighth of a pixel, so that an overlap near the threshold falls on the wrong side. Here boxes
+stay where they are and classes are compared instead: the answer depends on no class id.
 """
 
 from __future__ import annotations
@@ -11,8 +12,6 @@ import numpy.typing as npt
 
 __all__ = ["iou_matrix", "suppress"]
 
-_CLASS_OFFSET = np.float32(7680)
-"""Pixels between the planes of two classes: wider than any input."""
 _MAX_CANDIDATES = 30_000
 _CHUNK = 256
 """Candidates compared at once: bounds the IoU matrix, and the work after ``max_detections`` are found."""
@@ -37,14 +36,22 @@ def suppress(
         Rows that stay, int64, best score first; equal scores in the order they came. At most ``max_detections``.
     """
     order = np.argsort(-scores, kind="stable")[:_MAX_CANDIDATES]
-    shifted = xyxy[order] + (class_ids[order].astype(np.float32) * _CLASS_OFFSET)[:, None]
+    xyxy, class_ids = xyxy[order], class_ids[order]
+    one_class = not len(order) or bool((class_ids == class_ids[0]).all())
     limit = np.float64(iou)  # a Python float would be rounded to float32 first
+
+    def overlapping(a: npt.NDArray[np.int64], b: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        pairs: npt.NDArray[np.bool_] = iou_matrix(xyxy[a], xyxy[b]) > limit
+        if not one_class:
+            pairs &= class_ids[a][:, None] == class_ids[b]
+        return pairs
+
     kept = np.empty(0, dtype=np.int64)
     for start in range(0, len(order), _CHUNK):
         rows = np.arange(start, min(start + _CHUNK, len(order)))
         if len(kept):
-            rows = rows[~(iou_matrix(shifted[rows], shifted[kept]) > limit).any(axis=1)]
-        kept = np.concatenate([kept, rows[_greedy(iou_matrix(shifted[rows], shifted[rows]) > limit)]])
+            rows = rows[~overlapping(rows, kept).any(axis=1)]
+        kept = np.concatenate([kept, rows[_greedy(overlapping(rows, rows))]])
         if len(kept) >= max_detections:
             break
     stay: npt.NDArray[np.int64] = order[kept[:max_detections]]
@@ -62,13 +69,23 @@ def _greedy(overlaps: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
 
 def iou_matrix(a: npt.NDArray[np.float32], b: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """Intersection over union of every box in ``a`` (N, 4) with every box in ``b`` (M, 4): float32 (N, M)."""
-    size = np.minimum(a[:, None, 2:], b[None, :, 2:]) - np.maximum(a[:, None, :2], b[None, :, :2])
-    np.maximum(size, 0, out=size)
-    shared = size[..., 0] * size[..., 1]
+    shared = _shared_length(a[:, 0], a[:, 2], b[:, 0], b[:, 2])
+    shared *= _shared_length(a[:, 1], a[:, 3], b[:, 1], b[:, 3])
     union = _areas(a)[:, None] + _areas(b)[None, :] - shared
     with np.errstate(invalid="ignore"):  # two boxes without area: 0 / 0, which is over no threshold
         overlap: npt.NDArray[np.float32] = shared / union
     return overlap
+
+
+def _shared_length(
+    a_low: npt.NDArray[np.float32],
+    a_high: npt.NDArray[np.float32],
+    b_low: npt.NDArray[np.float32],
+    b_high: npt.NDArray[np.float32],
+) -> npt.NDArray[np.float32]:
+    """Return how much of an axis the spans ``a`` (N,) and ``b`` (M,) share: float32 (N, M)."""
+    shared: npt.NDArray[np.float32] = np.minimum(a_high[:, None], b_high) - np.maximum(a_low[:, None], b_low)
+    return np.maximum(shared, 0, out=shared)
 
 
 def _areas(xyxy: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
