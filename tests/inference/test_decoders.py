@@ -12,13 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.helpers.bundles import CLASSES, encode, filled, make_bundle, make_label_bundle
-from visionops.config import Engine
+from visionops.config import Engine, ThresholdGoal
 from visionops.errors import BundleError, OptionError
-from visionops.inference.bundle import Head, ModelBundle, Thresholds
-from visionops.inference.decoders import BoxDecoder, LabelDecoder, RawOutput, decoder_for, softmax
+from visionops.inference.bundle import Decode, Head, ModelBundle, Thresholds
+from visionops.inference.decoders import BoxDecoder, LabelDecoder, RawOutput, _decode_boxes, decoder_for, softmax
 from visionops.inference.prediction import Answer, LabelPrediction
 from visionops.inference.predictor import Predictor
 from visionops.inference.preprocessing import Geometry
+from visionops.tasks.labels.calibration import choose_threshold
 
 GEOMETRY = Geometry(1, 1, 0, 0, 40, 30)
 STATE = Head(name="state", class_names=("ok", "defective"), positive="defective")
@@ -73,6 +74,47 @@ def test_a_threshold_is_on_the_positive_class_and_belongs_to_it(threshold, answe
     said = Answer(head, np.array([0.75, 0.25], np.float32))
     assert said.class_name == answer
     assert said.confidence == (0.75 if answer == "ok" else 0.25)
+
+
+def half_way(below: float) -> tuple[np.float32, np.float32, float]:
+    """Two neighbouring float32 numbers, and the float64 number half-way between them."""
+    low = np.float32(below)
+    high = np.nextafter(low, np.float32(1))
+    return low, high, (float(low) + float(high)) / 2
+
+
+@given(below=st.floats(0.0009765625, 0.9999998807907104, width=32))
+def test_a_threshold_tells_neighbouring_probabilities_apart(below):
+    low, high, threshold = half_way(below)
+    head = STATE.model_copy(update={"threshold": threshold})
+    said = [Answer(head, np.array([1 - p, p], np.float32)).class_name for p in (low, high)]
+    assert said == ["ok", "defective"]
+
+
+@given(
+    below=st.floats(0.0009765625, 0.9999998807907104, width=32),
+    end2end=st.booleans(),
+    multi_label=st.booleans(),
+)
+def test_a_confidence_tells_neighbouring_scores_apart(below, end2end, multi_label):
+    low, high, confidence = half_way(below)
+    corners = [[0, 0, 10, 10], [50, 50, 60, 60]]
+    if end2end:
+        raw = np.array([[*xyxy, score, 0] for xyxy, score in zip(corners, (low, high), strict=True)], np.float32)
+    else:
+        raw = np.array([[5, 5, 10, 10, low, 0], [55, 55, 10, 10, high, 0]], np.float32).T
+    decode = Decode.YOLO_END2END if end2end else Decode.YOLO
+    xyxy, scores, _ = _decode_boxes(raw[None], decode, Thresholds(confidence=confidence), multi_label=multi_label)
+    assert (xyxy.tolist(), scores.tolist()) == ([corners[1]], [high])
+
+
+@given(below=st.floats(0.0009765625, 0.9999998807907104, width=32))
+def test_a_threshold_chosen_between_two_probabilities_answers_both_rightly(below):
+    low, high, _ = half_way(below)
+    probabilities = np.array([low, high], np.float32)
+    threshold = choose_threshold(probabilities, np.array([False, True]), ThresholdGoal(metric="f1"), "state")
+    head = STATE.model_copy(update={"threshold": threshold})
+    assert [Answer(head, np.array([1 - p, p], np.float32)).class_id for p in probabilities] == [0, 1]
 
 
 def test_a_positive_class_may_be_the_first(tmp_path):

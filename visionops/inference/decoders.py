@@ -166,16 +166,16 @@ def _decode_boxes(
 
 
 def _decode_end2end(rows: npt.NDArray[np.float32], limits: Thresholds) -> _Detections:
-    rows = rows[rows[:, 4] > limits.confidence]
+    rows = rows[_above(rows[:, 4], limits.confidence)]
     rows = rows[np.argsort(-rows[:, 4], kind="stable")][: limits.max_detections]
     return rows[:, :4], rows[:, 4], rows[:, 5].astype(np.int32)
 
 
 def _decode_yolo(columns: npt.NDArray[np.float32], limits: Thresholds, *, multi_label: bool) -> _Detections:
-    candidates = np.flatnonzero(columns[4:].max(axis=0) > limits.confidence)
+    candidates = np.flatnonzero(_above(columns[4:].max(axis=0), limits.confidence))
     scores = columns[4:, candidates]
     if multi_label:
-        anchor, class_ids = np.nonzero(limits.confidence < scores.T)
+        anchor, class_ids = np.nonzero(_above(scores.T, limits.confidence))
     else:
         anchor, class_ids = np.arange(len(candidates)), scores.argmax(axis=0)
     best = scores[class_ids, anchor]
@@ -185,3 +185,9 @@ def _decode_yolo(columns: npt.NDArray[np.float32], limits: Thresholds, *, multi_
     labels = class_ids.astype(np.int32)
     stay = suppress(xyxy, best, labels, limits.iou, limits.max_detections)
     return xyxy[stay], best[stay], labels[stay]
+
+
+def _above(scores: npt.NDArray[np.float32], threshold: float) -> npt.NDArray[np.bool_]:
+    """Return which scores are above the threshold, bool of their shape."""
+    # NumPy rounds a Python float to the scores' float32; beside an np.float64 it widens the scores instead.
+    return np.asarray(scores > np.float64(threshold))

@@ -132,7 +132,8 @@ class Answer:
         if head.positive is None or head.threshold is None:
             return int(self.probabilities.argmax())
         positive = head.class_names.index(head.positive)
-        return positive if self.probabilities[positive] >= head.threshold else 1 - positive
+        # NumPy rounds a Python float to float32 beside a float32 one, and a threshold half-way between two with it.
+        return positive if float(self.probabilities[positive]) >= head.threshold else 1 - positive
 
     @property
     def class_name(self) -> str:
