@@ -5,13 +5,17 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+from unittest import mock
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from visionops.data.dataset import Boxes
+from visionops.evaluation import scoring
 from visionops.evaluation.label_scoring import resample
-from visionops.evaluation.scoring import CONFIDENCES, score
+from visionops.evaluation.scoring import CONFIDENCES, CURVE_METRICS, score
 from visionops.inference.prediction import BoxPrediction
 
 K = 5
@@ -49,7 +53,23 @@ def random_case(seed: int):
     return truth, predictions
 
 
-def reference(truth, predictions, folder):
+def crowded_case(seed: int, images: int = 3):
+    """More than 100 boxes and detections of class 0 on each image, some of class 1; weak ones are right as often."""
+    rng = np.random.default_rng(seed)
+    truth, predictions = [], []
+    for _ in range(images):
+        n = int(rng.integers(105, 120))
+        corner = np.stack(np.unravel_index(rng.permutation(144)[:n], (12, 12)), axis=1) * 8.0
+        class_ids = (rng.random(n) < 0.04).astype(int)
+        truth.append(boxes(np.column_stack([class_ids, corner, corner + 6])))
+        moved = corner + rng.normal(0, 0.7, (n, 2))
+        rows = [(rng.random(), k, x, y, x + 6, y + 6) for k, (x, y) in zip(class_ids, moved, strict=True)]
+        rows += [(rng.random(), 0, x, y, x + 6, y + 6) for x, y in rng.random((20, 2)) * 90]
+        predictions.append(prediction(rows))
+    return truth, predictions
+
+
+def reference(truth, predictions, folder, max_detections=(1, 10, 100)):
     """AP per class at 0.5 and 0.50:0.95 from JSON files, the way the library's demo has it; -1 for no instances."""
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
@@ -74,15 +94,16 @@ def reference(truth, predictions, folder):
     with contextlib.redirect_stdout(io.StringIO()):
         coco = COCO(str(folder / "truth.json"))
         evaluator = COCOeval(coco, coco.loadRes(str(folder / "results.json")), "bbox")
+        evaluator.params.maxDets = list(max_detections)
         evaluator.evaluate()
         evaluator.accumulate()
         evaluator.summarize()
     return evaluator
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_average_precision_equals_an_independent_run(tmp_path, capsys, seed):
-    truth, predictions = random_case(seed)
+@pytest.mark.parametrize(("case", "seed"), [*((random_case, seed) for seed in range(5)), (crowded_case, 0)])
+def test_average_precision_equals_an_independent_run(tmp_path, capsys, case, seed):
+    truth, predictions = case(seed)
     scores = score(truth, predictions, K)
     assert capsys.readouterr().out == ""
     expected = reference(truth, predictions, tmp_path)
@@ -92,7 +113,37 @@ def test_average_precision_equals_an_independent_run(tmp_path, capsys, seed):
     per_class = expected.eval["precision"][0, :, :, 0, 2].mean(axis=0)
     np.testing.assert_allclose(np.nan_to_num(scores.ap50, nan=-1), per_class, atol=1e-6)
     assert np.isnan(scores.ap50[3])
-    assert scores.ap50[4] == 0
+    assert case is crowded_case or scores.ap50[4] == 0
+
+
+@pytest.mark.parametrize("confidence", [0.0, 0.1, 0.6])
+def test_the_curves_count_more_than_a_hundred_detections_of_a_class(tmp_path, confidence):
+    truth, predictions = crowded_case(1, images=2)
+    assert min(np.bincount(p.class_ids)[0] for p in predictions) > 100
+    scores = score(truth, predictions, K)
+    at = int(np.searchsorted(CONFIDENCES, confidence))
+    above = [prediction([r for r in rows_of(p) if r[0] > confidence]) for p in predictions]
+    expected = reference(truth, above, tmp_path, max_detections=(1, 100, 1000)).eval["recall"][0, :, 0]
+    assert scores.recall[:2, at] == pytest.approx(expected[:2, 2])
+    found = expected[:2, 2] * scores.instances[:2]
+    answered = [sum((p.class_ids == k).sum() for p in above) for k in range(2)]
+    assert scores.precision[:2, at] == pytest.approx(found / answered)
+    if not confidence:
+        assert scores.recall[0, at] > expected[0, 1] + 0.05  # of the same detections, COCO's 100 find less
+
+
+def rows_of(p: BoxPrediction):
+    return np.column_stack([p.scores, p.class_ids, p.boxes]).tolist()
+
+
+def test_two_hundred_parts_all_found_have_a_recall_of_one_and_the_map_of_the_first_hundred():
+    corner = np.stack(np.unravel_index(np.arange(200), (20, 10)), axis=1) * 5.0
+    found = np.column_stack([np.full(200, 0.9), np.zeros(200), corner, corner + 4])
+    scores = score([boxes(found[:, 1:])], [prediction(found.tolist())], 1, 3)
+    assert scores.means == {"precision": 1, "recall": 1, "f1": 1}
+    assert [scores.replicates[name].tolist() for name in CURVE_METRICS] == [[1, 1, 1]] * 3
+    assert scores.ap50[0] == pytest.approx(51 / 101)  # a precision of 1 at the recall points up to one half
+    assert scores.average_recall[0] == 0.5
 
 
 def test_no_detections_at_all_score_zero():
@@ -130,10 +181,10 @@ def test_a_box_is_found_once():
     assert scores.recall[0, 0] == 1
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_a_resample_scores_as_if_its_images_were_there_so_often(seed):
-    truth, predictions = random_case(seed)
-    resamples = 8
+@pytest.mark.parametrize(("case", "seed"), [*((random_case, seed) for seed in range(3)), (crowded_case, 0)])
+def test_a_resample_scores_as_if_its_images_were_there_so_often(case, seed):
+    truth, predictions = case(seed)
+    resamples = 8 if case is random_case else 2
     found = score(truth, predictions, K, resamples).replicates
     (weights,) = resample(len(truth), resamples)
     for draw, counts in enumerate(weights.astype(int)):
@@ -141,11 +192,54 @@ def test_a_resample_scores_as_if_its_images_were_there_so_often(seed):
         expected = score([truth[i] for i in rows], [predictions[i] for i in rows], K)
         assert found["map50"][draw] == pytest.approx(np.nanmean(expected.ap50), abs=1e-9)
         assert found["map50_95"][draw] == pytest.approx(np.nanmean(expected.ap50_95), abs=1e-9)
+        assert {name: found[name][draw] for name in CURVE_METRICS} == expected.means
+
+
+@given(seed=st.integers(0, 2**32 - 1), images=st.integers(1, 12))
+@settings(max_examples=15, deadline=None)
+def test_where_every_image_counts_once_a_replicate_is_the_figure(seed, images):
+    truth, predictions = (column[:images] for column in random_case(seed))
+    truth[0] = boxes([*np.column_stack([truth[0].class_ids, truth[0].xyxy]), (2, 0, 0, 9, 9)])
+    with mock.patch.object(scoring, "resample", lambda count, draws: iter([np.ones((draws, count))])):
+        scores = score(truth, predictions, K, 2)
+    assert {name: scores.replicates[name].tolist() for name in CURVE_METRICS} == {
+        name: [value] * 2 for name, value in scores.means.items()
+    }
+    assert scores.replicates["map50"] == pytest.approx(np.nanmean(scores.ap50), abs=1e-9)
+    assert scores.replicates["map50_95"] == pytest.approx(np.nanmean(scores.ap50_95), abs=1e-9)
+    curves = {name: getattr(scores, name)[scores.present].mean(axis=0) for name in CURVE_METRICS}
+    assert curves["f1"][scores.best] == pytest.approx(curves["f1"].max())
+    assert {name: curve[scores.best] for name, curve in curves.items()} == pytest.approx(scores.means)
+
+
+def test_a_class_that_a_resample_lacks_stays_out_of_its_means():
+    # Class 0 is found on the first image; class 1, on the second, is missed, and a wrong one invented on the first.
+    truth = [boxes([(0, 0, 0, 10, 10)]), boxes([(1, 0, 0, 10, 10)])]
+    found = [prediction([(0.9, 0, 0, 0, 10, 10), (0.8, 1, 50, 50, 60, 60)]), prediction([])]
+    replicates = score(truth, found, 2, 40).replicates
+    (weights,) = resample(2, 40)
+    drawn = {(2, 0): 1.0, (1, 1): 0.5, (0, 2): 0.0}
+    expected = [drawn[tuple(row)] for row in weights.astype(int).tolist()]
+    assert set(expected) == {0.0, 0.5, 1.0}
+    for name in CURVE_METRICS:
+        assert replicates[name].tolist() == expected
+
+
+def test_replicates_do_not_depend_on_how_many_are_made_at_once(monkeypatch):
+    truth, predictions = random_case(0)
+    expected = score(truth, predictions, K, 30).replicates
+    monkeypatch.setattr(scoring, "_CELLS", 3000)
+    found = score(truth, predictions, K, 30).replicates
+    assert found.keys() == expected.keys()
+    for name, values in expected.items():
+        np.testing.assert_array_equal(found[name], values)
 
 
 def test_a_resample_without_a_single_box_has_no_figure():
     truth = [boxes([(0, 0, 0, 10, 10)]), boxes([])]
-    values = score(truth, [prediction([(0.9, 0, 0, 0, 10, 10)]), prediction([])], 1, 50).replicates["map50"]
+    replicates = score(truth, [prediction([(0.9, 0, 0, 0, 10, 10)]), prediction([])], 1, 50).replicates
     (weights,) = resample(2, 50)
-    np.testing.assert_array_equal(np.isnan(values), weights[:, 0] == 0)
-    assert set(values[~np.isnan(values)]) == {1.0}
+    assert set(replicates) == {"map50", "map50_95", *CURVE_METRICS}
+    for values in replicates.values():
+        np.testing.assert_array_equal(np.isnan(values), weights[:, 0] == 0)
+        assert set(values[~np.isnan(values)]) == {1.0}

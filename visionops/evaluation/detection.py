@@ -34,9 +34,11 @@ def evaluate(bundle: ModelBundle, dataset: Dataset, config: Config, folder: Path
     """Score the bundle on the test split.
 
     Average precision and the curves come from all detections above 0.001, several classes a box, as in the trainer's
-    validation; ``precision`` and ``recall`` are means over classes at the confidence where the mean F1 is best.
-    ``serving_precision``, ``serving_recall``, the confusion matrix and the pictures come from what the server would
-    answer: its threshold, one class a box. Images are resampled for the intervals and replicates of the two mAPs.
+    validation; ``precision``, ``recall`` and ``f1`` are means over classes at the confidence where the mean F1 is best.
+    The two mAPs and ``average_recall`` look at the best 100 detections of a class on an image, as COCO defines them;
+    everything else counts all. ``serving_precision``, ``serving_recall``, the confusion matrix and the pictures come
+    from what the server would answer: its threshold, one class a box. Images are resampled for the intervals and
+    replicates of the two mAPs, ``precision``, ``recall`` and ``f1``.
 
     Args:
         dataset: Its test split is used; its images lie where ``path`` says.
@@ -81,9 +83,10 @@ def _page(evaluation: Evaluation, config: Config, scores: Scores, matches: list[
     worst = draw_examples(_worst(examples, gallery), names, folder, "worst")
     return Page(
         notes=(
-            "mAP as COCO defines it (pycocotools, 100 detections an image). Precision, recall and F1 are means over "
-            f"classes at confidence {metrics['best_confidence']:.2f}, where the mean F1 is best. At the serving "
-            f"threshold {config.serving.confidence:g}, over all boxes: precision {metrics['serving_precision']:.3f}, "
+            "mAP as COCO defines it (pycocotools): of each class the best 100 detections of an image. Precision, "
+            "recall and F1 count all detections. They are means over classes at confidence "
+            f"{metrics['best_confidence']:.2f}, where the mean F1 is best. At the serving threshold "
+            f"{config.serving.confidence:g}, over all boxes: precision {metrics['serving_precision']:.3f}, "
             f"recall {metrics['serving_recall']:.3f}."
         ),
         table="class",
@@ -122,16 +125,13 @@ def _predict_all(predictor: Predictor, test: Dataset) -> tuple[list[BoxPredictio
 
 
 def _metrics(scores: Scores, matches: list[Matches]) -> dict[str, float]:
-    best, present = scores.best, scores.present
     correct = sum(int(m.correct.sum()) for m in matches)
     detections = sum(len(m.partner) for m in matches)
     return {
         "map50": float(np.nanmean(scores.ap50)),
         "map50_95": float(np.nanmean(scores.ap50_95)),
-        "precision": float(scores.precision[present, best].mean()),
-        "recall": float(scores.recall[present, best].mean()),
-        "f1": float(scores.f1[present, best].mean()),
-        "best_confidence": float(CONFIDENCES[best]),
+        **scores.means,
+        "best_confidence": float(CONFIDENCES[scores.best]),
         "average_recall": float(np.nanmean(scores.average_recall)),
         "serving_precision": correct / detections if detections else 0.0,
         "serving_recall": correct / int(scores.instances.sum()),

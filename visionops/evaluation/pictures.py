@@ -73,7 +73,8 @@ def draw_charts(
         Picture(
             _pr_curves(scores, names, folder / "pr_curves.png"),
             "Precision over recall",
-            "IoU 0.5, interpolated as COCO does; the area under a curve is the class's AP50.",
+            "IoU 0.5, interpolated as COCO does, the best 100 detections of an image; the area under a curve is the "
+            "class's AP50.",
         ),
         Picture(
             _f1_curves(scores, names, serving_confidence, folder / "f1_confidence.png"),

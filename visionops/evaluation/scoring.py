@@ -2,7 +2,8 @@
 
 The numbers are pycocotools' own. What it does silently wrong when used carelessly: annotation ids must start at 1 (a
 detection matched to id 0 counts as unmatched), it fails without a single detection, prints, and gives -1 for a class
-without instances, which must stay out of the mean.
+without instances, which must stay out of the mean. It also leaves out all but the best 100 detections of a class on an
+image. That cap is part of what mAP means; precision and recall count every detection.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,52 +21,64 @@ from visionops.data.dataset import Boxes
 from visionops.evaluation.label_scoring import mean_defined, resample
 from visionops.inference.prediction import BoxPrediction
 
-__all__ = ["CONFIDENCES", "Scores", "score"]
+__all__ = ["CONFIDENCES", "CURVE_METRICS", "Scores", "score"]
 
 CONFIDENCES: npt.NDArray[np.float64] = np.linspace(0, 1, 1001)
 """Where the curves over confidence are sampled."""
+CURVE_METRICS = ("precision", "recall", "f1")
+"""Means over classes at the confidence where the mean F1 is best."""
 
 Floats = npt.NDArray[np.float64]
+
+_COCO_CAP = 100
+"""Detections of a class on an image that COCO's average precision and average recall look at."""
+_RECALL_POINTS: Floats = np.linspace(0, 1, 101)
+"""COCO's own."""
+_CELLS = 2_000_000
+"""Numbers in an array over resamples: bounds the memory, whatever the number of detections and resamples."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Scores:
-    """Scores per class (K of them). NaN for a class without instances; means leave it out."""
+    """Scores per class (K of them). NaN for a class without instances; means leave it out.
+
+    COCO's cap of 100 detections of a class on an image holds for average precision and average recall alone. The
+    curves over confidence, and what is read from them, count every detection.
+    """
 
     ap50: Floats
-    """float64 (K,): average precision at IoU 0.5, 101 recall points, at most 100 detections an image."""
+    """float64 (K,): average precision at IoU 0.5, 101 recall points, the best 100 detections of an image."""
     ap50_95: Floats
     """float64 (K,): the mean over IoU 0.50, 0.55, … 0.95."""
     average_recall: Floats
-    """float64 (K,): recall at 100 detections an image, mean over the same IoUs."""
+    """float64 (K,): recall with the best 100 detections of an image, mean over the same IoUs."""
     instances: npt.NDArray[np.int64]
     """int64 (K,)."""
     recall_points: Floats
     """float64 (101,), the x of ``precision_at_recall``."""
     precision_at_recall: Floats
-    """float64 (K, 101), interpolated, IoU 0.5."""
+    """float64 (K, 101), interpolated, IoU 0.5, the best 100 detections of an image."""
     precision: Floats
     """float64 (K, 1001) over `CONFIDENCES`, IoU 0.5; 0 where nothing is detected."""
     recall: Floats
     """float64 (K, 1001)."""
+    best: int
+    """Index into `CONFIDENCES` where the mean F1 of the classes that have instances is highest."""
+    means: dict[str, float]
+    """`CURVE_METRICS`: means over the classes that have instances, at ``best``."""
     replicates: dict[str, Floats]
-    """``map50`` and ``map50_95``, float64 (resamples,): the means over classes on bootstrap resamples of the images."""
+    """``map50``, ``map50_95`` and `CURVE_METRICS`, float64 (resamples,): the means over classes on bootstrap resamples
+    of the images. Each resample has its own best confidence; a class that it lacks stays out. NaN where it has none."""
 
     @property
     def f1(self) -> Floats:
         """float64 (K, 1001) over `CONFIDENCES`."""
-        total = self.precision + self.recall
-        return np.divide(2 * self.precision * self.recall, total, out=np.zeros_like(total), where=total != 0)
+        return _f1(self.precision, self.recall)
 
     @property
     def present(self) -> npt.NDArray[np.int64]:
         """Indices of the classes that have instances."""
         return np.flatnonzero(self.instances)
-
-    @property
-    def best(self) -> int:
-        """Index into `CONFIDENCES` where the mean F1 of the classes that have instances is highest."""
-        return int(self.f1[self.present].mean(axis=0).argmax())
 
 
 def score(truth: Sequence[Boxes], predictions: Sequence[BoxPrediction], num_classes: int, resamples: int = 0) -> Scores:
@@ -76,71 +89,139 @@ def score(truth: Sequence[Boxes], predictions: Sequence[BoxPrediction], num_clas
         predictions: Of the same images, in the same order, down to a low confidence.
         resamples: Bootstrap resamples of the images.
     """
+    evaluator = _evaluate(truth, predictions, num_classes)
+    precision = evaluator.eval["precision"][:, :, :, 0, 0]  # (IoUs, recall points, classes); all areas, COCO's cap
+    recall = evaluator.eval["recall"][:, :, 0, 0]
+    classes = [_match(evaluator, truth, class_id) for class_id in range(num_classes)]
+    instances = np.array([c.instances.sum() for c in classes], dtype=np.int64)
+    absent = instances == 0
+    once = np.ones((1, len(truth)))
+    curves = [_over_confidence(c, once) for c in classes]
+    best, means = _means_at_best(classes, once)
+    return Scores(
+        ap50=np.where(absent, np.nan, precision[0].mean(axis=0)),
+        ap50_95=np.where(absent, np.nan, precision.mean(axis=(0, 1))),
+        average_recall=np.where(absent, np.nan, recall.mean(axis=0)),
+        instances=instances,
+        recall_points=np.asarray(evaluator.params.recThrs, dtype=np.float64),
+        precision_at_recall=precision[0].T,
+        precision=np.stack([c[0][:, 0] for c in curves]),
+        recall=np.stack([c[1][:, 0] for c in curves]),
+        best=int(best[0]),
+        means={name: float(values[0]) for name, values in zip(CURVE_METRICS, means, strict=True)},
+        replicates=_replicates(classes, len(truth), resamples),
+    )
+
+
+def _evaluate(truth: Sequence[Boxes], predictions: Sequence[BoxPrediction], num_classes: int) -> Any:
+    """Return a `COCOeval` that has accumulated at COCO's cap, and whose matches are those of all detections.
+
+    The library takes detections by falling score, so that a cap leaves the matches before it as they are.
+    """
     from pycocotools.cocoeval import COCOeval
 
+    most = max(int(np.bincount(p.class_ids, minlength=1).max()) for p in predictions)
     with contextlib.redirect_stdout(io.StringIO()):
         evaluator = COCOeval(
             _coco(predictions, num_classes, _truth_columns(truth)),
             _coco(predictions, num_classes, _detection_columns(predictions)),
             "bbox",
         )
+        evaluator.params.maxDets = [_COCO_CAP, most] if most > _COCO_CAP else [_COCO_CAP]
+        evaluator.params.areaRng, evaluator.params.areaRngLbl = evaluator.params.areaRng[:1], ["all"]
         evaluator.evaluate()
         evaluator.accumulate()
-    precision = evaluator.eval["precision"][:, :, :, 0, -1]  # (IoUs, recall points, classes); all areas, 100 detections
-    recall = evaluator.eval["recall"][:, :, 0, -1]
-    instances = np.bincount(np.concatenate([t.class_ids for t in truth]), minlength=num_classes)
-    absent = instances == 0
-    curves = _over_confidence(evaluator, instances, len(truth))
-    return Scores(
-        ap50=np.where(absent, np.nan, precision[0].mean(axis=0)),
-        ap50_95=np.where(absent, np.nan, precision.mean(axis=(0, 1))),
-        average_recall=np.where(absent, np.nan, recall.mean(axis=0)),
-        instances=instances.astype(np.int64),
-        recall_points=np.asarray(evaluator.params.recThrs, dtype=np.float64),
-        precision_at_recall=precision[0].T,
-        precision=curves[0],
-        recall=curves[1],
-        replicates=_replicates(evaluator, truth, num_classes, resamples),
+    return evaluator
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Matches:
+    """What became of the detections of one class (D of them, D' of these within COCO's cap)."""
+
+    instances: Floats
+    """float64 (images,): true boxes."""
+    rows: npt.NDArray[np.int64]
+    """int64 (D',): the image of each detection, best first."""
+    hits: npt.NDArray[np.bool_]
+    """Bool (IoUs, D'): the detection has a true box, best first."""
+    found: Any
+    """Sparse float64 (1001, images): detections with a true box at IoU 0.5 whose score lies above this confidence and
+    not above the next."""
+    answered: Any
+    """Sparse float64 (1001, images): the same of all detections."""
+
+
+def _match(evaluator: Any, truth: Sequence[Boxes], class_id: int) -> _Matches:
+    """Collect the matches of a `COCOeval` that has evaluated all areas alone."""
+    images = evaluator.evalImgs[class_id * len(truth) : (class_id + 1) * len(truth)]
+    counts = [len(image["dtScores"]) if image else 0 for image in images]
+    rows = np.repeat(np.arange(len(truth)), counts)
+    rank = np.concatenate([np.arange(count) for count in counts])  # within an image the best come first
+    scores = np.concatenate([image["dtScores"] for image in images if image] or [np.empty(0)])
+    hits = np.concatenate([image["dtMatches"] > 0 for image in images if image] or [np.empty((10, 0), bool)], axis=1)
+    order = np.argsort(-scores, kind="stable")
+    capped = order[rank[order] < _COCO_CAP]
+    return _Matches(
+        instances=np.array([(t.class_ids == class_id).sum() for t in truth], dtype=np.float64),
+        rows=rows[capped],
+        hits=hits[:, capped],
+        found=_by_confidence(scores[hits[0]], rows[hits[0]], len(truth)),
+        answered=_by_confidence(scores, rows, len(truth)),
     )
 
 
-def _replicates(evaluator: Any, truth: Sequence[Boxes], num_classes: int, resamples: int) -> dict[str, Floats]:
+def _by_confidence(scores: Floats, rows: npt.NDArray[np.int64], num_images: int) -> Any:
+    """Return how many scores of each image lie above a confidence and not above the next: sparse (1001, images)."""
+    from scipy.sparse import csr_array
+
+    last = np.searchsorted(CONFIDENCES, scores, side="left") - 1
+    above_none = last < 0
+    last, rows = last[~above_none], rows[~above_none]
+    return csr_array((np.ones(len(last)), (last, rows)), shape=(len(CONFIDENCES), num_images))
+
+
+def _replicates(classes: Sequence[_Matches], num_images: int, resamples: int) -> dict[str, Floats]:
     """The means over classes on resamples: the matches stay, only how often each image counts changes."""
-    batches = []
-    for weights in resample(len(truth), resamples):
-        by_class = [weighted_average_precision(evaluator, truth, k, weights) for k in range(num_classes)]
-        batches.append(np.stack([mean_defined(np.stack([c[0] for c in by_class])), _mean_over_ious(by_class)]))
-    both = np.concatenate(batches, axis=1) if batches else np.empty((2, 0))
-    return {"map50": both[0], "map50_95": both[1]} if batches else {}
+    if not resamples:
+        return {}
+    most = max(len(c.rows) for c in classes)
+    precisions, curves = [], []
+    for weights in resample(num_images, resamples):
+        precisions += [_mean_average_precision(classes, part) for part in _split(weights, most)]
+        curves += [_means_at_best(classes, part)[1] for part in _split(weights, len(CONFIDENCES))]
+    values = np.vstack([np.hstack(precisions), np.hstack(curves)])
+    return dict(zip(("map50", "map50_95", *CURVE_METRICS), values, strict=True))
 
 
-def _mean_over_ious(by_class: Sequence[Floats]) -> Floats:
-    return mean_defined(np.stack([values.mean(axis=0) for values in by_class]))
+def _split(weights: Floats, width: int) -> Iterator[Floats]:
+    """Yield some rows at a time, so that an array of ``width`` numbers a row stays small."""
+    step = max(1, _CELLS // max(width, 1))
+    for start in range(0, len(weights), step):
+        yield weights[start : start + step]
 
 
-def weighted_average_precision(evaluator: Any, truth: Sequence[Boxes], class_id: int, weights: Floats) -> Floats:
+def _mean_average_precision(classes: Sequence[_Matches], weights: Floats) -> Floats:
+    """mAP50 and mAP50-95, float64 (2, weightings)."""
+    by_class = np.stack([_average_precision(c, weights) for c in classes])
+    return np.stack([mean_defined(by_class[:, 0]), mean_defined(by_class.mean(axis=1))])
+
+
+def _average_precision(matches: _Matches, weights: Floats) -> Floats:
     """Average precision of one class where images count several times, or not at all.
 
     With weights of one it is what the library says.
 
     Args:
-        evaluator: A `COCOeval` that has evaluated: its matches are taken.
         weights: float64 (weightings, images).
 
     Returns:
         float64 (IoUs, weightings); NaN where no image that counts has an instance.
     """
-    first = class_id * len(evaluator.params.areaRng) * len(truth)
-    images = evaluator.evalImgs[first : first + len(truth)]
-    rows = np.concatenate([np.full(len(e["dtScores"]), i) for i, e in enumerate(images) if e] or [np.empty(0)])
-    scores = np.concatenate([e["dtScores"] for e in images if e] or [np.empty(0)])
-    order = np.argsort(-scores, kind="stable")
-    hits = np.concatenate([e["dtMatches"] > 0 for e in images if e] or [np.empty((10, 0), bool)], axis=1)[:, order]
-    counted = weights[:, rows[order].astype(np.int64)]
+    counted = weights[:, matches.rows]
     above = counted.cumsum(axis=1)
-    positives = weights @ np.array([(t.class_ids == class_id).sum() for t in truth], dtype=np.float64)
-    result = np.full((len(hits), len(weights)), np.nan)
-    for t, is_hit in enumerate(hits):
+    positives = weights @ matches.instances
+    result = np.full((len(matches.hits), len(weights)), np.nan)
+    for t, is_hit in enumerate(matches.hits):
         columns = np.flatnonzero(is_hit)  # between two hits precision only falls
         found = counted[:, columns].cumsum(axis=1)
         seen = above[:, columns]
@@ -148,29 +229,52 @@ def weighted_average_precision(evaluator: Any, truth: Sequence[Boxes], class_id:
         envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
         padded = np.hstack([envelope, np.zeros((len(weights), 1))])
         for b in np.flatnonzero(positives):
-            at = np.searchsorted(found[b] / positives[b], evaluator.params.recThrs, side="left")
+            at = np.searchsorted(found[b] / positives[b], _RECALL_POINTS, side="left")
             result[t, b] = padded[b, at].mean()
     return result
 
 
-def _over_confidence(evaluator: Any, instances: npt.NDArray[np.int64], num_images: int) -> tuple[Floats, Floats]:
-    """Precision and recall (K, 1001) at IoU 0.5, from the matches that the library made.
+def _means_at_best(classes: Sequence[_Matches], weights: Floats) -> tuple[npt.NDArray[np.int64], Floats]:
+    """Find the confidence with the best mean F1 of each weighting, and the means there.
+
+    Args:
+        weights: float64 (weightings, images).
+
+    Returns:
+        Indices into `CONFIDENCES`, int64 (weightings,); and `CURVE_METRICS`, float64 (3, weightings), means over the
+        classes that have an instance in an image that counts, NaN where none has.
+    """
+    sums = np.zeros((3, len(CONFIDENCES), len(weights)))
+    present = np.zeros(len(weights))
+    for c in classes:
+        precision, recall = _over_confidence(c, weights)
+        has_instances = weights @ c.instances > 0
+        for row, values in enumerate((precision, recall, _f1(precision, recall))):
+            sums[row] += values * has_instances
+        present += has_instances
+    best = sums[2].argmax(axis=0)
+    at_best = sums[:, best, np.arange(len(weights))]
+    return best, np.divide(at_best, present, out=np.full_like(at_best, np.nan), where=present > 0)
+
+
+def _over_confidence(matches: _Matches, weights: Floats) -> tuple[Floats, Floats]:
+    """Precision and recall (1001, weightings) of one class at IoU 0.5, of all detections; 0 where not defined.
 
     Matching goes by falling score, so that the matches above a confidence do not depend on what lies below it.
+
+    Args:
+        weights: float64 (weightings, images).
     """
-    areas = len(evaluator.params.areaRng)
-    precision, recall = np.zeros((2, len(instances), len(CONFIDENCES)))
-    for k in np.flatnonzero(instances):
-        first = int(k) * areas * num_images
-        images = [e for e in evaluator.evalImgs[first : first + num_images] if e is not None]
-        scores = np.concatenate([np.asarray(e["dtScores"], dtype=np.float64) for e in images])
-        hits = np.concatenate([e["dtMatches"][0] > 0 for e in images])
-        order = np.argsort(scores, kind="stable")
-        above = len(scores) - np.searchsorted(scores[order], CONFIDENCES, side="right")
-        found = np.concatenate([[0], np.cumsum(hits[order][::-1])])[above]
-        precision[k] = np.divide(found, above, out=np.zeros(len(CONFIDENCES)), where=above != 0)
-        recall[k] = found / instances[k]
-    return precision, recall
+    each = np.ascontiguousarray(weights.T)
+    found, answered = ((part @ each)[::-1].cumsum(axis=0)[::-1] for part in (matches.found, matches.answered))
+    positives = np.broadcast_to(weights @ matches.instances, found.shape)
+    precision = np.divide(found, answered, out=np.zeros_like(found), where=answered > 0)
+    return precision, np.divide(found, positives, out=np.zeros_like(found), where=positives > 0)
+
+
+def _f1(precision: Floats, recall: Floats) -> Floats:
+    total = precision + recall
+    return np.divide(2 * precision * recall, total, out=np.zeros_like(total), where=total != 0)
 
 
 Columns = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], Floats, Floats]

@@ -1,0 +1,104 @@
+"""Whatever a gate may judge by is resampled: each of `METRICS` of each task has replicates and an interval."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.helpers.bundles import encode, filled, make_bundle, make_label_bundle
+from visionops.config import METRICS, Config
+from visionops.data.dataset import Attribute, Dataset
+from visionops.evaluation import evaluate, load_evaluation
+from visionops.evaluation.labels import evaluate_labels
+from visionops.evaluation.scoring import CURVE_METRICS
+from visionops.inference.bundle import Head, Task
+from visionops.tasks.base import Evaluation
+
+RESAMPLES = 60
+SHOWN = [[("red", 0, 0)], [("red", 1, 1)], [("green", 2, 2)]]
+LABELLED = [[("red", 0, 0), ("red", 3, 3)], [("red", 1, 1)], []]
+"""One red cell is labelled that is not there, and a green one not labelled that is."""
+HEADS = (
+    Head(name="state", class_names=("ok", "defective"), positive="defective"),
+    Head(name="colour", class_names=("x", "y", "z")),
+)
+
+
+def config_of(task: Task) -> Config:
+    source = {"source": {"kind": "sample"}}
+    if task is not Task.DETECTION:
+        source = {"source": {"kind": "folder", "path": "."}, "format": "folders"}
+    small = {"resamples": RESAMPLES, "latency_images": 1, "worst_images": 0}
+    return Config.model_validate({"name": "metrics", "task": task, "data": source, "evaluation": small})
+
+
+def detection(folder: Path, make_dataset: Callable[..., Dataset]) -> Evaluation:
+    bundle, dataset = make_bundle(folder / "bundle"), make_dataset(SHOWN, LABELLED)
+    return evaluate(bundle, dataset, config_of(Task.DETECTION), folder / "evaluation")
+
+
+def labels(folder: Path, task: Task, heads: tuple[Head, ...], ids: dict[str, list[int]]) -> Evaluation:
+    """Red, green and blue images, answered as defective where green is brighter than red."""
+    paths = [folder / f"{row}.png" for row in range(3)]
+    for path, colour in zip(paths, np.eye(3, dtype=int) * 255, strict=True):
+        path.write_bytes(encode(filled(tuple(colour.tolist()))))
+    images = {
+        "key": [path.name for path in paths],
+        "path": [str(path) for path in paths],
+        "sha256": [f"{row:064x}" for row in range(3)],
+        "split": ["test"] * 3,
+    }
+    attributes = tuple(Attribute(head.name, head.class_names, head.positive) for head in heads)
+    dataset = Dataset.from_columns("colours", (), images, {}, attributes=attributes, labels=ids)
+    bundle = make_label_bundle(folder / "bundle", heads=heads)
+    return evaluate_labels(bundle, dataset, config_of(task), folder / "evaluation")
+
+
+@pytest.fixture(params=METRICS, ids=lambda task: task.value)
+def evaluated(request, tmp_path, make_dataset) -> tuple[Task, Evaluation]:
+    """Evaluations whose resamples do not all have every class."""
+    if request.param is Task.DETECTION:
+        return request.param, detection(tmp_path, make_dataset)
+    if request.param is Task.CLASSIFICATION:
+        return request.param, labels(tmp_path, request.param, HEADS[:1], {"state": [0, 1, 1]})
+    assert request.param is Task.ATTRIBUTES
+    return request.param, labels(tmp_path, request.param, HEADS, {"state": [0, 1, 1], "colour": [0, 0, 1]})
+
+
+def test_every_metric_that_a_gate_may_have_is_resampled(evaluated):
+    task, evaluation = evaluated
+    for name in METRICS[task]:
+        values = np.array(evaluation.replicates[name])
+        assert len(values) == RESAMPLES, name
+        assert np.isfinite(values).any(), name
+        low, high = evaluation.intervals[name]
+        assert low <= evaluation.metrics[name] <= high, name
+        assert low < high or evaluation.metrics[name] == low == high, name
+
+
+def test_what_a_resample_does_not_define_is_kept_as_such(evaluated):
+    task, evaluation = evaluated
+    loaded = load_evaluation(evaluation.folder)
+    for name in METRICS[task]:
+        np.testing.assert_array_equal(loaded.replicates[name], evaluation.replicates[name])
+    undefined = {name for name in METRICS[task] if any(math.isnan(v) for v in loaded.replicates[name])}
+    assert (
+        undefined
+        == {
+            Task.DETECTION: set(METRICS[task]),  # the third image alone has no box
+            Task.CLASSIFICATION: {"f1", "roc_auc", "pr_auc"},
+            Task.ATTRIBUTES: {"roc_auc", "pr_auc"},
+        }[task]
+    )
+
+
+def test_intervals_of_a_detector_stand_in_its_report(tmp_path, make_dataset):
+    evaluation = detection(tmp_path, make_dataset)
+    assert {"map50", "map50_95", *CURVE_METRICS} <= evaluation.intervals.keys()
+    low, high = evaluation.intervals["recall"]
+    assert low < high
+    assert f"{low:.3f} to {high:.3f}" in (evaluation.folder / "report.html").read_text()
