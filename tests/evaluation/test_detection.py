@@ -12,6 +12,7 @@ from visionops.config import Engine
 from visionops.data.dataset import Dataset
 from visionops.errors import DataError
 from visionops.evaluation import evaluate
+from visionops.inference.bundle import Thresholds
 from visionops.inference.preprocessing import Tiling
 
 SCENES = [
@@ -49,6 +50,12 @@ def test_what_serving_cuts_into_tiles_is_scored_in_tiles(tmp_path, make_dataset,
     metrics = evaluate(tiled, dataset, config, None).metrics
     assert metrics["map50_95"] == metrics["serving_recall"] == metrics["serving_precision"] == pytest.approx(1)
     assert evaluate(whole, dataset, config, None).metrics["serving_recall"] == 0
+
+
+def test_no_more_detections_count_than_the_bundle_lets_the_server_answer(tmp_path, make_dataset, config):
+    bundle = make_bundle(tmp_path / "bundle", thresholds=Thresholds(max_detections=1))
+    metrics = evaluate(bundle, make_dataset([[("red", 0, 0), ("red", 3, 3)]]), config, None).metrics
+    assert metrics["serving_recall"] == metrics["recall"] == 0.5
 
 
 def test_a_class_without_instances_stays_out_of_the_mean(tmp_path, bundle, make_dataset, config):

@@ -16,7 +16,7 @@ from visionops.evaluation.measuring import class_ids_in_bundle, measure_latency,
 from visionops.evaluation.pictures import EXAMPLE_COLOURS, Example, draw_charts, draw_examples
 from visionops.evaluation.report import NO_GALLERY, Page, write_report, writing
 from visionops.evaluation.scoring import CONFIDENCES, Scores, score
-from visionops.inference.bundle import ModelBundle, Thresholds
+from visionops.inference.bundle import ModelBundle
 from visionops.inference.decoders import BoxDecoder
 from visionops.inference.prediction import BoxPrediction
 from visionops.inference.predictor import Predictor
@@ -50,7 +50,8 @@ def evaluate(bundle: ModelBundle, dataset: Dataset, config: Config, folder: Path
     """
     test = select_test(dataset)
     truth = _truth(test, bundle)
-    thresholds = Thresholds(confidence=config.serving.confidence, iou=config.serving.iou)
+    asked = {"confidence": config.serving.confidence, "iou": config.serving.iou}
+    thresholds = bundle.card.thresholds.model_copy(update=asked)  # max_detections is the bundle's, as in the server
     predictor = Predictor(bundle, config.serving.engine, thresholds=thresholds)
     wide, served = _predict_all(predictor, test)
     names = bundle.card.class_names
