@@ -20,7 +20,7 @@ from visionops.errors import MetricError, StackError
 from visionops.home import visionops_home
 from visionops.lineage import split_history
 from visionops.monitoring.drift import DriftReport, detect_drift, render_drift_html
-from visionops.monitoring.labelled import LabelledTraffic, measure, unseen
+from visionops.monitoring.labelled import LabelledTraffic, measure, unseen, untrained
 from visionops.monitoring.log import read_log
 from visionops.monitoring.metrics import push_monitoring
 from visionops.monitoring.policy import Decision, Observation, decide
@@ -70,16 +70,18 @@ def score_labelled_traffic(config: Config) -> Annotated[LabelledTraffic, "labell
     registry = active_registry()
     newest = registry.newest(config.name)
     with champion_bundle(config.name) as (champion, bundle), tempfile.TemporaryDirectory() as work:
-        new = unseen(labelled, split_history(bundle), config.validation)
+        history = split_history(bundle)
+        new = unseen(labelled, history, config.validation)
+        judging = untrained(new, history, config.validation)
         since_training = new
         if newest and newest.version != champion.version:
             newest_bundle = registry.fetch_bundle(newest, Path(work) / "newest")
             since_training = unseen(new, split_history(newest_bundle), config.validation)
         at_test = champion.test_metric(config.gate.metric)
         performance = None
-        if new.num_images and at_test is not None:
+        if judging.num_images and at_test is not None:
             try:
-                performance = measure(task_for(config.task), bundle, new, config, at_test)
+                performance = measure(task_for(config.task), bundle, judging, config, at_test)
             except MetricError as error:  # a first few labels of one class must not hold up all else
                 announce(f"new labels, no figure yet: {error}")
     traffic = LabelledTraffic(new_labels=since_training.num_images, performance=performance)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from tests.helpers import images
@@ -14,7 +15,7 @@ from visionops.errors import BundleError, MetricError
 from visionops.inference.bundle import ModelBundle, Task
 from visionops.inference.predictor import Predictor
 from visionops.lineage import SPLITS_FILE, add_splits, split_history
-from visionops.monitoring.labelled import LabelledTraffic, measure, unseen
+from visionops.monitoring.labelled import LabelledTraffic, measure, unseen, untrained
 from visionops.tasks import task_for
 
 POLICY = ValidationPolicy(min_images=1)
@@ -59,6 +60,23 @@ def test_a_copy_of_what_was_seen_is_not_new_however_it_is_encoded(bundle, tmp_pa
     seen = everything.take([0]).replace_column("split", ["train"])
     history = SplitHistory.of(clean(seen, validate(seen, POLICY)))
     assert unseen(everything, history, POLICY).column("key") == ["other.png"]
+
+
+def test_a_part_in_another_light_is_new_and_judges_only_where_nothing_learned_from_it(tmp_path):
+    def photograph(seed: int, light: float) -> bytes:
+        return images.encode(images.Image.fromarray((np.asarray(images.picture(seed)) * light).astype(np.uint8)), "PNG")
+
+    files = {f"{seed}.png": photograph(seed, 1) for seed in range(3)}
+    files |= {f"dark-{i}.png": photograph(i, 0.5) for i in range(3)}
+    for name, data in files.items():
+        (tmp_path / name).write_bytes(data)
+    columns = {"key": list(files), "path": [str(tmp_path / name) for name in files]}
+    everything = hash_images(Dataset.from_columns("cells", CLASSES, columns, {}))
+    seen = everything.take([0, 1, 2]).replace_column("split", ["train", "val", "test"])
+    history = SplitHistory.of(clean(seen, validate(seen, POLICY)))
+    new = unseen(everything, history, POLICY)
+    assert new.column("key") == ["dark-0.png", "dark-1.png", "dark-2.png"]
+    assert untrained(new, history, POLICY).column("key") == ["dark-2.png"]
 
 
 def test_what_a_training_left_out_is_not_new_for_ever(dataset):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +35,8 @@ HISTORY_SCHEMA = pa.schema(
 
 _RANK = {Split.TRAIN.value: 0, Split.VAL.value: 1, Split.TEST.value: 2, "": 3}
 """Where two lineages differ, what was trained on counts as trained on."""
+_AS_BRIGHT = 4.0
+"""Mean difference of two thumbnails, in grey levels of 255, up to which one image may be a copy of the other."""
 _FILE = "splits.parquet"
 
 
@@ -119,8 +121,9 @@ class SplitHistory:
         own = self._splits_of(dataset)
         homes = [{split} - {""} for split in own]
         names = _Names(group)
-        for rows, ghosts, is_scene in self._alike(dataset, distance):
-            dealt = set(ghosts)
+        splits = self.rows.column("split").to_pylist()
+        for rows, gone, is_scene in self._alike(dataset, distance):
+            dealt = {splits[index] for index in gone}
             if is_scene:
                 # Too many to be one thing: they only say something where all of them were dealt alike.
                 dealt |= {own[row] for row in rows} - {""}
@@ -136,14 +139,22 @@ class SplitHistory:
         learned = {Split.TRAIN.value, Split.VAL.value}
         return np.array([bool(homes & learned) for homes in self.recall(dataset, distance).homes], dtype=np.bool_)
 
-    def knows(self, dataset: Dataset, distance: int) -> npt.NDArray[np.bool_]:
-        """Return which images of ``dataset`` were looked at by an earlier version, or look like those, (images,)."""
+    def has_seen(self, dataset: Dataset, distance: int) -> npt.NDArray[np.bool_]:
+        """Return which images of ``dataset`` are in the history, or are copies of one that is, bool (images,).
+
+        A copy is re-encoded or resized: it looks the same and is as bright. The same part in another light is none, and
+        images of a scene that is always the same are none of each other.
+        """
         seen = set(self.rows.column("sha256").to_pylist())
-        recalled = self.recall(dataset, distance)
-        same = [bool(digest) and bytes.fromhex(digest) in seen for digest in dataset.column("sha256")]
-        return np.array(
-            [known or bool(homes) for known, homes in zip(same, recalled.homes, strict=True)], dtype=np.bool_
-        )
+        known = np.array([bool(d) and bytes.fromhex(d) in seen for d in dataset.column("sha256")], dtype=np.bool_)
+        ours, theirs = dataset.column("look"), self.rows.column("look")
+        for rows, gone, is_scene in self._alike(dataset, distance):
+            if is_scene or not gone:
+                continue
+            before = np.stack([_pixels(theirs[index].as_py()) for index in gone])
+            for row in rows:
+                known[row] |= bool((np.abs(before - _pixels(ours[row])).mean(axis=1) <= _AS_BRIGHT).any())
+        return known
 
     def save(self, folder: Path) -> None:
         """Write ``splits.parquet`` into ``folder``."""
@@ -184,30 +195,35 @@ class SplitHistory:
             for digest, split in pairs
         ]
 
-    def _alike(self, dataset: Dataset, distance: int) -> Iterable[tuple[list[int], list[str], bool]]:
-        """Yield the rows that look alike, the splits of images that are gone and look like them, and if it is a scene.
+    def _alike(self, dataset: Dataset, distance: int) -> Iterator[tuple[list[int], list[int], bool]]:
+        """Yield rows that look alike, the rows of the history that look like them, and whether that is a scene.
 
-        A group of images that are all gone, or of one image alone, is left out.
+        Of the history only images in a split that are no longer in ``dataset``.
         """
         splits, looks = dataset.column("split"), dataset.column("look")
         rows = [r for r, look in enumerate(looks) if look is not None and splits[r] != Split.UNLABELLED.value]
-        present = {bytes.fromhex(digest) for digest in dataset.column("sha256") if digest}
-        gone = [
-            row
-            for row in self.rows.to_pylist()
-            if row["split"] and row["look"] is not None and row["sha256"] not in present
-        ]
         if not rows:
             return
+        present = {bytes.fromhex(digest) for digest in dataset.column("sha256") if digest}
+        ours = self.rows.to_pylist()
+        gone = [
+            index
+            for index, row in enumerate(ours)
+            if row["split"] and row["look"] is not None and row["sha256"] not in present
+        ]
         hashed = dataset.column("phash")
-        hashes = np.array([*(hashed[r] for r in rows), *(row["phash"] for row in gone)], dtype=np.uint64)
-        pictures = b"".join([*(looks[r] for r in rows), *(row["look"] for row in gone)])
+        hashes = np.array([*(hashed[r] for r in rows), *(ours[i]["phash"] for i in gone)], dtype=np.uint64)
+        pictures = b"".join([*(looks[r] for r in rows), *(ours[i]["look"] for i in gone)])
         shaped = np.frombuffer(pictures, dtype=np.uint8).reshape(-1, LOOK_SIZE, LOOK_SIZE)
         groups, scenes = look_alike_groups(hashes, shaped, distance)
         for members, is_scene in [*((g, False) for g in groups), *((g, True) for g in scenes)]:
             here = [rows[m] for m in members if m < len(rows)]
             if here:
-                yield here, [gone[m - len(rows)]["split"] for m in members if m >= len(rows)], is_scene
+                yield here, [gone[m - len(rows)] for m in members if m >= len(rows)], is_scene
+
+
+def _pixels(look: bytes) -> npt.NDArray[np.int16]:
+    return np.frombuffer(look, dtype=np.uint8).astype(np.int16)
 
 
 class _Names:

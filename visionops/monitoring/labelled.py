@@ -17,7 +17,7 @@ from visionops.inference.bundle import Task as TaskKind
 from visionops.monitoring.policy import Performance
 from visionops.tasks.base import Task
 
-__all__ = ["LabelledTraffic", "measure", "unseen"]
+__all__ = ["LabelledTraffic", "measure", "unseen", "untrained"]
 
 
 class LabelledTraffic(BaseModel):
@@ -46,8 +46,8 @@ class LabelledTraffic(BaseModel):
 def unseen(labelled: Dataset, history: SplitHistory, policy: ValidationPolicy) -> Dataset:
     """Return the images that a training would use and that are new to a model and those before it.
 
-    Left out are files that cannot be read, repeated files, files whose labels contradict each other, and images that
-    look like one in the history: they are copies of it, re-encoded or resized.
+    Left out are files that cannot be read, repeated files, files whose labels contradict each other, and copies of what
+    is in the history, re-encoded or resized.
 
     Args:
         labelled: With paths and ``sha256``.
@@ -58,12 +58,21 @@ def unseen(labelled: Dataset, history: SplitHistory, policy: ValidationPolicy) -
     contradicting = {row for rows in conflicting_copies(copies, labelled.label_array()) for row in rows}
     first = [rows[0] for rows in copies if rows[0] not in contradicting]
     once = labelled.take(sorted(first))
-    new = once.take(np.flatnonzero(~history.knows(once, policy.near_duplicate_distance)))
+    new = once.take(np.flatnonzero(~history.has_seen(once, policy.near_duplicate_distance)))
     seen = inspect_images(new, policy.max_pixels)
     usable = [row for row, inspection in enumerate(seen) if not inspection.problem]
     new = new.replace_column("phash", [inspection.phash for inspection in seen])
     new = new.replace_column("look", [None if i.look is None else i.look.tobytes() for i in seen]).take(usable)
-    return new.take(np.flatnonzero(~history.knows(new, policy.near_duplicate_distance)))
+    return new.take(np.flatnonzero(~history.has_seen(new, policy.near_duplicate_distance)))
+
+
+def untrained(labelled: Dataset, history: SplitHistory, policy: ValidationPolicy) -> Dataset:
+    """Return the images that look like none that the model was trained or selected on: what it is honestly judged by.
+
+    Args:
+        labelled: By `unseen`.
+    """
+    return labelled.take(np.flatnonzero(~history.learned_from(labelled, policy.near_duplicate_distance)))
 
 
 def measure(task: Task, bundle: ModelBundle, labelled: Dataset, config: Config, at_test: float) -> Performance:
