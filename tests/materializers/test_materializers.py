@@ -17,6 +17,7 @@ from zenml.enums import StackComponentType, VisualizationType
 from materializers.dataset import DatasetMaterializer
 from materializers.model_bundle import ModelBundleMaterializer
 from materializers.shard_results import ShardMaterializer
+from materializers.split_history import SplitHistoryMaterializer
 from materializers.tuning import TuningMaterializer
 from materializers.validation_report import ValidationReportMaterializer
 from tests.helpers.bundles import make_bundle
@@ -24,6 +25,7 @@ from visionops.batch import BatchAnswers
 from visionops.config import Config, ValidationPolicy
 from visionops.data.dataset import Attribute, Dataset, Split
 from visionops.data.hashing import hash_images
+from visionops.data.history import SplitHistory
 from visionops.data.shards import StoredDataset
 from visionops.data.validation import ValidationReport, validate
 from visionops.errors import BundleError, DataError
@@ -266,3 +268,14 @@ def test_answers_of_a_shard_travel(local, shared):
     (Path(local.path) / "answers" / "answers.json").write_text("{}")
     with pytest.raises(DataError, match="no saved answers of a batch"):
         ShardMaterializer(f"{local.path}/answers", local).load(BatchAnswers)
+
+
+def test_a_history_of_splits_travels_and_has_the_hash_of_its_rows(dataset, local, shared):
+    history = SplitHistory.of(dataset, left_out=["ab" * 32])
+    for store in (local, shared):
+        materializer = SplitHistoryMaterializer(uri=str(Path(store.path) / "splits"), artifact_store=store)
+        materializer.save(history)
+        assert materializer.load(SplitHistory).rows.equals(history.rows)
+        assert materializer.extract_metadata(history)["splits"]["left out"] == 1
+        assert materializer.compute_content_hash(history) == materializer.compute_content_hash(history.merged(history))
+        assert materializer.compute_content_hash(history) != materializer.compute_content_hash(SplitHistory.empty())
