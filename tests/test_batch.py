@@ -6,6 +6,7 @@ import re
 import shutil
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
@@ -27,9 +28,11 @@ from visionops.data.dataset import Dataset
 from visionops.data.hashing import hash_images
 from visionops.data.output import open_output
 from visionops.errors import DataError
-from visionops.inference.bundle import Head
+from visionops.inference.bundle import Head, Thresholds
 from visionops.inference.predictor import Predictor
 from visionops.monitoring.log import PredictionLog, read_log
+from visionops.monitoring.record import RECORD
+from visionops.monitoring.reference import records_of
 
 RED, GREEN = (255, 0, 0), (0, 255, 0)
 SURE = math.exp(8) / (math.exp(8) + 2)  # softmax of (8, 0, 0), the logits of a pure colour
@@ -289,6 +292,39 @@ def test_each_image_it_asks_is_remembered_once(lots, tmp_path, config, log):
     assert records[name]["digest"] == predictor.bundle.digest
     predict_batch(predictor, listed(lots), open_output(str(tmp_path / "elsewhere")), "7", log=log)
     assert read_log(log.folder).num_rows == 12
+
+
+@pytest.mark.parametrize("confidence", [0.05, 0.9])
+def test_what_is_remembered_is_found_at_the_thresholds_of_the_card(tmp_path, config, log, confidence):
+    folder, rng = tmp_path / "in", np.random.default_rng(0)
+    folder.mkdir()
+    for number in range(40):
+        cells = np.where(rng.random((4, 4, 3)) < 0.2, rng.integers(120, 256, (4, 4, 3)), 0).astype(np.uint8)
+        (folder / f"{number:02d}.png").write_bytes(encode(cells.repeat(CELL, 0).repeat(CELL, 1)))
+    bundle = make_bundle(tmp_path / "bundle", name="toy", thresholds=Thresholds(confidence=0.5, max_detections=3))
+    edited = config.model_copy(update={"serving": config.serving.model_copy(update={"confidence": confidence})})
+    predictor = batch_predictor(bundle, edited)
+    summary = predict_batch(predictor, listed(folder), open_output(str(tmp_path / "out")), "7", log=log)
+
+    found = sorted(read_log(log.folder).to_pylist(), key=lambda row: row["request_id"])
+    reference = records_of(bundle, listed(folder))
+    for name in ("labels", "confidences", "areas", "centres_x", "centres_y"):
+        theirs = pa.array([row[name] for row in reference], RECORD.field(name).type).to_pylist()
+        assert [row[name] for row in found] == theirs
+    assert max(row["count"] for row in found) == 3
+    # What was answered is at the edited threshold, and no more than the server would answer.
+    shown = [row["detections"] for row in rows(summary)]
+    assert shown == [len(predictor.predict(path.read_bytes()).labels()) for path in listed(folder).paths()]
+    assert shown != [row["count"] for row in found]
+    assert max(shown) <= 3
+
+
+def test_labels_are_decoded_once_whatever_the_thresholds_of_boxes_are(tmp_path, config):
+    edited = config.model_copy(update={"serving": config.serving.model_copy(update={"confidence": 0.9})})
+    seen = []
+    predictor = batch_predictor(make_label_bundle(tmp_path / "bundle"), edited)
+    answer = predictor.predict(filled(RED), watch=lambda _rgb, prediction: seen.append(prediction))
+    assert seen[0] is answer
 
 
 def test_killed_half_way_no_image_is_remembered_twice(tmp_path, config, log):

@@ -44,8 +44,9 @@ from visionops.data.output import Output
 from visionops.data.remote import is_uri
 from visionops.errors import DataError, ImageError
 from visionops.home import visionops_home
-from visionops.inference.bundle import BundleCard, ModelBundle, Thresholds
+from visionops.inference.bundle import BundleCard, ModelBundle
 from visionops.inference.engines import available_cpus
+from visionops.inference.prediction import Prediction
 from visionops.inference.predictor import Load, Predictor
 from visionops.monitoring.batches import BatchRecorder
 from visionops.monitoring.log import PredictionLog
@@ -202,7 +203,8 @@ def named_images(keys: Sequence[str], name: str) -> Dataset:
 
 def batch_predictor(bundle: ModelBundle, config: Config) -> Predictor:
     """The predictor of the server, with one thread an image: a batch has an image for every core."""
-    thresholds = Thresholds(confidence=config.serving.confidence, iou=config.serving.iou)
+    update = {"confidence": config.serving.confidence, "iou": config.serving.iou}
+    thresholds = bundle.card.thresholds.model_copy(update=update)
     busy = Load(images=1)  # the last image of a batch is computed as the first was
     return Predictor(bundle, config.serving.engine, thresholds=thresholds, streams=available_cpus(), load=busy)
 
@@ -349,16 +351,17 @@ def _ask(
     sha256 = hashlib.sha256(data).hexdigest()
     if answer := known.get(sha256):
         return answer, False
-    seen: list[npt.NDArray[np.uint8]] = []
+    seen: list[tuple[npt.NDArray[np.uint8], Prediction]] = []
     start = time.perf_counter()
     try:
-        prediction = predictor.predict(data, where=key, watch=seen.append)
+        prediction = predictor.predict(data, where=key, watch=lambda *found: seen.append(found))
     except ImageError as error:
         return _Answer(sha256, None, None, str(error).removeprefix(f"{key}: "), ""), True
     if problem := prediction.problem():
         return _Answer(sha256, prediction.width, prediction.height, problem, ""), True
-    if recorder:
-        recorder.record(path, key, sha256, seen[0], prediction, (time.perf_counter() - start) * 1000)
+    rgb, recorded = seen[0]
+    if recorder and not recorded.problem():  # at the card's thresholds there may be boxes that the answer leaves out
+        recorder.record(path, key, sha256, rgb, recorded, (time.perf_counter() - start) * 1000)
     return _Answer(sha256, prediction.width, prediction.height, "", to_json(prediction.to_dict()).decode()), True
 
 

@@ -27,14 +27,14 @@ _log = logging.getLogger("visionops.serving")
 
 @dataclasses.dataclass(slots=True)
 class Seen:
-    """Keeps the pixels that a predictor saw, to be given to it as ``watch``."""
+    """Keeps what a predictor saw and found in one image, to be given to it as ``watch``."""
 
-    rgb: npt.NDArray[np.uint8] | None = None
-    """uint8 (H, W, 3)."""
+    found: tuple[npt.NDArray[np.uint8], Prediction] | None = None
+    """Pixels, uint8 (H, W, 3), and the prediction at the thresholds of the bundle's card."""
 
-    def __call__(self, rgb: npt.NDArray[np.uint8]) -> None:
-        """These are the pixels."""
-        self.rgb = rgb
+    def __call__(self, rgb: npt.NDArray[np.uint8], prediction: Prediction) -> None:
+        """Keep both."""
+        self.found = rgb, prediction
 
 
 class Remembered(NamedTuple):
@@ -59,7 +59,7 @@ class Recorder:
         self._images = images
 
     def eye(self) -> Seen | None:
-        """What is to see the pixels of one image."""
+        """What is to see one image and its prediction."""
         return Seen() if self._log else None
 
     def record(
@@ -68,17 +68,20 @@ class Recorder:
         seen: Seen | None,
         request_id: str,
         served: ServedModel,
-        prediction: Prediction,
         latency_ms: float,
     ) -> Remembered | None:
         """What is remembered of one prediction, not yet kept; None where nothing is.
+
+        It is the prediction at the thresholds of the bundle's card, as the reference is: neither a client's ``conf``
+        nor an edited ``serving.confidence`` may look like drift.
 
         Args:
             image: As the client sent it. Pixels are not kept as a file: there is none.
             latency_ms: From the encoded image to the prediction.
         """
-        if seen is None or seen.rgb is None:
+        if seen is None or seen.found is None:
             return None
+        rgb, prediction = seen.found
         # Not above: with them comes pyarrow, which a server without a log does not wait for.
         from visionops.monitoring.features import describe_image
         from visionops.monitoring.record import record_of
@@ -91,7 +94,7 @@ class Recorder:
                 "version": served.ref.version,
                 "digest": served.digest,
                 "latency_ms": latency_ms,
-                **record_of(prediction, *describe_image(seen.rgb)),
+                **record_of(prediction, *describe_image(rgb)),
             }
         except Exception:  # noqa: BLE001 - logged in full; whatever it is, the prediction is answered
             _log.exception("record_failed", extra={"fields": {"request_id": request_id}})

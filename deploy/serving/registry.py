@@ -135,7 +135,7 @@ class Models:
 
         Args:
             timing: Receives milliseconds, as of `Predictor.predict`.
-            watch: Gets the pixels, as of `Predictor.predict`.
+            watch: Gets the pixels and what is to be recorded, as of `Predictor.predict`.
 
         Returns:
             Who answered, and what.

@@ -6,6 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image as PillowImage
 
 from tests.helpers.bundles import encode, make_bundle, picture
@@ -15,6 +17,7 @@ from visionops.inference.bundle import Decode, ModelBundle, Thresholds
 from visionops.inference.predictor import Predictor
 
 SCENE = [("red", 2, 1), ("blue", 0, 3)]
+SHARES = st.sampled_from([0.05, 0.25, 0.5, 0.7, 0.9])
 
 
 @pytest.fixture(params=[False, True], ids=["yolo", "end2end"])
@@ -92,6 +95,32 @@ def test_thresholds_come_from_the_call_the_constructor_or_the_card(tmp_path):
     assert len(lenient.predict(image).boxes) == 2
     assert len(lenient.predict(image, {"confidence": 0.95}).boxes) == 1
     assert len(Predictor(bundle, thresholds=Thresholds(confidence=0.1, max_detections=1)).predict(image).boxes) == 1
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    cards=st.tuples(SHARES, SHARES, st.integers(1, 6)),
+    edited=st.tuples(SHARES, SHARES, st.integers(1, 6)),
+    asked=st.fixed_dictionaries({}, optional={"confidence": SHARES, "iou": SHARES}),
+)
+def test_what_is_recorded_is_found_at_the_thresholds_of_the_card(tmp_path_factory, cards, edited, asked):
+    image = picture([])
+    for column in range(4):  # scores 1, 0.8, 0.6 and 0.4, twice, on boxes that overlap each other
+        image[:64, column * 32 : (column + 1) * 32, 0] = round(255 * (1 - column * 0.1))
+    own, other = (Thresholds(confidence=c, iou=i, max_detections=n) for c, i, n in (cards, edited))
+    bundle = make_bundle(tmp_path_factory.mktemp("card") / "bundle", box_scale=3.0, thresholds=own)
+    seen = []
+    predictor = Predictor(bundle, Engine.ONNXRUNTIME, thresholds=other)
+    answer = predictor.predict(image, asked, watch=lambda rgb, prediction: seen.append((rgb, prediction)))
+    ((rgb, recorded),) = seen
+    assert np.array_equal(rgb, image)
+    assert recorded.to_dict() == Predictor(bundle, Engine.ONNXRUNTIME).predict(image).to_dict()
+    # What is answered is still what was asked for.
+    assert answer.to_dict() == predictor.predict(image, asked).to_dict()
+    assert (answer.scores > asked.get("confidence", other.confidence)).all()
+    assert len(answer.scores) <= other.max_detections
+    if own == other.model_copy(update=asked):
+        assert recorded is answer  # not decoded a second time
 
 
 def test_overlapping_boxes_of_a_class_are_suppressed_by_iou(tmp_path):

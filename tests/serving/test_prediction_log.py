@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import http.client
+import io
 import json
 import os
 import random
@@ -14,21 +15,28 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
+from PIL import Image as PillowImage
 
 from deploy.serving.settings import read_settings
-from tests.helpers.bundles import encode, filled, make_bundle, make_label_bundle, picture
+from tests.helpers.bundles import CLASSES, encode, filled, make_bundle, make_label_bundle, picture
 from tests.helpers.disks import mounted
 from tests.monitoring.test_log import lines_of, until
 from tests.serving.conftest import KEY, TestClient, client_of, settings_of
 from tests.serving.test_app import metric, reload, send
 from tests.serving.test_models import broken_at_run_time
 from tests.serving.test_switching import PNG, server
+from visionops.data.dataset import Dataset
 from visionops.errors import ConfigError
+from visionops.inference.bundle import ModelBundle, Thresholds
 from visionops.inference.predictor import Predictor
 from visionops.monitoring import features
+from visionops.monitoring.drift import DriftSettings, detect_drift
 from visionops.monitoring.images import is_sampled
 from visionops.monitoring.log import read_log
+from visionops.monitoring.record import RECORD
+from visionops.monitoring.reference import records_of
 
 NOWHERE = "postgresql://tester@127.0.0.1:1/postgres"
 KEY_LINE = f"tests admin sha256:{hashlib.sha256(KEY.encode()).hexdigest()}"
@@ -243,3 +251,103 @@ def test_what_was_answered_before_a_kill_is_remembered_once(
     assert set(answered) <= set(remembered)
     # Nothing beyond but what was on its way to a client.
     assert len(remembered) <= len(answered) + KILLS * CLIENTS
+
+
+# ---- at which thresholds
+
+EDITS = [{}, {"confidence": 0.6}, {"confidence": 0.05, "iou": 0.95}]
+"""Of `serving`, after training."""
+ASKED = [{}, {"confidence": 0.05}, {"confidence": 0.9, "iou": 0.1}]
+"""What a client wants otherwise."""
+_OF_THE_REQUEST = {"time", "request_id", "model", "version", "digest", "latency_ms", "image"}
+
+
+@pytest.fixture(scope="module")
+def sealed(tmp_path_factory: pytest.TempPathFactory) -> ModelBundle:
+    """Its card answers at most 5 boxes; neighbours overlap."""
+    folder = tmp_path_factory.mktemp("sealed") / "bundle"
+    return make_bundle(folder, box_scale=1.6, thresholds=Thresholds(confidence=0.25, iou=0.2, max_detections=5))
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """60 images with cells of scores from 0 to 1."""
+    folder, rng = tmp_path_factory.mktemp("scenes"), np.random.default_rng(0)
+    for number in range(60):
+        cells = np.where(rng.random((4, 4, 3)) < 0.2, rng.integers(120, 256, (4, 4, 3)), 0)
+        (folder / f"{number:02d}.png").write_bytes(encode(cells.astype(np.uint8).repeat(32, 0).repeat(32, 1)))
+    paths = sorted(map(str, folder.iterdir()))
+    images = {"key": [Path(path).name for path in paths], "path": paths, "split": ["val"] * 60}
+    return Dataset.from_columns("cells", CLASSES, images, {})
+
+
+@pytest.fixture(scope="module")
+def reference(sealed: ModelBundle, scenes: Dataset) -> pa.Table:
+    return pa.Table.from_pylist(records_of(sealed, scenes), schema=RECORD)
+
+
+def _found(table: pa.Table) -> list[dict[str, object]]:
+    """By request, without what is of the request."""
+    rows = sorted(table.to_pylist(), key=lambda row: row["request_id"] or "")
+    return [{name: value for name, value in row.items() if name not in _OF_THE_REQUEST} for row in rows]
+
+
+def _ask_all(client: TestClient, images: list[bytes], asked: dict[str, float], route: str) -> list[int]:
+    """Boxes of each answer."""
+    query = {"conf" if name == "confidence" else name: value for name, value in asked.items()}
+    if route == "predict":
+        answers = [
+            client.post("/predict", content=image, params=query, headers=PNG | named(f"{number:02d}")).json()
+            for number, image in enumerate(images)
+        ]
+    elif route == "batch":
+        answers = [
+            answer
+            for first in range(0, 60, 6)
+            for answer in client.post(
+                "/predict/batch",
+                files=[("files", image) for image in images[first : first + 6]],
+                params=query,
+                headers=named(f"{first:02d}"),
+            ).json()["results"]
+        ]
+    else:
+        found = []
+        for number, image in enumerate(images):
+            pixels = np.asarray(PillowImage.open(io.BytesIO(image)))[None]
+            tensor = {
+                "name": "pixels",
+                "datatype": "UINT8",
+                "shape": list(pixels.shape),
+                "data": pixels.ravel().tolist(),
+            }
+            body = {"inputs": [tensor], "parameters": asked}
+            answer = client.post("/v2/models/cells/infer", json=body, headers=named(f"{number:02d}")).json()
+            found.append(next(o["shape"] for o in answer["outputs"] if o["name"] == "boxes")[0])
+        return found
+    return [len(answer["detections"]) for answer in answers]
+
+
+@pytest.mark.parametrize("route", ["predict", "batch", "v2"])
+@pytest.mark.parametrize(("edit", "asked"), [(EDITS[1], ASKED[0]), (EDITS[0], ASKED[1]), (EDITS[2], ASKED[2])])
+def test_the_log_is_at_the_thresholds_of_the_card_whatever_is_answered(
+    sealed: ModelBundle,
+    scenes: Dataset,
+    reference: pa.Table,
+    folder: Path,
+    route: str,
+    edit: dict[str, float],
+    asked: dict[str, float],
+):
+    images = [path.read_bytes() for path in scenes.paths()]
+    with client_of(settings_of(sealed.folder, prediction_log=folder, **edit)) as client:
+        shown = _ask_all(client, images, asked, route)
+    log = read_log(folder)
+    assert _found(log) == _found(reference)
+    report = detect_drift(reference, log, DriftSettings())
+    assert not report.drifted
+    assert all(column.p_value in (None, 1) or column.p_value > 0.9 for column in report.columns)
+    # What was answered followed the settings and the client.
+    wanted = Predictor(sealed, thresholds=sealed.card.thresholds.model_copy(update=edit))
+    assert shown == [len(wanted.predict(image, asked).labels()) for image in images]
+    assert shown != [row["count"] for row in reference.to_pylist()]

@@ -34,8 +34,8 @@ __all__ = ["Image", "Load", "Predictor", "Watch"]
 
 Image = bytes | npt.NDArray[np.uint8]
 """An encoded file, or uint8 (H, W, 3) RGB."""
-Watch = Callable[[npt.NDArray[np.uint8]], None]
-"""Gets the decoded pixels, uint8 (H, W, 3) RGB."""
+Watch = Callable[[npt.NDArray[np.uint8], Prediction], None]
+"""Gets the decoded pixels, uint8 (H, W, 3) RGB, and the prediction at the card's own thresholds."""
 
 
 class Load:
@@ -97,6 +97,7 @@ class Predictor:
         self._load = load or Load()
         self.thresholds = thresholds or bundle.card.thresholds
         self.decoder = decoder_for(bundle.card, self.thresholds)
+        self._card_decoder = decoder_for(bundle.card, bundle.card.thresholds)
         self.max_pixels = max_pixels
         self._check_outputs()
 
@@ -117,17 +118,21 @@ class Predictor:
                 score are dropped) and ``iou`` (overlap above which the weaker of two boxes of a class goes).
             timing: Receives milliseconds under ``decode``, ``preprocess``, ``inference``, ``postprocess``.
             where: Named in errors: a file name, "upload".
-            watch: Called with the decoded pixels, uint8 (H, W, 3), when the engine has answered.
+            watch: Called with the decoded pixels, uint8 (H, W, 3), and with what is to be recorded: the prediction at
+                the card's own thresholds. It is the answer itself where that was made at the same thresholds.
 
         Raises:
             ImageError: The bytes or the array cannot be used.
             OptionError: The task knows no such option.
         """
-        views = self.infer(image, timing=timing, where=where, watch=watch)
+        rgb, views = self._infer(image, timing, where)
         start = time.perf_counter()
         prediction = self.decoder.decode(views, options or {})
         if timing is not None:
             timing["postprocess"] = (time.perf_counter() - start) * 1000
+        if watch is not None:
+            is_by_card = self._is_by_card(options or {})
+            watch(rgb, prediction if is_by_card else self._card_decoder.decode(views, {}))
         return prediction
 
     def infer(
@@ -136,7 +141,6 @@ class Predictor:
         *,
         timing: dict[str, float] | None = None,
         where: str = "image",
-        watch: Watch | None = None,
     ) -> tuple[RawOutput, ...]:
         """The first half of `predict`, for who decodes one output in several ways.
 
@@ -146,6 +150,11 @@ class Predictor:
         Raises:
             ImageError: The bytes or the array cannot be used, or the image takes too many tiles.
         """
+        return self._infer(image, timing, where)[1]
+
+    def _infer(
+        self, image: Image, timing: dict[str, float] | None, where: str
+    ) -> tuple[npt.NDArray[np.uint8], tuple[RawOutput, ...]]:
         spec, views = self.bundle.card.preprocessing, []
         with self._load:
             clock = [time.perf_counter()]
@@ -157,13 +166,16 @@ class Predictor:
                 outputs = self.engine.infer(tensor, alone=self._load.alone)
                 clock.append(time.perf_counter())
                 views.append(RawOutput(outputs, geometry))
-            if watch is not None:
-                watch(rgb)
         if timing is not None:
             spans = np.diff(clock) * 1000
             sums = (spans[0], spans[1::2].sum(), spans[2::2].sum())
             timing.update(zip(("decode", "preprocess", "inference"), map(float, sums), strict=True))
-        return tuple(views)
+        return rgb, tuple(views)
+
+    def _is_by_card(self, options: Mapping[str, float]) -> bool:
+        """Whether an answer under these options is what the card's thresholds give; labels have no others."""
+        card = self.bundle.card
+        return bool(card.heads) or self.thresholds.model_copy(update=dict(options)) == card.thresholds
 
     def predict_many(self, images: Iterable[Image], options: Mapping[str, float] | None = None) -> list[Prediction]:
         """Answer for several images, in their order.

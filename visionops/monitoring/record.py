@@ -46,6 +46,8 @@ def record_of(
     When, on whose request, by which model and how quickly is the caller's to add.
 
     Args:
+        prediction: At the thresholds of the bundle's card, as `Predictor` gives it to ``watch``: only then can records
+            be compared with each other and with the reference.
         features: By `image_features`.
         embedding: By `descriptor`, for a prediction that has none of its own.
     """

@@ -23,6 +23,7 @@ from visionops.data.dataset import Dataset, Split
 from visionops.errors import BundleError, DataError, ImageError
 from visionops.inference.bundle import ModelBundle
 from visionops.inference.engines import available_cpus
+from visionops.inference.prediction import Prediction
 from visionops.inference.predictor import Load, Predictor
 from visionops.monitoring.features import describe_image
 from visionops.monitoring.record import RECORD, record_of
@@ -61,6 +62,8 @@ def records_of(
     bundle: ModelBundle, images: Dataset, report: Callable[[int], object] = lambda _done: None
 ) -> list[dict[str, Any]]:
     """A record of each image, in the order of ``images``, as the server would write it; without time and request.
+
+    Both are of the prediction at the card's own thresholds, whatever the server answers at.
 
     Raises:
         DataError: An image cannot be read.
@@ -107,9 +110,13 @@ def window_reference(log: pa.Table, begin: datetime, hours: float, version: str)
 
 
 def _record(predictor: Predictor, key: str, path: Path) -> dict[str, Any]:
-    told: list[tuple[dict[str, float], npt.NDArray[np.float32]]] = []
+    records: list[dict[str, Any]] = []
+
+    def watch(rgb: npt.NDArray[np.uint8], prediction: Prediction) -> None:
+        records.append(record_of(prediction, *describe_image(rgb)))
+
     try:
-        prediction = predictor.predict(path.read_bytes(), where=key, watch=lambda rgb: told.append(describe_image(rgb)))
+        predictor.predict(path.read_bytes(), where=key, watch=watch)
     except (OSError, ImageError) as error:
         raise DataError(f"{key}: cannot be read ({error}); fetch the data again") from error
-    return record_of(prediction, *told[0])
+    return records[0]

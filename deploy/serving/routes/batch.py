@@ -87,6 +87,6 @@ def _answer(
     except (ImageError, ModelFailed) as error:
         return error
     timing["total"] = (time.perf_counter() - start) * 1000
-    record = serving.recorder.record(data, seen, f"{request_id}/{number}", served, prediction, timing["total"])
+    record = serving.recorder.record(data, seen, f"{request_id}/{number}", served, timing["total"])
     serving.recorder.keep([record])
     return orjson.Fragment(orjson.dumps(served.answer(prediction, timing))), prediction, timing

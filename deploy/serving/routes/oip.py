@@ -186,5 +186,5 @@ def _answer(
     seen = serving.recorder.eye()
     served, prediction = serving.models.predict(choice, image, options, timing=timing, where=where, watch=seen)
     latency_ms = (time.perf_counter() - start) * 1000
-    record = serving.recorder.record(image, seen, f"{request_id}/{number}", served, prediction, latency_ms)
+    record = serving.recorder.record(image, seen, f"{request_id}/{number}", served, latency_ms)
     return served, prediction, timing, record

@@ -95,7 +95,7 @@ def _answer(
     seen = serving.recorder.eye()
     served, prediction = serving.models.predict(choice, data, options, timing=timing, watch=seen)
     timing["total"] = (time.perf_counter() - start) * 1000
-    serving.recorder.keep([serving.recorder.record(data, seen, request_id, served, prediction, timing["total"])])
+    serving.recorder.keep([serving.recorder.record(data, seen, request_id, served, timing["total"])])
     return orjson.dumps(served.answer(prediction, timing)), served, prediction, timing
 
 
