@@ -3,10 +3,11 @@ import json
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from visionops.monitoring import drift
 from visionops.monitoring.drift import ColumnKind, DriftReport, DriftSettings, Verdict, detect_drift, render_drift_html
 
 CLASSES = ("crack", "dent", "pit")
@@ -290,3 +291,170 @@ def test_settings_refuse_what_they_do_not_know():
         DriftSettings(alpah=0.1)
     with pytest.raises(ValidationError, match="alpha"):
         DriftSettings(alpha=0)
+
+
+# ---- many columns
+
+
+def many_columns(n, classes, seed=0, *, other=False) -> pa.Table:
+    """Of ``n`` images with two boxes each; ``other``: of other classes, another size and embeddings wholly apart."""
+    rng = np.random.default_rng(seed)
+    names = np.array([f"c{number:04d}" for number in range(classes)])
+    half = names[classes // 2 :] if other else names[: classes // 2]
+    return pa.table(
+        {
+            "feature_width": pa.array([320 if other else 640] * n, pa.float32()),
+            "labels": pa.array(rng.choice(half, (n, 2)).tolist(), pa.list_(pa.string())),
+            "embedding": pa.array(list(rng.normal(20.0 * other, 1, (n, 4))), pa.list_(pa.float32())),
+        }
+    )
+
+
+@settings(deadline=None, max_examples=8)
+@given(st.integers(2, 400), st.sampled_from([0.2, 0.05, 0.01]), st.integers(0, 99))
+@example(400, 0.01, 0)
+@example(30, 0.001, 0)
+def test_a_maximal_change_is_found_at_any_number_of_columns(classes, alpha, seed):
+    n = max(30, classes)  # fewer would show a class once or never: a change that nothing could see
+    every = DriftSettings(alpha=alpha, permutations=99, min_shown=1)
+    report = detect_drift(many_columns(n, classes, seed), many_columns(n, classes, seed + 1, other=True), every)
+    mix = {"labels"} if classes > 2 else {"class:c0000"}  # every image shows one of two: the mix is the same
+    assert drifted(report) >= {"feature_width", "embedding"} | mix
+    least = min(c.p_value for c in report.columns if "permutation" in c.test)
+    tested = sum(c.p_value is not None for c in report.columns)
+    assert least * tested <= alpha / 2  # one exchange that is as far apart changes nothing
+
+
+def test_a_maximal_change_is_found_among_two_thousand_columns():
+    before, after = (many_columns(1000, 2000, 1, other=other) for other in (False, True))
+    both = before.select(["labels"]), after.select(["labels"])
+    report = detect_drift(*both, DriftSettings(alpha=0.2, min_shown=1))
+    assert sum(c.p_value is not None for c in report.columns) > 1500
+    assert drifted(report) == {"labels"}
+
+
+def test_without_a_change_few_of_many_columns_raise_an_alarm():
+    alarms = 0
+    for seed in range(60):
+        before, after = many_columns(60, 120, seed), many_columns(45, 120, 1000 + seed)
+        alarms += detect_drift(before, after, DriftSettings(alpha=0.1, permutations=99, min_shown=1)).drifted
+    assert alarms <= 13  # 6 at most are expected; 14 or more of 60 happen once in 600
+
+
+def test_p_values_of_exchanges_are_uniform_without_a_change():
+    """At most a share of p has a p-value of p or less: of numbers with ties, the mix and embeddings."""
+    found = {"count": [], "labels": [], "embedding": []}
+    for seed in range(120):
+        one = records(100, seed)
+        report = detect_drift(one.slice(0, 55), one.slice(55), DriftSettings(permutations=499, alpha=0.5))
+        for name, values in found.items():
+            values.append(column(report, name).p_value)
+    for values in found.values():
+        for level in (0.02, 0.1, 0.5):
+            share = np.mean(np.array(values) <= level)
+            assert share <= level + 3.5 * np.sqrt(level * (1 - level) / len(values))
+            assert share >= level - 3.5 * np.sqrt(level * (1 - level) / len(values))
+
+
+def test_exchanges_are_all_equally_likely():
+    """However the images are dealt: few or many patterns, few or many images."""
+    rng = np.random.default_rng(0)
+    for images in ([3, 1, 2], [1] * 80, [2] * 100, [1] * 600, [9] * 100):
+        both = np.array(images)
+        dealt = drift._deal(both, both.sum() // 3, 400, rng)
+        assert (dealt.sum(axis=1) == both.sum() // 3).all()
+        assert (dealt <= both).all()
+        share = (both.sum() // 3) / both.sum()
+        spread = np.sqrt(both * share * (1 - share) / 400)
+        assert (np.abs(dealt.mean(axis=0) - both * share) <= 5 * spread).all()
+
+
+def test_exchanges_stop_where_the_answer_is_no():
+    asked = []
+
+    def draw(size):
+        asked.append(size)
+        return np.tile([1.0, 0.0], size // 2)
+
+    assert drift._permutation_p(1.0, draw, 1_000_000) == 20 / 39  # each other one is as far apart
+    assert sum(asked) == 500
+    assert drift._permutation_p(2.0, draw, 9999) == 1 / 10_000
+
+
+# ---- the same information
+
+
+def attributes(n, seed=0, *, glasses=0.5, hat=0.5, names=("glasses", "hat")) -> pa.Table:
+    """Of ``n`` images with a label of each attribute, yes or no."""
+    rng = np.random.default_rng(seed)
+    shares = {"glasses": glasses, "hat": hat}
+    labels = [[f"{name}={'yes' if rng.random() < shares[name] else 'no'}" for name in names] for _ in range(n)]
+    noise = pa.array(rng.exponential(1, n), pa.float32())
+    return pa.table({"feature_noise": noise, "labels": pa.array(labels, pa.list_(pa.string()))})
+
+
+def test_of_two_classes_a_change_is_one_column():
+    before, after = attributes(200, names=["glasses"]), attributes(150, 1, glasses=0.9, names=["glasses"])
+    report = detect_drift(before, after, QUICK)
+    assert [c.name for c in report.columns] == ["feature_noise", "class:glasses=no"]
+    assert drifted(report) == {"class:glasses=no"}
+    assert report.share == 1 / 2
+    shown = column(report, "class:glasses=no")
+    assert shown.same_as == ("class:glasses=yes", "labels")
+    assert shown.p_adjusted == pytest.approx(2 * shown.p_value)  # Holm: of two columns
+    assert "images with glasses=no fell from" in report.explain()
+    assert "the same: glasses=yes, the mix of classes among boxes" in render_drift_html(report)
+
+
+def test_each_attribute_of_two_values_is_one_column():
+    report = detect_drift(attributes(300), attributes(200, 1, hat=0.9), QUICK)
+    names = ["feature_noise", "class:glasses=no", "class:hat=no", "labels"]
+    assert [c.name for c in report.columns] == names
+    assert drifted(report) == {"class:hat=no", "labels"}
+    assert report.share == 2 / 4
+    assert column(report, "class:hat=no").same_as == ("class:hat=yes",)
+
+
+def test_an_attribute_that_never_varies_leaves_the_other_all_there_is():
+    report = detect_drift(attributes(300, hat=0), attributes(200, 1, hat=0, glasses=0.9), QUICK)
+    assert drifted(report) == {"class:glasses=no"}
+    assert column(report, "class:glasses=no").same_as == ("class:glasses=yes", "labels")
+    assert [c.name for c in report.columns] == ["feature_noise", "class:glasses=no", "class:hat=no"]
+
+
+def test_of_two_classes_the_one_shown_often_enough_is_judged():
+    before = attributes(200, glasses=0, names=["glasses"])
+    labels = [["glasses=no"]] * 4 + [["glasses=yes"]] * 196
+    before = replace(before, "labels", [["glasses=yes"]] * 200)
+    report = detect_drift(before, replace(before, "labels", labels), QUICK)
+    assert column(report, "class:glasses=yes").p_value is not None
+    assert column(report, "class:glasses=yes").same_as == ("class:glasses=no", "labels")
+
+
+def test_classes_that_say_more_than_each_other_stay_apart():
+    exclusive = detect_drift(records(200, boxes=40), records(100, 1, boxes=40), QUICK)  # one of three on each image
+    assert {"class:crack", "class:dent", "class:pit", "labels"} <= {c.name for c in exclusive.columns}
+    # With images that show none, two classes do not complete each other, and the mix is of the others alone.
+    two = [["a"], ["b"], []] * 30
+    report = detect_drift(*(replace(records(90, seed), "labels", two) for seed in (0, 1)), QUICK)
+    assert {"class:a", "class:b", "labels"} <= {c.name for c in report.columns}
+    # On the same images, but not in the same numbers.
+    pairs = [["bolt", "nut"], ["bolt", "nut", "nut"], []] * 30
+    report = detect_drift(*(replace(records(90, seed), "labels", pairs) for seed in (0, 1)), QUICK)
+    assert column(report, "class:bolt").same_as == ("class:nut",)
+    assert column(report, "labels").same_as == ()
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.lists(st.lists(st.sampled_from("abcd"), max_size=3), min_size=60, max_size=90), st.integers(30, 45))
+def test_each_class_is_judged_once(labels, cut):
+    table = replace(records(len(labels)), "labels", labels)
+    report = detect_drift(table.slice(0, cut), table.slice(cut), QUICK.model_copy(update={"min_images": 2}))
+    named = [name for c in report.columns for name in (c.name, *c.same_as) if name.startswith(("class:", "labels"))]
+    shown = {name for image in labels for name in image}
+    assert sorted(named) == sorted([f"class:{name}" for name in shown] + ["labels"] * bool(shown))
+    for c in report.columns:
+        ours = [c.name.removeprefix("class:") in image for image in labels]
+        for other in c.same_as if c.kind is ColumnKind.CLASS else ():
+            theirs = [other.removeprefix("class:") in image for image in labels]
+            assert other == "labels" or theirs in (ours, [not shows for shows in ours])

@@ -20,10 +20,12 @@ large enough to matter: the first keeps chance out, the second keeps a million i
 from __future__ import annotations
 
 import enum
+import functools
 import hashlib
+import math
 from collections import Counter
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -39,8 +41,10 @@ _Numbers = npt.NDArray[np.float64]
 _Vectors = npt.NDArray[np.float32]
 _Draw = Callable[[int], _Numbers]
 """That many values of a statistic under a random exchange of images."""
-_Patterns = Counter[tuple[str, ...]]
-"""What an image shows, each class as often as it has boxes, to the number of such images."""
+_Pattern = tuple[str, ...]
+"""What an image shows, each class as often as it has boxes."""
+_Patterns = Counter[_Pattern]
+"""To the number of such images."""
 
 _MEANS = ("confidences", "areas", "centres_x", "centres_y")
 _WORDS = {
@@ -55,6 +59,12 @@ _WORDS = {
 _BATCH = 500
 _ENOUGH = 20
 """Exchanges at least as far apart as the window, from which on more of them cannot make it drift."""
+_TIE = 1e-5
+"""Relative difference up to which two distances are equal: single precision sums them in any order."""
+_FEW_IMAGES = 500
+"""Up to here shuffling all images is quicker than drawing some of them."""
+_FEW_PATTERNS = 64
+"""Up to here dealing images pattern by pattern is quicker than dealing them one by one, however few there are."""
 _MIX_IMAGES = 2000
 """Of each table, at most, in the test of the mix: with more, what it could add is far below the least effect."""
 _COMPONENTS = 16
@@ -94,8 +104,9 @@ class DriftSettings(BaseModel):
     embedding_images: int = Field(default=500, ge=10)
     """Drawn from each table for the test of embeddings, whose cost grows with their square."""
     permutations: int = Field(default=9999, ge=99)
-    """Random exchanges of images, at most. The least p-value is one in so many: with 40 columns Holm asks for less than
-    alpha / 40."""
+    """Random exchanges of images where a column may have drifted, at least. The least p-value is one in so many, and
+    Holm asks for alpha divided by the number of columns: with many columns or a small ``alpha`` there are
+    2 * columns / alpha exchanges instead."""
     seed: int = 0
 
 
@@ -132,7 +143,9 @@ class ColumnDrift(BaseModel):
     current_images: int
     test: str
     same_as: tuple[str, ...] = ()
-    """Columns that hold the same numbers in both tables (red, green and blue of grey images): judged once, as this."""
+    """Columns that carry the same information in both tables, judged once, as this: the same numbers (red, green and
+    blue of grey images), classes on the same images or on exactly the others (two values of an attribute), and the mix
+    of such classes."""
     statistic: float | None = None
     p_value: float | None = None
     p_adjusted: float | None = None
@@ -185,6 +198,19 @@ class ColumnDrift(BaseModel):
             return f"{self.title} changed in shape, its spread {spread} (D = {effect})"
         size = "" if self.shift is None else f" (d = {_number(abs(self.shift))})"
         return f"{self.title} {word} from {_number(before)} to {_number(after)}{size}"
+
+
+class _Compared(NamedTuple):
+    """A column before it is judged."""
+
+    column: ColumnDrift
+    draw: _Draw | None = None
+    """Where the p-value is still to come from exchanges, which are to be compared with ``statistic``."""
+
+    @property
+    def is_tested(self) -> bool:
+        """There are enough images."""
+        return self.column.p_value is not None or self.draw is not None
 
 
 class DriftReport(BaseModel):
@@ -271,9 +297,20 @@ def detect_drift(reference: pa.Table, current: pa.Table, settings: DriftSettings
     return DriftReport(
         reference_images=reference.num_rows,
         current_images=current.num_rows,
-        columns=tuple(_judge(columns, settings.alpha)),
+        columns=tuple(_judge(_test(columns, settings), settings.alpha)),
         settings=settings,
     )
+
+
+def _test(compared: Sequence[_Compared], settings: DriftSettings) -> list[ColumnDrift]:
+    """Give each column its p-value: only here is it known how many are tested, and so how small one must be."""
+    tested = sum(one.is_tested for one in compared)
+    # The least p-value is then below half of what Holm asks of the clearest column.
+    limit = max(settings.permutations, math.ceil(2 * tested / settings.alpha))
+    return [
+        column if draw is None else column.model_copy(update={"p_value": _permutation_p(column.statistic, draw, limit)})
+        for column, draw in compared
+    ]
 
 
 def _judge(columns: Sequence[ColumnDrift], alpha: float) -> list[ColumnDrift]:
@@ -290,6 +327,54 @@ def _judge(columns: Sequence[ColumnDrift], alpha: float) -> list[ColumnDrift]:
     return judged
 
 
+def _permutation_p(found: float | None, draw: _Draw, limit: int) -> float:
+    """Share of random exchanges that are as far apart, of ``limit``; stops early where the answer is no.
+
+    Besag and Clifford, Sequential Monte Carlo p-values, 1991. Either way the p-value is exact.
+    """
+    assert found is not None
+    done = as_far = 0
+    while done < limit:
+        size = min(_BATCH, limit - done)
+        hits = np.flatnonzero(draw(size) >= found * (1 - _TIE) - 1e-9)
+        if as_far + len(hits) >= _ENOUGH:
+            return float(_ENOUGH / (done + hits[_ENOUGH - as_far - 1] + 1))
+        as_far += len(hits)
+        done += size
+    return (as_far + 1) / (limit + 1)
+
+
+def _deal(
+    images: npt.NDArray[np.int64], number: int, size: int, rng: np.random.Generator
+) -> npt.NDArray[np.integer[Any]]:
+    """Deal ``number`` of the images to one side, ``size`` times.
+
+    Args:
+        images: With each pattern or value, (patterns,).
+
+    Returns:
+        How many of each pattern that side got, (size, patterns).
+    """
+    total = int(images.sum())
+    if len(images) <= max(_FEW_PATTERNS, total // 25):
+        return np.asarray(rng.multivariate_hypergeometric(images, number, size, method="marginals"))
+    chosen = _choose(total, number, size, rng, np.uint8)
+    if len(images) == total:
+        return chosen
+    first = np.cumsum(images) - images
+    return np.asarray(np.add.reduceat(chosen, first, axis=1, dtype=np.int64))
+
+
+def _choose(total: int, number: int, size: int, rng: np.random.Generator, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+    """Choose ``number`` of ``total`` images, ``size`` times: 1 where an image is chosen, else 0, (size, total)."""
+    if total <= _FEW_IMAGES:
+        return rng.permuted(np.broadcast_to((np.arange(total) < number).astype(dtype), (size, total)), axis=1)
+    chosen = np.zeros((size, total), dtype)
+    for row in chosen:
+        row[rng.choice(total, number, replace=False, shuffle=False)] = 1
+    return chosen
+
+
 def _values(table: pa.Table, name: str, kind: pa.DataType) -> pa.Array:
     column = table.column(name).cast(kind)
     return pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], kind)
@@ -300,7 +385,7 @@ def _values(table: pa.Table, name: str, kind: pa.DataType) -> pa.Array:
 
 def _compare_numbers(
     reference: pa.Table, current: pa.Table, settings: DriftSettings, rng: np.random.Generator
-) -> list[ColumnDrift]:
+) -> list[_Compared]:
     shared = [name for name in reference.column_names if name in current.column_names]
     names = [name for name in shared if name.startswith(FEATURE_PREFIX) or name == "count" or name in _MEANS]
     same: dict[tuple[bytes, bytes], list[str]] = {}
@@ -311,9 +396,7 @@ def _compare_numbers(
             values[name] = before, after
             same.setdefault((_digest(before), _digest(after)), []).append(name)
     # The same numbers four times would make the correction four times as strict, and the share count one change thrice.
-    columns = [_compare_number(first, *values[first], settings, rng) for first, *_ in same.values()]
-    doubles = (tuple(others) for _, *others in same.values())
-    return [column.model_copy(update={"same_as": names}) for column, names in zip(columns, doubles, strict=True)]
+    return [_compare_number(first, tuple(others), *values[first], settings, rng) for first, *others in same.values()]
 
 
 def _digest(values: _Numbers) -> bytes:
@@ -343,8 +426,13 @@ def _means(lists: pa.Array) -> _Numbers:
 
 
 def _compare_number(
-    name: str, before: _Numbers, after: _Numbers, settings: DriftSettings, rng: np.random.Generator
-) -> ColumnDrift:
+    name: str,
+    same_as: tuple[str, ...],
+    before: _Numbers,
+    after: _Numbers,
+    settings: DriftSettings,
+    rng: np.random.Generator,
+) -> _Compared:
     from scipy.stats import cramervonmises_2samp
 
     values = np.unique(np.concatenate([before, after]))
@@ -356,14 +444,17 @@ def _compare_number(
         reference_images=len(before),
         current_images=len(after),
         test="D, permutation" if tied else "Cramér-von Mises",
+        same_as=same_as,
         min_effect=settings.min_gap,
     )
     if min(len(before), len(after)) < settings.min_images:
-        return column
+        return _Compared(column)
     ours, theirs = (np.searchsorted(side, values, side="right") for side in (before, after))
     gap = statistic = float(_gap(ours, theirs).max())
+    p: float | None = None
+    draw: _Draw | None = None
     if tied:
-        p = _permutation_p(gap, _deal(np.diff(ours + theirs, prepend=0), len(before), rng), settings.permutations)
+        draw = _draw_gaps(np.diff(ours + theirs, prepend=0), len(before), rng)
     else:
         # Where numbers are equal the formula sees drift in anything: chance puts them in an order.
         order = np.lexsort((rng.random(len(before) + len(after)), np.concatenate([before, after])))
@@ -375,18 +466,21 @@ def _compare_number(
     shares = [np.histogram(side, edges)[0] / len(side) for side in (before, after)]
     spread = float(np.sqrt((before.var() * len(before) + after.var() * len(after)) / (len(before) + len(after))))
     shift = float(after.mean() - before.mean())
-    return column.model_copy(
-        update={
-            "statistic": statistic,
-            "p_value": p,
-            "effect": gap,
-            "before": float(before.mean()),
-            "after": float(after.mean()),
-            "spread_before": float(before.std()),
-            "spread_after": float(after.std()),
-            "shift": shift / spread if spread > 0 else None,
-            "bins": tuple(zip(shares[0].tolist(), shares[1].tolist(), strict=True)),
-        }
+    return _Compared(
+        column.model_copy(
+            update={
+                "statistic": statistic,
+                "p_value": p,
+                "effect": gap,
+                "before": float(before.mean()),
+                "after": float(after.mean()),
+                "spread_before": float(before.std()),
+                "spread_after": float(after.std()),
+                "shift": shift / spread if spread > 0 else None,
+                "bins": tuple(zip(shares[0].tolist(), shares[1].tolist(), strict=True)),
+            }
+        ),
+        draw,
     )
 
 
@@ -395,12 +489,12 @@ def _gap(ours: npt.NDArray[np.int64], theirs: npt.NDArray[np.int64]) -> _Numbers
     return np.asarray(np.abs(ours / ours[..., -1:] - theirs / theirs[..., -1:]).max(axis=-1))
 
 
-def _deal(both: npt.NDArray[np.int64], number: int, rng: np.random.Generator) -> _Draw:
+def _draw_gaps(both: npt.NDArray[np.int64], number: int, rng: np.random.Generator) -> _Draw:
     """D when ``number`` of the images are dealt to one side; ``both``: images with each value, (values,)."""
 
     def draw(size: int) -> _Numbers:
-        ours = rng.multivariate_hypergeometric(both, number, size, method="marginals")
-        return _gap(ours.cumsum(axis=1), (both - ours).cumsum(axis=1))
+        ours = _deal(both, number, size, rng)
+        return _gap(ours.cumsum(axis=1, dtype=np.int64), (both - ours).cumsum(axis=1))
 
     return draw
 
@@ -410,15 +504,31 @@ def _deal(both: npt.NDArray[np.int64], number: int, rng: np.random.Generator) ->
 
 def _compare_classes(
     reference: pa.Table, current: pa.Table, settings: DriftSettings, rng: np.random.Generator
-) -> list[ColumnDrift]:
+) -> list[_Compared]:
     if not {"labels"} <= {*reference.column_names} & {*current.column_names}:
         return []
-    before, after = _read_patterns(reference), _read_patterns(current)
-    names = sorted({name for pattern in before | after for name in pattern})
-    if not names:
+    sides = _read_patterns(reference), _read_patterns(current)
+    patterns = sorted(sides[0] | sides[1])
+    shown_in: dict[str, list[int]] = {}
+    for row, pattern in enumerate(patterns):
+        for name in dict.fromkeys(pattern):
+            shown_in.setdefault(name, []).append(row)
+    if not shown_in:
         return []
-    shares = [_compare_share(name, before, after, settings) for name in names]
-    return [*shares, _compare_mix(names, before, after, settings, rng)]
+    counts = np.array([[side[pattern] for pattern in patterns] for side in sides], np.int64)
+    shown = {name: counts[:, shown_in[name]].sum(axis=1) for name in sorted(shown_in)}
+    groups: dict[tuple[int, ...], list[str]] = {}
+    for name in shown:
+        groups.setdefault(_images_or_others(shown_in[name], len(patterns)), []).append(name)
+    mix_of = _carrier_of_mix(groups, patterns)
+    columns = []
+    for key, names in groups.items():
+        # Of two classes that complete each other, the one that is shown often enough to say something.
+        first = next((name for name in names if shown[name].sum() >= settings.min_shown), names[0])
+        others = [name for name in names if name != first]
+        same_as = (*(f"class:{name}" for name in others), *(("labels",) if key == mix_of else ()))
+        columns.append(_Compared(_compare_share(first, same_as, shown[first], counts.sum(axis=1), settings)))
+    return columns if mix_of is not None else [*columns, _compare_mix(patterns, counts, settings, rng)]
 
 
 def _read_patterns(table: pa.Table) -> _Patterns:
@@ -426,29 +536,55 @@ def _read_patterns(table: pa.Table) -> _Patterns:
     return Counter(tuple(sorted(name for name in labels or () if name is not None)) for labels in lists)
 
 
-def _compare_share(name: str, before: _Patterns, after: _Patterns, settings: DriftSettings) -> ColumnDrift:
-    from scipy.stats import fisher_exact
+def _images_or_others(rows: Sequence[int], number: int) -> tuple[int, ...]:
+    """The patterns that show a class, or those that do not: of the two, those without the first pattern.
 
-    images = [before.total(), after.total()]
-    shown = [sum(n for pattern, n in patterns.items() if name in pattern) for patterns in (before, after)]
+    So a class and another that is on exactly the other images have the same.
+    """
+    if rows[0] != 0:
+        return tuple(rows)
+    without = set(rows)
+    return tuple(row for row in range(number) if row not in without)
+
+
+def _carrier_of_mix(groups: Mapping[tuple[int, ...], object], patterns: Sequence[_Pattern]) -> tuple[int, ...] | None:
+    """The classes, by their key in ``groups``, that say all that the mix says; None where it says more.
+
+    Images of two kinds, each with as many labels as the other (one of two classes, as a rule): the share of one kind
+    is all there is to know, and it moves by no less than the mix.
+    """
+    varying = [key for key in groups if key] or list(groups)
+    is_one_bit = len(patterns) <= 2 and len(set(map(len, patterns))) == 1 and len(varying) == 1
+    return varying[0] if is_one_bit else None
+
+
+def _compare_share(
+    name: str,
+    same_as: tuple[str, ...],
+    shown: npt.NDArray[np.int64],
+    images: npt.NDArray[np.int64],
+    settings: DriftSettings,
+) -> ColumnDrift:
+    """Compare the share of images that show a class; ``shown`` and ``images``: of reference and current, (2,) each."""
     column = ColumnDrift(
         name=f"class:{name}",
         kind=ColumnKind.CLASS,
         verdict=Verdict.TOO_FEW,
-        reference_images=images[0],
-        current_images=images[1],
+        reference_images=int(images[0]),
+        current_images=int(images[1]),
         test="Fisher's exact",
+        same_as=same_as,
         min_effect=settings.min_share_change,
     )
-    if min(images) < settings.min_images or sum(shown) < settings.min_shown:
+    if images.min() < settings.min_images or shown.sum() < settings.min_shown:
         return column
-    p = fisher_exact([shown, [images[0] - shown[0], images[1] - shown[1]]]).pvalue
-    shares = [s / n for s, n in zip(shown, images, strict=True)]
+    p = _fisher_p(*shown.tolist(), *images.tolist())
+    shares = (shown / images).tolist()
     h = 2 * float(np.arcsin(np.sqrt(shares[1])) - np.arcsin(np.sqrt(shares[0])))
     return column.model_copy(
         update={
             "statistic": shares[1] - shares[0],
-            "p_value": min(float(p), 1.0),
+            "p_value": p,
             "effect": h,
             "before": shares[0],
             "after": shares[1],
@@ -456,44 +592,66 @@ def _compare_share(name: str, before: _Patterns, after: _Patterns, settings: Dri
     )
 
 
+@functools.lru_cache(maxsize=4096)
+def _fisher_p(ours: int, theirs: int, our_images: int, their_images: int) -> float:
+    """Of hundreds of classes many are shown by the same few images."""
+    from scipy.stats import fisher_exact
+
+    return min(float(fisher_exact([[ours, theirs], [our_images - ours, their_images - theirs]]).pvalue), 1.0)
+
+
 def _compare_mix(
-    names: Sequence[str], before: _Patterns, after: _Patterns, settings: DriftSettings, rng: np.random.Generator
-) -> ColumnDrift:
-    """Boxes of an image are alike, so images are exchanged, not boxes: chi-square over boxes would cry wolf."""
-    patterns = sorted(pattern for pattern in before | after if pattern)
-    counts = [np.array([side[pattern] for pattern in patterns], np.int64) for side in (before, after)]
+    patterns: Sequence[_Pattern], counts: npt.NDArray[np.int64], settings: DriftSettings, rng: np.random.Generator
+) -> _Compared:
+    """Boxes of an image are alike, so images are exchanged, not boxes: chi-square over boxes would cry wolf.
+
+    Args:
+        counts: Images of reference and current with each pattern, (2, patterns).
+    """
+    has_boxes = np.array([bool(pattern) for pattern in patterns])
+    images = (counts * has_boxes).sum(axis=1)
     column = ColumnDrift(
         name="labels",
         kind=ColumnKind.MIX,
         verdict=Verdict.TOO_FEW,
-        reference_images=int(counts[0].sum()),
-        current_images=int(counts[1].sum()),
+        reference_images=int(images[0]),
+        current_images=int(images[1]),
         test="distance, permutation",
         min_effect=settings.min_gap,
     )
-    if min(column.reference_images, column.current_images) < settings.min_images:
-        return column
-    counts = [_draw_images(side, rng) for side in counts]
-    both = counts[0] + counts[1]
-    kept = both > 0
-    both, first = both[kept], counts[0][kept]
-    shown = [Counter(pattern) for pattern, keep in zip(patterns, kept, strict=True) if keep]
-    boxes = np.array([[pattern[name] for name in names] for pattern in shown], np.float64)
-    total = both @ boxes
+    if images.min() < settings.min_images:
+        return _Compared(column)
+    drawn = np.array([_draw_images(side, rng) for side in counts * has_boxes])
+    kept = drawn.sum(axis=0) > 0
+    drawn = drawn[:, kept]
+    both = drawn.sum(axis=0)
+    boxes = _count_boxes([pattern for pattern, keep in zip(patterns, kept, strict=True) if keep])
+    total = (boxes @ both.astype(np.float32)).astype(np.float64)
 
-    def distance(images: npt.NDArray[np.int64]) -> _Numbers:
-        """Between ``images`` (draws, patterns) and the others of both tables."""
-        ours = images @ boxes
-        theirs = total - ours
-        shares = [side / np.maximum(side.sum(axis=1, keepdims=True), 1) for side in (ours, theirs)]
-        return np.asarray(np.abs(shares[0] - shares[1]).sum(axis=1) / 2)
+    def distance(dealt: npt.NDArray[np.integer[Any]]) -> _Numbers:
+        """Between the images dealt to one side (draws, patterns) and the others of both tables."""
+        ours = (boxes @ np.ascontiguousarray(dealt.T, dtype=np.float32)).astype(np.float64)
+        size = ours.sum(axis=0)
+        # |a / A - (t - a) / (T - A)|, summed and halved; whole numbers, so that equal distances are equal.
+        ours *= total.sum()
+        ours -= total[:, None] * size
+        return np.asarray(np.abs(ours, out=ours).sum(axis=0) / (2 * size * (total.sum() - size)))
 
-    def draw(size: int) -> _Numbers:
-        return distance(rng.multivariate_hypergeometric(both, int(first.sum()), size, method="marginals"))
+    smaller = int(drawn.sum(axis=1).min())
+    found = float(distance(drawn[:1])[0])
+    column = column.model_copy(update={"statistic": found, "effect": found})
+    return _Compared(column, lambda size: distance(_deal(both, smaller, size, rng)))
 
-    found = float(distance(first[None])[0])
-    p = _permutation_p(found, draw, settings.permutations)
-    return column.model_copy(update={"statistic": found, "p_value": p, "effect": found})
+
+def _count_boxes(patterns: Sequence[_Pattern]) -> Any:
+    """Boxes of each class on an image of each pattern: a sparse matrix (classes, patterns), float32."""
+    from scipy.sparse import csr_array
+
+    names = {name: row for row, name in enumerate(sorted({name for pattern in patterns for name in pattern}))}
+    rows = [names[name] for pattern in patterns for name in pattern]
+    columns = np.repeat(np.arange(len(patterns)), [len(pattern) for pattern in patterns])
+    # What stands at one place several times is summed.
+    return csr_array((np.ones(len(rows), np.float32), (rows, columns)), shape=(len(names), len(patterns)))
 
 
 def _draw_images(images: npt.NDArray[np.int64], rng: np.random.Generator) -> npt.NDArray[np.int64]:
@@ -502,22 +660,12 @@ def _draw_images(images: npt.NDArray[np.int64], rng: np.random.Generator) -> npt
     return rng.multivariate_hypergeometric(images, _MIX_IMAGES, method="marginals")
 
 
-def _permutation_p(found: float, draw: _Draw, permutations: int) -> float:
-    """Share of random exchanges that are as far apart; stops early where the answer is no (Besag and Clifford 1991)."""
-    done = as_far = 0
-    while done < permutations and as_far < _ENOUGH:
-        size = min(_BATCH, permutations - done)
-        as_far += int((draw(size) >= found - 1e-9).sum())
-        done += size
-    return (as_far + 1) / (done + 1)
-
-
 # ---- embeddings
 
 
 def _compare_embeddings(
     reference: pa.Table, current: pa.Table, settings: DriftSettings, rng: np.random.Generator
-) -> list[ColumnDrift]:
+) -> list[_Compared]:
     """MMD (Gretton et al., A kernel two-sample test, 2012), RBF kernel, its width by the median heuristic."""
     if not {"embedding"} <= {*reference.column_names} & {*current.column_names}:
         return []
@@ -535,12 +683,12 @@ def _compare_embeddings(
         min_effect=settings.min_mmd,
     )
     if min(len(before), len(after)) < settings.min_images:
-        return [column]
+        return [_Compared(column)]
     first, second = (_draw_vectors(vectors, settings.embedding_images, rng) for vectors in (before, after))
     kernel = _kernel(_whiten(np.concatenate([first, second])))
     found, effect = _mmd(kernel, len(first))
-    p = _permutation_p(found, _exchanges(kernel, len(first), rng), settings.permutations)
-    return [column.model_copy(update={"statistic": found, "p_value": p, "effect": effect})]
+    column = column.model_copy(update={"statistic": found, "effect": effect})
+    return [_Compared(column, _exchanges(kernel, len(first), rng))]
 
 
 def _read_vectors(table: pa.Table, length: int | None) -> _Vectors:
@@ -597,11 +745,11 @@ def _exchanges(kernel: _Numbers, n: int, rng: np.random.Generator) -> _Draw:
     mean = kernel.mean(axis=0)
     centred = (kernel - mean - mean[:, None] + mean.mean()).astype(np.float32)
     scale = (1 / n + 1 / (len(kernel) - n)) ** 2
-    first = (np.arange(len(kernel)) < n).astype(np.float32)
+    smaller = min(n, len(kernel) - n)
 
     def draw(size: int) -> _Numbers:
-        chosen = rng.permuted(np.broadcast_to(first, (size, len(first))), axis=1)
-        return np.asarray(scale * ((chosen @ centred) * chosen).sum(axis=1), np.float64)
+        chosen = _choose(len(kernel), smaller, size, rng, np.float32)
+        return np.asarray(scale * np.einsum("ij,ij->i", chosen @ centred, chosen), np.float64)
 
     return draw
 
