@@ -54,6 +54,7 @@ class BatchRecorder:
         Args:
             path: Of the image, absolute.
             rgb: uint8 (H, W, 3), what the predictor saw.
+            prediction: At the thresholds of the bundle's card, as the predictor gives it to ``watch``.
             latency_ms: From the encoded image to the prediction.
         """
         request_id = f"{self._prefix}{key}#{sha256[:8]}"
