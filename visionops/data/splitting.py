@@ -339,12 +339,13 @@ class _Dealer:
         found, inverse = np.unique(self.units.unit_of[rows], return_inverse=True)
         labels = np.zeros((len(found), self.units.labels.shape[1]), dtype=np.int64)
         np.add.at(labels, inverse, self.units.labels[rows])
+        kept = ~_mask(rows, len(self.splits)) & ~self._out
         pool = _Pool(
             labels=labels,
             sizes=np.bincount(inverse, minlength=len(found)),
             drawn=self.units.drawn[found],
             shares=np.array(list(shares.values())) / sum(shares.values()),
-            elsewhere=np.stack([self.units.labels[self._holds(split)].sum(axis=0) for split in shares]),
+            elsewhere=np.stack([self.units.labels[kept & (self.splits == s.value)].sum(axis=0) for s in shares]),
         )
         dealt = pool.deal()
         if bounded:
@@ -352,9 +353,6 @@ class _Dealer:
             pool.fill(dealt)
         self.splits[rows] = np.array([s.value for s in shares], dtype=object)[dealt[inverse]]
         self._settled[rows] = True
-
-    def _holds(self, split: Split) -> npt.NDArray[np.bool_]:
-        return np.asarray((self.splits == split.value) & self._settled & ~self._out)
 
 
 def _mask(rows: _Rows, count: int) -> npt.NDArray[np.bool_]:
