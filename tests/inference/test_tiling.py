@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -13,13 +14,17 @@ from pydantic import ValidationError
 
 from tests.helpers.bundles import CELL, encode, make_bundle, make_extent_bundle, picture
 from visionops.config import Engine
+from visionops.data.dataset import Boxes
 from visionops.errors import ImageError
+from visionops.evaluation.scoring import score
 from visionops.inference.bundle import Thresholds
 from visionops.inference.explain import explain
 from visionops.inference.image import ImageProblem
+from visionops.inference.nms import suppress
+from visionops.inference.prediction import BoxPrediction
 from visionops.inference.predictor import Predictor
 from visionops.inference.preprocessing import ContentCrop, PreprocessingSpec, Resize, Tiling, Window
-from visionops.inference.tiling import merge_tiles, tile_windows
+from visionops.inference.tiling import WEAKEST_PART, merge_tiles, tile_windows
 
 SIZE, OVERLAP = 64, 16
 TILES = Tiling(size=SIZE, overlap=OVERLAP)
@@ -233,19 +238,24 @@ def test_a_tiled_answer_is_explained_in_its_best_tile(tmp_path):
 LEFT, RIGHT = Window(0, 0, 100, 100), Window(60, 0, 100, 100)  # both see x from 60 to 100
 
 
-def merged(left, right, max_detections=300):
+def detections(boxes):
     """Each box as (score, class, x1, y1, x2, y2)."""
-    columns = [
-        (
-            np.array([b[2:] for b in part], np.float32).reshape(-1, 4),
-            np.array([b[0] for b in part], np.float32),
-            np.array([b[1] for b in part], np.int32),
-        )
-        for part in (left, right)
-    ]
-    boxes, scores, class_ids = merge_tiles(columns, [LEFT, RIGHT], max_detections)
+    return (
+        np.array([b[2:] for b in boxes], np.float32).reshape(-1, 4),
+        np.array([b[0] for b in boxes], np.float32),
+        np.array([b[1] for b in boxes], np.int32),
+    )
+
+
+def rows(answer):
+    """The inverse of `detections`."""
+    boxes, scores, class_ids = answer
     assert (boxes.dtype, scores.dtype, class_ids.dtype) == (np.float32, np.float32, np.int32)
     return [(round(float(s), 3), int(c), *b) for s, c, b in zip(scores, class_ids, boxes.tolist(), strict=True)]
+
+
+def merged(left, right, max_detections=300):
+    return rows(merge_tiles([detections(left), detections(right)], [LEFT, RIGHT], max_detections))
 
 
 def test_a_piece_gives_way_to_the_whole_and_leaves_its_score():
@@ -271,13 +281,12 @@ def test_classes_are_not_merged():
     assert len(merged([(0.9, 0, 70, 10, 90, 30)], [(0.6, 1, 70, 10, 90, 30)])) == 2
 
 
-def test_two_boxes_are_one_object_or_two_wherever_the_borders_lie():
-    """A detector's own NMS (IoU 0.7) leaves the first pair, IoU 0.57, in a tile as it does in two."""
-    better, again, apart = (0.9, 0, 70, 10, 90, 30), (0.7, 0, 74, 10, 96, 28), (0.5, 0, 83, 10, 97, 30)
-    for left, right in (([better, again], []), ([better], [again]), ([better, again], [better, again])):
-        assert merged(left, right) == [better]
-    for left, right in (([better, apart], []), ([better], [apart]), ([better, apart], [better, apart])):
-        assert merged(left, right) == [better, apart]
+def test_boxes_of_one_tile_stay_apart_and_those_of_two_are_one():
+    """The NMS of a tile (IoU 0.7) has let both stand, with an IoU of 0.57: they come back as without tiles."""
+    better, again = (0.9, 0, 70, 10, 90, 30), (0.7, 0, 74, 10, 96, 28)
+    assert merged([better, again], []) == [better, again]
+    assert merged([better], [again]) == [better]
+    assert merged([better, again], [better, again]) == [better, again]
 
 
 def test_a_sliver_with_inexact_edges_belongs_to_its_whole():
@@ -298,3 +307,214 @@ def test_the_best_stay_best_first():
 
 def test_nothing_found_is_nothing_merged():
     assert merged([], []) == []
+
+
+def test_a_weak_box_between_two_sure_ones_takes_neither_away():
+    """Joining all that is connected, it made one of them."""
+    one, other, between = (0.9, 0, 60, 0, 80, 40), (0.85, 0, 70, 0, 90, 40), (0.3, 0, 65, 0, 85, 40)
+    assert merged([one, other], []) == [one, other]
+    assert merged([one, other, between], []) == [one, other, between]
+    assert merged([one, other], [between]) == [one, other]
+    assert merged([one, other], [one, other, between]) == [one, other]
+
+
+def test_a_much_weaker_piece_does_not_move_a_sure_one():
+    sure = (0.9, 0, 3, 40, 100, 52)
+    assert merged([sure], [(0.3, 0, 60, 41, 155, 52)]) == [(0.9, 0, 3, 40, 155, 52)]
+    assert merged([sure], [(0.2, 0, 60, 41, 155, 52)]) == [sure]
+    assert merged([(0.9, 0, 92, 10, 100, 30)], [(0.2, 0, 91, 10, 112, 31)]) == [(0.9, 0, 92, 10, 100, 30)]
+
+
+def test_a_box_that_only_seems_whole_does_not_stand_for_a_long_object():
+    """The right tile's piece ends 4 pixels before its border, by inexact edges: it is not what the left tile shows."""
+    assert merged([(0.9, 0, 3, 40, 100, 52)], [(0.8, 0, 66, 40, 150, 52)]) == [(0.9, 0, 3, 40, 100, 52)]
+
+
+ROW = [Window(0, 0, 100, 100), Window(60, 0, 100, 100), Window(120, 0, 100, 100)]
+ENDS_AND_MIDDLE = [[(0.9, 0, 5, 40, 100, 50)], [(0.5, 0, 60, 40, 160, 50)], [(0.8, 0, 120, 40, 215, 50)]]
+
+
+def test_the_ends_of_a_long_object_are_one_though_the_piece_between_them_is_weaker():
+    found = [detections(part) for part in ENDS_AND_MIDDLE]
+    whole, end = (0.9, 0, 5, 40, 215, 50), (0.8, 0, 120, 40, 215, 50)
+    assert rows(merge_tiles(found, ROW, 300, confidence=0.0)) == [whole]
+    assert rows(merge_tiles(found, ROW, 300, confidence=0.6)) == [whole]
+    assert rows(merge_tiles(found, ROW, 300)) == [whole, end]  # as above 0.5, where nothing lies between the ends
+    found[1] = detections([(0.2, *ENDS_AND_MIDDLE[1][0][1:])])
+    assert rows(merge_tiles(found, ROW, 300, confidence=0.0)) == [ENDS_AND_MIDDLE[0][0], end]
+
+
+def test_two_objects_of_one_tile_are_not_pieces_of_one():
+    """The right tile's box reaches over both. Whichever score comes between, it is a piece of the better one alone."""
+    over = (0.7, 0, 60, 30, 150, 60)
+    for second in (0.8, 0.6):
+        left = [(0.9, 0, 62, 30, 100, 44), (second, 0, 62, 46, 100, 60)]
+        for confidence in (None, 0.0):
+            found = [detections(left), detections([over])]
+            got = rows(merge_tiles(found, [LEFT, RIGHT], 300, confidence=confidence))
+            assert got == [(0.9, 0, 60, 30, 150, 60), left[1]]
+
+
+def test_an_object_is_extended_by_one_piece_of_a_tile():
+    left, right = (0.9, 0, 3, 30, 100, 60), [(0.8, 0, 60, 30, 150, 52), (0.7, 0, 60, 42, 158, 60)]
+    assert merged([left], right) == [(0.9, 0, 3, 30, 150, 60)]
+
+
+def test_a_box_joins_the_object_that_it_agrees_with_best():
+    left = [(0.9, 0, 3, 10, 100, 40), (0.8, 0, 3, 20, 100, 50)]
+    assert merged(left, [(0.7, 0, 60, 20, 150, 48)]) == [left[0], (0.8, 0, 3, 20, 150, 50)]
+
+
+# What holds whatever the tiles find
+
+GRID = tuple(Window(x, y, 64, 64) for y in (0, 44) for x in (0, 48, 96, 112))
+
+
+@st.composite
+def anything(draw):
+    """What eight tiles say that share up to 48 pixels: objects seen whole and cut, inexactly, many times, in crowds."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    count, crowd = draw(st.integers(0, 12)), draw(st.sampled_from([1, 4, 12]))
+    levels = draw(st.sampled_from([4, 1000]))  # few: many scores are equal
+    corner = rng.uniform((0, 0), (170, 100), (count, 2)) / rng.choice([1, 3])
+    objects = np.hstack([corner, corner + rng.choice([6, 12, 24, 80], (count, 2)) * rng.uniform(0.7, 1.3, (count, 2))])
+    classes = rng.integers(0, 2, count)
+    found = []
+    for w in GRID:
+        low, high = np.array([w.x, w.y] * 2), np.array([w.x + w.width, w.y + w.height] * 2)
+        seen = np.clip(objects, low, high)
+        shown = np.flatnonzero((seen[:, 2:] - seen[:, :2] > 1).all(axis=1)) if count else np.empty(0, int)
+        row = np.repeat(shown, rng.integers(0, crowd + 1, len(shown)))
+        sides = np.tile(seen[row, 2:] - seen[row, :2], 2)
+        boxes = np.clip(seen[row] + rng.normal(0, rng.choice([0, 0.05, 0.2]), (len(row), 4)) * sides, low, high)
+        boxes = np.hstack([np.minimum(boxes[:, :2], boxes[:, 2:]), np.maximum(boxes[:, :2], boxes[:, 2:])])
+        scores = np.sort(np.ceil(rng.uniform(0, 1, len(row)) * levels) / levels)[::-1]
+        found.append((boxes.astype(np.float32), scores.astype(np.float32), classes[row].astype(np.int32)))
+    return found
+
+
+def above(found, threshold):
+    return [tuple(column[part[1] > np.float64(threshold)] for column in part) for part in found]
+
+
+def outcome(answer):
+    """Score and class of each object, in its order."""
+    return list(zip(answer[1].tolist(), answer[2].tolist(), strict=True))
+
+
+@settings(max_examples=150, deadline=None)
+@given(anything(), st.floats(0, 1), st.floats(0, 1))
+def test_a_lower_threshold_removes_no_object(found, one, other):
+    low, high = sorted((one, other))
+    more, fewer = (outcome(merge_tiles(above(found, t), GRID, 10_000)) for t in (low, high))
+    assert [told for told in more if told[0] > high] == fewer
+
+
+@settings(max_examples=150, deadline=None)
+@given(anything(), st.floats(0, 1), st.floats(0, 1))
+def test_the_answer_at_a_threshold_is_a_part_of_that_at_a_lower_one(found, one, other):
+    """Places too: what is weaker neither removes, adds nor moves what is above."""
+    low, high = sorted((one, other))
+    more, fewer = (merge_tiles(above(found, WEAKEST_PART * t), GRID, 10_000, confidence=t) for t in (low, high))
+    assert (fewer[1] > np.float64(high)).all()
+    for wide, narrow in zip(above([more], high)[0], fewer, strict=True):
+        np.testing.assert_array_equal(wide, narrow)
+
+
+@pytest.mark.parametrize("end2end", [False, True])
+def test_a_detector_answers_at_a_threshold_a_part_of_what_it_answers_at_a_lower_one(tmp_path, end2end):
+    tiles = Tiling(size=128, overlap=48)
+    predictor = Predictor(make_bundle(tmp_path / "b", box_scale=1.6, end2end=end2end, tiles=tiles))
+    image = np.random.default_rng(0).integers(0, 256, (300, 400, 3)).astype(np.uint8)
+    image = np.kron(image[::20, ::20], np.ones((20, 20, 1), np.uint8))
+    lowest, *others = (predictor.predict(image, {"confidence": c}) for c in (0.0, 0.02, 0.1, 0.3))
+    assert len(lowest.boxes) > 30
+    for confidence, answer in zip((0.02, 0.1, 0.3), others, strict=True):
+        stay = lowest.scores > np.float64(confidence)
+        assert 0 < len(answer.boxes) < len(lowest.boxes)
+        np.testing.assert_array_equal(answer.boxes, lowest.boxes[stay])
+        np.testing.assert_array_equal(answer.scores, lowest.scores[stay])
+
+
+@pytest.mark.parametrize("gap", [10, 0, -12])
+def test_parts_in_a_row_score_in_a_tile_as_without_tiles(gap):
+    """Evaluation takes all boxes above 0.001: those between two parts made them one, and AP50 fell from 1 to 0.2."""
+    windows = tile_windows(1000, 640, Tiling(size=640, overlap=128))
+    truth, once, tiled = [], [], []
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        parts = np.array([(x, 100, x + 60, 160) for x in 40 + np.arange(5) * (60 + gap)], np.float64)
+        off = rng.normal(0, (18, 6), (5, 26, 2))
+        off[:, 0] = 0
+        boxes = (parts[:, None] + np.tile(off, 2)).reshape(-1, 4).astype(np.float32)
+        scores = 0.6 * np.exp(-np.abs(off).sum(axis=2) / 7) * rng.uniform(0.3, 1, (5, 26))
+        scores[:, 0] = rng.uniform(0.6, 0.95, 5)
+        every = scores.ravel().astype(np.float32)
+        stay = suppress(boxes, every, np.zeros(130, np.int32), 0.7, 300)
+        found = (boxes[stay], every[stay], np.zeros(len(stay), np.int32))
+        assert len(stay) > 20
+        truth.append(Boxes(parts, np.zeros(5, np.int32)))
+        once.append(BoxPrediction(1000, 640, *found, ("part",)))
+        tiled.append(BoxPrediction(1000, 640, *merge_tiles([found, detections([])], windows, 300), ("part",)))
+    assert score(truth, once, 1).ap50[0] == score(truth, tiled, 1).ap50[0] == 1.0
+
+
+@settings(max_examples=100, deadline=None)
+@given(anything(), st.permutations(range(len(GRID))), st.sampled_from([None, 0.3]))
+def test_the_order_of_tiles_does_not_matter(found, order, confidence):
+    straight = merge_tiles(found, GRID, 10_000, confidence=confidence)
+    mixed = merge_tiles([found[i] for i in order], [GRID[i] for i in order], 10_000, confidence=confidence)
+    for one, other in zip(straight, mixed, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@settings(max_examples=100, deadline=None)
+@given(anything(), st.integers(0, len(GRID) - 1), st.integers(1, 20))
+def test_the_boxes_of_one_tile_come_back_as_they_are(found, tile, most):
+    """Of one tile, or where only one of many has found anything."""
+    only = found[tile]
+    nothing = detections([])
+    for some, windows in (([only], GRID[tile : tile + 1]), ([only if i == tile else nothing for i in range(8)], GRID)):
+        for one, other in zip(merge_tiles(some, windows, most), only, strict=True):
+            np.testing.assert_array_equal(one, other[:most])
+
+
+@settings(max_examples=100, deadline=None)
+@given(anything(), st.sampled_from([None, 0.0]))
+def test_what_one_tile_alone_sees_is_not_changed(found, confidence):
+    boxes, scores, class_ids = merge_tiles(found, GRID, 10_000, confidence=confidence)
+    got = Counter(map(tuple, np.column_stack([boxes, scores, class_ids]).tolist()))
+    alone: Counter[tuple[float, ...]] = Counter()
+    for w, part in zip(GRID, found, strict=True):
+        others = np.array([(o.x, o.y, o.x + o.width, o.y + o.height) for o in GRID if o != w])
+        touches = (part[0][:, None, :2] < others[:, 2:]) & (part[0][:, None, 2:] > others[:, :2])
+        mine = ~touches.all(axis=2).any(axis=1)
+        alone.update(map(tuple, np.column_stack(part)[mine].tolist()))
+    assert alone <= got
+
+
+@settings(max_examples=100, deadline=None)
+@given(anything())
+def test_an_object_that_is_left_out_lies_in_a_better_one(found):
+    """Where the pieces of an object are told as one, a better object of the class has all of them, or half and more."""
+    everything = merge_tiles(found, GRID, 10_000)
+    boxes, scores, class_ids = merge_tiles(found, GRID, 10_000, confidence=0.0)
+    given_boxes = np.concatenate([part[0] for part in found])
+    assert np.isin(boxes, given_boxes).all()
+    for box, best, class_id in zip(*everything, strict=True):
+        over = (boxes[:, :2] < box[2:]) & (boxes[:, 2:] > box[:2])
+        assert ((class_ids == class_id) & (scores >= best) & over.all(axis=1)).any()
+
+
+def test_the_most_boxes_of_the_most_tiles_are_merged():
+    """300 boxes in each of 72 tiles, crowded: 21,600 boxes."""
+    windows = tile_windows(2456, 1176, Tiling(size=256, overlap=48))
+    rng = np.random.default_rng(0)
+    found = []
+    for w in windows:
+        corner = rng.uniform(0, 230, (300, 2)) + np.array([w.x, w.y])
+        boxes = np.hstack([corner, corner + rng.uniform(10, 26, (300, 2))]).astype(np.float32)
+        found.append((boxes, np.sort(rng.uniform(0, 1, 300)).astype(np.float32)[::-1], np.zeros(300, np.int32)))
+    _, scores, _ = merge_tiles(found, windows, 300, confidence=0.0)
+    assert len(scores) == 300
+    assert (np.diff(scores) <= 0).all()

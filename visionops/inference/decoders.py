@@ -15,7 +15,7 @@ from visionops.inference.bundle import BundleCard, Decode, Head, Task, Threshold
 from visionops.inference.nms import suppress
 from visionops.inference.prediction import Answer, BoxPrediction, LabelPrediction, Prediction
 from visionops.inference.preprocessing import Geometry, Window
-from visionops.inference.tiling import merge_tiles
+from visionops.inference.tiling import WEAKEST_PART, merge_tiles
 
 __all__ = ["BoxDecoder", "Decoder", "LabelDecoder", "Outputs", "RawOutput", "decoder_for", "softmax", "split_heads"]
 
@@ -97,13 +97,19 @@ class BoxDecoder:
         if unknown:
             raise OptionError(f"{unknown[0]}: a detector takes confidence and iou")
         limits = self._thresholds.model_copy(update=dict(options))
+        # Weaker boxes hold the pieces of an object together: which pieces are one does not depend on the threshold.
+        share = WEAKEST_PART if len(views) > 1 else 1.0
+        wide = limits.model_copy(update={"confidence": limits.confidence * share})
         found = []
         for view in views:
-            xyxy, scores, class_ids = _decode_boxes(view.outputs[0], self._card.decode, limits, multi_label=multi_label)
+            xyxy, scores, class_ids = _decode_boxes(view.outputs[0], self._card.decode, wide, multi_label=multi_label)
             found.append((view.geometry.to_original(xyxy), scores, class_ids))
         windows = [Window(g.left, g.top, g.width, g.height) for g in (view.geometry for view in views)]
         width, height = max(w.x + w.width for w in windows), max(w.y + w.height for w in windows)
-        boxes, scores, class_ids = merge_tiles(found, windows, limits.max_detections) if len(found) > 1 else found[0]
+        boxes, scores, class_ids = found[0]
+        if len(found) > 1:
+            merged = merge_tiles(found, windows, limits.max_detections, confidence=limits.confidence)
+            boxes, scores, class_ids = merged
         return BoxPrediction(width, height, boxes, scores, class_ids, self._card.class_names)
 
 

@@ -1,13 +1,15 @@
 """Where the tiles of a large image lie, and how their boxes become one answer.
 
-Neighbours share pixels. An object there is found by both, and one that a border cuts is found in parts; each must come
-out once. Two boxes of a class are one object when they agree in the pixels that both tiles saw: clipped to these, their
-IoU is at least 0.4. An object that one tile sees whole and the other cut agrees there, as do the two ends of one longer
-than the overlap; a small object beside a large one, or inside it, does not, which intersection over the smaller area
-(SAHI's rule: Akyon et al., Slicing aided hyper inference, 2022, and its library) takes for the same. With itself a tile
-shares all of its pixels, so that two boxes are one object or two wherever the borders lie.
+Neighbours share pixels. An object there is found by both, and one that a border cuts is found in parts; each must be
+reported once. Two boxes of a class agree when, clipped to the pixels that both tiles saw, their IoU is at least 0.4. An
+object that one tile sees whole and the other cut agrees there, as do the two ends of one longer than the overlap. A
+small object beside a large one, or inside it, does not; intersection over the smaller area takes the two for one
+(SAHI's rule: Akyon et al., Slicing aided hyper inference, 2022, and its library).
 
-The decision is told in docs/decisions/010-tiles.md.
+Boxes join objects best score first. So a weak box cannot make one object of two, unless it is the piece between two
+pieces that borders have cut.
+
+docs/decisions/010-tiles.md gives the reasons.
 
 >>> tile_windows(2456, 1176, Tiling(size=640, overlap=128))[4]
 Window(x=1816, y=0, width=640, height=640)
@@ -15,6 +17,7 @@ Window(x=1816, y=0, width=640, height=640)
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Sequence
 
@@ -25,14 +28,19 @@ from visionops.errors import ImageError
 from visionops.inference.image import ImageProblem
 from visionops.inference.preprocessing import Tiling, Window
 
-__all__ = ["Detections", "merge_tiles", "tile_windows"]
+__all__ = ["WEAKEST_PART", "Detections", "merge_tiles", "tile_windows"]
 
 Detections = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.int32]]
 """xyxy float32 (N, 4), scores float32 (N,), class ids int32 (N,); best first."""
 
+WEAKEST_PART = 0.25
+"""Share of an object's score that a box must have to change where the object lies. A power of two: exact in float."""
+
 _AGREEMENT = 0.4
 """IoU in the shared pixels from which two boxes are one object; at one half, the inexact edges of boxes tell apart what
 is one where a tile sees but a sliver."""
+_COVER = 0.5
+"""Share of each piece that a whole box must hold: what a tile shows of a long object can look whole and not be it."""
 _TOUCH = 0.02
 """A box that comes so close to the border of its tile, in sides of the tile, is taken for cut by it."""
 
@@ -67,34 +75,48 @@ def _starts(side: int, tiling: Tiling) -> list[int]:
     return [*range(0, last, tiling.size - tiling.overlap), last]
 
 
-def merge_tiles(found: Sequence[Detections], windows: Sequence[Window], max_detections: int) -> Detections:
-    """One answer out of the detections of every tile: each object once.
+def merge_tiles(
+    found: Sequence[Detections], windows: Sequence[Window], max_detections: int, *, confidence: float | None = None
+) -> Detections:
+    """Merge the detections of every tile into one answer that reports each object once.
 
-    A merged object has the best score of its boxes. Its place is the best-scored box that no border of a tile cuts;
-    when all are cut, the box around them.
+    Best score first, a box joins the object that it agrees with best, or is a new object. This depends on better boxes
+    alone, so that a lower threshold adds objects and removes none. A box never joins an object whose best box is of the
+    same tile: the NMS of that tile has kept both.
+
+    An object has the score of its best box. Its place is its best box that no border of a tile cuts; when all are cut,
+    the box around them. Boxes below ``WEAKEST_PART`` of its score do not change its place.
+
+    A long object can have its best pieces at both ends: two objects, until a weaker piece between them shows that they
+    are one. The better one then gets the place of all pieces. The other one is left out when ``confidence`` is given.
+    Without it, it stays: at a higher threshold the piece between them is missing, and both are reported.
 
     Args:
         found: Per tile, boxes in pixels of the image.
-        windows: Of the tiles, in the same order.
+        windows: Of the tiles, in the same order. Another order gives the same answer.
         max_detections: The best so many stay.
+        confidence: Objects that score no more are left out. ``found`` must hold all boxes above ``WEAKEST_PART *
+            confidence``. The answer is then that of any lower confidence, without the objects that score no more.
     """
     boxes, scores, class_ids = (np.concatenate(column) for column in zip(*found, strict=True))
     tiles = np.repeat(np.arange(len(windows)), [len(part[1]) for part in found])
-    order = np.argsort(-scores, kind="stable")
-    boxes, scores, class_ids, tiles = boxes[order], scores[order], class_ids[order], tiles[order]
     spans = np.array(windows, dtype=np.float64).reshape(-1, 4)
     spans[:, 2:] += spans[:, :2]
-    cut = _cut(boxes, spans[tiles], spans[:, 2:].max(axis=0))
-    best = _best_of_object(len(boxes), *_agreeing(boxes.astype(np.float64), class_ids, tiles, spans))
-    stay = np.unique(best)[:max_detections]
+    # Equal scores go by the place of their tile, and within it as they came.
+    order = np.lexsort((spans[tiles, 0], spans[tiles, 1], -scores))
+    boxes, scores, class_ids, tiles = boxes[order], scores[order], class_ids[order], tiles[order]
+    merging = _Merging(boxes, scores, tiles, _cut(boxes, spans[tiles], spans[:, 2:].max(axis=0)))
+    merging.run(*_agreeing(boxes.astype(np.float64), class_ids, tiles, spans))
+    reported = ~merging.has_joined
+    if confidence is not None:
+        reported[[row for row, known in merging.objects.items() if known.is_piece]] = False
+        reported &= scores > np.float64(confidence)
+    stay = np.flatnonzero(reported)[:max_detections]
     places = boxes[stay]
-    for place, row in zip(places, stay, strict=True):
-        group = np.flatnonzero(best == row)
-        whole = group[~cut[group]]
-        if len(whole):
-            place[:] = boxes[whole[0]]
-        else:
-            place[:2], place[2:] = boxes[group, :2].min(axis=0), boxes[group, 2:].max(axis=0)
+    for place, row in zip(places, stay.tolist(), strict=True):
+        if row in merging.objects:
+            parts = boxes[merging.objects[row].parts]
+            place[:2], place[2:] = parts[:, :2].min(axis=0), parts[:, 2:].max(axis=0)
     return places, scores[stay], class_ids[stay]
 
 
@@ -103,12 +125,15 @@ def _agreeing(
     class_ids: npt.NDArray[np.int32],
     tiles: npt.NDArray[np.int64],
     spans: npt.NDArray[np.float64],
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Rows of the boxes of one class that agree in what both their tiles saw: one of each pair, and the other.
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    """Return the pairs of boxes, of one class and two tiles, that agree in what both tiles saw.
 
     Args:
         tiles: int64 (N,), the tile of each box.
         spans: float64 (tiles, 4), xyxy.
+
+    Returns:
+        The later row of each pair, int64 (P,), ascending; the earlier row, int64 (P,); their agreement, float64 (P,).
     """
     rows = [np.flatnonzero(tiles == tile) for tile in range(len(spans))]
     shared = np.concatenate(
@@ -116,14 +141,23 @@ def _agreeing(
     )
     neighbours = (shared[..., 2:] > shared[..., :2]).all(axis=2)
     pairs = [np.empty((2, 0), dtype=np.int64)]
-    for one, other in np.argwhere(np.triu(neighbours)).tolist():
-        a, b = rows[one], rows[other]
+    agreements = [np.empty(0)]
+    for one, other in np.argwhere(np.triu(neighbours, 1)).tolist():
+        region = shared[one, other]
+        a, b = (side[_reach_into(boxes[side], region)] for side in (rows[one], rows[other]))
         if len(a) and len(b):
-            agreement = _iou_inside(boxes[a], boxes[b], shared[one, other])
+            agreement = _iou_inside(boxes[a], boxes[b], region)
             i, j = np.nonzero((agreement >= _AGREEMENT) & (class_ids[a][:, None] == class_ids[b]))
-            pairs.append(np.stack([a[i], b[j]]))
-    one_of_each, other_of_each = np.concatenate(pairs, axis=1)
-    return one_of_each, other_of_each
+            pairs.append(np.stack([np.maximum(a[i], b[j]), np.minimum(a[i], b[j])]))
+            agreements.append(agreement[i, j])
+    later, earlier = np.concatenate(pairs, axis=1)
+    order = np.lexsort((earlier, later))
+    return later[order], earlier[order], np.concatenate(agreements)[order]
+
+
+def _reach_into(boxes: npt.NDArray[np.float64], region: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+    """Return which boxes (N, 4) have pixels inside ``region`` (4,), bool (N,)."""
+    return np.asarray(((boxes[:, :2] < region[2:]) & (boxes[:, 2:] > region[:2])).all(axis=1))
 
 
 def _iou_inside(
@@ -139,16 +173,123 @@ def _iou_inside(
     return agreement
 
 
-def _best_of_object(count: int, i: npt.NDArray[np.int64], j: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """The first of the rows, int64 (count,), that each row is connected with by pairs ``i[k]``, ``j[k]``."""
-    first = np.arange(count)
-    while True:
-        before = first.copy()
-        np.minimum.at(first, i, before[j])
-        np.minimum.at(first, j, before[i])
-        first = first[first]
-        if np.array_equal(first, before):
-            return first
+@dataclasses.dataclass(slots=True, eq=False)
+class _Object:
+    """What is known of an object from the boxes so far, which are given by their rows."""
+
+    best: list[int]
+    """Its best box, and the best boxes of the objects that turned out to be pieces of it."""
+    parts: list[int]
+    """The boxes around which it lies: a whole one, or the best one with cut pieces, one of a tile."""
+    is_whole: bool
+    is_piece: bool = False
+    """Whether it turned out to be a piece of a better object."""
+
+    @property
+    def speakers(self) -> list[int]:
+        """The boxes that later ones are compared with."""
+        return [*self.best[:1], *self.parts] if self.is_whole else self.parts
+
+
+class _Merging:
+    """Join boxes to objects, best first.
+
+    Args:
+        boxes: float32 (N, 4), xyxy, best score first.
+        tiles: int64 (N,), the tile of each box.
+        cut: bool (N,).
+    """
+
+    def __init__(
+        self,
+        boxes: npt.NDArray[np.float32],
+        scores: npt.NDArray[np.float32],
+        tiles: npt.NDArray[np.int64],
+        cut: npt.NDArray[np.bool_],
+    ) -> None:
+        self._boxes = boxes
+        self._scores = scores.astype(np.float64)
+        self._tiles = tiles.tolist()
+        self._cut = cut
+        self._speaks_for: dict[int, _Object] = {}
+        self.objects: dict[int, _Object] = {}
+        """By the row of their best box: those that another box agrees with."""
+        self.has_joined = np.zeros(len(boxes), dtype=np.bool_)
+        """Boxes that are no objects of their own."""
+
+    def run(
+        self, later: npt.NDArray[np.int64], earlier: npt.NDArray[np.int64], agreements: npt.NDArray[np.float64]
+    ) -> None:
+        """Join boxes, given what `_agreeing` returns."""
+        starts = np.flatnonzero(np.diff(later, prepend=-1))
+        for start, end in itertools.pairwise([*starts.tolist(), len(later)]):
+            row = int(later[start])
+            if near := self._near(row, earlier[start:end].tolist(), agreements[start:end].tolist()):
+                self.has_joined[row] = True
+                self._learn(row, near[0], near[1:])
+
+    def _near(self, row: int, earlier: list[int], agreements: list[float]) -> list[_Object]:
+        """Return the objects that a box can belong to, the one that it agrees with best first."""
+        best: dict[_Object, float] = {}
+        for other, agreement in zip(earlier, agreements, strict=True):
+            known = self._object_of(other)
+            if known is not None and not self._is_kept_apart(row, known):
+                best[known] = max(agreement, best.get(known, 0.0))
+        return sorted(best, key=lambda known: (-best[known], known.best[0]))
+
+    def _object_of(self, row: int) -> _Object | None:
+        """Return the object that a box speaks for."""
+        if not self.has_joined[row] and row not in self.objects:
+            self.objects[row] = self._speaks_for[row] = _Object([row], [row], not self._cut[row])
+        return self._speaks_for.get(row)
+
+    def _is_kept_apart(self, row: int, known: _Object) -> bool:
+        """Return whether the NMS of the box's tile has kept both the box and one that the object rests on."""
+        rows = (*known.best, *known.parts) if known.is_whole else known.best
+        return any(self._tiles[row] == self._tiles[other] for other in rows)
+
+    def _learn(self, row: int, known: _Object, others: Sequence[_Object]) -> None:
+        """Extend an object by a box that joins it, and unite it with other objects that the box is a part of too."""
+        if not self._can_extend(row, known):
+            return
+        better = known
+        tiles = self._tiles_of(known)
+        for other in others:
+            if self._can_extend(row, other) and not tiles & self._tiles_of(other):
+                tiles |= self._tiles_of(other)
+                better = self._unite(*sorted((better, other), key=lambda one: one.best[0]))
+        if self._cut[row]:
+            better.parts.append(row)
+        else:
+            for part in better.parts:
+                del self._speaks_for[part]
+            better.parts, better.is_whole = [row], True
+        for part in better.speakers:
+            self._speaks_for[part] = better
+
+    def _can_extend(self, row: int, known: _Object) -> bool:
+        """Return whether a box can be a further piece of an object that is known in pieces only, or the whole of it."""
+        if known.is_whole or self._scores[row] < WEAKEST_PART * self._scores[known.best[0]]:
+            return False
+        if self._tiles[row] in self._tiles_of(known):
+            return False
+        return bool(self._cut[row]) or all(self._covers(row, piece) for piece in known.parts)
+
+    def _unite(self, better: _Object, worse: _Object) -> _Object:
+        worse.is_piece = True
+        better.best += worse.best
+        better.parts = better.parts + worse.parts
+        for part in worse.parts:
+            self._speaks_for[part] = better
+        return better
+
+    def _tiles_of(self, known: _Object) -> set[int]:
+        return {self._tiles[row] for row in known.parts}
+
+    def _covers(self, row: int, piece: int) -> bool:
+        (x1, y1, x2, y2), (left, top, right, bottom) = self._boxes[row].tolist(), self._boxes[piece].tolist()
+        common = max(min(x2, right) - max(x1, left), 0.0) * max(min(y2, bottom) - max(y1, top), 0.0)
+        return bool(common >= _COVER * (right - left) * (bottom - top))
 
 
 def _cut(
