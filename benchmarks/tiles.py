@@ -254,7 +254,8 @@ def look_at_whole(tiled: ModelBundle, folder: Path) -> ModelBundle:
     from visionops.tasks.detection.export import export_onnx
 
     folder.mkdir(parents=True)
-    export_onnx(tiled.folder / "checkpoint.pt", folder / "model.onnx", image_size=WHOLE, nms_free=False)
+    shutil.copy(tiled.folder / "checkpoint.pt", folder)  # the exporter writes beside it
+    export_onnx(folder / "checkpoint.pt", folder / "model.onnx", image_size=WHOLE, nms_free=False)
     spec = PreprocessingSpec(width=WHOLE, height=WHOLE)
     return ModelBundle.create(folder, tiled.card.model_copy(update={"preprocessing": spec}))
 
