@@ -68,7 +68,7 @@ def score_labelled_traffic(config: Config) -> Annotated[LabelledTraffic, "labell
     if labelled is None:
         return LabelledTraffic()
     registry = active_registry()
-    newest = registry.newest(config.name)
+    newest = registry.newest_trained(config.name)
     with champion_bundle(config.name) as (champion, bundle), tempfile.TemporaryDirectory() as work:
         history = split_history(bundle)
         new = unseen(labelled, history, config.validation)
@@ -95,15 +95,15 @@ def decide_retraining(
 ) -> tuple[Annotated[Observation, "observation"], Annotated[Decision, "retraining"]]:
     """What follows, and why."""
     registry, now = active_registry(), datetime.now(UTC)
-    champion, newest = registry.champion(config.name), registry.newest(config.name)
-    last = newest.created if newest else champion.created
+    champion, newest = registry.champion(config.name), registry.newest_trained(config.name)
+    last = newest.trained if newest else champion.trained
     observation = Observation(
         images=drift.current_images,
         drift_share=drift.share,
         embedding_drifted=drift.embedding_drifted,
         drift=drift.names(),
         new_labels=labelled_traffic.new_labels,
-        age_days=(now - champion.created) / timedelta(days=1),
+        age_days=(now - champion.trained) / timedelta(days=1),
         hours_since_training=(now - last) / timedelta(hours=1),
         performance=labelled_traffic.performance,
         is_requested=is_requested,
@@ -124,7 +124,14 @@ def tell(drift: DriftReport, observation: Observation, retraining: Decision, con
     for say in (
         lambda: alerter.send(alerts) if alerter else None,
         lambda: push_monitoring(
-            gateway, config.name, drift, observation, retraining, champion.version, champion.created
+            gateway,
+            config.name,
+            drift,
+            observation,
+            retraining,
+            champion.version,
+            champion.trained,
+            policy=config.monitoring.policy,
         ),
     ):
         try:

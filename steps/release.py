@@ -35,11 +35,13 @@ def register(
 def gate(
     registered_version: RegisteredVersion, evaluation: Evaluation, prepared: StoredDataset, config: Config
 ) -> Annotated[GateDecision, "decision"]:
-    """Compare with the gate and with the champion, on the same test split."""
+    """Compare with the gate and with the champion, on the same test images."""
     dataset = prepared.only(Split.TEST)
     decision = judge(active_registry(), registered_version, evaluation, task_for(config.task), dataset, config)
     log_metadata({"promote": decision.promote, "reason": decision.reason})
     announce(decision.reason)
+    for warning in decision.warnings:
+        announce(f"warning: {warning}")
     return decision
 
 

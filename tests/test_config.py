@@ -68,6 +68,13 @@ def test_overrides_win_over_the_file(tmp_path):
             "gate.metric: detection has map50, map50_95, precision, recall (got 'map75')",
         ),
         (MINIMAL + "validation:\n  severities: {leek: error}\n", 9, "severities"),
+        (
+            MINIMAL + "evaluation:\n  resamples: 0\n",
+            9,
+            "evaluation.resamples: gate.confidence 0.95 needs 100 or more (got 0); raise it, or set gate.confidence: 0",
+        ),
+        (MINIMAL + "evaluation: {resamples: 499}\ngate: {confidence: 0.99}\n", 8, "0.99 needs 500 or more (got 499)"),
+        (MINIMAL + "gate:\n  per_class_minimum: {crazing: 2}\n", 9, "gate.per_class_minimum"),
     ],
 )
 def test_a_mistake_is_named_with_file_line_and_mend(tmp_path, text, line, words):
@@ -101,6 +108,21 @@ def test_a_wrong_override_is_named(tmp_path, override, words):
         load_config(written(tmp_path, MINIMAL), [override])
     assert f"--set {override}" in str(caught.value)
     assert words in str(caught.value)
+
+
+def test_a_gate_without_resamples_must_be_meant(tmp_path):
+    margin_alone = ["evaluation.resamples=0", "gate.confidence=0", "gate.per_class_minimum={crazing: 0.2}"]
+    config = load_config(written(tmp_path, MINIMAL), margin_alone)
+    assert config.gate.least_resamples == 0
+    assert config.gate.per_class_minimum == {"crazing": 0.2}
+    assert load_config(written(tmp_path, MINIMAL), ["gate.per_class_minimum=0.2"]).gate.per_class_minimum == 0.2
+
+
+@pytest.mark.parametrize("sections", [("gate",), ("evaluation", "gate"), ("quantization",)])
+def test_what_a_step_is_given_passes_the_same_checks(tmp_path, sections):
+    strict = load_config(written(tmp_path, MINIMAL), ["evaluation.resamples=10000", "gate.confidence=0.999"])
+    given = strict.only(*sections)
+    assert type(given).model_validate_json(given.model_dump_json()) == given
 
 
 def test_a_missing_file_names_the_ones_that_exist(tmp_path):

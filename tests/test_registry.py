@@ -1,146 +1,19 @@
-import dataclasses
+import datetime
 import functools
-import math
 import re
 
-import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.helpers.tracking import add_version, evaluation, make_tracking
+from tests.helpers.tracking import MemoryRegistry, add_version, evaluation, make_tracking
 from visionops.config import GateConfig
-from visionops.errors import RegistryError
-from visionops.registry import CHALLENGER, CHAMPION, PREVIOUS, ModelRegistry, decide
+from visionops.errors import ChampionChangedError, RegistryError
+from visionops.gate import decide
+from visionops.inference.bundle import Precision
+from visionops.registry import CHALLENGER, CHAMPION, PREVIOUS, ModelRegistry
 
 GATE = GateConfig(minimum=0.5, margin=0.02)
-NAN = math.nan
-
-
-@pytest.mark.parametrize(
-    ("challenger", "champion", "promote", "words"),
-    [
-        (0.49, None, False, "below the gate"),
-        (0.50, None, True, "the first champion"),
-        (0.49, 0.10, False, "below the gate"),
-        (0.80, 0.79, False, "does not beat the champion's 0.790 by 0.020"),
-        (0.82, 0.80, True, "beats the champion's 0.800"),
-        (0.70, 0.80, False, "does not beat"),
-    ],
-)
-def test_the_gate(challenger, champion, promote, words):
-    decision = decide(evaluation(challenger), None if champion is None else evaluation(champion), GATE)
-    assert decision.promote is promote
-    assert words in decision.reason
-    assert (decision.challenger, decision.champion) == (challenger, champion)
-
-
-def test_figures_from_different_test_splits_do_not_compare():
-    with pytest.raises(RegistryError, match="different test splits"):
-        decide(evaluation(0.9, "t2"), evaluation(0.8, "t1"), GATE)
-
-
-@given(st.floats(0, 1), st.floats(0, 1), st.floats(0, 1), st.floats(0, 1))
-def test_only_a_better_model_is_promoted(challenger, champion, minimum, margin):
-    gate = GateConfig(minimum=minimum, margin=margin)
-    if decide(evaluation(challenger), evaluation(champion), gate).promote:
-        assert challenger >= minimum
-        assert challenger >= champion + margin - 1e-6
-
-
-# Replicates: what a champion is not replaced on
-
-SURE = GateConfig(minimum=0.5, margin=0.0, confidence=0.8)
-
-
-def resampled(value, replicates):
-    return dataclasses.replace(evaluation(value), replicates={"map50": tuple(replicates)})
-
-
-@pytest.mark.parametrize(
-    ("challenger", "champion", "promote", "words"),
-    [
-        ([0.82] * 10, [0.80] * 10, True, "in 100% of resamples"),
-        ([0.82] * 8 + [0.7] * 2, [0.80] * 10, True, "in 80% of resamples"),
-        ([0.82] * 7 + [0.7] * 3, [0.80] * 10, False, "but in only 70% of resamples of the 10 test images"),
-        ([0.70] * 10, [0.80] * 10, False, "in only 0%"),
-        ([0.80] * 10, [0.80] * 10, False, "in only 50%"),
-        ([0.82] * 6 + [0.80] * 4, [0.80] * 10, True, "in 80%"),
-        ([0.82] * 6 + [NAN] * 4, [0.80] * 9 + [NAN], True, "in 100%"),
-        ([0.82] * 3 + [0.7] + [NAN] * 6, [0.80] * 10, False, "in only 75%"),
-    ],
-    ids=["ahead", "ahead enough", "not often enough", "behind", "ties", "ties count half", "undefined", "few defined"],
-)
-def test_a_champion_is_replaced_only_when_the_challenger_is_ahead_in_most_resamples(
-    challenger, champion, promote, words
-):
-    decision = decide(resampled(0.82, challenger), resampled(0.80, champion), SURE)
-    assert decision.promote is promote
-    assert words in decision.reason
-
-
-@pytest.mark.parametrize(
-    ("challenger", "champion"),
-    [((), ()), ([0.1] * 10, ()), ((), [0.9] * 10), ([0.1] * 10, [0.9] * 20), ([NAN] * 10, [0.9] * 10)],
-    ids=["neither", "challenger alone", "champion alone", "another number", "never defined"],
-)
-def test_without_replicates_that_compare_the_margin_decides(challenger, champion):
-    decision = decide(resampled(0.82, challenger), resampled(0.80, champion), SURE)
-    assert decision.promote
-    assert "resamples" not in decision.reason
-
-
-def test_no_resample_helps_a_challenger_within_the_margin():
-    gate = SURE.model_copy(update={"margin": 0.05})
-    decision = decide(resampled(0.82, [0.82] * 10), resampled(0.80, [0.80] * 10), gate)
-    assert not decision.promote
-    assert "does not beat the champion's 0.800 by 0.050" in decision.reason
-
-
-def test_replicates_may_be_told_not_to_count():
-    gate = SURE.model_copy(update={"confidence": 0.0})
-    assert decide(resampled(0.82, [0.1] * 10), resampled(0.80, [0.9] * 10), gate).promote
-
-
-@pytest.mark.parametrize(
-    ("value", "replicates", "promote", "words"),
-    [
-        (0.79, (), True, "promoted: map50 0.790 is within 0.010 of the champion's 0.800"),
-        (0.9, (), True, "is within 0.010"),
-        (0.78, (), False, "refused: map50 0.780 misses the champion's 0.800 by more than 0.010"),
-        (0.79, [0.79] * 10, True, "in 100% of resamples"),
-        (0.80, [0.80] * 7 + [0.7] * 3, False, "but in only 70% of resamples"),
-        (0.4, (), False, "below the gate of 0.500"),
-    ],
-)
-def test_a_cheaper_challenger_may_lose_a_little(value, replicates, promote, words):
-    champion = resampled(0.80, [0.80] * len(replicates))
-    decision = decide(resampled(value, replicates), champion, SURE, max_loss=0.01)
-    assert decision.promote is promote
-    assert words in decision.reason
-    assert decision.margin == -0.01
-
-
-def test_a_figure_that_is_no_number_passes_no_gate():
-    assert not decide(evaluation(NAN), None, SURE).promote
-
-
-def test_noise_replaces_no_champion():
-    # Two models of the same skill, 0.9, on the same 60 images: by luck the second is right on two more.
-    champion, challenger = np.zeros(60), np.zeros(60)
-    champion[:53], challenger[3:58] = 1, 1
-    draws = np.random.default_rng(0).integers(0, 60, (1000, 60))
-    old, new = (
-        dataclasses.replace(
-            evaluation(hits.mean()), num_images=60, replicates={"map50": tuple(hits[draws].mean(axis=1).tolist())}
-        )
-        for hits in (champion, challenger)
-    )
-    gate = GateConfig(minimum=0.5, margin=0.02)
-    assert decide(new, old, gate.model_copy(update={"confidence": 0.0})).promote
-    decision = decide(new, old, gate)
-    assert not decision.promote
-    assert "of resamples of the 60 test images (80% needed): that may be chance" in decision.reason
 
 
 @pytest.fixture(scope="module")
@@ -180,7 +53,7 @@ def test_promotion_rollback_and_the_chain_of_champions(registry, add, name):
     assert aliases(registry, name) == {CHALLENGER: "1"}
     registry.promote(first)
     assert aliases(registry, name) == {CHAMPION: "1"}
-    with pytest.raises(RegistryError, match="first champion"):
+    with pytest.raises(RegistryError, match="the first champion that was not rolled back, there is none to go back to"):
         registry.rollback(name)
 
     for gain in (2.1, 2.2):
@@ -192,6 +65,131 @@ def test_promotion_rollback_and_the_chain_of_champions(registry, add, name):
     assert registry.by_digest(name, add(2.2).digest).rolled_back
     assert registry.rollback(name).version == "1"
     assert aliases(registry, name) == {CHAMPION: "1"}
+
+
+def test_a_version_that_was_rolled_back_is_passed_over(registry, add, name):
+    first, second = add(2.0), add(2.1)
+    for version in (first, second, first):
+        registry.promote(version)
+    assert aliases(registry, name) == {CHAMPION: "1", PREVIOUS: "2"}
+    assert registry.rollback(name).version == "2"
+    assert aliases(registry, name) == {CHAMPION: "2"}
+    with pytest.raises(RegistryError, match="there is none to go back to"):
+        registry.rollback(name)
+    with pytest.raises(RegistryError, match="version 1 was rolled back by hand; train a better one"):
+        registry.promote(first)
+    assert aliases(registry, name) == {CHAMPION: "2"}
+
+
+@given(st.lists(st.one_of(st.integers(0, 7), st.just("back")), max_size=30))
+@settings(max_examples=300, deadline=None)
+def test_a_rollback_goes_to_the_last_champion_that_was_not_rolled_back(moves):
+    registry = MemoryRegistry()
+    versions = [registry.add("case") for _ in range(8)]
+    champions, out = [], set()  # the latest last
+    for move in moves:
+        try:
+            if move == "back":
+                registry.rollback("case")
+            else:
+                registry.promote(versions[move])
+        except RegistryError:
+            assert len(champions) < 2 if move == "back" else versions[move].version in out
+            continue
+        if move == "back":
+            out.add(champions.pop())
+        else:
+            champions = [number for number in champions if number != versions[move].version]
+            champions.append(versions[move].version)
+        assert registry.client.aliases.get(CHAMPION) == champions[-1]
+        assert registry.client.aliases.get(PREVIOUS) == (champions[-2] if len(champions) > 1 else None)
+        assert champions[-1] not in out
+
+
+def test_chains_of_an_earlier_release_name_one_version_each():
+    registry = MemoryRegistry()
+    for before in ("", "1", "2", "3"):
+        registry.add("case", **{"visionops.replaced": before})
+    registry.client.aliases[CHAMPION] = "4"
+    del registry.client.versions["2"]  # somebody cleaned up
+    assert registry.rollback("case").version == "3"
+    with pytest.raises(RegistryError, match="none to go back to"):
+        registry.rollback("case")
+
+    registry = MemoryRegistry()
+    for before in ("2", "1", "2"):  # 1, 2, 1 again, 2 again, 3
+        registry.add("case", **{"visionops.replaced": before})
+    registry.client.aliases[CHAMPION] = "3"
+    assert [registry.rollback("case").version for _ in range(2)] == ["2", "1"]
+    registry.promote(registry.add("case"))
+    assert registry.client.versions["4"].tags["visionops.replaced"] == "1"
+
+
+def test_a_decision_is_void_when_another_version_is_champion_by_now():
+    registry = MemoryRegistry()
+    first, second, third = (registry.add("case") for _ in range(3))
+    nobody = decide(evaluation(), None, GATE)
+    registry.promote(first, nobody)
+    with pytest.raises(ChampionChangedError, match="2 was compared with no champion, but version 1 is champion by now"):
+        registry.promote(second, nobody)
+    over_first = decide(evaluation(), None, GATE, champion_version="1")
+    registry.promote(second, over_first)
+    registry.check_champion(second, over_first)  # it was promoted; a killed run is completed
+    with pytest.raises(ChampionChangedError, match="compared with version 1, but version 2 is champion by now; run ag"):
+        registry.promote(third, over_first)
+    assert registry.client.aliases == {CHAMPION: "2", PREVIOUS: "1"}
+
+
+def test_a_champion_that_changes_in_the_middle_of_a_promotion_stays(monkeypatch):
+    registry = MemoryRegistry()
+    first, second, third = (registry.add("case") for _ in range(3))
+    registry.promote(first)
+    set_tag = registry.client.set_model_version_tag
+
+    def others_are_faster(*tag):
+        set_tag(*tag)
+        registry.client.aliases[CHAMPION] = third.version
+
+    monkeypatch.setattr(registry.client, "set_model_version_tag", others_are_faster)
+    with pytest.raises(ChampionChangedError):
+        registry.promote(second, decide(evaluation(), None, GATE, champion_version="1"))
+    assert registry.client.aliases[CHAMPION] == third.version
+
+
+def test_the_lineage_of_an_int8_champion_goes_back_to_a_float_one():
+    registry = MemoryRegistry()
+    f32, int8 = Precision.F32, Precision.INT8
+    for precision in (f32, f32, int8, int8):
+        registry.promote(registry.add("case", precision))
+    lineage = registry.lineage(registry.champion("case"))
+    assert [version.version for version in lineage] == ["4", "3", "2"]
+    assert [version.version for version in registry.lineage(lineage[-1])] == ["2"]
+
+
+def test_the_precision_of_a_version_of_an_earlier_release_is_read_from_its_bundle(registry, add, name):
+    from mlflow import MlflowClient
+
+    registry.promote(add(2.0))
+    MlflowClient(registry.tracking_uri).delete_model_version_tag(name, "1", "visionops.precision")
+    champion = registry.champion(name)
+    assert registry.lineage(champion) == (champion,)
+
+
+def test_a_quantized_version_was_trained_when_its_source_was(registry, add, name):
+    from mlflow import MlflowClient
+
+    source = add(2.0)
+    assert abs(source.trained - source.created) < datetime.timedelta(minutes=1)
+    client, long_ago = MlflowClient(registry.tracking_uri), "2026-01-02T03:04:05+00:00"
+    client.set_model_version_tag(name, source.version, "visionops.trained", long_ago)
+    quantized = add(2.0, quantized_from=source.digest)
+    assert (quantized.version, quantized.trained) == ("2", datetime.datetime.fromisoformat(long_ago))
+    assert registry.newest_trained(name).version == "1"
+    assert add(2.1, quantized_from="a bundle that is not here").trained > quantized.trained
+    client.delete_model_version_tag(name, source.version, "visionops.trained")
+    assert registry.by_digest(name, source.digest).trained == source.created, "of an earlier release"
+    assert registry.newest_trained(name).version == "3"
+    assert registry.newest_trained("nobody") is None
 
 
 def test_the_same_bundle_is_registered_once(registry, add, name):

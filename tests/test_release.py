@@ -2,20 +2,24 @@ import dataclasses
 import socket
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from tests.helpers.tracking import add_version, evaluation, make_tracking
+from tests.helpers.bundles import CELL, CLASSES, encode, make_bundle, picture
+from tests.helpers.tracking import MemoryRegistry, add_version, evaluation, make_tracking
 from visionops.config import Config, DataConfig, FolderSource, GateConfig, QuantizationConfig
 from visionops.data.dataset import Dataset
 from visionops.endpoint import Endpoint
-from visionops.errors import DeploymentError, RegistryError
-from visionops.inference.bundle import ModelBundle
+from visionops.errors import ChampionChangedError, DeploymentError, RegistryError
+from visionops.inference.bundle import ModelBundle, Precision, Task
 from visionops.registry import CHAMPION, PREVIOUS, ModelRegistry
 from visionops.release import judge, release, restore
+from visionops.tasks import task_for
 
 CONFIG = Config(
     name="case",
     data=DataConfig(source=FolderSource(kind="folder", path=".")),
-    gate=GateConfig(minimum=0.5, margin=0.02),
+    gate=GateConfig(minimum=0.5, margin=0.02, confidence=0),
 )
 
 
@@ -54,7 +58,7 @@ def registry(tmp_path):
 def dataset(tmp_path):
     path = tmp_path / "a.jpg"
     path.write_bytes(b"x")
-    return Dataset.from_columns("case", ["dent"], {"key": ["a.jpg"], "path": [str(path)], "split": ["test"]}, {})
+    return Dataset.from_columns("case", CLASSES, {"key": ["a.jpg"], "path": [str(path)], "split": ["test"]}, {})
 
 
 def alias(registry, name):
@@ -148,3 +152,139 @@ def test_a_registry_that_is_down_leaves_the_endpoint_alone(monkeypatch):
         with pytest.raises(RegistryError, match="does not answer"):
             restore(ModelRegistry(f"http://127.0.0.1:{port}"), deployer, CONFIG, rollback=rollback)
     assert deployer.served == []
+
+
+class OvertakingDeployer(RecordingDeployer):
+    """While it deploys for the first time, another machine promotes another version."""
+
+    def deploy_bundle(self, bundle_folder, *, version, **rest):
+        if not self.served:
+            self.registry.promote(self.faster)
+        return super().deploy_bundle(bundle_folder, version=version, **rest)
+
+
+def test_of_two_runs_that_were_judged_by_one_champion_the_second_starts_over(registry, dataset, tmp_path):
+    registry.promote(add_version(registry, "case", tmp_path, 2.0))
+    ours, theirs = (add_version(registry, "case", tmp_path, gain) for gain in (2.1, 2.2))
+    first, second = (judge(registry, v, evaluation(0.9), ScoringTask(0.6), dataset, CONFIG) for v in (ours, theirs))
+    assert first.promote
+    assert first.champion_version == second.champion_version == "1"
+    deployer = RecordingDeployer()
+    release(registry, deployer, theirs, second, dataset, CONFIG)
+    with pytest.raises(
+        ChampionChangedError, match="compared with version 1, but version 3 is champion by now; run aga"
+    ):
+        release(registry, deployer, ours, first, dataset, CONFIG)
+    assert deployer.served == ["3"], "known before the endpoint is switched"
+    assert release(registry, deployer, theirs, second, dataset, CONFIG).version == "3", "a killed run is completed"
+
+
+def test_an_endpoint_that_was_switched_too_late_goes_back_to_the_champion(registry, dataset, tmp_path):
+    registry.promote(add_version(registry, "case", tmp_path, 2.0))
+    ours, theirs = (add_version(registry, "case", tmp_path, gain) for gain in (2.1, 2.2))
+    deployer = OvertakingDeployer()
+    deployer.registry, deployer.faster = registry, theirs
+    decision = judge(registry, ours, evaluation(0.9), ScoringTask(0.6), dataset, CONFIG)
+    with pytest.raises(ChampionChangedError):
+        release(registry, deployer, ours, decision, dataset, CONFIG)
+    assert deployer.served == ["2", "3"]
+    assert (alias(registry, CHAMPION), alias(registry, PREVIOUS)) == ("3", "1")
+
+
+# The lineage: a little may be lost to INT8 once, not each time
+
+
+class Figures:
+    """Scores each version by its number; every resample says the same."""
+
+    def __init__(self):
+        self.of = {}
+
+    def evaluation(self, version, value, precision=Precision.F32):
+        self.of[version.version] = value
+        return dataclasses.replace(
+            evaluation(value), num_images=100, replicates={"map50": (value,) * 100}, precision=precision.value
+        )
+
+    def evaluate(self, bundle, dataset, config, folder):
+        value = self.of[bundle.digest]
+        return dataclasses.replace(evaluation(value), num_images=100, replicates={"map50": (value,) * 100})
+
+
+@given(st.lists(st.tuples(st.sampled_from([Precision.F32, Precision.INT8]), st.floats(-0.03, 0.03)), max_size=25))
+@settings(max_examples=50, deadline=None)
+def test_float_and_int8_champions_in_turn_lose_max_loss_once(rounds):
+    dataset = Dataset.from_columns("case", CLASSES, {"key": ["a"], "split": ["test"]}, {})
+    registry, task = MemoryRegistry(), Figures()
+    config = CONFIG.model_copy(update={"gate": GateConfig(minimum=0)})
+    version = registry.add("case")
+    registry.promote(version)
+    best = champion = task.evaluation(version, 0.9).metrics["map50"]
+    for precision, change in [*rounds, *[(Precision.INT8, -0.0099), (Precision.F32, 0.005)] * 4]:
+        version = registry.add("case", precision)
+        value = champion + change
+        decision = judge(registry, version, task.evaluation(version, value, precision), task, dataset, config)
+        if decision.promote:
+            registry.promote(version, decision)
+            champion, best = value, max(best, value)
+        assert champion >= best - config.quantization.max_loss - 1e-9
+        assert precision is Precision.INT8 or not decision.promote or champion == best
+
+
+def test_the_reason_names_the_former_champion_that_was_not_beaten():
+    dataset = Dataset.from_columns("case", CLASSES, {"key": ["a"], "split": ["test"]}, {})
+    registry, task = MemoryRegistry(), Figures()
+    for precision, value in ((Precision.F32, 0.9), (Precision.INT8, 0.891)):
+        version = registry.add("case", precision)
+        task.evaluation(version, value)
+        registry.promote(version)
+    third = registry.add("case")
+    decision = judge(registry, third, task.evaluation(third, 0.897), task, dataset, CONFIG)
+    assert decision.reason == "refused: map50 0.897 does not beat former champion 1's 0.900 by 0.020"
+    assert (decision.champion, decision.champion_version) == (0.9, "2")
+
+
+# Classes that the champion does not know
+
+
+def scenes(folder, cells, class_names=CLASSES):
+    """Images with cells of colours, each with its box, in the test split."""
+    images, boxes = {"key": [], "path": [], "split": []}, {"image": [], "class_id": []}
+    boxes |= {side: [] for side in ("x1", "y1", "x2", "y2")}
+    for row, found in enumerate(cells):
+        path = folder / f"{row:02d}.png"
+        path.write_bytes(encode(picture(found)))
+        for key, value in (("key", path.name), ("path", str(path)), ("split", "test")):
+            images[key].append(value)
+        for name, x, y in found:
+            box = (row, class_names.index(name), x * CELL, y * CELL, (x + 1) * CELL, (y + 1) * CELL)
+            for column, value in zip(boxes, box, strict=True):
+                boxes[column].append(value)
+    return Dataset.from_columns("case", class_names, images, boxes)
+
+
+def test_a_new_class_is_reported_apart_and_stops_no_run(registry, tmp_path):
+    dataset = scenes(tmp_path, [[("red", 0, 0), ("blue", 2, 2)], [("green", 1, 1)], [("red", 3, 0)]])
+    registry.promote(add_version(registry, "case", tmp_path, 2.0, class_names=CLASSES[:2]))
+    task, config = task_for(Task.DETECTION), CONFIG.model_copy(update={"gate": GateConfig(min_images=1)})
+    bundle = make_bundle(tmp_path / "challenger", gain=2.1)
+    scored = task.evaluate(bundle, dataset, config, None)
+    version = add_version(registry, "case", tmp_path, 2.1, scored)
+    decision = judge(registry, version, scored, task, dataset, config)
+    assert decision.reason == (
+        "refused: map50 1.000 does not beat the champion's 1.000 by 0.005; compared on 3 of 3 test images, "
+        "without 1 box of blue; new: blue with map50 1.000"
+    )
+    assert (decision.challenger, decision.compared, decision.champion) == pytest.approx((1, 1, 1))
+
+
+def test_with_nothing_in_common_the_reason_says_so(registry, tmp_path):
+    dataset = scenes(tmp_path, [[("blue", 2, 2)]])
+    registry.promote(add_version(registry, "case", tmp_path, 2.0, class_names=("scratch", "dent")))
+    version = add_version(registry, "case", tmp_path, 2.1)
+    decision = judge(registry, version, evaluation(0.9), task_for(Task.DETECTION), dataset, CONFIG)
+    assert not decision.promote
+    assert decision.reason.startswith(
+        "refused: nothing to compare with the champion on (case: the test split has no bo"
+    )
+    assert decision.champion_version == "1"

@@ -602,7 +602,7 @@ class EvaluationConfig(_Strict):
     """How many of the worst are drawn; 0: no images at all, only figures and charts."""
     latency_images: int = Field(default=50, ge=1)
     resamples: int = Field(default=1000, ge=0, le=100_000)
-    """Bootstrap resamples of the test images, for confidence intervals; 0: none."""
+    """Bootstrap resamples of the test images, for confidence intervals and for `gate.confidence`; 0: none."""
 
 
 METRICS: dict[Task, tuple[str, ...]] = {
@@ -621,10 +621,24 @@ class GateConfig(_Strict):
     minimum: float = Field(default=0.3, ge=0, le=1)
     """The absolute gate."""
     margin: float = Field(default=0.005, ge=0, le=1)
-    """By how much the champion must be beaten, on the same test split."""
-    confidence: float = Field(default=0.8, ge=0, lt=1)
-    """In what share of resamples of the test images the challenger must be ahead, where the task resamples: a champion
-    is not replaced on noise. 0: the margin alone counts."""
+    """By how much the champion must be beaten, on the same test images."""
+    confidence: float = Field(default=0.95, ge=0, lt=1)
+    """In more than what share of resamples of the test images the challenger must be ahead, so that a champion is not
+    replaced on noise: a challenger that is no better passes once in 20 at 0.95, once in 5 at 0.8. 0: the margin alone
+    counts."""
+    min_images: int = Field(default=25, ge=1)
+    """With fewer test images to compare on, no champion is replaced: resamples of a few images are too sure. Not with
+    `confidence: 0`."""
+    per_class_minimum: Annotated[float, Field(ge=0, le=1)] | dict[str, Annotated[float, Field(ge=0, le=1)]] | None = (
+        None
+    )
+    """Floor of each class (of several attributes: of each attribute), as one number or by name: a class that collapses
+    hides in a mean. Judged by `metric` where it is known of a class, else by recall. Absent: none."""
+
+    @property
+    def least_resamples(self) -> int:
+        """Resamples below which a share as high as `confidence` says little: five must be able to speak against it."""
+        return math.ceil(round(5 / (1 - self.confidence), 6)) if self.confidence else 0
 
 
 _FEW = 64
@@ -727,7 +741,8 @@ class QuantizationConfig(_Strict):
     images: int = Field(default=300, ge=1, le=10_000)
     """Of the val split, that set the ranges; all where there are fewer."""
     max_loss: float = Field(default=0.01, ge=0, le=1)
-    """What `gate.metric` may lose against the champion, on the same test split: 0.01 is one point of mAP50."""
+    """What `gate.metric` may lose on the same test images, against the champion or the float model it was made from,
+    whichever is better: 0.01 is one point of mAP50."""
 
 
 class ServingConfig(_Strict):
@@ -822,6 +837,12 @@ class Config(_Strict):
         for key, metric in (("gate.metric", self.gate.metric), ("tuning.metric", self.tuning.metric)):
             if metric is not None and metric not in METRICS[self.task]:
                 raise ValueError(f"{key}: {self.task.value} has {', '.join(METRICS[self.task])} (got {metric!r})")
+        if self.evaluation.resamples < self.gate.least_resamples:
+            raise ValueError(
+                f"evaluation.resamples: gate.confidence {self.gate.confidence:g} needs {self.gate.least_resamples} or "
+                f"more (got {self.evaluation.resamples}); raise it, or set gate.confidence: 0 to let the margin alone "
+                "count"
+            )
         self._refuse_impossible_trials()
         return self
 
@@ -850,7 +871,9 @@ class Config(_Strict):
             }
         )
         others = {n for n in type(self).model_fields if n not in {"name", "task", *sections}}
-        whole = {"validation": self.validation.model_copy(update={"shards": blank.validation.shards})}
+        whole: dict[str, Any] = {"validation": self.validation.model_copy(update={"shards": blank.validation.shards})}
+        if "evaluation" in others:  # whose resamples the gate's confidence is checked against
+            whole["gate"] = self.gate.model_copy(update={"confidence": blank.gate.confidence})
         return self.model_copy(update=whole | {n: getattr(blank, n) for n in others})
 
 

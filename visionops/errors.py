@@ -12,6 +12,7 @@
     ├── OptionError            a request asks for what the model's task does not have
     ├── BundleError            a model bundle is missing, corrupt or of another version
     ├── RegistryError          the model registry does not answer, or contradicts itself
+    │   └── ChampionChangedError  another run made another version champion meanwhile
     ├── DeploymentError        an endpoint cannot be started, switched or stopped, or does not answer
     └── StackError             a stack file or a stack component cannot be used
 
@@ -24,6 +25,7 @@ from __future__ import annotations
 __all__ = [
     "AnnotationError",
     "BundleError",
+    "ChampionChangedError",
     "ConfigError",
     "DataError",
     "DeploymentError",
@@ -117,6 +119,12 @@ class RegistryError(VisionOpsError):
     """The model registry does not answer, or contradicts itself."""
 
     code = "registry_error"
+
+
+class ChampionChangedError(RegistryError):
+    """Another run made another version champion after this one was compared with the champion."""
+
+    code = "champion_changed"
 
 
 class DeploymentError(VisionOpsError):

@@ -6,8 +6,9 @@ A thin layer over MLflow's registry and its aliases:
     champion     the version that is served; there is never more than one
     previous     the champion before it
 
-The chain of champions is kept as a tag on each version (`visionops.replaced`), written *before* the alias moves: an
-alias moves atomically, so an interruption at any point leaves one champion and a way back.
+The chain of champions is kept as a tag on each version (`visionops.replaced`: the versions before it, the latest
+first), written *before* the alias moves: an alias moves atomically, so an interruption at any point leaves one champion
+and a way back. A version that was rolled back is passed over on that way, and never promoted again.
 """
 
 from __future__ import annotations
@@ -15,17 +16,17 @@ from __future__ import annotations
 import contextlib
 import datetime
 import io
-import math
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
 
-from visionops.config import GateConfig
-from visionops.errors import RegistryError
-from visionops.inference.bundle import ModelBundle
+from visionops.errors import ChampionChangedError, RegistryError
+from visionops.gate import GateDecision, decide
+from visionops.inference.bundle import ModelBundle, Precision
 from visionops.tasks.base import Evaluation
 
 if TYPE_CHECKING:
@@ -42,26 +43,13 @@ _DIGEST = "visionops.digest"
 _REPLACED = "visionops.replaced"
 _ROLLED_BACK = "visionops.rolled_back"
 _TEST = "visionops.test_fingerprint"
+_PRECISION = "visionops.precision"
+_TRAINED = "visionops.trained"
 
-_ROUNDING = 1e-9
-"""0.82 - 0.80 is a little less than 0.02 in binary."""
-
-
-class GateDecision(BaseModel):
-    """Whether a challenger becomes champion, and why."""
-
-    model_config = ConfigDict(frozen=True)
-
-    promote: bool
-    reason: str
-    """One sentence with the numbers."""
-    metric: str
-    challenger: float
-    champion: float | None = None
-    """The present champion's figure on the same test split; None when there is no champion."""
-    minimum: float
-    margin: float
-    """By how much the champion had to be beaten; below 0, by how much it might be missed."""
+_CHAIN = 100
+"""Former champions that one tag names; behind the last of them its own tag goes on."""
+_LATEST = 100
+"""Versions among which the last training is looked for. The others were quantized, one from another."""
 
 
 class RegisteredVersion(BaseModel):
@@ -84,94 +72,15 @@ class RegisteredVersion(BaseModel):
         return None if value is None else float(value)
 
     @property
+    def trained(self) -> datetime.datetime:
+        """When its weights were learned; aware. A quantized version was trained when its source was."""
+        stamp = self.tags.get(_TRAINED)
+        return datetime.datetime.fromisoformat(stamp) if stamp else self.created
+
+    @property
     def rolled_back(self) -> bool:
         """Whether a person took this version out of service; it is not promoted again by itself."""
         return _ROLLED_BACK in self.tags
-
-
-def decide(
-    challenger: Evaluation, champion: Evaluation | None, gate: GateConfig, *, max_loss: float | None = None
-) -> GateDecision:
-    """Judge a challenger: first the absolute gate, then the champion on the same test split.
-
-    Args:
-        max_loss: Of a challenger that is the cheaper one, as a quantized one: by how much it may miss the champion's
-            figure. Without it the champion must be beaten by the gate's margin.
-
-    Raises:
-        RegistryError: The two were scored on different test splits, so their figures do not compare.
-    """
-    if champion is not None and champion.test_fingerprint != challenger.test_fingerprint:
-        raise RegistryError(
-            "challenger and champion were scored on different test splits; score both on the present one"
-        )
-    name, value = gate.metric, challenger.metrics[gate.metric]
-    best = champion.metrics[name] if champion else None
-    margin = gate.margin if max_loss is None else -max_loss
-    if not value >= gate.minimum:  # so that NaN is refused too
-        promote, reason = False, f"refused: {name} {value:.3f} is below the gate of {gate.minimum:.3f}"
-    elif champion is None:
-        promote, reason = (
-            True,
-            f"promoted: {name} {value:.3f} passes the gate of {gate.minimum:.3f}; the first champion",
-        )
-    else:
-        promote, reason = _compare(challenger, champion, gate, max_loss)
-    return GateDecision(
-        promote=promote,
-        reason=reason,
-        metric=name,
-        challenger=value,
-        champion=best,
-        minimum=gate.minimum,
-        margin=margin,
-    )
-
-
-def _compare(
-    challenger: Evaluation, champion: Evaluation, gate: GateConfig, max_loss: float | None
-) -> tuple[bool, str]:
-    """Whether the challenger holds out against the champion, and why."""
-    name, value, best = gate.metric, challenger.metrics[gate.metric], champion.metrics[gate.metric]
-    figures = f"{name} {value:.3f}"
-    if max_loss is None:
-        margin = gate.margin
-        beats, fails = f"beats the champion's {best:.3f}", f"does not beat the champion's {best:.3f} by {margin:.3f}"
-        within = f"{beats} by {margin:.3f} or more"
-    else:
-        margin = -max_loss
-        within = beats = f"is within {max_loss:.3f} of the champion's {best:.3f}"
-        fails = f"misses the champion's {best:.3f} by more than {max_loss:.3f}"
-    if value - best < margin - _ROUNDING:
-        return False, f"refused: {figures} {fails}"
-    ahead = _share_ahead(challenger, champion, name, max_loss)
-    if ahead is None:
-        return True, f"promoted: {figures} {within}"
-    if ahead < gate.confidence:
-        return False, (
-            f"refused: {figures} {beats}, but in only {ahead:.0%} of resamples of the "
-            f"{challenger.num_images} test images ({gate.confidence:.0%} needed): that may be chance"
-        )
-    return True, f"promoted: {figures} {within}, in {ahead:.0%} of resamples of the test images"
-
-
-def _share_ahead(challenger: Evaluation, champion: Evaluation, metric: str, max_loss: float | None) -> float | None:
-    """In what share of paired bootstrap resamples of the test images the challenger is ahead; ties count for half.
-
-    With ``max_loss``: in what share it misses the champion by no more. None where one of the two was not resampled as
-    the other was.
-    """
-    ours = challenger.replicates.get(metric, ())
-    theirs = champion.replicates.get(metric, ())
-    if len(ours) != len(theirs):
-        return None
-    # A resample may lack a class, and with it the figure: it says nothing of who is ahead.
-    pairs = [(o, t) for o, t in zip(ours, theirs, strict=True) if not (math.isnan(o) or math.isnan(t))]
-    if not pairs:
-        return None
-    if max_loss is not None:
-        return sum(o - t >= -max_loss - _ROUNDING for o, t in pairs) / len(pairs)
-    return sum((o > t) + 0.5 * (o == t) for o, t in pairs) / len(pairs)
 
 
 class ModelRegistry:
@@ -202,13 +111,18 @@ class ModelRegistry:
             found = client.search_model_versions(f"name = '{name}' and tags.`{_DIGEST}` = '{digest}'")
             return self._read(client, name, found[0].version) if found else None
 
-    def newest(self, name: str) -> RegisteredVersion | None:
-        """The version that was registered last, whatever became of it."""
+    def newest_trained(self, name: str) -> RegisteredVersion | None:
+        """Return the version that came of the last training, whatever became of it; quantizing one is no training."""
         with self._client() as client:
             found = client.search_model_versions(
-                f"name = '{name}'", max_results=1, order_by=["creation_timestamp DESC"]
+                f"name = '{name}'", max_results=_LATEST, order_by=["creation_timestamp DESC"]
             )
-            return self._read(client, name, found[0].version) if found else None
+            versions = [self._made_of(version) for version in found]
+            if not versions:
+                return None
+            # Of two of one training the first: the other was quantized from it.
+            last = max(versions, key=lambda version: (version.trained, -version.created.timestamp()))
+            return self._read(client, name, last.version)
 
     def register(self, name: str, model_uri: str, bundle: ModelBundle, evaluation: Evaluation) -> RegisteredVersion:
         """Make a new version of the logged model, the challenger.
@@ -218,7 +132,11 @@ class ModelRegistry:
         """
         import mlflow
 
+        source = bundle.card.training.get("quantization", {}).get("of")
+        origin = self.by_digest(name, source) if source else None
+        trained = origin.trained if origin else datetime.datetime.now(datetime.UTC)
         tags = {_DIGEST: bundle.digest, _TEST: evaluation.test_fingerprint}
+        tags |= {_PRECISION: bundle.card.precision.value, _TRAINED: trained.isoformat()}
         tags |= {f"test.{key}": f"{value:.6f}" for key, value in evaluation.metrics.items()}
         with self._client() as client:
             mlflow.set_registry_uri(self.tracking_uri)
@@ -231,14 +149,51 @@ class ModelRegistry:
         """Write the decision and its numbers onto the version, as tags."""
         with self._client() as client:
             for key, value in decision.model_dump().items():
-                client.set_model_version_tag(version.name, version.version, f"gate.{key}", str(value))
+                text = "; ".join(value) if isinstance(value, tuple) else str(value)
+                client.set_model_version_tag(version.name, version.version, f"gate.{key}", text)
 
-    def promote(self, version: RegisteredVersion) -> RegisteredVersion:
-        """Make ``version`` the champion; the old one becomes ``previous``."""
+    def check_champion(self, version: RegisteredVersion, decision: GateDecision) -> None:
+        """Raise unless the champion is still the one that ``decision`` compared ``version`` with.
+
+        ``version`` itself as champion is fine: a run that was killed after its promotion is being completed.
+
+        Raises:
+            ChampionChangedError: It is another one by now.
+        """
+        champion = self.by_alias(version.name, CHAMPION)
+        present = champion.version if champion else None
+        if present in (version.version, decision.champion_version):
+            return
+        compared = f"version {decision.champion_version}" if decision.champion_version else "no champion"
+        now = f"version {present} is champion" if present else "there is no champion"
+        raise ChampionChangedError(
+            f"{version.name}: version {version.version} was compared with {compared}, but {now} by now; run again"
+        )
+
+    def promote(self, version: RegisteredVersion, decision: GateDecision | None = None) -> RegisteredVersion:
+        """Make ``version`` the champion; the old one becomes ``previous``.
+
+        Args:
+            version: Not rolled back.
+            decision: What it is promoted by. The champion is then looked at once more, right before the alias moves.
+                The registry cannot compare and set: two runs within the milliseconds between may still both promote.
+
+        Raises:
+            RegistryError: ``version`` was rolled back.
+            ChampionChangedError: The champion is no longer the one that ``decision`` compared with.
+        """
         with self._client() as client:
             old = self._by_alias(client, version.name, CHAMPION)
             if old is None or old.version != version.version:
-                client.set_model_version_tag(version.name, version.version, _REPLACED, old.version if old else "")
+                if self._read(client, version.name, version.version).rolled_back:
+                    raise RegistryError(
+                        f"{version.name}: version {version.version} was rolled back by hand; train a better one"
+                    )
+                before = [old, *self._before(client, old)] if old else []
+                chain = ",".join([v.version for v in before if v.version != version.version][:_CHAIN])
+                client.set_model_version_tag(version.name, version.version, _REPLACED, chain)
+                if decision is not None:
+                    self.check_champion(version, decision)
                 client.set_registered_model_alias(version.name, CHAMPION, version.version)
             promoted = self._read(client, version.name, version.version)
             self._mend_previous(client, promoted)
@@ -257,22 +212,39 @@ class ModelRegistry:
         raise RegistryError(f"{name}: has no champion; run --pipeline training first")
 
     def before_champion(self, name: str) -> RegisteredVersion:
-        """The champion before the present one.
+        """The last champion before the present one that was not rolled back.
 
         Raises:
             RegistryError: There is no champion, or none before it.
         """
         champion = self.champion(name)
-        before = champion.tags.get(_REPLACED)
-        if not before:
-            raise RegistryError(
-                f"{name}: version {champion.version} is the first champion, there is none to go back to"
-            )
         with self._client() as client:
-            return self._read(client, name, before)
+            before = self._before(client, champion)
+        if before:
+            return before[0]
+        raise RegistryError(
+            f"{name}: version {champion.version} is the first champion that was not rolled back, there is none to go "
+            "back to"
+        )
+
+    def lineage(self, champion: RegisteredVersion) -> tuple[RegisteredVersion, ...]:
+        """Return what a challenger is compared with: the champion and, where that is INT8, back to its float ancestor.
+
+        An INT8 champion may lose a little against the float model before it. Compared with the champion alone, float
+        and INT8 models in turn would lose as much each round.
+        """
+        found = [champion]
+        if self._precision(champion) is Precision.INT8:
+            with self._client() as client:
+                before = self._before(client, champion)
+            for version in before:
+                found.append(version)
+                if self._precision(version) is not Precision.INT8:
+                    break
+        return tuple(found)
 
     def rollback(self, name: str) -> RegisteredVersion:
-        """Put the champion before the present one back; the present one is not promoted again by itself.
+        """Put the champion before the present one back; the present one is never promoted again.
 
         Raises:
             RegistryError: There is no champion, or none before it.
@@ -319,13 +291,45 @@ class ModelRegistry:
                 "check the address in the stack file and that the server runs"
             ) from error
 
-    @staticmethod
-    def _mend_previous(client: MlflowClient, champion: RegisteredVersion) -> None:
-        before = champion.tags.get(_REPLACED)
+    def _mend_previous(self, client: MlflowClient, champion: RegisteredVersion) -> None:
+        before = self._before(client, champion)
         if before:
-            client.set_registered_model_alias(champion.name, PREVIOUS, before)
+            client.set_registered_model_alias(champion.name, PREVIOUS, before[0].version)
         elif PREVIOUS in client.get_registered_model(champion.name).aliases:
             client.delete_registered_model_alias(champion.name, PREVIOUS)
+
+    def _before(self, client: MlflowClient, champion: RegisteredVersion) -> list[RegisteredVersion]:
+        """The champions before ``champion``, the latest first, each once, without those that were rolled back."""
+        found, seen, waiting = [], {champion.version}, _replaced(champion)
+        while waiting:
+            number = waiting.pop(0)
+            if number in seen:
+                continue
+            seen.add(number)
+            version = self._find(client, champion.name, number)
+            if version is None:  # deleted since
+                continue
+            if not version.rolled_back:
+                found.append(version)
+            if not waiting:  # a tag of an earlier release names one version; the next stands on that
+                waiting = _replaced(version)
+        return found
+
+    def _precision(self, version: RegisteredVersion) -> Precision:
+        if stamp := version.tags.get(_PRECISION):
+            return Precision(stamp)
+        with tempfile.TemporaryDirectory(prefix="visionops-precision-") as folder:  # of an earlier release
+            return self.fetch_bundle(version, Path(folder)).card.precision
+
+    def _find(self, client: MlflowClient, name: str, number: str) -> RegisteredVersion | None:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return self._read(client, name, number)
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                return None
+            raise
 
     def _by_alias(self, client: MlflowClient, name: str, alias: str) -> RegisteredVersion | None:
         from mlflow.exceptions import MlflowException
@@ -338,18 +342,26 @@ class ModelRegistry:
             raise
         return self._read(client, name, found.version)
 
+    @classmethod
+    def _read(cls, client: MlflowClient, name: str, version: str) -> RegisteredVersion:
+        return cls._made_of(client.get_model_version(name, version))
+
     @staticmethod
-    def _read(client: MlflowClient, name: str, version: str) -> RegisteredVersion:
-        found: ModelVersion = client.get_model_version(name, version)
+    def _made_of(found: ModelVersion) -> RegisteredVersion:
         tags = dict(found.tags)
         return RegisteredVersion(
-            name=name,
+            name=found.name,
             version=str(found.version),
             digest=tags.get(_DIGEST, ""),
             aliases=tuple(found.aliases),
             tags=tags,
             created=datetime.datetime.fromtimestamp(found.creation_timestamp / 1000, datetime.UTC),
         )
+
+
+def _replaced(version: RegisteredVersion) -> list[str]:
+    """The champions before it by its own tag, the latest first."""
+    return [number for number in version.tags.get(_REPLACED, "").split(",") if number]
 
 
 def _without_password(uri: str) -> str:

@@ -6,14 +6,19 @@ a run that is killed in between is completed by the next one.
 
 from __future__ import annotations
 
+import dataclasses
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from visionops.config import Config
 from visionops.data.dataset import Dataset, Split
 from visionops.endpoint import Endpoint, EndpointDeployer
+from visionops.errors import ChampionChangedError, MetricError
+from visionops.evaluation.comparison import Comparison, comparison_set
+from visionops.gate import GateDecision, class_figure, decide
 from visionops.inference.bundle import ModelBundle, Precision
-from visionops.registry import CHAMPION, GateDecision, ModelRegistry, RegisteredVersion, decide
+from visionops.registry import CHAMPION, ModelRegistry, RegisteredVersion
 from visionops.tasks.base import Evaluation, Task
 
 __all__ = ["judge", "put_into_service", "register_bundle", "release", "restore", "smoke_images"]
@@ -42,23 +47,87 @@ def judge(
 ) -> GateDecision:
     """Decide whether ``version`` becomes champion, and write the decision onto it.
 
-    The champion is scored again when it was last scored on another test split.
+    The models to beat (`ModelRegistry.lineage`) are scored on the present test split. Where they do not know all of its
+    classes, all are scored on what they know, ``version`` too.
     """
     champion = registry.by_alias(config.name, CHAMPION)
     if champion is not None and champion.version == version.version:
-        decision = _settled(
-            evaluation, config, promote=True, reason=f"version {version.version} is the champion already"
+        return _settled(
+            evaluation, config, champion, promote=True, reason=f"version {version.version} is the champion already"
         )
-    elif version.rolled_back:
+    if version.rolled_back:
         reason = f"refused: version {version.version} was rolled back by hand; train a better one"
-        decision = _settled(evaluation, config, promote=False, reason=reason)
+        return _settled(evaluation, config, champion, promote=False, reason=reason)
+    if champion is None:
+        decision = decide(evaluation, None, config.gate)
     else:
-        # A quantized challenger has its speed to give; it only must not lose too much.
-        max_loss = config.quantization.max_loss if evaluation.precision == Precision.INT8 else None
-        scored = _score(registry, champion, task, dataset, config)
-        decision = decide(evaluation, scored, config.gate, max_loss=max_loss)
-        registry.record(version, decision)
+        decision = _face(registry, version, champion, evaluation, task, dataset, config)
+    registry.record(version, decision)
     return decision
+
+
+def _face(
+    registry: ModelRegistry,
+    version: RegisteredVersion,
+    champion: RegisteredVersion,
+    evaluation: Evaluation,
+    task: Task,
+    dataset: Dataset,
+    config: Config,
+) -> GateDecision:
+    """Compare with the best of the champion's lineage."""
+    brief = config.model_copy(update={"evaluation": config.evaluation.model_copy(update={"latency_images": 1})})
+    opponents = registry.lineage(champion)
+    with tempfile.TemporaryDirectory(prefix="visionops-champion-") as folder:
+
+        def fetch(wanted: RegisteredVersion) -> ModelBundle:
+            return registry.fetch_bundle(wanted, Path(folder) / wanted.version)
+
+        bundles = [fetch(opponent) for opponent in opponents]
+        try:
+            comparison = comparison_set(dataset, [bundle.card for bundle in bundles])
+            theirs = [_score(task, bundle, comparison, brief) for bundle in bundles]
+            ours = evaluation if comparison.is_whole else _score(task, fetch(version), comparison, brief)
+        except MetricError as error:
+            reason = (
+                f"refused: nothing to compare with the champion on ({error}); add test images of classes that it "
+                "knows, or give the use case another name"
+            )
+            return _settled(evaluation, config, champion, promote=False, reason=reason)
+    best = max(range(len(theirs)), key=lambda row: theirs[row].metrics[config.gate.metric])
+    decision = decide(
+        evaluation,
+        theirs[best],
+        config.gate,
+        # A quantized challenger wins on speed, so it may lose a little.
+        max_loss=config.quantization.max_loss if evaluation.precision == Precision.INT8 else None,
+        compared=None if comparison.is_whole else ours,
+        opponent="the champion" if best == 0 else f"former champion {opponents[best].version}",
+        champion_version=champion.version,
+    )
+    if comparison.is_whole:
+        return decision
+    apart = "; ".join((comparison.explain(), *_new_figures(evaluation, comparison, config.gate.metric)))
+    return decision.model_copy(update={"reason": f"{decision.reason}; {apart}"})
+
+
+def _score(task: Task, bundle: ModelBundle, comparison: Comparison, config: Config) -> Evaluation:
+    scored = task.evaluate(bundle, comparison.dataset_for(bundle.card), config, None)
+    if comparison.is_whole:
+        return scored
+    # Models that answer more questions are scored on a table with more columns; what counts in it is the same.
+    return dataclasses.replace(scored, test_fingerprint=comparison.test.fingerprint())
+
+
+def _new_figures(evaluation: Evaluation, comparison: Comparison, metric: str) -> Iterator[str]:
+    """What the challenger makes of the classes that the champion does not know."""
+    for row in comparison.new:
+        figures = evaluation.per_class.get(row)
+        if figures is None:
+            yield f"new: {row}"
+        else:
+            name, value = class_figure(figures, metric)
+            yield f"new: {row} with {name} {value:.3f}"
 
 
 def release(
@@ -73,13 +142,25 @@ def release(
 
     Returns:
         None when the gate refused and there is no champion: nothing is served that nobody asked for.
+
+    Raises:
+        ChampionChangedError: Another run promoted another version since the gate compared. The endpoint is left with
+            that one.
     """
+    if decision.promote:
+        registry.check_champion(version, decision)
     chosen = version if decision.promote else registry.by_alias(config.name, CHAMPION)
     if chosen is None:
         return None
-    endpoint = put_into_service(registry, deployer, chosen, config, smoke_images(dataset))
+    images = smoke_images(dataset)
+    endpoint = put_into_service(registry, deployer, chosen, config, images)
     if decision.promote:
-        registry.promote(version)
+        try:
+            registry.promote(version, decision)
+        except ChampionChangedError:
+            if champion := registry.by_alias(config.name, CHAMPION):
+                put_into_service(registry, deployer, champion, config, images)
+            raise
     return endpoint
 
 
@@ -121,18 +202,9 @@ def smoke_images(dataset: Dataset) -> tuple[bytes, ...]:
     return tuple(path.read_bytes() for path in dataset.select_split(Split.TEST).paths()[:_SMOKE_IMAGES])
 
 
-def _score(
-    registry: ModelRegistry, champion: RegisteredVersion | None, task: Task, dataset: Dataset, config: Config
-) -> Evaluation | None:
-    if champion is None:
-        return None
-    brief = config.evaluation.model_copy(update={"latency_images": 1})
-    with tempfile.TemporaryDirectory(prefix="visionops-champion-") as folder:
-        bundle = registry.fetch_bundle(champion, Path(folder))
-        return task.evaluate(bundle, dataset, config.model_copy(update={"evaluation": brief}), None)
-
-
-def _settled(evaluation: Evaluation, config: Config, *, promote: bool, reason: str) -> GateDecision:
+def _settled(
+    evaluation: Evaluation, config: Config, champion: RegisteredVersion | None, *, promote: bool, reason: str
+) -> GateDecision:
     return GateDecision(
         promote=promote,
         reason=reason,
@@ -140,4 +212,5 @@ def _settled(evaluation: Evaluation, config: Config, *, promote: bool, reason: s
         challenger=evaluation.metrics[config.gate.metric],
         minimum=config.gate.minimum,
         margin=config.gate.margin,
+        champion_version=champion.version if champion else None,
     )

@@ -43,7 +43,7 @@ def two_heads(tmp_path):
 
 def config_of(task: Task = Task.CLASSIFICATION, **sections: object) -> Config:
     data = {"source": {"kind": "folder", "path": "."}, "format": "folders"}
-    small = {"evaluation": {"resamples": 50, "latency_images": 3}}
+    small = {"evaluation": {"resamples": 100, "latency_images": 3}}
     return Config.model_validate({"name": "colours", "task": task, "data": data} | small | sections)
 
 
@@ -88,7 +88,7 @@ def test_a_classifier_that_is_always_right_scores_one(bundle, make_dataset, engi
     evaluation = evaluate_labels(bundle, dataset, config, None)
     for name in METRICS[Task.CLASSIFICATION]:
         assert evaluation.metrics[name] == pytest.approx(1), name
-        assert len(evaluation.replicates[name]) == 50
+        assert len(evaluation.replicates[name]) == 100
     assert 0 < evaluation.metrics["latency_ms_p50"] <= evaluation.metrics["latency_ms_p95"]
     assert evaluation.metrics["ece"] == pytest.approx(1 - math.exp(8) / (math.exp(8) + 2), rel=1e-3)
     assert evaluation.headline == ("balanced_accuracy", "accuracy", "f1", "roc_auc")
@@ -199,7 +199,7 @@ def test_intervals_hold_the_figure_and_two_models_meet_the_same_draws(tmp_path, 
 
 
 def test_without_resamples_there_are_no_intervals(tmp_path, bundle, make_dataset):
-    config = config_of(evaluation={"resamples": 0, "latency_images": 1})
+    config = config_of(evaluation={"resamples": 0, "latency_images": 1}, gate={"confidence": 0})
     dataset = make_dataset([RED, GREEN], [["red", "green"]])
     evaluation = evaluate_labels(bundle, dataset, config, tmp_path / "evaluation")
     assert (evaluation.intervals, evaluation.replicates) == ({}, {})
@@ -341,13 +341,13 @@ def test_an_example_shows_the_image_and_what_spoke_for_the_answer(tmp_path, bund
 
 
 def test_no_more_worst_images_than_asked_for(tmp_path, bundle, make_dataset):
-    config = config_of(evaluation={"resamples": 0, "worst_images": 1, "latency_images": 1})
+    config = config_of(evaluation={"resamples": 0, "worst_images": 1, "latency_images": 1}, gate={"confidence": 0})
     evaluate_labels(bundle, make_dataset([RED, RED], [["blue", "green"]]), config, tmp_path / "evaluation")
     assert len(list((tmp_path / "evaluation").glob("worst_*"))) == 1
 
 
 def test_without_a_gallery_no_image_is_drawn(tmp_path, bundle, make_dataset):
-    config = config_of(evaluation={"resamples": 0, "worst_images": 0, "latency_images": 1})
+    config = config_of(evaluation={"resamples": 0, "worst_images": 0, "latency_images": 1}, gate={"confidence": 0})
     evaluate_labels(bundle, make_dataset([RED, RED], [["blue", "red"]]), config, tmp_path / "evaluation")
     assert not list((tmp_path / "evaluation").glob("*.jpg"))
     assert "evaluation.worst_images is 0" in (tmp_path / "evaluation" / "report.html").read_text()

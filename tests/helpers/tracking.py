@@ -8,14 +8,17 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
-from tests.helpers.bundles import make_bundle
+from tests.helpers.bundles import CLASSES, make_bundle
 from tests.helpers.programs import free_port, started
+from visionops.inference.bundle import ModelBundle, Precision, Task
 from visionops.registry import ModelRegistry, RegisteredVersion
 from visionops.release import register_bundle
 from visionops.tasks.base import Evaluation
 
-__all__ = ["add_version", "evaluation", "make_tracking", "mlflow_server"]
+__all__ = ["MemoryRegistry", "add_version", "evaluation", "make_tracking", "mlflow_server"]
 
 
 _QUICK = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
@@ -59,15 +62,97 @@ def mlflow_server(folder: Path, store: str, artifacts: str, env: Mapping[str, st
         yield f"http://127.0.0.1:{port}"
 
 
-def add_version(registry: ModelRegistry, name: str, folder: Path, gain: float) -> RegisteredVersion:
-    """Log and register a bundle made different by ``gain``."""
+def add_version(
+    registry: ModelRegistry,
+    name: str,
+    folder: Path,
+    gain: float,
+    scored: Evaluation | None = None,
+    *,
+    quantized_from: str = "",
+    **options: Any,
+) -> RegisteredVersion:
+    """Log and register a bundle made different by ``gain``.
+
+    Args:
+        scored: What it came to; `evaluation` when absent.
+        quantized_from: Digest of a bundle that the card says this one was quantized from.
+        options: Of `make_bundle`.
+    """
     import mlflow
 
     mlflow.set_tracking_uri(registry.tracking_uri)
     mlflow.set_experiment("registry")
-    bundle = make_bundle(folder / f"bundle-{gain}", gain=gain)
+    bundle = make_bundle(folder / f"bundle-{gain}-{len(quantized_from)}", gain=gain, **options)
+    if quantized_from:
+        facts = {"quantization": {"of": quantized_from}}
+        bundle = ModelBundle.create(bundle.folder, bundle.card.model_copy(update={"training": facts}))
     with mlflow.start_run():
-        return register_bundle(registry, name, bundle, evaluation())
+        return register_bundle(registry, name, bundle, scored or evaluation())
+
+
+class MemoryRegistry(ModelRegistry):
+    """A registry in memory, for many moves: what `ModelRegistry` asks of MLflow's client, and no more.
+
+    The bundle of a version is a card; see `add`.
+    """
+
+    def __init__(self) -> None:
+        self.client = _MemoryClient()
+
+    @contextmanager
+    def _client(self) -> Iterator[Any]:
+        yield self.client
+
+    def add(self, name: str, precision: Precision = Precision.F32, **tags: str) -> RegisteredVersion:
+        """Register a version of this precision, as `register` would."""
+        number = str(len(self.client.versions) + 1)
+        tags = {"visionops.digest": number, "visionops.precision": precision.value, **tags}
+        self.client.versions[number] = SimpleNamespace(
+            name=name, version=number, tags=tags, creation_timestamp=1000 * int(number)
+        )
+        return self._read(self.client, name, number)
+
+    def fetch_bundle(self, version: RegisteredVersion, folder: Path) -> Any:
+        """Return what a fake task needs: the digest, and the classes."""
+        return SimpleNamespace(digest=version.digest, card=SimpleNamespace(task=Task.DETECTION, class_names=CLASSES))
+
+
+class _MemoryClient:
+    def __init__(self) -> None:
+        self.versions: dict[str, Any] = {}
+        self.aliases: dict[str, str] = {}
+
+    def get_model_version(self, name: str, version: str) -> Any:
+        if version not in self.versions:
+            raise self._missing(version)
+        found = self.versions[version]
+        aliases = [alias for alias, number in self.aliases.items() if number == version]
+        return SimpleNamespace(**vars(found) | {"tags": dict(found.tags), "aliases": aliases})
+
+    def get_model_version_by_alias(self, name: str, alias: str) -> Any:
+        if alias not in self.aliases:
+            raise self._missing(alias)
+        return self.get_model_version(name, self.aliases[alias])
+
+    def get_registered_model(self, name: str) -> Any:
+        return SimpleNamespace(aliases=dict(self.aliases))
+
+    def set_model_version_tag(self, name: str, version: str, key: str, value: str) -> None:
+        self.versions[version].tags[key] = value
+
+    def set_registered_model_alias(self, name: str, alias: str, version: str) -> None:
+        self.aliases[alias] = version
+
+    def delete_registered_model_alias(self, name: str, alias: str) -> None:
+        self.aliases.pop(alias, None)
+
+    @staticmethod
+    def _missing(what: str) -> Exception:
+        from mlflow.exceptions import MlflowException
+        from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST
+
+        return MlflowException(f"{what}: not found", RESOURCE_DOES_NOT_EXIST)
 
 
 def evaluation(map50: float = 0.8, test: str = "t1") -> Evaluation:

@@ -48,7 +48,7 @@ def evaluation(tmp_path):
             "name": "colours",
             "task": "classification",
             "data": {"source": {"kind": "folder", "path": "."}, "format": "folders"},
-            "evaluation": {"resamples": 40, "latency_images": 1},
+            "evaluation": {"resamples": 100, "latency_images": 1},
         }
     )
     return evaluate_labels(make_label_bundle(tmp_path / "bundle"), dataset, config, tmp_path / "evaluation")
@@ -60,7 +60,7 @@ def test_it_comes_back_with_intervals_and_replicates(store, evaluation):
     loaded = EvaluationMaterializer(uri, store).load(Evaluation)
     assert (Path(uri) / "report.html").is_file()
     assert loaded.intervals == evaluation.intervals
-    assert len(loaded.replicates["accuracy"]) == 40
+    assert len(loaded.replicates["accuracy"]) == 100
     assert math.isnan(loaded.per_class["blue"]["recall"])
 
 

@@ -102,20 +102,12 @@ def test_a_bundle_that_does_not_say_what_it_has_seen_is_refused(bundle):
 
 def test_the_gates_metric_is_measured_on_new_labels_whatever_the_order_of_classes(bundle, dataset, tmp_path):
     labels = ["green", "red"]  # another tool counts its classes in another order
-    new = dataset.take([0, 1, 3])
-    predictor = Predictor(bundle)
-    found = [predictor.predict(path.read_bytes()) for path in new.paths()]
-    rows = [(row, box, name) for row, p in enumerate(found) for box, (name, _) in zip(p.boxes, p.labels(), strict=True)]
-    assert {name for *_, name in rows} == set(labels)
-    boxes = {"image": [row for row, *_ in rows], "class_id": [labels.index(name) for *_, name in rows]}
-    boxes |= {side: [float(box[i]) for _, box, _ in rows] for i, side in enumerate(("x1", "y1", "x2", "y2"))}
-    images = {name: new.column(name) for name in ("key", "path", "sha256", "width", "height")}
-    labelled = Dataset.from_columns("new", labels, images, boxes)
+    labelled = as_answered(bundle, dataset.take([0, 1, 3]), labels)
     config = Config(
         name="cells",
         task=Task.DETECTION,
         data=DataConfig(source=FolderSource(kind="folder", path=tmp_path)),
-        evaluation=EvaluationConfig(worst_images=0, latency_images=1, resamples=50),
+        evaluation=EvaluationConfig(worst_images=0, latency_images=1, resamples=100),
     )
     performance = measure(task_for(config.task), bundle, labelled, config, 0.9)
     assert performance.metric == "map50"
@@ -124,6 +116,35 @@ def test_the_gates_metric_is_measured_on_new_labels_whatever_the_order_of_classe
     assert (performance.images, performance.at_test) == (3, 0.9)
     traffic = LabelledTraffic(new_labels=3, performance=performance)
     assert traffic.explain().startswith("3 images labelled since the last training; map50 of the champion 1.000 (")
+
+
+def as_answered(bundle, new, labels):
+    """The images with the boxes that the bundle finds on them, under the classes ``labels``."""
+    predictor = Predictor(bundle)
+    found = [predictor.predict(path.read_bytes()) for path in new.paths()]
+    rows = [(row, box, name) for row, p in enumerate(found) for box, (name, _) in zip(p.boxes, p.labels(), strict=True)]
+    boxes = {"image": [row for row, *_ in rows], "class_id": [labels.index(name) for *_, name in rows]}
+    boxes |= {side: [float(box[i]) for _, box, _ in rows] for i, side in enumerate(("x1", "y1", "x2", "y2"))}
+    images = {name: new.column(name) for name in ("key", "path", "sha256", "width", "height")}
+    return Dataset.from_columns("new", labels, images, boxes)
+
+
+def test_labels_that_the_champion_does_not_know_are_reported_and_stop_nothing(bundle, dataset, tmp_path):
+    labelled = as_answered(bundle, dataset.take([0, 1, 2]), ["blue", "green", "red"])
+    old = make_bundle(tmp_path / "old", class_names=("red", "green"))
+    config = Config(
+        name="cells", task=Task.DETECTION, data=DataConfig(source=FolderSource(kind="folder", path=tmp_path))
+    )
+    performance = measure(task_for(config.task), old, labelled, config, 0.9)
+    assert performance.value == pytest.approx(1)
+    assert performance.left_out == "1 box of blue"
+    explained = LabelledTraffic(new_labels=3, performance=performance).explain()
+    assert explained.endswith("on its test split; not counted, as the champion does not know it: 1 box of blue")
+    without = performance.model_copy(update={"interval": None, "left_out": ""})
+    assert "map50 of the champion 1.000 on 3 labelled images" in LabelledTraffic(performance=without).explain()
+    only_new = as_answered(bundle, dataset.take([2]), ["blue", "green", "red"])
+    with pytest.raises(MetricError, match="has no boxes"):
+        measure(task_for(config.task), old, only_new, config, 0.9)
 
 
 def test_images_on_which_nothing_is_define_no_figure(bundle, dataset, tmp_path):

@@ -14,7 +14,7 @@ from visionops.monitoring.metrics import METRICS, TrainingFigures, push_monitori
 from visionops.monitoring.policy import Action, Observation, Performance, RetrainPolicy, decide
 
 CREATED = datetime(2026, 3, 1, tzinfo=UTC)
-FALLEN = Performance(metric="map50", value=0.5, interval=(0.45, 0.55), at_test=0.65)
+FALLEN = Performance(metric="map50", value=0.5, interval=(0.45, 0.55), at_test=0.65, images=200)
 NOTHING_LABELLED = Observation(
     images=100,
     drift_share=0.3,
@@ -50,6 +50,14 @@ def test_what_monitoring_saw_replaces_what_it_saw_before(gateway: str):
     }
     monitoring = {name for name in METRICS if not name.startswith(("visionops_pipeline", "visionops_training"))}
     assert {name for name, *_ in figures if not name.startswith("push_")} == monitoring
+    few = NOTHING_LABELLED.model_copy(update={"performance": FALLEN.model_copy(update={"images": 20})})
+    push_monitoring(gateway, "steel", report, few, decision, "3", CREATED)
+    figures = pushed(gateway, "steel")
+    assert figures["visionops_performance", "map50"] == 0.5
+    assert ("visionops_performance_high", "map50") not in figures, "what alerts are made on"
+    push_monitoring(gateway, "steel", report, few, decision, "3", CREATED, policy=RetrainPolicy(min_labelled=20))
+    assert pushed(gateway, "steel")["visionops_performance_high", "map50"] == 0.55
+
     push_monitoring(gateway, "steel", report, NOTHING_LABELLED, decision, "4", CREATED)
     figures = pushed(gateway, "steel")
     assert ("visionops_champion_info", "3") not in figures

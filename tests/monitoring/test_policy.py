@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from visionops.monitoring.policy import Action, Observation, Performance, RetrainPolicy, decide
+from visionops.monitoring.policy import Action, Observation, Performance, RetrainPolicy, decide, is_conclusive
 
 CALM = Observation(
     images=400,
@@ -36,7 +36,7 @@ def test_calm_traffic_asks_for_nothing_and_says_what_was_looked_at():
         ({"embedding_drifted": True}, "the images as a whole are others"),
         ({"new_labels": 500}, "500 images were labelled since, 500 or more"),
         (
-            {"performance": Performance(metric="map50", value=0.5, interval=(0.45, 0.55), at_test=0.65)},
+            {"performance": Performance(metric="map50", value=0.5, interval=(0.45, 0.55), at_test=0.65, images=30)},
             "map50 on labelled traffic is 0.500 (0.450 to 0.550), all below 0.600",
         ),
         ({"is_requested": True, "new_labels": 0, "hours_since_training": 0}, "it was asked for"),
@@ -55,8 +55,38 @@ def test_an_old_champion_is_a_reason_where_the_policy_says_so():
 
 
 def test_a_drop_within_the_interval_is_chance():
-    doubtful = seen(performance=Performance(metric="map50", value=0.5, interval=(0.30, 0.62), at_test=0.65))
-    assert decide(doubtful, POLICY).action is Action.NOTHING
+    doubtful = Performance(metric="map50", value=0.5, interval=(0.30, 0.62), at_test=0.65, images=200)
+    decision = decide(seen(performance=doubtful), POLICY)
+    assert decision.action is Action.NOTHING
+    assert "labelled traffic" not in decision.sentence
+
+
+BAD = Performance(metric="recall", value=0.5, interval=(0.5, 0.5), at_test=0.8, images=200)
+
+
+@pytest.mark.parametrize(
+    ("changes", "policy", "why"),
+    [
+        ({"images": 2}, {}, "2 labelled images are too few to say (30 needed)"),
+        ({"images": 29}, {}, "29 labelled images are too few to say (30 needed)"),
+        ({"images": 99}, {"min_labelled": 100}, "99 labelled images are too few to say (100 needed)"),
+        ({"interval": None}, {}, "there is no interval to judge it by (set evaluation.resamples)"),
+        ({}, {"labels_are_chosen": True}, "the labelled images were chosen, which says nothing of the traffic"),
+    ],
+)
+def test_a_figure_that_says_nothing_calls_for_nothing_and_the_sentence_says_why(changes, policy, why):
+    assert decide(seen(performance=BAD), POLICY).action is Action.RETRAIN
+    bad = BAD.model_copy(update=changes)
+    decision = decide(seen(performance=bad), RetrainPolicy(**policy))
+    assert decision.action is Action.NOTHING
+    assert decision.sentence.endswith(f"120 new labels; recall on labelled traffic is 0.500, but {why}")
+    assert is_conclusive(BAD, POLICY)
+    assert not is_conclusive(bad, RetrainPolicy(**policy))
+    other_reason = decide(seen(performance=bad, embedding_drifted=True), RetrainPolicy(**policy))
+    assert other_reason.action is Action.RETRAIN
+    assert why in other_reason.sentence
+    good = bad.model_copy(update={"value": 0.76})
+    assert "labelled traffic" not in decide(seen(performance=good), RetrainPolicy(**policy)).sentence
 
 
 def test_drift_without_new_labels_says_what_to_label_and_trains_nothing():

@@ -6,14 +6,13 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from visionops.config import Config, ValidationPolicy
-from visionops.data.additions import fit_classes
-from visionops.data.dataset import Attribute, Dataset, Split
+from visionops.data.dataset import Dataset, Split
 from visionops.data.duplicates import conflicting_copies, copies_of_files
 from visionops.data.findings import counted
 from visionops.data.history import SplitHistory
 from visionops.data.validation import inspect_images
+from visionops.evaluation.comparison import comparison_set
 from visionops.inference.bundle import ModelBundle
-from visionops.inference.bundle import Task as TaskKind
 from visionops.monitoring.policy import Performance
 from visionops.tasks.base import Task
 
@@ -36,10 +35,12 @@ class LabelledTraffic(BaseModel):
         seen = self.performance
         if seen is None:
             return count
-        low, high = seen.interval
+        interval = "" if seen.interval is None else f" ({seen.interval[0]:.3f} to {seen.interval[1]:.3f})"
+        left_out = f"; not counted, as the champion does not know it: {seen.left_out}" if seen.left_out else ""
         return (
-            f"{count}; {seen.metric} of the champion {seen.value:.3f} ({low:.3f} to {high:.3f}) on "
+            f"{count}; {seen.metric} of the champion {seen.value:.3f}{interval} on "
             f"{counted(seen.images, 'labelled image')} that it has not seen, {seen.at_test:.3f} on its test split"
+            f"{left_out}"
         )
 
 
@@ -78,26 +79,24 @@ def untrained(labelled: Dataset, history: SplitHistory, policy: ValidationPolicy
 def measure(task: Task, bundle: ModelBundle, labelled: Dataset, config: Config, at_test: float) -> Performance:
     """How well the model does on images that it has not seen, by the gate's metric.
 
+    Labels that the model does not know, as those of a new class, are left out and counted.
+
     Args:
         labelled: At least one image; whatever their splits.
         at_test: The model's figure on its test split.
 
     Raises:
-        MetricError: These images do not define the metric: nothing is on them, or one class alone.
-        DataError: It has a class that the model does not know.
+        MetricError: These images do not define the metric: nothing that the model knows is on them, or one class alone.
     """
-    card = bundle.card
-    attributes = [Attribute(head.name, head.class_names, head.positive) for head in card.heads]
-    names = card.class_names if card.task is TaskKind.DETECTION else ()
-    fitted = fit_classes(labelled, names, attributes)
-    as_test = fitted.replace_column("split", [Split.TEST.value] * fitted.num_images)
-    evaluation = task.evaluate(bundle, as_test, config, None)
+    as_test = labelled.replace_column("split", [Split.TEST.value] * labelled.num_images)
+    comparison = comparison_set(as_test, [bundle.card])
+    evaluation = task.evaluate(bundle, comparison.dataset_for(bundle.card), config, None)
     metric = config.gate.metric
-    value = evaluation.metrics[metric]
     return Performance(
         metric=metric,
-        value=value,
-        interval=evaluation.intervals.get(metric, (value, value)),
+        value=evaluation.metrics[metric],
+        interval=evaluation.intervals.get(metric),
         at_test=at_test,
-        images=as_test.num_images,
+        images=comparison.test.num_images,
+        left_out=", ".join(comparison.left_out),
     )

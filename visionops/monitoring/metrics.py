@@ -14,7 +14,7 @@ from typing import Any
 
 from visionops.errors import StackError
 from visionops.monitoring.drift import ColumnDrift, ColumnKind, DriftReport, Verdict
-from visionops.monitoring.policy import Action, Decision, Observation
+from visionops.monitoring.policy import Action, Decision, Observation, RetrainPolicy, is_conclusive
 
 __all__ = ["JOB", "METRICS", "TrainingFigures", "push_monitoring", "push_pipeline"]
 
@@ -30,8 +30,8 @@ METRICS: Mapping[str, str] = {
     "visionops_drift_column_effect_ratio": "How large a column's change is: 1 is the least that matters.",
     "visionops_embedding_drift": "Maximum mean discrepancy of the embeddings: 0 the same.",
     "visionops_performance": "The gate's metric on labelled traffic.",
-    "visionops_performance_low": "Lower end of its 95 % interval.",
-    "visionops_performance_high": "Upper end of its 95 % interval.",
+    "visionops_performance_low": "Lower end of its 95 % interval; absent where the labels say nothing of the traffic.",
+    "visionops_performance_high": "Upper end of its 95 % interval; absent where the labels say nothing of the traffic.",
     "visionops_performance_images": "Labelled images behind it.",
     "visionops_performance_at_test": "The champion's figure on the test split.",
     "visionops_new_labels": "Images labelled since the last training.",
@@ -72,13 +72,16 @@ def push_monitoring(
     champion_version: str,
     champion_created: datetime,
     finished: datetime | None = None,
+    policy: RetrainPolicy | None = None,
 ) -> None:
     """Tell what a run of monitoring saw and decided, in place of all that the run before told.
 
     Args:
         gateway: URL of a Pushgateway; "": nothing is told.
-        champion_created: Aware.
+        champion_created: When it was trained; aware.
         finished: Aware; now when absent.
+        policy: Decides whether a figure on labelled traffic says anything; without that its interval, on which alerts
+            are made, is not pushed. The default policy when absent.
 
     Raises:
         StackError: The gateway does not answer, or refuses.
@@ -104,14 +107,14 @@ def push_monitoring(
             figures["visionops_embedding_drift"] = column.effect or 0.0
     if worth := seen.performance:
         of_metric = (("metric", worth.metric),)
-        low, high = worth.interval
         figures |= {
             "visionops_performance": {of_metric: worth.value},
-            "visionops_performance_low": {of_metric: low},
-            "visionops_performance_high": {of_metric: high},
             "visionops_performance_images": {of_metric: worth.images},
             "visionops_performance_at_test": {of_metric: worth.at_test},
         }
+        if worth.interval is not None and is_conclusive(worth, policy or RetrainPolicy()):
+            low, high = worth.interval
+            figures |= {"visionops_performance_low": {of_metric: low}, "visionops_performance_high": {of_metric: high}}
     _push(gateway, {"use_case": use_case}, figures, replace=True)
 
 

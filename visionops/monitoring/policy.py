@@ -7,7 +7,9 @@ from typing import Final
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-__all__ = ["Action", "Decision", "Observation", "Performance", "RetrainPolicy", "decide"]
+from visionops.data.findings import counted
+
+__all__ = ["Action", "Decision", "Observation", "Performance", "RetrainPolicy", "decide", "is_conclusive"]
 
 
 class _Facts(BaseModel):
@@ -25,7 +27,13 @@ class RetrainPolicy(_Facts):
     """Train again when the images as a whole are others than before, whatever the single columns say."""
     performance_drop: float | None = Field(default=0.05, ge=0, le=1)
     """Of the gate's metric, from the champion's test figure down to labelled traffic. The whole interval must lie
-    below, so that a few labels do not call for a training."""
+    below, so that a few labels do not call for a training; without an interval nothing follows."""
+    min_labelled: int = Field(default=30, ge=2)
+    """Labelled images that the champion has not seen, below which their figure says nothing: resamples of a few images
+    are too sure."""
+    labels_are_chosen: bool = False
+    """Images are chosen for labelling because they look hard, or because the model was unsure. A figure on them says
+    nothing of the traffic: it is reported, and calls for no training. False: they are a random share of the traffic."""
     max_age_days: float | None = Field(default=None, gt=0)
     """Of the champion."""
     new_labels: int | None = Field(default=500, ge=1)
@@ -49,12 +57,14 @@ class Performance(_Facts):
 
     metric: str
     value: float
-    interval: tuple[float, float]
-    """95 %, by resampling the images."""
+    interval: tuple[float, float] | None = None
+    """95 %, by resampling the images; None where they were not resampled."""
     at_test: float
     """The champion's figure on the test split."""
     images: int = 0
     """Labelled ones that it had not seen."""
+    left_out: str = ""
+    """Labels that the champion does not know, in words, as those of a new class; "" for none."""
 
 
 class Observation(_Facts):
@@ -105,6 +115,19 @@ _NEXT: Final = {
 
 def decide(seen: Observation, policy: RetrainPolicy) -> Decision:
     """What the policy makes of an observation: the same for the same, and without effects."""
+    decision = _decide(seen, policy)
+    doubt = _doubt(seen.performance, policy)
+    return decision.model_copy(update={"sentence": f"{decision.sentence}; {doubt}"}) if doubt else decision
+
+
+def is_conclusive(performance: Performance, policy: RetrainPolicy) -> bool:
+    """Return whether the figure on labelled traffic says anything of the traffic."""
+    return (
+        performance.interval is not None and performance.images >= policy.min_labelled and not policy.labels_are_chosen
+    )
+
+
+def _decide(seen: Observation, policy: RetrainPolicy) -> Decision:
     reasons = _reasons(seen, policy)
     if seen.is_requested:
         return _decision(Action.RETRAIN, ("it was asked for", *reasons))
@@ -136,8 +159,9 @@ def _reasons(seen: Observation, policy: RetrainPolicy) -> tuple[str, ...]:
     if policy.embedding and seen.embedding_drifted:
         found.append("the images as a whole are others than those the model was validated on")
     worse = seen.performance
-    if worse is not None and policy.performance_drop is not None:
+    if worse is not None and policy.performance_drop is not None and is_conclusive(worse, policy):
         least = worse.at_test - policy.performance_drop
+        assert worse.interval is not None
         if worse.interval[1] < least:
             found.append(
                 f"{worse.metric} on labelled traffic is {worse.value:.3f} "
@@ -148,6 +172,21 @@ def _reasons(seen: Observation, policy: RetrainPolicy) -> tuple[str, ...]:
     if policy.new_labels is not None and seen.new_labels >= policy.new_labels:
         found.append(f"{seen.new_labels} images were labelled since, {policy.new_labels} or more")
     return tuple(found)
+
+
+def _doubt(worse: Performance | None, policy: RetrainPolicy) -> str:
+    """Why a figure that looks bad calls for nothing; "" where it looks good, or does call."""
+    if worse is None or policy.performance_drop is None or is_conclusive(worse, policy):
+        return ""
+    if worse.value >= worse.at_test - policy.performance_drop:
+        return ""
+    if policy.labels_are_chosen:
+        why = "the labelled images were chosen, which says nothing of the traffic"
+    elif worse.images < policy.min_labelled:
+        why = f"{counted(worse.images, 'labelled image')} are too few to say ({policy.min_labelled} needed)"
+    else:
+        why = "there is no interval to judge it by (set evaluation.resamples)"
+    return f"{worse.metric} on labelled traffic is {worse.value:.3f}, but {why}"
 
 
 def _share(seen: Observation) -> str:
