@@ -165,7 +165,7 @@ def _rows(summary: dict[str, Any]) -> list[tuple[str, str]]:
         rows.append(("test", ", ".join(_metric_text(name, summary) for name in summary["headline"])))
         rows.append(("latency", f"p50 {metrics['latency_ms_p50']:.1f} ms, p95 {metrics['latency_ms_p95']:.1f} ms"))
     if gate := summary.get("gate"):
-        rows.append(("gate", gate["reason"]))
+        rows.append(("gate", "\n".join((gate["reason"], *(f"warning: {text}" for text in gate["warnings"])))))
     if model := summary.get("model"):
         rows.append(("model", f"{model['name']} version {model['version']} ({model['alias']})"))
     if tuning := summary.get("tuning"):

@@ -16,6 +16,7 @@ from visionops.config import Config
 from visionops.data.dataset import Split
 from visionops.data.history import SplitHistory
 from visionops.data.shards import StoredDataset
+from visionops.evaluation.comparison import comparison_set
 from visionops.inference.bundle import ModelBundle
 from visionops.lineage import add_splits
 from visionops.monitoring.reference import add_reference
@@ -43,7 +44,11 @@ def evaluate(bundle: ModelBundle, prepared: StoredDataset, config: Config) -> An
     """Score the bundle on the test split with the engine that will serve it."""
     dataset = prepared.only(Split.TEST)
     folder = evaluation_folder(bundle, dataset)
-    evaluation = task_for(config.task).evaluate(bundle, dataset, config, folder)
+    # All of it, unless this is a champion that is quantized and new labels have classes that it does not know.
+    known = comparison_set(dataset, [bundle.card])
+    evaluation = task_for(config.task).evaluate(bundle, known.dataset_for(bundle.card), config, folder)
+    if not known.is_whole:
+        announce(f"scored {known.explain()}")
     mlflow.log_metrics({f"test_{name}": value for name, value in evaluation.metrics.items()})
     mlflow.log_artifacts(str(evaluation.folder), artifact_path="evaluation")
     log_metadata(dict(evaluation.metrics))

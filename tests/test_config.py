@@ -74,7 +74,8 @@ def test_overrides_win_over_the_file(tmp_path):
             "evaluation.resamples: gate.confidence 0.95 needs 100 or more (got 0); raise it, or set gate.confidence: 0",
         ),
         (MINIMAL + "evaluation: {resamples: 499}\ngate: {confidence: 0.99}\n", 8, "0.99 needs 500 or more (got 499)"),
-        (MINIMAL + "gate:\n  per_class_minimum: {crazing: 2}\n", 9, "gate.per_class_minimum"),
+        (MINIMAL + "gate:\n  per_class_minimum: {crazing: 2}\n", 9, "gate.per_class_minimum: must be a number from 0"),
+        (MINIMAL + "gate: {per_class_minimum: high}\n", 8, "for each class: {crack: 0.5} (got 'high')"),
     ],
 )
 def test_a_mistake_is_named_with_file_line_and_mend(tmp_path, text, line, words):

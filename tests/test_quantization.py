@@ -89,6 +89,11 @@ def kinds_of_convolution(bundle):
     return {fact["runtimePrecision"] for fact in facts if fact["layerType"] == "Convolution"}
 
 
+def test_labels_of_a_class_that_the_champion_does_not_know_do_not_count(tmp_path, dataset):
+    old = make_bundle(tmp_path / "old", class_names=CLASSES[:2])
+    assert quantize(old, dataset, tmp_path / "int8").card.metrics["map50"] == pytest.approx(1)
+
+
 def test_the_same_images_give_the_same_bundle_and_others_another(tmp_path, bundle, dataset):
     first = quantize(bundle, dataset, tmp_path / "int8").digest
     assert quantize(bundle, dataset, tmp_path / "int8").digest == first  # in the place of the first

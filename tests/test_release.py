@@ -5,15 +5,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.helpers.bundles import CELL, CLASSES, encode, make_bundle, picture
+from tests.helpers.bundles import CELL, CLASSES, encode, make_bundle, make_label_bundle, picture
 from tests.helpers.tracking import MemoryRegistry, add_version, evaluation, make_tracking
 from visionops.config import Config, DataConfig, FolderSource, GateConfig, QuantizationConfig
-from visionops.data.dataset import Dataset
+from visionops.data.dataset import Attribute, Dataset
 from visionops.endpoint import Endpoint
 from visionops.errors import ChampionChangedError, DeploymentError, RegistryError
-from visionops.inference.bundle import ModelBundle, Precision, Task
+from visionops.inference.bundle import Head, ModelBundle, Precision, Task
 from visionops.registry import CHAMPION, PREVIOUS, ModelRegistry
-from visionops.release import judge, release, restore
+from visionops.release import judge, register_bundle, release, restore
 from visionops.tasks import task_for
 
 CONFIG = Config(
@@ -288,3 +288,28 @@ def test_with_nothing_in_common_the_reason_says_so(registry, tmp_path):
         "refused: nothing to compare with the champion on (case: the test split has no bo"
     )
     assert decision.champion_version == "1"
+
+
+def test_a_question_that_is_no_longer_asked_stops_no_run(registry, tmp_path):
+    import mlflow
+
+    heads = (Head(name="state", class_names=CLASSES), Head(name="size", class_names=("s", "l")))
+    old = make_label_bundle(tmp_path / "old", heads=heads)
+    new = make_label_bundle(tmp_path / "new", heads=heads[:1], gain=3.0)
+    paths = [tmp_path / f"{name}.png" for name in CLASSES]
+    for path, name in zip(paths, CLASSES, strict=True):
+        path.write_bytes(encode(picture([(name, 0, 0)], width=CELL, height=CELL)))
+    images = {"key": list(CLASSES), "path": [str(p) for p in paths], "split": ["test"] * 3}
+    attributes = [Attribute("state", CLASSES)]
+    dataset = Dataset.from_columns("case", [], images, {}, attributes=attributes, labels={"state": [0, 1, 2]})
+    source = FolderSource(kind="folder", path=".")
+    config = Config(name="case", task=Task.ATTRIBUTES, data=DataConfig(source=source, format="table"))
+    task = task_for(config.task)
+    scored = task.evaluate(new, dataset, config, None)
+    mlflow.set_tracking_uri(registry.tracking_uri)
+    mlflow.set_experiment("registry")
+    with mlflow.start_run():
+        champion, version = (register_bundle(registry, "case", bundle, scored) for bundle in (old, new))
+    registry.promote(champion)
+    decision = judge(registry, version, scored, task, dataset, config)
+    assert decision.reason == "refused: accuracy 1.000 does not beat the champion's 1.000 by 0.005"

@@ -22,6 +22,7 @@ from visionops.config import METRICS, Config
 from visionops.data.dataset import Dataset, Split
 from visionops.data.files import atomic_folder
 from visionops.errors import DataError, QuantizationError
+from visionops.evaluation.comparison import comparison_set
 from visionops.home import visionops_home
 from visionops.inference.bundle import BundleCard, ModelBundle, Precision
 from visionops.inference.predictor import Predictor
@@ -211,6 +212,7 @@ def _val_metrics(bundle: ModelBundle, dataset: Dataset, task: Task, config: Conf
     """The card's figures belong to the graph that is served."""
     val = dataset.select_split(Split.VAL)
     as_test = val.replace_column("split", [Split.TEST.value] * val.num_images)
+    known = comparison_set(as_test, [bundle.card]).dataset_for(bundle.card)
     evaluation = config.evaluation.model_copy(update={"latency_images": 1, "resamples": 0})
-    metrics = task.evaluate(bundle, as_test, config.model_copy(update={"evaluation": evaluation}), None).metrics
+    metrics = task.evaluate(bundle, known, config.model_copy(update={"evaluation": evaluation}), None).metrics
     return {name: metrics[name] for name in METRICS[config.task] if name in metrics}

@@ -107,15 +107,16 @@ def _face(
     )
     if comparison.is_whole:
         return decision
-    apart = "; ".join((comparison.explain(), *_new_figures(evaluation, comparison, config.gate.metric)))
+    apart = "; ".join((f"compared {comparison.explain()}", *_new_figures(evaluation, comparison, config.gate.metric)))
     return decision.model_copy(update={"reason": f"{decision.reason}; {apart}"})
 
 
 def _score(task: Task, bundle: ModelBundle, comparison: Comparison, config: Config) -> Evaluation:
-    scored = task.evaluate(bundle, comparison.dataset_for(bundle.card), config, None)
-    if comparison.is_whole:
+    asked = comparison.dataset_for(bundle.card)
+    scored = task.evaluate(bundle, asked, config, None)
+    if asked is comparison.test:
         return scored
-    # Models that answer more questions are scored on a table with more columns; what counts in it is the same.
+    # A model that answers more questions is scored on a table with more columns; what counts in it is the same.
     return dataclasses.replace(scored, test_fingerprint=comparison.test.fingerprint())
 
 

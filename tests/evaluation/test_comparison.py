@@ -49,7 +49,7 @@ def test_boxes_of_a_class_that_one_model_does_not_know_are_dropped_and_images_st
     assert (test.class_names, comparison.new) == (("blue", "red"), ("crack",))
     assert test.column("key") == ["a", "b", "c"]
     assert [b.class_ids.tolist() for b in test.boxes_by_image()] == [[0], [], []]
-    assert comparison.explain() == "compared on 3 of 3 test images, without 2 boxes of crack"
+    assert comparison.explain() == "on 3 of 3 test images, without 2 boxes of crack"
     assert comparison.dataset_for(old) is comparison.dataset_for(knows) is test
 
 
@@ -58,7 +58,7 @@ def test_images_that_a_model_was_trained_or_selected_on_are_left_out(tmp_path):
     comparison = comparison_set(boxes_dataset(), [card], np.array([True, False, True]))
     assert comparison.test.column("key") == ["a", "c"]
     assert comparison.explain() == (
-        "compared on 2 of 3 test images, without 1 image that a model was trained or selected on"
+        "on 2 of 3 test images, without 1 image that a model was trained or selected on"
     )
     assert comparison_set(boxes_dataset(), [card], np.ones(3, bool)).is_whole
     with pytest.raises(MetricError, match="no test image is left, without 3 images that a model was trained"):
@@ -73,7 +73,7 @@ def test_images_of_a_class_that_the_champion_cannot_answer_are_left_out(tmp_path
     assert comparison.test.column("key") == ["1.png", "2.png", "3.png"]
     assert comparison.test.attributes == (Attribute("surface", ("green", "red")),)
     assert comparison.test.label_array()[:, 0].tolist() == [0, 1, -1]
-    assert comparison.explain() == "compared on 3 of 5 test images, without 2 labels of violet"
+    assert comparison.explain() == "on 3 of 5 test images, without 2 labels of violet"
 
 
 def test_a_question_that_the_champion_does_not_answer_is_left_out_and_counts_for_nobody(tmp_path):
@@ -88,7 +88,7 @@ def test_a_question_that_the_champion_does_not_answer_is_left_out_and_counts_for
     comparison = comparison_set(dataset, [old.card])
     assert comparison.new == ("state=violet", "size")
     assert comparison.explain() == (
-        "compared on 3 of 4 test images, without 1 label of state=violet, the attribute size"
+        "on 3 of 4 test images, without 1 label of state=violet, the attribute size"
     )
     source = FolderSource(kind="folder", path=tmp_path)
     config = Config(name="case", task=Task.ATTRIBUTES, data=DataConfig(source=source, format="table"))

@@ -30,6 +30,7 @@ TINY = [
     "evaluation.latency_images=2",
     "validation.min_instances=0",
     "gate.minimum=0",
+    "gate.min_images=1",
     "serving.port=0",
 ]
 """Settings that make the sample use case a matter of seconds; what it learns is nothing."""

@@ -46,7 +46,7 @@ class Comparison:
         if self.is_whole:
             return ""
         without = ", ".join(self.left_out) or f"the classes {', '.join(self.new)}"
-        return f"compared on {self.test.num_images} of {counted(self.total, 'test image')}, without {without}"
+        return f"on {self.test.num_images} of {counted(self.total, 'test image')}, without {without}"
 
     def dataset_for(self, card: BundleCard) -> Dataset:
         """Return ``test`` as the model of ``card`` is scored on it.
@@ -58,6 +58,8 @@ class Comparison:
             return self.test
         asked = {attribute.name for attribute in self.test.attributes}
         extra = [Attribute(head.name, head.class_names, head.positive) for head in card.heads if head.name not in asked]
+        if not extra:
+            return self.test
         unknown = pa.nulls(self.test.num_images, pa.int32())
         columns = {name: self.test.labels.column(name) for name in self.test.labels.column_names}
         return dataclasses.replace(
