@@ -156,6 +156,16 @@ def test_a_champion_that_changes_in_the_middle_of_a_promotion_stays(monkeypatch)
     assert registry.client.aliases[CHAMPION] == third.version
 
 
+def test_two_runs_that_roll_back_the_same_champion_go_back_once():
+    registry = MemoryRegistry()
+    for _ in range(3):
+        bad = registry.promote(registry.add("case"))
+    assert registry.rollback("case", bad).version == "2"
+    with pytest.raises(ChampionChangedError, match="3 was to be rolled back, but version 2 is champion by now; run ag"):
+        registry.rollback("case", bad)
+    assert registry.client.aliases == {CHAMPION: "2", PREVIOUS: "1"}
+
+
 def test_the_lineage_of_an_int8_champion_goes_back_to_a_float_one():
     registry = MemoryRegistry()
     f32, int8 = Precision.F32, Precision.INT8

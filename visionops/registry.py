@@ -243,16 +243,27 @@ class ModelRegistry:
                     break
         return tuple(found)
 
-    def rollback(self, name: str) -> RegisteredVersion:
+    def rollback(self, name: str, bad: RegisteredVersion | None = None) -> RegisteredVersion:
         """Put the champion before the present one back; the present one is never promoted again.
+
+        Args:
+            name: Of the use case.
+            bad: What is taken out of service; the champion when absent.
 
         Raises:
             RegistryError: There is no champion, or none before it.
+            ChampionChangedError: ``bad`` is not the champion; another run was faster.
         """
-        bad, good = self.champion(name), self.before_champion(name)
+        champion = self.champion(name)
+        if bad is not None and champion.version != bad.version:
+            raise ChampionChangedError(
+                f"{name}: version {bad.version} was to be rolled back, but version {champion.version} is champion by "
+                "now; run again"
+            )
+        good = self.before_champion(name)
         with self._client() as client:
             now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-            client.set_model_version_tag(name, bad.version, _ROLLED_BACK, now)
+            client.set_model_version_tag(name, champion.version, _ROLLED_BACK, now)
             client.set_registered_model_alias(name, CHAMPION, good.version)
             self._mend_previous(client, good)
             return self._read(client, name, good.version)

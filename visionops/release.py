@@ -170,11 +170,13 @@ def restore(registry: ModelRegistry, deployer: EndpointDeployer, config: Config,
 
     Raises:
         RegistryError: There is no such champion.
+        ChampionChangedError: Another run promoted or rolled back meanwhile.
     """
-    chosen = registry.before_champion(config.name) if rollback else registry.champion(config.name)
+    champion = registry.champion(config.name)
+    chosen = registry.before_champion(config.name) if rollback else champion
     endpoint = put_into_service(registry, deployer, chosen, config, ())
     if rollback:
-        registry.rollback(config.name)
+        registry.rollback(config.name, champion)
     return endpoint
 
 
