@@ -57,9 +57,7 @@ def test_images_that_a_model_was_trained_or_selected_on_are_left_out(tmp_path):
     card = make_bundle(tmp_path / "bundle", class_names=("red", "crack", "blue")).card
     comparison = comparison_set(boxes_dataset(), [card], np.array([True, False, True]))
     assert comparison.test.column("key") == ["a", "c"]
-    assert comparison.explain() == (
-        "on 2 of 3 test images, without 1 image that a model was trained or selected on"
-    )
+    assert comparison.explain() == ("on 2 of 3 test images, without 1 image that a model was trained or selected on")
     assert comparison_set(boxes_dataset(), [card], np.ones(3, bool)).is_whole
     with pytest.raises(MetricError, match="no test image is left, without 3 images that a model was trained"):
         comparison_set(boxes_dataset(), [card], np.zeros(3, bool))
@@ -87,9 +85,7 @@ def test_a_question_that_the_champion_does_not_answer_is_left_out_and_counts_for
     dataset = dataset.replace_column("path", [str(path) for path in paths])
     comparison = comparison_set(dataset, [old.card])
     assert comparison.new == ("state=violet", "size")
-    assert comparison.explain() == (
-        "on 3 of 4 test images, without 1 label of state=violet, the attribute size"
-    )
+    assert comparison.explain() == ("on 3 of 4 test images, without 1 label of state=violet, the attribute size")
     source = FolderSource(kind="folder", path=tmp_path)
     config = Config(name="case", task=Task.ATTRIBUTES, data=DataConfig(source=source, format="table"))
     task = task_for(config.task)
