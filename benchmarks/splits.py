@@ -35,6 +35,7 @@ _DISTANCE = 4
 
 @dataclasses.dataclass(frozen=True)
 class _Image:
+    history: int
     picture: int
     """What is really on it: two images of one picture are the same to anybody who looks."""
     copy: int
@@ -49,7 +50,7 @@ class _Image:
 
     @property
     def sha256(self) -> str:
-        return hashlib.sha256(f"{self.picture} {self.copy}".encode()).hexdigest()
+        return hashlib.sha256(f"{self.history} {self.picture} {self.copy}".encode()).hexdigest()
 
     @property
     def film(self) -> int:
@@ -85,7 +86,7 @@ def simulate(seed: int, changes: int = 10) -> Outcome:
     """Run one history; the same seed gives the same one."""
     rng = np.random.default_rng([17, seed])
     config = SplitConfig(seed=int(rng.integers(0, 3)))
-    images = {image.key: image for image in (_new(rng, number) for number in range(int(rng.integers(30, 70))))}
+    images = {image.key: image for image in (_new(rng, seed, number) for number in range(int(rng.integers(30, 70))))}
     removed: list[_Image] = []
     next_picture = len(images)
     history, outcome = SplitHistory.empty(), Outcome()
@@ -124,8 +125,8 @@ def _like_any(test: list[_Image], learned: list[_Image]) -> int:
     return int((close & (unit[0] @ unit[1].T >= MIN_CORRELATION)).any(axis=1).sum())
 
 
-def _new(rng: np.random.Generator, picture: int, *, is_addition: bool = False) -> _Image:
-    return _Image(picture, 0, int(rng.choice(3, p=[0.6, 0.3, 0.1])), is_addition=is_addition)
+def _new(rng: np.random.Generator, history: int, picture: int, *, is_addition: bool = False) -> _Image:
+    return _Image(history, picture, 0, int(rng.choice(3, p=[0.6, 0.3, 0.1])), is_addition=is_addition)
 
 
 def _change(rng: np.random.Generator, images: dict[str, _Image], removed: list[_Image], next_picture: int) -> int:
@@ -136,7 +137,7 @@ def _change(rng: np.random.Generator, images: dict[str, _Image], removed: list[_
     new: list[_Image] = []
     if kind in {"add", "additions", "merge"}:
         count = int(rng.integers(1, 15))
-        new = [_new(rng, next_picture + i, is_addition=kind == "additions") for i in range(count)]
+        new = [_new(rng, some[0].history, next_picture + i, is_addition=kind == "additions") for i in range(count)]
         next_picture += count
     if kind in {"frames", "merge", "additions"}:
         filed = kind == "additions"

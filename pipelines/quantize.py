@@ -26,5 +26,6 @@ def quantize(config: Config, source_fingerprint: str) -> None:
     bundle = quantize_champion(prepared, config.only("quantization", "serving", "gate"))
     evaluation = evaluate(bundle, prepared, config.only("evaluation", "serving", "gate"))
     version = register(bundle, evaluation, config.only())
-    decision = gate(version, evaluation, prepared, config.only("evaluation", "serving", "gate", "quantization"))
+    judging = config.only("validation", "evaluation", "serving", "gate", "quantization")
+    decision = gate(version, evaluation, prepared, judging)
     release_model(version, decision, prepared, config.only("serving"))

@@ -28,5 +28,5 @@ def training(config: Config, source_fingerprint: str) -> None:
     bundle = train(prepared, splits, config.only("training", "serving"))
     evaluation = evaluate(bundle, prepared, config.only("evaluation", "serving", "gate"))
     version = register(bundle, evaluation, config.only())
-    decision = gate(version, evaluation, prepared, config.only("evaluation", "serving", "gate"))
+    decision = gate(version, evaluation, prepared, config.only("validation", "evaluation", "serving", "gate"))
     release_model(version, decision, prepared, config.only("serving"))

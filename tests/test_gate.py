@@ -177,7 +177,7 @@ def test_noise_replaces_no_champion():
 
 
 def test_error_rates_on_simulated_classifiers():
-    """The full tables: `python -m benchmarks.gate`, and docs/decisions/020-gate.md."""
+    """The full tables: `python -m benchmarks.gate`, and docs/decisions/021-gate.md."""
     shares = [simulate(600, 0.03, effect, 500, 100, DEFAULTS) for effect in (0.02, 0, -0.02)]
     assert shares[0] >= 0.8
     assert shares[1] <= 0.05

@@ -1,4 +1,5 @@
 import dataclasses
+import hashlib
 import socket
 
 import pytest
@@ -7,11 +8,16 @@ from hypothesis import strategies as st
 
 from tests.helpers.bundles import CELL, CLASSES, encode, make_bundle, make_label_bundle, picture
 from tests.helpers.tracking import MemoryRegistry, add_version, evaluation, make_tracking
-from visionops.config import Config, DataConfig, FolderSource, GateConfig, QuantizationConfig
+from visionops.config import Config, DataConfig, FolderSource, GateConfig, QuantizationConfig, ValidationPolicy
+from visionops.data.cleaning import clean
 from visionops.data.dataset import Attribute, Dataset
+from visionops.data.hashing import hash_images
+from visionops.data.history import SplitHistory
+from visionops.data.validation import validate
 from visionops.endpoint import Endpoint
 from visionops.errors import ChampionChangedError, DeploymentError, RegistryError
 from visionops.inference.bundle import Head, ModelBundle, Precision, Task
+from visionops.lineage import recall_splits
 from visionops.registry import CHAMPION, PREVIOUS, ModelRegistry
 from visionops.release import judge, register_bundle, release, restore
 from visionops.tasks import task_for
@@ -240,7 +246,7 @@ def test_the_reason_names_the_former_champion_that_was_not_beaten():
         registry.promote(version)
     third = registry.add("case")
     decision = judge(registry, third, task.evaluation(third, 0.897), task, dataset, CONFIG)
-    assert decision.reason == "refused: map50 0.897 does not beat former champion 1's 0.900 by 0.020"
+    assert decision.reason.startswith("refused: map50 0.897 does not beat former champion 1's 0.900 by 0.020; ")
     assert (decision.champion, decision.champion_version) == (0.9, "2")
 
 
@@ -278,6 +284,55 @@ def test_a_new_class_is_reported_apart_and_stops_no_run(registry, tmp_path):
     assert (decision.challenger, decision.compared, decision.champion) == pytest.approx((1, 1, 1))
 
 
+def looked_at(dataset: Dataset) -> Dataset:
+    """With the hash and the look of each image."""
+    return clean(hash_images(dataset), validate(hash_images(dataset), ValidationPolicy(min_images=1)))
+
+
+def test_models_are_compared_on_images_that_none_learned_from(registry, tmp_path):
+    cells = [[("red", 0, 0), ("blue", 2, 2)], [("green", 1, 1)], [("red", 3, 0)], [("blue", 3, 3)], [("green", 0, 2)]]
+    dataset = looked_at(scenes(tmp_path, cells))
+    learned = SplitHistory.of(
+        dataset.replace_column("split", ["train", "val", "test", "test", "train"]).take([0, 1, 2])
+    )
+    registry.promote(add_version(registry, "case", tmp_path, 2.0, history=learned))
+    task, config = task_for(Task.DETECTION), CONFIG.model_copy(update={"gate": GateConfig(min_images=1)})
+    scored = task.evaluate(make_bundle(tmp_path / "challenger", gain=2.1), dataset, config, None)
+    version = add_version(registry, "case", tmp_path, 2.1, scored)
+    decision = judge(registry, version, scored, task, dataset, config)
+    assert decision.reason.endswith(
+        "compared on 3 of 5 test images, without 2 images that are or look like some a model was trained or selected on"
+    )
+    everything = SplitHistory.of(dataset.replace_column("split", ["train"] * 5))
+    registry.promote(add_version(registry, "case", tmp_path, 2.2, history=everything))
+    decision = judge(registry, version, scored, task, dataset, config)
+    assert not decision.promote
+    assert decision.reason.startswith("refused: nothing to compare with the champion on (case: no test image is left")
+
+
+def test_a_champion_that_does_not_say_what_it_learned_from_is_compared_and_named(registry, tmp_path):
+    dataset = looked_at(scenes(tmp_path, [[("red", 0, 0), ("blue", 2, 2)], [("green", 1, 1)]]))
+    registry.promote(add_version(registry, "case", tmp_path, 2.0, history=None))
+    version = add_version(registry, "case", tmp_path, 2.1)
+    decision = judge(registry, version, evaluation(0.9), ScoringTask(0.6), dataset, CONFIG)
+    assert decision.reason.endswith("; version 1 does not say which images it learned from, and may know some of these")
+
+
+def test_splits_are_recalled_from_the_champion_and_from_the_last_training(registry, tmp_path):
+    def one(name: str, split: str) -> SplitHistory:
+        digest = hashlib.sha256(name.encode()).hexdigest()
+        return SplitHistory.of(Dataset.from_columns("d", (), {"key": [name], "sha256": [digest], "split": [split]}, {}))
+
+    assert recall_splits(registry, "case") == (SplitHistory.empty(), ())
+    registry.promote(add_version(registry, "case", tmp_path, 2.0, history=one("a", "test")))
+    add_version(registry, "case", tmp_path, 2.1, history=one("a", "train").merged(one("b", "val")))
+    history, silent = recall_splits(registry, "case")
+    assert (history.counts(), silent) == ({"train": 1, "val": 1}, ())
+    add_version(registry, "case", tmp_path, 2.2, history=None)
+    history, silent = recall_splits(registry, "case")
+    assert (history.counts(), silent) == ({"test": 1}, ("3",))
+
+
 def test_with_nothing_in_common_the_reason_says_so(registry, tmp_path):
     dataset = scenes(tmp_path, [[("blue", 2, 2)]])
     registry.promote(add_version(registry, "case", tmp_path, 2.0, class_names=("scratch", "dent")))
@@ -312,4 +367,4 @@ def test_a_question_that_is_no_longer_asked_stops_no_run(registry, tmp_path):
         champion, version = (register_bundle(registry, "case", bundle, scored) for bundle in (old, new))
     registry.promote(champion)
     decision = judge(registry, version, scored, task, dataset, config)
-    assert decision.reason == "refused: accuracy 1.000 does not beat the champion's 1.000 by 0.005"
+    assert decision.reason.startswith("refused: accuracy 1.000 does not beat the champion's 1.000 by 0.005; ")

@@ -2,7 +2,7 @@
 
 A difference of figures is not enough: on few images it may be chance. The gate looks at paired bootstrap resamples and
 replaces a champion only when the challenger is ahead in nearly all of them. Without resamples there is no promotion.
-docs/decisions/020-gate.md has the rules and their error rates.
+docs/decisions/021-gate.md has the rules and their error rates.
 """
 
 from __future__ import annotations

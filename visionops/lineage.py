@@ -50,8 +50,8 @@ def split_history(bundle: ModelBundle) -> SplitHistory:
 def recall_splits(registry: ModelRegistry, name: str) -> tuple[SplitHistory, tuple[str, ...]]:
     """Return the splits that earlier versions of a model had, and the versions that do not say theirs.
 
-    The champion and the newest version are asked, whatever became of the newest: each carries the history of those
-    before it.
+    The champion and the version of the last training are asked, whatever became of that: each carries the history of
+    those before it.
 
     Args:
         name: Of the registered model.
@@ -60,7 +60,7 @@ def recall_splits(registry: ModelRegistry, name: str) -> tuple[SplitHistory, tup
         RegistryError: The registry does not answer.
         BundleError: A bundle is corrupt.
     """
-    found = {v.version: v for v in (registry.by_alias(name, CHAMPION), registry.newest(name)) if v is not None}
+    found = {v.version: v for v in (registry.by_alias(name, CHAMPION), registry.newest_trained(name)) if v is not None}
     history, silent = SplitHistory.empty(), []
     for version in found.values():
         with tempfile.TemporaryDirectory(prefix="visionops-lineage-") as folder:

@@ -8,16 +8,21 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
 
 from visionops.config import Config
 from visionops.data.dataset import Dataset, Split
+from visionops.data.history import SplitHistory
 from visionops.endpoint import Endpoint, EndpointDeployer
 from visionops.errors import ChampionChangedError, MetricError
 from visionops.evaluation.comparison import Comparison, comparison_set
 from visionops.gate import GateDecision, class_figure, decide
 from visionops.inference.bundle import ModelBundle, Precision
+from visionops.lineage import read_splits
 from visionops.registry import CHAMPION, ModelRegistry, RegisteredVersion
 from visionops.tasks.base import Evaluation, Task
 
@@ -47,8 +52,9 @@ def judge(
 ) -> GateDecision:
     """Decide whether ``version`` becomes champion, and write the decision onto it.
 
-    The models to beat (`ModelRegistry.lineage`) are scored on the present test split. Where they do not know all of its
-    classes, all are scored on what they know, ``version`` too.
+    The models to beat (`ModelRegistry.lineage`) are scored on the images of the present test split that none of the
+    models was trained or selected on. Where they do not know all of its classes, all are scored on what they know,
+    ``version`` too.
     """
     champion = registry.by_alias(config.name, CHAMPION)
     if champion is not None and champion.version == version.version:
@@ -83,11 +89,13 @@ def _face(
         def fetch(wanted: RegisteredVersion) -> ModelBundle:
             return registry.fetch_bundle(wanted, Path(folder) / wanted.version)
 
-        bundles = [fetch(opponent) for opponent in opponents]
+        bundles, challenger = [fetch(opponent) for opponent in opponents], fetch(version)
+        histories = [read_splits(bundle) for bundle in (*bundles, challenger)]
+        usable = _unlearned(dataset, histories, config.validation.near_duplicate_distance)
         try:
-            comparison = comparison_set(dataset, [bundle.card for bundle in bundles])
+            comparison = comparison_set(dataset, [bundle.card for bundle in bundles], usable)
             theirs = [_score(task, bundle, comparison, brief) for bundle in bundles]
-            ours = evaluation if comparison.is_whole else _score(task, fetch(version), comparison, brief)
+            ours = evaluation if comparison.is_whole else _score(task, challenger, comparison, brief)
         except MetricError as error:
             reason = (
                 f"refused: nothing to compare with the champion on ({error}); add test images of classes that it "
@@ -105,10 +113,24 @@ def _face(
         opponent="the champion" if best == 0 else f"former champion {opponents[best].version}",
         champion_version=champion.version,
     )
-    if comparison.is_whole:
-        return decision
-    apart = "; ".join((f"compared {comparison.explain()}", *_new_figures(evaluation, comparison, config.gate.metric)))
-    return decision.model_copy(update={"reason": f"{decision.reason}; {apart}"})
+    remarks = [] if comparison.is_whole else [f"compared {comparison.explain()}"]
+    remarks += _new_figures(evaluation, comparison, config.gate.metric)
+    # A bundle of an earlier release: the comparison can only be too kind to the champion.
+    silent = [o.version for o, history in zip(opponents, histories, strict=False) if history is None]
+    remarks += [
+        f"version {name} does not say which images it learned from, and may know some of these" for name in silent
+    ]
+    return decision.model_copy(update={"reason": "; ".join((decision.reason, *remarks))})
+
+
+def _unlearned(dataset: Dataset, histories: Sequence[SplitHistory | None], distance: int) -> npt.NDArray[np.bool_]:
+    """Return which test images none of the models, nor those before them, learned from, bool (test images,)."""
+    test = dataset.select_split(Split.TEST)
+    usable = np.ones(test.num_images, dtype=np.bool_)
+    for history in histories:
+        if history is not None:
+            usable &= ~history.learned_from(test, distance)
+    return usable
 
 
 def _score(task: Task, bundle: ModelBundle, comparison: Comparison, config: Config) -> Evaluation:

@@ -13,7 +13,9 @@ from typing import Any
 
 from tests.helpers.bundles import CLASSES, make_bundle
 from tests.helpers.programs import free_port, started
+from visionops.data.history import SplitHistory
 from visionops.inference.bundle import ModelBundle, Precision, Task
+from visionops.lineage import add_splits
 from visionops.registry import ModelRegistry, RegisteredVersion
 from visionops.release import register_bundle
 from visionops.tasks.base import Evaluation
@@ -21,6 +23,7 @@ from visionops.tasks.base import Evaluation
 __all__ = ["MemoryRegistry", "add_version", "evaluation", "make_tracking", "mlflow_server"]
 
 
+NO_HISTORY = SplitHistory.empty()
 _QUICK = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
 """For evaluations by language models it starts more processes, which import as much as it does."""
 
@@ -70,6 +73,7 @@ def add_version(
     scored: Evaluation | None = None,
     *,
     quantized_from: str = "",
+    history: SplitHistory | None = NO_HISTORY,
     **options: Any,
 ) -> RegisteredVersion:
     """Log and register a bundle made different by ``gain``.
@@ -77,6 +81,7 @@ def add_version(
     Args:
         scored: What it came to; `evaluation` when absent.
         quantized_from: Digest of a bundle that the card says this one was quantized from.
+        history: Which splits it and those before it had; None for a bundle that does not say so.
         options: Of `make_bundle`.
     """
     import mlflow
@@ -87,6 +92,8 @@ def add_version(
     if quantized_from:
         facts = {"quantization": {"of": quantized_from}}
         bundle = ModelBundle.create(bundle.folder, bundle.card.model_copy(update={"training": facts}))
+    if history is not None:
+        bundle = add_splits(bundle, history)
     with mlflow.start_run():
         return register_bundle(registry, name, bundle, scored or evaluation())
 
@@ -114,8 +121,9 @@ class MemoryRegistry(ModelRegistry):
         return self._read(self.client, name, number)
 
     def fetch_bundle(self, version: RegisteredVersion, folder: Path) -> Any:
-        """Return what a fake task needs: the digest, and the classes."""
-        return SimpleNamespace(digest=version.digest, card=SimpleNamespace(task=Task.DETECTION, class_names=CLASSES))
+        """Return what a fake task needs: the digest and the classes, and that the bundle has no history of splits."""
+        card = SimpleNamespace(task=Task.DETECTION, class_names=CLASSES, files={})
+        return SimpleNamespace(digest=version.digest, card=card)
 
 
 class _MemoryClient:

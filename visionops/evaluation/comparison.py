@@ -89,7 +89,9 @@ def comparison_set(
     test = select_test(dataset)
     total, left_out = test.num_images, []
     if usable is not None and not usable.all():
-        left_out.append(f"{counted(int((~usable).sum()), 'image')} that a model was trained or selected on")
+        count = int((~usable).sum())
+        which = "is or looks like one" if count == 1 else "are or look like some"
+        left_out.append(f"{counted(count, 'image')} that {which} a model was trained or selected on")
         test = test.take(np.flatnonzero(usable))
     if cards[0].task is TaskKind.DETECTION:
         test, new, gone = _known_boxes(test, cards)
