@@ -22,7 +22,6 @@ from stacks.apply import apply
 from stacks.integrations import leave_out_unused_integrations
 from tests.conftest import ROOT
 from tests.helpers.s3 import s3_bucket, s3_server
-from tests.stacks.conftest import empty_zenml
 from tests.stacks.test_placement import STEPS
 from tests.stacks.test_spec import CLUSTER
 from visionops.config import load_config
@@ -35,7 +34,7 @@ CRON = "15 6 * * *"
 
 
 @pytest.fixture(scope="module")
-def folder(zenml_home, tmp_path_factory) -> Iterator[Path]:
+def folder(module_zenml_home, tmp_path_factory) -> Iterator[Path]:
     """DAGs of the sample: a training now, a monitoring by the clock, and the training that it may ask for."""
     from zenml.client import Client
 
@@ -56,7 +55,6 @@ def folder(zenml_home, tmp_path_factory) -> Iterator[Path]:
         run._start(monitoring, arguments, config, is_requested=False, tells=True)
         run._start(training, run._retraining(arguments), config, source_fingerprint="x")
         yield folder
-        empty_zenml()
 
 
 def configuration(archive: Path) -> dict[str, Any]:
@@ -145,15 +143,10 @@ def decided(action: str) -> None:
 
 @pytest.mark.parametrize(("action", "code"), [(Action.RETRAIN, 0), (Action.ALERT, NOTHING_TO_DO)])
 def test_a_training_follows_only_where_monitoring_asked_for_one(zenml_home, monkeypatch, action, code):
-    from zenml.client import Client
-
-    before = Client().active_stack_model.id
-    Client().activate_stack("default")
     made = decided(action.value)
     monkeypatch.setenv(ENV_ZENML_AIRFLOW_RUN_ID, made.orchestrator_run_id)
     arguments = ["--snapshot_id", str(made.snapshot.id), "--step_name", "decide_retraining", "--other", "x"]
     assert asked(arguments) == code
-    Client().activate_stack(before)
 
 
 def test_a_schedule_is_a_cron_expression(capsys):

@@ -10,7 +10,6 @@ import stacks.apply as apply_module
 from stacks.apply import Action, apply, main
 from stacks.spec import ComponentSpec, ComponentType, StackSpec, load_stack
 from steps.context import active_alerter, active_pushgateway
-from tests.stacks.conftest import empty_zenml
 from tests.stacks.test_spec import CLUSTER
 from visionops.errors import StackError
 
@@ -19,8 +18,10 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # ZenML, SQLAlchemy and MLflo
 
 @pytest.fixture
 def client(zenml_home: Path):
-    """The client of the tests' own ZenML, without our stack."""
-    return empty_zenml()
+    """The client of the test's own ZenML, without our stack."""
+    from zenml.client import Client
+
+    return Client()
 
 
 def use(monkeypatch: pytest.MonkeyPatch, **changes: object) -> StackSpec:

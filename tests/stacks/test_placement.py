@@ -23,7 +23,6 @@ from stacks.steps import StepSpec
 from tests.conftest import ROOT
 from tests.helpers.cluster import NAMESPACE, Cluster, running_cluster
 from tests.helpers.s3 import s3_bucket, s3_server
-from tests.stacks.conftest import empty_zenml
 from tests.stacks.test_spec import CLUSTER
 from visionops.config import load_config
 from visionops.errors import StackError
@@ -41,7 +40,7 @@ VARIABLES = CLUSTER | {
 
 
 @pytest.fixture(scope="module")
-def submit(zenml_home, tmp_path_factory) -> Iterator[Callable[[StackSpec], Any]]:
+def submit(module_zenml_home, tmp_path_factory) -> Iterator[Callable[[StackSpec], Any]]:
     """Submits the training of the sample; the cluster says at once that each job is done. Gives the snapshot."""
     from zenml.client import Client
 
@@ -74,7 +73,6 @@ def submit(zenml_home, tmp_path_factory) -> Iterator[Callable[[StackSpec], Any]]
 
         submit.cluster = cluster
         yield submit
-        empty_zenml()
 
 
 def jobs(cluster: Cluster) -> dict[str, dict[str, Any]]:

@@ -1,0 +1,75 @@
+"""A ZenML of a test's own: an empty database, an empty VISIONOPS_HOME, and nothing remembered of the one before."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+
+from tests.conftest import ROOT
+
+__all__ = ["empty_database", "own_zenml"]
+
+_DATABASE = Path("config", "local_stores", "default_zen_store", "zenml.db")
+
+
+def empty_database(factory: pytest.TempPathFactory) -> Path:
+    """Return ZenML's database as its migrations leave it: made by the first worker that asks, copied by all."""
+    run = factory.getbasetemp()
+    shared = run.parent if "PYTEST_XDIST_WORKER" in os.environ else run
+    made = shared / "zenml-empty.db"
+    with FileLock(shared / "zenml-empty.lock"):
+        if not made.exists():
+            folder = factory.mktemp("zenml-template")
+            with own_zenml(folder):
+                pass
+            shutil.copyfile(folder / _DATABASE, made)
+    return made
+
+
+@contextmanager
+def own_zenml(folder: Path, database: Path | None = None) -> Iterator[Path]:
+    """Give this process a ZenML in ``folder`` while the block runs; what it used before comes back afterwards.
+
+    Args:
+        database: An `empty_database` to start from. Without it ZenML makes one, in 7 seconds of a processor.
+
+    Yields:
+        VISIONOPS_HOME.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        for variable in ("ACTIVE_PROJECT_ID", "ACTIVE_STACK_ID", "LOCAL_STORES_PATH", "STORE_URL"):
+            patch.delenv(f"ZENML_{variable}", raising=False)
+        patch.setenv("ZENML_CONFIG_PATH", str(folder / "config"))
+        patch.setenv("ZENML_ANALYTICS_OPT_IN", "false")
+        patch.setenv("VISIONOPS_HOME", str(folder / "visionops"))
+        from zenml.client import Client
+        from zenml.config.global_config import GlobalConfiguration
+        from zenml.stack import stack
+        from zenml.utils import source_utils
+
+        if database:
+            (folder / _DATABASE).parent.mkdir(parents=True)
+            shutil.copyfile(database, folder / _DATABASE)
+        before = (GlobalConfiguration.get_instance(), Client.get_instance(), source_utils._CUSTOM_SOURCE_ROOT)
+        # Its keys are ids and times, which copies of one database have in common.
+        stacks = dict(stack._STACK_CACHE)
+        stack._STACK_CACHE.clear()
+        GlobalConfiguration._reset_instance()
+        Client._reset_instance()
+        store = GlobalConfiguration().zen_store  # made on first use
+        source_utils.set_custom_source_root(str(ROOT))  # a worker of xdist has no main module to find it by
+        try:
+            yield folder / "visionops"
+        finally:
+            store.engine.dispose()
+            GlobalConfiguration._reset_instance(before[0])
+            Client._reset_instance(before[1])
+            stack._STACK_CACHE.clear()
+            stack._STACK_CACHE.update(stacks)
+            source_utils.set_custom_source_root(before[2])
