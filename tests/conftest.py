@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 os.environ.update(
     ZENML_ANALYTICS_OPT_IN="false",
@@ -17,6 +18,10 @@ os.environ.update(
     OMP_NUM_THREADS="1",
     OMP_WAIT_POLICY="PASSIVE",
 )
+
+# What hypothesis would take for slow code is a machine that has more to do. Under CI its own profile is the base.
+settings.register_profile("busy", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")
 
 ROOT = Path(__file__).resolve().parents[1]
 LONG = ("integration", "tuning", "tasks", "deploy_monitoring", "stacks")

@@ -146,7 +146,7 @@ import visionops
 print(json.dumps({{"answers": answers, "code": visionops.__file__, "torch": "torch" in sys.modules}}))
 """
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=elsewhere, check=True, capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", code], cwd=elsewhere, check=True, capture_output=True, text=True, timeout=300
     )
     said = json.loads(done.stdout.splitlines()[-1])
     assert said["answers"] == [RESULT] * 8

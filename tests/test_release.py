@@ -1,12 +1,12 @@
 import dataclasses
 import hashlib
-import socket
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.helpers.bundles import CELL, CLASSES, encode, make_bundle, make_label_bundle, picture
+from tests.helpers.programs import free_port
 from tests.helpers.tracking import MemoryRegistry, add_version, evaluation, make_tracking
 from visionops.config import Config, DataConfig, FolderSource, GateConfig, QuantizationConfig, ValidationPolicy
 from visionops.data.cleaning import clean
@@ -151,8 +151,7 @@ def test_restoring_without_a_champion_says_what_to_run(registry):
 
 def test_a_registry_that_is_down_leaves_the_endpoint_alone(monkeypatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    port = free_port()
     deployer = RecordingDeployer()
     for rollback in (False, True):
         with pytest.raises(RegistryError, match="does not answer"):

@@ -210,4 +210,4 @@ def test_who_reads_only_the_first_lines_sees_no_trace():
     process.stdout.close()
     assert process.stderr.read() == b""
     process.stderr.close()
-    assert process.wait(60) == 0
+    assert process.wait(180) == 0

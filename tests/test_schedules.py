@@ -22,7 +22,7 @@ def test_the_line_for_crontab_runs_as_cron_runs_it():
     assert "%" not in command, "cron takes it for the end of the line"
     bare = {"HOME": "/nonexistent", "LOGNAME": "nobody", "PATH": "/usr/bin:/bin", "SHELL": "/bin/sh"}
     done = subprocess.run(
-        ["/bin/sh", "-c", f"{command} --dry-run"], env=bare, capture_output=True, text=True, check=False, timeout=60
+        ["/bin/sh", "-c", f"{command} --dry-run"], env=bare, capture_output=True, text=True, check=False, timeout=180
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("pipeline  monitoring: ")

@@ -53,7 +53,7 @@ class Service:
         """Over gRPC."""
         lines = "".join(json.dumps(message) + "\n" for message in messages)
         command = [PYTHON, Path(__file__).with_name("ask.py"), str(self.grpc)]
-        done = subprocess.run(command, input=lines, capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(command, input=lines, capture_output=True, text=True, timeout=180, check=False)
         assert done.returncode == 0, done.stderr
         return [json.loads(line) for line in done.stdout.splitlines()]
 
@@ -103,12 +103,12 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         with httpx.Client(base_url=f"http://127.0.0.1:{ports[0]}", timeout=30) as http:
             yield Service(http, ports[1], ports[2], bundle)
         process.terminate()
-        process.wait(30)
-        until(lambda: not any(listens(port) for port in ports), 10)
+        process.wait(60)
+        until(lambda: not any(listens(port) for port in ports))
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
-            process.wait(20)
+            process.wait(60)
     assert "Traceback" not in (folder / "log").read_text()
 
 
@@ -305,7 +305,7 @@ def test_another_engine_and_what_it_cannot_serve(tmp_path):
         env=clean({}),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=180,
         check=False,
     )
     assert done.returncode == 0, done.stderr

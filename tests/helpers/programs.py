@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import random
 import re
 import shutil
 import signal
@@ -31,6 +32,9 @@ from visionops.alerts import Alerter
 MONITORING = ROOT / "deploy" / "monitoring"
 RULES = MONITORING / "prometheus" / "rules.yml"
 TICK = 0.1
+_PORTS = (10_000, 30_000)
+_CHANCE = random.SystemRandom()  # a seed would send all workers to the same ports
+_CLAIMS: list[socket.socket] = []
 _Found = TypeVar("_Found")
 
 
@@ -49,8 +53,8 @@ def run(*command: str | Path) -> str:
     return done.stdout + done.stderr
 
 
-def until(look: Callable[[], _Found], seconds: float = 60.0) -> _Found:
-    """The first result that is true."""
+def until(look: Callable[[], _Found], seconds: float = 180.0) -> _Found:
+    """The first result that is true. The limit is for what hangs: a busy machine is many times slower."""
     end, tick = time.monotonic() + seconds, threading.Event()
     while not (found := look()):
         assert time.monotonic() < end, f"not within {seconds:g} s"
@@ -59,8 +63,22 @@ def until(look: Callable[[], _Found], seconds: float = 60.0) -> _Found:
 
 
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        return int(taken.getsockname()[1])
+    """A port that stays free until the caller's program takes it, which can be half a minute later.
+
+    It is below those that the kernel hands out to whoever asks for any, and no other process of tests gets it: the
+    claim is a name in the kernel that ends with this process.
+    """
+    while True:
+        port = _CHANCE.randrange(*_PORTS)
+        claim = socket.socket(socket.AF_UNIX)
+        try:
+            claim.bind(f"\0visionops-tests-port-{port}")
+            socket.create_server(("127.0.0.1", port)).close()
+        except OSError:
+            claim.close()
+        else:
+            _CLAIMS.append(claim)
+            return port
 
 
 def get(port: int, path: str) -> tuple[int, bytes]:
@@ -94,7 +112,7 @@ def started(
     *command: str,
     ready: str = "/-/ready",
     env: Mapping[str, str] | None = None,
-    seconds: float = 60.0,
+    seconds: float = 180.0,
 ) -> Iterator[int]:
     """The program, once it answers at ``ready``, and its port; with all that it has started it is killed in the end."""
     path = folder / f"{port}.log"
@@ -113,7 +131,7 @@ def started(
     finally:
         with suppress(ProcessLookupError):  # it has ended by itself
             os.killpg(process.pid, signal.SIGKILL)
-        process.wait(20)
+        process.wait(60)
 
 
 def alertmanager_config(path: Path, url: str) -> Path:

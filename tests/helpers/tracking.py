@@ -61,7 +61,7 @@ def mlflow_server(folder: Path, store: str, artifacts: str, env: Mapping[str, st
     port = free_port()
     command = [sys.executable, "-m", "mlflow", "server", "--host=127.0.0.1", f"--port={port}", "--workers=1"]
     command += [f"--backend-store-uri={store}", "--serve-artifacts", f"--artifacts-destination={artifacts}"]
-    with started(folder, port, *command, ready="/health", env={**_QUICK, **env}, seconds=180):
+    with started(folder, port, *command, ready="/health", env={**_QUICK, **env}):
         yield f"http://127.0.0.1:{port}"
 
 

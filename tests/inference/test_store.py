@@ -128,7 +128,7 @@ def test_the_command_of_an_init_container(store, bundle, tmp_path):
     uri, (image,) = send_bundle(bundle, store), send_images([b"one"], store)
     command = [sys.executable, "-m", "deploy.serving.fetch", uri, str(tmp_path / "model"), "--digest", bundle.digest]
     command += ["--smoke-images", str(tmp_path / "smoke"), "--image", image]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=180, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert ModelBundle.load(tmp_path / "model").digest == bundle.digest
     assert [path.read_bytes() for path in (tmp_path / "smoke").iterdir()] == [b"one"]

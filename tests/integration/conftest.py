@@ -146,8 +146,8 @@ def machine(tmp_path_factory: pytest.TempPathFactory):
 
     made = Machine(tmp_path_factory.mktemp("machine"))
     yield made
-    made.forks.communicate(timeout=20)
+    made.forks.communicate(timeout=60)
     for pid in made.server_pids():
         process = psutil.Process(pid)
         process.terminate()
-        process.wait(timeout=20)
+        process.wait(timeout=60)

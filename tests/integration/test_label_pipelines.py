@@ -59,7 +59,9 @@ def test_defective_is_the_right_class(casting):
     right = 0
     for folder, wanted in (("def_front", "defective"), ("ok_front", "ok")):
         for path in sorted((SHARED / "casting" / "test" / folder).iterdir())[:5]:
-            answer = httpx.post(f"{casting['endpoint']['url']}/predict", files={"file": path.read_bytes()}).json()
+            answer = httpx.post(
+                f"{casting['endpoint']['url']}/predict", files={"file": path.read_bytes()}, timeout=60
+            ).json()
             assert set(answer["classification"]["probabilities"]) == {"ok", "defective"}
             right += answer["classification"]["class_name"] == wanted
     assert right >= 8
@@ -125,7 +127,7 @@ def test_the_line_changes_people_label_and_the_model_follows(machine, casting, t
             return [alert["annotations"]["description"] for alert in alerts]
 
         for path in images[::3]:
-            httpx.post(f"{url}/predict", files={"file": path.read_bytes()}).raise_for_status()
+            httpx.post(f"{url}/predict", files={"file": path.read_bytes()}, timeout=60).raise_for_status()
         calm = watch()
         assert not calm["drift"]["drifted"]
         assert calm["retraining"]["action"] == "nothing"
@@ -152,7 +154,7 @@ def test_the_line_changes_people_label_and_the_model_follows(machine, casting, t
         gate = learned["training"]["gate"]
         assert gate["reason"].startswith("promoted: " if gate["promote"] else "refused: ")
         champion = "2" if gate["promote"] else "1"
-        assert httpx.get(f"{url}/model").json()["version"] == champion
+        assert httpx.get(f"{url}/model", timeout=60).json()["version"] == champion
         figures = pushed(gateway, "casting")
         assert figures["visionops_training_promoted",] == gate["promote"]
         assert figures["visionops_decision", "retrain"] == 1

@@ -59,7 +59,7 @@ def zenml_server(folder: Path) -> Iterator[str]:
         "ZENML_SERVER_DEPLOYMENT_TYPE": "other",
     }
     command = [sys.executable, "-m", "uvicorn", "zenml.zen_server.zen_server_api:app", "--host=127.0.0.1"]
-    with started(folder, port, *command, f"--port={port}", ready="/health", env=settings, seconds=120):
+    with started(folder, port, *command, f"--port={port}", ready="/health", env=settings):
         yield f"http://127.0.0.1:{port}"
 
 

@@ -79,7 +79,9 @@ def predictions(endpoint: dict, images: list[Path]) -> list[list[dict]]:
     answers = []
     for image in images:
         files = {"file": image.read_bytes()}
-        answer = httpx.post(f"{endpoint['url']}/predict", files=files, params={"conf": 0.001}, headers=headers)
+        answer = httpx.post(
+            f"{endpoint['url']}/predict", files=files, params={"conf": 0.001}, headers=headers, timeout=60
+        )
         assert answer.status_code == 200, answer.text
         answers.append(answer.json()["detections"])
     return answers

@@ -31,7 +31,9 @@ def first(machine):
 
 
 def post(endpoint: dict, image: Path) -> dict:
-    answer = httpx.post(f"{endpoint['url']}/predict", files={"file": image.read_bytes()}, params={"conf": 0.001})
+    answer = httpx.post(
+        f"{endpoint['url']}/predict", files={"file": image.read_bytes()}, params={"conf": 0.001}, timeout=60
+    )
     assert answer.status_code == 200, answer.text
     return answer.json()
 
@@ -109,4 +111,4 @@ def test_the_champion_is_quantized_and_served(machine, first):
     told = json.loads(summary.read_text(encoding="utf-8"))
     assert told["model"]["alias"] == "champion"
     assert "is within 1.000 of the champion's" in told["gate"]["reason"]
-    assert httpx.get(f"{told['endpoint']['url']}/model").json()["precision"] == "int8"
+    assert httpx.get(f"{told['endpoint']['url']}/model", timeout=60).json()["precision"] == "int8"

@@ -19,6 +19,7 @@ from deploy.serving.models import Loader
 from deploy.serving.settings import Settings
 from deploy.serving.starting import start_models
 from tests.helpers.bundles import CLASSES, encode, make_bundle, picture
+from tests.helpers.programs import free_port
 from visionops.data.dataset import Dataset
 from visionops.endpoint import Endpoint
 from visionops.errors import ConfigError, DataError, DeploymentError
@@ -198,8 +199,7 @@ def test_another_server_on_the_port_is_recognised(prepared, answer):
 
 
 def test_an_endpoint_that_is_gone_is_one_line_with_a_mend(prepared):
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    url = f"http://127.0.0.1:{free_port()}"
     endpoint = Endpoint(url=url, name="cells", version="7", alias="champion", log="serving/server.log")
     expected = r"/predict: does not answer \(Connection refused\); see serving/server\.log, .*--pipeline deployment$"
     with pytest.raises(DeploymentError, match=expected):

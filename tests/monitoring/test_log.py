@@ -46,7 +46,7 @@ def ids(folder: Path, **wanted: object) -> list[str]:
 
 def until(is_so: Callable[[], object]) -> None:
     """Wait for it."""
-    deadline, tick = time.monotonic() + 60, threading.Event()
+    deadline, tick = time.monotonic() + 180, threading.Event()
     while not is_so():
         assert time.monotonic() < deadline
         tick.wait(0.005)
@@ -216,7 +216,7 @@ def test_two_processes_share_a_folder_and_one_is_killed(tmp_path: Path):
         assert len(seen) == len(set(seen))
         assert acknowledged <= set(seen)
         acknowledged |= {line.strip() for line in whole.stdout.readlines()}
-        assert whole.wait(60) == 0
+        assert whole.wait(180) == 0
     PredictionLog(tmp_path).close()
     seen = ids(tmp_path)
     assert len(seen) == len(set(seen))
@@ -283,7 +283,7 @@ def test_a_disk_that_hangs_is_waited_for_once(tmp_path: Path, monkeypatch: pytes
     goes_on, write = threading.Event(), log_module._OpenSegment.write
 
     def hang(*arguments: object) -> None:
-        assert goes_on.wait(60)
+        assert goes_on.wait(180)
         write(*arguments)
 
     monkeypatch.setattr(log_module._OpenSegment, "write", hang)

@@ -199,7 +199,9 @@ def test_unknown_routes_and_methods_answer_in_the_same_form(client: TestClient):
     assert metric(client, 'visionops_requests_total{route="unmatched",status="404"}') == 1
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(body=st.binary(max_size=300), head=st.sampled_from([b"", b"--x\r\n", b"--x\r\nContent-Disposition: form-data"]))
 def test_no_body_brings_it_down(client: TestClient, body: bytes, head: bytes):
     response = client.post("/predict", content=head + body, headers={"Content-Type": "multipart/form-data; boundary=x"})
@@ -369,13 +371,13 @@ def test_requests_in_flight_end_on_the_model_they_took(client: TestClient, other
 
     def wait_for_swap(*arguments):
         started.set()
-        assert go_on.wait(30)
+        assert go_on.wait(180)
         return answer(*arguments)
 
     monkeypatch.setattr(predict_routes, "_answer", wait_for_swap)
     with ThreadPoolExecutor(1) as pool:
         early = pool.submit(send, client, red_cell)
-        assert started.wait(30)
+        assert started.wait(180)
         assert reload(client, other_bundle).status_code == 200
         go_on.set()
         assert early.result(30).json()["model"]["version"] == "1"

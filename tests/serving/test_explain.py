@@ -112,14 +112,14 @@ def test_one_at_a_time_and_answers_go_on(bundle: Path, red_cell: bytes, monkeypa
 
     def wait(*arguments):
         started.set()
-        assert go_on.wait(30)
+        assert go_on.wait(180)
         return respond(*arguments)
 
     monkeypatch.setattr(explaining, "_respond", wait)
     with client_of(settings_of(bundle, workers=1)) as client, ThreadPoolExecutor(1) as pool:
         first = pool.submit(explain, client, red_cell)
         try:
-            assert started.wait(30)
+            assert started.wait(180)
             busy = explain(client, red_cell)
             assert (busy.status_code, error_of(busy)) == (503, "busy")
             assert busy.headers["retry-after"] == "1"

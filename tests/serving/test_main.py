@@ -96,7 +96,7 @@ def test_a_process_answers_refuses_too_much_and_ends_on_sigterm(bundle: Path):
     with server("--bundle", str(bundle), "--version", "7", "--max-upload-bytes", "1000") as (process, port, line):
         assert line["event"] == "started"
         assert line["version"] == "7"
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
         connection.request("GET", "/ready")
         response = connection.getresponse()
         assert response.status == 200
@@ -111,7 +111,7 @@ def test_a_process_answers_refuses_too_much_and_ends_on_sigterm(bundle: Path):
         assert json.loads(refused.read())["error"]["code"] == "upload_too_large"
         connection.close()
         process.send_signal(signal.SIGTERM)
-        assert process.wait(15) == -signal.SIGTERM
+        assert process.wait(60) == -signal.SIGTERM
         log = [json.loads(text) for text in process.stdout.read().splitlines()]
         assert [entry["status"] for entry in log if entry["event"] == "request"] == [413]
         assert process.stderr.read() == ""

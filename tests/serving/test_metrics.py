@@ -112,7 +112,7 @@ def test_queue_and_requests_in_flight_are_seen(bundle: Path, red_cell: bytes, mo
 
     def slow(self, *args, **kwargs):
         started.release()
-        assert go_on.wait(20)
+        assert go_on.wait(180)
         return predict(self, *args, **kwargs)
 
     with client_of(settings_of(bundle, workers=1)) as client, ThreadPoolExecutor(3) as threads:
@@ -169,7 +169,7 @@ def test_several_processes_answer_with_their_sum(tmp_path: Path):
             assert "visionops_models_missing 1.0" in shown, "that of the worst"
             assert "pid=" not in shown
             killed.kill()
-            killed.wait(20)
+            killed.wait(60)
             shown = _show(start(1, "show"))
             assert 'visionops_requests_total{route="/predict",status="200"} 16.0' in shown, "what was counted stays"
             assert "visionops_in_flight 2.0" in shown, "what was held does not"

@@ -24,7 +24,7 @@ def unload(client: TestClient, **order: object):
     return client.post("/unload", json=order, headers={"X-API-Key": KEY})
 
 
-def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
+def until(condition: Callable[[], bool], seconds: float = 180.0) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end
@@ -166,7 +166,7 @@ def test_answers_do_not_wait_for_a_shadow(client: TestClient, tmp_path: Path, re
 
     def predict(self: Predictor, *arguments, **options):
         if self.bundle.card.metrics.get("version"):
-            assert go_on.wait(60)
+            assert go_on.wait(180)
         return honest(self, *arguments, **options)
 
     monkeypatch.setattr(Predictor, "predict", predict)
@@ -227,13 +227,13 @@ def test_a_replaced_model_is_freed_when_its_last_request_ends(client, other_bund
 
     def hold(*arguments):
         started.set()
-        assert go_on.wait(30)
+        assert go_on.wait(180)
         return answer(*arguments)
 
     monkeypatch.setattr(predict_routes, "_answer", hold)
     with ThreadPoolExecutor(1) as pool:
         early = pool.submit(send, client, red_cell)
-        assert started.wait(30)
+        assert started.wait(180)
         reload(client, other_bundle)
         assert metric(client, "visionops_models_draining") == 1
         go_on.set()

@@ -121,7 +121,7 @@ def test_on_sigterm_what_was_begun_is_answered(tmp_path: Path, bundle: Path, red
         with load_of(port, red_cell) as load:
             load.wait_for(3 * CLIENTS)
             process.send_signal(signal.SIGTERM)
-            assert process.wait(30) == -signal.SIGTERM
+            assert process.wait(60) == -signal.SIGTERM
         logged = [json.loads(line) for line in log.read_text().splitlines()]
         assert [line["status"] for line in logged if line["event"] == "request"] == [200] * len(load.answers)
         assert not load.refusals

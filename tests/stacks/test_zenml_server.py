@@ -23,7 +23,7 @@ def test_a_stopped_zenml_server_is_one_line_with_the_way_back(tmp_path):
             env=environment,
             capture_output=True,
             text=True,
-            timeout=100,
+            timeout=300,
         )
     assert done.returncode == 2
     line = done.stderr.strip().splitlines()[-1]

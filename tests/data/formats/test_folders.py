@@ -155,7 +155,9 @@ def test_an_empty_folder(tmp_path):
 class_folders = st.text(st.characters(categories=["L", "Nd"]), min_size=1, max_size=6)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(
     names=st.lists(class_folders, min_size=2, max_size=4, unique_by=str.casefold),
     splits=st.sets(st.sampled_from(["train", "val", "test"])),

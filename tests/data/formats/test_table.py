@@ -240,7 +240,9 @@ names = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"], excl
 values = st.text(st.characters(codec="utf-8", exclude_categories=["C"]), max_size=8) | st.just('a,"b"\nc')
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(
     rows=st.dictionaries(names, st.tuples(values, values), min_size=1, max_size=8),
     header=st.lists(names, min_size=3, max_size=3, unique=True),

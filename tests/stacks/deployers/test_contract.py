@@ -98,7 +98,7 @@ class OnMachine:
 
     def _ask(self, endpoint) -> requests.Response:
         headers = {"X-API-Key": endpoint.key.get_secret_value()}
-        return requests.post(f"{endpoint.url}/predict", files={"file": self._image}, headers=headers, timeout=30)
+        return requests.post(f"{endpoint.url}/predict", files={"file": self._image}, headers=headers, timeout=60)
 
 
 class OnCluster:

@@ -21,7 +21,7 @@ import requests
 from stacks.deployers import stored as stored_module
 from stacks.deployers.endpoint import LocalEndpoint, Server
 from tests.helpers.bundles import make_bundle
-from tests.monitoring.test_log import until
+from tests.helpers.programs import free_port, until
 from visionops.config import ServingConfig
 from visionops.errors import BundleError, DeploymentError
 from visionops.inference.bundle import ModelBundle
@@ -165,8 +165,7 @@ def test_a_port_in_use_is_named_with_the_mend(endpoint, bundles):
 
 def test_another_port_moves_the_server(endpoint, bundles, red_cell):
     before = deploy(endpoint, bundles[0])
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    port = free_port()
     after = deploy(endpoint, bundles[1], "2", ServingConfig(port=port))
     assert (after.port, version_of(after)) == (port, "2")
     assert not psutil.pid_exists(before.pid)
@@ -175,7 +174,7 @@ def test_another_port_moves_the_server(endpoint, bundles, red_cell):
 def test_a_killed_server_is_started_again_at_its_address(endpoint, bundles):
     before = deploy(endpoint, bundles[0])
     os.kill(before.pid, signal.SIGKILL)
-    psutil.wait_procs([psutil.Process(before.pid)], 10)
+    psutil.wait_procs([psutil.Process(before.pid)], 60)
     assert not endpoint.is_running
     assert not endpoint.is_ready()
     after = deploy(endpoint, bundles[1], "2")
@@ -261,7 +260,7 @@ def test_a_server_that_hangs_is_named(endpoint, bundles, monkeypatch):
 def test_deployments_of_one_name_wait_for_each_other(endpoint, bundles):
     with ThreadPoolExecutor(3) as pool:
         jobs = [pool.submit(deploy, endpoint, bundles[n % 2], str(n)) for n in range(3)]
-        servers = [job.result(60) for job in jobs]
+        servers = [job.result(180) for job in jobs]
     assert len({server.pid for server in servers}) == 1
     assert version_of(servers[0]) == endpoint.server.served.version
 

@@ -77,13 +77,13 @@ def test_a_killed_server_shows_and_starts_again(deployer, bundles):
     (record,) = deployer.find_model_server()
     process = psutil.Process(record.status.pid)
     os.kill(record.status.pid, signal.SIGKILL)
-    psutil.wait_procs([process], 10)
+    psutil.wait_procs([process], 60)
     assert deployer.find_endpoint("cells") is None
     (record,) = deployer.find_model_server()
     assert record.status.state.value == "error"
     assert "ended by itself" in record.status.last_error
     record.start()
-    assert requests.get(f"{endpoint.url}/ready", timeout=20).ok
+    assert requests.get(f"{endpoint.url}/ready", timeout=60).ok
     record.stop()
     assert record.check_status()[1] == "stopped"
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,8 +16,8 @@ import requests
 
 from stacks.deployers.manifests import KubernetesDeployerConfig, Served, pod_spec, secret
 from tests.conftest import ROOT
+from tests.helpers.programs import free_port, until
 from tests.helpers.s3 import ENVIRONMENT, s3_bucket, s3_server
-from tests.monitoring.test_log import until
 from visionops.config import ServingConfig
 from visionops.inference.bundle import ModelBundle
 from visionops.inference.store import send_bundle, send_images
@@ -64,11 +63,10 @@ def environment(container: dict[str, Any], secrets: dict[str, dict[str, str]]) -
 @contextmanager
 def pod(spec: dict[str, Any], secrets: dict[str, dict[str, str]], folder: Path) -> Iterator[str]:
     """Address of its server; readiness is the caller's to wait for."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    port = free_port()
     for container in spec["initContainers"]:
         subprocess.run(
-            command(container, folder, port), cwd=folder, env=environment(container, secrets), check=True, timeout=60
+            command(container, folder, port), cwd=folder, env=environment(container, secrets), check=True, timeout=180
         )
     (container,) = spec["containers"]
     process = subprocess.Popen(command(container, folder, port), cwd=folder, env=environment(container, secrets))
@@ -76,7 +74,7 @@ def pod(spec: dict[str, Any], secrets: dict[str, dict[str, str]], folder: Path) 
         yield f"http://127.0.0.1:{port}"
     finally:
         process.terminate()
-        assert -process.wait(30) in {0, signal.SIGTERM}
+        assert -process.wait(60) in {0, signal.SIGTERM}
 
 
 def test_the_pod_fetches_its_bundle_and_answers_who_has_a_key(store, bundles, red_cell, tmp_path):
@@ -102,17 +100,17 @@ def test_the_pod_fetches_its_bundle_and_answers_who_has_a_key(store, bundles, re
 
         def is_ready() -> bool:
             try:
-                return session.get(url + probe, timeout=5).ok
-            except requests.ConnectionError:
+                return session.get(url + probe, timeout=60).ok
+            except requests.RequestException:
                 return False
 
         until(is_ready)
         answer = session.post(
-            f"{url}/predict", files={"file": red_cell}, headers={"X-API-Key": "client"}, timeout=30
+            f"{url}/predict", files={"file": red_cell}, headers={"X-API-Key": "client"}, timeout=60
         ).json()
         assert answer["model"] == {"name": "cells", "version": "7", "alias": "champion"}
         assert answer["detections"][0]["class_name"] == "red"
-        assert session.post(f"{url}/predict", files={"file": red_cell}, timeout=30).status_code == 401
-        assert session.get(f"{url}/model", headers={"X-API-Key": "admin"}, timeout=30).json()["version"] == "7"
-        assert session.post(f"{url}/unload", json={}, headers={"X-API-Key": "client"}, timeout=30).status_code == 403
-        assert session.get(f"{url}/metrics", timeout=30).ok
+        assert session.post(f"{url}/predict", files={"file": red_cell}, timeout=60).status_code == 401
+        assert session.get(f"{url}/model", headers={"X-API-Key": "admin"}, timeout=60).json()["version"] == "7"
+        assert session.post(f"{url}/unload", json={}, headers={"X-API-Key": "client"}, timeout=60).status_code == 403
+        assert session.get(f"{url}/metrics", timeout=60).ok

@@ -186,7 +186,7 @@ def killed(tmp_path_factory):
     folder = tmp_path_factory.mktemp("killed")
     process = subprocess.Popen([sys.executable, "-c", SCRIPT, str(folder)], cwd=Path(__file__).parents[3])
     results = folder / "work" / "run" / "results.csv"
-    deadline = time.monotonic() + 200
+    deadline = time.monotonic() + 600
     try:
         while not (results.is_file() and len(results.read_text().splitlines()) > 3):
             assert process.poll() is None, "the training ended by itself"
