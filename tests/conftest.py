@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,34 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if others & set(item.path.parts):
             item.add_marker("no_cover")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """VISIONOPS_HOME of a worker: what is cached there comes neither from a developer nor from the run before."""
+    folder = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VISIONOPS_HOME", str(folder))
+        yield folder
+
+
+@pytest.fixture(autouse=True)
+def _own_tracking() -> Iterator[None]:
+    """The server and the experiment that MLflow was told of in a test are forgotten after it."""
+    before = {name: os.environ.get(name) for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_ID")}
+    yield
+    if before == {name: os.environ.get(name) for name in before}:
+        return
+    import mlflow
+    from mlflow.tracking import fluent
+
+    uri, experiment = before.values()
+    mlflow.set_tracking_uri(uri)
+    fluent._active_experiment_id = experiment
+    for name, value in before.items():  # MLflow's own way to hand them to child processes
+        os.environ.pop(name, None)
+        if value is not None:
+            os.environ[name] = value
 
 
 @pytest.fixture(scope="session")

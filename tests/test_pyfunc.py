@@ -25,6 +25,12 @@ RED = {"class_id": 0, "class_name": "red", "confidence": 1.0, "box": [64.0, 32.0
 RESULT = {"width": 128, "height": 128, "detections": [RED]}
 
 
+@pytest.fixture(autouse=True)
+def _own_path(monkeypatch):
+    """MLflow puts the code of each model that it loads on the path."""
+    monkeypatch.setattr(sys, "path", sys.path[:])
+
+
 @pytest.fixture
 def model(tmp_path):
     from visionops.pyfunc import VisionOpsModel

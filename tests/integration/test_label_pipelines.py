@@ -23,7 +23,7 @@ SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.timeout(600),
+    pytest.mark.timeout(1800),
     pytest.mark.skipif(not SHARED.is_dir(), reason="../shared/data is absent"),
 ]
 CASTING = ("training.views=mirrored",)

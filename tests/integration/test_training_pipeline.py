@@ -1,4 +1,8 @@
-"""The whole way on the local stack: real ZenML, MLflow, trainer, engine and server."""
+"""The whole way on the local stack: real ZenML, MLflow, trainer, engine and server.
+
+The runs of one use case build on each other: each is a fixture that asks for the one before, and keeps what was seen
+right after it. So a test may come at any time.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +19,7 @@ from tests.helpers.datasets import write_vision
 from tests.helpers.images import truncated_jpeg
 from tests.integration.conftest import TINY
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
 @pytest.fixture(scope="module")
@@ -26,8 +30,41 @@ def first(machine):
         if "train: 1/2" in line:
             break
     process.send_signal(signal.SIGKILL)
-    process.communicate(timeout=30)
-    return machine.train() | {"killed": process.returncode}
+    process.communicate(timeout=60)
+    summary = machine.train()
+    return summary | {
+        "killed": process.returncode,
+        "versions": machine.versions("sample"),
+        "servers": machine.server_pids("sample"),
+        "answer": post(summary["endpoint"], Path(summary["sample_image"])),
+    }
+
+
+@pytest.fixture(scope="module")
+def again(machine, first):
+    """The same command once more."""
+    return machine.train() | {"servers": machine.server_pids("sample")}
+
+
+@pytest.fixture(scope="module")
+def refused(machine, again):
+    """Another model, which does not pass the gate."""
+    return machine.train("training.seed=1", "gate.minimum=0.99")
+
+
+@pytest.fixture(scope="module")
+def promoted(machine, refused):
+    """The same model under a gate that it passes."""
+    summary = machine.train("training.seed=1", "gate.margin=0", "gate.confidence=0")
+    return summary | {"answer": post(summary["endpoint"], Path(summary["sample_image"]))}
+
+
+@pytest.fixture(scope="module")
+def rolled_back(machine, promoted):
+    """The endpoint's answer after a rollback."""
+    done = machine.run("--pipeline", "deployment", "--rollback", "--set=serving.port=0")
+    assert done.returncode == 0, done.stderr
+    return post(promoted["endpoint"], Path(promoted["sample_image"]))
 
 
 def post(endpoint: dict, image: Path) -> dict:
@@ -38,10 +75,10 @@ def post(endpoint: dict, image: Path) -> dict:
     return answer.json()
 
 
-def test_killed_in_training_the_same_command_goes_on(machine, first):
+def test_killed_in_training_the_same_command_goes_on(first):
     assert first["killed"] == -signal.SIGKILL
-    assert machine.versions("sample") == ["1"]
-    assert len(machine.server_pids("sample")) == 1
+    assert first["versions"] == ["1"]
+    assert len(first["servers"]) == 1
 
 
 def test_images_become_a_served_champion(first):
@@ -49,22 +86,21 @@ def test_images_become_a_served_champion(first):
     assert {"map50", "map50_95", "precision", "recall", "latency_ms_p50", "latency_ms_p95"} <= set(first["metrics"])
     assert first["gate"]["promote"]
     assert first["model"] == {"name": "sample", "version": "1", "alias": "champion"}
-    answer = post(first["endpoint"], Path(first["sample_image"]))
+    answer = first["answer"]
     assert answer["model"] == {"name": "sample", "version": "1", "alias": "champion"}
     assert answer["image"] == {"width": 128, "height": 128}
 
 
-def test_a_second_run_changes_nothing_and_says_so(machine, first):
-    again = machine.train()
+def test_a_second_run_changes_nothing_and_says_so(first, again):
     assert again["model"] == first["model"]
     assert "champion already" in again["gate"]["reason"]
     assert again["endpoint"] == first["endpoint"]
-    assert len(machine.server_pids("sample")) == 1
+    assert len(again["servers"]) == 1
 
 
 def test_the_printed_curl_line_works(first):
     line = next(line for line in first["stdout"].splitlines() if line.startswith("curl "))
-    done = subprocess.run(shlex.split(line), capture_output=True, text=True, check=True, timeout=30)
+    done = subprocess.run(shlex.split(line), capture_output=True, text=True, check=True, timeout=60)
     assert '"detections"' in done.stdout
 
 
@@ -83,27 +119,22 @@ def test_a_broken_image_stops_the_run_in_one_line_and_registers_nothing(machine,
     assert machine.versions("broken") == []
 
 
-def test_the_gate_refuses_and_the_champion_stays(machine, first):
-    refused = machine.train("training.seed=1", "gate.minimum=0.99")
+def test_the_gate_refuses_and_the_champion_stays(refused):
     assert not refused["gate"]["promote"]
     assert "below the gate of 0.990" in refused["gate"]["reason"]
     assert refused["model"] == {"name": "sample", "version": "2", "alias": "challenger"}
     assert refused["endpoint"]["version"] == "1"
 
 
-def test_promotion_then_rollback_in_registry_and_at_the_endpoint(machine, first):
-    second = machine.train("training.seed=1", "gate.margin=0", "gate.confidence=0")
-    if not second["gate"]["promote"]:
-        pytest.fail(f"the second model should tie or win with no margin: {second['gate']}")
-    assert second["model"]["version"] == "2", "the refused one, under another gate: nothing is trained again"
-    image = Path(first["sample_image"])
-    assert post(second["endpoint"], image)["model"]["version"] == second["model"]["version"]
-    done = machine.run("--pipeline", "deployment", "--rollback", "--set=serving.port=0")
-    assert done.returncode == 0, done.stderr
-    assert post(second["endpoint"], image)["model"]["version"] == "1"
+def test_promotion_then_rollback_in_registry_and_at_the_endpoint(promoted, rolled_back):
+    if not promoted["gate"]["promote"]:
+        pytest.fail(f"the second model should tie or win with no margin: {promoted['gate']}")
+    assert promoted["model"]["version"] == "2", "the refused one, under another gate: nothing is trained again"
+    assert promoted["answer"]["model"]["version"] == promoted["model"]["version"]
+    assert rolled_back["model"]["version"] == "1"
 
 
-def test_the_champion_is_quantized_and_served(machine, first):
+def test_the_champion_is_quantized_and_served(machine, rolled_back):
     sets = [f"--set={setting}" for setting in [*TINY, "quantization.max_loss=1"]]
     summary = machine.folder / "quantized.json"
     done = machine.run("--summary", str(summary), "--pipeline", "quantize", *sets)

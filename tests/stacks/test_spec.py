@@ -165,7 +165,7 @@ steps:
     assert (gpu.image, gpu.gpu) == ("gpu:1", 2)
 
 
-def test_the_steps_there_are_are_those_of_the_pipelines():
+def test_the_steps_there_are_are_those_of_the_pipelines(zenml_home):
     import importlib
     import pkgutil
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -67,15 +66,6 @@ def plates_config(**training: Any) -> Config:
             "serving": {"confidence": 0.3, "iou": 0.6},
         }
     )
-
-
-@pytest.fixture(scope="session", autouse=True)
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A VISIONOPS_HOME of these tests alone."""
-    folder = tmp_path_factory.mktemp("home")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("VISIONOPS_HOME", str(folder))
-        yield folder
 
 
 @pytest.fixture(scope="session")

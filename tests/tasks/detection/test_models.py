@@ -9,6 +9,13 @@ from visionops.tasks.detection import models
 from visionops.tasks.detection.models import check_detector, detector_names, find_weights
 
 
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    """Without weights."""
+    monkeypatch.setenv("VISIONOPS_HOME", str(tmp_path))
+    return tmp_path
+
+
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
     import torch
