@@ -141,8 +141,8 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 
 def targets(running: Running) -> dict[str, str]:
     try:
-        answer = requests.get(f"{running.url('prometheus')}/api/v1/targets", timeout=5).json()
-    except requests.ConnectionError:
+        answer = requests.get(f"{running.url('prometheus')}/api/v1/targets", timeout=30).json()
+    except requests.RequestException:
         return {}
     return {target["labels"]["instance"]: target["health"] for target in answer["data"]["activeTargets"]}
 
@@ -175,8 +175,8 @@ def test_each_finds_itself_healthy(running):
 def test_mlflow_keeps_runs_in_postgres_and_artifacts_in_s3(running):
     def answers() -> bool:
         try:
-            return requests.get(f"{running.url('mlflow')}/health", timeout=5).ok
-        except requests.ConnectionError:
+            return requests.get(f"{running.url('mlflow')}/health", timeout=30).ok
+        except requests.RequestException:
             return False
 
     until(answers, SECONDS)
@@ -198,7 +198,7 @@ def test_an_alert_of_prometheus_goes_through_alertmanager_to_who_is_told(running
     push_pipeline(running.url("pushgateway"), "training", "cells", seconds=1, is_success=False, finished=finished)
 
     def told() -> list[str]:
-        alerts = requests.get(f"{running.url('alertmanager')}/api/v2/alerts", timeout=5).json()
+        alerts = requests.get(f"{running.url('alertmanager')}/api/v2/alerts", timeout=30).json()
         return [alert["labels"]["alertname"] for alert in alerts]
 
     until(lambda: "VisionOpsPipelineFailed" in told(), SECONDS)
