@@ -49,16 +49,18 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(autouse=True)
 def _own_tracking() -> Iterator[None]:
-    """The server and the experiment that MLflow was told of in a test are forgotten after it."""
-    before = {name: os.environ.get(name) for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_ID")}
+    """Forget the servers and the experiment that a test made MLflow use."""
+    names = [f"MLFLOW_{name}" for name in ("TRACKING_URI", "REGISTRY_URI", "EXPERIMENT_ID")]
+    before = {name: os.environ.get(name) for name in names}
     yield
-    if before == {name: os.environ.get(name) for name in before}:
+    if before == {name: os.environ.get(name) for name in names}:
         return
     import mlflow
     from mlflow.tracking import fluent
 
-    uri, experiment = before.values()
-    mlflow.set_tracking_uri(uri)
+    tracking, registry, experiment = before.values()
+    mlflow.set_tracking_uri(tracking)
+    mlflow.set_registry_uri(registry)
     fluent._active_experiment_id = experiment
     for name, value in before.items():  # MLflow's own way to hand them to child processes
         os.environ.pop(name, None)
