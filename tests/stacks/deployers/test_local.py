@@ -113,7 +113,8 @@ def zenml(*commands: tuple[str, ...]) -> str:
     program += (
         "for words in json.loads(sys.argv[1]):\n    cli(['model-deployer', 'models', *words], standalone_mode=False)"
     )
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "300", "ZENML_LOGGING_COLORS_DISABLED": "true"}
+    logging = {"ZENML_LOGGING_COLORS_DISABLED": "true", "ZENML_LOGGING_VERBOSITY": "INFO"}  # the doctor sets ERROR
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "300"} | logging
     command = [sys.executable, "-c", program, json.dumps(commands)]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False, cwd=ROOT)
     assert done.returncode == 0, done.stderr
