@@ -40,10 +40,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """VISIONOPS_HOME of a worker: what is cached there comes neither from a developer nor from the run before."""
+    """VISIONOPS_HOME of a worker, and its ZenML: nothing in them is a developer's or of the run before."""
     folder = tmp_path_factory.mktemp("home")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VISIONOPS_HOME", str(folder))
+        patch.setenv("ZENML_CONFIG_PATH", str(folder / "zenml"))
         yield folder
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -48,10 +49,12 @@ def own_zenml(folder: Path, database: Path | None = None) -> Iterator[Path]:
         patch.setenv("ZENML_CONFIG_PATH", str(folder / "config"))
         patch.setenv("ZENML_ANALYTICS_OPT_IN", "false")
         patch.setenv("VISIONOPS_HOME", str(folder / "visionops"))
-        from zenml.client import Client
-        from zenml.config.global_config import GlobalConfiguration
-        from zenml.stack import stack
-        from zenml.utils import source_utils
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # ZenML and SQLAlchemy warn of their own code, whichever test comes first
+            from zenml.client import Client
+            from zenml.config.global_config import GlobalConfiguration
+            from zenml.stack import stack
+            from zenml.utils import source_utils
 
         if database:
             (folder / _DATABASE).parent.mkdir(parents=True)
@@ -62,7 +65,9 @@ def own_zenml(folder: Path, database: Path | None = None) -> Iterator[Path]:
         stack._STACK_CACHE.clear()
         GlobalConfiguration._reset_instance()
         Client._reset_instance()
-        store = GlobalConfiguration().zen_store  # made on first use
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            store = GlobalConfiguration().zen_store  # made on first use
         source_utils.set_custom_source_root(str(ROOT))  # a worker of xdist has no main module to find it by
         try:
             yield folder / "visionops"

@@ -165,6 +165,7 @@ steps:
     assert (gpu.image, gpu.gpu) == ("gpu:1", 2)
 
 
+@pytest.mark.filterwarnings("ignore")  # ZenML, SQLAlchemy and MLflow warn of their own code
 def test_the_steps_there_are_are_those_of_the_pipelines(zenml_home):
     import importlib
     import pkgutil
