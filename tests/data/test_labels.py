@@ -345,9 +345,7 @@ def test_the_leak_of_casting_is_found_and_mended(real_data):
     assert report.counts_by_code()[Code.LEAK] == 27
     assert report.counts["classes"] == {name: {"train": 50, "test": 50} for name in ("ok", "defective")}
     assert "27 images of train left out: the same file is in test, which keeps it." in dataset.notes
-    val = dataset.split_counts()["val"]
-    assert abs(val - 0.35 * 73) <= 3 * np.sqrt(0.35 * 0.65 * 73)  # 15 % of 173, cut from 73
-    assert dataset.split_counts() == {"train": 73 - val, "val": val, "test": 100}
+    assert dataset.split_counts() == {"train": 48, "val": 25, "test": 100}
     assert len(set(dataset.column("sha256"))) == dataset.num_images == 173
     assert dataset.attributes[0].positive == "defective"
     for key, answer in zip(dataset.column("key"), describe_labels(dataset), strict=True):

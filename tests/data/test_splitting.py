@@ -75,8 +75,9 @@ def test_classes_are_dealt_by_their_shares():
     result = assign_splits(made_up(labels), SplitConfig(val=0.2, test=0.1))
     found = Counter((s, tuple(sorted(shown))) for s, shown in zip(result.column("split"), labels, strict=True))
     for shown, total in ((0,), 200), ((1,), 60), ((0, 2), 20), ((), 40):
-        for split, share in ("val", 0.2), ("test", 0.1):
-            assert abs(found[split, shown] - share * total) <= 3 * np.sqrt(share * (1 - share) * total)
+        in_test = found["test", shown]
+        assert abs(in_test - 0.1 * total) <= 3 * np.sqrt(0.1 * 0.9 * total)
+        assert abs(found["val", shown] - 0.2 / 0.9 * (total - in_test)) <= 1  # stratified
 
 
 @settings(max_examples=60, deadline=None)
@@ -86,14 +87,14 @@ def test_classes_are_dealt_by_their_shares():
     relabelled=st.sets(st.integers(0, 199), max_size=60),
     seed=st.integers(0, 5),
 )
-def test_a_split_does_not_depend_on_other_images_nor_on_labels(labels, removed, relabelled, seed):
+def test_whether_an_image_is_in_test_depends_on_no_other_image_and_no_label(labels, removed, relabelled, seed):
     # Without any memory of the first version, and with 200 images and more no class is rare.
     config = SplitConfig(seed=seed)
     before = by_key(assign_splits(made_up([{c} for c in labels]), config))
     changed = made_up([{(c + 1) % 4 if i in relabelled else c} for i, c in enumerate(labels)])
     kept = changed.take([i for i in range(len(labels)) if i not in removed])
     after = by_key(assign_splits(kept, config))
-    moved = {key for key in after if after[key] != before[key]}
+    moved = {key for key in after if (after[key] == "test") != (before[key] == "test")}
     rare = {
         c
         for c in range(4)
@@ -163,7 +164,7 @@ def test_val_is_cut_from_train():
     result = assign_splits(made_up([{i % 4} for i in range(100)], splits), SplitConfig(val=0.16))
     counts = result.split_counts()
     assert counts["test"] == 20
-    assert abs(counts["val"] - 16) <= 3 * np.sqrt(80 * 0.2 * 0.8)
+    assert abs(counts["val"] - 16) <= 1
     assert "no val" in result.notes[0]
 
 

@@ -1,13 +1,13 @@
 """Which image trains, which selects the model, which judges it.
 
-A split is for life. Splits that the data set gives are kept; an image without one is dealt by a hash of its content, so
-that its split does not depend on what else is in the data set, in which order, or under which label. What an earlier
-version dealt stays where it was (`SplitHistory`): no image judges a model whose lineage was trained or selected on it.
-A group of images that must stay together is dealt as one.
+A split is for life. Splits that the data set gives are kept. Whether any other image is in test follows from a hash of
+its content, whatever else is in the data set, in which order, or under which label; val takes of each class its share
+of what is left, by the same hash. What an earlier version dealt stays where it was (`SplitHistory`): no image judges a
+model whose lineage was trained or selected on it. A group of images that must stay together is dealt as one.
 
-Dealing each image by itself cannot balance classes as a draw over all of them would: shares vary as those of coin
+Dealing each image by itself cannot balance test as a draw over all of them would: its shares vary as those of coin
 tosses do. Images are moved, those first whose hash lies nearest to the border, only where a split would be left without
-a class, and where a few images in all would leave one far from its share.
+a class, and where a few images in all would leave test far from its share.
 """
 
 from __future__ import annotations
@@ -31,7 +31,6 @@ __all__ = ["assign_splits"]
 _LABELLED = (Split.TRAIN, Split.VAL, Split.TEST)
 _FEW = 20
 """A collection of so many images is balanced by hand; of twice as many, hardly."""
-_STEP = 0.05
 _NEAR_DISTANCE = 4
 
 _Splits = npt.NDArray[np.object_]
@@ -208,8 +207,7 @@ class _Dealer:
             note = self._cut_test()
         elif self.given == {Split.TRAIN, Split.TEST}:
             train, test = self._count(Split.TRAIN), self._count(Split.TEST)
-            # Rounded, so that a few images more do not move those that are there.
-            share = min(round(self.config.val * (train + test) / train / _STEP) * _STEP, 0.5)
+            share = min(self.config.val * (train + test) / train, 0.5)
             self._cut(self._only_in(Split.TRAIN), {Split.TRAIN: 1 - share, Split.VAL: share})
             note = (
                 f"The data set gives train and test but no val: {self._count(Split.VAL)} images of train became val, "
@@ -287,7 +285,7 @@ class _Dealer:
             homes = frozenset(self.splits[rows[self._labelled[rows] & ~new[rows] & ~self._out[rows]]])
             if new[rows].any() and homes:
                 self._settle(rows[new[rows]], homes, "here")
-        self._cut(np.flatnonzero(new & ~self._settled), self._shares(), bounded=False)
+        self._cut(np.flatnonzero(new & ~self._settled), self._shares(), alone=True)
         added = self._is_added() & ~self._out
         if added.any():
             tally = ", ".join(f"{int((added & (self.splits == s.value)).sum())} {s.value}" for s in _LABELLED)
@@ -328,11 +326,11 @@ class _Dealer:
             f"{self._count(Split.TRAIN)} stayed train, {self._count(Split.VAL)} stayed val."
         )
 
-    def _cut(self, rows: _Rows, shares: dict[Split, float], *, bounded: bool = True) -> None:
+    def _cut(self, rows: _Rows, shares: dict[Split, float], *, alone: bool = False) -> None:
         """Deal ``rows`` to the splits of ``shares``; what its hash does not give to another goes to the first.
 
         Args:
-            bounded: Whether splits that stray from their share, or lack a class, are filled up.
+            alone: Each unit by its hash and nothing else: no split is filled up.
         """
         if not len(rows):
             return
@@ -347,9 +345,12 @@ class _Dealer:
             shares=np.array(list(shares.values())) / sum(shares.values()),
             elsewhere=np.stack([self.units.labels[kept & (self.splits == s.value)].sum(axis=0) for s in shares]),
         )
-        dealt = pool.deal()
-        if bounded:
-            pool.balance(dealt)
+        if alone:
+            dealt = pool.deal_alone()
+        else:
+            dealt = pool.deal(has_test=Split.TEST in shares)
+            if Split.TEST in shares:
+                pool.balance(dealt)
             pool.fill(dealt)
         self.splits[rows] = np.array([s.value for s in shares], dtype=object)[dealt[inverse]]
         self._settled[rows] = True
@@ -376,34 +377,73 @@ class _Pool:
     elsewhere: npt.NDArray[np.int64]
     """(splits, classes + 1): images that the splits hold already."""
 
-    def deal(self) -> _Rows:
-        """Return the split number of each unit: the last splits lie lowest on the scale of ``drawn``."""
+    def deal(self, *, has_test: bool) -> _Rows:
+        """Return the split number of each unit: those that draw lowest are in test, the lowest of the others in val.
+
+        Test depends on the draw alone, so that no image comes to it or leaves it because of others. Val holds of each
+        class its share of what is left.
+        """
+        dealt = np.zeros(len(self.sizes), dtype=np.int64)
+        is_free = ~self._is_large
+        if has_test:
+            in_test = is_free & (self.drawn < self.shares[-1])
+            dealt[in_test] = len(self.shares) - 1
+            is_free &= ~in_test
+        if len(self.shares) > 1 + has_test:
+            kept = self.shares[:2].sum()
+            dealt[self._stratified(is_free, self.shares[1] / kept)] = 1
+        return dealt
+
+    def deal_alone(self) -> _Rows:
+        """Return the split number of each unit by its draw alone, the last split lowest."""
         borders = np.cumsum(self.shares[::-1])[:-1]
         dealt = len(self.shares) - 1 - np.searchsorted(borders, self.drawn, side="right")
-        # A large group would be most of a small split.
-        dealt[(self.sizes > 1) & (self.sizes > too_many(int(self.sizes.sum())))] = 0
-        return np.asarray(dealt)
+        return np.where(self._is_large, 0, dealt)
+
+    @property
+    def _is_large(self) -> npt.NDArray[np.bool_]:
+        """Bool (units,): a group that would be most of a small split."""
+        return np.asarray((self.sizes > 1) & (self.sizes > too_many(int(self.sizes.sum()))))
+
+    def _stratified(self, is_free: npt.NDArray[np.bool_], share: float) -> npt.NDArray[np.bool_]:
+        """Choose units that hold ``share`` of each class, bool (units,).
+
+        The rarest class first, and of its units those that draw lowest (iterative stratification: Sechidis, Tsoumakas,
+        Vlahavas, On the stratification of multi-label data, 2011).
+        """
+        chosen = np.zeros(len(self.sizes), dtype=np.bool_)
+        open_ = is_free.copy()
+        wanted = self.labels[is_free].sum(axis=0) * share
+        while (left := self.labels[open_].sum(axis=0)).any():
+            label = int(np.argmin(np.where(left > 0, left, np.iinfo(np.int64).max)))
+            units = np.flatnonzero(open_ & (self.labels[:, label] > 0))
+            for unit in units[np.argsort(self.drawn[units], kind="stable")]:
+                open_[unit] = False
+                if wanted[label] >= self.labels[unit, label] / 2:
+                    chosen[unit] = True
+                    wanted -= self.labels[unit]
+        return chosen
 
     def balance(self, dealt: _Rows) -> None:
-        """Move units between the first split and one that strays from its share; in place."""
+        """Move units between the first split and a test split that strays from its share; in place."""
         total = int(self.sizes.sum())
         # Balancing makes the split of an image depend on the others, so that it is for collections that need it: from
         # 40 images on, chance keeps within this bound.
         slack = 2 + (total / _FEW) ** 2
-        for split in range(1, len(self.shares)):
-            wanted = self.shares[split] * total
-            while (excess := self.sizes[dealt == split].sum() - wanted) > slack:
-                members = np.flatnonzero(dealt == split)
-                fitting = members[self.sizes[members] <= excess]
-                if len(members) < 2 or not len(fitting):
-                    break
-                dealt[fitting[np.argmax(self.drawn[fitting])]] = 0
-            while (missing := wanted - self.sizes[dealt == split].sum()) > slack:
-                members = np.flatnonzero(dealt == 0)
-                fitting = members[self.sizes[members] <= missing]
-                if len(members) < 2 or not len(fitting):
-                    break
-                dealt[fitting[np.argmin(self.drawn[fitting])]] = split
+        split = len(self.shares) - 1
+        wanted = self.shares[split] * total
+        while (excess := self.sizes[dealt == split].sum() - wanted) > slack:
+            members = np.flatnonzero(dealt == split)
+            fitting = members[self.sizes[members] <= excess]
+            if len(members) < 2 or not len(fitting):
+                break
+            dealt[fitting[np.argmax(self.drawn[fitting])]] = 0
+        while (missing := wanted - self.sizes[dealt == split].sum()) > slack:
+            members = np.flatnonzero(dealt == 0)
+            fitting = members[self.sizes[members] <= missing]
+            if len(members) < 2 or not len(fitting):
+                break
+            dealt[fitting[np.argmin(self.drawn[fitting])]] = split
 
     def fill(self, dealt: _Rows) -> None:
         """Put every class into the first split, and into all if it has a unit for each; no split empty; in place.
