@@ -189,7 +189,8 @@ def run_pipelines(gateway: str, alertmanager_port: int) -> None:
     """
     policy, now = RetrainPolicy(), datetime.now(UTC)
     other_camera = compare_traffic(["feature_brightness", "feature_sharpness", "embedding"])
-    seen = observe(other_camera, Performance(metric="map50", value=0.4, interval=(0.35, 0.45), at_test=0.7))
+    fallen = Performance(metric="map50", value=0.4, interval=(0.35, 0.45), at_test=0.7, images=200)
+    seen = observe(other_camera, fallen)
     decision = decide(seen, policy)
     told = alerter(url=f"http://127.0.0.1:{alertmanager_port}")
     told.send(decision_alerts("steel", decision, seen, policy))

@@ -29,7 +29,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 IMAGE = "localhost/visionops-pipeline:latest"
 ASK = "from stacks.same_code import code_digest; print(code_digest())"
-STEPS = ["ingest", "validate-data", "prepare", "train", "evaluate", "register", "gate", "release-model"]
+STEPS = ["ingest", "validate-data", "recall-split-history", "prepare", "train", "evaluate", "register", "gate"]
+STEPS += ["release-model"]
 
 
 @pytest.fixture

@@ -29,7 +29,17 @@ from visionops.errors import StackError
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # ZenML, SQLAlchemy and MLflow warn of their own code
 
-STEPS = ["ingest", "validate_data", "prepare", "train", "evaluate", "register", "gate", "release_model"]
+STEPS = [
+    "ingest",
+    "validate_data",
+    "recall_split_history",
+    "prepare",
+    "train",
+    "evaluate",
+    "register",
+    "gate",
+    "release_model",
+]
 NAMES = dict(zip(STEPS, STEPS, strict=True))
 VARIABLES = CLUSTER | {
     "VISIONOPS_PIPELINE_GPU_IMAGE": "registry/pipeline-gpu:1",
