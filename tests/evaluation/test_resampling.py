@@ -18,7 +18,7 @@ from visionops.evaluation.scoring import CURVE_METRICS
 from visionops.inference.bundle import Head, Task
 from visionops.tasks.base import Evaluation
 
-RESAMPLES = 60
+RESAMPLES = 100
 SHOWN = [[("red", 0, 0)], [("red", 1, 1)], [("green", 2, 2)]]
 LABELLED = [[("red", 0, 0), ("red", 3, 3)], [("red", 1, 1)], []]
 """One red cell is labelled that is not there, and a green one not labelled that is."""
