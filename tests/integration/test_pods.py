@@ -29,8 +29,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 IMAGE = "localhost/visionops-pipeline:latest"
 ASK = "from stacks.same_code import code_digest; print(code_digest())"
-STEPS = ["ingest", "validate-data", "recall-split-history", "prepare", "train", "evaluate", "register", "gate"]
-STEPS += ["release-model"]
+STEPS = ["ingest", "validate-data", "prepare", "train", "evaluate", "register", "gate", "release-model"]
+BESIDE = "recall-split-history"
+"""The step that waits for none, and so runs beside the first two."""
 
 
 @pytest.fixture
@@ -94,7 +95,10 @@ def test_each_step_is_a_pod_and_the_figures_are_those_of_one_machine(machine, im
         assert done.returncode == 0, done.stderr[-3000:]
         names = cluster.names()
     on_pods = json.loads(summary.read_text())
-    assert [pod for step in STEPS for pod in node.logs if f"-{step}-" in pod] == list(node.logs)[1:]
+    ran = list(node.logs)[1:]
+    beside = [pod for pod in ran if f"-{BESIDE}-" in pod]
+    assert len(beside) == 1
+    assert [pod for step in STEPS for pod in ran if f"-{step}-" in pod] == [pod for pod in ran if pod not in beside]
     assert figures(on_pods) == figures(local)
     assert {"deployments/visionops-belt", "services/visionops-belt", "secrets/visionops-belt-keys"} <= names
     assert "port-forward service/visionops-belt 8000 &\n" in done.stdout
