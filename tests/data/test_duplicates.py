@@ -153,6 +153,16 @@ def test_every_copy_is_found_among_different_pictures(change):
     assert groups == [[row, row + 150] for row in range(150)]
 
 
+@pytest.mark.parametrize("factor", [0.5, 0.75, 1.25])
+def test_a_resized_copy_of_a_large_texture_looks_the_same(factor):
+    # As of grass: what is picked at even distances is other blades at each size.
+    grain = np.random.default_rng(0).normal(0, 60, (600, 800, 1))
+    pixels = np.clip(np.asarray(picture(3, 800, 600), dtype=float) + grain, 0, 255).astype(np.uint8)
+    image = Image.fromarray(pixels)
+    looks = [look_alike(i)[1] for i in (image, image.resize((int(800 * factor), int(600 * factor))))]
+    assert np.corrcoef([look.ravel() for look in looks])[0, 1] > 0.99
+
+
 @pytest.mark.parametrize("distance", [0, 3, 4, 7, 9])
 def test_the_search_in_chunks_misses_no_pair(distance):
     random = np.random.default_rng(distance)

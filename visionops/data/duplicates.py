@@ -38,7 +38,7 @@ __all__ = [
 LOOK_SIZE = 16
 """Side of the grey thumbnail by which candidates are confirmed, in pixels."""
 SAMPLE_SIZE = 128
-"""Larger images are first sampled down to this side: pixels beyond it cost time and change no bit."""
+"""Images of rare modes are first sampled down to this side, so that converting them costs little."""
 MIN_CORRELATION = 0.97
 """Thumbnails of re-encoded or resized copies correlate by 0.98 and more; different parts of one kind reach 0.96."""
 
@@ -55,6 +55,7 @@ _PAIRS = np.kron(np.eye(LOOK_SIZE, dtype=np.float32), np.full((1, 2), 0.5, dtype
 _FLAT = 1.0  # standard deviation of grey values below which an image shows nothing to compare
 _Rows = npt.NDArray[np.int64]
 
+_REDUCED_SIZE = 256  # larger images are averaged down by a whole factor, to no less than this side
 _BLOCK = 1 << 17  # pairs of hashes compared at once: 1 MB, which stays in the cache
 _SIDE = 512  # rows of one group compared at once with eight times as many others: 8 MB
 _CHECKED_AT_ONCE = 1 << 11  # pairs of thumbnails compared at once: 4 MB
@@ -69,8 +70,10 @@ def look_alike(image: Image.Image) -> tuple[int, npt.NDArray[np.uint8]]:
     Returns:
         The perceptual hash, 0 to 2^64 - 1, and the thumbnail, uint8 (16, 16), grey.
     """
-    sampled = sample(image)
-    grey = sampled if sampled.mode == "L" else sampled.convert("L")
+    # Averaged, not picked: of grass or sandpaper the pixels at even distances are others at each size.
+    factor = max(image.size) // _REDUCED_SIZE
+    reduced = image.reduce(factor) if factor > 1 else image
+    grey = reduced if reduced.mode == "L" else reduced.convert("L")
     # Pillow and numpy alone: OpenCV's own threads cost more here than all the arithmetic.
     small = np.asarray(grey.resize((_HASH_SIDE, _HASH_SIDE), Image.Resampling.BOX), dtype=np.float32)
     frequencies = (_COSINES @ small @ _COSINES.T).ravel()
