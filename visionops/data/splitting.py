@@ -103,8 +103,8 @@ class _Units:
         first: dict[tuple[str, ...], int] = {}
         unit_of = np.zeros(len(keys), dtype=np.int64)
         names: list[str] = []
-        # What is added since does not move what it looks like.
-        for row in sorted(range(len(keys)), key=lambda row: (keys[row].startswith(ADDED), identity[row])):
+        # A group is dealt by its first member. Names count up: later frames, and additions, do not move the group.
+        for row in sorted(range(len(keys)), key=lambda row: (keys[row].startswith(ADDED), keys[row])):
             together, group = recalled.group[row], groups[row]
             unit = (together,) if together else ("", *identity[row])
             unit_of[row] = first.setdefault(unit, len(first))
