@@ -37,7 +37,7 @@ _DISTANCE = 4
 class _Image:
     history: int
     picture: int
-    """What is really on it: two images of one picture are the same to anybody who looks."""
+    """Number of the scene that it shows: two images of one picture look the same to people."""
     copy: int
     """0 for the original; every other is a re-encoded or resized copy or a further frame."""
     label: int
@@ -54,7 +54,7 @@ class _Image:
 
     @property
     def film(self) -> int:
-        """Of three pictures in a row."""
+        """Number of the film: three pictures in a row."""
         return self.picture // 3
 
     def look(self) -> tuple[int, bytes]:
@@ -71,7 +71,7 @@ class _Image:
 
 @dataclasses.dataclass
 class Outcome:
-    """What one history came to."""
+    """Counts of one history."""
 
     versions: int = 0
     refused: int = 0

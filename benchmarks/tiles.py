@@ -61,7 +61,7 @@ WHOLE = 2464
 SERVED, SCORED = 0.25, 0.001
 """Confidence of the server, and of `visionops.evaluation.detection`."""
 IOUS = (0.7, 0.45)
-"""Of the NMS in a tile: as evaluation scores, and one that leaves few boxes twice."""
+"""IoU limits of the NMS in a tile: that of the evaluation, and one that leaves few boxes twice."""
 MOST = 300
 """Detections of an image, as served."""
 
