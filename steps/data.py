@@ -18,7 +18,7 @@ from visionops.config import Config
 from visionops.data.additions import join_additions, read_additions
 from visionops.data.audit import render_label_audit_html
 from visionops.data.cleaning import clean
-from visionops.data.dataset import Dataset
+from visionops.data.dataset import Dataset, Split
 from visionops.data.formats import read_dataset
 from visionops.data.hashing import hash_images
 from visionops.data.history import SplitHistory
@@ -118,7 +118,8 @@ def prepare(
     prepared = assign_splits(cleaned, config.data.split, split_history, distance=distance)
     for note in prepared.notes:
         announce(note)
-    left_out = [*cleaned.column("sha256"), *(added.column("sha256") if added else ())]
+    labelled = cleaned.select_split(Split.TRAIN, Split.VAL, Split.TEST, Split.NONE)
+    left_out = [*labelled.column("sha256"), *(added.column("sha256") if added else ())]
     splits = split_history.merged(SplitHistory.of(prepared, left_out))
     return prepared, HTMLString(render_label_audit_html(prepared, fetch=fetch)), splits
 

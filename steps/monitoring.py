@@ -18,7 +18,7 @@ from visionops.config import Config, ReferenceKind
 from visionops.data.additions import read_additions
 from visionops.errors import MetricError, StackError
 from visionops.home import visionops_home
-from visionops.lineage import split_history
+from visionops.lineage import read_splits
 from visionops.monitoring.drift import DriftReport, detect_drift, render_drift_html
 from visionops.monitoring.labelled import LabelledTraffic, measure, unseen, untrained
 from visionops.monitoring.log import read_log
@@ -70,13 +70,16 @@ def score_labelled_traffic(config: Config) -> Annotated[LabelledTraffic, "labell
     registry = active_registry()
     newest = registry.newest_trained(config.name)
     with champion_bundle(config.name) as (champion, bundle), tempfile.TemporaryDirectory() as work:
-        history = split_history(bundle)
+        history = read_splits(bundle)
+        if history is None:
+            announce(f"version {champion.version} does not say which images it has seen: no label counts; train again")
+            return LabelledTraffic()
         new = unseen(labelled, history, config.validation)
         judging = untrained(new, history, config.validation)
         since_training = new
         if newest and newest.version != champion.version:
-            newest_bundle = registry.fetch_bundle(newest, Path(work) / "newest")
-            since_training = unseen(new, split_history(newest_bundle), config.validation)
+            seen = read_splits(registry.fetch_bundle(newest, Path(work) / "newest"))
+            since_training = new if seen is None else unseen(new, seen, config.validation)
         at_test = champion.test_metric(config.gate.metric)
         performance = None
         if judging.num_images and at_test is not None:

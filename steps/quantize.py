@@ -11,8 +11,10 @@ from steps.context import champion_bundle
 from steps.progress import announce, progress
 from visionops.config import Config
 from visionops.data.dataset import Split
+from visionops.data.history import SplitHistory
 from visionops.data.shards import StoredDataset
 from visionops.inference.bundle import ModelBundle
+from visionops.lineage import add_splits
 from visionops.quantization import calibration_images, quantization_folder, quantize_bundle
 from visionops.tasks import task_for
 
@@ -21,8 +23,10 @@ __all__ = ["quantize_champion"]
 
 # Not cached: the champion may have changed.
 @step(enable_cache=False, output_materializers={"bundle": ModelBundleMaterializer})
-def quantize_champion(prepared: StoredDataset, config: Config) -> Annotated[ModelBundle, "bundle"]:
-    """Quantize the champion on validation images."""
+def quantize_champion(
+    prepared: StoredDataset, splits: SplitHistory, config: Config
+) -> Annotated[ModelBundle, "bundle"]:
+    """Quantize the champion on validation images; the bundle carries the history of splits."""
     dataset = prepared.only(Split.VAL)
     images = calibration_images(dataset, config.quantization.images).num_images
     with champion_bundle(config.name) as (champion, bundle), progress("quantize", images) as report:
@@ -30,4 +34,4 @@ def quantize_champion(prepared: StoredDataset, config: Config) -> Annotated[Mode
         quantized = quantize_bundle(bundle, dataset, task_for(config.task), config, target, report)
     log_metadata({"quantized_version": champion.version, "images": images})
     announce(f"quantized version {champion.version} on {images} validation images")
-    return quantized
+    return add_splits(quantized, splits)

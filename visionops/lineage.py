@@ -6,11 +6,10 @@ import tempfile
 from pathlib import Path
 
 from visionops.data.history import SplitHistory
-from visionops.errors import BundleError
 from visionops.inference.bundle import ModelBundle
-from visionops.registry import CHAMPION, ModelRegistry
+from visionops.registry import CHAMPION, PREVIOUS, ModelRegistry
 
-__all__ = ["SPLITS_FILE", "add_splits", "read_splits", "recall_splits", "split_history"]
+__all__ = ["SPLITS_FILE", "add_splits", "read_splits", "recall_splits"]
 
 SPLITS_FILE = "splits.parquet"
 """In a bundle: a `SplitHistory`."""
@@ -35,23 +34,11 @@ def read_splits(bundle: ModelBundle) -> SplitHistory | None:
     return SplitHistory.read(bundle.folder / SPLITS_FILE) if SPLITS_FILE in bundle.card.files else None
 
 
-def split_history(bundle: ModelBundle) -> SplitHistory:
-    """Return the history in a bundle.
-
-    Raises:
-        BundleError: It has none.
-    """
-    history = read_splits(bundle)
-    if history is None:
-        raise BundleError(f"{bundle.folder}: has no {SPLITS_FILE} to tell new labels from old ones; train again")
-    return history
-
-
 def recall_splits(registry: ModelRegistry, name: str) -> tuple[SplitHistory, tuple[str, ...]]:
     """Return the splits that earlier versions of a model had, and the versions that do not say theirs.
 
-    The champion and the version of the last training are asked, whatever became of that: each carries the history of
-    those before it.
+    The champion, the one before it and the version of the last training are asked, whatever became of that: each
+    carries the history of those that it knew of, and of two trainings at a time neither knew of the other.
 
     Args:
         name: Of the registered model.
@@ -60,7 +47,8 @@ def recall_splits(registry: ModelRegistry, name: str) -> tuple[SplitHistory, tup
         RegistryError: The registry does not answer.
         BundleError: A bundle is corrupt.
     """
-    found = {v.version: v for v in (registry.by_alias(name, CHAMPION), registry.newest_trained(name)) if v is not None}
+    asked = (registry.by_alias(name, CHAMPION), registry.by_alias(name, PREVIOUS), registry.newest_trained(name))
+    found = {version.version: version for version in asked if version is not None}
     history, silent = SplitHistory.empty(), []
     for version in found.values():
         with tempfile.TemporaryDirectory(prefix="visionops-lineage-") as folder:

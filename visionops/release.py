@@ -198,7 +198,11 @@ def restore(registry: ModelRegistry, deployer: EndpointDeployer, config: Config,
     chosen = registry.before_champion(config.name) if rollback else champion
     endpoint = put_into_service(registry, deployer, chosen, config, ())
     if rollback:
-        registry.rollback(config.name, champion)
+        try:
+            registry.rollback(config.name, champion)
+        except ChampionChangedError:
+            put_into_service(registry, deployer, registry.champion(config.name), config, ())
+            raise
     return endpoint
 
 

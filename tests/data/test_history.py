@@ -206,3 +206,87 @@ def test_a_history_is_read_as_it_was_written(tmp_path):
     (tmp_path / "saved" / "splits.parquet").write_bytes(b"no table")
     with pytest.raises(DataError, match="is no history of splits"):
         SplitHistory.load(tmp_path / "saved")
+
+
+def looking(looks: np.ndarray, names: str, splits: list[str] | None = None) -> Dataset:
+    """Images of which only the look is known; the perceptual hash is the same for all."""
+    keys = [f"{names}{i:03d}.png" for i in range(len(looks))]
+    columns = {"key": keys, "sha256": [hashlib.sha256(key.encode()).hexdigest() for key in keys]}
+    columns |= {"split": splits or [""] * len(keys), "phash": [5] * len(keys)}
+    columns["look"] = [look.astype(np.uint8).tobytes() for look in looks]
+    labels = {"class": [i % 2 for i in range(len(keys))]}
+    return Dataset.from_columns("parts", (), columns, {}, attributes=(LABEL,), labels=labels)
+
+
+def test_before_a_fixed_camera_each_image_follows_the_one_it_is_most_like():
+    # Two hundred parts in one fixture: all thumbnails correlate by more than 0.99, and all files are replaced.
+    rng = np.random.default_rng(0)
+    scene = rng.integers(40, 216, (16, 16))
+    parts = np.clip(scene + rng.normal(0, 4, (200, 16, 16)), 0, 255).round()
+    before = assign_splits(looking(parts, "a"), SplitConfig())
+    copies = np.clip(parts + rng.integers(-1, 2, parts.shape), 0, 255)
+    again = looking(copies, "b")
+    after = assign_splits(again, SplitConfig(), SplitHistory.of(before))
+    assert after.column("split") == before.column("split")
+    learned = np.isin(before.column("split"), ["train", "val"])
+    assert (SplitHistory.of(before).learned_from(again, 4) == learned).all()
+
+
+def test_what_looks_alike_does_not_depend_on_how_many_others_do():
+    # Thirty of a kind, in train; then so many more of the kind come that they are most of the data set.
+    rng = np.random.default_rng(1)
+    kind, others = rng.normal(0, 40, (16, 16)), rng.normal(0, 40, (100, 16, 16))
+    alike = 128 + kind + rng.normal(0, 5.5, (180, 16, 16))  # of each other they correlate by 0.98
+    shown = np.clip(np.concatenate([alike[:30], 128 + others]), 0, 255)
+    first = looking(shown, "a", ["train"] * 60 + ["val"] * 30 + ["test"] * 40)
+    both = np.clip(np.concatenate([alike, 128 + others]), 0, 255)
+    result = assign_splits(looking(both, "b"), SplitConfig(), SplitHistory.of(first))
+    assert {split for key, split in by_key(result).items() if int(key[1:4]) < 180} == {"train"}
+
+
+def test_an_image_that_became_unlabelled_is_still_remembered():
+    rng = np.random.default_rng(2)
+    looks = rng.integers(0, 256, (40, 16, 16))
+    before = assign_splits(looking(looks, "a"), SplitConfig())
+    moved = before.replace_column("split", ["unlabelled"] * 40)
+    copies = looking(np.clip(looks + rng.integers(-2, 3, looks.shape), 0, 255), "b")
+    both = Dataset.from_columns(
+        "parts",
+        (),
+        {name: moved.column(name) + copies.column(name) for name in ("key", "sha256", "split", "phash", "look")},
+        {},
+        attributes=(LABEL,),
+        labels={"class": [0, 1] * 40},
+    )
+    after = by_key(assign_splits(both, SplitConfig(), SplitHistory.of(before)))
+    assert [after[key] for key in copies.column("key")] == before.column("split")
+
+
+def test_a_twin_of_an_image_that_was_learned_from_is_known_beside_it():
+    look = np.random.default_rng(3).integers(0, 256, (1, 16, 16))
+    two = looking(np.repeat(look, 2, axis=0), "a")
+    history = SplitHistory.of(two.take([0]).replace_column("split", ["train"]))
+    assert history.learned_from(two, 4).tolist() == [True, True]
+
+
+def test_a_split_that_history_empties_is_an_error_and_counts_are_those_of_the_data_set():
+    looks = np.random.default_rng(4).integers(0, 256, (60, 16, 16))
+    history = SplitHistory.of(looking(looks, "a").replace_column("split", ["train"] * 60))
+    with pytest.raises(DataError, match="too few for a val split"):
+        assign_splits(looking(looks, "a", ["train"] * 40 + ["val"] * 10 + ["test"] * 10), SplitConfig(), history)
+    given = looking(looks, "a", ["train"] * 48 + ["val"] * 12)
+    first = assign_splits(given, SplitConfig())
+    second = assign_splits(given, SplitConfig(), SplitHistory.of(first))
+    assert by_key(second) == by_key(first)
+    assert any("gives 48 train and 12 val images but no test: half of val, 0 images" in n for n in second.notes)
+    only_val = SplitHistory.of(looking(looks, "a").replace_column("split", ["val"] * 60))
+    with pytest.raises(DataError, match="too few for a train split"):
+        assign_splits(looking(looks, "a", ["train"] * 50 + ["test"] * 10), SplitConfig(), only_val)
+
+
+def test_an_image_for_inference_may_be_labelled_by_an_addition(tmp_path):
+    spare = labelled(tmp_path / "base", pictures(61), {"60.png": "unlabelled"})
+    base = assign_splits(cleaned(spare), SplitConfig())
+    added = labelled(tmp_path / "new", {"60.png": images.encode(images.picture(60), "PNG")})
+    added = added.replace_column("key", [ADDED + "60.png"])
+    assert f"{ADDED}60.png" in by_key(add_images(base, added, POLICY, SplitConfig()))

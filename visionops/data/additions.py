@@ -165,7 +165,10 @@ def join_additions(
 
 def _without_copies_of(dataset: Dataset, added: Dataset) -> tuple[Dataset, list[Finding]]:
     """Return the additions that are no file of ``dataset``, and those copies that are labelled differently."""
-    row_of = {digest: row for row, digest in enumerate(dataset.column("sha256")) if digest}
+    splits = dataset.column("split")
+    labelled = [row for row, split in enumerate(splits) if split != Split.UNLABELLED.value]
+    digests = dataset.column("sha256")
+    row_of = {digests[row]: row for row in labelled if digests[row]}
     keys, hashes = added.column("key"), added.column("sha256")
     copies = [(row, row_of[digest]) for row, digest in enumerate(hashes) if digest in row_of]
     if not copies:
@@ -174,8 +177,6 @@ def _without_copies_of(dataset: Dataset, added: Dataset) -> tuple[Dataset, list[
     boxes = dataset.boxes_by_image(), added.boxes_by_image()
     findings = []
     for row, original in copies:
-        if dataset.column("split")[original] == Split.UNLABELLED.value:
-            continue
         differing = _differing_label(dataset, theirs[0][original], theirs[1][row])
         if not differing and not dataset.attributes and not same_boxes(boxes[0][original], boxes[1][row]):
             differing = "other boxes"

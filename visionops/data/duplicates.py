@@ -22,6 +22,7 @@ from visionops.data.dataset import Split
 
 __all__ = [
     "LOOK_SIZE",
+    "MANY",
     "MIN_CORRELATION",
     "SAMPLE_SIZE",
     "conflicting_copies",
@@ -29,6 +30,7 @@ __all__ = [
     "duplicate_boxes",
     "look_alike",
     "look_alike_groups",
+    "most_alike",
     "near_duplicate_groups",
     "perceptual_hash",
     "sample",
@@ -37,6 +39,8 @@ __all__ = [
 
 LOOK_SIZE = 16
 """Side of the grey thumbnail by which candidates are confirmed, in pixels."""
+MANY = 20
+"""Images beyond which a group of look-alikes may be a scene that is always the same."""
 SAMPLE_SIZE = 128
 """Images of rare modes are first sampled down to this side, so that converting them costs little."""
 MIN_CORRELATION = 0.97
@@ -267,7 +271,24 @@ def _join_sure(signatures: npt.NDArray[np.float32], rows: _Rows, correlation: fl
 
 def too_many(images: int) -> int:
     """Return the size beyond which a group of look-alikes is large, in a collection of so many images."""
-    return max(20, images // 20)
+    return max(MANY, images // 20)
+
+
+def most_alike(looks: Sequence[bytes], others: Sequence[bytes]) -> list[int]:
+    """Return for each thumbnail the index of the one of ``others`` that it correlates with most.
+
+    Args:
+        looks: Thumbnails, uint8 (16, 16), as bytes.
+        others: At least one.
+    """
+    ours, theirs = (
+        _signatures(np.frombuffer(b"".join(side), np.uint8).reshape(-1, LOOK_SIZE, LOOK_SIZE))[0]
+        for side in (looks, others)
+    )
+    found: list[int] = []
+    for start in range(0, len(ours), _SIDE):
+        found += (ours[start : start + _SIDE] @ theirs.T).argmax(axis=1).tolist()
+    return found
 
 
 def look_alike_groups(

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from visionops.data.dataset import Dataset, Split
-from visionops.data.duplicates import LOOK_SIZE, look_alike_groups
+from visionops.data.duplicates import LOOK_SIZE, MANY, most_alike, near_duplicate_groups
 from visionops.errors import DataError
 
 __all__ = ["HISTORY_SCHEMA", "Recalled", "SplitHistory"]
@@ -76,7 +76,7 @@ class SplitHistory:
         rows = [row for row, split in enumerate(splits) if split != Split.UNLABELLED.value]
         hashes, hashed, looks = (dataset.column(name) for name in ("sha256", "phash", "look"))
         found = {bytes.fromhex(hashes[row]): (splits[row], hashed[row], looks[row]) for row in rows if hashes[row]}
-        for digest in left_out:
+        for digest in filter(None, left_out):
             found.setdefault(bytes.fromhex(digest), ("", None, None))
         return cls._from(found)
 
@@ -122,16 +122,22 @@ class SplitHistory:
         homes = [{split} - {""} for split in own]
         names = _Names(group)
         splits = self.rows.column("split").to_pylist()
-        for rows, gone, is_scene in self._alike(dataset, distance):
-            dealt = {splits[index] for index in gone}
-            if is_scene:
-                # Too many to be one thing: they only say something where all of them were dealt alike.
-                dealt |= {own[row] for row in rows} - {""}
-                dealt = dealt if len(dealt) == 1 else set()
-            else:
-                names.join(rows)
+        ours, theirs = dataset.column("look"), self.rows.column("look").to_pylist()
+        for rows, gone, is_large in self._alike(dataset, distance):
+            known = [row for row in rows if own[row]]
+            dealt = [*(own[row] for row in known), *(splits[index] for index in gone)]
+            if not dealt:
+                continue
+            if is_large:
+                # Before a fixed camera everything looks alike: each follows the one image that it is most like.
+                new = [row for row in rows if not own[row]]
+                before = [*(ours[row] for row in known), *(theirs[index] for index in gone)]
+                for row, nearest in zip(new, most_alike([ours[row] for row in new], before), strict=True):
+                    homes[row] |= {dealt[nearest]}
+                continue
+            names.join(rows)
             for row in rows:
-                homes[row] |= dealt
+                homes[row] |= set(dealt)
         return Recalled(own, list(map(frozenset, homes)), names.result())
 
     def learned_from(self, dataset: Dataset, distance: int) -> npt.NDArray[np.bool_]:
@@ -148,8 +154,8 @@ class SplitHistory:
         seen = set(self.rows.column("sha256").to_pylist())
         known = np.array([bool(d) and bytes.fromhex(d) in seen for d in dataset.column("sha256")], dtype=np.bool_)
         ours, theirs = dataset.column("look"), self.rows.column("look")
-        for rows, gone, is_scene in self._alike(dataset, distance):
-            if is_scene or not gone:
+        for rows, gone, is_large in self._alike(dataset, distance):
+            if is_large or not gone:
                 continue
             before = np.stack([_pixels(theirs[index].as_py()) for index in gone])
             for row in rows:
@@ -196,15 +202,17 @@ class SplitHistory:
         ]
 
     def _alike(self, dataset: Dataset, distance: int) -> Iterator[tuple[list[int], list[int], bool]]:
-        """Yield rows that look alike, the rows of the history that look like them, and whether that is a scene.
+        """Yield rows that look alike, the rows of the history that look like them, and whether these are very many.
 
-        Of the history only images in a split that are no longer in ``dataset``.
+        Of the history only images in a split that are not compared as rows of ``dataset``. A group does not depend on
+        how many others there are.
         """
         splits, looks = dataset.column("split"), dataset.column("look")
         rows = [r for r, look in enumerate(looks) if look is not None and splits[r] != Split.UNLABELLED.value]
         if not rows:
             return
-        present = {bytes.fromhex(digest) for digest in dataset.column("sha256") if digest}
+        digests = dataset.column("sha256")
+        present = {bytes.fromhex(digests[row]) for row in rows if digests[row]}
         ours = self.rows.to_pylist()
         gone = [
             index
@@ -215,11 +223,10 @@ class SplitHistory:
         hashes = np.array([*(hashed[r] for r in rows), *(ours[i]["phash"] for i in gone)], dtype=np.uint64)
         pictures = b"".join([*(looks[r] for r in rows), *(ours[i]["look"] for i in gone)])
         shaped = np.frombuffer(pictures, dtype=np.uint8).reshape(-1, LOOK_SIZE, LOOK_SIZE)
-        groups, scenes = look_alike_groups(hashes, shaped, distance)
-        for members, is_scene in [*((g, False) for g in groups), *((g, True) for g in scenes)]:
+        for members in near_duplicate_groups(hashes, distance, shaped):
             here = [rows[m] for m in members if m < len(rows)]
             if here:
-                yield here, [gone[m - len(rows)] for m in members if m >= len(rows)], is_scene
+                yield here, [gone[m - len(rows)] for m in members if m >= len(rows)], len(members) > MANY
 
 
 def _pixels(look: bytes) -> npt.NDArray[np.int16]:

@@ -32,6 +32,7 @@ _LABELLED = (Split.TRAIN, Split.VAL, Split.TEST)
 _FEW = 20
 """A collection of so many images is balanced by hand; of twice as many, hardly."""
 _NEAR_DISTANCE = 4
+_MOST_NAMED = 3
 
 _Splits = npt.NDArray[np.object_]
 _Rows = npt.NDArray[np.int64]
@@ -150,16 +151,20 @@ class _Dealer:
         self._settled = ~self._labelled
         """Rows whose split is decided."""
         self._out = np.zeros(len(self.splits), dtype=np.bool_)
+        self._moved = np.zeros(len(self.splits), dtype=np.bool_)
+        """Rows that keep another split than the data set gives."""
+        self._keys = self.dataset.column("key")
+        self._rows = self.units.rows_of()
+        self._given_counts = {split: int((self.splits == split.value).sum()) for split in _LABELLED}
 
     def keep_history(self) -> None:
         """Give the images of earlier versions, and those that look like them, the split they had."""
         own = self._labelled & (self.units.own != "")
-        moved = own & (self.splits != "") & (self.splits != self.units.own)
-        self._report_moved(moved)
+        self._moved |= own & (self.splits != "") & (self.splits != self.units.own)
         self.splits[own] = self.units.own[own]
         self._settled |= own
         followed = 0
-        for homes, rows in zip(self.units.homes, self.units.rows_of(), strict=True):
+        for homes, rows in zip(self.units.homes, self._rows, strict=True):
             new = rows[~self._settled[rows]]
             if homes and len(new):
                 self._settle(new, homes, "in earlier versions")
@@ -177,9 +182,8 @@ class _Dealer:
         undecided = ~self._settled & (self.splits == "")
         if not self.given or not undecided.any():
             return
-        keys = self.dataset.column("key")
         joined = lonely = 0
-        for rows in self.units.rows_of():
+        for rows in self._rows:
             new = rows[undecided[rows]]
             if not len(new):
                 continue
@@ -187,7 +191,7 @@ class _Dealer:
             if homes:
                 self._settle(new, homes, "here")
                 joined += len(new) if len(homes) == 1 else 0
-            elif not keys[new[0]].startswith(ADDED):
+            elif not self._keys[new[0]].startswith(ADDED):
                 self.splits[new] = Split.TRAIN.value
                 self._settled[new] = True
                 lonely += len(new)
@@ -200,17 +204,18 @@ class _Dealer:
 
     def cut(self) -> None:
         """Cut the splits that the data set does not give."""
+        note = ""
         if self.given == set(_LABELLED):
-            self._deal_additions()
-            return
-        if self.given == {Split.TRAIN, Split.VAL}:
+            pass
+        elif self.given == {Split.TRAIN, Split.VAL}:
             note = self._cut_test()
         elif self.given == {Split.TRAIN, Split.TEST}:
-            train, test = self._count(Split.TRAIN), self._count(Split.TEST)
-            share = min(self.config.val * (train + test) / train, 0.5)
+            train, test = self._given_counts[Split.TRAIN], self._given_counts[Split.TEST]
+            share, before = min(self.config.val * (train + test) / train, 0.5), self._count(Split.VAL)
             self._cut(self._only_in(Split.TRAIN), {Split.TRAIN: 1 - share, Split.VAL: share})
+            became = self._count(Split.VAL) - before
             note = (
-                f"The data set gives train and test but no val: {self._count(Split.VAL)} images of train became val, "
+                f"The data set gives train and test but no val: {became} images of train became val, "
                 f"{self._count(Split.TRAIN)} stayed train."
             )
         else:
@@ -237,10 +242,14 @@ class _Dealer:
 
     def result(self) -> Dataset:
         """Return the data set with its splits, without what has none."""
+        self._report_moved()
         result = self.dataset.replace_column("split", self.splits.tolist())
         kept = np.flatnonzero(~self._out)
         if len(kept) < len(self.splits):
             result = result.take(kept)
+            left_out = [f for f in self.findings if f.code is Code.NEAR_LEAK]
+            self.notes += [f"{finding.where}: {finding.message}." for finding in left_out[:_MOST_NAMED]]
+            self.notes.append(f"{counted(int(self._out.sum()), 'image')} between two splits left out.")
         unjudged = _unjudged(result, self.splits[kept])
         return dataclasses.replace(
             result,
@@ -250,25 +259,24 @@ class _Dealer:
 
     def _settle(self, rows: _Rows, homes: frozenset[str], when: str) -> None:
         """Put ``rows`` where the images are that they look like; nowhere if these are in several splits."""
-        keys = self.dataset.column("key")
         self._settled[rows] = True
         if len(homes) == 1:
             (home,) = homes
-            self._report_moved(_mask(rows, len(self.splits)) & (self.splits != "") & (self.splits != home))
+            self._moved[rows] |= (self.splits[rows] != "") & (self.splits[rows] != home)
             self.splits[rows] = home
             return
         self._out[rows] = True
         where = " and ".join(s.value for s in _LABELLED if s.value in homes)
-        members = tuple(keys[row] for row in rows)
-        message = f"looks like images that are in {where} {when}, so no split is honest for it; left out"
+        members = tuple(self._keys[row] for row in rows)
+        also = f" ({len(members)} images)" if len(members) > 1 else ""
+        message = f"looks like images that are in {where} {when}, so no split is honest for it{also}; left out"
         self.findings.append(Finding.of(Code.NEAR_LEAK, members[0], message, members))
-        self.notes.append(f"{members[0]}{f' and {len(members) - 1} more' if len(members) > 1 else ''}: {message}.")
 
-    def _report_moved(self, moved: npt.NDArray[np.bool_]) -> None:
+    def _report_moved(self) -> None:
         """Say which images keep another split than the data set gives them."""
-        if not moved.any():
+        if not self._moved.any():
             return
-        keys = tuple(self.dataset.column("key")[row] for row in np.flatnonzero(moved))
+        keys = tuple(self._keys[row] for row in np.flatnonzero(self._moved))
         message = (
             f"{counted(len(keys), 'image')}: given another split than in earlier versions, which stands: a model of "
             "this use case was trained, selected or judged on them; use another name to begin anew"
@@ -277,11 +285,11 @@ class _Dealer:
         self.notes.append(f"{keys[0]}: {message}.")
 
     def _is_added(self) -> npt.NDArray[np.bool_]:
-        return np.array([key.startswith(ADDED) for key in self.dataset.column("key")], dtype=np.bool_)
+        return np.array([key.startswith(ADDED) for key in self._keys], dtype=np.bool_)
 
     def _deal_additions(self) -> None:
         new = ~self._settled & self._is_added() & (self.splits == "")
-        for rows in self.units.rows_of():
+        for rows in self._rows if new.any() else ():
             homes = frozenset(self.splits[rows[self._labelled[rows] & ~new[rows] & ~self._out[rows]]])
             if new[rows].any() and homes:
                 self._settle(rows[new[rows]], homes, "here")
@@ -301,20 +309,19 @@ class _Dealer:
     def _only_in(self, split: Split) -> _Rows:
         """Rows of ``split`` that are free to be cut: no image of their unit is elsewhere or has a history."""
         found = [
-            rows
-            for rows in self.units.rows_of()
-            if not self._settled[rows].any() and (self.splits[rows] == split.value).all()
+            rows for rows in self._rows if not self._settled[rows].any() and (self.splits[rows] == split.value).all()
         ]
         return np.concatenate(found) if found else np.empty(0, dtype=np.int64)
 
     def _cut_test(self) -> str:
-        train, val = self._count(Split.TRAIN), self._count(Split.VAL)
+        train, val = self._given_counts[Split.TRAIN], self._given_counts[Split.VAL]
+        before = self._count(Split.TEST)
         if val >= (self.config.val + self.config.test) * (train + val) / 2:
             # A group that reaches into train stays in val: test is to hold nothing that was trained on.
             self._cut(self._only_in(Split.VAL), {Split.VAL: 0.5, Split.TEST: 0.5})
             return (
                 f"The data set gives {train} train and {val} val images but no test: half of val, "
-                f"{self._count(Split.TEST)} images, became test; {self._count(Split.VAL)} stayed val."
+                f"{self._count(Split.TEST) - before} images, became test; {self._count(Split.VAL)} stayed val."
             )
         for split in (Split.TRAIN, Split.VAL):
             rows = self._only_in(split)
@@ -322,7 +329,7 @@ class _Dealer:
                 self._cut(rows, {split: 1 - self.config.test, Split.TEST: self.config.test})
         return (
             f"The data set gives {train} train and only {val} val images and no test: "
-            f"{self._count(Split.TEST)} images were cut from both and became test; "
+            f"{self._count(Split.TEST) - before} images were cut from both and became test; "
             f"{self._count(Split.TRAIN)} stayed train, {self._count(Split.VAL)} stayed val."
         )
 
