@@ -5,14 +5,11 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from visionops.data.history import SplitHistory
+from visionops.data.history import SPLITS_FILE, SplitHistory
 from visionops.inference.bundle import ModelBundle
 from visionops.registry import CHAMPION, PREVIOUS, ModelRegistry
 
-__all__ = ["SPLITS_FILE", "add_splits", "read_splits", "recall_splits"]
-
-SPLITS_FILE = "splits.parquet"
-"""In a bundle: a `SplitHistory`."""
+__all__ = ["add_splits", "read_splits", "recall_splits"]
 
 
 def add_splits(bundle: ModelBundle, history: SplitHistory) -> ModelBundle:
@@ -24,14 +21,14 @@ def add_splits(bundle: ModelBundle, history: SplitHistory) -> ModelBundle:
     if (known := read_splits(bundle)) is not None and known.rows.equals(history.rows):
         return bundle
     # Until the card names the file it is not there: a run that is killed here leaves a whole bundle.
-    history.write(bundle.folder / SPLITS_FILE)
+    history.save(bundle.folder)
     ModelBundle.create(bundle.folder, bundle.card)
     return ModelBundle.load(bundle.folder)
 
 
 def read_splits(bundle: ModelBundle) -> SplitHistory | None:
     """Return the history in a bundle; None for a bundle of a release that did not keep it."""
-    return SplitHistory.read(bundle.folder / SPLITS_FILE) if SPLITS_FILE in bundle.card.files else None
+    return SplitHistory.load(bundle.folder) if SPLITS_FILE in bundle.card.files else None
 
 
 def recall_splits(registry: ModelRegistry, name: str) -> tuple[SplitHistory, tuple[str, ...]]:

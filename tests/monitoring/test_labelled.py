@@ -9,12 +9,12 @@ from visionops.config import Config, DataConfig, EvaluationConfig, FolderSource,
 from visionops.data.cleaning import clean
 from visionops.data.dataset import Attribute, Dataset
 from visionops.data.hashing import hash_images
-from visionops.data.history import SplitHistory
+from visionops.data.history import SPLITS_FILE, SplitHistory
 from visionops.data.validation import validate
 from visionops.errors import MetricError
 from visionops.inference.bundle import ModelBundle, Task
 from visionops.inference.predictor import Predictor
-from visionops.lineage import SPLITS_FILE, add_splits, read_splits
+from visionops.lineage import add_splits, read_splits
 from visionops.monitoring.labelled import LabelledTraffic, measure, unseen, untrained
 from visionops.tasks import task_for
 

@@ -22,7 +22,7 @@ from visionops.data.dataset import Dataset, Split
 from visionops.data.duplicates import LOOK_SIZE, MANY, most_alike, near_duplicate_groups
 from visionops.errors import DataError
 
-__all__ = ["HISTORY_SCHEMA", "Recalled", "SplitHistory"]
+__all__ = ["HISTORY_SCHEMA", "SPLITS_FILE", "Recalled", "SplitHistory"]
 
 HISTORY_SCHEMA = pa.schema(
     [
@@ -37,7 +37,8 @@ _RANK = {Split.TRAIN.value: 0, Split.VAL.value: 1, Split.TEST.value: 2, "": 3}
 """Where two lineages differ, what was trained on counts as trained on."""
 _AS_BRIGHT = 4.0
 """Mean difference of two thumbnails, in grey levels of 255, up to which one image may be a copy of the other."""
-_FILE = "splits.parquet"
+SPLITS_FILE = "splits.parquet"
+"""What a history is kept in, in a bundle and in an artifact store."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,30 +164,18 @@ class SplitHistory:
         return known
 
     def save(self, folder: Path) -> None:
-        """Write ``splits.parquet`` into ``folder``."""
+        """Write `SPLITS_FILE` into ``folder``; the same rows give the same bytes."""
         folder.mkdir(parents=True, exist_ok=True)
-        self.write(folder / _FILE)
+        pq.write_table(self.rows, folder / SPLITS_FILE)
 
     @classmethod
     def load(cls, folder: Path) -> SplitHistory:
         """Read what `save` wrote.
 
         Raises:
-            DataError: The file is missing or is not what `save` writes.
-        """
-        return cls.read(folder / _FILE)
-
-    def write(self, path: Path) -> None:
-        """Write the rows as Parquet; the same rows give the same bytes."""
-        pq.write_table(self.rows, path)
-
-    @classmethod
-    def read(cls, path: Path) -> SplitHistory:
-        """Read what `write` wrote.
-
-        Raises:
             DataError: The file is missing, or has other columns.
         """
+        path = folder / SPLITS_FILE
         try:
             return cls(pq.read_table(path).cast(HISTORY_SCHEMA))
         except (OSError, ValueError, pa.ArrowException) as error:
