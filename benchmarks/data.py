@@ -93,7 +93,7 @@ def measure_conversion(folder: Path, shrink: int) -> list[Row]:
     from ultralytics.utils import LOGGER
 
     from visionops.data.formats.coco import read_coco
-    from visionops.data.formats.yolo import write_yolo
+    from visionops.data.formats.yolo_export import write_yolo
 
     images, boxes = 20_000 // shrink, 64_000 // shrink
     root = folder / "coco"

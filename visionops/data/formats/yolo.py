@@ -6,31 +6,20 @@ size of the image, which no file declares: it is read from the image's header (a
 
 from __future__ import annotations
 
-import dataclasses
-import itertools
 import math
-import os
 import posixpath
-import shutil
-from collections import Counter
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import yaml
-from PIL import Image
 
 from visionops.data.dataset import Dataset, Split
-from visionops.data.files import FileInfo, atomic_folder, describe_os_error, file_header, safe_name, walk_files
+from visionops.data.files import FileInfo, describe_os_error, file_header, safe_name, walk_files
 from visionops.data.findings import Code, Finding
-from visionops.errors import AnnotationError, DataError, ImageError
-from visionops.inference.image import decode_image
+from visionops.errors import AnnotationError, ImageError
 
-__all__ = ["DATA_FILE", "read_yolo", "write_yolo"]
+__all__ = ["DATA_FILE", "SPLIT_FOLDERS", "read_yolo"]
 
 DATA_FILE = "data.yaml"
 
@@ -43,11 +32,10 @@ _SPLIT_KEYS = {
     "unlabelled": Split.UNLABELLED,
     "all": Split.NONE,
 }
-_FOLDER_OF = {s: key for key, s in _SPLIT_KEYS.items() if key != "validation"}
+SPLIT_FOLDERS = {s: key for key, s in _SPLIT_KEYS.items() if key != "validation"}
+"""The key of a split in ``data.yaml``, which is also the name of its folder."""
 _MAX_FRACTION = 2.0
 """Boxes reach over the border by a little; a larger number is a pixel, not a fraction."""
-_TRAINER_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp"})
-_MAX_STEM = 120
 
 
 def read_yolo(root: Path, name: str) -> Dataset:
@@ -211,7 +199,7 @@ class _Reader:
 
     def _add(self, key: str, file: FileInfo | None, split: Split, split_key: str) -> None:
         if key in self.row:
-            first = _FOLDER_OF[Split(self.columns["split"][self.row[key]])]
+            first = SPLIT_FOLDERS[Split(self.columns["split"][self.row[key]])]
             self.twice.setdefault((first, split_key), []).append(key)
             return
         if safe_name(key) is None:
@@ -317,183 +305,3 @@ def _problem_with(numbers: list[float]) -> str:
     if max(map(abs, numbers[1:])) > _MAX_FRACTION:
         return "values must be fractions of the image, 0 to 1, not pixels"
     return "width or height is negative" if len(numbers) == 5 and min(numbers[3:]) < 0 else ""
-
-
-def write_yolo(dataset: Dataset, folder: Path) -> Path:
-    """Write the data set in the layout the trainer reads.
-
-    ``images/{train,val,test}`` and ``labels/{train,val,test}``; images for batch inference go to ``unlabelled``,
-    images without a split to ``all``. Boxes are clipped to the image as rectangles; those with no area left are
-    dropped. Images without boxes get an empty label file. Images are linked, never copied where they can be linked;
-    those that are not plain (`ImageHeader.is_plain`) are re-encoded losslessly as PNG, so that the trainer sees the
-    pixels that the server sees. ``folder`` is whole or not there; one that this function wrote before is replaced.
-
-    Returns:
-        The path of ``data.yaml``.
-
-    Raises:
-        DataError: An image is not at hand, or the folder cannot be written.
-    """
-    folder = folder.absolute()
-    if folder.exists() and not (folder / DATA_FILE).is_file() and (not folder.is_dir() or any(folder.iterdir())):
-        raise DataError(f"{folder}: is there and is no YOLO data set; choose another folder")
-    items = _plan(dataset)
-    with atomic_folder(folder, replace=True) as temporary:
-        splits = [s for s in _FOLDER_OF if any(item.split == s for item in items)]
-        for split in splits:
-            (temporary / "images" / _FOLDER_OF[split]).mkdir(parents=True)
-            (temporary / "labels" / _FOLDER_OF[split]).mkdir(parents=True)
-        _write_labels(temporary, items, _label_texts(dataset, items))
-        _encode_images(temporary, _link_images(temporary, items))
-        settings: dict[str, Any] = {_FOLDER_OF[s]: f"images/{_FOLDER_OF[s]}" for s in splits}
-        settings["names"] = dict(enumerate(dataset.class_names))
-        text = yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
-        (temporary / DATA_FILE).write_text(text, encoding="utf-8")
-    return folder / DATA_FILE
-
-
-@dataclasses.dataclass(slots=True)
-class _Item:
-    """An image on its way."""
-
-    key: str
-    source: str
-    split: Split
-    stem: str
-    suffix: str
-    plain: bool
-    width: int
-    height: int
-    num_bytes: int
-
-
-def _plan(dataset: Dataset) -> list[_Item]:
-    keys, paths = dataset.column("key"), dataset.column("path")
-    missing = [key for key, path in zip(keys, paths, strict=True) if not path]
-    if missing:
-        raise DataError(
-            f"{missing[0]}: the image is not on this machine ({len(missing)} such); validate the data set first"
-        )
-    splits = [Split(s) for s in dataset.column("split")]
-    parts = [os.path.splitext(key) for key in keys]  # noqa: PTH122 - per image, Path costs more than the link
-    columns = (dataset.column(c) for c in ("plain", "width", "height", "num_bytes"))
-    items = []
-    for key, path, split, stem, (_, suffix), plain, width, height, size in zip(
-        keys, paths, splits, _flat_names(keys, [stem for stem, _ in parts]), parts, *columns, strict=True
-    ):
-        item = _Item(key, path, split, stem, suffix.lower(), bool(plain), width, height, size)
-        if plain is None or not width or not height:
-            _look_at(item, plain)
-        items.append(item)
-    return items
-
-
-def _look_at(item: _Item, plain: bool | None) -> None:
-    header = file_header(Path(item.source), item.key)
-    item.plain = header.is_plain if plain is None else plain
-    if not item.width or not item.height:
-        item.width, item.height = header.width, header.height
-
-
-def _ends_well(item: _Item) -> bool:
-    """Whether a JPEG ends with its end marker. The trainer encodes others anew, with loss."""
-    if item.suffix not in (".jpg", ".jpeg"):
-        return True
-    try:
-        file = os.open(item.source, os.O_RDONLY)
-    except OSError as error:
-        raise DataError(f"{item.source}: cannot be read ({describe_os_error(error)})") from error
-    try:
-        size = item.num_bytes if item.num_bytes > 2 else os.fstat(file).st_size
-        return os.pread(file, 3, max(size - 2, 0)) == b"\xff\xd9"
-    finally:
-        os.close(file)
-
-
-def _flat_names(keys: Sequence[str], paths: Sequence[str]) -> list[str]:
-    """File names without suffix: readable, and unique whatever the case, the suffixes and the order of keys.
-
-    Args:
-        paths: The keys without their suffixes.
-    """
-    stems = [path.replace("/", "__") for path in paths]
-    count = Counter(map(str.casefold, stems))
-    return [
-        stem
-        if count[stem.casefold()] == 1 and len(stem) <= _MAX_STEM and "~" not in stem
-        else f"{stem[:_MAX_STEM]}~{sha256(key.encode()).hexdigest()[:16]}"
-        for stem, key in zip(stems, keys, strict=True)
-    ]
-
-
-def _label_texts(dataset: Dataset, items: Sequence[_Item]) -> list[bytes]:
-    image, class_ids, xyxy = dataset.box_arrays()
-    sizes = np.array([(item.width, item.height) for item in items], dtype=np.float64).reshape(-1, 2)
-    limit = np.tile(sizes[image], 2) if len(image) else np.empty((0, 4))
-    clipped = np.clip(xyxy, 0.0, limit)
-    keep = np.flatnonzero((clipped[:, 2:] > clipped[:, :2]).all(axis=1))
-    keep = keep[np.argsort(image[keep], kind="stable")]
-    clipped, limit = clipped[keep], limit[keep]
-    centre_and_size = np.hstack([(clipped[:, :2] + clipped[:, 2:]) / 2, clipped[:, 2:] - clipped[:, :2]]) / limit
-    # 12 decimals: 1e-8 px of an image 20,000 px wide.
-    rows = zip(class_ids[keep].tolist(), *centre_and_size.T.tolist(), strict=True)
-    template = "%d %.12f %.12f %.12f %.12f\n"  # an f-string takes half as long again
-    lines = [template % row for row in rows]
-    cuts = np.searchsorted(image[keep], np.arange(len(items) + 1)).tolist()
-    return ["".join(lines[start:stop]).encode() for start, stop in itertools.pairwise(cuts)]
-
-
-def _write_labels(folder: Path, items: Iterable[_Item], texts: Iterable[bytes]) -> None:
-    folders = {split: f"{folder}/labels/{name}/" for split, name in _FOLDER_OF.items()}
-    for item, text in zip(items, texts, strict=True):
-        file = os.open(f"{folders[item.split]}{item.stem}.txt", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-        try:
-            written = os.write(file, text) if text else 0
-            if written < len(text):  # a disk that fills up takes a part first, and refuses the rest
-                os.write(file, text[written:])
-        finally:
-            os.close(file)
-
-
-def _link_images(folder: Path, items: Iterable[_Item]) -> list[_Item]:
-    """Link what the trainer can read as it is.
-
-    Returns:
-        The others, which must be encoded anew.
-    """
-    folders = {split: f"{folder}/images/{name}/" for split, name in _FOLDER_OF.items()}
-    others = []
-    for item in items:
-        if item.plain and item.suffix in _TRAINER_SUFFIXES and _ends_well(item):
-            _link(item.source, f"{folders[item.split]}{item.stem}{item.suffix}")
-        else:
-            others.append(item)
-    return others
-
-
-def _link(source: str, target: str) -> None:
-    for link in (os.symlink, os.link):
-        try:
-            link(source, target)
-        except OSError:
-            continue
-        return
-    shutil.copyfile(source, target)
-
-
-def _encode_images(folder: Path, items: Sequence[_Item]) -> None:
-    if not items:
-        return
-    with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
-        for _ in pool.map(lambda item: _encode(folder, item), items):
-            pass
-
-
-def _encode(folder: Path, item: _Item) -> None:
-    try:
-        data = Path(item.source).read_bytes()
-    except OSError as error:
-        raise DataError(f"{item.source}: cannot be read ({describe_os_error(error)})") from error
-    pixels: npt.NDArray[np.uint8] = decode_image(data, where=item.key)
-    target = folder / "images" / _FOLDER_OF[item.split] / f"{item.stem}.png"
-    Image.fromarray(pixels).save(target, "PNG", compress_level=1)

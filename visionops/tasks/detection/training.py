@@ -29,7 +29,7 @@ from visionops.config import Config, DetectionTraining
 from visionops.data.audit import write_label_audit
 from visionops.data.dataset import Dataset, Split
 from visionops.data.files import atomic_folder
-from visionops.data.formats.yolo import write_yolo
+from visionops.data.formats.yolo_export import write_yolo
 from visionops.data.tiles import cut_tiles
 from visionops.errors import TrainingError
 from visionops.inference.bundle import BundleCard, ModelBundle, Thresholds
