@@ -92,21 +92,23 @@ def measure_conversion(folder: Path, shrink: int) -> list[Row]:
     from ultralytics.data.converter import convert_coco
     from ultralytics.utils import LOGGER
 
-    from visionops.data.formats.coco import read_coco
+    from visionops.config import DataConfig, FolderSource, Format
+    from visionops.data.formats import read_dataset
     from visionops.data.formats.yolo_export import write_yolo
 
     images, boxes = 20_000 // shrink, 64_000 // shrink
     root = folder / "coco"
     truth = _write_coco(root, images, boxes)
+    data = DataConfig(source=FolderSource(kind="folder", path=root), format=Format.COCO)
 
     def fresh(name: str) -> Path:
         return folder / f"{name}-{uuid.uuid4().hex}"
 
     def ours_unseen() -> None:
-        write_yolo(read_coco(root, "benchmark", "annotations.json"), fresh("unseen"))
+        write_yolo(read_dataset(root, data, "benchmark"), fresh("unseen"))
 
     def ours() -> None:
-        dataset = read_coco(root, "benchmark", "annotations.json")
+        dataset = read_dataset(root, data, "benchmark")
         write_yolo(dataset.replace_column("plain", [True] * images), fresh("ours"))
 
     def theirs() -> None:

@@ -81,18 +81,47 @@ _Schema = TypeVar("_Schema", bound=BaseModel)
 class Format(enum.StrEnum):
     """How labels are written."""
 
+    AUTO = "auto"
+    """Whatever the files show; several plausible readings are an error that lists them."""
     VISION = "vision"
     """COCO, `{product}/{train,val,inference}/_annotations.coco.json` beside the images."""
     COCO = "coco"
-    """COCO, one JSON file, images in sub-folders (the TACO shape)."""
+    """COCO, one or several JSON files of any name, images in any sub-folder."""
     YOLO = "yolo"
-    """`data.yaml`, `images/…` and `labels/…`."""
+    """`data.yaml` or `obj.data`, or neither; `images/…` and `labels/…`."""
     VOC = "voc"
-    """Pascal VOC: `Annotations/*.xml`, `JPEGImages/`, `ImageSets/Main/*.txt`."""
+    """Pascal VOC: an XML file an image, in `Annotations/` or beside it; `ImageSets/Main/*.txt`."""
+    LABELME = "labelme"
+    """labelme: a JSON file an image."""
+    CVAT = "cvat"
+    """CVAT for images 1.1: one XML file."""
+    VIA = "via"
+    """VGG Image Annotator: a JSON project or its export."""
+    LABEL_STUDIO = "label_studio"
+    """Label Studio's own JSON."""
+    CSV = "csv"
+    """A table with a row a box: `filename,xmin,ymin,xmax,ymax,class`."""
     FOLDERS = "folders"
     """A folder a class, `{class}/…` or `{train,val,test}/{class}/…`."""
     TABLE = "table"
-    """A CSV with a row an image and a column an attribute; the images in lots, `{lot}/…`."""
+    """A CSV, TSV, Parquet or Excel file with a row an image and a column an attribute."""
+    IMAGEFOLDER = "imagefolder"
+    """Hugging Face: `metadata.jsonl`, `.csv` or `.parquet` beside the images."""
+    MVTEC = "mvtec"
+    """MVTec AD: `train/good`, `test/{good,…}`, `ground_truth/`. Recognised, and refused until there is its task."""
+
+
+_BOX_FORMATS = (
+    Format.VISION,
+    Format.COCO,
+    Format.YOLO,
+    Format.VOC,
+    Format.LABELME,
+    Format.CVAT,
+    Format.VIA,
+    Format.LABEL_STUDIO,
+    Format.CSV,
+)
 
 
 class FolderSource(_Strict):
@@ -286,11 +315,13 @@ class DataConfig(_Strict):
     """Images of the line that were labelled since, in the same format; the folder may be empty still. Training adds
     them to the source, whose images keep their splits; `--pipeline monitoring` scores the champion on those it has not
     seen."""
-    format: Format = Format.VISION
-    annotations: str = "annotations.json"
-    """`coco` only: the JSON file, relative to the source."""
-    table: str = "attributes.csv"
-    """`table` only: the CSV, relative to the source."""
+    format: Format = Format.AUTO
+    annotations: str | tuple[str, ...] | None = None
+    """`coco` only: the JSON file or files, relative to the source; all COCO files when absent."""
+    crowds: Literal["ignore", "objects"] = "ignore"
+    """`coco` and `vision` only: what annotations with `iscrowd: 1` outline: groups, which are left out, or objects."""
+    table: str | None = None
+    """`table` only: the table, relative to the source; the only one when absent."""
     delimiter: str = ","
     """`table` only: one character; `whitespace` for any run of blanks."""
     columns: tuple[str, ...] | None = None
@@ -319,7 +350,7 @@ class DataConfig(_Strict):
         for key, formats in _ONLY_WITH.items():
             # Not model_fields_set: what was dumped and read again has every field set.
             if getattr(self, key) != type(self).model_fields[key].get_default(call_default_factory=True) and (
-                self.format not in formats
+                self.format not in (Format.AUTO, *formats)
             ):
                 known = " or ".join(formats)
                 raise ValueError(f"{key}: is for format {known} (got {self.format.value}); leave it out")
@@ -340,9 +371,13 @@ _ONLY_WITH: dict[str, tuple[Format, ...]] = {
     **dict.fromkeys(
         ("delimiter", "columns", "image_column", "lots", "weights", "group_column", "table"), (Format.TABLE,)
     ),
-    "labels": (Format.FOLDERS, Format.TABLE),
-    "categories": (Format.VISION, Format.COCO, Format.YOLO, Format.VOC),
+    "annotations": (Format.COCO,),
+    "crowds": (Format.COCO, Format.VISION),
+    "products": (Format.VISION,),
+    "labels": (Format.FOLDERS, Format.TABLE, Format.IMAGEFOLDER),
+    "categories": (*_BOX_FORMATS, Format.IMAGEFOLDER),
 }
+"""Keys of `data` to the formats they are for; any of them with `auto`, whose reading they narrow down."""
 
 
 class ValidationPolicy(_Strict):
@@ -833,9 +868,10 @@ class Config(_Strict):
 
     @model_validator(mode="after")
     def _agree(self) -> Config:
-        labelled = self.data.format in (Format.FOLDERS, Format.TABLE)
-        if labelled is (self.task is Task.DETECTION):
-            known = "vision, coco, yolo or voc" if labelled else "folders or table"
+        detection = self.task is Task.DETECTION
+        if self.data.format in ((Format.FOLDERS, Format.TABLE) if detection else _BOX_FORMATS):
+            formats = _BOX_FORMATS if detection else (Format.FOLDERS, Format.TABLE, Format.IMAGEFOLDER)
+            known = f"{', '.join(formats)} or auto"
             raise ValueError(f"data.format: {self.task.value} reads {known} (got {self.data.format.value!r})")
         if self.task is Task.CLASSIFICATION and len(self.data.labels) > 1:
             names = ", ".join(self.data.labels)

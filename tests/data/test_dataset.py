@@ -7,10 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.helpers.datasets import write_vision
+from tests.helpers.datasets import read_as, write_vision
 from visionops.data.dataset import BOXES_SCHEMA, IMAGES_SCHEMA, Dataset, Split
 from visionops.data.findings import Code, Finding
-from visionops.data.formats.coco import read_vision
 from visionops.errors import DataError
 
 
@@ -81,7 +80,7 @@ def test_saved_and_loaded(tmp_path):
     dataset = made_up()
     dataset.save(tmp_path / "d")
     assert Dataset.load(tmp_path / "d") == dataset
-    real = read_vision(write_vision(tmp_path / "v"), "v")
+    real = read_as(write_vision(tmp_path / "v"), "vision", "v")
     real.save(tmp_path / "r")
     assert Dataset.load(tmp_path / "r").fingerprint() == real.fingerprint()
 

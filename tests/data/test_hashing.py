@@ -5,14 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.datasets import write_vision
-from visionops.data.formats.coco import read_vision
+from tests.helpers.datasets import read_as, write_vision
 from visionops.data.hashing import hash_images
 from visionops.errors import DataError
 
 
 def test_fills_hash_and_size(tmp_path):
-    dataset = read_vision(write_vision(tmp_path, images=30), "v")
+    dataset = read_as(write_vision(tmp_path, images=30), "vision", "v")
     steps: list[tuple[int, int]] = []
     hashed = hash_images(dataset, lambda done, total: steps.append((done, total)))
     contents = [Path(p).read_bytes() for p in dataset.column("path")]
@@ -22,7 +21,7 @@ def test_fills_hash_and_size(tmp_path):
 
 
 def test_what_is_known_is_not_read_again_and_what_is_missing_stays(tmp_path):
-    dataset = hash_images(read_vision(write_vision(tmp_path), "v"))
+    dataset = hash_images(read_as(write_vision(tmp_path), "vision", "v"))
     paths = [Path(p) for p in dataset.column("path")]
     paths[0].unlink()
     paths[1].unlink()
@@ -37,7 +36,7 @@ def test_what_is_known_is_not_read_again_and_what_is_missing_stays(tmp_path):
 
 
 def test_a_file_that_cannot_be_read(tmp_path):
-    dataset = read_vision(write_vision(tmp_path), "v")
+    dataset = read_as(write_vision(tmp_path), "vision", "v")
     folder = dataset.replace_column("path", [str(tmp_path)] * dataset.num_images)
     with pytest.raises(DataError, match="cannot be read"):
         hash_images(folder)

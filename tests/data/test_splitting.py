@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.helpers.datasets import read_as
 from visionops.config import SplitConfig
 from visionops.data.dataset import Dataset, Split
-from visionops.data.formats.coco import read_vision
 from visionops.data.splitting import assign_splits
 from visionops.errors import DataError
 
@@ -207,7 +207,7 @@ def test_few_images_still_fill_all_splits(count):
 
 @pytest.mark.real_data
 def test_real_steel_keeps_its_training_images(real_data):
-    result = assign_splits(read_vision(real_data / "vision", "steel", ("Steel",)), SplitConfig())
+    result = assign_splits(read_as(real_data / "vision", "vision", "steel", products=("Steel",)), SplitConfig())
     counts = result.split_counts()
     assert counts == {"train": 1260, "val": 270 - counts["test"], "test": counts["test"], "unlabelled": 270}
     assert abs(counts["test"] - 135) <= 3 * np.sqrt(270 / 4)

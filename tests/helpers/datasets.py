@@ -9,6 +9,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from visionops.config import DataConfig, FolderSource
+from visionops.data.dataset import Dataset
+from visionops.data.formats import read_dataset
+
 Box = tuple[float, float, float, float]
 
 
@@ -149,3 +153,9 @@ def write_lots(root: Path, rows: str, lots: dict[str, int]) -> Path:
         for i in range(count):
             write_image(root / lot / f"{i}.png", seed=100 * number + i)
     return root
+
+
+def read_as(root: Path, format_: str, name: str = "made-up", **data: Any) -> Dataset:
+    """Read a folder as a format, or whatever it is for "auto"."""
+    source = FolderSource(kind="folder", path=root)
+    return read_dataset(root, DataConfig(source=source, format=format_, **data), name)

@@ -7,6 +7,7 @@ import errno
 import os
 import shutil
 import time
+import unicodedata
 import uuid
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
@@ -15,12 +16,28 @@ from typing import NamedTuple
 from visionops.errors import DataError, ImageError
 from visionops.inference.image import ImageHeader, read_header
 
-__all__ = ["IMAGE_SUFFIXES", "FileInfo", "atomic_folder", "describe_os_error", "file_header", "safe_name", "walk_files"]
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "UNREADABLE_IMAGE_SUFFIXES",
+    "FileInfo",
+    "atomic_folder",
+    "describe_os_error",
+    "file_header",
+    "safe_name",
+    "walk_files",
+]
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif"})
 """Lower-case suffixes by which a file counts as an image when it is found in a folder."""
 
+UNREADABLE_IMAGE_SUFFIXES = frozenset(
+    {".heic", ".heif", ".avif", ".jp2", ".jxl", ".svg", ".cr2", ".nef", ".arw", ".dng"}
+)
+"""Lower-case suffixes of images that nothing here reads."""
+
 _JPEG_HEAD_BYTES = 65_536
+_UNSAFE_CATEGORIES = frozenset({"Cc", "Cs", "Zl", "Zp"})
+"""Unicode's control characters, halves of surrogate pairs, line and paragraph separators."""
 _STALE_SECONDS = 24 * 3600
 
 
@@ -38,16 +55,19 @@ class FileInfo(NamedTuple):
         return os.path.splitext(self.name)[1].lower() in IMAGE_SUFFIXES  # noqa: PTH122 - Path costs 5x, per file
 
 
-def walk_files(root: Path) -> Iterator[FileInfo]:
+def walk_files(root: Path, hidden: list[str] | None = None) -> Iterator[FileInfo]:
     """Every file below ``root``, hidden ones and hidden folders left out; links are followed, loops are not.
+
+    Args:
+        hidden: Where to note the names of those left out.
 
     Raises:
         DataError: A folder cannot be listed.
     """
-    yield from _walk(str(root), "", set())
+    yield from _walk(str(root), "", set(), [] if hidden is None else hidden)
 
 
-def _walk(folder: str, prefix: str, seen: set[tuple[int, int]]) -> Iterator[FileInfo]:
+def _walk(folder: str, prefix: str, seen: set[tuple[int, int]], hidden: list[str]) -> Iterator[FileInfo]:
     try:
         status = os.stat(folder)  # noqa: PTH116
         if (status.st_dev, status.st_ino) in seen:
@@ -59,10 +79,11 @@ def _walk(folder: str, prefix: str, seen: set[tuple[int, int]]) -> Iterator[File
         raise DataError(f"{folder}: cannot be listed ({describe_os_error(error)}); check its permissions") from error
     for entry in children:
         if entry.name.startswith("."):
+            hidden.append(prefix + entry.name)
             continue
         try:
             if entry.is_dir():
-                yield from _walk(entry.path, f"{prefix}{entry.name}/", seen)
+                yield from _walk(entry.path, f"{prefix}{entry.name}/", seen, hidden)
             elif entry.is_file():
                 status = entry.stat()
                 yield FileInfo(prefix + entry.name, status.st_size, status.st_mtime_ns)
@@ -73,9 +94,12 @@ def _walk(folder: str, prefix: str, seen: set[tuple[int, int]]) -> Iterator[File
 def safe_name(name: str) -> str | None:
     """``name`` as a normal relative POSIX path (``./a//b.jpg`` -> ``a/b.jpg``), or None when it must not be opened.
 
-    Refused: empty, absolute, with ``..``, a drive letter, a backslash or a control character.
+    Refused: empty, absolute, with ``..``, a drive letter, a backslash, a control character, a line break, or bytes
+    that are no Unicode. Any other space is fine: macOS and Japanese keyboards write U+202F and U+3000 into names.
     """
-    if not name or name[0] == "/" or "\\" in name or name[1:2] == ":" or not name.isprintable():
+    if not name or name[0] == "/" or "\\" in name or name[1:2] == ":":
+        return None
+    if not name.isprintable() and not _UNSAFE_CATEGORIES.isdisjoint(map(unicodedata.category, name)):
         return None
     if ".." not in name and "//" not in name and "./" not in name and name[-1] not in "/.":
         return name  # the usual case, at a tenth of the cost

@@ -23,6 +23,9 @@ class Code(enum.StrEnum):
     # the files of images
     MISSING_IMAGE = "missing_image"
     ORPHAN_IMAGE = "orphan_image"
+    MASK_IMAGE = "mask_image"
+    UNREADABLE_IMAGE = "unreadable_image"
+    SYSTEM_FILE = "system_file"
     EMPTY_FILE = "empty_file"
     NOT_AN_IMAGE = "not_an_image"
     TRUNCATED = "truncated"
@@ -37,6 +40,7 @@ class Code(enum.StrEnum):
     SIZE_MISMATCH = "size_mismatch"
     # annotations
     UNSAFE_NAME = "unsafe_name"
+    AMBIGUOUS_NAME = "ambiguous_name"
     DUPLICATE_NAME = "duplicate_name"
     DUPLICATE_ID = "duplicate_id"
     UNKNOWN_IMAGE = "unknown_image"
@@ -45,6 +49,8 @@ class Code(enum.StrEnum):
     DEGENERATE_BOX = "degenerate_box"
     OUT_OF_BOUNDS_BOX = "out_of_bounds_box"
     DUPLICATE_BOX = "duplicate_box"
+    CROWD_ONLY = "crowd_only"
+    SUSPECT_COORDINATES = "suspect_coordinates"
     # labels of whole images
     EMPTY_CLASS = "empty_class"
     UNKNOWN_LABEL = "unknown_label"
@@ -62,6 +68,7 @@ class Code(enum.StrEnum):
     MISSING_SPLIT = "missing_split"
     CHANGED_SPLIT = "changed_split"
     EMPTY_SPLIT = "empty_split"
+    SPLIT_WITHOUT_BOXES = "split_without_boxes"
     TOO_FEW_IMAGES = "too_few_images"
     TOO_FEW_INSTANCES = "too_few_instances"
     CLASS_IMBALANCE = "class_imbalance"
@@ -70,6 +77,9 @@ class Code(enum.StrEnum):
 DEFAULT_SEVERITY: dict[Code, Severity] = {
     Code.MISSING_IMAGE: Severity.ERROR,
     Code.ORPHAN_IMAGE: Severity.WARNING,
+    Code.MASK_IMAGE: Severity.WARNING,
+    Code.UNREADABLE_IMAGE: Severity.WARNING,
+    Code.SYSTEM_FILE: Severity.INFO,
     Code.EMPTY_FILE: Severity.ERROR,
     Code.NOT_AN_IMAGE: Severity.ERROR,
     Code.TRUNCATED: Severity.ERROR,
@@ -83,6 +93,7 @@ DEFAULT_SEVERITY: dict[Code, Severity] = {
     Code.ANIMATED: Severity.WARNING,
     Code.SIZE_MISMATCH: Severity.WARNING,
     Code.UNSAFE_NAME: Severity.ERROR,
+    Code.AMBIGUOUS_NAME: Severity.ERROR,
     Code.DUPLICATE_NAME: Severity.ERROR,
     Code.DUPLICATE_ID: Severity.ERROR,
     Code.UNKNOWN_IMAGE: Severity.ERROR,
@@ -91,6 +102,8 @@ DEFAULT_SEVERITY: dict[Code, Severity] = {
     Code.DEGENERATE_BOX: Severity.ERROR,
     Code.OUT_OF_BOUNDS_BOX: Severity.WARNING,
     Code.DUPLICATE_BOX: Severity.WARNING,
+    Code.CROWD_ONLY: Severity.WARNING,
+    Code.SUSPECT_COORDINATES: Severity.ERROR,
     Code.EMPTY_CLASS: Severity.ERROR,
     Code.UNKNOWN_LABEL: Severity.ERROR,
     Code.MISSING_LABEL: Severity.INFO,
@@ -106,6 +119,7 @@ DEFAULT_SEVERITY: dict[Code, Severity] = {
     Code.MISSING_SPLIT: Severity.WARNING,
     Code.CHANGED_SPLIT: Severity.WARNING,
     Code.EMPTY_SPLIT: Severity.ERROR,
+    Code.SPLIT_WITHOUT_BOXES: Severity.ERROR,
     Code.TOO_FEW_IMAGES: Severity.ERROR,
     Code.TOO_FEW_INSTANCES: Severity.ERROR,
     Code.CLASS_IMBALANCE: Severity.WARNING,

@@ -144,8 +144,16 @@ class TestOneFile:
         simple["annotations"][0] |= {"iscrowd": 1, "segmentation": {"counts": [1]}, "bbox": None}
         dataset = one(tmp_path, simple)
         assert dataset.num_boxes == 1
-        assert not dataset.findings
-        assert "1 crowd annotations" in dataset.notes[0]
+        assert "1 crowd annotation (iscrowd) left out" in dataset.notes[0]
+        assert codes(dataset) == [Code.CROWD_ONLY]
+        assert dataset.findings[0].images == ("a.jpg",)
+        assert dataset.column("key") == ["b.jpg"], "an object must not teach background"
+
+    def test_crowds_may_be_objects(self, tmp_path, simple):
+        simple["annotations"][0] |= {"iscrowd": 1}
+        write_json(tmp_path / "annotations.json", simple)
+        dataset = read(tmp_path, "coco", crowds="objects")
+        assert (dataset.num_images, dataset.num_boxes, dataset.findings) == (2, 2, ())
 
     def test_a_polygon_gives_the_box(self, tmp_path, simple):
         del simple["annotations"][0]["bbox"]
@@ -174,7 +182,7 @@ class TestOneFile:
         simple["annotations"][0] |= {"bbox": [], "segmentation": segmentation}
         dataset = one(tmp_path, simple)
         assert codes(dataset) == [Code.BAD_BOX]
-        assert "neither box nor polygon" in dataset.findings[0].message
+        assert "no box, polygon or mask" in dataset.findings[0].message
 
     def test_unknown_image_and_category(self, tmp_path, simple):
         simple["annotations"][0]["image_id"] = 7
@@ -185,7 +193,7 @@ class TestOneFile:
         assert dataset.num_boxes == 0
 
     @pytest.mark.parametrize(
-        "name", ["../a.jpg", "/etc/a.jpg", "x/../../a.jpg", "c:\\a.jpg", "", "a\n.jpg", "a\\b.jpg", "."]
+        "name", ["../a.jpg", "/etc/a.jpg", "x/../../a.jpg", "c:\\a.jpg", "", "a\n.jpg", "\\\\host\\a.jpg", "."]
     )
     def test_unsafe_names(self, tmp_path, simple, name):
         simple["images"][0]["file_name"] = name
@@ -203,27 +211,30 @@ class TestOneFile:
         simple["annotations"] += [{"id": 1, "image_id": 5, "category_id": 0, "bbox": [1, 1, 1, 1]}]
         simple["categories"] += [{"id": 0, "name": "other"}]
         dataset = one(tmp_path, simple)
-        assert codes(dataset) == [Code.DUPLICATE_ID, Code.DUPLICATE_ID, Code.DUPLICATE_NAME, Code.DUPLICATE_ID]
+        assert codes(dataset) == [Code.DUPLICATE_ID, Code.DUPLICATE_ID, Code.DUPLICATE_NAME]
         assert dataset.column("key") == ["a.jpg", "b.jpg"]
         assert len(dataset.boxes_of(0).xyxy) == 2
         assert dataset.class_names == ("pit",)
+        assert any("1 annotation id repeats (1)" in note for note in dataset.notes)
 
     def test_missing_and_orphan_images(self, tmp_path, simple):
         (tmp_path / "a.jpg").rename(tmp_path / "A.JPG")
         (tmp_path / "b.jpg").unlink()
         write_image(tmp_path / "sub/c.png")
+        write_image(tmp_path / "sub/d.png")
         (tmp_path / ".hidden.jpg").touch()
         dataset = one(tmp_path, simple)
         found = {(f.code, f.images): f for f in dataset.findings}
         assert set(found) == {
-            (Code.MISSING_IMAGE, ("a.jpg",)),
             (Code.MISSING_IMAGE, ("b.jpg",)),
-            (Code.ORPHAN_IMAGE, ("A.JPG",)),
-            (Code.ORPHAN_IMAGE, ("sub/c.png",)),
+            (Code.ORPHAN_IMAGE, ("sub/c.png", "sub/d.png")),
+            (Code.SYSTEM_FILE, ()),
         }
-        assert "there is 'A.JPG'" in found[Code.MISSING_IMAGE, ("a.jpg",)].message
-        assert dataset.column("path") == ["", ""]
-        assert dataset.column("num_bytes") == [-1, -1]
+        assert "(2 files: sub/c.png, sub/d.png)" in found[Code.ORPHAN_IMAGE, ("sub/c.png", "sub/d.png")].message
+        assert any("upper and lower case (a.jpg is A.JPG)" in note for note in dataset.notes)
+        assert dataset.column("key") == ["A.JPG", "b.jpg"]
+        assert dataset.column("path")[1] == ""
+        assert dataset.column("num_bytes")[1] == -1
 
     def test_sizes_may_be_undeclared(self, tmp_path, simple):
         del simple["images"][0]["width"]
@@ -286,7 +297,7 @@ class TestOneFile:
         ):
             read(tmp_path, "coco", annotations="x.json")
         (tmp_path / "folder.json").mkdir()
-        with pytest.raises(AnnotationError, match="cannot be read"):
+        with pytest.raises(AnnotationError, match="not found"):
             read(tmp_path, "coco", annotations="folder.json")
 
     def test_order_of_annotations_does_not_matter_to_the_content(self, tmp_path, simple):

@@ -2,11 +2,10 @@ from __future__ import annotations
 
 import pytest
 
-from tests.helpers.datasets import voc_xml, write_image, write_voc, write_yolo_layout
+from tests.helpers.datasets import read_as, voc_xml, write_image, write_voc, write_yolo_layout
 from visionops.config import DataConfig, FolderSource, Format
 from visionops.data.findings import Code
 from visionops.data.formats import read_dataset
-from visionops.data.formats.voc import read_voc
 from visionops.errors import AnnotationError
 
 
@@ -19,11 +18,11 @@ def one(root, xml: str):
     (root / "Annotations").mkdir()
     write_image(root / "JPEGImages/a.jpg")
     (root / "Annotations/a.xml").write_text(xml)
-    return read_voc(root, "made-up")
+    return read_as(root, "voc", "made-up")
 
 
 def test_boxes_are_continuous_and_from_zero(tmp_path):
-    dataset = read_voc(write_voc(tmp_path, lists=False), "made-up")
+    dataset = read_as(write_voc(tmp_path, lists=False), "voc", "made-up")
     assert dataset.class_names == ("cat", "dog")
     assert dataset.boxes_of(0).xyxy.tolist() == [[0, 0, 20, 16], [1, 2, 4, 5]]
     assert dataset.boxes_of(0).class_ids.tolist() == [1, 0]
@@ -32,7 +31,7 @@ def test_boxes_are_continuous_and_from_zero(tmp_path):
 
 
 def test_lists_give_the_splits(tmp_path):
-    dataset = read_voc(write_voc(tmp_path), "made-up")
+    dataset = read_as(write_voc(tmp_path), "voc", "made-up")
     assert dataset.split_counts() == {"train": 3, "val": 1, "test": 1}
     assert [(f.code, f.where) for f in dataset.findings] == [(Code.ORPHAN_IMAGE, "JPEGImages/000005.jpg")]
 
@@ -40,13 +39,13 @@ def test_lists_give_the_splits(tmp_path):
 def test_trainval_is_train_where_nothing_else_is_said(tmp_path):
     root = write_voc(tmp_path)
     (root / "ImageSets/Main/train.txt").unlink()
-    assert read_voc(root, "made-up").split_counts() == {"train": 1, "val": 1, "test": 1}
+    assert read_as(root, "voc", "made-up").split_counts() == {"train": 1, "val": 1, "test": 1}
 
 
 def test_lists_that_contradict_or_name_the_absent(tmp_path):
     root = write_voc(tmp_path)
     (root / "ImageSets/Main/test.txt").write_text("000000\n000099\n")
-    dataset = read_voc(root, "made-up")
+    dataset = read_as(root, "voc", "made-up")
     assert codes(dataset).count(Code.DUPLICATE_NAME) == 1
     assert "stand in train and in test" in dataset.findings[0].message
     assert dataset.findings[-1].where == "ImageSets/Main/test.txt:2"
@@ -55,33 +54,33 @@ def test_lists_that_contradict_or_name_the_absent(tmp_path):
 
 def test_nested_devkit(tmp_path):
     write_voc(tmp_path / "VOCdevkit/VOC2007")
-    dataset = read_voc(tmp_path, "made-up")
+    dataset = read_as(tmp_path, "voc", "made-up")
     assert dataset.column("key")[0] == "VOCdevkit/VOC2007/JPEGImages/000000.jpg"
     write_voc(tmp_path / "VOCdevkit/VOC2012")
     with pytest.raises(AnnotationError, match="holds 2 VOC folders"):
-        read_voc(tmp_path, "made-up")
+        read_as(tmp_path, "voc", "made-up")
 
 
 def test_missing_folders(tmp_path):
     with pytest.raises(AnnotationError, match="Annotations: not found"):
-        read_voc(tmp_path, "made-up")
+        read_as(tmp_path, "voc", "made-up")
     (tmp_path / "Annotations").mkdir()
     with pytest.raises(AnnotationError, match="holds no XML files"):
-        read_voc(tmp_path, "made-up")
+        read_as(tmp_path, "voc", "made-up")
     (tmp_path / "Annotations/a.xml").touch()
     with pytest.raises(AnnotationError, match="JPEGImages: not found"):
-        read_voc(tmp_path, "made-up")
+        read_as(tmp_path, "voc", "made-up")
 
 
 def test_file_name_may_be_stale_or_absent(tmp_path):
     dataset = one(tmp_path, voc_xml("old.jpg", []))
     assert dataset.column("key") == ["JPEGImages/a.jpg"]
     (tmp_path / "Annotations/a.xml").write_text("<annotation/>")
-    dataset = read_voc(tmp_path, "made-up")
+    dataset = read_as(tmp_path, "voc", "made-up")
     assert dataset.column("key") == ["JPEGImages/a.jpg"]
     assert (dataset.column("width"), dataset.column("height")) == ([20], [16]), "from the header"
     (tmp_path / "JPEGImages/a.jpg").write_text("no image")
-    assert read_voc(tmp_path, "made-up").column("width") == [0]
+    assert read_as(tmp_path, "voc", "made-up").column("width") == [0]
 
 
 def test_unsafe_missing_and_doubled_images(tmp_path):
@@ -89,7 +88,7 @@ def test_unsafe_missing_and_doubled_images(tmp_path):
     (tmp_path / "Annotations/a.xml").write_text(voc_xml("a.jpg", [("x", (1, 1, 2, 2))]))
     (tmp_path / "Annotations/b.xml").write_text(voc_xml("a.jpg", [("y", (1, 1, 2, 2))]))
     (tmp_path / "Annotations/c.xml").write_text(voc_xml("c.jpg", []))
-    dataset = read_voc(tmp_path, "made-up")
+    dataset = read_as(tmp_path, "voc", "made-up")
     assert codes(dataset) == [Code.DUPLICATE_NAME, Code.MISSING_IMAGE]
     assert len(dataset.boxes_of(0).xyxy) == 2
     assert dataset.column("path")[1] == ""
@@ -128,11 +127,11 @@ def test_unreadable_files(tmp_path):
     root = write_voc(tmp_path)
     (root / "ImageSets/Main/val.txt").write_bytes(b"\xff\xfe")
     with pytest.raises(AnnotationError, match="not a text file"):
-        read_voc(root, "made-up")
+        read_as(root, "voc", "made-up")
     (root / "ImageSets/Main/val.txt").unlink()
     (root / "Annotations/z.xml").mkdir()
     with pytest.raises(AnnotationError, match="cannot be read"):
-        read_voc(root, "made-up")
+        read_as(root, "voc", "made-up")
 
 
 def test_every_format_has_its_reader(tmp_path):

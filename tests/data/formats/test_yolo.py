@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.helpers.datasets import write_image, write_yolo_layout
+from tests.helpers.datasets import read_as, write_image, write_yolo_layout
 from visionops.data.dataset import Dataset
 from visionops.data.findings import Code
-from visionops.data.formats.yolo import read_yolo
 from visionops.errors import AnnotationError
 
 
@@ -23,12 +22,12 @@ def yolo(root: Path, *lines: str, split: str = "train") -> Dataset:
     (root / "labels/train").mkdir(parents=True)
     (root / "labels/train/0.txt").write_text("\n".join(lines))
     (root / "data.yaml").write_text("train: images/train\nnames: {0: a, 1: b}\n")
-    return read_yolo(root, "made-up")
+    return read_as(root, "yolo", "made-up")
 
 
 class TestRead:
     def test_boxes_polygons_and_empty_images(self, tmp_path):
-        dataset = read_yolo(write_yolo_layout(tmp_path), "made-up")
+        dataset = read_as(write_yolo_layout(tmp_path), "yolo", "made-up")
         assert dataset.split_counts() == {"train": 4, "val": 4}
         assert dataset.class_names == ("scratch", "pit")
         assert dataset.boxes_of(0).xyxy.tolist() == [[5, 6, 15, 10]]
@@ -43,7 +42,7 @@ class TestRead:
         exif[0x0112] = 6
         root = write_yolo_layout(tmp_path)
         write_image(root / "images/train/0.jpg", size=(300, 200), exif=exif)
-        dataset = read_yolo(root, "made-up")
+        dataset = read_as(root, "yolo", "made-up")
         assert (dataset.column("width")[0], dataset.column("height")[0]) == (200, 300)
         assert dataset.boxes_of(0).xyxy.tolist() == [[50, 112.5, 150, 187.5]]
         assert dataset.column("plain")[0] is False
@@ -52,7 +51,7 @@ class TestRead:
         root = write_yolo_layout(tmp_path)
         write_image(root / "images/train/0.jpg", size=(400, 300), quality=100)
         assert (root / "images/train/0.jpg").stat().st_size > 65_536
-        assert read_yolo(root, "made-up").column("width")[0] == 400
+        assert read_as(root, "yolo", "made-up").column("width")[0] == 400
 
     @pytest.mark.parametrize(
         ("line", "code", "message"),
@@ -101,34 +100,34 @@ class TestRead:
         root = write_yolo_layout(tmp_path)
         (root / "data.yaml").write_text(text)
         with pytest.raises(AnnotationError) as error:
-            read_yolo(root, "made-up")
+            read_as(root, "yolo", "made-up")
         assert message in str(error.value)
         assert "data.yaml" in str(error.value)
 
     def test_data_file_may_have_another_name_or_be_absent(self, tmp_path):
         root = write_yolo_layout(tmp_path)
         (root / "data.yaml").rename(root / "parts.yml")
-        assert read_yolo(root, "made-up").num_images == 8
+        assert read_as(root, "yolo", "made-up").num_images == 8
         (root / "parts.yml").rename(root / "data.yml")
-        assert read_yolo(root, "made-up").num_images == 8
+        assert read_as(root, "yolo", "made-up").num_images == 8
         (root / "data.yml").rename(root / "a.yaml")
         (root / "b.yaml").touch()
         with pytest.raises(AnnotationError, match=r"a\.yaml, b\.yaml: rename one"):
-            read_yolo(root, "made-up")
+            read_as(root, "yolo", "made-up")
         (root / "a.yaml").unlink()
         (root / "b.yaml").unlink()
         with pytest.raises(AnnotationError, match="not found; add it"):
-            read_yolo(root, "made-up")
+            read_as(root, "yolo", "made-up")
         (root / "data.yaml").mkdir()
         with pytest.raises(AnnotationError):
-            read_yolo(root, "made-up")
+            read_as(root, "yolo", "made-up")
 
     def test_entries_of_other_tools(self, tmp_path):
         root = write_yolo_layout(tmp_path)
         (root / "data.yaml").write_text("train: ../images/train\nvalidation: [./images/val]\nnames: [scratch, pit]\n")
-        assert read_yolo(root, "made-up").split_counts() == {"train": 4, "val": 4}
+        assert read_as(root, "yolo", "made-up").split_counts() == {"train": 4, "val": 4}
         (root / "data.yaml").write_text("path: images\ntrain: train\nnames: [scratch, pit]\n")
-        assert read_yolo(root, "made-up").split_counts() == {"train": 4}
+        assert read_as(root, "yolo", "made-up").split_counts() == {"train": 4}
 
     def test_lists_of_images(self, tmp_path):
         root = write_yolo_layout(tmp_path)
@@ -137,7 +136,7 @@ class TestRead:
         )
         (root / "images/val.txt").write_text("./val/0.jpg\n")
         (root / "data.yaml").write_text("train: train.txt\nval: images/val.txt\nnames: [scratch, pit]\n")
-        dataset = read_yolo(root, "made-up")
+        dataset = read_as(root, "yolo", "made-up")
         assert dataset.split_counts() == {"train": 3, "val": 1}
         assert dataset.column("path")[2] == ""
         assert codes(dataset)[:2] == [Code.MISSING_IMAGE, Code.UNSAFE_NAME]
@@ -147,18 +146,18 @@ class TestRead:
     def test_an_image_in_two_splits_is_kept_once(self, tmp_path):
         root = write_yolo_layout(tmp_path)
         (root / "data.yaml").write_text("train: images\nval: images/val\nnames: [scratch, pit]\n")
-        dataset = read_yolo(root, "made-up")
+        dataset = read_as(root, "yolo", "made-up")
         assert dataset.split_counts() == {"train": 8}
         assert codes(dataset) == [Code.DUPLICATE_NAME]
         assert "4 images stand in train and in val" in dataset.findings[0].message
         (root / "data.yaml").write_text("train: [images/train, images/train]\nnames: [scratch, pit]\n")
-        assert "twice in train" in read_yolo(root, "made-up").findings[0].message
+        assert "twice in train" in read_as(root, "yolo", "made-up").findings[0].message
 
     def test_labels_without_image_and_unreadable_images(self, tmp_path):
         root = write_yolo_layout(tmp_path)
         (root / "labels/train/9.txt").touch()
         (root / "images/train/0.jpg").write_text("no image")
-        dataset = read_yolo(root, "made-up")
+        dataset = read_as(root, "yolo", "made-up")
         assert codes(dataset) == [Code.UNKNOWN_IMAGE]
         assert dataset.findings[0].where == "labels/train/9.txt"
         assert dataset.column("width")[0] == 0
@@ -167,14 +166,14 @@ class TestRead:
     def test_names_that_no_path_should_have(self, tmp_path):
         root = write_yolo_layout(tmp_path)
         (root / "images/train/0.jpg").rename(root / "images/train/a\\0.jpg")
-        assert Code.UNSAFE_NAME in codes(read_yolo(root, "made-up"))
+        assert Code.UNSAFE_NAME in codes(read_as(root, "yolo", "made-up"))
 
     def test_labels_may_lie_beside_images(self, tmp_path):
         write_image(tmp_path / "data/0.jpg")
         (tmp_path / "data/0.txt").write_text("0 0.5 0.5 1 1")
         (tmp_path / "data/readme.txt").write_text("hello")
         (tmp_path / "data.yaml").write_text("train: data\nnames: [a]")
-        dataset = read_yolo(tmp_path, "made-up")
+        dataset = read_as(tmp_path, "yolo", "made-up")
         assert dataset.num_boxes == 1
         assert not dataset.findings
 
@@ -182,4 +181,4 @@ class TestRead:
         root = write_yolo_layout(tmp_path)
         (root / "labels/train/0.txt").write_bytes(b"\xff\xfe\x00")
         with pytest.raises(AnnotationError, match="not a text file"):
-            read_yolo(root, "made-up")
+            read_as(root, "yolo", "made-up")

@@ -12,11 +12,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
-from tests.helpers.datasets import write_image, write_taco, write_vision, write_yolo_layout
+from tests.helpers.datasets import read_as, write_image, write_taco, write_vision, write_yolo_layout
 from tests.helpers.disks import mounted
 from visionops.data.dataset import Dataset, Split
-from visionops.data.formats.coco import read_coco, read_vision
-from visionops.data.formats.yolo import read_yolo
 from visionops.data.formats.yolo_export import write_yolo
 from visionops.errors import DataError, ImageError
 from visionops.inference.image import decode_image
@@ -41,9 +39,9 @@ def picture(tmp_path_factory) -> Path:
 
 class TestWrite:
     def test_round_trip_of_taco(self, tmp_path):
-        original = read_coco(write_taco(tmp_path / "taco"), "taco", "annotations.json")
+        original = read_as(write_taco(tmp_path / "taco"), "coco", "taco")
         data_file = write_yolo(original, tmp_path / "out")
-        copy = read_yolo(data_file.parent, "taco")
+        copy = read_as(data_file.parent, "yolo", "taco")
         assert copy.split_counts() == original.split_counts()
         assert copy.class_names == original.class_names
         assert not copy.findings
@@ -56,7 +54,7 @@ class TestWrite:
         assert len(set(stems)) == 7, "nor do their label files collide, whatever the case"
 
     def test_splits_empty_images_and_data_file(self, tmp_path):
-        dataset = read_vision(write_vision(tmp_path / "vision"), "vision")
+        dataset = read_as(write_vision(tmp_path / "vision"), "vision", "vision")
         data_file = write_yolo(dataset, tmp_path / "a/b/out")
         content = yaml.safe_load(data_file.read_text())
         assert content == {
@@ -67,12 +65,12 @@ class TestWrite:
         }
         assert (data_file.parent / "labels/train/Cable__train__000003.txt").read_bytes() == b""
         assert (data_file.parent / "images/val/Cable__val__000001.jpg").is_symlink()
-        assert read_yolo(data_file.parent, "v").split_counts() == dataset.split_counts()
+        assert read_as(data_file.parent, "yolo", "v").split_counts() == dataset.split_counts()
         assert sorted(p.name for p in data_file.parent.parent.iterdir()) == ["out"]
 
     def test_the_trainer_reads_the_same(self, tmp_path, monkeypatch):
         data = pytest.importorskip("ultralytics.data.utils")
-        dataset = read_vision(write_vision(tmp_path / "vision"), "vision")
+        dataset = read_as(write_vision(tmp_path / "vision"), "vision", "vision")
         out = write_yolo(dataset, tmp_path / "out").parent
         images = sorted((out / "images/train").iterdir())
         labels = data.img2label_paths([str(p) for p in images])
@@ -92,7 +90,7 @@ class TestWrite:
         write_image(root / "images/train/0.jpg", exif=exif)
         Image.new("CMYK", (20, 16), (10, 200, 30, 40)).save(root / "images/train/1.jpg")
         Image.fromarray(np.arange(320, dtype=np.uint16).reshape(16, 20) * 200).save(root / "images/train/4.png")
-        original = read_yolo(root, "made-up")
+        original = read_as(root, "yolo", "made-up")
         for known in (original, original.replace_column("plain", [None] * original.num_images)):
             out = write_yolo(known, tmp_path / "out").parent
             for name in ("0", "1", "4"):
@@ -102,13 +100,13 @@ class TestWrite:
                 assert (decode_image(written.read_bytes()) == decode_image(source.read_bytes())).all()
             assert (out / "images/train/images__train__2.jpg").is_symlink()
             # the labels of the rotated image belong to the upright one
-            np.testing.assert_allclose(read_yolo(out, "x").boxes_of(0).xyxy, original.boxes_of(0).xyxy, atol=1e-4)
+            np.testing.assert_allclose(read_as(out, "yolo", "x").boxes_of(0).xyxy, original.boxes_of(0).xyxy, atol=1e-4)
 
     def test_jpegs_that_the_trainer_would_rewrite_become_png(self, tmp_path):
         root = write_yolo_layout(tmp_path / "in")
         image = root / "images/train/0.jpg"
         image.write_bytes(image.read_bytes() + b"trailing bytes of a camera")
-        out = write_yolo(read_yolo(root, "made-up"), tmp_path / "out").parent
+        out = write_yolo(read_as(root, "yolo", "made-up"), tmp_path / "out").parent
         assert (out / "images/train/images__train__0.png").is_file()
         assert image.read_bytes().endswith(b"camera")
 
@@ -121,7 +119,7 @@ class TestWrite:
         assert (out / "images/all/a.png").is_file()
 
     def test_undeclared_sizes_are_read(self, tmp_path):
-        dataset = read_coco(write_taco(tmp_path / "taco"), "taco", "annotations.json")
+        dataset = read_as(write_taco(tmp_path / "taco"), "coco", "taco")
         blank = dataset.replace_column("width", [0] * 7).replace_column("height", [0] * 7)
         first = write_yolo(dataset, tmp_path / "a").parent
         second = write_yolo(blank.replace_column("plain", [True] * 7), tmp_path / "b").parent
@@ -138,7 +136,7 @@ class TestWrite:
         assert names[0] == names[1], "names do not depend on the order of rows"
 
     def test_links_fall_back_to_hard_links_and_copies(self, tmp_path, monkeypatch):
-        dataset = read_vision(write_vision(tmp_path / "vision"), "vision")
+        dataset = read_as(write_vision(tmp_path / "vision"), "vision", "vision")
 
         def refuse(*_args: str) -> None:
             raise OSError(1, "not permitted")
@@ -151,7 +149,7 @@ class TestWrite:
         assert image.read_bytes() == (tmp_path / "vision/Cable/train/000000.jpg").read_bytes()
 
     def test_replaces_what_it_wrote_and_nothing_else(self, tmp_path):
-        dataset = read_vision(write_vision(tmp_path / "vision"), "vision")
+        dataset = read_as(write_vision(tmp_path / "vision"), "vision", "vision")
         out = write_yolo(dataset, tmp_path / "out").parent
         (out / "labels/train.cache").touch()
         write_yolo(dataset.select_split(Split.TRAIN), out)
@@ -167,7 +165,7 @@ class TestWrite:
 
     @pytest.mark.parametrize("name", ["absent", "gone", "broken"])
     def test_images_that_cannot_be_used(self, tmp_path, name):
-        dataset = read_vision(write_vision(tmp_path / "vision"), "vision")
+        dataset = read_as(write_vision(tmp_path / "vision"), "vision", "vision")
         if name == "absent":
             dataset = dataset.replace_column("path", ["", *dataset.column("path")[1:]])
         elif name == "gone":
@@ -181,14 +179,14 @@ class TestWrite:
         assert [p.name for p in tmp_path.iterdir()] == ["vision"]
 
     def test_image_gone_before_it_is_encoded(self, tmp_path):
-        dataset = read_vision(write_vision(tmp_path / "vision"), "vision")
+        dataset = read_as(write_vision(tmp_path / "vision"), "vision", "vision")
         Path(dataset.column("path")[0]).unlink()
         with pytest.raises(DataError, match="cannot be read"):
             write_yolo(dataset.replace_column("plain", [False] * dataset.num_images), tmp_path / "out")
 
     @pytest.mark.real_data
     def test_real_steel_comes_back_whole(self, tmp_path, real_data):
-        dataset = read_vision(real_data / "vision", "steel", ("Steel",))
+        dataset = read_as(real_data / "vision", "vision", "steel", products=("Steel",))
         labelled = dataset.take([i for i, s in enumerate(dataset.column("split")) if s in ("train", "val")])
         out = write_yolo(labelled.replace_column("plain", [True] * 1530), tmp_path / "out").parent
         for split, count in (("train", 1260), ("val", 270)):
@@ -231,7 +229,7 @@ def test_boxes_come_back_within_a_ten_thousandth_of_a_pixel(case, picture, tmp_p
     rows = {"image": [0] * 100, "class_id": [0] * 100, **dict(zip(("x1", "y1", "x2", "y2"), xyxy.T, strict=True))}
     dataset = Dataset.from_columns("d", ["a"], columns, rows)
     out = write_yolo(dataset, tmp_path_factory.getbasetemp() / "hypothesis").parent
-    copy = read_yolo(out, "d")
+    copy = read_as(out, "yolo", "d")
     assert copy.column("width") == [12]
     scale = np.array([width, height] * 2) / 12
     expected = np.array(clip(xyxy, width, height)).reshape(-1, 4)
@@ -242,14 +240,14 @@ def test_boxes_come_back_within_a_ten_thousandth_of_a_pixel(case, picture, tmp_p
 
 class TestDisk:
     def test_a_file_in_the_way(self, tmp_path):
-        dataset = read_vision(write_vision(tmp_path / "vision"), "vision")
+        dataset = read_as(write_vision(tmp_path / "vision"), "vision", "vision")
         (tmp_path / "file").touch()
         with pytest.raises(DataError, match="cannot be written"):
             write_yolo(dataset, tmp_path / "file" / "out")
 
     @pytest.mark.parametrize(("options", "message"), [("size=64k", "no space left"), ("ro", "read-only")])
     def test_full_and_read_only_disks(self, tmp_path, options, message):
-        dataset = read_vision(write_vision(tmp_path / "vision", images=40), "vision")
+        dataset = read_as(write_vision(tmp_path / "vision", images=40), "vision", "vision")
         with mounted(tmp_path / "disk", options) as disk:
             with pytest.raises(DataError) as error:
                 write_yolo(dataset, disk / "out")

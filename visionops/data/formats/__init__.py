@@ -1,32 +1,92 @@
-"""Labelled data sets as people have them, read into the one form we use."""
+"""Labelled data sets as people have them, read into the one form we use.
+
+Each format has a module that is a `Reader`: ``detect`` says whether a folder is of the format and why, ``read`` reads
+it. `READERS` lists them; nothing else names them one by one.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
 from visionops.config import DataConfig, Format
 from visionops.data.dataset import BOXES_SCHEMA, Dataset
-from visionops.data.formats.coco import read_coco, read_vision
-from visionops.data.formats.folders import read_folders
+from visionops.data.findings import counted
+from visionops.data.formats import coco, folders, mvtec, table, vision, voc, yolo
+from visionops.data.formats.assembly import fold_name
+from visionops.data.formats.protocol import Evidence, Reader, Strength
 from visionops.data.formats.rules import suggest
-from visionops.data.formats.table import read_table
-from visionops.data.formats.voc import read_voc
-from visionops.data.formats.yolo import read_yolo
-from visionops.errors import DataError
+from visionops.data.listing import Listing
+from visionops.errors import AnnotationError, DataError
 from visionops.inference.bundle import Task
 
-__all__ = ["keep_categories", "read_dataset"]
+__all__ = ["READERS", "Recognition", "keep_categories", "read_dataset", "recognize"]
+
+READERS: dict[Format, Reader] = {
+    Format.VISION: vision,
+    Format.COCO: coco,
+    Format.YOLO: yolo,
+    Format.VOC: voc,
+    Format.TABLE: table,
+    Format.FOLDERS: folders,
+    Format.MVTEC: mvtec,
+}
+"""Every format that is read. Their order breaks no tie: two that fit equally well are an error."""
+
+
+class Recognition(NamedTuple):
+    """The format of a folder, and what shows it."""
+
+    format: Format
+    evidence: Evidence
+
+
+def recognize(listing: Listing, data: DataConfig) -> Recognition:
+    """Find the format of a folder.
+
+    Args:
+        data: With ``format: auto`` every reader is asked; its other settings narrow down what fits.
+
+    Raises:
+        AnnotationError: Nothing fits, or several formats fit equally well; the message lists them.
+    """
+    found = _candidates(listing, data)
+    best = max((evidence.strength for evidence in found.values()), default=None)
+    first = [Recognition(format_, evidence) for format_, evidence in found.items() if evidence.strength is best]
+    if len(first) == 1:
+        return first[0]
+    if not first:
+        kinds = ", ".join(f"{len(names)} x {suffix or 'no suffix'}" for suffix, names in _by_count(listing)[:5])
+        raise AnnotationError(
+            f"{listing.root}: no labels that any reader knows ({counted(len(listing.files), 'file')}: "
+            f"{kinds or 'none'}); set data.format, and data.source.path to the folder that holds images and labels"
+        )
+    choices = "; ".join(f"{f.value} ({e.summary}: {', '.join(e.reasons[:2])})" for f, e in first)
+    raise AnnotationError(f"{listing.root}: may be read in {len(first)} ways: {choices}; set data.format to one")
+
+
+def _by_count(listing: Listing) -> list[tuple[str, list[str]]]:
+    return sorted(listing.by_suffix.items(), key=lambda item: (-len(item[1]), item[0]))
+
+
+def _candidates(listing: Listing, data: DataConfig) -> dict[Format, Evidence]:
+    found = {}
+    for format_, reader in READERS.items():
+        if data.format in (Format.AUTO, format_) and (evidence := reader.detect(listing, data)):
+            found[format_] = evidence
+    return found
 
 
 def read_dataset(root: Path, data: DataConfig, name: str, task: Task | None = None) -> Dataset:
     """Read the images and labels below ``root``.
 
     Sizes are as the annotation files declare them (0: not declared; YOLO declares none, so its come from the headers).
-    Nothing is decoded or hashed. What cannot be represented becomes a finding of the data set.
+    Nothing is decoded or hashed, but pairs that may be image and mask. What cannot be represented becomes a finding of
+    the data set.
 
     Args:
         root: A folder of this machine, as `visionops.data.sources.fetch` gives it.
@@ -34,48 +94,63 @@ def read_dataset(root: Path, data: DataConfig, name: str, task: Task | None = No
         task: What it is to be learned for; where given, a data set that does not fit is refused.
 
     Raises:
-        AnnotationError: An annotation file is absent or malformed as a whole.
+        AnnotationError: An annotation file is absent or malformed as a whole, or the format is not clear.
         DataError: The folder, a product or a category is not there.
     """
     root = root.absolute()
     if not root.is_dir():
         raise DataError(f"{root}: no such folder; set data.source.path to the folder of the data set")
-    match data.format:
-        case Format.VISION:
-            dataset = read_vision(root, name, data.products)
-        case Format.COCO:
-            dataset = read_coco(root, name, data.annotations)
-        case Format.YOLO:
-            dataset = read_yolo(root, name)
-        case Format.VOC:
-            dataset = read_voc(root, name)
-        case Format.FOLDERS:
-            dataset = read_folders(root, name, data.labels)
-        case Format.TABLE:
-            dataset = read_table(root, name, data)
+    listing = Listing(root)
+    format_, notes = _format_of(listing, data)
+    dataset = READERS[format_].read(listing, data, name)
     if not dataset.num_images and not dataset.findings:
-        raise DataError(f"{root}: holds no images; check data.source.path and data.format ({data.format.value})")
+        raise DataError(f"{root}: holds no images; check data.source.path and data.format ({format_.value})")
+    _fits(dataset, task, format_)
+    dataset = dataclasses.replace(dataset, notes=(*notes, *dataset.notes, *data.notes))
+    return dataset if data.categories is None else keep_categories(dataset, data.categories)
+
+
+def _format_of(listing: Listing, data: DataConfig) -> tuple[Format, list[str]]:
+    """The format to read, and a note where it is not the one that ``data.format`` says."""
+    if data.format is Format.AUTO:
+        return recognize(listing, data).format, []
+    if READERS[data.format].detect(listing, data) is not None:
+        return data.format, []
+    others = _candidates(listing, DataConfig(source=data.source))
+    sure = [(format_, evidence) for format_, evidence in others.items() if evidence.strength is Strength.SURE]
+    if len(sure) != 1:
+        return data.format, []
+    format_, evidence = sure[0]
+    note = f"data.format says {data.format.value}, but the folder is {evidence.summary} ({evidence.reasons[0]})"
+    return format_, [f"{note}: read as {format_.value}."]
+
+
+def _fits(dataset: Dataset, task: Task | None, format_: Format) -> None:
+    if task is None:
+        return
+    if (task is Task.DETECTION) is bool(dataset.attributes):
+        what = "classes of whole images" if dataset.attributes else "boxes"
+        tasks = "classification or attributes" if dataset.attributes else "detection"
+        raise DataError(f"task: {task.value} does not fit {format_.value} data with {what}; set task: {tasks}")
     if task is Task.CLASSIFICATION and len(dataset.attributes) != 1:
         names = ", ".join(attribute.name for attribute in dataset.attributes)
         raise DataError(
             f"data.labels: classification has one, and the table {names}; name one, or set task: attributes"
         )
-    dataset = dataclasses.replace(dataset, notes=(*dataset.notes, *data.notes))
-    return dataset if data.categories is None else keep_categories(dataset, data.categories)
 
 
 def keep_categories(dataset: Dataset, categories: tuple[str, ...]) -> Dataset:
-    """Drop the boxes of all other classes; images stay. Names match whatever their case; the order stays.
+    """Drop the boxes of all other classes; images stay. Names match as `fold_name` says; the order stays.
 
     Raises:
         DataError: A category is not a class of the data set.
     """
-    known = {name.casefold(): i for i, name in enumerate(dataset.class_names)}
+    known = {fold_name(name): i for i, name in enumerate(dataset.class_names)}
     for category in categories:
-        if category.strip().casefold() not in known:
+        if fold_name(category) not in known:
             mend = suggest(category, dataset.class_names)
             raise DataError(f"data.categories: the data set has no class {category!r}; {mend}")
-    kept = sorted({known[category.strip().casefold()] for category in categories})
+    kept = sorted({known[fold_name(category)] for category in categories})
     new_id = np.full(len(dataset.class_names), -1, dtype=np.int32)
     new_id[kept] = np.arange(len(kept))
     mapped = new_id[dataset.boxes.column("class_id").to_numpy()] if dataset.num_boxes else new_id[:0]

@@ -8,32 +8,26 @@ from __future__ import annotations
 
 import collections
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from visionops.config import LabelRule, raw_key
+from visionops.config import DataConfig, raw_key
 from visionops.data.dataset import Dataset, Split
-from visionops.data.files import FileInfo, describe_os_error, safe_name, walk_files
+from visionops.data.files import FileInfo, describe_os_error, safe_name
 from visionops.data.findings import Code, Finding, counted
+from visionops.data.formats import mvtec
+from visionops.data.formats.beside import find_masks, report_beside
+from visionops.data.formats.protocol import Evidence, Strength
 from visionops.data.formats.rules import DROPPED, OUTSIDE, LabelReader, list_names
+from visionops.data.formats.splits import SPLIT_WORDS
+from visionops.data.listing import Listing, folder_of, is_hidden
 from visionops.errors import AnnotationError, DataError
+from visionops.inference.bundle import Task
 
-__all__ = ["read_folders"]
+__all__ = ["detect", "read"]
 
 _DEFAULT_NAME = "class"
-_SPLITS = {
-    "train": Split.TRAIN,
-    "training": Split.TRAIN,
-    "val": Split.VAL,
-    "valid": Split.VAL,
-    "validation": Split.VAL,
-    "test": Split.TEST,
-    "testing": Split.TEST,
-    "unlabelled": Split.UNLABELLED,
-    "unlabeled": Split.UNLABELLED,
-    "inference": Split.UNLABELLED,
-}
 
 
 class _ClassFolder(NamedTuple):
@@ -44,38 +38,59 @@ class _ClassFolder(NamedTuple):
     split: Split
 
 
-def read_folders(root: Path, name: str, labels: Mapping[str, LabelRule]) -> Dataset:
-    """Read the class folders below ``root``.
+def detect(listing: Listing, data: DataConfig) -> Evidence | None:
+    """Find two class folders or more that hold images."""
+    del data
+    base = _base_of(listing)
+    tops = _folders_with_images(listing, base)
+    splits = [top for top in tops if top.casefold() in SPLIT_WORDS]
+    classes = sorted({sub for top in splits for sub in _folders_with_images(listing, _join(base, top))}) or [
+        top for top in tops if top not in splits
+    ]
+    if len(classes) < 2:
+        return None
+    where = f"{', '.join(splits)}, each with " if splits else ""
+    what = f"image folders, {where}{counted(len(classes), 'class', 'classes')}"
+    seen = f"{base or '.'}: the folders {list_names(classes)} hold images"
+    return Evidence(Strength.WEAK, what, (seen,), task=Task.CLASSIFICATION)
 
-    Args:
-        labels: At most one: the name of the attribute, and the rule from folder names to classes. Without it the
-            attribute is "class", each folder a class, in alphabetical order.
 
-    Raises:
-        AnnotationError: There are no class folders, or it cannot be told which folders are classes.
+def read(listing: Listing, data: DataConfig, name: str) -> Dataset:
+    """Read the class folders below the root, or below the only folder that lies there.
+
+    ``data.labels`` has at most one: the name of the attribute, and the rule from folder names to classes. Without it
+    the attribute is "class", each folder a class, in alphabetical order. Masks beside the images are left out.
     """
-    attribute, rule = next(iter(labels.items()), (_DEFAULT_NAME, None))
+    if (evidence := mvtec.detect(listing, data)) is not None:
+        raise AnnotationError(mvtec.refusal(listing, evidence))
+    attribute, rule = next(iter(data.labels.items()), (_DEFAULT_NAME, None))
     given = LabelReader.by_rule(attribute, rule) if rule else None
-    folders, unlabelled = _find_folders(root, given)
+    masks = find_masks(listing, listing.images)
+    base = _base_of(listing)
+    folders, unlabelled = _find_folders(listing.root, base, given, _folders_of_masks(listing, masks))
     files: dict[str, list[FileInfo]] = collections.defaultdict(list)
     deep = any(folder.split is not Split.NONE for folder in folders)
     findings: list[Finding] = []
-    for file in walk_files(root):
-        if file.is_image:
-            files[_folder_of(file.name, deep, unlabelled)].append(file)
+    for file in listing.images.values():
+        if file.name not in masks:
+            files[_folder_of(file.name, base, deep, unlabelled)].append(file)
     if files and not folders:
-        raise AnnotationError(f"{root}: holds images but no class folders; put each image into the folder of its class")
+        raise AnnotationError(
+            f"{listing.root}: holds images but no class folders; put each image into the folder of its class"
+        )
     filled = [folder for folder in folders if files.get(folder.place)]
     for folder in folders:
         if folder not in filled:
             message = "a class folder without images; add images or remove the folder"
             findings.append(Finding.of(Code.EMPTY_CLASS, folder.place, message))
-    reader = given or LabelReader.by_values(attribute, _spelled_once(root, filled))
+    reader = given or LabelReader.by_values(attribute, _spelled_once(listing.root, filled))
     rows = _Rows(findings)
     notes = []
+    claimed: set[str] = set()
     for folder in filled:
         class_id = reader.class_id(folder.raw)
-        inside = files.pop(folder.place)
+        inside = files[folder.place]
+        claimed.update(file.name for file in inside)
         if class_id == OUTSIDE:
             message = f"{reader.refusal(folder.raw)}; {counted(len(inside), 'image')} left out"
             keys = tuple(file.name for file in inside)
@@ -85,15 +100,13 @@ def read_folders(root: Path, name: str, labels: Mapping[str, LabelRule]) -> Data
                 f"{counted(len(inside), 'image')} of {folder.place} left out, as data.labels.{attribute}.drop says."
             )
         elif class_id < 0:
-            rows.add(root, inside, Split.UNLABELLED, None)
+            rows.add(listing.root, inside, Split.UNLABELLED, None)
         else:
-            rows.add(root, inside, folder.split, class_id)
+            rows.add(listing.root, inside, folder.split, class_id)
     for place in unlabelled:
-        rows.add(root, files.pop(place, ()), Split.UNLABELLED, None)
-    for place, stray in sorted(files.items()):
-        message = f"{counted(len(stray), 'image')} in no class folder, left out; move into one, or remove"
-        keys = tuple(file.name for file in stray)
-        findings.append(Finding.of(Code.ORPHAN_IMAGE, place or root.name, message, keys))
+        claimed.update(file.name for file in files.get(place, ()))
+        rows.add(listing.root, files.get(place, ()), Split.UNLABELLED, None)
+    report_beside(listing, claimed, findings)
     return Dataset.from_columns(
         name,
         (),
@@ -115,7 +128,7 @@ class _Rows:
     def add(self, root: Path, files: Iterable[FileInfo], split: Split, class_id: int | None) -> None:
         for file in files:
             if safe_name(file.name) is None:
-                message = "the file name has a backslash or a control character; rename the file"
+                message = "the file name has a backslash, a control character or a line break; rename the file"
                 self.findings.append(Finding.of(Code.UNSAFE_NAME, repr(file.name), message))
                 continue
             values = (file.name, f"{root}/{file.name}", file.num_bytes, split.value)
@@ -124,24 +137,73 @@ class _Rows:
             self.class_ids.append(class_id)
 
 
-def _find_folders(root: Path, reader: LabelReader | None) -> tuple[list[_ClassFolder], list[str]]:
+def _base_of(listing: Listing) -> str:
+    """The root, or the folder below it that holds everything: data sets are often wrapped in one."""
+    base = ""
+    while True:
+        tops = _folders_with_images(listing, base)
+        if len(tops) != 1 or any(folder_of(name) == base for name in listing.images):
+            return base
+        inner = _join(base, tops[0])
+        if tops[0].casefold() in SPLIT_WORDS or len(_folders_with_images(listing, inner)) < 2:
+            return base
+        base = inner
+
+
+def _folders_with_images(listing: Listing, base: str) -> list[str]:
+    """Names of the folders right below ``base`` that hold an image at some depth."""
+    start = f"{base}/" if base else ""
+    return sorted(
+        {
+            name[len(start) :].partition("/")[0]
+            for name in listing.images
+            if name.startswith(start) and "/" in name[len(start) :]
+        }
+    )
+
+
+def _join(base: str, name: str) -> str:
+    return f"{base}/{name}" if base else name
+
+
+def _folders_of_masks(listing: Listing, masks: Mapping[str, str]) -> frozenset[str]:
+    """Folders that hold masks and no photograph: they are no classes."""
+    held = {folder for name in masks for folder in _parents(name)}
+    other = {folder for name in listing.images if name not in masks for folder in _parents(name)}
+    return frozenset(held - other)
+
+
+def _parents(name: str) -> Iterator[str]:
+    while name := folder_of(name):
+        yield name
+
+
+def _find_folders(
+    root: Path, base: str, reader: LabelReader | None, skipped: frozenset[str]
+) -> tuple[list[_ClassFolder], list[str]]:
     """The class folders, and the folders of images for batch inference."""
-    inside = {top: _subfolders(root / top) for top in _subfolders(root)}
-    split_of = {top: _SPLITS[top.casefold()] for top in inside if top.casefold() in _SPLITS}
+
+    def inside_of(place: str) -> list[str]:
+        return [name for name in _subfolders(root / place) if _join(place, name) not in skipped]
+
+    inside = {top: inside_of(_join(base, top)) for top in inside_of(base)}
+    split_of = {top: SPLIT_WORDS[top.casefold()] for top in inside if top.casefold() in SPLIT_WORDS}
     if reader:  # a rule that names the folder knows better: "train" may be a vehicle
         split_of = {top: s for top, s in split_of.items() if inside[top] or raw_key(top) not in reader.values}
-    unlabelled = [top for top, split in split_of.items() if split is Split.UNLABELLED]
+    waiting = [top for top, split in split_of.items() if split is Split.UNLABELLED]
+    unlabelled = [_join(base, top) for top in waiting]
     flat = [top for top, split in split_of.items() if split is not Split.UNLABELLED and not inside[top]]
-    splits = [top for top in split_of if top not in unlabelled and top not in flat]
+    splits = [top for top in split_of if top not in waiting and top not in flat]
     if splits:
-        folders = [_ClassFolder(f"{top}/{sub}", sub, split_of[top]) for top in splits for sub in inside[top]]
+        folders = [_ClassFolder(_join(base, f"{t}/{sub}"), sub, split_of[t]) for t in splits for sub in inside[t]]
         return folders, unlabelled
-    folders = [_ClassFolder(top, top, Split.NONE) for top in inside if top not in split_of]
+    folders = [_ClassFolder(_join(base, top), top, Split.NONE) for top in inside if top not in split_of]
     if flat:
         example = folders[0].raw if folders else "cat"
         raise AnnotationError(
-            f"{root / flat[0]}: is named as a split but holds no class folders; put images into {flat[0]}/{example}, "
-            "images without labels into a folder 'unlabelled', or name the folder under data.labels if it is a class"
+            f"{root / base / flat[0]}: is named as a split but holds no class folders; put images into "
+            f"{flat[0]}/{example}, images without labels into a folder 'unlabelled', or name the folder under "
+            "data.labels if it is a class"
         )
     return folders, unlabelled
 
@@ -149,19 +211,22 @@ def _find_folders(root: Path, reader: LabelReader | None) -> tuple[list[_ClassFo
 def _subfolders(folder: Path) -> list[str]:
     try:
         with os.scandir(folder) as entries:
-            return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+            return sorted(entry.name for entry in entries if entry.is_dir() and not is_hidden(entry.name))
     except OSError as error:
         raise DataError(f"{folder}: cannot be listed ({describe_os_error(error)}); check its permissions") from error
 
 
-def _folder_of(name: str, deep: bool, unlabelled: list[str]) -> str:
+def _folder_of(name: str, base: str, deep: bool, unlabelled: list[str]) -> str:
     """Of an image: its class folder, its folder for batch inference, or the folder it should not lie in."""
-    first, *rest = name.split("/")
-    if first in unlabelled and rest:
-        return first
+    start = f"{base}/" if base else ""
+    if not name.startswith(start):
+        return folder_of(name)
+    first, *rest = name[len(start) :].split("/")
+    if rest and start + first in unlabelled:
+        return start + first
     if deep and len(rest) > 1:
-        return f"{first}/{rest[0]}"
-    return first if rest else ""
+        return f"{start}{first}/{rest[0]}"
+    return start + first if rest else base
 
 
 def _spelled_once(root: Path, folders: list[_ClassFolder]) -> list[str]:

@@ -19,10 +19,13 @@ from visionops.config import DataConfig, WeightRule
 from visionops.data.dataset import Dataset, Split
 from visionops.data.files import describe_os_error, safe_name, walk_files
 from visionops.data.findings import Code, Finding, counted
+from visionops.data.formats.protocol import Evidence, Strength
 from visionops.data.formats.rules import DROPPED, OUTSIDE, LabelReader, list_names, suggest
+from visionops.data.listing import Listing
 from visionops.errors import AnnotationError, DataError
+from visionops.inference.bundle import Task
 
-__all__ = ["read_table"]
+__all__ = ["detect", "read", "read_table"]
 
 _MANY_VALUES = 20
 """From how many values on a column with fewer than two images a value is taken for an identifier, not a label."""
@@ -32,6 +35,19 @@ class _Entry(NamedTuple):
     line: int
     cells: tuple[str, ...]
     """Of the used columns only."""
+
+
+def detect(listing: Listing, data: DataConfig) -> Evidence | None:
+    """Find the table."""
+    file = data.table or "attributes.csv"
+    if file not in listing.files:
+        return None
+    return Evidence(Strength.LIKELY, "attribute table", (f"{file} is there",), task=Task.ATTRIBUTES)
+
+
+def read(listing: Listing, data: DataConfig, name: str) -> Dataset:
+    """Read the table."""
+    return read_table(listing.root, name, data)
 
 
 def read_table(root: Path, name: str, data: DataConfig) -> Dataset:
@@ -52,7 +68,7 @@ def read_table(root: Path, name: str, data: DataConfig) -> Dataset:
 
 class _Reader:
     def __init__(self, root: Path, data: DataConfig) -> None:
-        place = safe_name(data.table)
+        place = safe_name(data.table or "attributes.csv")
         if place is None:
             raise AnnotationError(f"{data.table}: leads out of the data set; set data.table to a file below {root}")
         self.data = data

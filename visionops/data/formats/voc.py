@@ -12,16 +12,32 @@ from typing import Any
 
 import numpy as np
 
+from visionops.config import DataConfig
 from visionops.data.dataset import Dataset, Split
 from visionops.data.files import FileInfo, describe_os_error, file_header, safe_name, walk_files
 from visionops.data.findings import Code, Finding
+from visionops.data.formats.protocol import Evidence, Strength
+from visionops.data.listing import Listing
 from visionops.errors import AnnotationError, ImageError
 
-__all__ = ["read_voc"]
+__all__ = ["detect", "read", "read_voc"]
 
 # The first list that names an image decides; "trainval" matters only to images in neither train nor val.
 _LISTS = {"train": Split.TRAIN, "val": Split.VAL, "test": Split.TEST, "trainval": Split.TRAIN}
 _MAX_INT32 = 2**31 - 1
+
+
+def detect(listing: Listing, data: DataConfig) -> Evidence | None:
+    """Find XML files in a folder ``Annotations``."""
+    del data
+    files = [name for name in listing.by_suffix.get(".xml", ()) if "Annotations/" in name]
+    return Evidence(Strength.SURE, "Pascal VOC", (f"{files[0]} is there",)) if files else None
+
+
+def read(listing: Listing, data: DataConfig, name: str) -> Dataset:
+    """Read a VOC folder."""
+    del data
+    return read_voc(listing.root, name)
 
 
 def read_voc(root: Path, name: str) -> Dataset:

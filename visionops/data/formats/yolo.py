@@ -14,12 +14,15 @@ from typing import Any
 import numpy as np
 import yaml
 
+from visionops.config import DataConfig
 from visionops.data.dataset import Dataset, Split
 from visionops.data.files import FileInfo, describe_os_error, file_header, safe_name, walk_files
 from visionops.data.findings import Code, Finding
+from visionops.data.formats.protocol import Evidence, Strength
+from visionops.data.listing import Listing
 from visionops.errors import AnnotationError, ImageError
 
-__all__ = ["DATA_FILE", "SPLIT_FOLDERS", "read_yolo"]
+__all__ = ["DATA_FILE", "SPLIT_FOLDERS", "detect", "read", "read_yolo"]
 
 DATA_FILE = "data.yaml"
 
@@ -36,6 +39,19 @@ SPLIT_FOLDERS = {s: key for key, s in _SPLIT_KEYS.items() if key != "validation"
 """The key of a split in ``data.yaml``, which is also the name of its folder."""
 _MAX_FRACTION = 2.0
 """Boxes reach over the border by a little; a larger number is a pixel, not a fraction."""
+
+
+def detect(listing: Listing, data: DataConfig) -> Evidence | None:
+    """Find ``data.yaml``."""
+    del data
+    file = listing.find(DATA_FILE) or listing.find("data.yml")
+    return Evidence(Strength.SURE, "YOLO", (f"{file} is there",)) if file else None
+
+
+def read(listing: Listing, data: DataConfig, name: str) -> Dataset:
+    """Read ``data.yaml`` and what it names."""
+    del data
+    return read_yolo(listing.root, name)
 
 
 def read_yolo(root: Path, name: str) -> Dataset:

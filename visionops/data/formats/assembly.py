@@ -1,0 +1,276 @@
+"""What all readers of boxes share: images found by name, classes under one rule, columns that grow file by file."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from visionops.data.dataset import Dataset, Split
+from visionops.data.files import file_header
+from visionops.data.findings import Code, Finding, counted
+from visionops.data.formats.beside import report_beside
+from visionops.data.formats.names import EXACT_BASES, Bases, Level, Match, NameIndex, plain_name
+from visionops.data.listing import Listing
+from visionops.errors import ImageError
+
+__all__ = ["DROPPED", "Assembly", "ClassNames", "ImageEntry", "examples", "fold_name"]
+
+DROPPED = -1
+"""In place of a row: the image is left out, and a finding says why."""
+
+
+class ImageEntry(NamedTuple):
+    """An image as an annotation file declares it."""
+
+    name: str
+    """As written there."""
+    where: str
+    """The place that says so, for messages: "annotations.json: image 7"."""
+    split: Split = Split.NONE
+    width: int = 0
+    """Pixels after EXIF rotation; 0 where not declared."""
+    height: int = 0
+
+
+def fold_name(name: str) -> str:
+    """What class names share that mean the same: they may differ in case, spaces and Unicode normal form."""
+    return "".join(unicodedata.normalize("NFC", name).casefold().split())
+
+
+def examples(names: Iterable[str], most: int = 3) -> str:
+    """``a.jpg, b.jpg, c.jpg, …``."""
+    known = list(names)
+    return ", ".join(known[:most]) + (", …" if len(known) > most else "")
+
+
+class ClassNames:
+    """Class names in order of appearance. Those that `fold_name` makes equal are one class, by its first spelling."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+        self.notes: list[str] = []
+        self._ids: dict[str, int] = {}
+        self._spellings: set[str] = set()
+
+    def id_of(self, name: str, place: str = "") -> int:
+        """The id of a class, new or known; a note says when two spellings are one class.
+
+        Args:
+            place: Names the annotation file, in the note.
+        """
+        folded = fold_name(name)
+        if folded not in self._ids:
+            self._ids[folded] = len(self.names)
+            self.names.append(name)
+            self._spellings.add(name)
+        known = self.names[self._ids[folded]]
+        if name not in self._spellings:
+            self._spellings.add(name)
+            self.notes.append(f"{place}{': ' if place else ''}class {name!r} is merged with {known!r}.")
+        return self._ids[folded]
+
+
+class Assembly:
+    """A data set of boxes in the making."""
+
+    def __init__(self, listing: Listing) -> None:
+        self.listing = listing
+        self.index = NameIndex(listing.files)
+        self.classes = ClassNames()
+        self.keys: list[str] = []
+        self.widths: list[int] = []
+        self.heights: list[int] = []
+        self.findings: list[Finding] = []
+        self.notes: list[str] = []
+        self.claimed: set[str] = set()
+        """Image files that an annotation names, used or not: they are no orphans."""
+        self._paths: list[str] = []
+        self._num_bytes: list[int] = []
+        self._splits: list[Split] = []
+        self._row_of: dict[str, int] = {}
+        self._plain: dict[int, bool] = {}
+        self._loose: dict[Level, list[str]] = {}
+        self._boxes: list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], npt.NDArray[np.float64]]] = []
+        self._single: list[tuple[int, int, float, float, float, float]] = []
+        self._source_ids: list[str] = []
+        self._single_ids: list[str] = []
+
+    def found(self, code: Code, where: str, message: str, images: tuple[str, ...] = ()) -> None:
+        """Add a finding of the code's default severity."""
+        self.findings.append(Finding.of(code, where, message, images))
+
+    def add_images(self, entries: Sequence[ImageEntry], bases: Bases = EXACT_BASES) -> list[int]:
+        """Add the images of one annotation file.
+
+        A name that leads out of the data set or matches several files is an error and its image left out; a file that
+        is not there is an error and its image stays, without a path; a file named twice is one image.
+
+        Args:
+            bases: What the names may be relative to.
+
+        Returns:
+            The row of each entry, or `DROPPED`.
+        """
+        plain = [plain_name(entry.name) for entry in entries]
+        loosely = [name is not None and "\\" in entry.name for name, entry in zip(plain, entries, strict=True)]
+        matches = iter(self.index.match([name for name in plain if name is not None], bases))
+        rows = []
+        for entry, name, slashes in zip(entries, plain, loosely, strict=True):
+            if name is None:
+                message = f"file name {entry.name!r} is not a plain path below the data set; rename the file"
+                self.found(Code.UNSAFE_NAME, entry.where, message)
+                rows.append(DROPPED)
+                continue
+            match = next(matches)
+            if slashes and match.file and match.level is Level.EXACT:
+                match = match._replace(level=Level.SLASHES)
+            rows.append(self._add(entry, name, match))
+        return rows
+
+    def claim(self, declared: str, bases: Bases = EXACT_BASES) -> None:
+        """Remember that an annotation names a file, though its image is left out."""
+        name = plain_name(declared)
+        if name is not None:
+            self.claimed.update(match.file for match in self.index.match([name], bases) if match.file)
+
+    def _add(self, entry: ImageEntry, name: str, match: Match) -> int:
+        if match.rivals:
+            return self._refuse(entry, match)
+        key = match.file or name
+        if key in self._row_of:
+            row = self._row_of[key]
+            self._report_twice(entry, row, key)
+            return row
+        if match.file is None:
+            message = "the file is not there; add the file or remove the entry"
+            self.found(Code.MISSING_IMAGE, entry.where, f"image {name}: {message}", (key,))
+        elif match.level > Level.EXACT:
+            self._loose.setdefault(match.level, []).append(f"{name} is {key}")
+        return self.add_file(key, entry)
+
+    def add_file(self, key: str, entry: ImageEntry) -> int:
+        """Add an image by the name of its file, which may be absent; the row."""
+        file = self.listing.files.get(key)
+        row = self._row_of[key] = len(self.keys)
+        self.claimed.add(key)
+        self.keys.append(key)
+        self._paths.append(str(self.listing.path(key)) if file else "")
+        self._num_bytes.append(file.num_bytes if file else -1)
+        self._splits.append(entry.split)
+        self.widths.append(entry.width)
+        self.heights.append(entry.height)
+        return row
+
+    def _refuse(self, entry: ImageEntry, match: Match) -> int:
+        what = " and ".join(map(repr, match.rivals[:3]))
+        if match.shared:
+            message = f"{what} all match one file by {match.level.difference}; correct the names"
+        else:
+            self.claimed.update(match.rivals)
+            message = (
+                f"file name {entry.name!r} matches {len(match.rivals)} files, {what}; rename or remove all but one"
+            )
+        self.found(Code.AMBIGUOUS_NAME, entry.where, message, match.rivals)
+        return DROPPED
+
+    def _report_twice(self, entry: ImageEntry, row: int, key: str) -> None:
+        first, second = self._splits[row], entry.split
+        if first is not second:
+            known = [split.value or "no split" for split in (first, second)]
+            message = f"{key} stands in {known[0]} and in {known[1]}; the first is kept; list each image once"
+        else:
+            message = f"file name {entry.name!r} is listed before; its boxes are joined; list each file once"
+        self.found(Code.DUPLICATE_NAME, entry.where, message, (key,))
+
+    def size_of(self, row: int) -> tuple[int, int]:
+        """Width and height of an image, in pixels after EXIF rotation: as declared, else as its header says.
+
+        ``(0, 0)`` where neither is known.
+        """
+        if not (self.widths[row] and self.heights[row]) and self._paths[row]:
+            try:
+                header = file_header(self.listing.path(self.keys[row]), self.keys[row])
+                self.widths[row], self.heights[row] = header.width, header.height
+                self._plain[row] = header.is_plain
+            except ImageError:
+                pass  # validation decodes every image and says what is wrong with this one
+        return self.widths[row], self.heights[row]
+
+    def add_boxes(
+        self,
+        rows: npt.NDArray[np.int64],
+        class_ids: npt.NDArray[np.int32],
+        xyxy: npt.NDArray[np.float64],
+        source_ids: list[str],
+    ) -> None:
+        """Add boxes in columns: (M,), (M,), float64 (M, 4) in pixels, (M,)."""
+        self._boxes.append((rows, class_ids, xyxy))
+        self._source_ids += source_ids
+
+    def add_box(self, row: int, class_name: str, xyxy: Sequence[float], where: str) -> None:
+        """Add one box, in pixels; where it is not finite or has a negative size, a finding in its place.
+
+        Boxes of an image left out (`DROPPED`) are ignored.
+        """
+        x1, y1, x2, y2 = xyxy
+        if row == DROPPED:
+            return
+        if not np.isfinite(xyxy).all() or x2 < x1 or y2 < y1:
+            shown = ", ".join(f"{value:g}" for value in xyxy)
+            message = f"box ({shown}) is not finite or has a negative size; redraw or remove it"
+            self.found(Code.BAD_BOX, where, message, (self.keys[row],))
+            return
+        self._single.append((row, self.classes.id_of(class_name, where), x1, y1, x2, y2))
+        self._single_ids.append(where)
+
+    def dataset(
+        self, name: str, *, sort_classes: bool = False, labels: Iterable[str] = (), within: Sequence[str] = ("",)
+    ) -> Dataset:
+        """Build the data set, with a finding for each kind of file that lies beside what was read.
+
+        Args:
+            name: Name of the data set.
+            sort_classes: Order classes by name, for formats that do not order them.
+            labels: Label files that belong to no image.
+            within: Prefixes of the files that concern the data set.
+        """
+        report_beside(self.listing, self.claimed, self.findings, labels=labels, within=within)
+        self._note_loose()
+        table = np.array(self._single, dtype=np.float64).reshape(-1, 6)
+        self.add_boxes(table[:, 0].astype(np.int64), table[:, 1].astype(np.int32), table[:, 2:], self._single_ids)
+        rows, class_ids, xyxy = (np.concatenate(part) for part in zip(*self._boxes, strict=True))
+        names = self.classes.names
+        if sort_classes:
+            order = sorted(range(len(names)), key=lambda i: names[i])
+            new_ids = np.empty(len(names), np.int32)
+            new_ids[order] = np.arange(len(names))
+            names, class_ids = [names[i] for i in order], new_ids[class_ids]
+        corners = {c: np.ascontiguousarray(xyxy[:, i]) for i, c in enumerate(("x1", "y1", "x2", "y2"))}
+        images = {
+            "key": self.keys,
+            "path": self._paths,
+            "num_bytes": self._num_bytes,
+            "width": self.widths,
+            "height": self.heights,
+            "split": [split.value for split in self._splits],
+            "plain": [self._plain.get(row) for row in range(len(self.keys))],
+        }
+        boxes = {"image": rows, "class_id": class_ids, **corners, "source_id": self._source_ids}
+        notes = [*self.notes, *self.classes.notes]
+        return Dataset.from_columns(name, names, images, boxes, notes, self.findings)
+
+    def _note_loose(self) -> None:
+        for level, pairs in sorted(self._loose.items()):
+            self.notes.append(
+                f"{counted(len(pairs), 'image')} found by less than the exact name, despite a difference in "
+                f"{level.difference} ({examples(pairs, 2)})."
+            )
+
+    def split_counts(self) -> Counter[Split]:
+        """How many images each split has so far."""
+        return Counter(self._splits)

@@ -1,0 +1,161 @@
+"""What lies beside the labelled images and is left out: one finding for each kind of file, with a count and examples.
+
+Kinds: images that nothing labels, masks, images that no installed library reads, labels without an image, and hidden
+files or files of the system.
+"""
+
+from __future__ import annotations
+
+import collections
+import re
+from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from visionops.data.files import UNREADABLE_IMAGE_SUFFIXES
+from visionops.data.findings import Code, Finding, counted
+from visionops.data.listing import Listing, folder_of, stem_of, suffix_of
+from visionops.errors import ImageError
+
+__all__ = ["find_masks", "report_beside"]
+
+_MOST_GREY_LEVELS = 16
+_EXTREME_SHARE = 0.97
+"""Share of the pixels of a mask with soft edges that are black or white, or nearly so."""
+_SAMPLE = 40
+"""Pairs of one pattern that are decoded before the rest is taken to be alike."""
+_MASK_MARK = re.compile(r"(?:[-_. ](?:masks?|labels?|gt|seg|segmentation|annotation|ground_?truth))+$")
+_MASK_FOLDERS = frozenset(
+    {"mask", "masks", "ground_truth", "groundtruth", "gt", "segmentation", "segmentationclass", "segmentationobject"}
+)
+
+
+def report_beside(
+    listing: Listing,
+    claimed: Collection[str],
+    findings: list[Finding],
+    *,
+    labels: Iterable[str] = (),
+    within: Sequence[str] = ("",),
+    orphans: bool = True,
+) -> None:
+    """Add a finding for each kind of file that is left out.
+
+    Args:
+        listing: All files.
+        claimed: Image files that belong to the data set, or that a finding names already.
+        findings: Where to add them.
+        labels: Label files that belong to no image.
+        within: Prefixes of the files that concern the data set.
+        orphans: Whether images that are neither claimed nor masks are reported; not where they serve batch inference.
+    """
+    concerned = tuple(within)
+    rest = [name for name in listing.images if name not in claimed and name.startswith(concerned)]
+    masks = find_masks(listing, rest) if rest else {}
+    _report(findings, Code.MASK_IMAGE, list(masks), "a mask, by its name, size and few grey levels; it is left out")
+    if orphans:
+        strays = [name for name in rest if name not in masks]
+        _report(findings, Code.ORPHAN_IMAGE, strays, "no label names it; it is left out; label or remove it")
+    unreadable = [
+        name
+        for name in listing.files
+        if suffix_of(name) in UNREADABLE_IMAGE_SUFFIXES and name not in claimed and name.startswith(concerned)
+    ]
+    _report(
+        findings,
+        Code.UNREADABLE_IMAGE,
+        unreadable,
+        "an image of a type that no installed library reads; it is left out; convert it to PNG or JPEG",
+    )
+    _report(findings, Code.UNKNOWN_IMAGE, list(labels), "there is no image for these labels; add it or remove the file")
+    _report(findings, Code.SYSTEM_FILE, list(listing.hidden), "hidden, or left by the system; it is not looked at")
+
+
+def _report(findings: list[Finding], code: Code, names: list[str], message: str) -> None:
+    if names:
+        shown = names[0] if len(names) == 1 else f"{names[0]} and {counted(len(names) - 1, 'more', 'more')}"
+        also = f" ({len(names)} files: {', '.join(names[:3])}{', …' if len(names) > 3 else ''})" if names[1:] else ""
+        images = tuple(names) if code in (Code.MASK_IMAGE, Code.ORPHAN_IMAGE) else ()
+        findings.append(Finding.of(code, shown, f"{message}{also}", images))
+
+
+def find_masks(listing: Listing, candidates: Iterable[str]) -> dict[str, str]:
+    """Find which images are masks of another one: pixels that mark where something is, not photographs.
+
+    A mask shares the stem of its image (``a.jpg`` and ``a.png``), adds a word to it (``a_mask.png``), or lies under
+    the same stem in a folder of masks; it has the size of the image, and at most 16 grey levels or, with soft edges,
+    at least 97 % of its pixels black or white. Its image has more levels than that.
+
+    Returns:
+        Mask to image.
+    """
+    by_stem: dict[str, list[str]] = collections.defaultdict(list)
+    by_tail: dict[str, list[str]] = collections.defaultdict(list)
+    for name in listing.images:
+        stem = stem_of(name).casefold()
+        by_stem[stem].append(name)
+        by_tail[stem.rpartition("/")[2]].append(name)
+    pairs: dict[tuple[str, str], list[tuple[str, str]]] = collections.defaultdict(list)
+    for name in candidates:
+        pattern, partners = _partners(name, by_stem, by_tail)
+        for partner in partners:
+            pairs[folder_of(name), f"{pattern} {suffix_of(name)} {suffix_of(partner)}"].append((name, partner))
+    masks: dict[str, str] = {}
+    for group in pairs.values():
+        step = max(1, len(group) // _SAMPLE)
+        sample = group[::step]
+        verdicts = [_is_mask_of(listing, *pair) for pair in sample]
+        if all(verdicts):
+            masks.update(group)
+        elif any(verdicts):
+            masks.update(pair for pair in group if _is_mask_of(listing, *pair))
+    return masks
+
+
+def _partners(name: str, by_stem: dict[str, list[str]], by_tail: dict[str, list[str]]) -> tuple[str, list[str]]:
+    stem = stem_of(name).casefold()
+    same = [other for other in by_stem[stem] if other != name]
+    if same:
+        return "same stem", same
+    head, slash, tail = stem.rpartition("/")
+    short = _MASK_MARK.sub("", tail)
+    if short != tail and short:
+        found = [other for other in by_stem.get(f"{head}{slash}{short}", ()) if other != name]
+        return "marked stem", found or _elsewhere(name, by_tail.get(short, ()))
+    if not _MASK_FOLDERS.isdisjoint(head.split("/")):
+        return "folder of masks", _elsewhere(name, by_tail[tail])
+    return "", []
+
+
+def _elsewhere(name: str, others: Iterable[str]) -> list[str]:
+    """Images of that stem outside folders of masks, the one with the most of the path in common."""
+    parts = [part for part in folder_of(name).casefold().split("/") if part not in _MASK_FOLDERS]
+    outside = [
+        other for other in others if other != name and _MASK_FOLDERS.isdisjoint(folder_of(other).casefold().split("/"))
+    ]
+    best = max((len(set(parts) & set(folder_of(o).casefold().split("/"))) for o in outside), default=0)
+    found = [o for o in outside if len(set(parts) & set(folder_of(o).casefold().split("/"))) == best]
+    return found if len(found) == 1 else []
+
+
+def _is_mask_of(listing: Listing, name: str, image: str) -> bool:
+    try:
+        mask, picture = _grey(listing.path(name)), _grey(listing.path(image))
+    except (OSError, ValueError, ImageError, SyntaxError, Image.DecompressionBombError):
+        return False
+    return mask.shape == picture.shape and _looks_like_mask(mask) and not _looks_like_mask(picture)
+
+
+def _grey(path: Path) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+    with Image.open(path) as image:
+        # Palette indices are the labels of a colour-coded mask; their colours would blend into one grey.
+        return np.asarray(image if image.mode in ("L", "P", "1") else image.convert("L")).astype(np.uint8)
+
+
+def _looks_like_mask(pixels: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> bool:
+    counts = np.bincount(pixels.ravel(), minlength=256)
+    if np.count_nonzero(counts) <= _MOST_GREY_LEVELS:
+        return True
+    return bool((counts[:16].sum() + counts[240:].sum()) >= _EXTREME_SHARE * counts.sum() and counts[:16].sum())

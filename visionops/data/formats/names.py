@@ -1,0 +1,245 @@
+"""Which file an annotation means: one way to match names, shared by all readers.
+
+Tools write names from other machines: with backslashes, in another Unicode normal form, percent-encoded, in another
+case, with a folder or an upload hash in front, or without the folder that the file lies in. Each kind of difference is
+a `Level`, tried in order of trust, and includes those before it. Names are only ever looked up among the files that
+were listed, so none leads out of the data set.
+"""
+
+from __future__ import annotations
+
+import collections
+import enum
+import re
+import unicodedata
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
+from urllib.parse import unquote
+
+from visionops.data.files import safe_name
+
+__all__ = ["EXACT_BASES", "Bases", "Level", "Match", "NameIndex", "plain_name"]
+
+Bases = Sequence[Sequence[str]]
+"""Folders that names may be relative to: ranks, best first, of prefixes such as ``""`` or ``"images/train/"``.
+
+Within a rank no prefix is better than another."""
+
+EXACT_BASES: Bases = (("",),)
+"""Names are relative to the root."""
+
+
+class Level(enum.IntEnum):
+    """How much a name differs from that of its file, at most."""
+
+    EXACT = 0
+    SLASHES = 1
+    UNICODE = 2
+    PERCENT = 3
+    CASE = 4
+    PREFIX = 5
+    SUBFOLDER = 6
+
+    @property
+    def difference(self) -> str:
+        """For messages."""
+        return _DIFFERENCES[self]
+
+
+_DIFFERENCES = {
+    Level.EXACT: "nothing",
+    Level.SLASHES: "backslashes",
+    Level.UNICODE: "Unicode normal form",
+    Level.PERCENT: "percent-encoding",
+    Level.CASE: "upper and lower case",
+    Level.PREFIX: "a folder or upload hash in front",
+    Level.SUBFOLDER: "the folder",
+}
+
+
+class Match(NamedTuple):
+    """The file that a name means, or why there is none."""
+
+    file: str | None
+    level: Level = Level.EXACT
+    rivals: tuple[str, ...] = ()
+    """Two or more files that the name matches equally well, or names that match this one file equally well."""
+    shared: bool = False
+    """Whether ``rivals`` are names, not files."""
+
+
+_PREFIX_FOLDERS = frozenset(
+    {"images", "image", "imgs", "img", "data", "dataset", "jpegimages", "obj_train_data", "obj_valid_data"}
+)
+_UPLOAD_HASH = re.compile(r"^[0-9a-f]{8}-(?=.)")
+
+
+def plain_name(declared: str) -> str | None:
+    """A declared name as a relative POSIX path, or None when it must not be used: absolute, or with ``..``."""
+    return safe_name(declared.replace("\\", "/"))
+
+
+class NameIndex:
+    """The files of a data set, ready to be found by the names that annotations give them."""
+
+    def __init__(self, files: Iterable[str]) -> None:
+        self._files = dict.fromkeys(files)
+        self._tables: dict[Level, dict[str, list[str]]] = {}
+        self._by_tail: dict[str, list[str]] = {}
+        self._hashed: dict[str, list[str]] = {}
+
+    def match(self, names: Sequence[str], bases: Bases = EXACT_BASES) -> list[Match]:
+        """Find the file of each name.
+
+        A stricter match comes first for all names: a file that one name means exactly is not found for another name
+        that differs from it in case, prefix or folder.
+
+        Args:
+            names: As `plain_name` gives them; any number may be equal.
+            bases: What they may be relative to.
+
+        Returns:
+            In the order of ``names``.
+        """
+        found: dict[str, Match] = {}
+        taken: set[str] = set()
+        rest = list(dict.fromkeys(names))
+        for level in Level:
+            if not rest:
+                break
+            matches = {name: self._at(level, name, bases, taken) for name in rest}
+            matches = {name: files for name, files in matches.items() if files}
+            if level is Level.EXACT:
+                self._add_twins(matches)
+            claims = collections.Counter(files[0] for files in matches.values() if len(files) == 1)
+            for name, files in matches.items():
+                if len(files) > 1:
+                    found[name] = Match(None, level, tuple(sorted(files)))
+                elif level >= Level.CASE and claims[files[0]] > 1:
+                    rivals = tuple(sorted(other for other, also in matches.items() if also == files))
+                    found[name] = Match(None, level, rivals, shared=True)
+                else:
+                    found[name] = Match(files[0], level)
+            # Up to percent-encoding, two spellings are one name: what is listed twice is found twice.
+            taken.update(m.file for m in found.values() if m.file)
+            rest = [name for name in rest if name not in found]
+        return [found.get(name, Match(None)) for name in names]
+
+    def _at(self, level: Level, name: str, bases: Bases, taken: set[str]) -> list[str]:
+        if level is Level.EXACT:
+            return self._exact(name, bases)
+        if level is Level.SUBFOLDER:
+            return _prefer(self._by_folder(name, taken), bases)
+        table = self._table(level)
+        free = taken if level >= Level.CASE else frozenset()
+        form = _FORMS[level]
+        for rank in bases:
+            hits = {
+                file: None
+                for base in rank
+                for candidate in _variants(level, base + name)
+                for file in table.get(form(candidate), ())
+                if file not in free
+            }
+            if level is Level.PREFIX:
+                hits |= {
+                    file: None for base in rank for file in self._hashed.get(form(base + name), ()) if file not in free
+                }
+            if hits:
+                return list(hits)
+        return []
+
+    def _exact(self, name: str, bases: Bases) -> list[str]:
+        for rank in bases:
+            hits = [base + name for base in rank if base + name in self._files]
+            if hits:
+                return hits
+        return []
+
+    def _add_twins(self, matches: dict[str, list[str]]) -> None:
+        """Add files whose names look the same as the one found and that no name means: nobody can tell them apart."""
+        named = {file for files in matches.values() for file in files}
+        for files in matches.values():
+            if len(files) == 1 and not files[0].isascii():
+                alike = self._table(Level.UNICODE)[_FORMS[Level.UNICODE](files[0])]
+                files.extend(file for file in alike if file not in named)
+
+    def _table(self, level: Level) -> dict[str, list[str]]:
+        if level not in self._tables:
+            table: dict[str, list[str]] = {}
+            form = _FORMS[level]
+            for file in self._files:
+                table.setdefault(form(file), []).append(file)
+                if level is Level.PREFIX and (short := _without_hash(file)):
+                    self._hashed.setdefault(form(short), []).append(file)
+            self._tables[level] = table
+        return self._tables[level]
+
+    def _by_folder(self, name: str, taken: set[str]) -> list[str]:
+        if not self._by_tail:
+            for file in self._files:
+                self._by_tail.setdefault(_tail(_folded(file)), []).append(file)
+        wanted = f"/{_folded(name)}"
+        found = []
+        for file in self._by_tail.get(_tail(wanted), ()):
+            lies = f"/{_folded(file)}"
+            if file not in taken and (lies.endswith(wanted) or wanted.endswith(lies)):
+                found.append(file)
+        return found
+
+
+def _prefer(files: list[str], bases: Bases) -> list[str]:
+    """Of several files, those below the best folder that has one."""
+    for rank in bases:
+        inside = [file for file in files if any(base and file.startswith(base) for base in rank)]
+        if len(inside) == 1:
+            return inside
+    return files
+
+
+def _slashed(name: str) -> str:
+    return safe_name(name.replace("\\", "/")) or name
+
+
+def _composed(name: str) -> str:
+    return unicodedata.normalize("NFC", _slashed(name))
+
+
+def _unquoted(name: str) -> str:
+    return unicodedata.normalize("NFC", unquote(_composed(name))) if "%" in name else _composed(name)
+
+
+def _folded(name: str) -> str:
+    return _unquoted(name).casefold()
+
+
+def _bare(name: str) -> str:
+    parts = _folded(name).split("/")
+    while len(parts) > 1 and parts[0] in _PREFIX_FOLDERS:
+        parts.pop(0)
+    return "/".join(parts)
+
+
+_FORMS: dict[Level, Callable[[str], str]] = {
+    Level.SLASHES: _slashed,
+    Level.UNICODE: _composed,
+    Level.PERCENT: _unquoted,
+    Level.CASE: _folded,
+    Level.PREFIX: _bare,
+}
+
+
+def _variants(level: Level, name: str) -> list[str]:
+    """Only one side loses its hash: two uploads of one name are two files."""
+    short = _without_hash(name) if level is Level.PREFIX else None
+    return [name] if short is None else [name, short]
+
+
+def _without_hash(name: str) -> str | None:
+    head, slash, tail = name.rpartition("/")
+    short = _UPLOAD_HASH.sub("", tail)
+    return None if short == tail else head + slash + short
+
+
+def _tail(name: str) -> str:
+    return name.rpartition("/")[2]
