@@ -28,6 +28,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from visionops.config import ValidationPolicy
+from visionops.data.coordinates import suspect_coordinates
 from visionops.data.dataset import ADDED, Attribute, Boxes, Dataset, Split
 from visionops.data.duplicates import (
     LOOK_SIZE,
@@ -436,8 +437,11 @@ def _facts(dataset: Dataset, inspections: Sequence[Inspection]) -> pa.Table:
 
 def _image_findings(dataset: Dataset, inspections: Sequence[Inspection]) -> Iterator[Finding]:
     keys, widths, heights = (dataset.column(c) for c in ("key", "width", "height"))
+    known = {key for f in dataset.findings if f.code is Code.MISSING_IMAGE for key in f.images}
     for key, width, height, seen in zip(keys, widths, heights, inspections, strict=True):
         if seen.header is None:
+            if seen.problem == Code.MISSING_IMAGE.value and key in known:
+                continue  # the reader said so, with the place that names it
             yield Finding.of(Code(seen.problem), key, seen.message, (key,))
             continue
         for code, message in _peculiarities(key, seen.header):
@@ -488,6 +492,8 @@ def _box_findings(dataset: Dataset, facts: pa.Table) -> Iterator[Finding]:
         yield found(Code.BAD_BOX, box, "has a coordinate that is not a number; draw it again or remove it")
     size = np.stack([facts.column("width").to_numpy(), facts.column("height").to_numpy()], axis=1)[rows]
     known = finite & (size[:, 0] > 0)
+    if known.any():
+        yield from suspect_coordinates(keys, rows[known], boxes[known], size[known])
     clipped = clip_boxes(boxes, size)
     degenerate = known & ((clipped[:, 2:] - clipped[:, :2]) <= 0).any(axis=1)
     for box in np.flatnonzero(degenerate).tolist():
@@ -647,11 +653,26 @@ def _collection_findings(dataset: Dataset, facts: pa.Table, policy: ValidationPo
             "are that it looks like, nowhere if these are in several splits, and else to train; give it a split"
         )
         yield Finding.of(Code.MISSING_SPLIT, unsplit[0], message, unsplit)
+    if not dataset.attributes:
+        yield from _splits_without_boxes(dataset, [s for s in given if s in labelled])
     taught = Split.TRAIN.value if Split.TRAIN.value in given else None
     if dataset.attributes:
         yield from _label_findings(dataset, facts, policy, taught)
     else:
         yield from _class_findings(dataset, policy, taught)
+
+
+def _splits_without_boxes(dataset: Dataset, given: Sequence[str]) -> Iterator[Finding]:
+    splits = np.array(dataset.column("split"), dtype=object)
+    boxes_in = collections.Counter(splits[dataset.box_arrays()[0]].tolist())
+    why = {Split.VAL.value: "cannot choose an epoch", Split.TEST.value: "cannot judge a model"}
+    for split in given:
+        if split in why and dataset.num_boxes and not boxes_in[split]:
+            message = (
+                f"no image of {split} has an object, so it {why[split]}; move labelled images there, or take the "
+                "split out to have one cut from the others"
+            )
+            yield Finding.of(Code.SPLIT_WITHOUT_BOXES, split, message)
 
 
 def _label_findings(

@@ -150,7 +150,7 @@ class Assembly:
             message = "the file is not there; add the file or remove the entry"
             self.found(Code.MISSING_IMAGE, entry.where, f"image {name}: {message}", (key,))
         elif match.level > Level.EXACT:
-            self._loose.setdefault(match.level, []).append(f"{name} is {key}")
+            self._loose.setdefault(match.level, []).append(f"{entry.name} is {key}")
         return self.add_file(key, entry)
 
     def add_file(self, key: str, entry: ImageEntry) -> int:
