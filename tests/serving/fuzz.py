@@ -311,10 +311,7 @@ def fuzz(images: Sequence[bytes], count: int, *, seed: int = 0, clients: int = 4
     outcome = Outcome()
     with tempfile.TemporaryDirectory() as folder:
         bundle = make_bundle(Path(folder) / "bundle").folder
-        with server("--bundle", str(bundle), "--name", "cells", *LIMITS) as (process, port, _):
-            log: list[str] = []
-            reader = threading.Thread(target=lambda: log.extend(line for line in process.stdout if "unhandled" in line))
-            reader.start()
+        with server("--bundle", str(bundle), "--name", "cells", *LIMITS) as (process, port, log):
             resident = psutil.Process(process.pid).memory_info
             documented = _documented(port)
             for image in images[:5]:
@@ -359,9 +356,7 @@ def fuzz(images: Sequence[bytes], count: int, *, seed: int = 0, clients: int = 4
             finally:
                 is_over.set()
                 watcher.join()
-                process.kill()
-                reader.join()
-            outcome.faults.extend(log)
+            outcome.faults.extend(line for line in log.read_text().splitlines() if "unhandled" in line)
     return outcome
 
 

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,7 @@ import pytest
 from deploy.serving.__main__ import main
 from deploy.serving.settings import read_settings
 from tests.conftest import ROOT
+from tests.helpers.programs import until
 from visionops.errors import ConfigError
 
 
@@ -81,19 +83,30 @@ def test_a_host_that_is_not_ours_ends_with_one_line(capsys):
 
 
 @contextmanager
-def server(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], int, dict[str, str]]]:
-    """A real process; its port and the first line of its log."""
-    command = [sys.executable, "-m", "deploy.serving", "--port", "0", *arguments]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+def server(*arguments: str) -> Iterator[tuple[subprocess.Popen[bytes], int, Path]]:
+    """A real process, its port and its log; beside it `errors`. Both are files: a pipe would fill, and stop it."""
+    with tempfile.TemporaryDirectory(prefix="serving-") as folder:
+        log, errors = Path(folder, "log"), Path(folder, "errors")
+        command = [sys.executable, "-m", "deploy.serving", "--port", "0", *arguments]
+        with log.open("wb") as out, errors.open("wb") as err:
+            process = subprocess.Popen(command, cwd=ROOT, stdout=out, stderr=err)
         try:
-            line = json.loads(process.stdout.readline())
-            yield process, int(line["url"].rpartition(":")[2]), line
+            until(lambda: b"\n" in log.read_bytes() or process.poll() is not None)
+            assert process.poll() is None, errors.read_text()
+            yield process, int(lines_of(log)[0]["url"].rpartition(":")[2]), log
         finally:
             process.kill()
+            process.wait(60)
+
+
+def lines_of(log: Path) -> list[dict[str, str]]:
+    """What the process has logged."""
+    return [json.loads(line) for line in log.read_text().splitlines()]
 
 
 def test_a_process_answers_refuses_too_much_and_ends_on_sigterm(bundle: Path):
-    with server("--bundle", str(bundle), "--version", "7", "--max-upload-bytes", "1000") as (process, port, line):
+    with server("--bundle", str(bundle), "--version", "7", "--max-upload-bytes", "1000") as (process, port, log):
+        line = lines_of(log)[0]
         assert line["event"] == "started"
         assert line["version"] == "7"
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
@@ -112,9 +125,8 @@ def test_a_process_answers_refuses_too_much_and_ends_on_sigterm(bundle: Path):
         connection.close()
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == -signal.SIGTERM
-        log = [json.loads(text) for text in process.stdout.read().splitlines()]
-        assert [entry["status"] for entry in log if entry["event"] == "request"] == [413]
-        assert process.stderr.read() == ""
+        assert [line["status"] for line in lines_of(log) if line["event"] == "request"] == [413]
+        assert log.with_name("errors").read_text() == ""
     with socket.create_server(("127.0.0.1", port)):
         pass
 

@@ -29,7 +29,7 @@ TWO = picture([("red", 2, 1), ("blue", 0, 0)])
 def triton(bundle: Path) -> Iterator[InferenceServerClient]:
     """The public client of a server process."""
     with (
-        server("--bundle", str(bundle), "--name", "cells", "--version", "7", "--streams", "2") as (_, port, _line),
+        server("--bundle", str(bundle), "--name", "cells", "--version", "7", "--streams", "2") as (_, port, _log),
         InferenceServerClient(f"127.0.0.1:{port}", concurrency=4) as client,
     ):
         yield client
@@ -137,7 +137,7 @@ def test_the_client_comes_with_a_key(bundle: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("VISIONOPS_API_KEYS", f"line-3 predict sha256:{hashlib.sha256(b'k3y').hexdigest()}")
     arguments = ("--bundle", str(bundle), "--name", "cells", "--streams", "2")
     with (
-        server(*arguments) as (_, port, _line),
+        server(*arguments) as (_, port, _log),
         InferenceServerClient(f"127.0.0.1:{port}") as client,
     ):
         headers = {"X-API-Key": "k3y"}

@@ -7,7 +7,6 @@ import http.client
 import json
 import os
 import socket
-import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -55,9 +54,7 @@ def port(bundle: Path) -> Iterator[int]:
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("VISIONOPS_API_KEYS", line_of(KEY))
         arguments = ("--bundle", str(bundle), "--name", "cells", "--version", "1", "--streams", "2")
-        with server(*arguments) as (process, port, _):
-            # A full pipe would stop the server.
-            threading.Thread(target=process.stdout.read, daemon=True).start()
+        with server(*arguments) as (_, port, _log):
             yield port
 
 
