@@ -77,7 +77,7 @@ lock: $(UV)  ## Compile requirements.lock anew from pyproject.toml, and which of
 		--generate-hashes --no-emit-index-url --no-annotate --no-header --quiet -o requirements.lock
 	$(IMAGE_PACKAGES) --extra serving --extra postgresql | cut -d= -f1 > deploy/images/serving/packages.txt
 	$(IMAGE_PACKAGES) --extra pipelines | cut -d= -f1 > deploy/images/pipeline/packages.txt
-	grep -E '^(openvino|pillow|pydantic|simplejpeg)==' requirements.lock | cut -d' ' -f1 \
+	grep -E '^(openvino|pillow|pillow-heif|pydantic|simplejpeg)==' requirements.lock | cut -d' ' -f1 \
 		| $(UV) pip compile deploy/seldon/requirements.in --constraint /dev/stdin --universal --python-version 3.11 \
 		--generate-hashes --no-emit-index-url --no-annotate --no-header --quiet -o deploy/seldon/requirements.lock
 

@@ -20,7 +20,7 @@ def version(lock: str, name: str) -> str:
     return found[1]
 
 
-@pytest.mark.parametrize("name", ["openvino", "pillow", "pydantic", "simplejpeg"])
+@pytest.mark.parametrize("name", ["openvino", "pillow", "pillow-heif", "pydantic", "simplejpeg"])
 def test_what_decodes_and_computes_is_the_servers(name):
     assert SAME is not None
     assert name in SAME[1].split("|")

@@ -15,25 +15,9 @@ from typing import NamedTuple
 
 from visionops.errors import DataError, ImageError
 from visionops.inference.image import ImageHeader, read_header
+from visionops.inference.image_types import IMAGE_SUFFIXES
 
-__all__ = [
-    "IMAGE_SUFFIXES",
-    "UNREADABLE_IMAGE_SUFFIXES",
-    "FileInfo",
-    "atomic_folder",
-    "describe_os_error",
-    "file_header",
-    "safe_name",
-    "walk_files",
-]
-
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif"})
-"""Lower-case suffixes by which a file counts as an image when it is found in a folder."""
-
-UNREADABLE_IMAGE_SUFFIXES = frozenset(
-    {".heic", ".heif", ".avif", ".jp2", ".jxl", ".svg", ".cr2", ".nef", ".arw", ".dng"}
-)
-"""Lower-case suffixes of images that nothing here reads."""
+__all__ = ["IMAGE_SUFFIXES", "FileInfo", "atomic_folder", "describe_os_error", "file_header", "safe_name", "walk_files"]
 
 _JPEG_HEAD_BYTES = 65_536
 _UNSAFE_CATEGORIES = frozenset({"Cc", "Cs", "Zl", "Zp"})
@@ -51,7 +35,7 @@ class FileInfo(NamedTuple):
 
     @property
     def is_image(self) -> bool:
-        """Judged by the suffix alone."""
+        """Judged by the suffix alone, in any case, against the one list of accepted types."""
         return os.path.splitext(self.name)[1].lower() in IMAGE_SUFFIXES  # noqa: PTH122 - Path costs 5x, per file
 
 

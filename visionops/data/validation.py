@@ -42,6 +42,7 @@ from visionops.data.duplicates import (
 from visionops.data.findings import Code, Finding, Severity, counted
 from visionops.errors import DataError, ImageError, ValidationStopped
 from visionops.inference.image import ImageHeader, ImageProblem, load_upright, to_rgb
+from visionops.inference.image_types import preferred_suffix, suffixes_of
 
 __all__ = [
     "FACTS_SCHEMA",
@@ -101,15 +102,6 @@ _INSPECTIONS = pa.schema(
 
 _GIVEN = (Split.TRAIN.value, Split.VAL.value, Split.TEST.value)  # in the order of protection
 _CHUNK = 16  # images per task: enough to hide the pool's cost, few enough for a smooth progress bar
-_SUFFIXES = {
-    "JPEG": {".jpg", ".jpeg", ".jpe", ".jfif"},
-    "MPO": {".jpg", ".jpeg", ".mpo"},
-    "PNG": {".png", ".apng"},
-    "BMP": {".bmp", ".dib"},
-    "TIFF": {".tif", ".tiff"},
-    "WEBP": {".webp"},
-    "GIF": {".gif"},
-}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -452,8 +444,9 @@ def _image_findings(dataset: Dataset, inspections: Sequence[Inspection]) -> Iter
 
 def _peculiarities(key: str, header: ImageHeader) -> Iterator[tuple[Code, str]]:
     suffix = PurePosixPath(key).suffix.lower()
-    if suffix not in _SUFFIXES[header.format]:
-        wanted = min(_SUFFIXES[header.format], key=len)
+    usual = suffixes_of(header.format)
+    if usual and suffix not in usual:
+        wanted = preferred_suffix(header.format)
         yield Code.WRONG_EXTENSION, f"is {header.format} inside; read as such; rename it to *{wanted}"
     if header.mode == "CMYK":
         yield Code.CMYK, "is CMYK; converted to RGB by the decoder, without a colour profile"

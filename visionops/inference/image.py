@@ -2,47 +2,54 @@
 
 Pillow, not OpenCV: it reads the header before it decodes (a 50,000 x 50,000 PNG of 1 kB costs nothing to refuse)
 and it raises on a truncated file, which OpenCV fills with grey and returns.
+
+Files of 16 bits often hold the 10, 12 or 14 bits of a sensor. Their white level is the value that becomes 255: data
+sets measure it, bundles store it.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import enum
+import functools
 import io
+import re
 import struct
 import warnings
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import simplejpeg
 from PIL import Image
 
 from visionops.errors import ImageError
+from visionops.inference.image_types import FORMATS, HAS_HEIF
 
 __all__ = [
     "DEFAULT_MAX_PIXELS",
+    "FULL_WHITE",
     "ImageHeader",
     "ImageProblem",
     "decode_image",
+    "deep_samples",
     "load_upright",
     "read_header",
+    "to_eight_bits",
     "to_rgb",
+    "white_level",
 ]
 
 DEFAULT_MAX_PIXELS = 100_000_000
 """Largest accepted width x height: 100 megapixels, 300 MB decoded."""
 
+FULL_WHITE = 65535
+"""White level of a file that uses all of its 16 bits."""
+
 _EXIF_ORIENTATION = 0x0112
-_SUPPORTED = (
-    "JPEG",
-    "PNG",
-    "BMP",
-    "TIFF",
-    "WEBP",
-    "GIF",
-)  # MPO comes in through JPEG; Pillow has no opener of that name
+_TILE_WIDTH, _TILE_LENGTH = 322, 323  # tags of TIFF
 _MAGIC = {  # what cameras, phones and scanners also write; only to name it in the message
     b"8BPS": "Photoshop",
     b"\x00\x00\x00\x0cjP  ": "JPEG 2000",
@@ -51,8 +58,24 @@ _MAGIC = {  # what cameras, phones and scanners also write; only to name it in t
     b"\x00\x00\x00\x0cJXL ": "JPEG XL",
     b"%PDF": "PDF",
     b"<svg": "SVG",
+    b"%!PS": "PostScript",
+    b"\xc5\xd0\xd3\xc6": "EPS",
+    b"\xd7\xcd\xc6\x9a": "WMF",
+    b"DDS ": "this kind of DDS",
+    b"v/1\x01": "OpenEXR",
+    b"#?RADIANCE": "Radiance HDR",
+    b"BLP1": "BLP",
+    b"BLP2": "BLP",
+    b"SIMPLE  =": "FITS",
+    b"FUJIFILMCCD-RAW": "a raw camera file",
 }
 _UNSUPPORTED_MODES = ("F", "I", "La")  # 32-bit samples have no agreed range to scale from; La Pillow cannot convert
+_HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"}
+_AVIF_BRANDS = {b"avif", b"avis"}
+# Images within an image: the IHDR of PNG and the SIZ of JPEG 2000, each with the size that is decoded in the end.
+_ICO = b"\0\0\1\0"
+_INNER_PNG = re.compile(rb"IHDR(.{8})", re.DOTALL)
+_INNER_JPEG_2000 = re.compile(rb"\xff\x4f\xff\x51.{4}(.{16})", re.DOTALL)
 
 _DAMAGE = (  # what Pillow's decoders raise on damaged bytes, found by mutating files of every format
     OSError,
@@ -63,7 +86,9 @@ _DAMAGE = (  # what Pillow's decoders raise on damaged bytes, found by mutating 
     KeyError,
     TypeError,
     AttributeError,
-    OverflowError,
+    ArithmeticError,
+    AssertionError,
+    RuntimeError,  # NotImplementedError is one
     struct.error,
     zlib.error,
 )
@@ -116,19 +141,24 @@ class ImageHeader:
 def _open(data: bytes, where: str, max_pixels: int) -> Image.Image:
     if not data:
         raise ImageError(f"{where}: the file has no bytes; replace or remove it", ImageProblem.EMPTY)
+    if data.startswith(_ICO):
+        _check_sizes(_sizes_in_icon(data), where, max_pixels)  # Pillow decodes an ICO while it opens it
     try:
-        image = Image.open(io.BytesIO(data), formats=_SUPPORTED)
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
     except (
         *_DAMAGE,
         ImportError,
+        MemoryError,
     ) as error:  # ImportError: Ultralytics replaces Image.open by one that asks for pi_heif
         raise _not_opened(data, where) from error
-    if image.width * image.height > max_pixels:
-        raise ImageError(
-            f"{where}: {image.width} x {image.height} pixels, over the limit of {max_pixels}; refused before decoding",
-            ImageProblem.TOO_LARGE,
-        )
-    if image.mode in _UNSUPPORTED_MODES:
+    _check_sizes([image.size, *_inner_sizes(image, data)], where, max_pixels)
+    if image.format == "ICNS":  # its sizes and modes are those of the images inside
+        try:
+            image.load()
+        except (*_DAMAGE, MemoryError) as error:
+            raise _damaged(error, where) from error
+    # A PGM of more than 8 bits has Pillow's mode for 32, and values up to 65535.
+    if image.mode in _UNSUPPORTED_MODES and not (image.mode == "I" and image.format == "PPM"):
         raise ImageError(
             f"{where}: pixels of type {image.mode} are not supported; convert it to RGB or grey of 8 or 16 bits",
             ImageProblem.UNSUPPORTED,
@@ -136,15 +166,65 @@ def _open(data: bytes, where: str, max_pixels: int) -> Image.Image:
     return image
 
 
+def _check_sizes(sizes: Iterable[tuple[int, int]], where: str, max_pixels: int) -> None:
+    for width, height in sizes:
+        if width * height > max_pixels:
+            raise ImageError(
+                f"{where}: {width} x {height} pixels, over the limit of {max_pixels}; refused before decoding",
+                ImageProblem.TOO_LARGE,
+            )
+
+
+def _sizes_in_icon(data: bytes) -> Iterator[tuple[int, int]]:
+    """Yield the sizes of the PNGs and bitmaps in an ICO, whose own list of sizes nobody holds them to."""
+    yield from _sizes_of_pngs(data)
+    count = int.from_bytes(data[4:6], "little")
+    for entry in range(6, 6 + 16 * count, 16):
+        start = int.from_bytes(data[entry + 12 : entry + 16], "little")
+        bitmap = data[start : start + 12]
+        if len(bitmap) == 12 and not bitmap.startswith(b"\x89PNG"):
+            _, width, height = struct.unpack("<Iii", bitmap)
+            yield abs(width), abs(height) // 2  # the other half of the height is its mask
+
+
+def _sizes_of_pngs(data: bytes) -> Iterator[tuple[int, int]]:
+    yield from (struct.unpack(">II", found) for found in _INNER_PNG.findall(data))
+
+
+def _inner_sizes(image: Image.Image, data: bytes) -> Iterator[tuple[int, int]]:
+    """Yield the sizes of what a type that wraps others decodes, of which its header may say something else."""
+    if image.format == "TIFF":
+        tile = [getattr(image, "tag_v2", {}).get(tag) for tag in (_TILE_WIDTH, _TILE_LENGTH)]
+        if all(isinstance(side, int) for side in tile):
+            yield tile[0], tile[1]
+    if image.format == "ICNS":
+        yield from _sizes_of_pngs(data)
+    if image.format in {"ICNS", "JPEG2000"}:
+        for found in _INNER_JPEG_2000.findall(data):
+            right, lower, left, upper = struct.unpack(">IIII", found)
+            yield max(right - left, 0), max(lower - upper, 0)
+
+
 def _not_opened(data: bytes, where: str) -> ImageError:
     kind = next((name for magic, name in _MAGIC.items() if data.startswith(magic)), None)
-    if data[4:8] == b"ftyp":
-        kind = "AVIF" if data[8:12] in {b"avif", b"avis"} else "HEIC"
+    brand = data[8:12] if data[4:8] == b"ftyp" else b""
+    if brand in _HEIF_BRANDS and not HAS_HEIF:
+        message = "HEIC is read where the library pillow-heif is installed; install it, or convert to JPEG or PNG"
+        return ImageError(f"{where}: {message}", ImageProblem.UNSUPPORTED)
+    if brand:
+        kind = "AVIF" if brand in _AVIF_BRANDS else "this kind of HEIC"
     if kind:
         return ImageError(f"{where}: {kind} is not supported; convert it to JPEG or PNG", ImageProblem.UNSUPPORTED)
     return ImageError(
-        f"{where}: not a readable image (expected one of {', '.join(_SUPPORTED)}); replace or remove it",
+        f"{where}: not a readable image (expected JPEG, PNG, TIFF or another of the types that Pillow reads); "
+        "replace or remove it",
         ImageProblem.NOT_AN_IMAGE,
+    )
+
+
+def _damaged(error: BaseException, where: str) -> ImageError:
+    return ImageError(
+        f"{where}: truncated or damaged ({_one_line(error)}); fetch the file again", ImageProblem.TRUNCATED
     )
 
 
@@ -167,7 +247,8 @@ def _header(image: Image.Image, get_exif: Callable[[], Image.Exif]) -> ImageHead
         orientation = 1
     if not 1 <= orientation <= 8:
         orientation = 1
-    width, height = image.size if orientation < 5 else image.size[::-1]
+    # Pillow turns a TIFF while it decodes, and says its upright size from the start.
+    width, height = image.size if orientation < 5 or image.format == "TIFF" else image.size[::-1]
     try:
         frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
     except _DAMAGE:  # a later frame is broken; the first is the one we use
@@ -177,7 +258,12 @@ def _header(image: Image.Image, get_exif: Callable[[], Image.Exif]) -> ImageHead
 
 def _bits(image: Image.Image) -> int:
     # Pillow cuts 16-bit colour to 8 while it decodes; only the decoder's arguments still tell.
-    return 16 if "16" in image.mode or any(";16" in str(tile[3]) for tile in getattr(image, "tile", ())) else 8
+    if "16" in image.mode or image.mode == "I":
+        return 16
+    arguments = [tile[3] for tile in getattr(image, "tile", ())]
+    if image.format == "PPM":  # a mode and the largest value
+        return 16 if any(isinstance(a, tuple) and isinstance(a[1], int) and a[1] > 255 for a in arguments) else 8
+    return 16 if any(";16" in str(a) for a in arguments) else 8
 
 
 def load_upright(
@@ -204,22 +290,24 @@ def load_upright(
     """
     image = _open(data, where, max_pixels)
     bits, size, mode = _bits(image), image.size, image.mode
+    is_turned = image.format == "TIFF"
     try:
-        if at_least or luminance:
+        if image.format == "JPEG" and (at_least or luminance):
             image.draft("L" if luminance else None, (at_least, at_least) if at_least else size)
+        upright = _header(image, image.getexif) if is_turned else None
         image.load()
-        header = dataclasses.replace(_header(image, image.getexif), bits=bits, mode=mode)
+        header = dataclasses.replace(upright or _header(image, image.getexif), bits=bits, mode=mode)
         if image.size != size:
+            if image.format != "JPEG":
+                raise ValueError(f"the header says {size[0]} x {size[1]}, the pixels are {image.size}")
             width, height = size if header.orientation < 5 else size[::-1]
             header = dataclasses.replace(header, width=width, height=height)
-        if header.orientation != 1:
+        if header.orientation != 1 and not is_turned:
             image = _turn(image, header.orientation)
         else:
             image.load()  # counting the frames of an animation rewinds it
     except (*_DAMAGE, MemoryError) as error:
-        raise ImageError(
-            f"{where}: truncated or damaged ({_one_line(error)}); fetch the file again", ImageProblem.TRUNCATED
-        ) from error
+        raise _damaged(error, where) from error
     return header, image
 
 
@@ -245,33 +333,110 @@ def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split())[:120] or type(error).__name__
 
 
-def to_rgb(image: Image.Image) -> npt.NDArray[np.uint8]:
-    """Any supported mode to RGB, as `decode_image` says.
+def white_level(peak: int) -> int:
+    """Return the white level of samples up to ``peak``: the largest value of 8, 10, 12, 14 or 16 bits that holds it.
+
+    Samples that are all 0 tell nothing: the full range.
+    """
+    return next(2**bits - 1 for bits in (8, 10, 12, 14, 16) if 2**bits > peak) if peak else FULL_WHITE
+
+
+@functools.lru_cache(maxsize=16)
+def _levels(white: int) -> npt.NDArray[np.uint8]:
+    """Return what each 16-bit value becomes, uint8 (65536,)."""
+    return (np.minimum(np.arange(65536), white) / (white / 255.0)).round().astype(np.uint8)
+
+
+def to_eight_bits(samples: npt.NDArray[np.integer], white: int) -> npt.NDArray[np.uint8]:
+    """Scale 16-bit samples: 0 stays 0, ``white`` becomes 255, what is brighter is clipped.
+
+    Args:
+        samples: Integers from 0 to 65535, any shape.
+        white: 1 to 65535.
+
+    Returns:
+        uint8, the same shape.
+    """
+    return np.take(_levels(white), samples)
+
+
+def deep_samples(data: bytes, header: ImageHeader, image: Image.Image) -> npt.NDArray[np.uint16]:
+    """Return the 16-bit samples of a file, upright: uint16 (H, W) of a grey one, (H, W, 3), RGB, of colour.
+
+    Args:
+        data: The encoded file.
+        header: By `load_upright`, with 16 bits.
+        image: As `load_upright` decoded it. Pillow cuts 16-bit colour to its upper 8 bits, so that OpenCV is asked for
+            the rest. Where it has other pixels than Pillow, or none, the upper bits are all there is.
+    """
+    if image.mode.startswith("I"):
+        return np.asarray(image).clip(0, 65535).astype(np.uint16)
+    rough = np.asarray(image.convert("RGB"))
+    deep = _by_opencv(data, header.orientation) if header.format in {"PNG", "TIFF", "PPM"} else None
+    if deep is not None and deep.shape == rough.shape and np.abs((deep >> 8).astype(np.int16) - rough).max() <= 1:
+        return deep
+    return rough.astype(np.uint16) << 8 | 255  # no less than what was cut off
+
+
+def _by_opencv(data: bytes, orientation: int) -> npt.NDArray[np.uint16] | None:
+    try:
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error:
+        return None
+    if pixels is None or pixels.dtype != np.uint16:
+        return None
+    colour = pixels[:, :, 2::-1] if pixels.ndim == 3 and pixels.shape[2] >= 3 else np.dstack([pixels] * 3)[:, :, :3]
+    if orientation != 1:
+        bands = [Image.fromarray(np.ascontiguousarray(colour[:, :, band])) for band in range(3)]
+        colour = np.dstack([np.asarray(band.transpose(_TURNS[orientation])) for band in bands])
+    return np.ascontiguousarray(colour, dtype=np.uint16)
+
+
+def to_rgb(image: Image.Image, white: int = FULL_WHITE) -> npt.NDArray[np.uint8]:
+    """Any supported mode to RGB, as `decode_image` says; of 16-bit colour only what Pillow left of it.
 
     Args:
         image: Decoded; a resized copy will do.
+        white: Value of a 16-bit grey image that becomes 255.
 
     Returns:
         uint8 (H, W, 3), RGB.
     """
-    if image.mode.startswith("I"):  # "I;16" and its byte orders; Pillow's own conversion clips instead of scaling
-        grey = (np.asarray(image).astype(np.float64) / 257.0).round().clip(0, 255).astype(np.uint8)
+    if image.mode.startswith("I"):  # 16 bits, in any byte order; Pillow's own conversion clips instead of scaling
+        grey = to_eight_bits(np.asarray(image).clip(0, 65535), white)
         return np.repeat(grey[:, :, None], 3, axis=2)
     if image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")  # straight to RGB, Pillow warns that transparency is lost
+    if image.mode == "LAB":
+        image = _from_lab(image)
     return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
 
 
-def decode_image(data: bytes, *, where: str = "image", max_pixels: int = DEFAULT_MAX_PIXELS) -> npt.NDArray[np.uint8]:
+def _from_lab(image: Image.Image) -> Image.Image:
+    """Convert by the colour management of Pillow, which knows no other way from LAB."""
+    from PIL import ImageCms
+
+    done = ImageCms.profileToProfile(
+        image, ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"), outputMode="RGB"
+    )
+    assert done is not None  # only when it works in place
+    return done
+
+
+def decode_image(
+    data: bytes, *, where: str = "image", max_pixels: int = DEFAULT_MAX_PIXELS, white: int = FULL_WHITE
+) -> npt.NDArray[np.uint8]:
     """Decode to RGB, upright.
 
-    CMYK, palette, grey and alpha are converted; 16-bit grey is scaled to 8 bits by its full range (65535 -> 255);
-    of an animation the first frame is taken.
+    CMYK, LAB, palette, grey and alpha are converted; of an animation or a stack of pages the first frame is taken.
+    Samples of 16 bits are scaled to 8: 0 stays 0, ``white`` becomes 255, what is brighter is clipped.
 
     Args:
         data: The encoded file.
         where: Named in the error: a file name or "upload".
         max_pixels: Refused above this, before decoding.
+        white: White level of 16-bit files; others are as they are. Of 16-bit colour the full range is cut to its upper
+            8 bits, a lower white level scales it as grey.
 
     Returns:
         uint8 (H, W, 3), RGB, after EXIF rotation.
@@ -281,7 +446,17 @@ def decode_image(data: bytes, *, where: str = "image", max_pixels: int = DEFAULT
     """
     if (pixels := _plain_jpeg(data, _open(data, where, max_pixels))) is not None:
         return pixels
-    return to_rgb(load_upright(data, where=where, max_pixels=max_pixels)[1])
+    header, image = load_upright(data, where=where, max_pixels=max_pixels)
+    try:
+        if header.bits == 8 or white == FULL_WHITE:
+            return to_rgb(image, white)
+        pixels = to_eight_bits(deep_samples(data, header, image), white)
+    except (*_DAMAGE, MemoryError) as error:  # a mode of a rare type that Pillow cannot convert
+        raise ImageError(
+            f"{where}: pixels of type {image.mode} cannot be converted ({_one_line(error)}); convert it to RGB",
+            ImageProblem.UNSUPPORTED,
+        ) from error
+    return pixels if pixels.ndim == 3 else np.repeat(pixels[:, :, None], 3, axis=2)
 
 
 def _plain_jpeg(data: bytes, image: Image.Image) -> npt.NDArray[np.uint8] | None:

@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from visionops.data.files import UNREADABLE_IMAGE_SUFFIXES
 from visionops.data.findings import Code, Finding, counted
 from visionops.data.listing import Listing, folder_of, stem_of, suffix_of
 from visionops.errors import ImageError
+from visionops.inference.image_types import UNREADABLE_IMAGE_SUFFIXES
 
 __all__ = ["find_masks", "report_beside"]
 
@@ -67,7 +67,8 @@ def report_beside(
         findings,
         Code.UNREADABLE_IMAGE,
         unreadable,
-        "an image of a type that no installed library reads; it is left out; convert it to PNG or JPEG",
+        "an image of a type that no installed library reads; it is left out; "
+        + "; ".join(dict.fromkeys(UNREADABLE_IMAGE_SUFFIXES[suffix_of(name)] for name in unreadable)),
     )
     _report(findings, Code.UNKNOWN_IMAGE, list(labels), "there is no image for these labels; add it or remove the file")
     _report(findings, Code.SYSTEM_FILE, list(listing.hidden), "hidden, or left by the system; it is not looked at")
