@@ -341,6 +341,10 @@ class DataConfig(_Strict):
     """`vision` only: folders to take; all when absent."""
     categories: tuple[str, ...] | None = None
     """Classes of boxes to keep; all when absent. Images that lose their boxes stay, as empty images."""
+    white_level: int | None = Field(default=None, ge=1, le=65535)
+    """Value of 16-bit files that becomes 255; what is brighter is clipped. When absent, the largest value of 8, 10, 12,
+    14 or 16 bits that holds the brightest sample of the data set. The bundle stores it, so that the server does the
+    same."""
     notes: tuple[str, ...] = ()
     """What a reader of the figures should know of the data; they travel with it and are printed."""
     split: SplitConfig = SplitConfig()

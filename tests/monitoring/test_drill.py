@@ -118,7 +118,7 @@ def test_at_severity_0_the_files_are_sent_as_they_are(endpoint, log, prepared):
 
 def test_a_changed_jpeg_is_sent_as_jpeg_and_any_other_file_without_loss(prepared):
     drill = Drill(kind=Kind.NOISE)
-    sent = [drilling._encoded(path, drill, number) for number, path in enumerate(prepared.paths())]
+    sent = [drilling._encoded(path, drill, number, prepared.white) for number, path in enumerate(prepared.paths())]
     assert [kind for _, kind in sent] == ["image/png"] * 4 + ["image/jpeg"] * 2
     expected = drilling._modified(WHITE, drill, 3)
     assert np.array_equal(decode_image(sent[3][0]), expected)

@@ -143,7 +143,8 @@ def join_additions(
     """
     added = fit_classes(added, dataset.class_names, dataset.attributes)
     new, conflicts = _without_copies_of(dataset, added)
-    both = _concat(dataset, new)
+    # Measured over both, unless it is configured: what was added may be brighter.
+    both = dataclasses.replace(_concat(dataset, new), white_level=added.white_level)
     report = validate(both, validation, progress)
     with of_additions():
         report.raise_if_stopped()

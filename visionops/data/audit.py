@@ -18,7 +18,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from visionops.data.dataset import Boxes, Dataset
 from visionops.errors import DataError, ImageError
-from visionops.inference.image import load_upright, to_rgb
+from visionops.inference.image import FULL_WHITE, decode_image, load_upright, to_rgb
 
 __all__ = [
     "class_colour",
@@ -151,22 +151,26 @@ def _overlap(a: _Rectangle, b: _Rectangle) -> bool:
     return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 
-def read_thumbnail(path: Path, side: int) -> tuple[npt.NDArray[np.uint8], float] | None:
+def read_thumbnail(path: Path, side: int, white: int = FULL_WHITE) -> tuple[npt.NDArray[np.uint8], float] | None:
     """One image, scaled to fit a square.
 
     Args:
         side: Of the square, in pixels; smaller images are enlarged, so that their labels can be read.
+        white: White level of 16-bit files.
 
     Returns:
         uint8 (h, w, 3) RGB and the scale by which boxes shrink or grow; None if the image cannot be used.
     """
     try:
-        header, image = load_upright(path.read_bytes(), at_least=side)
+        data = path.read_bytes()
+        header, image = load_upright(data, at_least=side)
+        deep = header.bits > 8 and white != FULL_WHITE
+        rgb = decode_image(data, white=white) if deep else to_rgb(image)
     except (OSError, ImageError):
         return None
     scale = side / max(header.width, header.height)
     size = (max(1, round(header.width * scale)), max(1, round(header.height * scale)))
-    small = Image.fromarray(to_rgb(image)).resize(size, Image.Resampling.BICUBIC, reducing_gap=2.0)
+    small = Image.fromarray(rgb).resize(size, Image.Resampling.BICUBIC, reducing_gap=2.0)
     return np.asarray(small), scale
 
 
@@ -177,7 +181,7 @@ def labelled_tile(dataset: Dataset, row: int, boxes: Boxes, side: int) -> Image.
         boxes: Of this image, as `Dataset.boxes_by_image` returns them.
         side: Of the tile, in pixels.
     """
-    thumbnail = read_thumbnail(Path(dataset.images.column("path")[row].as_py()), side)
+    thumbnail = read_thumbnail(Path(dataset.images.column("path")[row].as_py()), side, dataset.white)
     tile = Image.new("RGB", (side, side), (241, 243, 245))
     if thumbnail is None:
         text = "cannot be decoded"

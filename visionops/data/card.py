@@ -50,6 +50,7 @@ _TITLES = {
     Code.CMYK: "CMYK image",
     Code.PALETTE: "Palette image",
     Code.SIXTEEN_BIT: "16-bit image",
+    Code.WHITE_LEVEL: "Used range of 16-bit images",
     Code.EXIF_ROTATED: "Image is rotated by EXIF",
     Code.ANIMATED: "Image has several frames",
     Code.SIZE_MISMATCH: "Labels state another image size",

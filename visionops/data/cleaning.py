@@ -26,8 +26,8 @@ def clean(dataset: Dataset, report: ValidationReport) -> Dataset:
     coordinate that is not a number, or that repeat another, go. Of files with identical bytes one stays: in the split
     most worth protecting (test, then val, then train), there the first; none where their labels contradict each other.
     Images for inference only (split ``unlabelled``) are compared among themselves. ``group`` is set for near
-    duplicates, so that a later split keeps them on one side. Rows keep their order. Each kind of change becomes a
-    sentence in ``notes``.
+    duplicates, so that a later split keeps them on one side. Rows keep their order. ``white_level`` becomes the one by
+    which 16-bit samples are scaled. Each kind of change becomes a sentence in ``notes``.
 
     Args:
         report: Of this very data set.
@@ -44,7 +44,7 @@ def clean(dataset: Dataset, report: ValidationReport) -> Dataset:
     dataset = _with_clipped_boxes(dataset, notes)
     dataset = _without_repeated_boxes(dataset, notes)
     dataset = _without_copies(dataset, notes)
-    return dataclasses.replace(dataset, notes=(*dataset.notes, *notes))
+    return dataclasses.replace(dataset, notes=(*dataset.notes, *notes), white_level=report.white)
 
 
 def _with_facts(dataset: Dataset, report: ValidationReport) -> Dataset:

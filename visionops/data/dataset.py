@@ -28,6 +28,7 @@ import pyarrow.parquet as pq
 
 from visionops.data.findings import Finding
 from visionops.errors import DataError
+from visionops.inference.image import FULL_WHITE
 
 __all__ = ["ADDED", "BOXES_SCHEMA", "IMAGES_SCHEMA", "Attribute", "Boxes", "Dataset", "Split"]
 
@@ -118,6 +119,8 @@ class Dataset:
     attributes: tuple[Attribute, ...] = ()
     labels: pa.Table = dataclasses.field(default_factory=lambda: pa.table({}))
     """A row an image; for each attribute an int32 column of its name: the class id, null where it is not known."""
+    white_level: int | None = None
+    """Value of 16-bit samples that becomes 255, by the configuration or by what validation found; None until then."""
 
     def __post_init__(self) -> None:
         wanted = _labels_schema(self.attributes)
@@ -141,6 +144,7 @@ class Dataset:
         findings: Sequence[Finding] = (),
         attributes: Sequence[Attribute] = (),
         labels: dict[str, Any] | None = None,
+        white_level: int | None = None,
     ) -> Dataset:
         """Build from columns (lists or arrays). Absent image columns get their "unknown" value.
 
@@ -180,7 +184,13 @@ class Dataset:
                 {a.name: pa.array((labels or {})[a.name], type=pa.int32()) for a in attributes},
                 schema=_labels_schema(attributes),
             ),
+            white_level=white_level,
         )
+
+    @property
+    def white(self) -> int:
+        """By what the 16-bit images are decoded: the white level, 65535 until it is known."""
+        return self.white_level or FULL_WHITE
 
     @property
     def num_images(self) -> int:
@@ -321,6 +331,8 @@ class Dataset:
             digest.update(json.dumps([dataclasses.astuple(a) for a in self.attributes]).encode())
             digest.update(np.ascontiguousarray(self.label_array()[order]).tobytes())
             digest.update(self.images.column("weight").to_numpy()[order].tobytes())
+        if self.white != FULL_WHITE:  # other pixels of the same files
+            digest.update(f"white {self.white}".encode())
         return digest.hexdigest()
 
     def save(self, folder: Path) -> None:
@@ -330,6 +342,7 @@ class Dataset:
         pq.write_table(self.boxes, folder / "boxes.parquet")
         pq.write_table(self.labels, folder / "labels.parquet")
         meta: dict[str, Any] = {"name": self.name, "class_names": self.class_names, "notes": self.notes}
+        meta["white_level"] = self.white_level
         meta["attributes"] = [dataclasses.asdict(attribute) for attribute in self.attributes]
         meta["findings"] = [dataclasses.asdict(finding) for finding in self.findings]
         (folder / "dataset.json").write_text(json.dumps(meta, indent=1), encoding="utf-8")
@@ -352,6 +365,7 @@ class Dataset:
                 findings=tuple(Finding.from_dict(raw) for raw in meta["findings"]),
                 attributes=tuple(Attribute.from_dict(raw) for raw in meta["attributes"]),
                 labels=pq.read_table(folder / "labels.parquet"),
+                white_level=meta.get("white_level"),  # absent in what earlier versions saved
             )
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise DataError(f"{folder}: not a saved data set ({error}); run again with --no-cache") from error

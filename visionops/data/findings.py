@@ -35,6 +35,7 @@ class Code(enum.StrEnum):
     CMYK = "cmyk"
     PALETTE = "palette"
     SIXTEEN_BIT = "sixteen_bit"
+    WHITE_LEVEL = "white_level"
     EXIF_ROTATED = "exif_rotated"
     ANIMATED = "animated"
     SIZE_MISMATCH = "size_mismatch"
@@ -89,6 +90,7 @@ DEFAULT_SEVERITY: dict[Code, Severity] = {
     Code.CMYK: Severity.WARNING,
     Code.PALETTE: Severity.WARNING,
     Code.SIXTEEN_BIT: Severity.WARNING,
+    Code.WHITE_LEVEL: Severity.INFO,
     Code.EXIF_ROTATED: Severity.WARNING,
     Code.ANIMATED: Severity.WARNING,
     Code.SIZE_MISMATCH: Severity.WARNING,

@@ -89,7 +89,7 @@ def _cut_image(
         data = Path(path).read_bytes()
     except OSError as error:
         raise DataError(f"{key}: cannot be read ({describe_os_error(error)}: {path}); fetch the data again") from error
-    pixels = decode_image(data, where=key)
+    pixels = decode_image(data, where=key, white=dataset.white)
     height, width = pixels.shape[:2]
     windows = tile_windows(width, height, tiles, where=key)
     known = Boxes(np.clip(every[row].xyxy, 0.0, [width, height, width, height]), every[row].class_ids)
@@ -149,4 +149,5 @@ def _joined(dataset: Dataset, cut: list[list[_Tile]], folder: Path) -> Dataset:
     xyxy = np.concatenate([np.empty((0, 4)), *(tile.boxes.xyxy for _, tile in rows)])
     class_ids = np.concatenate([np.empty(0, np.int32), *(tile.boxes.class_ids for _, tile in rows)])
     boxes = {"image": image, "class_id": class_ids} | dict(zip(("x1", "y1", "x2", "y2"), xyxy.T, strict=True))
-    return Dataset.from_columns(dataset.name, dataset.class_names, taken, boxes)
+    # Small images stay the files that they are.
+    return Dataset.from_columns(dataset.name, dataset.class_names, taken, boxes, white_level=dataset.white_level)

@@ -41,7 +41,16 @@ from visionops.data.duplicates import (
 )
 from visionops.data.findings import Code, Finding, Severity, counted
 from visionops.errors import DataError, ImageError, ValidationStopped
-from visionops.inference.image import ImageHeader, ImageProblem, load_upright, to_rgb
+from visionops.inference.image import (
+    FULL_WHITE,
+    ImageHeader,
+    ImageProblem,
+    deep_samples,
+    load_upright,
+    to_eight_bits,
+    to_rgb,
+    white_level,
+)
 from visionops.inference.image_types import preferred_suffix, suffixes_of
 
 __all__ = [
@@ -77,7 +86,8 @@ FACTS_SCHEMA = pa.schema(
         ("sha256", pa.string()),
         ("phash", pa.uint64()),
         ("look", pa.binary(LOOK_SIZE * LOOK_SIZE)),  # grey thumbnail; null when unusable
-        ("brightness", pa.float32()),  # mean grey value, 0 to 255
+        ("brightness", pa.float32()),  # mean grey value, 0 to 255, by the white level of the data set
+        ("peak", pa.int32()),  # largest sample of a file of 16 bits; 0 of others
     ]
 )
 
@@ -89,6 +99,7 @@ _INSPECTIONS = pa.schema(
         ("sha256", pa.string()),
         ("phash", pa.uint64()),
         ("brightness", pa.float64()),
+        ("peak", pa.int32()),
         ("look", pa.binary(LOOK_SIZE * LOOK_SIZE)),
         ("format", pa.string()),  # this and what follows: null when unusable
         ("mode", pa.string()),
@@ -118,7 +129,9 @@ class Inspection:
     look: npt.NDArray[np.uint8] | None = None
     """uint8 (16, 16), grey."""
     brightness: float = 0.0
-    """Mean grey value, 0 to 255."""
+    """Mean grey value, 0 to 255; of 16 bits by the white level of this image alone, as hash and thumbnail are."""
+    peak: int = 0
+    """Largest sample of a file of 16 bits; 0 of others."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,6 +147,8 @@ class ValidationReport:
     """One row an image, in the order of the data set; see `FACTS_SCHEMA`."""
     near_groups: tuple[tuple[str, ...], ...] = ()
     """Keys of images that look the same but are not the same file."""
+    white: int = FULL_WHITE
+    """White level by which 16-bit samples are scaled to 8 bits."""
     card: str = ""
     """An HTML page for people."""
 
@@ -200,6 +215,7 @@ class ValidationReport:
             "counts_by_code": self.counts_by_code(),
             "counts": self.counts,
             "near_groups": self.near_groups,
+            "white": self.white,
             "findings": [dataclasses.asdict(finding) for finding in self.findings],
         }
         (folder / "report.json").write_text(json.dumps(raw, indent=1), encoding="utf-8")
@@ -221,6 +237,7 @@ class ValidationReport:
                 counts=raw["counts"],
                 facts=pq.read_table(folder / "facts.parquet"),
                 near_groups=tuple(tuple(group) for group in raw["near_groups"]),
+                white=raw.get("white", FULL_WHITE),  # absent in what earlier versions saved
                 card=(folder / "card.html").read_text(encoding="utf-8"),
             )
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -255,11 +272,13 @@ def judge(
     # The card needs the report's type, and this module the card.
     from visionops.data.card import render_card
 
-    facts = _facts(dataset, inspections)
+    white = dataset.white_level or _measured_white(inspections)
+    facts = _facts(dataset, inspections, white)
     groups, scenes = _near_groups(dataset, facts, policy.near_duplicate_distance)
     findings = [
         *dataset.findings,
-        *_image_findings(dataset, inspections),
+        *_image_findings(dataset, inspections, white),
+        *_white_findings(dataset, inspections, white),
         *_box_findings(dataset, facts),
         *_exact_duplicates(dataset, facts),
         *_near_duplicates(dataset, groups),
@@ -273,8 +292,10 @@ def judge(
         counts=_counts(dataset, facts),
         facts=facts,
         near_groups=tuple(tuple(keys[row] for row in group) for group in groups),
+        white=white,
     )
-    return dataclasses.replace(report, card=render_card(dataset, report, fetch))
+    shown = dataclasses.replace(dataset, white_level=white)
+    return dataclasses.replace(report, card=render_card(shown, report, fetch))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -309,7 +330,7 @@ def inspect_shard(
     for key, seen in zip(dataset.column("key"), inspect_images(dataset, policy.max_pixels, progress), strict=True):
         row = dataclasses.asdict(seen.header) if seen.header else {}
         look = None if seen.look is None else seen.look.tobytes()
-        told = {name: getattr(seen, name) for name in ("problem", "message", "sha256", "phash", "brightness")}
+        told = {name: getattr(seen, name) for name in ("problem", "message", "sha256", "phash", "brightness", "peak")}
         rows.append({"key": key, **told, "look": look, **row})
     return InspectedImages(pa.Table.from_pylist(rows, schema=_INSPECTIONS))
 
@@ -342,7 +363,7 @@ def judge_shards(
 def _inspection(row: dict[str, Any]) -> Inspection:
     header = {field.name: row[field.name] for field in dataclasses.fields(ImageHeader)}
     look = None if row["look"] is None else np.frombuffer(row["look"], np.uint8).reshape(LOOK_SIZE, LOOK_SIZE)
-    told = {name: row[name] for name in ("problem", "message", "sha256", "phash", "brightness")}
+    told = {name: row[name] for name in ("problem", "message", "sha256", "phash", "brightness", "peak")}
     return Inspection(**told, look=look, header=None if header["format"] is None else ImageHeader(**header))
 
 
@@ -396,12 +417,32 @@ def _inspect(path: str, sha256: str, max_pixels: int) -> Inspection:
     sha256 = sha256 or hashlib.sha256(data).hexdigest()
     try:
         header, image = load_upright(data, where="", max_pixels=max_pixels, luminance=True)
-        if image.mode not in {"L", "RGB"}:
-            image = Image.fromarray(to_rgb(sample(image)))
+        image, peak = _comparable(data, header, image)
     except ImageError as error:
         return Inspection(ImageProblem(error.kind).value, str(error).removeprefix(": "), sha256=sha256)
     phash, look = look_alike(image)
-    return Inspection("", "", header, sha256, phash, look, float(look.mean()))
+    return Inspection("", "", header, sha256, phash, look, float(look.mean()), peak)
+
+
+def _comparable(data: bytes, header: ImageHeader, image: Image.Image) -> tuple[Image.Image, int]:
+    """Bring a decoded image into mode L or RGB, for `look_alike`, and find its largest sample of 16 bits.
+
+    Samples of 16 bits are scaled by the white level of this image alone. That of the data set is not known yet, and
+    changes when brighter images come, by which an image should still be known again; by the full range, 12 bits would
+    leave 16 grey levels. Hashes and correlations do not depend on the scale.
+    """
+    peak = 0
+    try:
+        if header.bits > 8:
+            samples = deep_samples(data, header, image)
+            peak, white = int(samples.max()), white_level(int(samples.max()))
+            if samples.ndim == 3 and white != FULL_WHITE:
+                return Image.fromarray(to_eight_bits(samples, white)), peak
+            image = Image.fromarray(to_rgb(sample(image), white)) if samples.ndim == 2 else image
+        return image if image.mode in {"L", "RGB"} else Image.fromarray(to_rgb(sample(image))), peak
+    except ValueError as error:  # a mode of a rare type that Pillow cannot convert
+        message = f": pixels of type {image.mode} cannot be converted; convert it to RGB"
+        raise ImageError(message, ImageProblem.UNSUPPORTED) from error
 
 
 def _read(path: str) -> bytes:
@@ -410,7 +451,12 @@ def _read(path: str) -> bytes:
     return Path(path).read_bytes()
 
 
-def _facts(dataset: Dataset, inspections: Sequence[Inspection]) -> pa.Table:
+def _measured_white(inspections: Sequence[Inspection]) -> int:
+    """Return the white level that holds the brightest sample of all files of 16 bits."""
+    return white_level(max((seen.peak for seen in inspections), default=0))
+
+
+def _facts(dataset: Dataset, inspections: Sequence[Inspection], white: int) -> pa.Table:
     blank = ImageHeader("", "", 0, 0, 1, 0)
     headers = [i.header or blank for i in inspections]
     columns: dict[str, list[Any]] = {
@@ -420,14 +466,49 @@ def _facts(dataset: Dataset, inspections: Sequence[Inspection]) -> pa.Table:
         "sha256": [i.sha256 for i in inspections],
         "phash": [i.phash for i in inspections],
         "look": [None if i.look is None else i.look.tobytes() for i in inspections],
-        "brightness": [i.brightness for i in inspections],
+        "brightness": [_brightness(i, white) for i in inspections],
+        "peak": [i.peak for i in inspections],
     }
     for name in ("format", "mode", "width", "height", "orientation", "frames", "bits"):
         columns[name] = [getattr(h, name) for h in headers]
     return pa.table({f.name: pa.array(columns[f.name], type=f.type) for f in FACTS_SCHEMA}, schema=FACTS_SCHEMA)
 
 
-def _image_findings(dataset: Dataset, inspections: Sequence[Inspection]) -> Iterator[Finding]:
+def _brightness(seen: Inspection, white: int) -> float:
+    """Return the brightness by the white level of the data set."""
+    return min(seen.brightness * white_level(seen.peak) / white, 255.0) if seen.peak else seen.brightness
+
+
+def _white_findings(dataset: Dataset, inspections: Sequence[Inspection], white: int) -> Iterator[Finding]:
+    """Report the used range of 16-bit files, where it is not the whole, or not what most images use."""
+    deep = [row for row, seen in enumerate(inspections) if seen.header and seen.header.bits > 8]
+    if not deep:
+        return
+    keys = dataset.column("key")
+    brightest = max(deep, key=lambda row: inspections[row].peak)  # of several, the first
+    peak = inspections[brightest].peak
+    count = f"{len(deep):,} of {counted(dataset.num_images, 'image')}"
+    said = f"{count} are 16-bit files" if len(deep) != 1 else f"{count} is a 16-bit file"
+    used = f"largest value {peak}"
+    usual = white_level(sorted(inspections[row].peak for row in deep)[(len(deep) - 1) * 9 // 10])
+    odd = usual < white_level(peak)
+    if not odd and white == white_level(peak) == FULL_WHITE:
+        return
+    if odd:
+        used += f" in {keys[brightest]}, while most use {usual.bit_length()} bits"
+    elif white_level(peak) != FULL_WHITE:
+        said += f" that use{'s' if len(deep) == 1 else ''} {white_level(peak).bit_length()} bits"
+    message = f"{said} ({used}): scaled by {white}"
+    if dataset.white_level is not None:
+        message += ", as data.white_level says"
+        if peak > white:
+            message += "; what is brighter is clipped"
+    elif odd:
+        message += "; set data.white_level if that image is an outlier"
+    yield Finding.of(Code.WHITE_LEVEL, dataset.name, message, tuple(keys[row] for row in deep))
+
+
+def _image_findings(dataset: Dataset, inspections: Sequence[Inspection], white: int) -> Iterator[Finding]:
     keys, widths, heights = (dataset.column(c) for c in ("key", "width", "height"))
     known = {key for f in dataset.findings if f.code is Code.MISSING_IMAGE for key in f.images}
     for key, width, height, seen in zip(keys, widths, heights, inspections, strict=True):
@@ -436,13 +517,13 @@ def _image_findings(dataset: Dataset, inspections: Sequence[Inspection]) -> Iter
                 continue  # the reader said so, with the place that names it
             yield Finding.of(Code(seen.problem), key, seen.message, (key,))
             continue
-        for code, message in _peculiarities(key, seen.header):
+        for code, message in _peculiarities(key, seen.header, white):
             yield Finding.of(code, key, message, (key,))
         if width and (width, height) != (seen.header.width, seen.header.height):
             yield Finding.of(Code.SIZE_MISMATCH, key, _size_message(width, height, seen.header), (key,))
 
 
-def _peculiarities(key: str, header: ImageHeader) -> Iterator[tuple[Code, str]]:
+def _peculiarities(key: str, header: ImageHeader, white: int) -> Iterator[tuple[Code, str]]:
     suffix = PurePosixPath(key).suffix.lower()
     usual = suffixes_of(header.format)
     if usual and suffix not in usual:
@@ -453,7 +534,7 @@ def _peculiarities(key: str, header: ImageHeader) -> Iterator[tuple[Code, str]]:
     if header.mode in {"P", "PA"} and header.format != "GIF":
         yield Code.PALETTE, "has a colour palette; expanded to RGB by the decoder"
     if header.bits > 8:
-        yield Code.SIXTEEN_BIT, "has 16 bits per channel; scaled to 8 bits (65535 becomes 255) by the decoder"
+        yield Code.SIXTEEN_BIT, f"has 16 bits per channel; scaled to 8 bits ({white} becomes 255) by the decoder"
     if header.orientation != 1:
         size = f"{header.width} x {header.height}"
         yield Code.EXIF_ROTATED, f"EXIF orientation {header.orientation}; turned upright to {size} by the decoder"

@@ -157,7 +157,7 @@ def _per_class(scores: Scores, names: tuple[str, ...]) -> dict[str, dict[str, fl
 
 def _examples(test: Dataset, matches: list[Matches]) -> list[Example]:
     rows = zip(test.column("key"), test.paths(), matches, strict=True)
-    return [Example(key, path, m) for key, path, m in rows]
+    return [Example(key, path, m, test.white) for key, path, m in rows]
 
 
 def _worst(examples: list[Example], count: int) -> list[Example]:

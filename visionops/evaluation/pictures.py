@@ -32,7 +32,7 @@ from visionops.evaluation.drawing import (
 )
 from visionops.evaluation.matching import Matches
 from visionops.evaluation.scoring import CONFIDENCES, Scores
-from visionops.inference.image import decode_image
+from visionops.inference.image import FULL_WHITE, decode_image
 
 __all__ = ["EXAMPLE_COLOURS", "Example", "draw_charts", "draw_examples"]
 
@@ -53,6 +53,8 @@ class Example:
     key: str
     path: Path
     matches: Matches
+    white: int = FULL_WHITE
+    """White level of 16-bit files."""
 
 
 def draw_charts(
@@ -168,7 +170,7 @@ def _confusion(counts: npt.NDArray[np.int64], names: Sequence[str], path: Path) 
 
 
 def _side_by_side(example: Example, names: Sequence[str]) -> Image.Image:
-    pixels = decode_image(example.path.read_bytes(), where=example.key)
+    pixels = decode_image(example.path.read_bytes(), where=example.key, white=example.white)
     base = fit_panel(pixels)
     gain = max(base.shape[:2]) / max(pixels.shape[:2])
     m = example.matches

@@ -194,9 +194,10 @@ def _sizes_of_pngs(data: bytes) -> Iterator[tuple[int, int]]:
 def _inner_sizes(image: Image.Image, data: bytes) -> Iterator[tuple[int, int]]:
     """Yield the sizes of what a type that wraps others decodes, of which its header may say something else."""
     if image.format == "TIFF":
-        tile = [getattr(image, "tag_v2", {}).get(tag) for tag in (_TILE_WIDTH, _TILE_LENGTH)]
-        if all(isinstance(side, int) for side in tile):
-            yield tile[0], tile[1]
+        tags = getattr(image, "tag_v2", {})
+        width, length = tags.get(_TILE_WIDTH), tags.get(_TILE_LENGTH)
+        if isinstance(width, int) and isinstance(length, int):
+            yield width, length
     if image.format == "ICNS":
         yield from _sizes_of_pngs(data)
     if image.format in {"ICNS", "JPEG2000"}:
@@ -375,7 +376,7 @@ def deep_samples(data: bytes, header: ImageHeader, image: Image.Image) -> npt.ND
     deep = _by_opencv(data, header.orientation) if header.format in {"PNG", "TIFF", "PPM"} else None
     if deep is not None and deep.shape == rough.shape and np.abs((deep >> 8).astype(np.int16) - rough).max() <= 1:
         return deep
-    return rough.astype(np.uint16) << 8 | 255  # no less than what was cut off
+    return np.asarray(rough * np.uint16(256) + np.uint16(255), dtype=np.uint16)  # no less than what was cut off
 
 
 def _by_opencv(data: bytes, orientation: int) -> npt.NDArray[np.uint16] | None:

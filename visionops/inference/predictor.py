@@ -209,7 +209,8 @@ class Predictor:
             ImageError: The bytes or the array cannot be used.
         """
         if isinstance(image, bytes | bytearray | memoryview):
-            return decode_image(bytes(image), where=where, max_pixels=self.max_pixels)
+            white = self.bundle.card.preprocessing.white
+            return decode_image(bytes(image), where=where, max_pixels=self.max_pixels, white=white)
         if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
             shape = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
             raise ImageError(

@@ -15,6 +15,8 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from visionops.inference.image import FULL_WHITE
+
 __all__ = [
     "ContentCrop",
     "Geometry",
@@ -87,7 +89,7 @@ class Tiling(BaseModel):
 
 
 class PreprocessingSpec(BaseModel):
-    """Everything between decoded RGB pixels and the model's input."""
+    """Everything between the samples of a file and the model's input."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -107,6 +109,9 @@ class PreprocessingSpec(BaseModel):
     # Left out of the card when absent: a bundle from before there were tiles keeps its digest.
     tiles: Tiling | None = Field(default=None, exclude_if=lambda tiles: tiles is None)
     """Of detectors: a large image is cut into these first."""
+    # As tiles: a bundle of 8-bit images, and one from before there were white levels, says nothing.
+    white: int = Field(default=FULL_WHITE, ge=1, le=FULL_WHITE, exclude_if=lambda white: white == FULL_WHITE)
+    """White level: the value of 16-bit samples that becomes 255 while the file is decoded."""
 
     @model_validator(mode="after")
     def _show_all_of_a_tile(self) -> PreprocessingSpec:

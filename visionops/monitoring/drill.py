@@ -119,7 +119,7 @@ def run_drill(
 
         def send(number: int) -> tuple[float, str]:
             path = paths[rows[number]]
-            image = _encoded(path, drill, number)
+            image = _encoded(path, drill, number, test.white)
             session = sessions.get()
             try:
                 return _post(session, endpoint, image, f"{request_ids}-{number}", str(path))
@@ -175,21 +175,21 @@ def _pool() -> Iterator[ThreadPoolExecutor]:
             raise
 
 
-def _read(path: Path) -> tuple[bytes, npt.NDArray[np.uint8]]:
+def _read(path: Path, white: int) -> tuple[bytes, npt.NDArray[np.uint8]]:
     try:
         data = path.read_bytes()
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({describe_os_error(error)}); run again with --no-cache") from error
-    return data, decode_image(data, where=str(path))
+    return data, decode_image(data, where=str(path), white=white)
 
 
 def _modified(rgb: npt.NDArray[np.uint8], drill: Drill, number: int) -> npt.NDArray[np.uint8]:
     return modify(rgb, drill.kind, drill.severity, np.random.default_rng([drill.seed, number]))
 
 
-def _encoded(path: Path, drill: Drill, number: int) -> tuple[bytes, str]:
+def _encoded(path: Path, drill: Drill, number: int, white: int) -> tuple[bytes, str]:
     """What is posted, and its media type: the file as it is where no pixel changes."""
-    data, rgb = _read(path)
+    data, rgb = _read(path, white)
     changed = _modified(rgb, drill, number)
     if changed is rgb:
         return data, "application/octet-stream"
@@ -288,7 +288,7 @@ def render_drill_html(result: DrillResult, prepared: Dataset) -> str:
     rows, paths, keys = _rows(test, result.drill), test.paths(), test.column("key")
     pairs = []
     for number in range(min(_SHOWN, len(rows))):
-        _, rgb = _read(paths[rows[number]])
+        _, rgb = _read(paths[rows[number]], test.white)
         changed = _modified(rgb, result.drill, number)
         after = None if changed is rgb else _data_uri(changed)
         pairs.append((keys[rows[number]], _data_uri(rgb), after))

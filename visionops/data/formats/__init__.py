@@ -106,7 +106,7 @@ def read_dataset(root: Path, data: DataConfig, name: str, task: Task | None = No
     if not dataset.num_images and not dataset.findings:
         raise DataError(f"{root}: holds no images; check data.source.path and data.format ({format_.value})")
     _fits(dataset, task, format_)
-    dataset = dataclasses.replace(dataset, notes=(*notes, *dataset.notes, *data.notes))
+    dataset = dataclasses.replace(dataset, notes=(*notes, *dataset.notes, *data.notes), white_level=data.white_level)
     return dataset if data.categories is None else keep_categories(dataset, data.categories)
 
 

@@ -58,7 +58,7 @@ def write_yolo(dataset: Dataset, folder: Path) -> Path:
             (temporary / "images" / SPLIT_FOLDERS[split]).mkdir(parents=True)
             (temporary / "labels" / SPLIT_FOLDERS[split]).mkdir(parents=True)
         _write_labels(temporary, items, _label_texts(dataset, items))
-        _encode_images(temporary, _link_images(temporary, items))
+        _encode_images(temporary, _link_images(temporary, items), dataset.white)
         settings: dict[str, Any] = {SPLIT_FOLDERS[s]: f"images/{SPLIT_FOLDERS[s]}" for s in splits}
         settings["names"] = dict(enumerate(dataset.class_names))
         text = yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
@@ -195,19 +195,19 @@ def _link(source: str, target: str) -> None:
     shutil.copyfile(source, target)
 
 
-def _encode_images(folder: Path, items: Sequence[_Item]) -> None:
+def _encode_images(folder: Path, items: Sequence[_Item], white: int) -> None:
     if not items:
         return
     with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
-        for _ in pool.map(lambda item: _encode(folder, item), items):
+        for _ in pool.map(lambda item: _encode(folder, item, white), items):
             pass
 
 
-def _encode(folder: Path, item: _Item) -> None:
+def _encode(folder: Path, item: _Item, white: int) -> None:
     try:
         data = Path(item.source).read_bytes()
     except OSError as error:
         raise DataError(f"{item.source}: cannot be read ({describe_os_error(error)})") from error
-    pixels: npt.NDArray[np.uint8] = decode_image(data, where=item.key)
+    pixels: npt.NDArray[np.uint8] = decode_image(data, where=item.key, white=white)
     target = folder / "images" / SPLIT_FOLDERS[item.split] / f"{item.stem}.png"
     Image.fromarray(pixels).save(target, "PNG", compress_level=1)

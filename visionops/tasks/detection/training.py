@@ -228,7 +228,9 @@ def _seal(dataset: Dataset, config: Config, work: Path) -> ModelBundle:
             name=config.name,
             architecture=config.training.model,
             class_names=dataset.class_names,
-            preprocessing=PreprocessingSpec(width=size, height=size, tiles=tiles.tiling if tiles else None),
+            preprocessing=PreprocessingSpec(
+                width=size, height=size, tiles=tiles.tiling if tiles else None, white=dataset.white
+            ),
             decode=decode,
             thresholds=Thresholds(confidence=config.serving.confidence, iou=config.serving.iou),
             precision=config.serving.precision,

@@ -63,7 +63,7 @@ def read_canvases(dataset: Dataset, spec: PreprocessingSpec, rows: Sequence[int]
             raise DataError(
                 f"{keys[row]}: cannot be read ({describe_os_error(error)}: {paths[row]}); fetch the data set again"
             ) from error
-        return to_canvas(decode_image(data, where=keys[row]), spec)[0]
+        return to_canvas(decode_image(data, where=keys[row], white=spec.white), spec)[0]
 
     waiting: collections.deque[Future[Canvas]] = collections.deque()
     with ThreadPoolExecutor(workers or available_cpus()) as pool:

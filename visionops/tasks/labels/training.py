@@ -65,7 +65,7 @@ def train_labels(dataset: Dataset, config: Config, work: Path, log: TrainingLog)
     device = _device(training.device)
     with explained(training, work):
         dataset = hash_images(dataset)
-        spec = preprocessing_of(training)
+        spec = preprocessing_of(training).model_copy(update={"white": dataset.white})
         backbone = _backbone(training, spec.width)
         with one_training_in(work, _identity(dataset, config, backbone)):
             bundle = finished_bundle(work)
