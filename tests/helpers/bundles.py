@@ -53,6 +53,7 @@ def make_bundle(
     metrics: dict[str, float] | None = None,
     graph_classes: int | None = None,
     tiles: Tiling | None = None,
+    white: int = 65535,
 ) -> ModelBundle:
     """A sealed bundle in ``folder``.
 
@@ -64,6 +65,7 @@ def make_bundle(
         gain: Slope of the score; at 2.0 it is 1 for a saturated cell. Another value makes a model of another digest.
         graph_classes: Classes of the graph, when it shall contradict the card.
         tiles: Of the card.
+        white: White level of the card.
     """
     folder.mkdir(parents=True, exist_ok=True)
     onnx.save(make_model(graph_classes or len(class_names), size, end2end, box_scale, gain), folder / "model.onnx")
@@ -72,7 +74,7 @@ def make_bundle(
         name=name,
         architecture="cells",
         class_names=tuple(class_names),
-        preprocessing=PreprocessingSpec(width=size, height=size, tiles=tiles),
+        preprocessing=PreprocessingSpec(width=size, height=size, tiles=tiles, white=white),
         decode=Decode.YOLO_END2END if end2end else Decode.YOLO,
         thresholds=thresholds or Thresholds(),
         precision=precision,

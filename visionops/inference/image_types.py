@@ -39,6 +39,7 @@ _REFUSED = {
     "IPTC": "wraps a file of any type, refused ones included, whose size the header does not tell",
     "BLP": "is decoded pixel by pixel in Python, which would hold up a server, and wraps JPEGs of any size",
     "FITS": "has a scale and an offset for its values, which Pillow ignores",
+    "IM": "is deprecated by Pillow, which warns of it with each file and will drop it",
     "SPIDER": "has no signature, so that any file might be one, and only float pixels",
     "IMT": "has no signature, so that any file might be one",
 }
