@@ -133,7 +133,7 @@ class FolderSource(_Strict):
 
 
 class ArchiveSource(_Strict):
-    """A zip or tar archive on this machine, unpacked once."""
+    """A zip, tar or 7z archive on this machine, unpacked once."""
 
     kind: Literal["archive"]
     path: Path

@@ -14,7 +14,7 @@ import pytest
 
 from tests.helpers.datasets import write_vision
 from visionops.config import ArchiveSource, FolderSource, SampleSource
-from visionops.data import sources
+from visionops.data import archives, sources
 from visionops.data.files import atomic_folder, walk_files
 from visionops.data.sources import fetch, source_fingerprint
 from visionops.errors import DataError
@@ -93,7 +93,7 @@ def test_archives_are_unpacked_once(tmp_path, suffix, monkeypatch):
             tar.add(data, ".")
     root = fetch(archive(path), tmp_path / "cache")
     assert {n: (root / n).read_bytes() for n in names(root)} == {n: (data / n).read_bytes() for n in names(data)}
-    monkeypatch.setattr(sources, "_extract", None)
+    monkeypatch.setattr(sources, "unpack", None)
     assert fetch(archive(path), tmp_path / "cache") == root
     assert [p.name for p in (tmp_path / "cache").iterdir()] == [root.name]
 
@@ -165,12 +165,12 @@ def test_unsafe_zips_are_refused_whole(tmp_path, members, kind, message):
 
 def test_bombs_are_refused(tmp_path, monkeypatch):
     path = make_zip(tmp_path / "a.zip", {"x": b"\0" * 5_000_000, "y": b""})
-    monkeypatch.setattr(sources, "_FREE_EXPANSION", 1_000_000)
-    monkeypatch.setattr(sources, "MAX_EXPANSION", 2)
+    monkeypatch.setattr(archives, "_FREE_EXPANSION", 1_000_000)
+    monkeypatch.setattr(archives, "MAX_EXPANSION", 2)
     with pytest.raises(DataError, match="decompression bomb"):
         fetch(archive(path), tmp_path / "cache")
     monkeypatch.undo()
-    monkeypatch.setattr(sources, "MAX_ARCHIVE_MEMBERS", 1)
+    monkeypatch.setattr(archives, "MAX_MEMBERS", 1)
     with pytest.raises(DataError, match="more than 1 files"):
         fetch(archive(path), tmp_path / "cache")
 
@@ -199,7 +199,7 @@ def test_damaged_archives(tmp_path, suffix, damage):
             pytest.skip("a plain tar has checksums for its headers only")
         data[len(data) // 3] ^= 255
     path.write_bytes({"cut": data[: len(data) // 2], "flipped": data, "text": b"no archive"}[damage])
-    with pytest.raises(DataError, match="not a whole zip or tar archive"):
+    with pytest.raises(DataError, match="not a whole zip, tar or 7z archive"):
         fetch(archive(path), tmp_path / "cache")
     assert not any((tmp_path / "cache").glob("*"))
 
@@ -207,7 +207,7 @@ def test_damaged_archives(tmp_path, suffix, damage):
 def test_an_archive_that_goes_on_behind_its_end(tmp_path, monkeypatch):
     path = make_tar(tmp_path / "a.tar", ("a", b"x"))
     path.write_bytes(path.read_bytes() + b"\0" * 100_000)
-    monkeypatch.setattr(sources, "_FREE_EXPANSION", 50_000)
+    monkeypatch.setattr(archives, "_FREE_EXPANSION", 50_000)
     with pytest.raises(DataError, match="behind its end"):
         fetch(archive(path), tmp_path / "cache")
 
