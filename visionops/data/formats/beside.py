@@ -17,7 +17,7 @@ from PIL import Image
 from visionops.data.findings import Code, Finding, counted
 from visionops.data.listing import Listing, folder_of, stem_of, suffix_of
 from visionops.errors import ImageError
-from visionops.inference.image_types import UNREADABLE_IMAGE_SUFFIXES
+from visionops.inference.image_types import HAS_HEIF, UNREADABLE_IMAGE_SUFFIXES
 
 __all__ = ["find_masks", "report_beside"]
 
@@ -63,12 +63,13 @@ def report_beside(
         for name in listing.files
         if suffix_of(name) in UNREADABLE_IMAGE_SUFFIXES and name not in claimed and name.startswith(concerned)
     ]
+    types = ", ".join(sorted({UNREADABLE_IMAGE_SUFFIXES[suffix_of(name)] for name in unreadable}))
+    also = ", or install pillow-heif" if "HEIC" in types and not HAS_HEIF else ""
     _report(
         findings,
         Code.UNREADABLE_IMAGE,
         unreadable,
-        "an image of a type that no installed library reads; it is left out; "
-        + "; ".join(dict.fromkeys(UNREADABLE_IMAGE_SUFFIXES[suffix_of(name)] for name in unreadable)),
+        f"of a type that no installed library reads ({types}); it is left out; convert it to PNG or JPEG{also}",
     )
     _report(findings, Code.UNKNOWN_IMAGE, list(labels), "there is no image for these labels; add it or remove the file")
     _report(findings, Code.SYSTEM_FILE, list(listing.hidden), "hidden, or left by the system; it is not looked at")
