@@ -32,6 +32,8 @@ examples:
   python run.py                                             the sample use case, from rendered images to an endpoint
   python run.py --config configs/steel.yaml --set data.source.path=/data/vision
   python run.py --set training.epochs=5 --set training.model=yolo11n
+  python run.py --inspect ~/Downloads/export.zip            what is it? a data card, and a use case that trains it
+  python run.py --pipeline validation --config configs/litter.yaml      check a data set; 2 where training would stop
   python run.py --dry-run --config configs/litter.yaml      show what would run, and with which settings
   python run.py --pipeline tuning --config configs/casting.yaml         search for better training settings
   python run.py --config configs/casting.yaml --tuned                   train with the best of them
@@ -54,6 +56,7 @@ exit codes: 0 done; 2 something you can mend, said in one line; 130 interrupted
 
 _PIPELINES = {
     "training": "data -> validated -> split -> trained -> evaluated -> registered -> gated -> served (the default)",
+    "validation": "data -> validated: stops where training would, for the CI of a data set",
     "tuning": "data -> validated -> split -> many trainings -> the best settings, for --tuned",
     "batch_inference": "the champion's predictions for a folder, or for the data's unlabelled images, as tables",
     "monitoring": "what the endpoint was asked and people labelled -> drift, performance -> decided -> told -> trained",
@@ -91,7 +94,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         _print_list()
         return 0
     try:
-        _run(arguments)
+        if arguments.inspect:
+            _inspect(arguments)
+        else:
+            _run(arguments)
         sys.stdout.flush()
     except VisionOpsError as error:
         sys.stderr.write(f"error: {error}\n")
@@ -110,6 +116,13 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         description="Visual inspection from labelled images to a monitored endpoint.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--inspect",
+        type=Path,
+        metavar="PATH",
+        help="say what a folder or archive of labelled images is, and write its data card, label audit and a use case "
+        "that trains it (default: to inspections/NAME; or --output FOLDER); runs no pipeline",
     )
     parser.add_argument("--pipeline", choices=_PIPELINES, default="training", help="what to run (default: training)")
     parser.add_argument(
@@ -141,7 +154,8 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--output",
         metavar="FOLDER|URI",
-        help="with --pipeline batch_inference: where its tables go, a folder or s3://bucket/prefix",
+        help="with --pipeline batch_inference: where its tables go, a folder or s3://bucket/prefix; "
+        "with --inspect: where its pages go",
     )
     parser.add_argument(
         "--shards",
@@ -177,6 +191,9 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--dry-run", action="store_true", help="check the configuration and show the plan; run nothing")
     parser.add_argument("--list", action="store_true", help="list pipelines, use cases and stacks")
     arguments = parser.parse_args(argv)
+    if arguments.inspect:
+        _refuse_with_inspect(parser, arguments)
+        return arguments
     for flag, pipeline in _FLAGS.items():
         given = getattr(arguments, flag)
         if given is not None and given is not False and arguments.pipeline != pipeline:
@@ -190,6 +207,35 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     if arguments.config is None:
         arguments.config = _DEFAULT_CONFIG if _DEFAULT_CONFIG.exists() else _ROOT / _DEFAULT_CONFIG
     return arguments
+
+
+def _refuse_with_inspect(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
+    """Only --output and --set data.… go with --inspect."""
+    for flag, value in vars(arguments).items():
+        if flag not in {"inspect", "output", "set"} and value != parser.get_default(flag):
+            parser.error(f"--{flag.replace('_', '-')} does not go with --inspect")
+    if others := [override for override in arguments.set if not override.startswith("data.")]:
+        parser.error(f"--inspect takes settings of data only, as --set data.format=coco (got {others[0]})")
+
+
+def _inspect(arguments: argparse.Namespace) -> None:
+    from steps.progress import progress
+    from visionops.home import visionops_home
+    from visionops.inspection import inspect_data, stops_training, summary_lines, write_inspection
+
+    with progress("inspect", 0) as report:
+        found = inspect_data(
+            arguments.inspect,
+            visionops_home() / "data",
+            [override.removeprefix("data.") for override in arguments.set],
+            lambda what, done, total: report(done, what, total),
+        )
+    files = write_inspection(found, Path(arguments.output or Path("inspections") / found.name))
+    print("\n".join(summary_lines(found)))
+    print(f"written   {', '.join(map(str, files))}")
+    if stops_training(found):
+        print("training stops on the errors above: correct them, or set validation.severities in the use case")
+    print(f"\n{shlex.join(['python', 'run.py', '--config', str(files[-1])])}")
 
 
 def _print_list() -> None:
@@ -296,6 +342,13 @@ def _command(arguments: argparse.Namespace, *flags: str) -> str:
     return shlex.join(["python", "run.py", "--config", str(arguments.config), *stack, *sets, *flags])
 
 
+def _validation(arguments: argparse.Namespace, config: Config) -> PipelineRunResponse:
+    from pipelines.validation import validation
+    from visionops.data.sources import data_fingerprint
+
+    return _start(validation, arguments, config, source_fingerprint=data_fingerprint(config.data))
+
+
 def _tuning(arguments: argparse.Namespace, config: Config) -> PipelineRunResponse:
     from pipelines.tuning import tuning
     from visionops.data.sources import data_fingerprint
@@ -383,6 +436,7 @@ def _deployment(arguments: argparse.Namespace, config: Config) -> PipelineRunRes
 
 _RUNNERS: dict[str, Callable[[argparse.Namespace, Config], PipelineRunResponse]] = {
     "training": _training,
+    "validation": _validation,
     "tuning": _tuning,
     "batch_inference": _batch_inference,
     "monitoring": _monitoring,

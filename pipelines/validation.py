@@ -1,13 +1,24 @@
-"""Validation as every pipeline that learns has it: in one step, or in shards."""
+"""Validation, in one step or in shards: a pipeline of its own, and a part of every pipeline that learns."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from steps.data import join_validation, validate_data, validate_shard
+from zenml import pipeline
+from zenml.enums import ExecutionMode
+
+from steps.data import ingest, join_validation, require_usable, validate_data, validate_shard
 from visionops.config import Config
 
-__all__ = ["shard_id", "validated"]
+__all__ = ["shard_id", "validated", "validation"]
+
+
+# FAIL_FAST raises the error of the step; the other modes raise "a step failed".
+@pipeline(name="validation", execution_mode=ExecutionMode.FAIL_FAST)
+def validation(config: Config, source_fingerprint: str) -> None:
+    """Ingest and validate as `training` does, and stop where it would: for the CI of a data set."""
+    dataset = ingest(config.only("data"), source_fingerprint)
+    require_usable(validated(dataset, config))
 
 
 def validated(dataset: Any, config: Config) -> Any:

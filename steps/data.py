@@ -35,6 +35,7 @@ __all__ = [
     "join_validation",
     "prepare",
     "recall_split_history",
+    "require_usable",
     "validate_data",
     "validate_shard",
 ]
@@ -84,6 +85,13 @@ def join_validation(
 ) -> Annotated[ValidationReport, "validation"]:
     """What `validate_data` says: copies, leaks and the balance of classes are of the collection as a whole."""
     return judge_shards(dataset.tables, inspected, config.validation, dataset.fetch)
+
+
+@step(enable_cache=False)
+def require_usable(validation: ValidationReport) -> None:
+    """Stop if the policy says so; a warning is no reason."""
+    announce(validation.summary())
+    validation.raise_if_stopped()
 
 
 @step(enable_cache=False, output_materializers={"split_history": SplitHistoryMaterializer})

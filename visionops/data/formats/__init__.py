@@ -81,7 +81,9 @@ def _candidates(listing: Listing, data: DataConfig) -> dict[Format, Evidence]:
     return found
 
 
-def read_dataset(root: Path, data: DataConfig, name: str, task: Task | None = None) -> Dataset:
+def read_dataset(
+    root: Path, data: DataConfig, name: str, task: Task | None = None, listing: Listing | None = None
+) -> Dataset:
     """Read the images and labels below ``root``.
 
     Sizes are as the annotation files declare them (0: not declared; YOLO declares none, so its come from the headers).
@@ -92,6 +94,7 @@ def read_dataset(root: Path, data: DataConfig, name: str, task: Task | None = No
         root: A folder of this machine, as `visionops.data.sources.fetch` gives it.
         name: Of the data set.
         task: What it is to be learned for; where given, a data set that does not fit is refused.
+        listing: The files below ``root``, where they are listed already.
 
     Raises:
         AnnotationError: An annotation file is absent or malformed as a whole, or the format is not clear.
@@ -100,7 +103,7 @@ def read_dataset(root: Path, data: DataConfig, name: str, task: Task | None = No
     root = root.absolute()
     if not root.is_dir():
         raise DataError(f"{root}: no such folder; set data.source.path to the folder of the data set")
-    listing = Listing(root)
+    listing = listing or Listing(root)
     format_, notes = _format_of(listing, data)
     dataset = READERS[format_].read(listing, data, name)
     if not dataset.num_images and not dataset.findings:

@@ -43,7 +43,10 @@ def detect(listing: Listing, data: DataConfig) -> Evidence | None:
     del data
     base = _base_of(listing)
     tops = _folders_with_images(listing, base)
-    splits = [top for top in tops if top.casefold() in SPLIT_WORDS]
+    order = list(Split)
+    splits = sorted(
+        (t for t in tops if t.casefold() in SPLIT_WORDS), key=lambda t: order.index(SPLIT_WORDS[t.casefold()])
+    )
     classes = sorted({sub for top in splits for sub in _folders_with_images(listing, _join(base, top))}) or [
         top for top in tops if top not in splits
     ]

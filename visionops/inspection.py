@@ -1,0 +1,229 @@
+"""What a folder or an archive of labelled images is: its format, data card, label audit, and a use case to train it.
+
+Labels are read in full, and the header of every image; of a large data set only some images are decoded, which the
+result says. No pipeline runs.
+
+>>> found = inspect_data(Path("export.zip"), cache)
+>>> found.headline
+'CVAT COCO 1.0, 2 subsets: 1,204 images, 3,310 boxes, 7 classes; no test split'
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import dataclasses
+import os
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from visionops.config import Config, DataConfig, ValidationPolicy, parse_settings
+from visionops.data.audit import render_label_audit_html
+from visionops.data.cleaning import clean
+from visionops.data.dataset import Dataset, Split
+from visionops.data.files import file_header
+from visionops.data.findings import Severity
+from visionops.data.formats import Recognition, read_dataset, recognize
+from visionops.data.listing import Listing
+from visionops.data.sources import fetch
+from visionops.data.validation import Inspection, ValidationReport, inspect_images, judge
+from visionops.errors import DataError, ImageError
+from visionops.inference.bundle import Task
+from visionops.inference.image import ImageProblem
+
+__all__ = ["InspectedData", "inspect_data", "stops_training", "summary_lines", "write_inspection"]
+
+MOST_DECODED = 2_000
+"""Images that are decoded in full."""
+_PIXEL_BUDGET = 1_500_000_000
+"""Pixels that are decoded: some ten seconds of two cores."""
+_FEWEST_DECODED = 24
+_CHUNK = 64
+_DEFAULT_SIDE = 640
+
+
+@dataclasses.dataclass(frozen=True)
+class InspectedData:
+    """What was found."""
+
+    name: str
+    """Name for a use case: the folder's, in lower case with dashes."""
+    recognition: Recognition
+    dataset: Dataset
+    report: ValidationReport
+    num_decoded: int
+    """Images that were decoded in full; of the others only the headers were read."""
+    config: dict[str, Any]
+    """The use case, as its YAML has it."""
+
+    @property
+    def headline(self) -> str:
+        """What it is, in one line."""
+        splits = self.dataset.split_counts()
+        given = [s.value for s in (Split.TRAIN, Split.VAL, Split.TEST) if s.value in splits]
+        lacking = [s.value for s in (Split.VAL, Split.TEST) if s.value not in splits]
+        how = f"no {' or '.join(lacking)} split" if given and lacking else "" if given else "no splits"
+        text = f"{self.recognition.evidence.summary}: {_described(self.dataset)}"
+        return f"{text}; {how}" if how else text
+
+
+def inspect_data(
+    path: Path,
+    cache: Path,
+    overrides: Sequence[str] = (),
+    progress: Callable[[str, int, int], None] = lambda _what, _done, _total: None,
+) -> InspectedData:
+    """Find out what a data set is, and look at it.
+
+    Args:
+        path: A folder, or an archive, which is unpacked into ``cache``.
+        cache: As for `visionops.data.sources.fetch`.
+        overrides: What is known of the data, each a setting of ``data``: ``format=coco``.
+        progress: Called with what is done ("headers"), how many and of how many.
+
+    Raises:
+        ConfigError: An override is no setting of ``data``.
+        DataError: There is no such file, it is no data set, or it may be read in several ways.
+    """
+    if not path.exists():
+        raise DataError(f"{path}: no such folder or archive; correct the path")
+    source = {"kind": "folder" if path.is_dir() else "archive", "path": str(path)}
+    data = parse_settings(yaml.safe_dump({"source": source}), Path("--set"), DataConfig, overrides)
+    listing = Listing(fetch(data.source, cache).absolute())
+    recognition = recognize(listing, data)
+    given = data.model_dump(mode="json", include=data.model_fields_set)
+    raw = {"source": source, "format": "", **recognition.evidence.settings, **given}
+    raw |= {"source": source, "format": recognition.format.value}
+    data = DataConfig.model_validate(raw)
+    name = _use_case_name(path)
+    dataset = read_dataset(listing.root, data, name, listing=listing)
+    policy = ValidationPolicy()
+    inspections, decoded = _inspect(dataset, policy, progress)
+    report = judge(dataset, inspections, policy)
+    config = _config(name, dataset, raw)
+    return InspectedData(name, recognition, dataset, report, decoded, config)
+
+
+def write_inspection(found: InspectedData, folder: Path) -> list[Path]:
+    """Write ``card.html``, ``labels.html`` and ``<name>.yaml``; other files of the folder stay.
+
+    Returns:
+        What was written, the YAML last.
+
+    Raises:
+        DataError: The folder cannot be written.
+    """
+    comment = f"# {found.headline}\n# Written by --inspect.\n"
+    text = comment + yaml.safe_dump(found.config, sort_keys=False, allow_unicode=True, width=100)
+    pages = {"card.html": found.report.card}
+    usable = clean(found.dataset, found.report)
+    if usable.num_images:  # without one, the card says why
+        pages["labels.html"] = render_label_audit_html(usable)
+    pages[f"{found.name}.yaml"] = text
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for file, content in pages.items():
+            temporary = folder / f".{file}.tmp"
+            temporary.write_text(content, encoding="utf-8", errors="backslashreplace")
+            temporary.replace(folder / file)
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be written ({error.strerror}); choose another with --output") from error
+    return [folder / file for file in pages]
+
+
+def _use_case_name(path: Path) -> str:
+    """``My parts_v2.zip`` -> ``my-parts-v2``."""
+    stem = path.absolute().name if path.is_dir() else re.sub(r"(\.tar)?\.\w+$", "", path.name)
+    plain = re.sub(r"[^a-z0-9]+", "-", stem.casefold()).strip("-")
+    return (plain if plain[:1].isalpha() else f"data-{plain}".strip("-"))[:63].rstrip("-")
+
+
+def _described(dataset: Dataset) -> str:
+    parts = re.findall(r"\d+ [a-z]+", dataset.describe())
+    return ", ".join(f"{int(number):,} {noun}" for number, noun in (part.split() for part in parts))
+
+
+def _inspect(
+    dataset: Dataset, policy: ValidationPolicy, progress: Callable[[str, int, int], None]
+) -> tuple[list[Inspection], int]:
+    """Decode some images, read the headers of the others; and how many were decoded."""
+    total = dataset.num_images
+    chosen = list(range(total))
+    inspections: list[Inspection | None] = [None] * total
+    if total > MOST_DECODED:
+        inspections = list(_headers(dataset, lambda done: progress("headers", done, total)))
+    sizes = [i.header.width * i.header.height for i in inspections if i and i.header]
+    per_image = float(np.mean(sizes)) if sizes else 0.0
+    most = max(_FEWEST_DECODED, min(MOST_DECODED, int(_PIXEL_BUDGET / per_image) if per_image else MOST_DECODED))
+    if total > most:
+        chosen = np.linspace(0, total - 1, most).round().astype(int).tolist()
+    part = dataset.take(chosen)
+    decoded = inspect_images(part, policy.max_pixels, lambda done: progress("images", done, len(chosen)))
+    for row, seen in zip(chosen, decoded, strict=True):
+        inspections[row] = seen
+    return [seen for seen in inspections if seen is not None], len(chosen)
+
+
+def _headers(dataset: Dataset, progress: Callable[[int], None]) -> Sequence[Inspection]:
+    rows = list(zip(dataset.column("key"), dataset.column("path"), strict=True))
+    found: list[Inspection] = []
+    with concurrent.futures.ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        chunks = [rows[start : start + _CHUNK] for start in range(0, len(rows), _CHUNK)]
+        for part in pool.map(lambda chunk: [_header(*row) for row in chunk], chunks):
+            found += part
+            progress(len(found))
+    return found
+
+
+def _header(key: str, path: str) -> Inspection:
+    if not path:
+        return Inspection("missing_image", "the file is missing; put it back or remove it from the labels")
+    try:
+        return Inspection(header=file_header(Path(path), key))
+    except ImageError as error:
+        return Inspection(ImageProblem(error.kind).value, str(error).removeprefix(f"{key}: "))
+
+
+def _config(name: str, dataset: Dataset, data: dict[str, Any]) -> dict[str, Any]:
+    """A use case of defaults, with what the data themselves decide."""
+    if not dataset.attributes:
+        task = Task.DETECTION
+    else:
+        task = Task.CLASSIFICATION if len(dataset.attributes) == 1 else Task.ATTRIBUTES
+    config: dict[str, Any] = {"name": name, "task": task.value, "data": data}
+    sides = np.maximum(dataset.column("width"), dataset.column("height")) if task is Task.DETECTION else np.empty(0)
+    known = sides[sides > 0]
+    if known.size and np.median(known) <= _DEFAULT_SIDE - 32:
+        # Small images need not be blown up; the network wants a multiple of 32.
+        config["training"] = {"image_size": max(64, int(-(-float(np.median(known)) // 32) * 32))}
+    Config.model_validate(config)
+    return config
+
+
+def summary_lines(found: InspectedData, most: int = 12) -> list[str]:
+    """The result for a terminal, without the files written."""
+    dataset, report = found.dataset, found.report
+    format_, evidence = found.recognition
+    lines = [found.headline, f"format    {format_.value}: {'; '.join(evidence.reasons)}"]
+    if splits := {split or "none given": n for split, n in dataset.split_counts().items()}:
+        lines.append(f"splits    {', '.join(f'{split} {n:,}' for split, n in splits.items())}")
+    counts = {name: sum(per.values()) for name, per in report.counts["classes"].items()}
+    shown = [f"{name} {n:,}" for name, n in list(counts.items())[:most]]
+    lines.append(f"classes   {', '.join(shown)}{', …' if len(counts) > most else ''}")
+    if found.num_decoded < dataset.num_images:
+        lines.append(
+            f"decoded   {found.num_decoded:,} of {dataset.num_images:,} images; of the others only the headers were "
+            "read. Training decodes them all"
+        )
+    lines += [f"note      {note}" for note in dataset.notes]
+    lines += report.summary(places=1).splitlines()
+    return lines
+
+
+def stops_training(found: InspectedData) -> bool:
+    """Whether validation would stop a training as things are."""
+    return any(finding.severity is Severity.ERROR for finding in found.report.findings)
