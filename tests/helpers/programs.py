@@ -125,7 +125,11 @@ def started(
             start_new_session=True,
         )
     try:
-        until(lambda: get(port, ready)[0] == 200 or process.poll() is not None, seconds)
+        try:
+            until(lambda: get(port, ready)[0] == 200 or process.poll() is not None, seconds)
+        except AssertionError as error:
+            error.add_note(path.read_text())
+            raise
         assert process.poll() is None, path.read_text()
         yield port
     finally:

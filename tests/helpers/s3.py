@@ -87,6 +87,9 @@ def seaweed_server() -> Iterator[str]:
         "master.volumeSizeLimitMB": 64,
         "volume.max": 8,
         "s3.autoCreateBucket": "false",
+        # Both have one port for all servers of a machine, and a server that finds its port taken ends.
+        "s3.port.iceberg": 0,
+        "s3.port.lance": 0,
         **ports,
     }
     with tempfile.TemporaryDirectory(prefix="seaweed-") as folder:
