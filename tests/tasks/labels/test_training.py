@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import re
 
@@ -6,6 +7,7 @@ import onnx
 import pytest
 import timm
 import torch
+from PIL import Image
 
 from tests.helpers.training import Recorder
 from tests.tasks.labels.conftest import COLOUR, SIDE, labels_config, plates, scratch
@@ -16,10 +18,11 @@ from visionops.errors import DataError, TrainingError
 from visionops.inference.bundle import Decode, ModelBundle
 from visionops.inference.image import decode_image
 from visionops.inference.predictor import Predictor
-from visionops.inference.preprocessing import preprocess
+from visionops.inference.preprocessing import preprocess, to_canvas
 from visionops.tasks.base import NoLog, StopTraining
 from visionops.tasks.labels import LabelTask, training
 from visionops.tasks.labels.networks import LabelNetwork
+from visionops.tasks.labels.pixels import read_canvases
 from visionops.tasks.labels.training import train_labels
 
 TINY_VIT = {"model": "vit_tiny_patch16_224", "image_size": 64}
@@ -100,6 +103,23 @@ def test_the_bundle_answers_as_the_trained_network_does(both, tmp_path, real_dat
             np.testing.assert_allclose(
                 prediction.embedding, features[0].numpy(), atol=1e-3 * float(features.abs().max())
             )
+
+
+def test_the_model_is_served_the_pixels_of_its_training_when_they_have_12_bits(tmp_path):
+    dataset = plates(tmp_path / "images")
+    for path in dataset.paths():
+        grey = np.asarray(Image.open(path).convert("L"), dtype=np.uint16)
+        Image.fromarray(grey * np.uint16(16)).save(path)
+    dataset = dataclasses.replace(dataset, white_level=4095).replace_column("sha256", [""] * dataset.num_images)
+    bundle = train_labels(dataset, labels_config(**scratch(epochs=1)), tmp_path / "work", NoLog())
+    spec = ModelBundle.load(bundle.folder).card.preprocessing
+    assert spec.white == 4095
+    predictor = Predictor(bundle)
+    rows = range(dataset.num_images)
+    for path, trained in zip(dataset.paths(), read_canvases(dataset, spec, rows), strict=True):
+        served = predictor.pixels(path.read_bytes())
+        np.testing.assert_array_equal(to_canvas(served, spec)[0], trained)
+        assert served.mean() > 80
 
 
 def test_the_card_says_what_serving_needs(dataset, tmp_path):
