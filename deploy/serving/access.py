@@ -163,7 +163,8 @@ class Gate:
         if found is None:
             raise NoRoute(f"{scope['method']} {scope['path']}: Not Found; GET /openapi.json lists what there is")
         if roles is None:
-            raise MethodNotAllowed(f"{scope['method']} {scope['path']}: Method Not Allowed", tuple(methods))
+            allowed = [*methods, *(["HEAD"] if "GET" in methods else [])]
+            raise MethodNotAllowed(f"{scope['method']} {scope['path']}: Method Not Allowed", tuple(allowed))
 
     def _identify(
         self, scope: Scope, headers: Mapping[bytes, bytes], state: dict[str, object], roles: frozenset[Role]

@@ -20,6 +20,7 @@ from deploy.serving.disk import DiskSpace
 from deploy.serving.dispatcher import Dispatcher
 from deploy.serving.errors import first_problem, status_and_code
 from deploy.serving.explaining import Explainer
+from deploy.serving.heads import Heads
 from deploy.serving.keys import KeyRing
 from deploy.serving.metrics import Metrics
 from deploy.serving.models import Loader
@@ -96,7 +97,7 @@ def create_app(settings: Settings, started: Sequence[Started] = (), loader: Load
         app.add_middleware(
             CORSMiddleware,
             allow_origins=settings.cors_origins,
-            allow_methods=["GET", "POST"],
+            allow_methods=["GET", "HEAD", "POST"],
             allow_headers=["Authorization", "Content-Type", "Traceparent", "X-API-Key", "X-Request-ID"],
             expose_headers=[
                 "RateLimit-Limit",
@@ -107,6 +108,7 @@ def create_app(settings: Settings, started: Sequence[Started] = (), loader: Load
                 "X-Request-ID",
             ],
         )
+    app.add_middleware(Heads)
     app.add_middleware(RequestLog, metrics=serving.metrics)
     _map_errors(app, serving.metrics)
     for router in (predict_router, batch_router, oip_router, status_router, admin_router):

@@ -2,7 +2,7 @@
 
 A request holds one input, ``image`` (encoded files) or ``pixels``; a body is JSON, or JSON and behind it the bytes of
 the tensors. What a tensor means does not depend on how it was sent, with one exception that the protocol leaves open:
-bytes in JSON are base64.
+bytes in JSON are base64, on one line or several.
 """
 
 from __future__ import annotations
@@ -227,7 +227,9 @@ def _json_files(data: Sequence[Any], count: int) -> list[bytes]:
     files = []
     for index, text in enumerate(data):
         try:
-            files.append(base64.b64decode(text, validate=True))
+            # Many encoders break lines, as in MIME; nothing else may stand between.
+            lines = text.replace("\r\n", "").replace("\n", "") if isinstance(text, str) else text
+            files.append(base64.b64decode(lines, validate=True))
         except (TypeError, ValueError, binascii.Error) as error:
             raise BadTensor(f"image: data[{index}] is no base64; or send the file as binary data") from error
     return files

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncGenerator
 
 from starlette.datastructures import FormData, UploadFile
@@ -16,6 +17,8 @@ __all__ = ["read_body", "read_upload", "read_uploads"]
 _FORM_OVERHEAD = 64 * 1024
 """Boundaries, part headers and small text fields around the file."""
 _DRAIN_SECONDS = 2.0
+_PARAMETER = re.compile(rb';\s*([^\s=;"]+)\s*=\s*(?:"(?:[^"\\]|\\.)*"|[^;"]*)')
+"""Of a header's value; its name. What a quoted string holds is no parameter."""
 
 
 async def read_upload(request: Request, limit: int) -> bytes:
@@ -102,15 +105,28 @@ def _content_type(request: Request) -> str:
 
 async def _read_form(request: Request, limit: int, max_files: int, *, setting: str) -> FormData:
     most = limit + _FORM_OVERHEAD
-    parser = MultiPartParser(
-        request.headers, _limited(request, most, limit, setting), max_files=max_files, max_fields=8
-    )
+    parser = _FormParser(request.headers, _limited(request, most, limit, setting), max_files=max_files, max_fields=8)
     # In memory up to the limit, which is there to bound it: no temporary file for each image.
     parser.spool_max_size = most
     try:
         return await parser.parse()
     except MultiPartException as error:
         raise BadRequest(f"malformed multipart form: {error.message}", "bad_form") from error
+
+
+class _FormParser(MultiPartParser):
+    """Takes a part with ``filename*`` alone (RFC 8187) for the file that it is.
+
+    RFC 7578 forbids that in a form, and python-multipart passes over it: the part would be a text field. Clients write
+    it for names outside of ASCII. What the file is called does not matter here.
+    """
+
+    def on_header_end(self) -> None:
+        if self._current_partial_header_name.lower() == b"content-disposition":
+            names = {name.lower() for name in _PARAMETER.findall(self._current_partial_header_value)}
+            if b"filename" not in names and any(name.startswith(b"filename*") for name in names):
+                self._current_partial_header_value += b'; filename="file"'
+        super().on_header_end()
 
 
 async def _limited(request: Request, most: int, told: int, setting: str) -> AsyncGenerator[bytes, None]:

@@ -368,3 +368,10 @@ def test_records_of_many_threads_are_written_each_once(tmp_path: Path):
         thread.join()
     log.close()
     assert sorted(ids(tmp_path)) == sorted(f"{name}{n}" for name in "abcdefgh" for n in range(50))
+
+
+@pytest.mark.parametrize("name", ["since", "until"])
+def test_a_time_without_a_zone_is_refused(tmp_path, name):
+    with pytest.raises(DataError, match=rf"{name}: 2026-03-02T12:00:00 has no time zone; say which, as "):
+        read_log(tmp_path, **{name: NOON.replace(tzinfo=None)})
+    assert ids(tmp_path, **{name: NOON.astimezone(timezone(timedelta(hours=5)))}) == []

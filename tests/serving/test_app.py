@@ -114,6 +114,40 @@ def test_the_schema_names_the_file_field(client: TestClient):
     assert body["required"] == ["file"]
 
 
+FORM = "multipart/form-data; boundary=x"
+
+
+def form_of(data: bytes, *dispositions: str) -> bytes:
+    return b"".join(f"--x\r\n{d}\r\n\r\n".encode() + data + b"\r\n" for d in dispositions) + b"--x--\r\n"
+
+
+@pytest.mark.parametrize(
+    "disposition",
+    [
+        "Content-Disposition: form-data; name=\"file\"; filename*=UTF-8''na%C3%AFve.jpg",
+        "content-disposition: form-data; filename*=utf-8'de'gr%C3%B6%C3%9Fe.png; name=file",
+        "Content-Disposition: form-data; name=\"file\"; FileName*=iso-8859-1''na%EFve.jpg",
+        "Content-Disposition: form-data; name=\"file\"; filename*0*=UTF-8''na%C3; filename*1*=%AFve.jpg",
+        'Content-Disposition: form-data; name="file"; filename="a.jpg"; filename*=UTF-8\'\'b.jpg',
+        "Content-Disposition: form-data; name=\"file\" ; filename* = UTF-8''b.jpg",
+    ],
+)
+def test_a_file_may_be_named_beyond_ascii(client: TestClient, red_cell: bytes, disposition: str):
+    answer = client.post("/predict", content=form_of(red_cell, disposition), headers={"Content-Type": FORM})
+    assert answer.status_code == 200, answer.text
+    files = disposition.replace("=file", "=files").replace('"file"', '"files"')
+    body = form_of(red_cell, files, files)
+    answer = client.post("/predict/batch", content=body, headers={"Content-Type": FORM})
+    assert ["error" not in result for result in answer.json()["results"]] == [True, True]
+
+
+@pytest.mark.parametrize("value", ["file; filename*=UTF-8''a", "file\\\"; filename*=UTF-8''a"])
+def test_a_quoted_name_is_no_file_name(client: TestClient, red_cell: bytes, value: str):
+    body = form_of(red_cell, f'Content-Disposition: form-data; name="{value}"')
+    answer = client.post("/predict", content=body, headers={"Content-Type": FORM})
+    assert (answer.status_code, error_of(answer)) == (422, "missing_file")
+
+
 # What it refuses
 
 

@@ -349,3 +349,25 @@ def test_unknown_routes_answer_in_the_form_of_the_protocol(client: TestClient):
     ):
         assert response.status_code == status
         assert isinstance(response.json()["error"], str)
+
+
+def infer_text(client: TestClient, text: object):
+    tensor = {"name": "image", "shape": [1], "datatype": "BYTES", "data": [text]}
+    return client.post("/v2/models/cells/infer", json={"inputs": [tensor]})
+
+
+@pytest.mark.parametrize("line_break", ["\n", "\r\n"])
+def test_base64_may_have_line_breaks(client: TestClient, line_break: str):
+    text = line_break.join(base64.encodebytes(encode(TWO)).decode().splitlines()) + line_break
+    assert text.count(line_break) > 1
+    answer = infer_text(client, text)
+    assert answer.status_code == 200
+    assert answer.json()["outputs"] == infer_text(client, text.replace(line_break, "")).json()["outputs"]
+
+
+@pytest.mark.parametrize("strange", [" ", "\t", "\r", "-", "\u2028", "\0", "==\n"])
+def test_nothing_else_may_stand_in_base64(client: TestClient, strange: str):
+    text = base64.b64encode(encode(TWO)).decode()
+    answer = infer_text(client, text[:76] + strange + text[76:])
+    assert answer.status_code == 400
+    assert "data[0] is no base64" in answer.json()["error"]

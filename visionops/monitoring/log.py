@@ -314,7 +314,7 @@ def read_log(
         With the schema `RECORD`.
 
     Raises:
-        DataError: There is no such folder, a segment cannot be read, or the store cannot be reached.
+        DataError: There is no such folder, a segment cannot be read, the store cannot be reached, or a time is naive.
     """
     wanted = Wanted(since, until, model, version)
     tables = {}

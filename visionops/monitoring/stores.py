@@ -58,6 +58,11 @@ class Wanted:
     model: str | None = None
     version: str | None = None
 
+    def __post_init__(self) -> None:
+        for name, when in (("since", self.since), ("until", self.until)):
+            if when is not None and when.utcoffset() is None:
+                raise DataError(f"{name}: {when.isoformat()} has no time zone; say which, as {when.isoformat()}+00:00")
+
     def expression(self) -> pc.Expression:
         """For a table of `RECORD`."""
         import pyarrow as pa
