@@ -16,6 +16,7 @@ from typing import NamedTuple
 from visionops.errors import DataError, ImageError
 from visionops.inference.image import ImageHeader, read_header
 from visionops.inference.image_types import IMAGE_SUFFIXES
+from visionops.inference.jpeg import read_simple_jpeg
 
 __all__ = ["IMAGE_SUFFIXES", "FileInfo", "atomic_folder", "describe_os_error", "file_header", "safe_name", "walk_files"]
 
@@ -100,6 +101,8 @@ def file_header(path: Path, where: str) -> ImageHeader:
     try:
         with path.open("rb") as file:
             head = file.read(_JPEG_HEAD_BYTES)
+            if header := read_simple_jpeg(head):
+                return header
             # Other formats may keep EXIF or the frame count at their end: a cut file would give a wrong answer.
             if head[:2] == b"\xff\xd8" and len(head) == _JPEG_HEAD_BYTES:
                 with contextlib.suppress(ImageError):

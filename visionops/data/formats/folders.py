@@ -43,10 +43,7 @@ def detect(listing: Listing, data: DataConfig) -> Evidence | None:
     del data
     base = _base_of(listing)
     tops = _folders_with_images(listing, base)
-    order = list(Split)
-    splits = sorted(
-        (t for t in tops if t.casefold() in SPLIT_WORDS), key=lambda t: order.index(SPLIT_WORDS[t.casefold()])
-    )
+    splits = [top for split in Split for top in tops if SPLIT_WORDS.get(top.casefold()) is split]
     classes = sorted({sub for top in splits for sub in _folders_with_images(listing, _join(base, top))}) or [
         top for top in tops if top not in splits
     ]
