@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import functools
 import gc
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from visionops.data.fast_json import parse_json
 from visionops.data.files import FileInfo, describe_os_error, walk_files
 from visionops.errors import AnnotationError
 
@@ -129,7 +129,7 @@ class Listing:
             return self._parsed[name] if keep else self._parsed.pop(name)
         try:
             with _paused_gc():
-                parsed = json.loads(self.read_bytes(name))
+                parsed = parse_json(self.read_bytes(name))
         except (ValueError, RecursionError) as error:
             reason = "nested too deep" if isinstance(error, RecursionError) else str(error)
             raise AnnotationError(
