@@ -18,11 +18,11 @@ from backports import zstd
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.helpers.datasets import read_as
 from visionops.config import ArchiveSource
 from visionops.data import archives
 from visionops.data.archives import unpack, unwrap
 from visionops.data.files import walk_files
-from visionops.data.formats.folders import read_folders
 from visionops.data.sources import fetch
 from visionops.errors import DataError
 
@@ -121,7 +121,7 @@ def test_the_shared_cases(tmp_path, case):
     if not path.is_file():
         pytest.skip(f"no {path}")
     root = fetch(ArchiveSource(kind="archive", path=path), tmp_path)
-    dataset = read_folders(root, case, {})
+    dataset = read_as(root, "folders", case)
     assert dataset.attributes[0].class_names == ("defective", "ok")
     assert dataset.num_images == 12
 

@@ -22,7 +22,7 @@ from visionops.data.cleaning import clean
 from visionops.data.dataset import Dataset
 from visionops.data.findings import Code, Severity
 from visionops.data.formats import read_dataset
-from visionops.data.formats.yolo import write_yolo
+from visionops.data.formats.yolo_export import write_yolo
 from visionops.data.hashing import hash_images
 from visionops.data.output import open_output
 from visionops.data.tiles import cut_tiles
