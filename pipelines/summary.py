@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -134,7 +136,8 @@ def _first_test_image(dataset: StoredDataset) -> str:
 
 def print_summary(summary: dict[str, Any]) -> None:
     """Print the table, and a `curl` line that works as it stands; before it, what opens the way into a cluster."""
-    console = Console(highlight=False)
+    # No markup: [x] in the name of a folder is no style, and :smile: no picture.
+    console = Console(highlight=False, markup=False, emoji=False)
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
@@ -146,11 +149,23 @@ def print_summary(summary: dict[str, Any]) -> None:
     for file in summary.get("batch", {}).get("files", ()):
         console.print(f"  {file}", soft_wrap=True)  # outside the table, which would break it in two
     if endpoint:
-        image = summary.get("sample_image", "part.jpg")
-        key = f'-H "X-API-Key: $({command})" ' if (command := endpoint.get("key_command")) else ""
-        tunnel = endpoint.get("tunnel")
-        way, url = (f"{tunnel} &\n", "http://127.0.0.1:8000") if tunnel else ("", endpoint["url"])
-        console.print(f"\n{way}curl {key}-F file=@{image} {url}/predict", soft_wrap=True, markup=False)
+        console.print(f"\n{_request(endpoint, summary.get('sample_image', 'part.jpg'))}", soft_wrap=True)
+
+
+def _request(endpoint: dict[str, Any], image: str) -> str:
+    """The lines that ask the endpoint, for a shell."""
+    key = f'-H "X-API-Key: $({command})" ' if (command := endpoint.get("key_command")) else ""
+    tunnel = endpoint.get("tunnel")
+    way, url = (f"{tunnel} &\n", "http://127.0.0.1:8000") if tunnel else ("", endpoint["url"])
+    return f"{way}curl {key}-F {shlex.quote(f'file=@{_form_path(image)}')} {shlex.quote(f'{url}/predict')}"
+
+
+def _form_path(path: str) -> str:
+    """``path`` as curl reads it behind ``file=@``: there ``;`` and ``,`` end it, unless it is in double quotes."""
+    if not re.search(r'[;,"]|^\s|\s$', path):
+        return path
+    escaped = path.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
 
 
 def _rows(summary: dict[str, Any]) -> list[tuple[str, str]]:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from stacks.changes import Action, Change, one_line
 from stacks.credentials import connector_changes, fill_references, link, secret_changes, without_values
+from stacks.paths import require_usable_paths
 from stacks.spec import ComponentSpec, ComponentType, FlavorSpec, StackSpec, known_stacks, load_stack
 from stacks.zenml_server import require_zenml_server
 from visionops.errors import StackError, VisionOpsError
@@ -44,6 +45,7 @@ def apply(name: str, *, dry_run: bool = False) -> list[Change]:
     from zenml.utils import source_utils
 
     spec = load_stack(name)
+    require_usable_paths()
     require_zenml_server()
     # ZenML finds our flavors from the folder of the main module, which is another one for each way to get here.
     source_utils.set_custom_source_root(str(_ROOT))

@@ -18,6 +18,7 @@ from zenml.pipelines.pipeline_definition import Pipeline
 from stacks.apply import apply, known_stacks
 from stacks.changes import one_line
 from stacks.integrations import leave_out_unused_integrations
+from stacks.paths import require_usable_paths
 from stacks.placement import IN_THIS_PROCESS, DagPlan, run_options
 from stacks.spec import load_stack
 from stacks.tracking import active_tracking_uri, ensure_experiment
@@ -47,10 +48,12 @@ def open_session(use_case: str, stack: str | None) -> Iterator[Session]:
         stack: Its name; None for the active one, or `local` where none of ours is active yet.
 
     Raises:
-        StackError: Unknown stack, one that cannot be applied, or a ZenML server that does not answer.
+        StackError: A path that a library cannot use, an unknown stack, one that cannot be applied, or a ZenML server
+            that does not answer.
         RegistryError: The registry does not answer: known now, not after hours of training.
         VisionOpsError: Another run of the same use case is at work.
     """
+    require_usable_paths()
     require_zenml_server()
     leave_out_unused_integrations()
     name = stack or active_stack_name()

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.text import Text
 
 __all__ = ["Report", "announce", "progress"]
 
@@ -18,7 +19,8 @@ told where the work turns out to have another one, or several parts."""
 
 def announce(text: str) -> None:
     """One line that says what happens now, or what came of it."""
-    Console(stderr=True, highlight=False).print(f"[bold cyan]•[/] {text}", soft_wrap=True)
+    # No markup: [x] in the name of a folder is no style, and :smile: no picture.
+    Console(stderr=True, highlight=False).print(Text.assemble(("•", "bold cyan"), f" {text}"), soft_wrap=True)
 
 
 @contextmanager
@@ -32,7 +34,7 @@ def progress(label: str, total: int) -> Iterator[Report]:
             MofNCompleteColumn(),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
+            TextColumn("{task.fields[note]}", markup=False),
             console=console,
             transient=True,
         ) as bar:

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import http.server
+import re
+import shutil
+import subprocess
+import threading
+from contextlib import closing
+
 import pytest
 
 from pipelines.summary import print_summary
+from steps.progress import announce
 
 INSIDE = "kubectl --namespace vision port-forward service/visionops-steel 8000"
 
@@ -27,3 +35,68 @@ def test_a_line_to_paste_asks_the_endpoint(capsys, endpoint, lines):
     named = {"name": "steel", "version": "3", "alias": "champion"}
     print_summary({"seconds": 1, "run": "r", "stack": "s", "endpoint": endpoint | named})
     assert capsys.readouterr().out.splitlines()[-len(lines) :] == lines
+
+
+FORMS = [
+    "/data/my parts/ä [x] 50% #1.jpg",
+    "/it's/$HOME/`id`.jpg",
+    "/a;b,c.jpg",
+    '/say "x"; \\.jpg',
+    "/:smile:/[bold]x.jpg",
+]
+
+
+@pytest.mark.parametrize("image", FORMS)
+def test_a_shell_reads_the_line_as_it_is_meant(capsys, tmp_path, image):
+    endpoint = {"url": "http://127.0.0.1:8000", "name": "s", "version": "3", "alias": "champion"}
+    print_summary({"seconds": 1, "run": "r", "stack": "s", "endpoint": endpoint, "sample_image": image})
+    line = capsys.readouterr().out.splitlines()[-1]
+    (tmp_path / "curl").write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    (tmp_path / "curl").chmod(0o755)
+    said = subprocess.check_output(["bash", "-c", line], text=True, env={"PATH": f"{tmp_path}:/usr/bin:/bin"})
+    flag, form, url = said.splitlines()
+    assert (flag, url) == ("-F", "http://127.0.0.1:8000/predict")
+    path = form.removeprefix("file=@")
+    if path[0] == '"':  # as curl's manual has it, under --form
+        path = re.sub(r"\\(.)", r"\1", path[1:-1])
+    assert path == image
+
+
+@pytest.mark.skipif(not shutil.which("curl"), reason="curl is absent")
+@pytest.mark.parametrize("name", ["ä [x] 50% #1.jpg", "it's $HOME.jpg", "a;b,c.jpg", 'say "x"; \\.jpg'])
+def test_curl_finds_the_file(capsys, tmp_path, name):
+    (tmp_path / name).write_bytes(b"the picture")
+    server = http.server.HTTPServer(("127.0.0.1", 0), _Echo)
+    with closing(server.socket):
+        thread = threading.Thread(target=server.handle_request)
+        thread.start()
+        endpoint = {"url": f"http://127.0.0.1:{server.server_port}", "name": "s", "version": "3", "alias": "champion"}
+        image = str(tmp_path / name)
+        print_summary({"seconds": 1, "run": "r", "stack": "s", "endpoint": endpoint, "sample_image": image})
+        line = capsys.readouterr().out.splitlines()[-1]
+        answer = subprocess.check_output(["bash", "-c", line], stderr=subprocess.DEVNULL, timeout=60)
+        thread.join(60)
+    assert b"the picture" in answer
+
+
+class _Echo(http.server.BaseHTTPRequestHandler):
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *arguments: object) -> None:
+        pass
+
+
+def test_names_in_brackets_are_no_markup(capsys):
+    batch = {"model": "m", "version": "1", "images": 1, "predicted": 1, "failed": 0, "seconds": 1.0}
+    batch |= {"lots": {"[red]s1[/red]": {"images": 1, "shares": {":smile:": 1.0}}}, "files": ["/a [x]/b.parquet"]}
+    print_summary({"seconds": 1, "run": "r", "stack": "s", "batch": batch})
+    out = capsys.readouterr().out
+    assert "lot [red]s1[/red]" in out
+    assert ":smile: 100.0%" in out
+    assert "  /a [x]/b.parquet" in out
+    announce("read /a [x]/:smile:/[/red]")
+    assert capsys.readouterr().err == "• read /a [x]/:smile:/[/red]\n"

@@ -42,6 +42,7 @@ from stacks.doctor.server import (
     with_secrets,
 )
 from stacks.doctor.tracking import check_registry, check_tracker
+from stacks.paths import require_usable_paths
 from stacks.spec import ComponentSpec, ComponentType, StackSpec, known_stacks, load_stack, unset_variables
 from stacks.zenml_server import active_stack_name, require_zenml_server
 from visionops.errors import StackError, VisionOpsError
@@ -120,6 +121,7 @@ def diagnose(name: str | None = None) -> Diagnosis:
     Raises:
         StackError: There is no such stack, or its file cannot be used.
     """
+    require_usable_paths()
     began = time.monotonic()
     # It takes seconds, which are no check's; and threads that import it at once may get half of it.
     import zenml.client  # noqa: F401

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shlex
 import sqlite3
 from collections.abc import Iterator
 from importlib.metadata import version
@@ -178,7 +179,9 @@ def _check_schema(path: Path) -> Iterator[Finding]:
     if found in newest:
         yield ok(f"{path}: of MLflow's version here")
     elif found in known:
-        yield broken(f"{path}: of an older MLflow", f"copy it, then mlflow db upgrade sqlite:///{path}")
+        yield broken(
+            f"{path}: of an older MLflow", f"copy it, then mlflow db upgrade {shlex.quote(f'sqlite:///{path}')}"
+        )
     else:
         yield broken(f"{path}: of another, newer MLflow than {version('mlflow')}", "install that one, or move it away")
 

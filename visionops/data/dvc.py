@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -131,15 +132,16 @@ def _read(file: Path) -> dict[str, Any]:
 
 def _problem(tracked: _Tracked, cache: Path) -> str | None:
     """Why the folder is not what it should be; None when it is."""
+    output = shlex.quote(str(tracked.output))
     files = _files(tracked, cache)
     if files is None:
-        return f"the list of its files ({tracked.digest}) is not in {cache}; dvc pull {tracked.output}"
+        return f"the list of its files ({tracked.digest}) is not in {cache}; dvc pull {output}"
     present = {file.name for file in walk_files(tracked.path)} if tracked.path.is_dir() else set()
     if missing := sorted(files.keys() - present):
-        return f"{len(missing)} files are missing, {missing[0]} first; dvc pull {tracked.output}"
+        return f"{len(missing)} files are missing, {missing[0]} first; dvc pull {output}"
     # Hidden ones are tracked, too, but no reader looks at them.
     if others := sorted(present - files.keys()):
-        mend = f"dvc add {tracked.output}, or remove them"
+        mend = f"dvc add {output}, or remove them"
         return f"DVC does not track {len(others)} of its files, {others[0]} first; {mend}"
     names = sorted(present)
     with ThreadPoolExecutor(_READERS) as pool:
@@ -147,7 +149,7 @@ def _problem(tracked: _Tracked, cache: Path) -> str | None:
             if files[name] not in found:
                 return (
                     f"{name} has MD5 {found[0]}, {tracked.told_by.name} says {files[name]}; "
-                    f"dvc checkout --force {tracked.output}, or dvc add it"
+                    f"dvc checkout --force {output}, or dvc add it"
                 )
     return None
 
