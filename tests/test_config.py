@@ -171,3 +171,19 @@ def test_every_use_case_survives_being_written_and_read_as_steps_pass_it(path):
 def test_no_training_seals_int8():
     with pytest.raises(ConfigError, match=r"serving\.precision: no training gives int8; .* run --pipeline quantize"):
         load_config(Path("configs/sample.yaml"), ["serving.precision=int8"])
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("/data/a #1/b", "/data/a #1/b"),
+        ("#1/b", "#1/b"),
+        ('/data/50% [x] {y}/it\'s "z" & c', '/data/50% [x] {y}/it\'s "z" & c'),
+        ("'/data/a #1'", "/data/a #1"),
+        ('"./[x] #1"', "[x] #1"),
+    ],
+)
+def test_a_folder_of_any_name_can_be_set(tmp_path, text, value):
+    path = tmp_path / "case.yaml"
+    path.write_text("name: case\ntask: detection\ndata:\n  source: {kind: folder, path: images}\n")
+    assert load_config(path, [f"data.source.path={text}"]).data.source.path == Path(value)

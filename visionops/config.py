@@ -1102,10 +1102,14 @@ def _parse_override(override: str) -> tuple[_Key, Any]:
     key, separator, text = override.partition("=")
     if not separator or not key.strip():
         raise ConfigError(f"--set {override}: expected key=value, such as training.epochs=5")
+    text = text.strip()
     try:
-        return tuple(key.strip().split(".")), yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506
+        value = yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506
     except yaml.YAMLError as error:
         raise ConfigError(f"--set {override}: the value is not valid YAML") from error
+    # On a command line # begins no comment: it may stand in the name of a folder.
+    is_plain = text.startswith("#") or (isinstance(value, str) and text[0] not in "'\"|>!&")
+    return tuple(key.strip().split(".")), text if is_plain else value
 
 
 def _assign(raw: dict[str, Any], key: _Key, value: Any, override: str) -> None:
