@@ -68,7 +68,7 @@ def test_missing_folders(tmp_path):
     with pytest.raises(AnnotationError, match="holds no XML files"):
         read_as(tmp_path, "voc", "made-up")
     (tmp_path / "Annotations/a.xml").touch()
-    with pytest.raises(AnnotationError, match="JPEGImages: not found"):
+    with pytest.raises(AnnotationError, match=r"a\.xml:1: not valid XML"):
         read_as(tmp_path, "voc", "made-up")
 
 
@@ -126,11 +126,7 @@ def test_malformed_files(tmp_path, xml, message):
 def test_unreadable_files(tmp_path):
     root = write_voc(tmp_path)
     (root / "ImageSets/Main/val.txt").write_bytes(b"\xff\xfe")
-    with pytest.raises(AnnotationError, match="not a text file"):
-        read_as(root, "voc", "made-up")
-    (root / "ImageSets/Main/val.txt").unlink()
-    (root / "Annotations/z.xml").mkdir()
-    with pytest.raises(AnnotationError, match="cannot be read"):
+    with pytest.raises(AnnotationError, match=r"val\.txt: not a UTF-8 text file"):
         read_as(root, "voc", "made-up")
 
 

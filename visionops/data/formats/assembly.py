@@ -129,7 +129,7 @@ class Assembly:
             match = next(matches)
             if slashes and match.file and match.level is Level.EXACT:
                 match = match._replace(level=Level.SLASHES)
-            rows.append(self._add(entry, name, match))
+            rows.append(self.add_match(entry, name, match))
         return rows
 
     def claim(self, declared: str, bases: Bases = EXACT_BASES) -> None:
@@ -138,7 +138,12 @@ class Assembly:
         if name is not None:
             self.claimed.update(match.file for match in self.index.match([name], bases) if match.file)
 
-    def _add(self, entry: ImageEntry, name: str, match: Match) -> int:
+    def add_match(self, entry: ImageEntry, name: str, match: Match) -> int:
+        """Add an image whose file has been looked for; as `add_images`.
+
+        Args:
+            name: What notes and findings call the image, and its key where there is no file.
+        """
         if match.rivals:
             return self._refuse(entry, match)
         key = match.file or name

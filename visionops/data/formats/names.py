@@ -88,7 +88,7 @@ class NameIndex:
         self._by_tail: dict[str, list[str]] = {}
         self._hashed: dict[str, list[str]] = {}
 
-    def match(self, names: Sequence[str], bases: Bases = EXACT_BASES) -> list[Match]:
+    def match(self, names: Sequence[str], bases: Bases = EXACT_BASES, *, up_to: Level = Level.SUBFOLDER) -> list[Match]:
         """Find the file of each name.
 
         A stricter match comes first for all names: a file that one name means exactly is not found for another name
@@ -97,6 +97,7 @@ class NameIndex:
         Args:
             names: As `plain_name` gives them; any number may be equal.
             bases: What they may be relative to.
+            up_to: The least strict match that counts.
 
         Returns:
             In the order of ``names``.
@@ -105,7 +106,7 @@ class NameIndex:
         taken: set[str] = set()
         rest = list(dict.fromkeys(names))
         for level in Level:
-            if not rest:
+            if not rest or level > up_to:
                 break
             matches = {name: self._at(level, name, bases, taken) for name in rest}
             matches = {name: files for name, files in matches.items() if files}

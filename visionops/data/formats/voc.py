@@ -1,272 +1,347 @@
-"""Pascal VOC: ``Annotations/*.xml``, ``JPEGImages/`` and, if there, ``ImageSets/Main/{train,val,test,trainval}.txt``.
+"""Pascal VOC: an XML file an image, wherever the files lie, and lists of splits in ``ImageSets/Main/*.txt``.
 
 VOC counts pixels from 1 and includes the last one; we use continuous coordinates from 0. A VOC box becomes
-``(xmin - 1, ymin - 1, xmax, ymax)``: a box over the whole of a 200 x 200 image, 1 to 200, is 0 to 200 here.
+``(xmin - 1, ymin - 1, xmax, ymax)``: a box over the whole of a 200 x 200 image, 1 to 200, is 0 to 200 here. A data set
+in which a box starts at 0 was counted from 0, and its boxes stay as they are.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import math
 import xml.etree.ElementTree as ET
-from pathlib import Path, PurePosixPath
-from typing import Any
-
-import numpy as np
+from collections.abc import Sequence
+from typing import NamedTuple
 
 from visionops.config import DataConfig
 from visionops.data.dataset import Dataset, Split
-from visionops.data.files import FileInfo, describe_os_error, file_header, safe_name, walk_files
-from visionops.data.findings import Code, Finding
+from visionops.data.findings import Code, counted
+from visionops.data.formats.assembly import Assembly, ImageEntry, examples
 from visionops.data.formats.protocol import Evidence, Strength
-from visionops.data.listing import Listing
-from visionops.errors import AnnotationError, ImageError
+from visionops.data.formats.voc_places import Partner, Partners, split_of_folders
+from visionops.data.formats.voc_splits import VocLists
+from visionops.data.formats.xml_files import first_tag, head_of, number, parse_xml
+from visionops.data.listing import Listing, folder_of
+from visionops.errors import AnnotationError
 
-__all__ = ["detect", "read", "read_voc"]
+__all__ = ["detect", "read"]
 
-# The first list that names an image decides; "trainval" matters only to images in neither train nor val.
-_LISTS = {"train": Split.TRAIN, "val": Split.VAL, "test": Split.TEST, "trainval": Split.TRAIN}
 _MAX_INT32 = 2**31 - 1
+_SAMPLED = 24
+_ANNOTATION_FOLDERS = frozenset({"annotations", "annotation"})
+_OTHER_ROOTS = {
+    "dataset": "a list of dlib's imglab",
+    "tagset": "a list of ICDAR's text challenge",
+    "viper": "a file of ViPER-GT",
+    "boost_serialization": "tracklets of KITTI",
+}
+"""Roots of XML files that list boxes and are not read."""
+
+_Box = tuple[float, float, float, float]
 
 
 def detect(listing: Listing, data: DataConfig) -> Evidence | None:
-    """Find XML files in a folder ``Annotations``."""
+    """Find XML files whose root is ``<annotation>``, by the heads of a few."""
     del data
-    files = [name for name in listing.by_suffix.get(".xml", ()) if "Annotations/" in name]
-    return Evidence(Strength.SURE, "Pascal VOC", (f"{files[0]} is there",)) if files else None
+    candidates = _candidates(listing)
+    sample = candidates[:: max(1, len(candidates) // _SAMPLED)]
+    tags = {name: first_tag(head_of(listing, name)) for name in sample}
+    files = [name for name, tag in tags.items() if tag == "annotation"]
+    if files:
+        reasons = [f"{name} is XML with the root <annotation>" for name in files[:2]]
+        lists = [name for name in listing.files if "imagesets/" in name.lower() and name.endswith(".txt")]
+        reasons += [f"{name} lists images" for name in lists[:1]]
+        return Evidence(Strength.SURE, _shape(listing, files[0], len(candidates)), tuple(reasons))
+    for name, tag in tags.items():
+        if tag in _OTHER_ROOTS:
+            return Evidence(Strength.LIKELY, _OTHER_ROOTS[tag], (f"{name} has the root <{tag}>",))
+    return None
 
 
 def read(listing: Listing, data: DataConfig, name: str) -> Dataset:
-    """Read a VOC folder."""
-    del data
-    return read_voc(listing.root, name)
+    """Read all XML files whose root is ``<annotation>``.
 
-
-def read_voc(root: Path, name: str) -> Dataset:
-    """Read a VOC folder, or the one that lies below ``root`` (``VOCdevkit/VOC2007``).
-
-    Class names are in alphabetical order. Where lists of splits are given, images in none of them are left out.
+    The image of a file is the one of its own name, beside it or in the folder of images that goes with its folder;
+    where there is none, the one that ``<filename>`` names. Lists of ``ImageSets`` give the splits, and images in none
+    of them are left out; without lists, folders that are called after splits give them. Classes are in alphabetical
+    order.
 
     Raises:
-        AnnotationError: A folder or file is absent, is not XML, or lacks what VOC demands.
+        AnnotationError: There is no such file, or one is not XML or lacks what VOC demands.
     """
-    base = _find(root)
-    prefix = "" if base == root else base.relative_to(root).as_posix() + "/"
-    reader = _Reader(base, prefix)
-    for file in sorted((base / "Annotations").glob("*.xml")):
-        reader.read_file(file)
-    reader.report_files()
+    del data
+    files, others = _parse_all(listing)
+    if not files:
+        raise AnnotationError(
+            f"{listing.root / 'Annotations'}: not found, or holds no XML files with the root <annotation>; point "
+            "data.source.path at a VOC folder, or set data.format"
+        )
+    reader = _Reader(listing, files)
+    if others:
+        reader.assembly.notes.append(
+            f"{counted(len(others), 'XML file')} without VOC annotations left out ({examples(others)})."
+        )
     return reader.dataset(name)
 
 
-def _find(root: Path) -> Path:
-    found = [
-        p.parent for pattern in ("", "*/", "*/*/") for p in sorted(root.glob(f"{pattern}Annotations")) if p.is_dir()
-    ]
-    if not found:
-        raise AnnotationError(
-            f"{root / 'Annotations'}: not found; point data.source.path at a VOC folder, or set data.format"
-        )
-    if len(found) > 1:
-        names = ", ".join(p.relative_to(root).as_posix() for p in found)
-        raise AnnotationError(f"{root}: holds {len(found)} VOC folders ({names}); point data.source.path at one")
-    if not any(found[0].joinpath("Annotations").glob("*.xml")):
-        raise AnnotationError(f"{found[0] / 'Annotations'}: holds no XML files; export the annotations as Pascal VOC")
-    return found[0]
+def _candidates(listing: Listing) -> list[str]:
+    """The XML files; in a folder of annotations also those without a suffix, as Stanford Dogs has them."""
+    files = listing.by_suffix.get(".xml", [])
+    if files:
+        return files
+    return [name for name in listing.by_suffix.get("", ()) if _in_annotations(name)]
+
+
+def _in_annotations(name: str) -> bool:
+    return not _ANNOTATION_FOLDERS.isdisjoint(folder_of(name).lower().split("/"))
+
+
+def _shape(listing: Listing, file: str, count: int) -> str:
+    if any("roboflow" in name.lower() for name in listing.files if name.lower().endswith((".txt", ".pbtxt"))):
+        maker = "Roboflow Pascal VOC"
+    elif any(folder_of(name) == folder_of(file) for name in listing.images):
+        maker = "Pascal VOC beside the images, as labelImg writes it"
+    else:
+        maker = "Pascal VOC"
+    return f"{maker}, {counted(count, 'file')}"
+
+
+class _Object(NamedTuple):
+    class_name: str
+    box: _Box
+    where: str
+    counts_pixels: bool
+    """Whether the corners are pixels, from 1 or from 0, as those of ``<bndbox>``; else continuous."""
+
+
+@dataclasses.dataclass
+class _File:
+    """What one XML file says."""
+
+    name: str
+    declared: str
+    size: tuple[int, int]
+    objects: list[_Object]
+
+
+def _parse_all(listing: Listing) -> tuple[list[_File], list[str]]:
+    """The VOC files, and other XML files that lie elsewhere.
+
+    Raises:
+        AnnotationError: A file is malformed, or of another format.
+    """
+    files: list[_File] = []
+    others: list[tuple[str, AnnotationError]] = []
+    for name in _candidates(listing):
+        try:
+            root = parse_xml(listing, name)
+        except AnnotationError as error:
+            if _in_annotations(name) or first_tag(head_of(listing, name)) in ("annotation", ""):
+                raise
+            others.append((name, error))
+            continue
+        if root.tag == "annotation":
+            files.append(_FileReader(listing, name, root).read())
+        else:
+            what = f", {_OTHER_ROOTS[root.tag]}" if root.tag in _OTHER_ROOTS else ""
+            message = f"the root must be <annotation>, but is <{root.tag[:60]}>{what}; export as Pascal VOC"
+            others.append((name, AnnotationError(f"{listing.path(name)}: {message}")))
+    places = {folder_of(file.name) for file in files}
+    for name, problem in others:
+        if not files or folder_of(name) in places or _in_annotations(name):
+            raise problem
+    return files, [name for name, _ in others]
+
+
+class _FileReader:
+    """Reads the objects of one file."""
+
+    def __init__(self, listing: Listing, name: str, root: ET.Element) -> None:
+        self.path = listing.path(name)
+        self.name = name
+        self.root = root
+        self.shown = _printable(name)
+
+    def read(self) -> _File:
+        objects: list[_Object] = []
+        for index, element in enumerate(self.root.iterfind("object"), start=1):
+            if (element.findtext("deleted") or "").strip() != "1":  # LabelMe on the web keeps what was deleted
+                objects += self._read_object(element, f"object {index}")
+        size = (self._size("width"), self._size("height"))
+        return _File(self.name, (self.root.findtext("filename") or "").strip(), size, objects)
+
+    def _read_object(self, element: ET.Element, which: str) -> list[_Object]:
+        class_name = (element.findtext("name") or "").strip()
+        if not class_name:
+            raise self._error(f"{which} lacks <name>; add it or remove the object")
+        where = f"{self.shown}: {which}"
+        boxes = element.findall("bndbox")
+        if boxes:
+            places = [where] if len(boxes) == 1 else [f"{where}, box {i}" for i in range(1, len(boxes) + 1)]
+            return [
+                _Object(class_name, self._corners(box, which), place, True)
+                for box, place in zip(boxes, places, strict=True)
+            ]
+        return [_Object(class_name, self._bounds(element, which), where, False)]
+
+    def _bounds(self, element: ET.Element, which: str) -> _Box:
+        """The box around a rotated box (roLabelImg), a polygon or a mask (LabelMe on the web)."""
+        rotated, polygon, mask = element.find("robndbox"), element.find("polygon"), element.find("segm/box")
+        if rotated is not None:
+            cx, cy, width, height, angle = (
+                self._number(rotated, tag, which) for tag in ("cx", "cy", "w", "h", "angle")
+            )
+            if not math.isfinite(angle):
+                return (math.nan,) * 4
+            cos, sin = abs(math.cos(angle)), abs(math.sin(angle))
+            half_x, half_y = (width * cos + height * sin) / 2, (width * sin + height * cos) / 2
+            return cx - half_x, cy - half_y, cx + half_x, cy + half_y
+        if polygon is not None:
+            points = _points(polygon)
+            if not points:
+                raise self._error(f"{which}: <polygon> must have points <x>, <y> in pixels; correct it")
+            xs, ys = zip(*points, strict=True)
+            if not all(map(math.isfinite, (*xs, *ys))):
+                return (math.nan,) * 4
+            return min(xs), min(ys), max(xs), max(ys)
+        if mask is not None:
+            return self._corners(mask, which)
+        raise self._error(f"{which} lacks <bndbox>; add it or remove the object")
+
+    def _corners(self, box: ET.Element, which: str) -> _Box:
+        x1, y1, x2, y2 = (self._number(box, tag, which) for tag in ("xmin", "ymin", "xmax", "ymax"))
+        return x1, y1, x2, y2
+
+    def _number(self, element: ET.Element, tag: str, which: str) -> float:
+        text = (element.findtext(tag) or "").strip()
+        value = number(text)
+        if value is None:
+            raise self._error(f"{which}: <{tag}> must be a number, but is {text[:60]!r}; correct it")
+        return value
+
+    def _size(self, tag: str) -> int:
+        text = (self.root.findtext(f"size/{tag}") or "").strip() or "0"
+        value = number(text)
+        if value is None or not 0 <= value <= _MAX_INT32 or value != int(value):
+            raise self._error(f"<{tag}> must be a number of pixels, but is {text[:60]!r}; correct it")
+        return int(value)
+
+    def _error(self, message: str) -> AnnotationError:
+        return AnnotationError(f"{self.path}: {message}")
+
+
+def _points(polygon: ET.Element) -> list[tuple[float, float]]:
+    """``<pt><x>…<y>…`` (LabelMe on the web) or ``<x1>…<y1>…<x2>…`` (Roboflow); empty where one is no number."""
+    pairs = [(pt.findtext("x"), pt.findtext("y")) for pt in polygon.iter("pt")]
+    if not pairs:
+        corners = {child.tag: child.text for child in polygon}
+        numbers = [tag[1:] for tag in corners if tag[:1] == "x"]
+        pairs = [(corners[f"x{i}"], corners.get(f"y{i}")) for i in numbers]
+    points = [(number(x), number(y)) for x, y in pairs]
+    return [(x, y) for x, y in points if x is not None and y is not None] if _complete(points) else []
+
+
+def _complete(points: Sequence[tuple[float | None, float | None]]) -> bool:
+    return all(x is not None and y is not None for x, y in points)
 
 
 class _Reader:
-    def __init__(self, base: Path, prefix: str) -> None:
-        self.base = base
-        self.prefix = prefix
-        images = base / "JPEGImages"
-        if not images.is_dir():
-            raise AnnotationError(f"{images}: not found; put the images there")
-        self.files = {f.name: f for f in walk_files(images)}
-        self.by_stem = {str(PurePosixPath(n).with_suffix("")): n for n, f in self.files.items() if f.is_image}
-        self.findings: list[Finding] = []
-        self.splits = self._read_lists()
-        self.row: dict[str, int] = {}
-        self.stems: set[str] = set()
-        self.left_out: set[str] = set()
-        self.columns: dict[str, list[Any]] = {c: [] for c in ("key", "path", "num_bytes", "width", "height", "split")}
-        self.boxes: list[tuple[int, float, float, float, float]] = []
-        self.box_classes: list[str] = []
-        self.source_ids: list[str] = []
+    """All files of a data set on their way to one."""
+
+    def __init__(self, listing: Listing, files: list[_File]) -> None:
+        self.listing = listing
+        self.files = files
+        self.assembly = Assembly(listing)
+        self.lists = VocLists(listing, [file.name for file in files])
+        self.partners = Partners(listing)
 
     def dataset(self, name: str) -> Dataset:
-        class_names = sorted(set(self.box_classes))
-        class_ids = {c: i for i, c in enumerate(class_names)}
-        table = np.array(self.boxes, dtype=np.float64).reshape(-1, 5)
-        boxes = {
-            "image": table[:, 0].astype(np.int64),
-            "class_id": np.array([class_ids[c] for c in self.box_classes], dtype=np.int32),
-            **{c: table[:, 1 + i] for i, c in enumerate(("x1", "y1", "x2", "y2"))},
-            "source_id": self.source_ids,
-        }
-        return Dataset.from_columns(name, class_names, self.columns, boxes, findings=self.findings)
-
-    def _read_lists(self) -> dict[str, tuple[Split, str]] | None:
-        """Image stem to split and the place that says so; None when there are no lists."""
-        splits: dict[str, tuple[Split, str]] = {}
-        twice: dict[tuple[str, str], list[str]] = {}
-        found = False
-        for list_name, split in _LISTS.items():
-            file = self.base / "ImageSets" / "Main" / f"{list_name}.txt"
-            if not file.is_file():
+        assembly, lists = self.assembly, self.lists
+        partners = self.partners.find([(file.name, file.declared) for file in self.files])
+        for where, message, stems in lists.contradictions:
+            keys = tuple(
+                p.match.file or p.name for file, p in zip(self.files, partners, strict=True) if file.name in stems
+            )
+            assembly.found(Code.DUPLICATE_NAME, where, message, keys)
+        splits = self._splits(partners)
+        from_zero = self._count_from_zero()
+        unlisted: list[str] = []
+        renamed: list[str] = []
+        for file, partner, split in zip(self.files, partners, splits, strict=True):
+            shown = _printable(file.name)
+            if partner.is_unsafe:
+                message = f"file name {partner.name!r} is not a plain path below the data set; rename the file"
+                assembly.found(Code.UNSAFE_NAME, shown, message)
+                assembly.claimed.update([partner.match.file] if partner.match.file else ())
                 continue
-            found = True
-            for number, line in enumerate(_read_text(file).splitlines(), start=1):
-                stem = _stem_of(line)
-                if not stem:
-                    continue
-                if stem not in splits:
-                    splits[stem] = (split, f"{self.prefix}ImageSets/Main/{list_name}.txt:{number}")
-                elif list_name != "trainval" and splits[stem][0] is not split:
-                    twice.setdefault((splits[stem][0].value, list_name), []).append(stem)
-        for (first, second), stems in twice.items():
-            message = f"{len(stems)} images stand in {first} and in {second}; the first is kept; list each image once"
-            where = f"{self.prefix}ImageSets/Main/{second}.txt"
-            self._found(Code.DUPLICATE_NAME, where, message, tuple(self._key(self.by_stem.get(s, s)) for s in stems))
-        return splits if found else None
+            if split is None:
+                unlisted.append(partner.match.file or file.name)
+                continue
+            if partner.other:
+                renamed.append(f"{shown} names {partner.other}")
+            entry = ImageEntry(partner.name, shown, split, *file.size)
+            row = assembly.add_match(entry, partner.name, partner.match)
+            if row >= 0 and not all(file.size):
+                assembly.size_of(row)
+            shift = 0 if from_zero else 1
+            for item in file.objects:
+                by = shift if item.counts_pixels else 0
+                x1, y1, x2, y2 = item.box
+                assembly.add_box(row, item.class_name, (x1 - by, y1 - by, x2, y2), item.where)
+        self._report(unlisted, renamed)
+        return assembly.dataset(name, sort_classes=True)
 
-    def _found(self, code: Code, where: str, message: str, images: tuple[str, ...] = ()) -> None:
-        self.findings.append(Finding.of(code, where, message, images))
+    def _splits(self, partners: list[Partner]) -> list[Split | None]:
+        """The split of each file; None for those to leave out."""
+        if self.lists.found:
+            return [self.lists.split_of(file.name) for file in self.files]
+        splits = [
+            split_of_folders(file.name) or split_of_folders(partner.match.file or "")
+            for file, partner in zip(self.files, partners, strict=True)
+        ]
+        if len(set(splits) - {Split.NONE}) < 2:  # one word says where the folder comes from, not what to split
+            return [Split.NONE] * len(splits)
+        return list(splits)
 
-    def _key(self, name: str) -> str:
-        return f"{self.prefix}JPEGImages/{name}"
+    def _count_from_zero(self) -> bool:
+        """Whether a box starts at 0, which no count from 1 has, and most counts from 0 have somewhere."""
+        at_zero = [
+            item.where
+            for file in self.files
+            for item in file.objects
+            if item.counts_pixels and _starts_at_zero(item.box)
+        ]
+        if at_zero:
+            self.assembly.notes.append(
+                f"{counted(len(at_zero), 'box', 'boxes')} start at pixel 0 ({at_zero[0]}), though VOC counts from 1: "
+                "the whole data set is read as counted from 0."
+            )
+        return bool(at_zero)
 
-    def read_file(self, file: Path) -> None:
-        place = f"{self.prefix}Annotations/{file.name}"
-        self.stems.add(file.stem)
-        root = _parse(file)
-        declared = (root.findtext("filename") or "").strip()
-        name = safe_name(declared) if declared else file.stem
-        if name is None:
-            message = f"file name {declared!r} is not a plain path below JPEGImages; rename the file"
-            self._found(Code.UNSAFE_NAME, place, message)
-            self.left_out.add(self.by_stem.get(file.stem, ""))
-            return
-        # Tools often leave an older name in <filename>: the name of the XML file is the rule of VOC.
-        name = name if name in self.files else self.by_stem.get(file.stem, name)
-        if self.splits is not None and file.stem not in self.splits:
-            return
-        if name in self.row:
-            message = f"{name} has another annotation file; the boxes are joined; keep one file per image"
-            self._found(Code.DUPLICATE_NAME, place, message, (self._key(name),))
-        else:
-            self._add_image(name, root, file, place)
-        for number, obj in enumerate(root.iterfind("object"), start=1):
-            self._read_object(self.row[name], obj, file, f"{place}: object {number}")
-
-    def _add_image(self, name: str, root: ET.Element, file: Path, place: str) -> None:
-        found: FileInfo | None = self.files.get(name)
-        if found is None:
-            message = f"JPEGImages/{name} is not there; add the image or remove the file"
-            self._found(Code.MISSING_IMAGE, place, message, (self._key(name),))
-        width, height = (_size(root, tag, file) for tag in ("width", "height"))
-        path = self.base / "JPEGImages" / name
-        if found and not (width and height):
-            try:
-                header = file_header(path, self._key(name))
-                width, height = header.width, header.height
-            except ImageError:
-                pass  # validation decodes every image and says what is wrong with this one
-        self.row[name] = len(self.row)
-        split = self.splits[file.stem][0] if self.splits is not None else Split.NONE
-        values = (
-            self._key(name),
-            str(path) if found else "",
-            found.num_bytes if found else -1,
-            width,
-            height,
-            split.value,
-        )
-        for column, value in zip(self.columns.values(), values, strict=True):
-            column.append(value)
-
-    def _read_object(self, row: int, obj: ET.Element, file: Path, place: str) -> None:
-        class_name = (obj.findtext("name") or "").strip()
-        box = obj.find("bndbox")
-        if not class_name or box is None:
-            lacking = "name" if not class_name else "bndbox"
-            raise AnnotationError(f"{file}: {place.rpartition(': ')[2]} lacks <{lacking}>; add it or remove the object")
-        corners = []
-        for tag in ("xmin", "ymin", "xmax", "ymax"):
-            text = (box.findtext(tag) or "").strip()
-            try:
-                corners.append(float(text))
-            except ValueError as error:
-                where = place.rpartition(": ")[2]
-                raise AnnotationError(
-                    f"{file}: {where}: <{tag}> must be a number, but is {text!r}; correct it"
-                ) from error
-        x1, y1, x2, y2 = corners[0] - 1, corners[1] - 1, corners[2], corners[3]
-        if not np.isfinite(corners).all() or x2 < x1 or y2 < y1:
-            message = f"box {corners} is not finite or has a negative size; redraw or remove it"
-            self._found(Code.BAD_BOX, place, message, (self.columns["key"][row],))
-            return
-        self.boxes.append((row, x1, y1, x2, y2))
-        self.box_classes.append(class_name)
-        self.source_ids.append(place)
-
-    def report_files(self) -> None:
-        """Images without an entry, and entries of lists without an annotation file."""
-        for name, file in self.files.items():
-            if file.is_image and name not in self.row and name not in self.left_out:
-                why = "no annotation file, or no list, names it"
-                self._found(
-                    Code.ORPHAN_IMAGE,
-                    self._key(name),
-                    f"{why}; it is left out; add it or remove it",
-                    (self._key(name),),
-                )
-        for stem, (_, where) in (self.splits or {}).items():
-            if stem not in self.stems:
-                message = f"names {stem}, which has no Annotations/{stem}.xml; add the file or remove the line"
-                self._found(Code.UNKNOWN_IMAGE, where, message)
+    def _report(self, unlisted: list[str], renamed: list[str]) -> None:
+        assembly = self.assembly
+        if unlisted:
+            assembly.claimed.update(unlisted)
+            first = unlisted[0] if len(unlisted) == 1 else f"{unlisted[0]} and {len(unlisted) - 1:,} more"
+            message = "no list in ImageSets names it; it is left out; add it to a list or remove it"
+            assembly.found(Code.ORPHAN_IMAGE, _printable(first), message, tuple(unlisted))
+        for where, message in self.lists.unknown:
+            assembly.found(Code.UNKNOWN_IMAGE, where, message)
+        if renamed:
+            count = counted(len(renamed), "file names", "files name")
+            assembly.notes.append(f"{count} another image in <filename> ({examples(renamed, 2)}): its own name counts.")
+        bounded = sum(not item.counts_pixels for file in self.files for item in file.objects)
+        if bounded:
+            assembly.notes.append(
+                f"{counted(bounded, 'rotated box or polygon', 'rotated boxes or polygons')} read as the box around it."
+            )
 
 
-def _stem_of(line: str) -> str:
-    """``000005  1`` -> ``000005``: lists of one class carry a flag."""
-    head, _, flag = line.strip().rpartition(" ")
-    return head.strip() if flag in ("-1", "0", "1") and head.strip() else line.strip()
+def _starts_at_zero(box: _Box) -> bool:
+    x1, y1, x2, y2 = box
+    return min(x1, y1) >= 0 and (x1 < 1 or y1 < 1) and x2 > x1 and y2 > y1 and math.isfinite(x2) and math.isfinite(y2)
 
 
-def _read_text(file: Path) -> str:
-    try:
-        return file.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise AnnotationError(f"{file}: cannot be read ({describe_os_error(error)})") from error
-    except UnicodeDecodeError as error:
-        raise AnnotationError(f"{file}: not a text file; write one image name a line") from error
-
-
-def _parse(file: Path) -> ET.Element:
-    try:
-        data = file.read_bytes()
-    except OSError as error:
-        raise AnnotationError(f"{file}: cannot be read ({describe_os_error(error)})") from error
-    try:
-        _refuse_entities(data, file)
-        root = ET.fromstring(data)  # noqa: S314 - see _refuse_entities
-    except (ET.ParseError, ValueError, LookupError) as error:
-        raise AnnotationError(f"{file}: not valid XML ({error}); export the annotations again") from error
-    if root.tag != "annotation":
-        raise AnnotationError(f"{file}: the root must be <annotation>, but is <{root.tag}>; export as Pascal VOC")
-    return root
-
-
-def _refuse_entities(data: bytes, file: Path) -> None:
-    """No VOC file defines entities; those that do swell to gigabytes when they are parsed."""
-    if b"<!DOCTYPE" in data or b"<!ENTITY" in data or b"\x00" in data:
-        raise AnnotationError(f"{file}: defines entities or is no UTF-8 text; export as plain Pascal VOC")
-
-
-def _size(root: ET.Element, tag: str, file: Path) -> int:
-    text = (root.findtext(f"size/{tag}") or "0").strip()
-    try:
-        value = float(text)
-        if 0 <= value <= _MAX_INT32 and value == int(value):
-            return int(value)
-    except ValueError:
-        pass
-    raise AnnotationError(f"{file}: <{tag}> must be a number of pixels, but is {text!r}; correct it")
+def _printable(name: str) -> str:
+    """A name from the disk as text that can be stored: bytes that are no Unicode are escaped."""
+    return name.encode("utf-8", "backslashreplace").decode()

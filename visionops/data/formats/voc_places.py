@@ -1,0 +1,206 @@
+"""Which image an annotation file of its own belongs to, by where both lie and what they are called."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from visionops.data.dataset import Split
+from visionops.data.files import UNREADABLE_IMAGE_SUFFIXES, safe_name
+from visionops.data.formats.names import Bases, Level, Match, NameIndex, plain_name
+from visionops.data.formats.splits import SPLIT_WORDS, split_in_name
+from visionops.data.listing import Listing, folder_of, stem_of, suffix_of
+
+__all__ = ["Partner", "Partners", "split_of_folders"]
+
+_IMAGE_FOLDERS = frozenset({"images", "image", "imgs", "img", "jpgimages", "pngimages", "photos", "pictures", "frames"})
+_MASK_FOLDERS = frozenset(
+    {"segmentationclass", "segmentationobject", "masks", "mask", "trimaps", "groundtruth", "ground_truth", "gt"}
+)
+_MOST_SIBLINGS = 20
+
+
+class Partner(NamedTuple):
+    """The image of an annotation file."""
+
+    name: str
+    """What it is called where it is not found: its key."""
+    match: Match
+    other: str = ""
+    """Another image that the annotation names, though the file's own name means `match`."""
+    is_unsafe: bool = False
+    """Whether the declared name, then in `name`, leads out of the data set."""
+
+
+class Partners:
+    """The images of a data set, ready to be found by annotation files that lie one beside each or in a tree alike."""
+
+    def __init__(self, listing: Listing) -> None:
+        readable = listing.images
+        images = [n for n in listing.files if n in readable or suffix_of(n) in UNREADABLE_IMAGE_SUFFIXES]
+        self._files = NameIndex(images)
+        self._by_stem: dict[str, list[str]] = {}
+        for name in images:
+            self._by_stem.setdefault(stem_of(name), []).append(name)
+        self._stems = NameIndex(self._by_stem)
+        self._readable = readable
+        self._folders = _folders_of(images)
+        self._holding = {folder_of(name) for name in images}
+
+    def find(self, labels: Sequence[tuple[str, str]]) -> list[Partner]:
+        """Find the image of each annotation file.
+
+        Its own name counts first, then the name it declares, in full or without its suffix.
+
+        Args:
+            labels: Name of the annotation file, and the name of the image that it declares or ``""``.
+        """
+        groups: dict[str, list[int]] = {}
+        for i, (name, _) in enumerate(labels):
+            groups.setdefault(folder_of(name), []).append(i)
+        found: list[Partner] = [Partner("", Match(None))] * len(labels)
+        for folder, members in groups.items():
+            for i, partner in zip(members, self._in_folder(folder, [labels[i] for i in members], groups), strict=True):
+                found[i] = partner
+        return found
+
+    def _in_folder(self, folder: str, labels: Sequence[tuple[str, str]], label_folders: Iterable[str]) -> list[Partner]:
+        bases = self._bases(folder, set(label_folders))
+        stems = [stem_of(name).rpartition("/")[2] for name, _ in labels]
+        declared = [plain_name(text) if text else "" for _, text in labels]
+        matches = self._by_own_name(stems, [d or "" for d in declared], bases)
+        by_declared = iter(self._files.match([d for d in declared if d], bases))
+        named = [next(by_declared) if d else Match(None) for d in declared]
+        self._fill(matches, named, [d or "" for d in declared], bases)
+        self._fill_from_afar(matches, stems, [d or "" for d in declared], folder, bases)
+        home = next((base for rank in bases for base in rank if base.rstrip("/") in self._holding), bases[0][0])
+        partners = []
+        for (_, text), stem, name, match, other in zip(labels, stems, declared, matches, named, strict=True):
+            if text and name is None:
+                partners.append(Partner(text, match, is_unsafe=True))
+                continue
+            if match.file is not None and safe_name(match.file) is None:
+                partners.append(Partner(match.file, match, is_unsafe=True))
+                continue
+            differs = other.file and match.file and other.level < Level.SUBFOLDER and other.file != match.file
+            partners.append(Partner(home + (name or stem), match, other.file or "" if differs else ""))
+        return partners
+
+    def _by_own_name(self, stems: Sequence[str], declared: Sequence[str], bases: Bases) -> list[Match]:
+        """By the name of the annotation file: ``a.xml`` or, as some tools write, ``a.jpg.xml``."""
+        matches = self._match_stems(stems, declared, bases)
+        rest = [i for i, match in enumerate(matches) if match.file is None and not match.rivals]
+        for i, match in zip(rest, self._files.match([stems[i] for i in rest], bases, up_to=Level.PREFIX), strict=True):
+            matches[i] = match
+        return matches
+
+    def _fill(self, matches: list[Match], named: list[Match], declared: Sequence[str], bases: Bases) -> None:
+        """By the declared name, where the file's own name means no image."""
+        rest = [i for i, match in enumerate(matches) if match.file is None and not match.rivals and declared[i]]
+        short = [stem_of(declared[i]) if suffix_of(declared[i]) else declared[i] for i in rest]
+        by_stem = self._match_stems(short, [declared[i] for i in rest], bases)
+        for i, match in zip(rest, by_stem, strict=True):
+            matches[i] = named[i] if named[i].file or named[i].rivals else match
+
+    def _fill_from_afar(
+        self, matches: list[Match], stems: Sequence[str], declared: Sequence[str], folder: str, bases: Bases
+    ) -> None:
+        """By the file's own name in any folder, where no image lies beside it; never from one split to another."""
+        split = split_of_folders(f"{folder}/x")
+        rest = [i for i, match in enumerate(matches) if match.file is None and not match.rivals]
+        if rest and folder not in self._holding:
+            far = self._match_stems([stems[i] for i in rest], [declared[i] for i in rest], bases, Level.SUBFOLDER)
+            for i, match in zip(rest, far, strict=True):
+                matches[i] = match
+        for i in rest if split else ():
+            also = split_of_folders(matches[i].file or "")
+            if also and also is not split:
+                matches[i] = Match(None)
+
+    def _match_stems(
+        self, stems: Sequence[str], declared: Sequence[str], bases: Bases, up_to: Level = Level.PREFIX
+    ) -> list[Match]:
+        found = self._stems.match(stems, bases, up_to=up_to)
+        return [self._resolve(match, name) for match, name in zip(found, declared, strict=True)]
+
+    def _resolve(self, match: Match, declared: str) -> Match:
+        """From a stem to a file; of several with that stem, the one that the annotation names, or that can be read."""
+        if match.rivals and not match.shared:
+            return match._replace(rivals=tuple(sorted(f for stem in match.rivals for f in self._by_stem[stem])))
+        if match.file is None:
+            return match
+        files = self._by_stem[match.file]
+        tail = declared.rpartition("/")[2]
+        for chosen in (
+            [f for f in files if f.rpartition("/")[2] == tail],
+            [f for f in files if suffix_of(f) == suffix_of(tail)],
+            [f for f in files if f in self._readable],
+            files,
+        ):
+            if len(chosen) == 1:
+                return match._replace(file=chosen[0])
+        return Match(None, match.level, tuple(sorted(files)))
+
+    def _bases(self, folder: str, label_folders: set[str]) -> Bases:
+        """Folders whose images go with the annotations of a folder, best first.
+
+        Beside them; else in the tree that mirrors theirs: with ``JPEGImages``, ``images`` and the like, nothing, or
+        any other folder in place of one or more folders of their path.
+        """
+        here = f"{folder}/" if folder else ""
+        if folder in self._holding:
+            return ((here,),)
+        parts = folder.split("/") if folder else []
+        spans = [(i, j) for j in range(len(parts), -1, -1) for i in range(j, -1, -1)]
+        spans = [(i, j) for i, j in spans if i < j or j == len(parts)]
+        voc: list[str] = []
+        usual: list[str] = []
+        above: list[str] = []
+        others: list[str] = []
+        split = split_of_folders(f"{folder}/x")
+        for i, j in spans:
+            parent, rest = "/".join(parts[:i]), parts[j:]
+            children = self._folders.get(parent, ())
+            above.append("/".join([*parts[:i], *rest, ""]))
+            for child in children:
+                base = "/".join([*parts[:i], child, *rest, ""])
+                word = child.lower()
+                if word == "jpegimages":
+                    voc.append(base)
+                elif word in _IMAGE_FOLDERS:
+                    usual.append(base)
+                elif word not in _MASK_FOLDERS and len(children) <= _MOST_SIBLINGS:
+                    inside = base.rstrip("/")
+                    also = split_of_folders(base)
+                    crosses = bool(split and also and split is not also)
+                    if inside not in label_folders and not crosses:
+                        others.append(base)
+        # Nearer folders first, each before the next; but two of usual names that both hold the image are an error.
+        ranks: list[Sequence[str]] = [(base,) for base in dict.fromkeys(voc)]
+        ranks.append(tuple(dict.fromkeys(usual)))
+        ranks += [(base,) for base in dict.fromkeys(above) if base.rstrip("/") in self._holding]
+        ranks.append(tuple(dict.fromkeys(others)))
+        return tuple(rank for rank in ranks if rank) or ((here,),)
+
+
+def split_of_folders(name: str) -> Split:
+    """The split that the folders of a file say: one that is called after it, else one with its word in the name."""
+    parts = name.split("/")[:-1]
+    exact = {SPLIT_WORDS[part.lower()] for part in parts if part.lower() in SPLIT_WORDS}
+    found = exact or {split for part in parts if (split := split_in_name(part))}
+    found.discard(Split.UNLABELLED)
+    return found.pop() if len(found) == 1 else Split.NONE
+
+
+def _folders_of(names: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """Folder to the names of its folders that hold an image at some depth."""
+    children: dict[str, dict[str, None]] = {}
+    seen: set[str] = set()
+    for name in names:
+        folder = folder_of(name)
+        while folder and folder not in seen:
+            seen.add(folder)
+            parent, _, tail = folder.rpartition("/")
+            children.setdefault(parent, {})[tail] = None
+            folder = parent
+    return {folder: tuple(sorted(found)) for folder, found in children.items()}
