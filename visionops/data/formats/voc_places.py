@@ -6,10 +6,11 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from visionops.data.dataset import Split
-from visionops.data.files import UNREADABLE_IMAGE_SUFFIXES, safe_name
+from visionops.data.files import safe_name
 from visionops.data.formats.names import Bases, Level, Match, NameIndex, plain_name
 from visionops.data.formats.splits import SPLIT_WORDS, split_in_name
 from visionops.data.listing import Listing, folder_of, stem_of, suffix_of
+from visionops.inference.image_types import UNREADABLE_IMAGE_SUFFIXES
 
 __all__ = ["Partner", "Partners", "split_of_folders"]
 
