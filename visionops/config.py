@@ -337,6 +337,8 @@ class DataConfig(_Strict):
     """`table` only."""
     group_column: str | None = None
     """`table` only: images with the same value there (of one part, one person) stay in one split."""
+    split_column: str | None = None
+    """`table` only: the column that says train, val or test; images without a word there have no split."""
     products: tuple[str, ...] | None = None
     """`vision` only: folders to take; all when absent."""
     categories: tuple[str, ...] | None = None
@@ -373,7 +375,8 @@ class DataConfig(_Strict):
 
 _ONLY_WITH: dict[str, tuple[Format, ...]] = {
     **dict.fromkeys(
-        ("delimiter", "columns", "image_column", "lots", "weights", "group_column", "table"), (Format.TABLE,)
+        ("delimiter", "columns", "image_column", "lots", "weights", "group_column", "split_column", "table"),
+        (Format.TABLE,),
     ),
     "annotations": (Format.COCO,),
     "crowds": (Format.COCO, Format.VISION),

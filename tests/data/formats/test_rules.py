@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from visionops.config import LabelRule, raw_key
-from visionops.data.formats.rules import DROPPED, OUTSIDE, UNKNOWN, LabelReader, suggest
+from visionops.data.formats.assembly import fold_name
+from visionops.data.formats.rules import DROPPED, OUTSIDE, UNKNOWN, LabelReader, is_missing, number_of, suggest
 
 numbers = st.integers(-(10**12), 10**12) | st.floats(-1e9, 1e9).filter(lambda x: not x.is_integer())
 
@@ -57,7 +62,7 @@ def reader(**rule) -> LabelReader:
 def test_lists_of_values():
     read = reader(classes={"none": [0, "free"], "pit": [1.0]}, unknown=["", "?"], drop=["unsure"])
     raws = ["0", "0.0", "free", "1", " 1 ", "", "?", "unsure", "2", "Free"]
-    expected = [0, 0, 0, 1, 1, UNKNOWN, UNKNOWN, DROPPED, OUTSIDE, OUTSIDE]
+    expected = [0, 0, 0, 1, 1, UNKNOWN, UNKNOWN, DROPPED, OUTSIDE, 0]
     assert [read.class_id(raw) for raw in raws] == expected
     assert (read.attribute.class_names, read.attribute.positive) == (("none", "pit"), "pit")
 
@@ -74,7 +79,7 @@ def test_a_default_takes_all_the_rest_but_not_what_is_unknown():
 def test_ranges_include_both_ends():
     read = reader(ranges={"good": (0, 0.2), "bad": (0.8, 1)}, drop=[0.1])
     raws = ["0", "0.2", "0.21", "0.8", "1.0", "1.01", "0.10", "", "x", "nan"]
-    expected = [0, 0, OUTSIDE, 1, 1, OUTSIDE, DROPPED, UNKNOWN, OUTSIDE, OUTSIDE]
+    expected = [0, 0, OUTSIDE, 1, 1, OUTSIDE, DROPPED, UNKNOWN, OUTSIDE, UNKNOWN]
     assert [read.class_id(raw) for raw in raws] == expected
 
 
@@ -104,8 +109,82 @@ def test_values_become_their_own_classes(values, names, positive):
 @given(values=st.lists(st.text(max_size=4), min_size=1))
 def test_every_value_has_a_class_or_is_not_known(values):
     read = LabelReader.by_values("a", values)
-    names = (*read.attribute.class_names, "")
-    assert [names[read.class_id(value)] for value in values] == [raw_key(value) for value in values]
+    for value in values:
+        class_id = read.class_id(value)
+        if is_missing(value):
+            assert class_id == UNKNOWN
+        else:
+            assert fold_name(read.attribute.class_names[class_id]) == fold_name(raw_key(value))
+
+
+@pytest.mark.parametrize("raw", ["", " ", "nan", "NaN", "-nan", "?", "N/A", "n/a", "#N/A", "<NA>", "< na >"])
+def test_what_programs_write_for_no_value_is_no_class(raw):
+    by_values = LabelReader.by_values("a", ["b", raw, "c"])
+    assert by_values.attribute.class_names == ("b", "c")
+    assert by_values.class_id(raw) == UNKNOWN
+    assert reader(classes={"x": ["x"], "y": ["y"]}, default="y").class_id(raw) == UNKNOWN
+    assert reader(classes={"x": ["x"], "y": [raw]}).class_id(raw) == 1
+    assert reader(classes={"x": ["x"], "y": ["y"]}, drop=[raw], unknown=[]).class_id(raw) == DROPPED
+
+
+@pytest.mark.parametrize("raw", ["NA", "None", "null", "-", "Unknown"])
+def test_what_may_be_a_missing_value_stays_a_class_and_is_noted(raw):
+    by_values = LabelReader.by_values("colour", ["red", raw])
+    assert by_values.class_id(raw) >= 0
+    assert by_values.notes(["red", raw], "colour") == [
+        f"Values {raw!r} of column colour look like missing ones; add them to data.labels.colour.unknown if they are."
+    ]
+    assert not reader(classes={"x": ["x"], "y": [raw]}).notes(["x", raw], "colour")
+
+
+@pytest.mark.parametrize("raw", ["inf", "-inf", "infinity", "1_000", "1e999", "0x10", "٣", "nan"])
+def test_what_only_python_reads_as_a_number_is_none(raw):
+    assert number_of(raw) is None
+    assert reader(ranges={"low": (-1e300, 5), "high": (6, 1e300)}).class_id(raw) in (OUTSIDE, UNKNOWN)
+
+
+def test_values_that_differ_in_case_or_spaces_are_one_class():
+    raws = ["Red", "blue", "red", " RED ", "light blue", "Light  Blue", "blue"]
+    by_values = LabelReader.by_values("colour", raws)
+    assert by_values.attribute.class_names == ("Red", "blue", "light blue")
+    assert [by_values.class_id(raw) for raw in raws] == [0, 1, 0, 0, 2, 2, 1]
+    assert by_values.notes(raws, "colour") == [
+        "'RED', 'red' of column colour taken for 'Red': only case or spaces differ.",
+        "'Light  Blue' of column colour taken for 'light blue': only case or spaces differ.",
+    ]
+
+
+def test_a_rule_matches_as_written_first_and_then_folded():
+    read = reader(classes={"upper": ["A"], "lower": ["a"], "b": ["b"]}, drop=["Drop it"])
+    assert [read.class_id(raw) for raw in ("A", "a", "B", " b", "dropit")] == [0, 1, 2, 2, DROPPED]
+    assert read.notes(["A", "a", "B"], "letter") == ["'B' of column letter taken for 'b': only case or spaces differ."]
+    assert reader(classes={"x": ["A"], "y": ["a"], "z": ["Ä"]}).class_id("ä") == 2
+
+
+ORDER = """
+import sys
+from visionops.data.formats.rules import LabelReader
+raws = ["nan", "10", "x", "9", "inf", "1_0", "-nan", "NaN", "b", "X", "?", "1e5"]
+print(*LabelReader.by_values("a", raws).attribute.class_names)
+"""
+
+
+def test_the_order_of_classes_does_not_depend_on_the_process():
+    told = {
+        subprocess.run(
+            [sys.executable, "-c", ORDER],
+            env={**os.environ, "PYTHONHASHSEED": str(seed)},
+            capture_output=True,
+            check=True,
+        ).stdout
+        for seed in range(6)
+    }
+    assert told == {b"9 10 100000 1_0 b inf x\n"}
+
+
+@given(st.permutations(["nan", "10", "x", "9", "inf", "2.5", "?", "b", "-1", "01"]))
+def test_the_order_of_classes_does_not_depend_on_the_rows(raws):
+    assert LabelReader.by_values("a", raws).attribute.class_names == ("-1", "01", "2.5", "9", "10", "b", "inf", "x")
 
 
 def test_a_refusal_says_what_is_near():

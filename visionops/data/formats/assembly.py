@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -116,21 +116,43 @@ class Assembly:
         Returns:
             The row of each entry, or `DROPPED`.
         """
+        found = self._matches(entries, bases)
+        return [DROPPED if name is None else self.add_match(entry, name, match) for entry, name, match in found]
+
+    def find_images(self, entries: Sequence[ImageEntry], bases: Bases = EXACT_BASES) -> list[str | None]:
+        """Find the file of each entry without adding an image, for readers that compare the rows of an image first.
+
+        Args:
+            bases: What the names may be relative to.
+
+        Returns:
+            For each entry the file, or the name as declared where there is none; None where a finding says that it
+            cannot be used.
+        """
+        keys: list[str | None] = []
+        for entry, name, match in self._matches(entries, bases):
+            if name is not None and match.rivals:
+                self._refuse(entry, match)
+            elif name is not None:
+                self._count_loose(entry, match)
+            keys.append(None if name is None or match.rivals else match.file or name)
+        return keys
+
+    def _matches(self, entries: Sequence[ImageEntry], bases: Bases) -> Iterator[tuple[ImageEntry, str | None, Match]]:
+        """Each entry with its plain name and its match; no name where it leads out of the data set."""
         plain = [plain_name(entry.name) for entry in entries]
         loosely = [name is not None and "\\" in entry.name for name, entry in zip(plain, entries, strict=True)]
         matches = iter(self.index.match([name for name in plain if name is not None], bases))
-        rows = []
         for entry, name, slashes in zip(entries, plain, loosely, strict=True):
             if name is None:
                 message = f"file name {entry.name!r} is not a plain path below the data set; rename the file"
                 self.found(Code.UNSAFE_NAME, entry.where, message)
-                rows.append(DROPPED)
+                yield entry, None, Match(None)
                 continue
             match = next(matches)
             if slashes and match.file and match.level is Level.EXACT:
                 match = match._replace(level=Level.SLASHES)
-            rows.append(self.add_match(entry, name, match))
-        return rows
+            yield entry, name, match
 
     def claim(self, declared: str, bases: Bases = EXACT_BASES) -> None:
         """Remember that an annotation names a file, though its image is left out."""
@@ -154,9 +176,12 @@ class Assembly:
         if match.file is None:
             message = "the file is not there; add the file or remove the entry"
             self.found(Code.MISSING_IMAGE, entry.where, f"image {name}: {message}", (key,))
-        elif match.level > Level.EXACT:
-            self._loose.setdefault(match.level, []).append(f"{entry.name} is {key}")
+        self._count_loose(entry, match)
         return self.add_file(key, entry)
+
+    def _count_loose(self, entry: ImageEntry, match: Match) -> None:
+        if match.file is not None and match.level > Level.EXACT:
+            self._loose.setdefault(match.level, []).append(f"{entry.name} is {match.file}")
 
     def add_file(self, key: str, entry: ImageEntry) -> int:
         """Add an image by the name of its file, which may be absent; the row."""
@@ -245,7 +270,7 @@ class Assembly:
             within: Prefixes of the files that concern the data set.
         """
         report_beside(self.listing, self.claimed, self.findings, labels=labels, within=within)
-        self._note_loose()
+        self.notes += self.loose_notes()
         table = np.array(self._single, dtype=np.float64).reshape(-1, 6)
         self.add_boxes(table[:, 0].astype(np.int64), table[:, 1].astype(np.int32), table[:, 2:], self._single_ids)
         rows, class_ids, xyxy = (np.concatenate(part) for part in zip(*self._boxes, strict=True))
@@ -269,12 +294,13 @@ class Assembly:
         notes = [*self.notes, *self.classes.notes]
         return Dataset.from_columns(name, names, images, boxes, notes, self.findings)
 
-    def _note_loose(self) -> None:
-        for level, pairs in sorted(self._loose.items()):
-            self.notes.append(
-                f"{counted(len(pairs), 'image')} found by less than the exact name, despite a difference in "
-                f"{level.difference} ({examples(pairs, 2)})."
-            )
+    def loose_notes(self) -> list[str]:
+        """Count what was found by less than its exact name, a note for each kind of difference."""
+        return [
+            f"{counted(len(pairs), 'image')} found by less than the exact name, despite a difference in "
+            f"{level.difference} ({examples(pairs, 2)})."
+            for level, pairs in sorted(self._loose.items())
+        ]
 
     def split_counts(self) -> Counter[Split]:
         """How many images each split has so far."""

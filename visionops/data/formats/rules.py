@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import difflib
+import math
+import re
 from collections.abc import Iterable, Mapping
 
 from visionops.config import LabelRule, raw_key
 from visionops.data.dataset import Attribute
+from visionops.data.findings import counted
+from visionops.data.formats.assembly import fold_name
 
-__all__ = ["DROPPED", "OUTSIDE", "UNKNOWN", "LabelReader", "list_names", "suggest"]
+__all__ = ["DROPPED", "OUTSIDE", "UNKNOWN", "LabelReader", "is_missing", "list_names", "number_of", "suggest"]
 
 UNKNOWN = -1
 """The image is not asked this question."""
@@ -20,6 +25,11 @@ OUTSIDE = -3
 
 _AFFIRMATIVE = frozenset({"1", "true", "yes", "y"})
 _YAML_BOOLEANS = frozenset({"yes", "no", "on", "off"})
+_MISSING = frozenset({"", "nan", "-nan", "?", "n/a", "#n/a", "<na>"})
+"""What programs write for "no value", folded. No class, unless a rule lists it as a value."""
+_LIKE_MISSING = frozenset({"na", "none", "null", "-", "unknown"})
+"""What may say "no value" and may be a class: a person has to decide. Folded."""
+_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -34,34 +44,51 @@ class LabelReader:
     default: int = OUTSIDE
     unknown: frozenset[str] = frozenset({""})
     drop: frozenset[str] = frozenset()
+    given: bool = False
+    """Whether a rule of ``data.labels`` says it, not the values themselves."""
+    folded: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    """`fold_name` of a raw value to what it says, for values that differ from a known one in case or spaces only."""
 
     @classmethod
     def by_rule(cls, name: str, rule: LabelRule) -> LabelReader:
         """As ``data.labels`` says; of two classes the last is the positive one unless the rule names it."""
         names = tuple(rule.classes or rule.ranges or {})
         positive = rule.positive or (names[-1] if len(names) == 2 else None)
+        values = {raw_key(v): i for i, values in enumerate((rule.classes or {}).values()) for v in values}
+        unknown, drop = frozenset(map(raw_key, rule.unknown)), frozenset(map(raw_key, rule.drop))
         return cls(
             Attribute(name, names, positive),
-            {raw_key(v): i for i, values in enumerate((rule.classes or {}).values()) for v in values},
+            values,
             tuple((rule.ranges or {}).values()),
             names.index(rule.default) if rule.default is not None else OUTSIDE,
-            frozenset(map(raw_key, rule.unknown)),
-            frozenset(map(raw_key, rule.drop)),
+            unknown,
+            drop,
+            given=True,
+            folded=_fold({**dict.fromkeys(unknown, UNKNOWN), **dict.fromkeys(drop, DROPPED), **values}),
         )
 
     @classmethod
     def by_values(cls, name: str, raws: Iterable[str]) -> LabelReader:
-        """Each value is its own class, numbers in their order and then texts in theirs; nothing at all is not known.
+        """Each value is its own class, numbers in their order and then texts in theirs; missing values are not known.
 
-        Of two classes the last is positive where it says so itself (1, true, yes): the order of other names means
-        nothing.
+        Values that differ in case or spaces only are one class, by the spelling that comes first. Of two classes the
+        last is positive where it says so itself (1, true, yes): the order of other names means nothing.
+
+        Args:
+            name: Name of the attribute.
+            raws: In reading order; any number may be equal.
         """
-        names = tuple(sorted({raw_key(raw) for raw in set(raws)} - {""}, key=_order))
+        spellings: dict[str, str] = {}
+        for key in dict.fromkeys(map(raw_key, dict.fromkeys(raws))):
+            if not is_missing(key):
+                spellings.setdefault(fold_name(key), key)
+        names = tuple(sorted(spellings.values(), key=_order))
         positive = names[1] if len(names) == 2 and names[1].casefold() in _AFFIRMATIVE else None
-        return cls(Attribute(name, names, positive), {value: i for i, value in enumerate(names)})
+        values = {value: i for i, value in enumerate(names)}
+        return cls(Attribute(name, names, positive), values, folded=_fold(values))
 
     def class_id(self, raw: str) -> int:
-        """Class id, or `UNKNOWN`, `DROPPED`, `OUTSIDE`."""
+        """Class id, or `UNKNOWN`, `DROPPED`, `OUTSIDE`. A value that is listed as it stands comes first."""
         key = raw_key(raw)
         if key in self.drop:
             return DROPPED
@@ -69,12 +96,56 @@ class LabelReader:
             return self.values[key]
         if key in self.unknown:
             return UNKNOWN
-        number = _number(key)
+        number = number_of(key)
         if number is not None:
             for class_id, (low, high) in enumerate(self.ranges):
                 if low <= number <= high:
                     return class_id
-        return self.default
+        folded = fold_name(key)
+        if folded in self.folded:
+            return self.folded[folded]
+        return UNKNOWN if is_missing(key) else self.default
+
+    def notes(self, raws: Iterable[str], column: str) -> list[str]:
+        """Say which values are taken for missing ones or for another spelling, and which look like missing ones.
+
+        Args:
+            raws: All values of the column.
+            column: Its name, for the notes.
+        """
+        counts = collections.Counter(raws)
+        missing: dict[str, int] = {}
+        merged: dict[int, dict[str, None]] = {}
+        doubtful: dict[str, None] = {}
+        for raw, count in counts.items():
+            key, class_id = raw_key(raw), self.class_id(raw)
+            if class_id == UNKNOWN and is_missing(key) and (key not in self.unknown or not key):
+                missing[key] = missing.get(key, 0) + count
+            elif class_id != OUTSIDE and key not in self.drop | self.unknown and self._is_respelled(key):
+                merged.setdefault(class_id, {})[key] = None
+            elif not self.given and fold_name(key) in _LIKE_MISSING:
+                doubtful[key] = None
+        notes = [self._merge_note(class_id, keys, column) for class_id, keys in sorted(merged.items())]
+        if any(missing):  # an empty cell says so itself
+            shown = ", ".join(f"{count} x {key or 'empty'}" for key, count in sorted(missing.items()))
+            total = counted(sum(missing.values()), "missing value")
+            notes.append(f"{total} in column {column}: {shown}.")
+        if doubtful:
+            shown = ", ".join(map(repr, sorted(doubtful)))
+            notes.append(
+                f"Values {shown} of column {column} look like missing ones; add them to "
+                f"data.labels.{self.attribute.name}.unknown if they are."
+            )
+        return notes
+
+    def _is_respelled(self, key: str) -> bool:
+        return key not in self.values and number_of(key) is None and fold_name(key) in self.folded
+
+    def _merge_note(self, class_id: int, keys: Iterable[str], column: str) -> str:
+        spelled = ", ".join(map(repr, sorted(keys)))
+        what = {UNKNOWN: "not known", DROPPED: "left out"}.get(class_id)
+        known = repr(self.attribute.class_names[class_id]) if what is None else what
+        return f"{spelled} of column {column} taken for {known}: only case or spaces differ."
 
     def refusal(self, raw: str) -> str:
         """Why a raw value is outside the mapping, and how to mend it."""
@@ -87,6 +158,11 @@ class LabelReader:
             return f"{raw!r} is no value of {name}: YAML reads it as true or false; quote it under data.labels.{name}"
         mend = f"{suggest(raw, self.values)}; or add it to a class, unknown or drop of data.labels.{name}"
         return f"{raw!r} is no value of {name}; {mend}"
+
+
+def is_missing(raw: str) -> bool:
+    """Whether a raw value is what programs write for "no value"."""
+    return fold_name(raw) in _MISSING
 
 
 def suggest(word: str, known: Iterable[str]) -> str:
@@ -103,13 +179,22 @@ def list_names(names: Iterable[str]) -> str:
     return (", ".join(known[:20]) + (", …" if len(known) > 20 else "")) or "none"
 
 
-def _number(key: str) -> float | None:
-    try:
-        return float(key)
-    except ValueError:
+def number_of(key: str) -> float | None:
+    """The finite decimal number that a text is. Python reads more as one: ``nan``, ``inf``, ``1_000``."""
+    if not _NUMBER.fullmatch(key):
         return None
+    number = float(key)
+    return number if math.isfinite(number) else None
 
 
 def _order(key: str) -> tuple[bool, float, str]:
-    number = _number(key)
+    number = number_of(key)
     return number is None, number or 0.0, key
+
+
+def _fold(meanings: Mapping[str, int]) -> dict[str, int]:
+    """Folded value to meaning; none for values of several meanings that fold to the same."""
+    owners: dict[str, set[int]] = {}
+    for key, meaning in meanings.items():
+        owners.setdefault(fold_name(key), set()).add(meaning)
+    return {folded: next(iter(ids)) for folded, ids in owners.items() if len(ids) == 1}

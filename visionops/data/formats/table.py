@@ -1,119 +1,398 @@
-"""Attribute tables: a CSV with a row an image and a column an attribute, and the images in folders beside it (lots).
+"""Attribute tables: a row an image and a column an attribute, and the images in folders beside it (lots).
 
-Text is UTF-8, or what a byte-order mark says; fields may be quoted as in RFC 4180. Images that no row names are for
-batch inference.
+A table is a CSV, TSV, Parquet or Excel file. Its rows name images by their paths, or by their stems where the column
+holds identifiers. Images that no row names are for batch inference.
+
+Where ``data.format`` is ``auto``, what the configuration leaves open is found: the table, its delimiter, the column
+that names images, the column of splits, and which of the others are labels.
 """
 
 from __future__ import annotations
 
-import codecs
 import collections
-import csv
-import io
-import math
-from collections.abc import Iterator
-from pathlib import Path
+import re
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
+from urllib.parse import unquote
 
-from visionops.config import DataConfig, WeightRule
+from visionops.config import DataConfig, Format
 from visionops.data.dataset import Dataset, Split
-from visionops.data.files import describe_os_error, safe_name, walk_files
-from visionops.data.findings import Code, Finding, counted
+from visionops.data.files import IMAGE_SUFFIXES
+from visionops.data.findings import counted
+from visionops.data.formats.assembly import examples, fold_name
+from visionops.data.formats.cells import DELIMITERS, TABLE_SUFFIXES, head_rows, is_text_table, read_rows
+from visionops.data.formats.labelled import Columns, LabelledImages, Row, why_no_label
+from visionops.data.formats.names import Bases, plain_name
 from visionops.data.formats.protocol import Evidence, Strength
-from visionops.data.formats.rules import DROPPED, OUTSIDE, LabelReader, list_names, suggest
-from visionops.data.listing import Listing
+from visionops.data.formats.rules import LabelReader, is_missing, list_names, number_of, suggest
+from visionops.data.formats.splits import SPLIT_WORDS
+from visionops.data.listing import Listing, folder_of, stem_of, suffix_of
 from visionops.errors import AnnotationError, DataError
 from visionops.inference.bundle import Task
 
-__all__ = ["detect", "read", "read_table"]
+__all__ = ["detect", "label_columns", "names_images", "read", "split_column"]
 
-_MANY_VALUES = 20
-"""From how many values on a column with fewer than two images a value is taken for an identifier, not a label."""
+_MOST_TABLES = 40
+"""Tables that are looked into; more than that are a file per image, which these are not."""
+_USUAL_NAME = "attributes.csv"
+_SPLIT_NAMES = frozenset({"split", "set", "subset", "partition", "phase", "datasplit"})
+_BOX_COLUMNS = (
+    {"xmin", "ymin", "xmax", "ymax"},
+    {"x1", "y1", "x2", "y2"},
+    {"left", "top", "right", "bottom"},
+    {"left", "top", "width", "height"},
+    {"x", "y", "w", "h"},
+    {"x", "y", "width", "height"},
+    {"xcenter", "ycenter", "width", "height"},
+    {"bboxx", "bboxy"},
+    {"bbox"},
+    {"regioncount"},  # VIA
+    {"regionshapeattributes"},
+)
+"""Columns of tables with a row a box, in lower case, letters and digits only."""
+
+_Line = tuple[int, list[str]]
 
 
-class _Entry(NamedTuple):
-    line: int
-    cells: tuple[str, ...]
-    """Of the used columns only."""
+class _Found(NamedTuple):
+    """A table that names images, and how it is to be read."""
+
+    place: str
+    delimiter: str
+    columns: tuple[str, ...] | None
+    """Names of the columns where the file has no header."""
+    header: list[str]
+    image: int
+    """Index of the column that names images."""
+
+    def settings(self, data: DataConfig) -> dict[str, Any]:
+        """Keys of ``data`` that say how to read it, without those at their default."""
+        settings: dict[str, Any] = {"table": self.place}
+        if self.delimiter != ",":
+            settings["delimiter"] = self.delimiter
+        if self.columns is not None:
+            settings["columns"] = list(self.columns)
+        if self.image or data.image_column:
+            settings["image_column"] = self.header[self.image]
+        return settings
 
 
 def detect(listing: Listing, data: DataConfig) -> Evidence | None:
-    """Find the table."""
-    file = data.table or "attributes.csv"
-    if file not in listing.files:
+    """Find the table whose rows name images of the folder."""
+    if data.format is Format.TABLE and data.table is not None:
+        if listing.find(data.table) is None:
+            return None
+        return Evidence(Strength.LIKELY, "attribute table", (f"{data.table} is there",), task=_task(len(data.labels)))
+    tables = _find_tables(listing, data)
+    if len(tables) > 1:
+        reasons = tuple(f"{table.place} names images" for table in tables)
+        return Evidence(Strength.LIKELY, f"{len(tables)} attribute tables", reasons, task=_task(len(data.labels)))
+    if not tables:
         return None
-    return Evidence(Strength.LIKELY, "attribute table", (f"{file} is there",), task=Task.ATTRIBUTES)
+    return _evidence(listing, data, tables[0])
+
+
+def _evidence(listing: Listing, data: DataConfig, found: _Found) -> Evidence | None:
+    """Look at all of the one table; None where it has no labels."""
+    settings = found.settings(data)
+    reason = f"column {found.header[found.image]} of {found.place} names images"
+    plain = Evidence(Strength.LIKELY, "attribute table", (reason,), task=_task(len(data.labels)), settings=settings)
+    try:
+        rows = list(read_rows(listing.path(found.place), found.delimiter))[found.columns is None :]
+    except AnnotationError:
+        return plain  # reading says what is wrong with it
+    if any(len(cells) != len(found.header) for _, cells in rows):
+        return plain
+    guess = _guess(found, rows, data)
+    if not guess.attributes:
+        return None
+    if guess.split:
+        settings["split_column"] = guess.split
+    if guess.skipped:
+        settings["labels"] = {a: _rule(a, _column(found, rows, a)) for a in guess.attributes}
+    count = len(guess.attributes)
+    kind = suffix_of(found.place).removeprefix(".").upper()
+    what = f"attribute table ({kind}), {counted(len(rows), 'row')}, {counted(count, 'attribute')}"
+    reasons = (reason, f"{list_names(guess.attributes)} {'hold' if count > 1 else 'holds'} classes")
+    return Evidence(Strength.LIKELY, what, reasons, task=_task(count), settings=settings)
 
 
 def read(listing: Listing, data: DataConfig, name: str) -> Dataset:
-    """Read the table."""
-    return read_table(listing.root, name, data)
-
-
-def read_table(root: Path, name: str, data: DataConfig) -> Dataset:
     """Read the table and list the lots.
 
-    Images are in order of the rows, then those for batch inference in order of their names. Image paths in the table
-    are relative to its folder.
-
-    Args:
-        data: Its ``table`` and what belongs to it, ``lots``, ``labels`` and ``weights``.
+    Images are in order of the rows, then those for batch inference in order of their names.
 
     Raises:
-        AnnotationError: The table is absent, is no text, has rows of unequal length or names no image that is there.
+        AnnotationError: The table is absent, cannot be read, has rows of unequal length or names no image that is
+            there; or there are several tables.
         DataError: A column or a lot of ``data`` is not there.
     """
-    return _Reader(root, data).dataset(name)
+    if data.format is Format.TABLE and data.table is not None:
+        return _Reader(listing, data, _place(listing, data.table)).dataset(name)
+    tables = _find_tables(listing, data)
+    if len(tables) > 1:
+        names = ", ".join(table.place for table in tables)
+        raise AnnotationError(f"{listing.root}: {len(tables)} tables name its images: {names}; set data.table to one")
+    if data.format is Format.TABLE or not tables:
+        return _Reader(listing, data, tables[0].place if tables else _only_table(listing)).dataset(name)
+    found = tables[0]
+    data = data.model_copy(update={**found.settings(data), "columns": found.columns})
+    return _Reader(listing, data, found.place, found).dataset(name)
+
+
+def _task(attributes: int) -> Task:
+    return Task.CLASSIFICATION if attributes == 1 else Task.ATTRIBUTES
+
+
+def _place(listing: Listing, table: str) -> str:
+    place = plain_name(table)
+    if place is None:
+        raise AnnotationError(f"{table}: leads out of the data set; set data.table to a file below {listing.root}")
+    return listing.find(place) or place
+
+
+def _only_table(listing: Listing) -> str:
+    """The table to read though it names no image, for its own message."""
+    known = [name for suffix in (*TABLE_SUFFIXES, ".xls") for name in listing.by_suffix.get(suffix, ())]
+    if _USUAL_NAME in known or not known:
+        return _USUAL_NAME
+    if len(known) == 1:
+        return known[0]
+    raise AnnotationError(
+        f"{listing.root}: no table below it names its images (tables: {examples(known, 5)}); set data.table"
+    )
+
+
+# Which table, and which column names images
+
+
+class _ImageNames:
+    """Whether a text may name an image: by its last part, in any case, with or without its suffix."""
+
+    def __init__(self, listing: Listing) -> None:
+        tails = [_tail(name) for name in listing.images]
+        self.files = frozenset(tails)
+        self.stems = frozenset(map(stem_of, tails))
+
+    def is_file(self, cell: str) -> bool:
+        return suffix_of(cell) in IMAGE_SUFFIXES and _tail(cell) in self.files
+
+    def is_stem(self, cell: str) -> bool:
+        return _tail(cell) in self.stems
+
+    def column_of(self, width: int, rows: Sequence[Sequence[str]]) -> int | None:
+        """The first column of which half of the cells or more name images; with suffixes, or else as identifiers."""
+        for test in (self.is_file, self.is_stem):
+            for i in range(width):
+                cells = [row[i] for row in rows]
+                hits = sum(map(test, cells))
+                alike = test == self.is_stem and len(set(cells)) * 2 <= len(cells)  # numbers of classes are no ids
+                if hits and hits * 2 >= len(cells) and not alike:
+                    return i
+        return None
+
+
+def _tail(name: str) -> str:
+
+    name = name.replace("\\", "/").rpartition("/")[2]
+    return fold_name(unquote(name) if "%" in name else name)
+
+
+def names_images(listing: Listing, cells: Iterable[str]) -> bool:
+    """Whether half of some cells or more name images of the folder."""
+    return _ImageNames(listing).column_of(1, [(cell,) for cell in cells]) is not None
+
+
+def _find_tables(listing: Listing, data: DataConfig) -> list[_Found]:
+    """The tables that name images of the folder, among those that the configuration leaves."""
+    if data.table is not None:
+        place = plain_name(data.table)
+        known = listing.find(place) if place else None
+        candidates = [known] if known else []
+    else:
+        candidates = [name for suffix in TABLE_SUFFIXES for name in listing.by_suffix.get(suffix, ())]
+        candidates.sort(key=lambda name: (name.count("/"), name))
+    if not candidates or not listing.images:
+        return []
+    images = _ImageNames(listing)
+    found = (_look_into(listing, place, data, images) for place in candidates[:_MOST_TABLES])
+    return sorted((table for table in found if table), key=lambda table: table.place)
+
+
+def _look_into(listing: Listing, place: str, data: DataConfig, images: _ImageNames) -> _Found | None:
+    for delimiter in _delimiters(place, data):
+        rows = [cells for _, cells in head_rows(listing.path(place), delimiter)]
+        if not rows or len({len(cells) for cells in rows}) > 1:
+            continue
+        found = _headed(place, delimiter, rows, data, images)
+        if found is not None:
+            return found
+    return None
+
+
+def _delimiters(place: str, data: DataConfig) -> Sequence[str]:
+    if data.delimiter != "," or not is_text_table(place):
+        return (data.delimiter,)
+    if suffix_of(place) == ".tsv":
+        return ("\t",)
+    return DELIMITERS if data.format is Format.AUTO else (",",)
+
+
+def _headed(place: str, delimiter: str, rows: list[list[str]], data: DataConfig, images: _ImageNames) -> _Found | None:
+    width = len(rows[0])
+    if width < 2 and not data.labels:
+        return None
+    columns = data.columns
+    has_header = columns is None and not any(map(images.is_file, rows[0]))
+    if columns is None and has_header and (column := images.column_of(width, rows[1:])) is not None:
+        by_stem = not any(images.is_file(row[column]) for row in rows[1:])
+        has_header = not (by_stem and images.is_stem(rows[0][column]))
+    body = rows[1:] if has_header else rows
+    column = images.column_of(width, body)
+    if column is None or (columns is not None and len(columns) != width):
+        return None
+    if columns is None and not has_header:
+        columns = _made_up(column, body)
+    header = list(columns or rows[0])
+    if data.image_column is not None:
+        if data.image_column not in header:
+            return None
+        column = header.index(data.image_column)
+    if data.table is None and _holds_boxes(header, body, has_header):
+        return None
+    return _Found(place, delimiter, columns, header, column)
+
+
+def _made_up(image: int, rows: list[list[str]]) -> tuple[str, ...]:
+    """Names for the columns of a table without a header."""
+    width = len(rows[0])
+    splits = [i for i in range(width) if i != image and _says_splits("", (row[i] for row in rows))][:1]
+    others = [i for i in range(width) if i != image and i not in splits]
+    names = {image: "image", **dict.fromkeys(splits, "split")}
+    names |= {i: f"label_{n}" if len(others) > 1 else "label" for n, i in enumerate(others, start=1)}
+    return tuple(names[i] for i in range(width))
+
+
+def _holds_boxes(header: list[str], rows: list[list[str]], has_header: bool) -> bool:
+    """Whether a row is a box, which is another format's."""
+    if has_header:
+        folded = {re.sub("[^a-z0-9]", "", name.casefold()) for name in header}
+        return any(columns <= folded for columns in _BOX_COLUMNS)
+    if len(header) < 6:
+        return False
+    boxes = [cells[1:5] for cells in rows if any(cells[1:5])]  # keras-retinanet: path,x1,y1,x2,y2,class
+    corners = [[number_of(cell) for cell in box] for box in boxes]
+    return bool(corners) and all(
+        x1 is not None and y1 is not None and x2 is not None and y2 is not None and x1 < x2 and y1 < y2
+        for x1, y1, x2, y2 in corners
+    )
+
+
+# What the columns say
+
+
+class _Guess(NamedTuple):
+    attributes: tuple[str, ...]
+    split: str | None
+    skipped: dict[str, str]
+    """Column to why it is no label."""
+
+
+def _column(found: _Found, rows: Sequence[_Line], column: str) -> list[str]:
+    index = found.header.index(column)
+    return [cells[index] for _, cells in rows]
+
+
+def _guess(found: _Found, rows: Sequence[_Line], data: DataConfig) -> _Guess:
+    """Which columns are labels and which says the split, where the configuration leaves it open."""
+    image = found.header[found.image]
+    asked = {data.weights and data.weights.column, data.group_column, data.split_column}
+    columns = {
+        column: _column(found, rows, column)
+        for column in dict.fromkeys(found.header)
+        if column and column != image and column not in asked
+    }
+    split = data.split_column or split_column(columns)
+    if split:
+        columns.pop(split, None)
+    if data.labels:
+        return _Guess(tuple(data.labels), split, {})
+    attributes, skipped = label_columns(columns)
+    return _Guess(tuple(attributes), split, skipped)
+
+
+def split_column(columns: dict[str, list[str]]) -> str | None:
+    """The first column whose values are train, val or test."""
+    return next((column for column, cells in columns.items() if _says_splits(column, cells)), None)
+
+
+def _says_splits(column: str, cells: Iterable[str]) -> bool:
+    words = {cell.casefold() for cell in cells if not is_missing(cell)}
+    if not words or not words <= SPLIT_WORDS.keys():
+        return False
+    splits = {SPLIT_WORDS[word] for word in words}
+    return re.sub("[^a-z]", "", column.casefold()) in _SPLIT_NAMES or (Split.TRAIN in splits and len(splits) > 1)
+
+
+def label_columns(columns: dict[str, list[str]]) -> tuple[list[str], dict[str, str]]:
+    """Tell columns of classes from identifiers, measures and texts.
+
+    Returns:
+        The columns whose values are classes, and each other one with the reason.
+    """
+    reasons = {column: why_no_label(cells) for column, cells in columns.items()}
+    return [c for c, reason in reasons.items() if not reason], {c: reason for c, reason in reasons.items() if reason}
+
+
+def _rule(attribute: str, raws: list[str]) -> dict[str, Any]:
+    names = LabelReader.by_values(attribute, raws).attribute.class_names
+    return {"classes": {name: [name] for name in names}}
+
+
+# Reading
 
 
 class _Reader:
-    def __init__(self, root: Path, data: DataConfig) -> None:
-        place = safe_name(data.table or "attributes.csv")
-        if place is None:
-            raise AnnotationError(f"{data.table}: leads out of the data set; set data.table to a file below {root}")
+    def __init__(self, listing: Listing, data: DataConfig, place: str, found: _Found | None = None) -> None:
+        if place not in listing.files:
+            next(read_rows(listing.path(place), ","))  # says what there is
+        self.listing = listing
         self.data = data
-        self.file = root / place
         self.place = place
-        self.prefix = f"{place.rpartition('/')[0]}/".removeprefix("/")
-        self.files = {f.name: f for f in walk_files(root)}
-        self.root = root
+        self.file = listing.path(place)
+        self.prefix = f"{folder_of(place)}/".removeprefix("/")
         self.lots = self._find_lots()
-        self.findings: list[Finding] = []
         self.notes: list[str] = []
-        rows = _read_rows(self.file, data.delimiter)
-        self.header = self._header(rows)
-        self.used = self._used_columns()
-        self.entries = self._entries(rows)
+        is_tsv = suffix_of(place) == ".tsv" and data.delimiter == ","
+        rows = read_rows(self.file, "\t" if is_tsv else data.delimiter)
+        first = None if data.columns is not None else next(rows, (1, []))
+        self.header = list(data.columns or ()) if first is None else self._header(*first)
+        lines = self._lines(rows)
+        self.columns = self._used_columns(found, lines)
+        image = self.header.index(data.image_column or self.header[0])
+        self.rows = [Row(place, line, cells[image], tuple(cells[:image] + cells[image + 1 :])) for line, cells in lines]
 
-    def _found(self, code: Code, line: int, message: str, images: tuple[str, ...] = ()) -> None:
-        self.findings.append(Finding.of(code, f"{self.place}:{line}", message, images))
-
-    def _find_lots(self) -> tuple[str, ...]:
+    def _find_lots(self) -> tuple[str, ...] | None:
         """Prefixes of the images to take."""
         if self.data.lots is None:
-            return (self.prefix,)
-        lots = {name[len(self.prefix) :].partition("/")[0] for name in self.files if self._is_candidate(name)}
+            return None
+        below = [name for name in self.listing.files if name.startswith(self.prefix)]
+        images = [name for name in below if name in self.listing.images]
+        known = {top for name in images if (top := name[len(self.prefix) :].partition("/")[0]) != name}
         for lot in self.data.lots:
-            if not any(name.startswith(f"{self.prefix}{lot.strip('/')}/") for name in self.files):
-                raise DataError(
-                    f"data.lots: {self.root / self.prefix} has no folder {lot!r}; {suggest(lot, sorted(lots))}"
-                )
+            if not any(name.startswith(f"{self.prefix}{lot.strip('/')}/") for name in below):
+                place = self.listing.root / self.prefix
+                raise DataError(f"data.lots: {place} has no folder {lot!r}; {suggest(lot, sorted(known))}")
         return tuple(f"{self.prefix}{lot.strip('/')}/" for lot in self.data.lots)
 
-    def _is_candidate(self, name: str) -> bool:
-        return name.startswith(self.prefix) and "/" in name[len(self.prefix) :] and self.files[name].is_image
-
-    def _header(self, rows: Iterator[tuple[int, list[str]]]) -> list[str]:
-        if self.data.columns is not None:
-            return list(self.data.columns)
-        line, header = next(rows, (1, []))
+    def _header(self, line: int, header: list[str]) -> list[str]:
         where = f"{self.file}:{line}"
         if not header:
             raise AnnotationError(f"{where}: the table is empty; write a header and a row an image")
         twice = [column for column, n in collections.Counter(header).items() if n > 1 and column]
         if twice:
             raise AnnotationError(f"{where}: column {twice[0]!r} stands twice; give each column its own name")
-        if any((file := self.files.get(self.prefix + cell)) and file.is_image for cell in header):
+        if any(self.prefix + cell in self.listing.images for cell in header):
             raise AnnotationError(f"{where}: the first line names an image, no columns; name them with data.columns")
         if len(header) == 1 and not self.data.labels:
             raise AnnotationError(
@@ -121,243 +400,79 @@ class _Reader:
             )
         return header
 
-    def _index(self, column: str, setting: str) -> int:
-        if column not in self.header:
-            named = [c for c in self.header if c]
-            raise DataError(f"{setting}: {self.file} has no column {column!r}; {suggest(column, named)}")
-        return self.header.index(column)
-
-    def _used_columns(self) -> dict[str, int]:
-        """Column to its index, the image's first; and a note of those that nobody asked for."""
-        data = self.data
-        image = data.image_column or self.header[0]
-        if not image:
-            raise AnnotationError(f"{self.file}:1: the first column has no name; set data.image_column")
-        used = {image: self._index(image, "data.image_column")}
-        for attribute, rule in data.labels.items():
-            column = rule.column or attribute
-            used[column] = self._index(column, f"data.labels.{attribute}")
-        for setting, extra in (
-            ("weights.column", data.weights and data.weights.column),
-            ("group_column", data.group_column),
-        ):
-            if extra:
-                used[extra] = self._index(extra, f"data.{setting}")
-        if not data.labels:
-            self.attributes = {c: c for c in self.header if c and c not in used}
-            used |= {column: self.header.index(column) for column in self.attributes}
-        else:
-            self.attributes = {attribute: rule.column or attribute for attribute, rule in data.labels.items()}
-            unused = [column for column in self.header if column and column not in used]
-            if unused:
-                self.notes.append(f"Columns of {self.place} that are not used: {list_names(unused)}.")
-        if not self.attributes:
-            raise AnnotationError(f"{self.file}:1: has no column of labels; add one beside {image!r}")
-        return used
-
-    def _entries(self, rows: Iterator[tuple[int, list[str]]]) -> dict[str, _Entry]:
-        """Image key to what its row says."""
-        entries: dict[str, _Entry] = {}
-        contradicting: dict[str, None] = {}
-        skipped = 0
-        first, *others = self.used.values()
-        for line, cells in rows:
+    def _lines(self, rows: Iterable[_Line]) -> list[_Line]:
+        lines = list(rows)
+        for line, cells in lines:
             if len(cells) != len(self.header):
                 raise AnnotationError(
                     f"{self.file}:{line}: has {len(cells)} values for {len(self.header)} columns; correct the row, or "
                     "set data.delimiter"
                 )
-            relative = safe_name(cells[first])
-            if relative is None:
-                message = f"{cells[first]!r} is no plain path below {self.prefix or 'the data set'}; correct it"
-                self._found(Code.UNSAFE_NAME, line, message)
-                continue
-            key = self.prefix + relative
-            if not key.startswith(self.lots):
-                skipped += 1
-                continue
-            entry = _Entry(line, tuple(cells[i] for i in others))
-            if key not in entries:
-                entries[key] = entry
-            elif entries[key].cells == entry.cells:
-                message = f"{relative} stands in line {entries[key].line} already, with the same labels; remove one"
-                self._found(Code.DUPLICATE_ROW, line, message, (key,))
-            else:
-                self._contradict(key, entries[key], entry)
-                contradicting[key] = None
-        if skipped:
-            self.notes.append(f"{counted(skipped, 'row')} of {self.place} left out: data.lots does not take the lot.")
-        for key in contradicting:
-            del entries[key]
-            self.files.pop(key, None)  # it has a label, though nobody knows which: it is not for batch inference
-        if not entries and not self.findings:
-            raise AnnotationError(f"{self.file}: has no row of an image; add rows, or change data.lots")
-        if entries and not any(key in self.files for key in entries):
-            key, entry = next(iter(entries.items()))
-            raise AnnotationError(
-                f"{self.file}:{entry.line}: no image of the table is there, such as {self.root / key}; paths are "
-                "relative to the table's folder: correct them, or set data.image_column"
-            )
-        return entries
+        return lines
 
-    def _contradict(self, key: str, first: _Entry, second: _Entry) -> None:
-        columns = list(self.used)[1:]
-        pairs = zip(columns, first.cells, second.cells, strict=True)
-        unlike = ", ".join(f"{column} {a!r} and {b!r}" for column, a, b in pairs if a != b)
-        message = f"contradicts line {first.line} of the same image: {unlike}; left out: correct one, remove the other"
-        self._found(Code.CONTRADICTING_ROW, second.line, message, (key,))
+    def _known(self, column: str, setting: str) -> str:
+        if column not in self.header:
+            named = [c for c in self.header if c]
+            raise DataError(f"{setting}: {self.file} has no column {column!r}; {suggest(column, named)}")
+        return column
+
+    def _used_columns(self, found: _Found | None, lines: list[_Line]) -> Columns:
+        """Attribute to its column and the column of splits; and a note of those that nobody asked for."""
+        data = self.data
+        image = data.image_column or self.header[0]
+        if not image:
+            raise AnnotationError(f"{self.file}:1: the first column has no name; set data.image_column")
+        used = {self._known(image, "data.image_column")}
+        for attribute, rule in data.labels.items():
+            used.add(self._known(rule.column or attribute, f"data.labels.{attribute}"))
+        for setting, extra in (
+            ("weights.column", data.weights and data.weights.column),
+            ("group_column", data.group_column),
+            ("split_column", data.split_column),
+        ):
+            if extra:
+                used.add(self._known(extra, f"data.{setting}"))
+        split, skipped = data.split_column, dict[str, str]()
+        if found is not None:
+            guess = _guess(found, lines, data)
+            split, skipped = guess.split, guess.skipped
+            if split and not data.split_column:
+                self.notes.append(f"Column {split} of {self.place} says the splits.")
+        if data.labels:
+            attributes = {attribute: rule.column or attribute for attribute, rule in data.labels.items()}
+            unused = [c for c in self.header if c and c not in used and c != split]
+            if unused:
+                self.notes.append(f"Columns of {self.place} that are not used: {list_names(unused)}.")
+        else:
+            attributes = {c: c for c in self.header if c and c not in used and c != split and c not in skipped}
+            if skipped:
+                shown = ", ".join(f"{column} ({reason})" for column, reason in skipped.items())
+                self.notes.append(f"Columns of {self.place} that are no labels, left out: {shown}.")
+        if not attributes:
+            why = f" ({', '.join(f'{c}: {reason}' for c, reason in skipped.items())})" if skipped else ""
+            raise AnnotationError(f"{self.file}:1: has no column of labels{why}; add one beside {image!r}")
+        at = self.header.index(image)
+        return Columns(tuple(self.header[:at] + self.header[at + 1 :]), attributes, split)
+
+    def _bases(self) -> Bases:
+        """Names are relative to the folder of the table, or to the root; either may have a folder of images."""
+        here, images = self.prefix, f"{self.prefix}images/"
+        return ((here,), (images,), ("",), ("images/",)) if here else (("",), ("images/",))
 
     def dataset(self, name: str) -> Dataset:
-        readers = {attribute: self._label_reader(attribute) for attribute in self.attributes}
-        labels = {attribute: self._class_ids(reader) for attribute, reader in readers.items()}
-        rows = [row for row in range(len(self.entries)) if all(ids[row] != DROPPED for ids in labels.values())]
-        weights, groups = self._weights(), self._groups()
-        keys = list(self.entries)
-        answered = [any(ids[row] >= 0 for ids in labels.values()) for row in rows]
-        if silent := answered.count(False):
-            self.notes.append(f"{counted(silent, 'image')} without any known label: for batch inference.")
-        unlabelled = self._without_row()
-        columns: dict[str, list[Any]] = {
-            "key": [keys[row] for row in rows] + unlabelled,
-            "split": [(Split.NONE if known else Split.UNLABELLED).value for known in answered]
-            + [Split.UNLABELLED.value] * len(unlabelled),
-            "group": [groups[row] for row in rows] + [""] * len(unlabelled),
-            "weight": [weights[row] for row in rows] + [1.0] * len(unlabelled),
-        }
-        columns["path"] = [f"{self.root}/{key}" if key in self.files else "" for key in columns["key"]]
-        columns["num_bytes"] = [self.files[key].num_bytes if key in self.files else -1 for key in columns["key"]]
-        return Dataset.from_columns(
-            name,
-            (),
-            columns,
-            {},
-            notes=self.notes,
-            findings=self.findings,
-            attributes=[reader.attribute for reader in readers.values()],
-            labels={
-                attribute: [ids[row] if ids[row] >= 0 else None for row in rows] + [None] * len(unlabelled)
-                for attribute, ids in labels.items()
-            },
-        )
-
-    def _cells(self, column: str) -> list[str]:
-        index = list(self.used).index(column) - 1
-        if index < 0:
-            return list(self.entries)
-        return [entry.cells[index] for entry in self.entries.values()]
-
-    def _label_reader(self, attribute: str) -> LabelReader:
-        if attribute in self.data.labels:
-            return LabelReader.by_rule(attribute, self.data.labels[attribute])
-        reader = LabelReader.by_values(attribute, self._cells(attribute))
-        count = len(reader.attribute.class_names)
-        if count > max(_MANY_VALUES, len(self.entries) // 2):
+        labelled = LabelledImages(self.listing, self.data, self.columns)
+        labelled.notes = self.notes
+        labelled.add(self.rows, self.prefix, self._bases(), self.lots or ("",))
+        entries = labelled.entries
+        if not entries and not labelled.assembly.findings:
+            raise AnnotationError(f"{self.file}: has no row of an image; add rows, or change data.lots")
+        if entries and not any(key in self.listing.files for key in entries):
+            key, row = next(iter(entries.items()))
             raise AnnotationError(
-                f"{self.file}: column {attribute!r} has {count} values for {len(self.entries)} images, which are no "
-                "classes; name the columns to learn, and their classes, under data.labels"
+                f"{self.file}:{row.line}: no image of the table is there, such as {self.listing.path(key)}; paths are "
+                "relative to the table's folder: correct them, or set data.image_column"
             )
-        return reader
-
-    def _class_ids(self, reader: LabelReader) -> list[int]:
-        """Class ids of all entries; what is outside the mapping is a finding a value, and not known."""
-        attribute = reader.attribute.name
-        raws = self._cells(self.attributes[attribute])
-        meaning = {raw: reader.class_id(raw) for raw in set(raws)}
-        outside: dict[str, list[str]] = {}
-        dropped: collections.Counter[str] = collections.Counter()
-        for key, raw in zip(self.entries, raws, strict=True):
-            if meaning[raw] == OUTSIDE:
-                outside.setdefault(raw, []).append(key)
-            elif meaning[raw] == DROPPED:
-                dropped[raw] += 1
-        for raw, keys in outside.items():
-            also = f" ({len(keys)} rows have it)" if len(keys) > 1 else ""
-            message = f"column {self.attributes[attribute]}: {reader.refusal(raw)}{also}"
-            self._found(Code.UNKNOWN_LABEL, self.entries[keys[0]].line, message, tuple(keys))
-        if dropped:
-            values = ", ".join(f"{n} x {raw}" for raw, n in sorted(dropped.items()))
-            self.notes.append(
-                f"{counted(dropped.total(), 'image')} left out, as data.labels.{attribute}.drop says ({values})."
-            )
-        return [meaning[raw] for raw in raws]
-
-    def _weights(self) -> list[float]:
-        rule = self.data.weights
-        if rule is None:
-            return [1.0] * len(self.entries)
-        cells = zip(self.entries.values(), self._cells(rule.column), strict=True)
-        return [self._weight(rule, entry.line, cell) for entry, cell in cells]
-
-    def _weight(self, rule: WeightRule, line: int, cell: str) -> float:
-        try:
-            number = float(cell)
-            if not math.isfinite(number):
-                raise ValueError  # noqa: TRY301 - one answer to all that is no number
-            return rule.values[min(rule.values, key=lambda value: (abs(value - number), value))]
-        except ValueError as error:
-            raise AnnotationError(
-                f"{self.file}:{line}: column {rule.column}: {cell!r} is no number, as data.weights needs; correct it"
-            ) from error
-
-    def _groups(self) -> list[str]:
-        column = self.data.group_column
-        return self._cells(column) if column else [""] * len(self.entries)
-
-    def _without_row(self) -> list[str]:
-        """Images of the lots that the table does not name."""
-        keys = [
-            key
-            for key, file in self.files.items()
-            if file.is_image and key.startswith(self.lots) and key not in self.entries
-        ]
-        per_folder = collections.Counter(key[len(self.prefix) :].rpartition("/")[0] or "." for key in keys)
-        for folder, count in per_folder.items():
-            self.notes.append(
-                f"{counted(count, 'image')} of {folder} without a row in {self.place}: for batch inference."
-            )
-        return keys
-
-
-def _read_rows(file: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    """Line number, counted from 1, and stripped cells of each row that is not blank."""
-    stream = io.StringIO(_read_text(file), newline="")
-    if delimiter == "whitespace":
-        for number, line in enumerate(stream, start=1):
-            if cells := line.split():
-                yield number, cells
-        return
-    reader = csv.reader(stream, delimiter=delimiter, strict=True)
-    while True:
-        line_before = reader.line_num
-        try:
-            row = next(reader, None)
-        except csv.Error as error:
-            raise AnnotationError(
-                f"{file}:{line_before + 1}: not a row of a CSV ({error}); correct its quotes, or set data.delimiter"
-            ) from error
-        if row is None:
-            return
-        if any(row):
-            yield line_before + 1, [cell.strip() for cell in row]
-
-
-def _read_text(file: Path) -> str:
-    try:
-        data = file.read_bytes()
-    except FileNotFoundError as error:
-        others = sorted(path.name for path in file.parent.glob("*.[ct]s[v]")) if file.parent.is_dir() else []
-        raise AnnotationError(f"{file}: not found; set data.table; there are: {list_names(others)}") from error
-    except OSError as error:
-        raise AnnotationError(f"{file}: cannot be read ({describe_os_error(error)})") from error
-    is_utf16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-    mend = "save the table as UTF-8"
-    try:
-        text = data.decode("utf-16" if is_utf16 else "utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        what = "not UTF-16, as its first bytes say" if is_utf16 else f"byte 0x{data[error.start]:02x} is not UTF-8"
-        raise AnnotationError(f"{file}:{line}: {what}; {mend}") from error
-    if "\0" in text:
-        line = text.count("\n", 0, text.index("\0")) + 1
-        raise AnnotationError(f"{file}:{line}: holds zero bytes, as UTF-16 without a byte-order mark does; {mend}")
-    return text
+        within = self.lots
+        if within is None:
+            within = (self.prefix if any(key.startswith(self.prefix) for key in entries) else "",)
+        return labelled.dataset(name, within, self.place)

@@ -1,0 +1,243 @@
+"""Tables as rows of text, whatever file they lie in: CSV and TSV, Parquet, Excel.
+
+Text files are UTF-8, or what a byte-order mark says; fields may be quoted as in RFC 4180. Typed cells become text by
+one rule (`cell_text`), so that a table says the same in each of the formats.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import datetime
+import decimal
+import io
+import itertools
+import json
+import math
+import warnings
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from visionops.data.files import describe_os_error
+from visionops.data.formats.rules import list_names
+from visionops.errors import AnnotationError
+
+__all__ = ["DELIMITERS", "TABLE_SUFFIXES", "cell_text", "head_rows", "is_text_table", "read_rows"]
+
+TABLE_SUFFIXES = (".csv", ".tsv", ".parquet", ".xlsx")
+"""Lower-case suffixes of the files that may be tables."""
+DELIMITERS = (",", ";", "\t", "whitespace")
+"""What may separate columns, the most usual first."""
+
+_HEAD_ROWS = 400
+_HEAD_BYTES = 65_536
+_BATCH_ROWS = 10_000
+_MOST_EXCEL_BYTES = 1 << 29
+_EXCEL_FAULTS = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+"""What openpyxl and the libraries below it raise for damaged files."""
+
+
+def cell_text(value: Any) -> str:
+    """A typed cell as the text that a CSV would hold: 1.0 -> "1", True -> "true", none and NaN -> "", dates ISO."""
+    if value is None or isinstance(value, str):
+        return (value or "").strip()
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float | decimal.Decimal):
+        return _number_text(value)
+    if isinstance(value, datetime.date | datetime.time):
+        text = value.isoformat()
+        return text.removesuffix("T00:00:00")  # Excel's dates are times at midnight
+    return json.dumps(value, ensure_ascii=False, default=str) if isinstance(value, dict | list) else str(value)
+
+
+def _number_text(value: float | decimal.Decimal) -> str:
+    if math.isnan(value):
+        return ""
+    is_whole = math.isfinite(value) and abs(value) < 2**53 and value == int(value)
+    return str(int(value)) if is_whole else str(value)
+
+
+def is_text_table(name: str) -> bool:
+    """Whether a table is text with a delimiter, to judge by its name."""
+    return not name.lower().endswith((".parquet", ".xlsx", ".xls"))
+
+
+def read_rows(file: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    """Read a table row by row, the header first.
+
+    Args:
+        file: Its suffix says what it is; any other than ``.parquet`` and ``.xlsx`` is text.
+        delimiter: One character, or ``whitespace``; for text only.
+
+    Yields:
+        Line number, counted from 1, and stripped cells of each row that is not blank.
+
+    Raises:
+        AnnotationError: The file is not there, or is not what its suffix says.
+    """
+    suffix = file.suffix.lower()
+    if suffix == ".parquet":
+        yield from _parquet_rows(file)
+    elif suffix == ".xlsx":
+        yield from _excel_rows(file)
+    elif suffix == ".xls":
+        raise AnnotationError(f"{file}: Excel's old format is not read; save the table as .xlsx or CSV")
+    else:
+        yield from _text_rows(io.StringIO(_read_text(file), newline=""), file, delimiter)
+
+
+def head_rows(file: Path, delimiter: str) -> list[tuple[int, list[str]]]:
+    """Read the first rows of a table, at most 400 or those in its first 64 KiB; none where it cannot be read."""
+    try:
+        if not is_text_table(file.name):
+            return list(itertools.islice(read_rows(file, delimiter), _HEAD_ROWS))
+        with file.open("rb") as stream:
+            data = stream.read(_HEAD_BYTES)
+    except (AnnotationError, OSError, ValueError):
+        return []
+    text = data.decode(_encoding(data), errors="ignore")
+    if len(data) == _HEAD_BYTES:
+        text = text[: text.rfind("\n") + 1]
+    rows: list[tuple[int, list[str]]] = []
+    try:
+        rows.extend(itertools.islice(_text_rows(io.StringIO(text, newline=""), file, delimiter), _HEAD_ROWS))
+    except AnnotationError:
+        return rows if len(data) == _HEAD_BYTES else []  # the cut may lie within a quoted field
+    return rows
+
+
+def _text_rows(stream: io.StringIO, file: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    if delimiter == "whitespace":
+        for number, line in enumerate(stream, start=1):
+            if cells := line.split():
+                yield number, cells
+        return
+    reader = csv.reader(stream, delimiter=delimiter, strict=True)
+    while True:
+        line_before = reader.line_num
+        try:
+            row = next(reader, None)
+        except csv.Error as error:
+            raise AnnotationError(
+                f"{file}:{line_before + 1}: not a row of a CSV ({error}); correct its quotes, or set data.delimiter"
+            ) from error
+        if row is None:
+            return
+        if any(row):
+            yield line_before + 1, [cell.strip() for cell in row]
+
+
+def _encoding(data: bytes) -> str:
+    return "utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
+
+
+def _read_bytes(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except FileNotFoundError as error:
+        beside = sorted(file.parent.iterdir()) if file.parent.is_dir() else []
+        others = [path.name for path in beside if path.suffix.lower() in TABLE_SUFFIXES]
+        raise AnnotationError(f"{file}: not found; set data.table; there are: {list_names(others)}") from error
+    except (OSError, ValueError) as error:
+        reason = describe_os_error(error) if isinstance(error, OSError) else str(error)
+        raise AnnotationError(f"{file}: cannot be read ({reason})") from error
+
+
+def _read_text(file: Path) -> str:
+    data = _read_bytes(file)
+    encoding = _encoding(data)
+    mend = "save the table as UTF-8"
+    try:
+        text = data.decode(encoding)
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        is_utf16 = encoding == "utf-16"
+        what = "not UTF-16, as its first bytes say" if is_utf16 else f"byte 0x{data[error.start]:02x} is not UTF-8"
+        raise AnnotationError(f"{file}:{line}: {what}; {mend}") from error
+    if "\0" in text:
+        line = text.count("\n", 0, text.index("\0")) + 1
+        raise AnnotationError(f"{file}:{line}: holds zero bytes, as UTF-16 without a byte-order mark does; {mend}")
+    return text
+
+
+def _parquet_rows(file: Path) -> Iterator[tuple[int, list[str]]]:
+    """The header counts as line 1. Columns of lists, records and bytes are no labels and are not read."""
+    if not file.exists():
+        _read_bytes(file)
+    try:
+        with pq.ParquetFile(file) as table:
+            flat = [field.name for field in table.schema_arrow if _is_plain(field)]
+            yield 1, [name.strip() for name in flat]
+            number = 2
+            for batch in table.iter_batches(batch_size=_BATCH_ROWS, columns=flat):
+                for cells in zip(*(map(cell_text, column.to_pylist()) for column in batch.columns), strict=True):
+                    if any(cells):
+                        yield number, list(cells)
+                    number += 1
+    except (pa.ArrowException, OSError, ValueError, ArithmeticError, LookupError) as error:
+        reason = describe_os_error(error) if isinstance(error, OSError) else str(error)
+        raise AnnotationError(f"{file}: not a Parquet file that can be read ({_one_line(reason)})") from error
+
+
+def _is_plain(field: Any) -> bool:
+    kind = field.type
+    nested = pa.types.is_nested(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+    return not nested and not field.name.startswith("__index_level_")  # which pandas writes for its row numbers
+
+
+def _excel_rows(file: Path) -> Iterator[tuple[int, list[str]]]:
+    """Rows of the first sheet that holds any cell."""
+    import openpyxl
+
+    data = _read_bytes(file)
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            if sum(entry.file_size for entry in archive.infolist()) > _MOST_EXCEL_BYTES:
+                raise ValueError("it unpacks to more than 512 MiB")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of styles and validations that openpyxl leaves out
+            book = openpyxl.load_workbook(io.BytesIO(data), read_only=True, data_only=True)
+            sheets = (rows for sheet in book.worksheets if (rows := _sheet_rows(sheet)))
+            rows = next(sheets, [])
+    except _EXCEL_FAULTS as error:
+        raise AnnotationError(f"{file}: not an Excel table that can be read ({_one_line(str(error))})") from error
+    width = len(rows[0][1]) if rows else 0
+    for number, cells in rows:
+        yield number, cells + [""] * (width - len(cells))
+
+
+def _sheet_rows(sheet: Any) -> list[tuple[int, list[str]]]:
+    sheet.reset_dimensions()  # some programs write them wrong
+    rows = []
+    for number, row in enumerate(sheet.iter_rows(values_only=True), start=1):
+        cells = [cell_text(value) for value in row]
+        while cells and not cells[-1]:
+            cells.pop()
+        if cells:
+            rows.append((number, cells))
+    return rows
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())[:200]
