@@ -85,12 +85,14 @@ class TestRead:
             ("train: images/train\nnames: []", "'names' must list"),
             ("train: images/train\nnames: [a, [b]]", "'names' must list"),
             ("train: images/train\nnames: {x: a}", "whole numbers"),
-            ("train: images/train\nnames: [a, A]", "same name"),
             ("train: images/train\nnames: [a]\nnc: 2", "'nc' is 2, but 'names' has 1"),
-            ("train: 3\nnames: [a]", "'train' must be a folder"),
-            ("train: [3]\nnames: [a]", "'train' must be a folder"),
-            ("path: 3\ntrain: images/train\nnames: [a]", "'path' must be a folder"),
-            ("names: [a]", "names no images"),
+            ("train: 3\nnames: [a]", "3 is not there"),
+            ("train: {a: b}\nnames: [a]", "'train' must be a folder"),
+            ("train: [[3]]\nnames: [a]", "'train' must be a folder"),
+            ("path: [3]\ntrain: images/train\nnames: [a]", "'path' must be a folder"),
+            ("train: images/train\nnames: {0: a, 00: b}", "same number twice"),
+            ("train: images/train\nnames: [a]\nkpt_shape: [4]", "'kpt_shape' must be"),
+            ("train: images/train\ntask: obb\nnames: [a]", "oriented boxes (OBB"),
             ("train: images/absent\nnames: [a]", "is not there"),
             ("train: ../../elsewhere\nnames: [a]", "lies outside"),
             ("train: /etc\nnames: [a]", "lies outside"),
@@ -112,11 +114,13 @@ class TestRead:
         assert read_as(root, "yolo", "made-up").num_images == 8
         (root / "data.yml").rename(root / "a.yaml")
         (root / "b.yaml").touch()
+        assert read_as(root, "yolo", "made-up").num_images == 8, "only one of them names classes"
+        (root / "b.yaml").write_text("names: [scratch, pit]")
         with pytest.raises(AnnotationError, match=r"a\.yaml, b\.yaml: rename one"):
             read_as(root, "yolo", "made-up")
         (root / "a.yaml").unlink()
         (root / "b.yaml").unlink()
-        with pytest.raises(AnnotationError, match="not found; add it"):
+        with pytest.raises(AnnotationError, match=r"not found; add class names in classes\.txt"):
             read_as(root, "yolo", "made-up")
         (root / "data.yaml").mkdir()
         with pytest.raises(AnnotationError):
@@ -139,9 +143,10 @@ class TestRead:
         dataset = read_as(root, "yolo", "made-up")
         assert dataset.split_counts() == {"train": 3, "val": 1}
         assert dataset.column("path")[2] == ""
-        assert codes(dataset)[:2] == [Code.MISSING_IMAGE, Code.UNSAFE_NAME]
-        assert dataset.findings[0].where == "train.txt:4"
-        assert codes(dataset)[2:] == [Code.ORPHAN_IMAGE] * 5
+        assert codes(dataset)[:2] == [Code.UNSAFE_NAME, Code.MISSING_IMAGE]
+        assert dataset.findings[1].where == "train.txt:4"
+        assert codes(dataset)[2:] == [Code.ORPHAN_IMAGE]
+        assert len(dataset.findings[2].images) == 5
 
     def test_an_image_in_two_splits_is_kept_once(self, tmp_path):
         root = write_yolo_layout(tmp_path)
@@ -180,5 +185,5 @@ class TestRead:
     def test_label_file_that_is_no_text(self, tmp_path):
         root = write_yolo_layout(tmp_path)
         (root / "labels/train/0.txt").write_bytes(b"\xff\xfe\x00")
-        with pytest.raises(AnnotationError, match="not a text file"):
+        with pytest.raises(AnnotationError, match="not a UTF-8 text file"):
             read_as(root, "yolo", "made-up")

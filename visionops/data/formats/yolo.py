@@ -1,323 +1,386 @@
-"""YOLO layout: ``data.yaml``, ``images/…`` and a text file per image in ``labels/…``.
+"""YOLO: images, and a text file for each with a line for each object.
 
-A line is ``class cx cy width height`` in fractions of the image, or ``class x y x y x y …``, a polygon. Pixels need the
-size of the image, which no file declares: it is read from the image's header (after EXIF rotation).
+A line is ``class cx cy width height`` in fractions of the image; ``class x y x y x y …``, a polygon, of which the
+bounding box is taken; or, where ``kpt_shape`` says so, a box and key points. Pixels need the size of the image, which
+no file declares: it is read from the image's header (after EXIF rotation). Which layouts there are is said in
+`visionops.data.formats.yolo_layouts`.
 """
 
 from __future__ import annotations
 
 import math
 import posixpath
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import numpy as np
-import yaml
 
 from visionops.config import DataConfig
 from visionops.data.dataset import Dataset, Split
-from visionops.data.files import FileInfo, describe_os_error, file_header, safe_name, walk_files
-from visionops.data.findings import Code, Finding
+from visionops.data.files import safe_name
+from visionops.data.findings import Code, counted
+from visionops.data.formats.assembly import Assembly, ImageEntry, examples
+from visionops.data.formats.beside import find_masks
+from visionops.data.formats.names import Bases, Level, NameIndex
 from visionops.data.formats.protocol import Evidence, Strength
-from visionops.data.listing import Listing
-from visionops.errors import AnnotationError, ImageError
+from visionops.data.formats.yolo_layouts import (
+    DATA_FILE,
+    NAME_LISTS,
+    ORIENTED,
+    SPLIT_FOLDERS,
+    Entry,
+    Layout,
+    find_layout,
+    place_of,
+    split_of,
+)
+from visionops.data.listing import Listing, folder_of, stem_of
+from visionops.errors import AnnotationError
 
-__all__ = ["DATA_FILE", "SPLIT_FOLDERS", "detect", "read", "read_yolo"]
+__all__ = ["DATA_FILE", "SPLIT_FOLDERS", "detect", "read"]
 
-DATA_FILE = "data.yaml"
-
-_SPLIT_KEYS = {
-    "train": Split.TRAIN,
-    "val": Split.VAL,
-    "validation": Split.VAL,
-    "test": Split.TEST,
-    # Ours alone, so that what was written reads back whole; trainers do not look at them.
-    "unlabelled": Split.UNLABELLED,
-    "all": Split.NONE,
-}
-SPLIT_FOLDERS = {s: key for key, s in _SPLIT_KEYS.items() if key != "validation"}
-"""The key of a split in ``data.yaml``, which is also the name of its folder."""
 _MAX_FRACTION = 2.0
 """Boxes reach over the border by a little; a larger number is a pixel, not a fraction."""
+_SAMPLE = 30
+_FEWEST_POSES = 3
+"""Lines that must look like key points before they are taken to be no polygons."""
+_CORNERS = 9
+"""Values of a line that has a class and four corners."""
 
 
 def detect(listing: Listing, data: DataConfig) -> Evidence | None:
-    """Find ``data.yaml``."""
+    """Find a file that describes the export, or label files with lines of numbers beside images."""
     del data
-    file = listing.find(DATA_FILE) or listing.find("data.yml")
-    return Evidence(Strength.SURE, "YOLO", (f"{file} is there",)) if file else None
+    try:
+        layout = find_layout(listing)
+    except AnnotationError:
+        layout = None
+    labels = _sample_labels(listing)
+    described = layout is not None and bool(layout.entries)
+    if not labels and not described:
+        return None
+    if layout is None:
+        reason = f"{labels[0]} has lines of a class and fractions, though no file lists class names"
+        return Evidence(Strength.LIKELY, "YOLO", (reason,))
+    reasons = [f"{layout.file} lists {counted(len(layout.names), 'class', 'classes')}"]
+    if labels:
+        reasons.append(f"{labels[0]} has lines of a class and fractions")
+    return Evidence(Strength.SURE, layout.maker, tuple(reasons))
+
+
+def _sample_labels(listing: Listing) -> list[str]:
+    """Some text files that belong to an image and read as labels."""
+    images = {stem_of(name) for name in listing.images}
+    texts = listing.by_suffix.get(".txt", [])
+    candidates = [name for name in texts if stem_of(name) in images or "labels" in name.lower().split("/")[:-1]]
+    found = []
+    for name in candidates[:: max(1, len(candidates) // _SAMPLE)]:
+        try:
+            first = next((line for line in listing.read_lines(name) if line.strip()), "")
+        except AnnotationError:
+            continue
+        parts = first.split()
+        if len(parts) >= 5 and parts[0].isdigit() and not isinstance(_numbers(parts), str):
+            found.append(name)
+    return found
 
 
 def read(listing: Listing, data: DataConfig, name: str) -> Dataset:
-    """Read ``data.yaml`` and what it names."""
+    """Read what the layout names; an empty or absent label file is an image without objects.
+
+    Images are in order of splits and names.
+    """
     del data
-    return read_yolo(listing.root, name)
-
-
-def read_yolo(root: Path, name: str) -> Dataset:
-    """Read ``data.yaml`` and what it names, below ``root`` only.
-
-    An empty or absent label file is an image without objects. Images are in order of splits and names.
-
-    Raises:
-        AnnotationError: ``data.yaml`` is absent or malformed, or names what is not there; a label file is not text.
-    """
-    file = _find_data_file(root)
-    settings = _load_settings(file)
-    reader = _Reader(root, _base(root, file, settings), file.name, _class_names(settings, file))
-    for key, split in _SPLIT_KEYS.items():
-        entries = settings.get(key)
-        for entry in entries if isinstance(entries, list) else [entries] if entries else []:
-            reader.read_entry(key, split, entry)
-    if not reader.keys and not any(settings.get(key) for key in _SPLIT_KEYS):
-        raise AnnotationError(f'{file}: names no images; add "train: images/train"')
-    return reader.dataset(name)
-
-
-def _find_data_file(root: Path) -> Path:
-    for file in (root / DATA_FILE, root / "data.yml"):
-        if file.is_file():
-            return file
-    others = sorted([*root.glob("*.yaml"), *root.glob("*.yml")])
-    if len(others) == 1:
-        return others[0]
-    found = f"there are {', '.join(p.name for p in others)}: rename one" if others else "add it"
-    raise AnnotationError(f"{root / DATA_FILE}: not found; {found}, or set data.format")
-
-
-def _load_settings(file: Path) -> dict[str, Any]:
-    try:
-        settings = yaml.safe_load(file.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise AnnotationError(f"{file}: cannot be read ({describe_os_error(error)})") from error
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise AnnotationError(f"{file}:{line}: not valid YAML: {error.problem or error.context}") from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise AnnotationError(f"{file}: not a YAML text; write train, val and names") from error
-    if not isinstance(settings, dict):
-        raise AnnotationError(f"{file}: must be a mapping with train, val and names")
-    for key in _SPLIT_KEYS:
-        entries = settings.get(key)
-        parts = entries if isinstance(entries, list) else [entries]
-        if entries is not None and not all(isinstance(part, str) for part in parts):
-            raise AnnotationError(f"{file}: {key!r} must be a folder, a list file or a list of them")
-    return settings
-
-
-def _class_names(settings: dict[str, Any], file: Path) -> dict[int, str]:
-    """Class id in the label files to name."""
-    names = settings.get("names")
-    pairs = (
-        list(enumerate(names)) if isinstance(names, list) else list(names.items()) if isinstance(names, dict) else []
-    )
-    try:
-        result = {int(key): str(value) for key, value in pairs}
-    except (TypeError, ValueError) as error:
-        raise AnnotationError(f"{file}: the keys of 'names' must be whole numbers") from error
-    if not result or any(isinstance(value, dict | list) or value is None for _, value in pairs):
-        raise AnnotationError(f"{file}: 'names' must list the class names, such as [scratch, pit]")
-    if len({value.casefold() for value in result.values()}) < len(pairs):
-        raise AnnotationError(f"{file}: 'names' has the same name or number twice; give each class its own")
-    if settings.get("nc") is not None and settings["nc"] != len(result):
-        raise AnnotationError(f"{file}: 'nc' is {settings['nc']!r}, but 'names' has {len(result)}; make them agree")
-    return dict(sorted(result.items()))
-
-
-def _base(root: Path, file: Path, settings: dict[str, Any]) -> str:
-    """What entries are relative to, relative to root: ``path`` where that lies below root, else root itself.
-
-    ``path`` often names a folder of the machine that wrote the file.
-    """
-    path = settings.get("path")
-    if path is None:
-        return ""
-    if not isinstance(path, str):
-        raise AnnotationError(f"{file}: 'path' must be a folder")
-    base = _below(root, "", path)
-    return base if base is not None and (root / base).is_dir() else ""
-
-
-def _below(root: Path, base: str, entry: str) -> str | None:
-    """``entry``, relative to ``base``, as a path relative to root; None when it leaves root. Links are not followed."""
-    relative = posixpath.relpath(posixpath.normpath(posixpath.join(root.as_posix(), base, entry)), root.as_posix())
-    return None if relative == ".." or relative.startswith("../") else "" if relative == "." else relative
+    layout = find_layout(listing)
+    if layout is None:
+        what = "class names in classes.txt, in the order of numbers" if _sample_labels(listing) else "it"
+        raise AnnotationError(f"{listing.path(DATA_FILE)}: not found; add {what}, or set data.format")
+    return _Reader(listing, layout).read(name)
 
 
 class _Reader:
-    def __init__(self, root: Path, base: str, file: str, class_names: dict[int, str]) -> None:
-        self.root = root
-        self.base = base
-        self.file = file
-        self.names = class_names
-        self.class_ids = {number: i for i, number in enumerate(class_names)}
-        self.files = {f.name: f for f in walk_files(root)}
-        self.row: dict[str, int] = {}
-        self.keys: list[str] = []
-        self.columns: dict[str, list[Any]] = {c: [] for c in ("path", "num_bytes", "width", "height", "split", "plain")}
-        self.boxes: list[tuple[int, int, float, float, float, float]] = []
-        self.source_ids: list[str] = []
-        self.findings: list[Finding] = []
+    def __init__(self, listing: Listing, layout: Layout) -> None:
+        self.listing = listing
+        self.layout = layout
+        self.assembly = Assembly(listing)
+        self.class_ids = {number: self.assembly.classes.id_of(n, layout.file) for number, n in layout.names.items()}
+        self.labels = NameIndex(listing.by_suffix.get(".txt", ()))
+        self.splits: dict[str, Entry] = {}
+        """Image key to the first entry that names it."""
         self.twice: dict[tuple[str, str], list[str]] = {}
-        self.label_files: set[str] = set()
-        self.folders: set[str] = set()
+        self.polygons = 0
+        self.lines: list[tuple[str, list[float], tuple[int, int]]] = []
+        """Lines of more than a box: place, numbers, size of the image."""
+        self.num_boxes = 0
+        self.used: set[str] = set()
+        """Label files of an image."""
 
-    def dataset(self, name: str) -> Dataset:
+    def read(self, name: str) -> Dataset:
+        for entry in self.layout.entries or self._by_folders():
+            self._read_entry(entry)
+        self._leave_out_masks()
+        self._add_images()
+        self._refuse_other_shapes()
         for (first, second), keys in self.twice.items():
             what = f"stand twice in {second}" if first == second else f"stand in {first} and in {second}"
             message = f"{len(keys)} images {what}; the first is kept; list each image once"
-            self.findings.append(Finding.of(Code.DUPLICATE_NAME, self.file, message, tuple(keys)))
-        self._report_files()
-        table = np.array(self.boxes, dtype=np.float64).reshape(-1, 6)
-        boxes = {
-            "image": table[:, 0].astype(np.int64),
-            "class_id": table[:, 1].astype(np.int32),
-            **{c: table[:, 2 + i] for i, c in enumerate(("x1", "y1", "x2", "y2"))},
-            "source_id": self.source_ids,
-        }
-        images = {"key": self.keys, **self.columns}
-        return Dataset.from_columns(name, list(self.names.values()), images, boxes, findings=self.findings)
+            self.assembly.found(Code.DUPLICATE_NAME, self.layout.file, message, tuple(keys))
+        if self.polygons:
+            self.assembly.notes.append(f"{counted(self.polygons, 'polygon')} read as bounding boxes.")
+        return self.assembly.dataset(name, labels=self._strays())
 
-    def read_entry(self, key: str, split: Split, entry: str) -> None:
-        """One folder, list file or image of a split."""
-        place = _below(self.root, self.base, entry)
-        if (place is None or not (self.root / place).exists()) and entry.startswith("../"):
-            place = _below(self.root, self.base, entry[3:])  # how a widespread labelling tool writes its exports
+    def _by_folders(self) -> Iterator[Entry]:
+        """Without a file that names them, all images, in the splits that their folders say."""
+        order = list(Split)
+        keys = sorted(self.listing.images, key=lambda key: (order.index(split_of(key)), key))
+        return (Entry(SPLIT_FOLDERS[split_of(key)], split_of(key), key) for key in keys)
+
+    def _read_entry(self, entry: Entry) -> None:
+        if not self.layout.entries:
+            self._claim(entry.place, entry)
+            return
+        place = self._find(entry)
         if place is None:
-            raise AnnotationError(f"{self.root / self.file}: {key}: {entry} lies outside {self.root}; move it there")
-        path = self.root / place
-        if path.is_dir():
-            self.folders.add(place)
-            start = f"{place}/" if place else ""
-            for name, file in self.files.items():
-                if name.startswith(start) and file.is_image:
-                    self._add(name, file, split, key)
-        elif path.is_file():
-            self._read_list(place, split, key)
-        else:
-            raise AnnotationError(f"{self.root / self.file}: {key}: {path} is not there; add it or correct the entry")
+            return
+        if place in self.listing.files:
+            if self.listing.files[place].is_image:
+                self._claim(place, entry)
+            else:
+                self._read_list(place, entry)
+            return
+        for key in self.listing.below(place):
+            if key in self.listing.images:
+                self._claim(key, entry)
 
-    def _read_list(self, place: str, split: Split, key: str) -> None:
-        folder = posixpath.dirname(place)
-        for number, line in enumerate(_read_lines(self.root / place), start=1):
-            if not line.strip():
+    def _find(self, entry: Entry) -> str | None:
+        """The place of an entry. Exports name places of other machines, and folders one level too high."""
+        listing, where = self.listing, self.listing.path(self.layout.file)
+        place = place_of(listing, self.layout.base, entry.place)
+        if place is not None and self._is_there(place):
+            return place
+        if entry.place.startswith("../"):  # how a widespread labelling tool writes its exports
+            inside = place_of(listing, self.layout.base, entry.place[3:])
+            if inside is not None and self._is_there(inside):
+                return inside
+        parts = [part for part in entry.place.replace("\\", "/").split("/") if part not in ("", ".", "..")]
+        for start in range(1, len(parts)):
+            tail = "/".join(parts[start:])
+            for base in dict.fromkeys((self.layout.base, "")):
+                found = posixpath.normpath(posixpath.join(base, tail))
+                if self._is_there(found):
+                    self.assembly.notes.append(f"{self.layout.file}: {entry.key}: {entry.place} is found as {found}.")
+                    return found
+        if entry.split is not Split.TRAIN and any(e.split is Split.TRAIN for e in self.layout.entries):
+            self.assembly.notes.append(f"{self.layout.file}: {entry.key}: {entry.place} is not there; left out.")
+            return None
+        if place is None:
+            raise AnnotationError(f"{where}: {entry.key}: {entry.place} lies outside {listing.root}; move it there")
+        raise AnnotationError(f"{where}: {entry.key}: {listing.path(place)} is not there; add it or correct the entry")
+
+    def _is_there(self, place: str) -> bool:
+        return not place or place in self.listing.folders or place in self.listing.files
+
+    def _read_list(self, place: str, entry: Entry) -> None:
+        """Read a list of images. ``./`` is relative to the list file, anything else to the data set."""
+        folder, base = folder_of(place), self.layout.base
+        listed = []
+        for number, line in enumerate(self.listing.read_lines(place), start=1):
+            text = line.strip()
+            if not text:
                 continue
-            # "./" is relative to the list file, anything else to the data set.
-            name = _below(self.root, folder if line.startswith("./") else self.base, line.strip())
-            if name is None or safe_name(name) is None:
-                message = f"{line.strip()!r} is not a plain path below the data set; move or rename the file"
-                self.findings.append(Finding.of(Code.UNSAFE_NAME, f"{place}:{number}", message))
+            relative = place_of(self.listing, folder if text.startswith(("./", ".\\")) else base, text)
+            # What leaves the data set keeps its form, so that it is refused.
+            listed.append(ImageEntry(text if relative is None else relative, f"{place}:{number}", entry.split))
+        bases: Bases = (("",), tuple({f"{base}/" if base else "", f"{folder}/" if folder else ""}))
+        for image, key in zip(listed, self.assembly.find_images(listed, bases), strict=True):
+            if key is None:
                 continue
-            if name not in self.files:
+            if key not in self.listing.files:
                 message = "the file is not there; add it or remove the line"
-                self.findings.append(Finding.of(Code.MISSING_IMAGE, f"{place}:{number}", message, (name,)))
-            self._add(name, self.files.get(name), split, key)
+                self.assembly.found(Code.MISSING_IMAGE, image.where, message, (key,))
+            self._claim(key, entry)
 
-    def _add(self, key: str, file: FileInfo | None, split: Split, split_key: str) -> None:
-        if key in self.row:
-            first = SPLIT_FOLDERS[Split(self.columns["split"][self.row[key]])]
-            self.twice.setdefault((first, split_key), []).append(key)
-            return
-        if safe_name(key) is None:
-            message = "the file name has a backslash or a control character; rename the file"
-            self.findings.append(Finding.of(Code.UNSAFE_NAME, repr(key), message))
-            return
-        self.row[key] = len(self.keys)
-        self.keys.append(key)
-        width, height, plain = 0, 0, None
-        if file:
-            try:
-                header = file_header(self.root / key, key)
-                width, height, plain = header.width, header.height, header.is_plain
-            except ImageError:
-                pass  # validation decodes every image and says what is wrong with this one
-        values = (
-            str(self.root / key) if file else "",
-            file.num_bytes if file else -1,
-            width,
-            height,
-            split.value,
-            plain,
-        )
-        for column, value in zip(self.columns.values(), values, strict=True):
-            column.append(value)
-        self._read_labels(self.row[key], _label_of(key), width, height)
+    def _claim(self, key: str, entry: Entry) -> None:
+        if key in self.splits:
+            self.twice.setdefault((self.splits[key].key, entry.key), []).append(key)
+        else:
+            self.splits[key] = entry
 
-    def _read_labels(self, row: int, place: str, width: int, height: int) -> None:
-        self.label_files.add(place)
-        if place not in self.files or not width:
-            return
-        for number, line in enumerate(_read_lines(self.root / place), start=1):
-            if line.strip():
-                self._read_line(row, f"{place}:{number}", line.split(), width, height)
+    def _leave_out_masks(self) -> None:
+        masks = find_masks(self.listing, [key for key in self.splits if key in self.listing.images])
+        for key in masks:
+            del self.splits[key]
 
-    def _read_line(self, row: int, where: str, parts: list[str], width: int, height: int) -> None:
-        box = _parse_line(parts)
-        if isinstance(box, str):
-            self.findings.append(Finding.of(Code.BAD_BOX, where, f"{box}; correct or remove it", (self.keys[row],)))
+    def _add_images(self) -> None:
+        keys = list(self.splits)
+        wanted = [_label_of(key) for key in keys]
+        found = self.labels.match(wanted, up_to=Level.CASE)
+        self.used = {match.file for match in found if match.file}
+        without, loose = [], []
+        for key, label, match in zip(keys, wanted, found, strict=True):
+            entry = self.splits[key]
+            if match.rivals:
+                what = " and ".join(map(repr, match.rivals[:3]))
+                message = f"label files {what} match it equally well; keep one"
+                self.assembly.found(Code.AMBIGUOUS_NAME, key, message, (key,))
+                self.assembly.claimed.add(key)
+                self.used.update(match.rivals)
+                continue
+            if not self._is_safe(key):
+                continue
+            row = self.assembly.add_file(key, ImageEntry(key, key, entry.split))
+            size = self.assembly.size_of(row)
+            if match.file is None:
+                without.append(key)
+                continue
+            if match.level > Level.EXACT:
+                loose.append(f"{match.file} for {label}")
+            if all(size):
+                self._read_labels(row, match.file, size)
+        labelled = [key for key in keys if self.splits[key].split is not Split.UNLABELLED]
+        if labelled and not self.used:
+            expected = self.listing.path(_label_of(labelled[0]))
+            raise AnnotationError(f"{expected}: not found, and no image has a label file; put labels there")
+        silent = [key for key in without if self.splits[key].split is not Split.UNLABELLED]
+        if silent:
+            self.assembly.notes.append(
+                f"{counted(len(silent), 'image')} without a label file, taken as without objects ({examples(silent)})."
+            )
+        if loose:
+            self.assembly.notes.append(
+                f"{counted(len(loose), 'label file')} found by less than the exact name ({examples(loose, 2)})."
+            )
+
+    def _is_safe(self, key: str) -> bool:
+        if safe_name(key) is not None:
+            return True
+        message = "the file name has a backslash, a control character or a line break; rename the file"
+        self.assembly.found(Code.UNSAFE_NAME, repr(key), message)
+        self.assembly.claimed.add(key)
+        return False
+
+    def _read_labels(self, row: int, place: str, size: tuple[int, int]) -> None:
+        for number, line in enumerate(self.listing.read_lines(place), start=1):
+            parts = line.replace(",", " ").split()
+            if parts:
+                self._read_line(row, f"{place}:{number}", parts, size)
+
+    def _read_line(self, row: int, where: str, parts: list[str], size: tuple[int, int]) -> None:
+        numbers = _numbers(parts)
+        problem = numbers if isinstance(numbers, str) else _problem_with(numbers, self.layout.keypoints)
+        if isinstance(numbers, str) or problem:
+            self.assembly.found(Code.BAD_BOX, where, f"{problem}; correct or remove it", (self.assembly.keys[row],))
             return
-        number, x1, y1, x2, y2 = box
+        number = int(numbers[0])
         if number not in self.class_ids:
-            message = f"class {number} is not in 'names' of {self.file}; add it or remove the line"
-            self.findings.append(Finding.of(Code.UNKNOWN_CATEGORY, where, message, (self.keys[row],)))
+            message = f"class {number} is not in 'names' of {self.layout.file}; add it or remove the line"
+            self.assembly.found(Code.UNKNOWN_CATEGORY, where, message, (self.assembly.keys[row],))
             return
-        self.boxes.append((row, self.class_ids[number], x1 * width, y1 * height, x2 * width, y2 * height))
-        self.source_ids.append(where)
+        if len(numbers) == 5 or self.layout.keypoints:
+            cx, cy, w, h = numbers[1:5]
+            box = (cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2)
+        else:
+            xs, ys = numbers[1::2], numbers[2::2]
+            box = (min(xs), min(ys), max(xs), max(ys))
+            self.polygons += 1
+            self.lines.append((where, numbers, size))
+        self.num_boxes += 1
+        width, height = size
+        pixels = (box[0] * width, box[1] * height, box[2] * width, box[3] * height)
+        self.assembly.add_box(row, self.layout.names[number], pixels, where)
 
-    def _report_files(self) -> None:
-        for name, file in self.files.items():
-            if file.is_image and name not in self.row:
-                message = f"{self.file} does not name it; it is left out; add it to a split or remove it"
-                self.findings.append(Finding.of(Code.ORPHAN_IMAGE, name, message, (name,)))
-        label_folders = {posixpath.dirname(_label_of(f"{folder}/x.jpg")) for folder in self.folders}
-        for name in self.files:
-            stray = name.endswith(".txt") and name not in self.label_files and posixpath.dirname(name) in label_folders
-            # Beside images, any text may lie; in a folder of labels, a file without an image is a loss.
-            if stray and "labels" in name.split("/"):
-                message = "there is no image for these labels; add the image or remove the file"
-                self.findings.append(Finding.of(Code.UNKNOWN_IMAGE, name, message))
+    def _refuse_other_shapes(self) -> None:
+        """Refuse what looks like polygons but is not: oriented boxes, and key points that no ``kpt_shape`` announces.
+
+        Raises:
+            AnnotationError: Every line of the data set is of such a kind.
+        """
+        if not self.lines or len(self.lines) < self.num_boxes:
+            return
+        where, file = self.lines[0][0], self.listing.path(self.layout.file)
+        lengths = {len(numbers) for _, numbers, _ in self.lines}
+        if lengths == {_CORNERS}:
+            quads = [(np.array(n[1:]).reshape(4, 2) * size) for _, n, size in self.lines]
+            if all(_is_rectangle(quad) for quad in quads) and not all(_is_upright(quad) for quad in quads):
+                raise AnnotationError(f"{self.listing.path(where.rpartition(':')[0])}: {ORIENTED}")
+        many = len(lengths) == 1 and len(self.lines) >= _FEWEST_POSES
+        if many and all(_is_pose(numbers) for _, numbers, _ in self.lines):
+            raise AnnotationError(
+                f"{file}: the lines ({where}) look like a box with key points, not like polygons; add kpt_shape: "
+                "[number of key points, 2 or 3], or export boxes"
+            )
+
+    def _strays(self) -> list[str]:
+        """Label files in folders of labels that belong to no image: beside images, any text may lie."""
+        of_images = {_label_of(key) for key in self.listing.images}
+        return [
+            name
+            for name in self.listing.by_suffix.get(".txt", ())
+            if name not in self.used
+            and name not in of_images
+            and "labels" in name.lower().split("/")[:-1]
+            and posixpath.basename(name).lower() not in NAME_LISTS
+        ]
 
 
 def _label_of(key: str) -> str:
     """``images/train/a.jpg`` -> ``labels/train/a.txt``, by the last ``images`` folder; without one, beside it."""
     head, found, tail = f"/{key}".rpartition("/images/")
     path = f"{head}/labels/{tail}" if found else f"/{key}"
-    return posixpath.splitext(path)[0][1:] + ".txt"
+    return stem_of(path)[1:] + ".txt"
 
 
-def _read_lines(file: Path) -> list[str]:
+def _numbers(parts: Sequence[str]) -> list[float] | str:
     try:
-        return file.read_text(encoding="utf-8-sig").splitlines()
-    except OSError as error:
-        raise AnnotationError(f"{file}: cannot be read ({describe_os_error(error)})") from error
-    except UnicodeDecodeError as error:
-        raise AnnotationError(f"{file}: not a text file; export the labels again") from error
-
-
-def _parse_line(parts: list[str]) -> tuple[int, float, float, float, float] | str:
-    """Class id and x1, y1, x2, y2 in fractions; or what is wrong."""
-    try:
-        numbers = [float(part) for part in parts]
+        return [float(part) for part in parts]
     except ValueError:
         return "not all values are numbers"
-    problem = _problem_with(numbers)
-    if problem:
-        return problem
-    values = numbers[1:]
-    if len(values) > 4:
-        xs, ys = values[0::2], values[1::2]
-        return int(numbers[0]), min(xs), min(ys), max(xs), max(ys)
-    cx, cy, w, h = values
-    return int(numbers[0]), cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2
 
 
-def _problem_with(numbers: list[float]) -> str:
-    if len(numbers) < 5 or len(numbers) % 2 == 0:
-        return f"{len(numbers)} values; expected class cx cy width height, or class and the points of a polygon"
+def _problem_with(numbers: list[float], keypoints: tuple[int, int] | None) -> str:
+    count = len(numbers)
+    allowed = 5 + keypoints[0] * keypoints[1] if keypoints else 0
+    if keypoints and count not in (5, allowed):
+        return f"{count} values; kpt_shape expects {allowed}: class cx cy width height and the key points"
+    if not keypoints and (count < 5 or count % 2 == 0):
+        hint = "; a sixth is a confidence, as in predictions" if count == 6 else ""
+        return f"{count} values; expected class cx cy width height, or class and the points of a polygon{hint}"
     if not all(map(math.isfinite, numbers)):
         return "a value is not finite"
     if numbers[0] != int(numbers[0]):
         return f"class {numbers[0]} is not a whole number"
-    if max(map(abs, numbers[1:])) > _MAX_FRACTION:
+    box = numbers[1:5] if keypoints else numbers[1:]
+    if max(map(abs, box)) > _MAX_FRACTION:
         return "values must be fractions of the image, 0 to 1, not pixels"
-    return "width or height is negative" if len(numbers) == 5 and min(numbers[3:]) < 0 else ""
+    is_box = count == 5 or keypoints is not None
+    return "width or height is negative" if is_box and min(numbers[3:5]) < 0 else ""
+
+
+def _is_rectangle(quad: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> bool:
+    """Whether four corners, in pixels, are those of a rectangle at any angle, to a pixel and a half or 2 %."""
+    slack = max(1.5, 0.02 * float(np.ptp(quad, axis=0).max()))
+    diagonals = np.linalg.norm(quad[0] - quad[2]), np.linalg.norm(quad[1] - quad[3])
+    return bool(np.abs(quad[0] + quad[2] - quad[1] - quad[3]).max() <= 2 * slack) and bool(
+        abs(diagonals[0] - diagonals[1]) <= slack
+    )
+
+
+def _is_upright(quad: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> bool:
+    low, high = quad.min(axis=0), quad.max(axis=0)
+    return bool((np.minimum(np.abs(quad - low), np.abs(quad - high)) <= 1.0).all())
+
+
+def _is_pose(numbers: list[float]) -> bool:
+    """Whether the first four values are a box that holds all points after them, as pairs or with a visibility."""
+    cx, cy, w, h = numbers[1:5]
+    rest = np.array(numbers[5:])
+    if w <= 0 or h <= 0:
+        return False
+    for values in (2, 3):
+        if len(rest) < 2 * values or len(rest) % values:
+            continue
+        points = rest.reshape(-1, values)
+        seen = points[(points[:, :2] != 0).any(axis=1)]
+        near = (np.abs(seen[:, :2] - (cx, cy)) <= np.array([w, h]) / 2 * 1.05 + 1e-6).all()
+        if len(seen) and near and (values == 2 or set(points[:, 2]) <= {0.0, 1.0, 2.0}):
+            return True
+    return False
