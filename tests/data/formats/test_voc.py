@@ -1,8 +1,11 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given, settings
 
+from tests.data.formats.xml_cases import fuzz, made_images
 from tests.helpers.datasets import read_as, voc_xml, write_image, write_voc, write_yolo_layout
+from tests.helpers.exports_xml import Made, export_voc
 from visionops.config import DataConfig, FolderSource, Format
 from visionops.data.findings import Code
 from visionops.data.formats import read_dataset
@@ -135,3 +138,267 @@ def test_every_format_has_its_reader(tmp_path):
         root = write(tmp_path / format_)
         data = DataConfig(source=FolderSource(kind="folder", path=root), format=format_)
         assert read_dataset(root, data, "made-up").num_images > 4
+
+
+def write_pair(
+    root, image: str, xml: str, objects=(("pit", (1, 1, 5, 6)),), filename: str | None = None, seed: int = 0
+):
+    """An image and its VOC file, at any places below the root."""
+    write_image(root / image, seed=seed)
+    (root / xml).parent.mkdir(parents=True, exist_ok=True)
+    declared = image.rpartition("/")[2] if filename is None else filename
+    (root / xml).write_text(voc_xml(declared, list(objects)), encoding="utf-8")
+
+
+@pytest.mark.parametrize("format_", ["voc", "auto"])
+@pytest.mark.parametrize(
+    ("image", "xml", "filename"),
+    [
+        ("a.jpg", "a.xml", "a.jpg"),  # labelImg
+        ("shots/a.jpg", "shots/a.xml", "IMG_0001.jpg"),  # a stale name
+        ("JPEGImages/a.jpg", "Annotations/a.xml", "a"),  # Label Studio
+        ("images/a.jpg", "Annotations/a.xml", "a.png"),
+        ("images/a.jpg", "annotations/a.xml", ""),
+        ("images/a.jpg", "annotations/xmls/a.xml", "a.jpg"),  # Oxford pets
+        ("Images/line 2/a.jpg", "labels/line 2/a.xml", "a.jpg"),
+        ("photos/x/a.jpg", "xml/x/a.xml", "a.jpg"),
+        ("pics/a.jpg", "my labels/a.xml", "a.jpg"),
+        ("img/a.jpg", "ann/a.jpg.xml", "a.jpg"),
+        ("images/a.jpg", "a.xml", "a.jpg"),
+        ("a.jpg", "annotations/a.xml", "a.jpg"),
+        ("images/a.jpg", "images/annotations/a.xml", "a.jpg"),
+        ("data/raw/images/a.jpg", "labels/final/a.xml", "a.jpg"),
+        ("images/a.jpg", "Annotations/A.xml", "A.JPG"),
+        ("images/n1/a.jpg", "Annotation/n1/a", "%s"),  # Stanford Dogs
+        ("images/gr\u00fcn.jpg", "Annotations/gr%C3%BCn.xml", "gr%C3%BCn.jpg"),
+        ("images/gru\u0308n.jpg", "Annotations/gr\u00fcn.xml", "gr\u00fcn.jpg"),
+        ("images/a.jpg", "Annotations/0007.xml", "a.jpg"),  # a name of its own
+        ("images/a.jpg", "Annotations/0007.xml", "images\\a.jpg"),
+        ("images/a.jpg", "Annotations/0007.xml", "a"),
+        ("images/a.jpg", "Annotations/1f0a2b3c-a.xml", "1f0a2b3c-a"),
+    ],
+)
+def test_places_and_names(tmp_path, format_, image, xml, filename):
+    write_pair(tmp_path, image, xml, filename=filename)
+    dataset = read_as(tmp_path, format_)
+    assert dataset.column("key") == [image]
+    assert dataset.boxes_of(0).xyxy.tolist() == [[0, 0, 5, 6]]
+    assert not dataset.findings
+
+
+def test_the_mirrored_tree_keeps_images_of_one_name_apart(tmp_path):
+    for seed, line in enumerate(("line1", "line2")):
+        box = (1, 1, 5, 6 + seed)
+        write_pair(tmp_path, f"JPEGImages/{line}/0.jpg", f"Annotations/{line}/0.xml", [("pit", box)], seed=seed)
+    dataset = read_as(tmp_path, "auto")
+    assert dataset.column("key") == ["JPEGImages/line1/0.jpg", "JPEGImages/line2/0.jpg"]
+    assert [dataset.boxes_of(row).xyxy[0, 3] for row in (0, 1)] == [6, 7]
+    assert not dataset.findings
+
+
+def test_its_own_name_counts_more_than_the_declared(tmp_path):
+    write_pair(tmp_path, "a.jpg", "a.xml", filename="b.jpg")
+    write_pair(tmp_path, "b.jpg", "b.xml", filename="b.jpg", seed=1)
+    dataset = read_as(tmp_path, "auto")
+    assert dataset.column("key") == ["a.jpg", "b.jpg"]
+    assert not dataset.findings
+    assert "1 file names another image in <filename> (a.xml names b.jpg)" in dataset.notes[0]
+
+
+def test_the_declared_suffix_decides_between_two_of_a_stem(tmp_path):
+    write_pair(tmp_path, "images/a.jpg", "Annotations/a.xml")
+    write_image(tmp_path / "images/a.png", seed=1)
+    dataset = read_as(tmp_path, "auto")
+    assert dataset.column("key") == ["images/a.jpg"]
+    (tmp_path / "Annotations/a.xml").write_text(voc_xml("", []))
+    assert codes(read_as(tmp_path, "voc"))[0] is Code.AMBIGUOUS_NAME
+
+
+def test_masks_in_other_folders_are_not_the_images(tmp_path):
+    write_pair(tmp_path, "JPEGImages/a.jpg", "Annotations/a.xml", filename="")
+    write_image(tmp_path / "SegmentationClass/a.png", seed=1)
+    assert read_as(tmp_path, "auto").column("key") == ["JPEGImages/a.jpg"]
+
+
+def test_an_absent_image_is_one_finding_and_not_found_in_another_split(tmp_path):
+    write_pair(tmp_path, "train/a.jpg", "train/a.xml")
+    write_pair(tmp_path, "valid/b.jpg", "valid/b.xml", seed=1)
+    (tmp_path / "train/c.xml").write_text(voc_xml("c.jpg", []))
+    write_image(tmp_path / "valid/c.jpg", seed=2)
+    dataset = read_as(tmp_path, "auto")
+    assert codes(dataset) == [Code.MISSING_IMAGE, Code.ORPHAN_IMAGE]
+    assert dataset.column("key") == ["train/a.jpg", "train/c.jpg", "valid/b.jpg"]
+
+
+def test_roboflow_folders_are_splits(tmp_path):
+    (tmp_path / "README.roboflow.txt").write_text("made-up")
+    for seed, folder in enumerate(("train", "valid", "test")):
+        write_pair(tmp_path, f"{folder}/a_jpg.rf.0{seed}.jpg", f"{folder}/a_jpg.rf.0{seed}.xml", seed=seed)
+    dataset = read_as(tmp_path, "auto")
+    assert dataset.split_counts() == {"train": 1, "val": 1, "test": 1}
+    assert not dataset.findings
+
+
+@pytest.mark.parametrize(
+    ("image", "xml"),
+    [
+        ("{}/images/0.jpg", "{}/annotations/0.xml"),
+        ("images/{}/0.jpg", "xmls/{}/0.xml"),
+        ("img_{}/0.jpg", "ann_{}/0.xml"),
+    ],
+)
+def test_trees_of_splits(tmp_path, image, xml):
+    for seed, split in enumerate(("train", "val", "test")):
+        write_pair(tmp_path, image.format(split), xml.format(split), seed=seed)
+    dataset = read_as(tmp_path, "auto")
+    assert dataset.split_counts() == {"train": 1, "val": 1, "test": 1}
+    pairs = zip(dataset.column("key"), dataset.column("split"), strict=True)
+    assert all(split in key for key, split in pairs)
+    assert not dataset.findings
+
+
+def test_one_folder_called_after_a_split_is_none(tmp_path):
+    write_pair(tmp_path, "test/a.jpg", "test/a.xml")
+    assert read_as(tmp_path, "auto").split_counts() == {"": 1}
+
+
+@pytest.mark.parametrize(
+    ("train", "val", "line"),
+    [
+        ("ImageSets/Main/train.txt", "ImageSets/Main/val.txt", "{}"),
+        ("ImageSets/Main/Train.txt", "ImageSets/Main/Validation.txt", '"line 2/{}"'),  # CVAT
+        ("ImageSets/Main/pit_train.txt", "ImageSets/Main/pit_val.txt", "{}.jpg  -1"),  # VoTT
+        ("ImageSets/train.txt", "ImageSets/val.txt", "line 2\\{}.jpg"),
+        ("train_list.txt", "val_list.txt", "JPEGImages/line 2/{0}.jpg Annotations/line 2/{0}.xml"),  # PaddleX
+        ("train.txt", "val.txt", "./JPEGImages/line 2/{}.jpg"),
+        ("Annotations/train.txt", "Annotations/val.txt", "{} 37 2 1"),
+    ],
+)
+def test_lists_of_other_tools(tmp_path, train, val, line):
+    for seed, stem in enumerate(("a b", "c d")):
+        write_pair(tmp_path, f"JPEGImages/line 2/{stem}.jpg", f"Annotations/line 2/{stem}.xml", seed=seed)
+    for file, stem in ((train, "a b"), (val, "c d")):
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).write_text(line.format(stem) + "\n")
+    dataset = read_as(tmp_path, "voc")
+    assert dataset.column("split") == ["train", "val"]
+    assert not dataset.findings
+
+
+def test_a_line_with_a_folder_is_not_the_file_of_another_folder(tmp_path):
+    for seed, stem in enumerate(("0", "line2/1")):
+        write_pair(tmp_path, f"JPEGImages/{stem}.jpg", f"Annotations/{stem}.xml", seed=seed)
+    (tmp_path / "ImageSets/Main").mkdir(parents=True)
+    (tmp_path / "ImageSets/Main/train.txt").write_text("0\nline2/1\n")
+    (tmp_path / "ImageSets/Main/val.txt").write_text("line2/0\nline2/2\n")
+    dataset = read_as(tmp_path, "voc")
+    assert dataset.column("split") == ["train", "train"]
+    assert [(f.code, f.where) for f in dataset.findings] == [(Code.UNKNOWN_IMAGE, "ImageSets/Main/val.txt:1")]
+
+
+@pytest.mark.parametrize(
+    ("box", "expected"),
+    [((0, 1, 5, 6), [[0, 1, 5, 6], [1, 1, 3, 3]]), ((1, 1, 5, 6), [[0, 0, 5, 6], [0, 0, 3, 3]])],
+)
+def test_a_box_at_zero_shows_that_all_were_counted_from_zero(tmp_path, box, expected):
+    write_pair(tmp_path, "a.jpg", "a.xml", [("pit", box)])
+    write_pair(tmp_path, "b.jpg", "b.xml", [("pit", (1, 1, 3, 3))], seed=1)
+    dataset = read_as(tmp_path, "auto")
+    assert [*dataset.boxes_of(0).xyxy.tolist(), *dataset.boxes_of(1).xyxy.tolist()] == expected
+    assert any("counted from 0" in note for note in dataset.notes) is (box[0] == 0)
+
+
+BNDBOX = "<bndbox><ymax>6.5</ymax><ymin>2</ymin><xmax>5</xmax><xmin>1.5</xmin></bndbox>"
+
+
+@pytest.mark.parametrize(
+    ("inside", "boxes"),
+    [
+        (BNDBOX, [[0.5, 1, 5, 6.5]]),  # in another order, with fractions
+        (BNDBOX * 2, [[0.5, 1, 5, 6.5]] * 2),
+        (f"<part><name>head</name>{BNDBOX}</part>{BNDBOX}", [[0.5, 1, 5, 6.5]]),  # VOC's layout of persons
+        ("<polygon><x1>1</x1><y1>2</y1><x2>9</x2><y2>2.5</y2><x3>4</x3><y3>7</y3></polygon>", [[1, 2, 9, 7]]),
+        (f"<polygon><x1>1</x1><y1>2</y1></polygon>{BNDBOX}", [[0.5, 1, 5, 6.5]]),  # Roboflow writes both
+        ("<polygon><pt><x>1</x><y>2</y></pt><pt><x>9</x><y>7</y></pt></polygon>", [[1, 2, 9, 7]]),
+        (
+            "<robndbox><cx>10</cx><cy>8</cy><w>6</w><h>2</h><angle>1.5707963267948966</angle></robndbox>",
+            [[9, 5, 11, 11]],
+        ),
+        (f"<deleted>1</deleted>{BNDBOX}", []),
+    ],
+)
+def test_objects(tmp_path, inside, boxes):
+    dataset = one(tmp_path, f"<annotation><object><name> pit\n</name>{inside}</object></annotation>")
+    assert dataset.boxes_of(0).xyxy.tolist() == [pytest.approx(box) for box in boxes]
+    assert dataset.class_names == (("pit",) if boxes else ())
+    assert not dataset.findings
+    assert bool(dataset.notes) is ("<bndbox>" not in inside or "deleted" in inside)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "gbk", "gb2312", "big5", "iso-8859-1"])
+def test_encodings(tmp_path, encoding):
+    name = "\u00fc" if encoding == "iso-8859-1" else "\u4e2d"
+    text = voc_xml("a.jpg", [(name, (1, 1, 2, 2))])
+    (tmp_path / "Annotations").mkdir()
+    write_image(tmp_path / "images/a.jpg")
+    declared = encoding.removesuffix("-sig")
+    data = f'<?xml version="1.0" encoding="{declared}"?>{text}'.encode(encoding)
+    (tmp_path / "Annotations/a.xml").write_bytes(data)
+    assert read_as(tmp_path, "auto").class_names == (name,)
+
+
+def test_an_encoding_that_is_not_declared_is_refused_with_the_fix(tmp_path):
+    write_image(tmp_path / "a.jpg")
+    (tmp_path / "a.xml").write_bytes(voc_xml("a.jpg", [("\u4e2d", (1, 1, 2, 2))]).encode("gbk"))
+    with pytest.raises(AnnotationError, match=r"a\.xml:1: not valid XML .*; save it as UTF-8"):
+        read_as(tmp_path, "auto")
+
+
+def test_names_that_are_no_paths_here(tmp_path):
+    for i, declared in enumerate(("/etc/a.jpg", "C:\\a.jpg", "\\\\host\\a.jpg", "x/../../a.jpg")):
+        write_pair(tmp_path, f"{i}.jpg", f"{i}.xml", filename=declared, seed=i)
+    dataset = read_as(tmp_path, "voc")
+    assert codes(dataset) == [Code.UNSAFE_NAME] * 4
+
+
+def test_other_xml_files(tmp_path):
+    write_pair(tmp_path, "images/a.jpg", "Annotations/a.xml")
+    (tmp_path / "pom.xml").write_text("<project/>")
+    (tmp_path / "broken.xml").write_text("<net><layer>")
+    dataset = read_as(tmp_path, "auto")
+    assert "2 XML files without VOC annotations left out (broken.xml, pom.xml)." in dataset.notes
+    (tmp_path / "Annotations/b.xml").write_text("<project/>")
+    with pytest.raises(AnnotationError, match="must be <annotation>, but is <project>"):
+        read_as(tmp_path, "auto")
+
+
+def test_lists_of_boxes_of_other_tools_are_refused_by_name(tmp_path):
+    write_image(tmp_path / "a.jpg")
+    (tmp_path / "boxes.xml").write_text("<dataset><images><image file='a.jpg'/></images></dataset>")
+    with pytest.raises(AnnotationError, match="<dataset>, a list of dlib's imglab; export"):
+        read_as(tmp_path, "auto")
+
+
+@settings(max_examples=25, deadline=None)
+@given(made=made_images())
+def test_round_trip(tmp_path_factory, made):
+    images, classes = made
+    dataset = read_as(export_voc(tmp_path_factory.mktemp("voc"), images), "auto")
+    assert dataset.class_names == tuple(sorted(classes))
+    rows = {key: row for row, key in enumerate(dataset.column("key"))}
+    assert sorted(rows) == sorted(f"JPEGImages/{m.name}" for m in images)
+    for m in images:
+        row = rows[f"JPEGImages/{m.name}"]
+        assert dataset.column("split")[row] == m.split
+        boxes = dataset.boxes_of(row)
+        assert [dataset.class_names[i] for i in boxes.class_ids] == [name for name, _ in m.boxes]
+        assert [tuple(box) for box in boxes.xyxy.tolist()] == [pytest.approx(box, abs=1e-4) for _, box in m.boxes]
+    assert not dataset.findings
+
+
+def test_fuzz(tmp_path):
+    images = [Made(f"{i}.png", 8, 8, [("a", (1.0, 1.0, 5.0, 6.25))], "train") for i in range(3)]
+    export_voc(tmp_path, images)
+    fuzz(tmp_path, tmp_path / "Annotations/1.xml", "voc", 120)
+    (tmp_path / "Annotations/1.xml").unlink()
+    fuzz(tmp_path, tmp_path / "ImageSets/Main/train.txt", "voc", 30)

@@ -20,7 +20,7 @@ from visionops.data.formats.assembly import Assembly, ImageEntry, examples
 from visionops.data.formats.protocol import Evidence, Strength
 from visionops.data.formats.voc_places import Partner, Partners, split_of_folders
 from visionops.data.formats.voc_splits import VocLists
-from visionops.data.formats.xml_files import first_tag, head_of, number, parse_xml
+from visionops.data.formats.xml_files import first_tag, head_of, number, parse_xml, printable
 from visionops.data.listing import Listing, folder_of
 from visionops.errors import AnnotationError
 
@@ -122,6 +122,8 @@ class _File:
     declared: str
     size: tuple[int, int]
     objects: list[_Object]
+    deleted: int
+    """How many objects are marked as deleted."""
 
 
 def _parse_all(listing: Listing) -> tuple[list[_File], list[str]]:
@@ -160,15 +162,18 @@ class _FileReader:
         self.path = listing.path(name)
         self.name = name
         self.root = root
-        self.shown = _printable(name)
+        self.shown = printable(name)
 
     def read(self) -> _File:
         objects: list[_Object] = []
+        deleted = 0
         for index, element in enumerate(self.root.iterfind("object"), start=1):
-            if (element.findtext("deleted") or "").strip() != "1":  # LabelMe on the web keeps what was deleted
+            if (element.findtext("deleted") or "").strip() == "1":  # LabelMe on the web keeps them
+                deleted += 1
+            else:
                 objects += self._read_object(element, f"object {index}")
         size = (self._size("width"), self._size("height"))
-        return _File(self.name, (self.root.findtext("filename") or "").strip(), size, objects)
+        return _File(self.name, (self.root.findtext("filename") or "").strip(), size, objects, deleted)
 
     def _read_object(self, element: ET.Element, which: str) -> list[_Object]:
         class_name = (element.findtext("name") or "").strip()
@@ -268,7 +273,7 @@ class _Reader:
         unlisted: list[str] = []
         renamed: list[str] = []
         for file, partner, split in zip(self.files, partners, splits, strict=True):
-            shown = _printable(file.name)
+            shown = printable(file.name)
             if partner.is_unsafe:
                 message = f"file name {partner.name!r} is not a plain path below the data set; rename the file"
                 assembly.found(Code.UNSAFE_NAME, shown, message)
@@ -324,12 +329,15 @@ class _Reader:
             assembly.claimed.update(unlisted)
             first = unlisted[0] if len(unlisted) == 1 else f"{unlisted[0]} and {len(unlisted) - 1:,} more"
             message = "no list in ImageSets names it; it is left out; add it to a list or remove it"
-            assembly.found(Code.ORPHAN_IMAGE, _printable(first), message, tuple(unlisted))
+            assembly.found(Code.ORPHAN_IMAGE, printable(first), message, tuple(unlisted))
         for where, message in self.lists.unknown:
             assembly.found(Code.UNKNOWN_IMAGE, where, message)
         if renamed:
             count = counted(len(renamed), "file names", "files name")
             assembly.notes.append(f"{count} another image in <filename> ({examples(renamed, 2)}): its own name counts.")
+        deleted = sum(file.deleted for file in self.files)
+        if deleted:
+            assembly.notes.append(f"{counted(deleted, 'object')} marked as deleted left out.")
         bounded = sum(not item.counts_pixels for file in self.files for item in file.objects)
         if bounded:
             assembly.notes.append(
@@ -340,8 +348,3 @@ class _Reader:
 def _starts_at_zero(box: _Box) -> bool:
     x1, y1, x2, y2 = box
     return min(x1, y1) >= 0 and (x1 < 1 or y1 < 1) and x2 > x1 and y2 > y1 and math.isfinite(x2) and math.isfinite(y2)
-
-
-def _printable(name: str) -> str:
-    """A name from the disk as text that can be stored: bytes that are no Unicode are escaped."""
-    return name.encode("utf-8", "backslashreplace").decode()

@@ -70,7 +70,7 @@ class Partners:
         stems = [stem_of(name).rpartition("/")[2] for name, _ in labels]
         declared = [plain_name(text) if text else "" for _, text in labels]
         matches = self._by_own_name(stems, [d or "" for d in declared], bases)
-        by_declared = iter(self._files.match([d for d in declared if d], bases))
+        by_declared = iter(self._files.match([d for d in declared if d], bases, up_to=Level.PREFIX))
         named = [next(by_declared) if d else Match(None) for d in declared]
         self._fill(matches, named, [d or "" for d in declared], bases)
         self._fill_from_afar(matches, stems, [d or "" for d in declared], folder, bases)
@@ -83,7 +83,7 @@ class Partners:
             if match.file is not None and safe_name(match.file) is None:
                 partners.append(Partner(match.file, match, is_unsafe=True))
                 continue
-            differs = other.file and match.file and other.level < Level.SUBFOLDER and other.file != match.file
+            differs = other.file and match.file and other.file != match.file
             partners.append(Partner(home + (name or stem), match, other.file or "" if differs else ""))
         return partners
 
@@ -106,16 +106,17 @@ class Partners:
     def _fill_from_afar(
         self, matches: list[Match], stems: Sequence[str], declared: Sequence[str], folder: str, bases: Bases
     ) -> None:
-        """By the file's own name in any folder, where no image lies beside it; never from one split to another."""
+        """By either name in any folder, where no image lies beside the annotations; never in another split."""
+        if folder in self._holding:
+            return
         split = split_of_folders(f"{folder}/x")
         rest = [i for i, match in enumerate(matches) if match.file is None and not match.rivals]
-        if rest and folder not in self._holding:
-            far = self._match_stems([stems[i] for i in rest], [declared[i] for i in rest], bases, Level.SUBFOLDER)
-            for i, match in zip(rest, far, strict=True):
-                matches[i] = match
-        for i in rest if split else ():
+        far = self._match_stems([stems[i] for i in rest], [declared[i] for i in rest], bases, Level.SUBFOLDER)
+        by_declared = self._files.match([declared[i] or stems[i] for i in rest], bases)
+        for i, *found in zip(rest, far, by_declared, strict=True):
+            matches[i] = next((match for match in found if match.file or match.rivals), Match(None))
             also = split_of_folders(matches[i].file or "")
-            if also and also is not split:
+            if split and also and also is not split:
                 matches[i] = Match(None)
 
     def _match_stems(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterator, Sequence
+from itertools import islice
 
 from visionops.data.dataset import Split
 from visionops.data.files import IMAGE_SUFFIXES
@@ -30,6 +31,7 @@ _LISTS = {
 _ORDER = tuple(_LISTS)
 _OF_A_CLASS = re.compile(r"_(train|val|test|trainval)$", re.IGNORECASE)
 _BESIDE = re.compile(r"^(train|val|valid|validation|test|trainval)(_list)?$", re.IGNORECASE)
+_SPACE = re.compile(r"\s+")
 _FLAG = re.compile(r"\s+(?:-1|0|1)$")
 _NUMBERS = re.compile(r"(?:\s+-?\d+)+$")
 
@@ -169,7 +171,7 @@ def _readings(line: str) -> Iterator[str]:
     if text.startswith('"'):
         texts.append(text[1:].partition('"')[0])
     if text.lower().endswith(".xml"):
-        texts.append(text.split()[-1])
+        texts += [text[space.end() :] for space in islice(_SPACE.finditer(text), 16)]
     for known in dict.fromkeys(texts):
         yield known
         if suffix_of(known) in IMAGE_SUFFIXES or suffix_of(known) == ".xml":

@@ -10,7 +10,7 @@ from visionops.data.files import describe_os_error
 from visionops.data.listing import Listing
 from visionops.errors import AnnotationError
 
-__all__ = ["first_tag", "head_of", "iterate_children", "number", "parse_xml"]
+__all__ = ["first_tag", "head_of", "iterate_children", "number", "parse_xml", "printable"]
 
 _HEAD_BYTES = 8192
 _CHUNK_BYTES = 1 << 20
@@ -48,10 +48,14 @@ def head_of(listing: Listing, name: str) -> str:
 def first_tag(head: str) -> str:
     """The tag of the root of an XML file, by its `head_of`; ``""`` where there is none."""
     rest = head.lstrip()
-    for start, end in (("<?", "?>"), ("<!--", "-->"), ("<!", ">"), ("<!--", "-->")):
-        while rest.startswith(start):
-            _, _, rest = rest.partition(end)
-            rest = rest.lstrip()
+    while rest.startswith(("<?", "<!")):
+        if rest.startswith("<!--"):
+            end = "-->"
+        elif rest.startswith("<?"):
+            end = "?>"
+        else:
+            end = "]>" if "[" in rest.partition(">")[0] else ">"
+        rest = rest.partition(end)[2].lstrip()
     tag = _TAG.match(rest)
     return tag[1] if tag else ""
 
@@ -143,6 +147,11 @@ def number(text: str | None) -> float | None:
         return float(text) if text is not None and "_" not in text else None
     except ValueError:
         return None
+
+
+def printable(name: str) -> str:
+    """A name from the disk as text that can be stored: bytes that are no Unicode are escaped."""
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def _text(data: bytes) -> bytes | str:

@@ -1,0 +1,71 @@
+"""What the tests of both XML formats share: made-up data sets with any names, and mutations of valid files."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import time
+import unicodedata
+from pathlib import Path
+
+from hypothesis import strategies as st
+
+from tests.helpers.datasets import read_as
+from tests.helpers.exports_xml import Made
+from visionops.errors import DataError
+
+_TOKENS = (
+    b"nan", b"-1", b"1e999", b"99999999999999999999", b"", b"<", b">", b"&#0;", b"&x;", b"\xff", b"\x00", b"/",
+    b"../../etc/passwd", b"C:\\x.png", b"\\\\host\\x", b"<object/>", b"<bndbox/>", b'"', b"<image/>", b"<a>" * 2000,
+    b'<!DOCTYPE a [<!ENTITY b "c">]>', b"\xed\xa0\x80", b"0", b" ", b"1_0", b"<box/>", b"</annotation>",
+)  # fmt: skip
+
+
+def fuzz(root: Path, file: Path, format_: str, count: int = 150) -> None:
+    """Read mutations of a file: each is a data set or an error of one line, within five seconds."""
+    valid = file.read_bytes()
+    chance = random.Random(14)
+    for number in range(count):
+        data = bytearray(valid)
+        for _ in range(chance.randint(1, 4)):
+            at = chance.randrange(len(data) + 1)
+            end = min(len(data), at + chance.choice((0, 1, 1, 3, 30)))
+            data[at:end] = chance.choice((*_TOKENS, bytes([chance.randrange(256)])))
+        if number % 10 == 0:
+            del data[chance.randrange(len(data)) :]
+        file.write_bytes(data)
+        start = time.monotonic()
+        with contextlib.suppress(DataError):
+            read_as(root, format_)
+        assert time.monotonic() - start < 5
+
+
+def _is_name(text: str) -> bool:
+    return text.isprintable() and text == text.strip() and not text.startswith(".") and text[1:2] != ":"
+
+
+def _folded(text: str) -> str:
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFC", text).casefold()).replace(" ", "")
+
+
+_NAMES = st.text(
+    st.characters(exclude_characters="/\\\0", exclude_categories=["C", "Zl", "Zp"]), min_size=1, max_size=12
+)
+_CLASSES = st.text(st.characters(exclude_categories=["C", "Zl", "Zp"]), min_size=1, max_size=12)
+
+
+@st.composite
+def made_images(draw: st.DrawFn) -> tuple[list[Made], list[str]]:
+    """Some images and their classes, all of which have a box."""
+    names = draw(st.lists(_NAMES.filter(_is_name), min_size=2, max_size=5, unique_by=_folded))
+    classes = draw(st.lists(_CLASSES.filter(lambda t: t == t.strip()), min_size=1, max_size=4, unique_by=_folded))
+    corner = st.floats(0, 40, allow_subnormal=False)
+    extent = st.floats(1, 60, allow_subnormal=False)
+    images = []
+    for i, name in enumerate(names):
+        boxes = []
+        for class_name in classes if i == 0 else draw(st.lists(st.sampled_from(classes), max_size=3)):
+            x, y = draw(corner), draw(corner)
+            boxes.append((class_name, (x, y, x + draw(extent), y + draw(extent))))
+        images.append(Made(f"{name}.png", 100, 100, boxes, ("train", "val", "test")[i % 3]))
+    return images, classes
