@@ -16,7 +16,7 @@ import pyarrow as pa
 from visionops.config import DataConfig, Format
 from visionops.data.dataset import BOXES_SCHEMA, Dataset
 from visionops.data.findings import counted
-from visionops.data.formats import coco, cvat, folders, mvtec, table, vision, voc, yolo
+from visionops.data.formats import coco, cvat, folders, imagefolder, mvtec, table, vision, voc, yolo
 from visionops.data.formats.assembly import fold_name
 from visionops.data.formats.protocol import Evidence, Reader, Strength
 from visionops.data.formats.rules import suggest
@@ -35,6 +35,7 @@ READERS: dict[Format, Reader] = {
     Format.TABLE: table,
     Format.FOLDERS: folders,
     Format.MVTEC: mvtec,
+    Format.IMAGEFOLDER: imagefolder,
 }
 """Every format that is read. Their order breaks no tie: two that fit equally well are an error."""
 

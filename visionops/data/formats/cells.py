@@ -74,7 +74,7 @@ def cell_text(value: Any) -> str:
 def _number_text(value: float | decimal.Decimal) -> str:
     if math.isnan(value):
         return ""
-    is_whole = math.isfinite(value) and abs(value) < 2**53 and value == int(value)
+    is_whole = math.isfinite(value) and -(2**53) < value < 2**53 and value == int(value)
     return str(int(value)) if is_whole else str(value)
 
 
@@ -208,8 +208,10 @@ def _is_plain(field: Any) -> bool:
 
 def _excel_rows(file: Path) -> Iterator[tuple[int, list[str]]]:
     """Rows of the first sheet that holds any cell."""
-    import openpyxl
-
+    try:
+        import openpyxl
+    except ImportError as error:
+        raise AnnotationError(f"{file}: Excel tables need openpyxl; run pip install openpyxl, or save a CSV") from error
     data = _read_bytes(file)
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
