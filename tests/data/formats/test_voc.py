@@ -361,6 +361,27 @@ def test_names_that_are_no_paths_here(tmp_path):
     assert codes(dataset) == [Code.UNSAFE_NAME] * 4
 
 
+def test_a_name_on_disk_that_is_no_unicode_is_a_finding(tmp_path):
+    write_pair(tmp_path, "a.jpg", "a.xml")
+    try:
+        (tmp_path / "a.jpg").rename(tmp_path / "\udcff.jpg")
+        (tmp_path / "a.xml").rename(tmp_path / "\udcff.xml")
+    except OSError:
+        pytest.skip("the file system takes Unicode only")
+    write_pair(tmp_path, "b.jpg", "b.xml", seed=1)
+    dataset = read_as(tmp_path, "voc")
+    assert dataset.column("key") == ["b.jpg"]
+    assert Code.UNSAFE_NAME in codes(dataset)
+
+
+def test_folders_of_cameras_are_read_together(tmp_path):
+    for seed, camera in enumerate(("cam1", "cam2")):
+        write_pair(tmp_path, f"{camera}/JPEGImages/0.jpg", f"{camera}/Annotations/0.xml", seed=seed)
+    dataset = read_as(tmp_path, "auto")
+    assert dataset.column("key") == ["cam1/JPEGImages/0.jpg", "cam2/JPEGImages/0.jpg"]
+    assert not dataset.findings
+
+
 def test_other_xml_files(tmp_path):
     write_pair(tmp_path, "images/a.jpg", "Annotations/a.xml")
     (tmp_path / "pom.xml").write_text("<project/>")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+import re
 import time
 import unicodedata
 from pathlib import Path
@@ -21,18 +22,45 @@ _TOKENS = (
 )  # fmt: skip
 
 
-def fuzz(root: Path, file: Path, format_: str, count: int = 150) -> None:
+_FIELD = re.compile(rb">[^<>]*<|\"[^\"]*\"|<[a-z0-9]+")
+_VALUES = (
+    b"nan", b"inf", b"-1", b"1e999", b"-1e308", b"9" * 400, b"", b" ", b"0", b"0.5", b"1_0", b"1,5",
+    b"../../etc/passwd",
+    b"C:\\x.png", b"\\\\host\\x", b"/etc/passwd", b"0.png", b"%2e%2e/x", b"\xef\xbf\xbd", b"x" * 5000, b"1;2;3",
+    b"object", b"box",
+    b"track", b"image", b"meta", b"polygon", b"robndbox", b"mask", b"points", b"&#x202e;",
+)  # fmt: skip
+
+
+def _with_other_values(valid: bytes, chance: random.Random) -> bytes:
+    """Some texts, attributes and tags replaced; mostly XML still."""
+    for _ in range(chance.randint(1, 4)):
+        fields = list(_FIELD.finditer(valid))
+        field = chance.choice(fields) if fields else None
+        if field is not None:
+            first, last = field[0][:1], b"" if field[0][:1] == b"<" else field[0][-1:]
+            valid = valid[: field.start()] + first + chance.choice(_VALUES) + last + valid[field.end() :]
+    return valid
+
+
+def _with_other_bytes(valid: bytes, chance: random.Random) -> bytes:
+    data = bytearray(valid)
+    for _ in range(chance.randint(1, 4)):
+        at = chance.randrange(len(data) + 1)
+        end = min(len(data), at + chance.choice((0, 1, 1, 3, 30)))
+        data[at:end] = chance.choice((*_TOKENS, bytes([chance.randrange(256)])))
+    if chance.random() < 0.1:
+        del data[chance.randrange(len(data)) :]
+    return bytes(data)
+
+
+def fuzz(root: Path, file: Path, format_: str, count: int = 150, seed: int = 14) -> None:
     """Read mutations of a file: each is a data set or an error of one line, within five seconds."""
     valid = file.read_bytes()
-    chance = random.Random(14)
+    chance = random.Random(seed)
     for number in range(count):
-        data = bytearray(valid)
-        for _ in range(chance.randint(1, 4)):
-            at = chance.randrange(len(data) + 1)
-            end = min(len(data), at + chance.choice((0, 1, 1, 3, 30)))
-            data[at:end] = chance.choice((*_TOKENS, bytes([chance.randrange(256)])))
-        if number % 10 == 0:
-            del data[chance.randrange(len(data)) :]
+        mutate = _with_other_values if number % 3 else _with_other_bytes
+        data = mutate(valid, chance)
         file.write_bytes(data)
         start = time.monotonic()
         with contextlib.suppress(DataError):

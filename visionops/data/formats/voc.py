@@ -15,13 +15,14 @@ from typing import NamedTuple
 
 from visionops.config import DataConfig
 from visionops.data.dataset import Dataset, Split
+from visionops.data.files import IMAGE_SUFFIXES
 from visionops.data.findings import Code, counted
 from visionops.data.formats.assembly import Assembly, ImageEntry, examples
 from visionops.data.formats.protocol import Evidence, Strength
 from visionops.data.formats.voc_places import Partner, Partners, split_of_folders
 from visionops.data.formats.voc_splits import VocLists
 from visionops.data.formats.xml_files import first_tag, head_of, number, parse_xml, printable
-from visionops.data.listing import Listing, folder_of
+from visionops.data.listing import Listing, folder_of, stem_of
 from visionops.errors import AnnotationError
 
 __all__ = ["detect", "read"]
@@ -49,7 +50,7 @@ def detect(listing: Listing, data: DataConfig) -> Evidence | None:
     files = [name for name, tag in tags.items() if tag == "annotation"]
     if files:
         reasons = [f"{name} is XML with the root <annotation>" for name in files[:2]]
-        lists = [name for name in listing.files if "imagesets/" in name.lower() and name.endswith(".txt")]
+        lists = [name for name in listing.by_suffix.get(".txt", ()) if "imagesets/" in name.lower()]
         reasons += [f"{name} lists images" for name in lists[:1]]
         return Evidence(Strength.SURE, _shape(listing, files[0], len(candidates)), tuple(reasons))
     for name, tag in tags.items():
@@ -97,9 +98,9 @@ def _in_annotations(name: str) -> bool:
 
 
 def _shape(listing: Listing, file: str, count: int) -> str:
-    if any("roboflow" in name.lower() for name in listing.files if name.lower().endswith((".txt", ".pbtxt"))):
+    if any("roboflow" in name.lower() for name in listing.by_suffix.get(".txt", ())):
         maker = "Roboflow Pascal VOC"
-    elif any(folder_of(name) == folder_of(file) for name in listing.images):
+    elif any(stem_of(file) + suffix in listing.files for suffix in IMAGE_SUFFIXES):
         maker = "Pascal VOC beside the images, as labelImg writes it"
     else:
         maker = "Pascal VOC"
