@@ -44,6 +44,8 @@ _PIXEL_BUDGET = 1_500_000_000
 _FEWEST_DECODED = 24
 _CHUNK = 64
 _DEFAULT_SIDE = 640
+_EMPTY_NAMES = frozenset({"data", "dataset", "export", "images"})
+"""Names of folders that say nothing; the folder above may."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,7 +139,10 @@ def write_inspection(found: InspectedData, folder: Path) -> list[Path]:
 
 def _use_case_name(path: Path) -> str:
     """``My parts_v2.zip`` -> ``my-parts-v2``."""
-    stem = path.absolute().name if path.is_dir() else re.sub(r"(\.tar)?\.\w+$", "", path.name)
+    whole = path.absolute()
+    stem = whole.name if path.is_dir() else re.sub(r"(\.tar)?\.\w+$", "", whole.name)
+    if stem.casefold() in _EMPTY_NAMES:
+        stem = whole.parent.name
     plain = re.sub(r"[^a-z0-9]+", "-", stem.casefold()).strip("-")
     return (plain if plain[:1].isalpha() else f"data-{plain}".strip("-"))[:63].rstrip("-")
 

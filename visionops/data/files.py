@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import glob
 import os
+import re
 import shutil
 import time
 import unicodedata
@@ -23,6 +25,7 @@ __all__ = ["IMAGE_SUFFIXES", "FileInfo", "atomic_folder", "describe_os_error", "
 _JPEG_HEAD_BYTES = 65_536
 _UNSAFE_CATEGORIES = frozenset({"Cc", "Cs", "Zl", "Zp"})
 """Unicode's control characters, halves of surrogate pairs, line and paragraph separators."""
+_DRIVE = re.compile(r"[A-Za-z]:")
 _STALE_SECONDS = 24 * 3600
 
 
@@ -82,7 +85,7 @@ def safe_name(name: str) -> str | None:
     Refused: empty, absolute, with ``..``, a drive letter, a backslash, a control character, a line break, or bytes
     that are no Unicode. Any other space is fine: macOS and Japanese keyboards write U+202F and U+3000 into names.
     """
-    if not name or name[0] == "/" or "\\" in name or name[1:2] == ":":
+    if not name or name[0] == "/" or "\\" in name or _DRIVE.match(name):
         return None
     if not name.isprintable() and not _UNSAFE_CATEGORIES.isdisjoint(map(unicodedata.category, name)):
         return None
@@ -161,7 +164,7 @@ def _move_into_place(temporary: Path, target: Path, *, replace: bool) -> None:
 
 def _remove_stale(target: Path) -> None:
     """What a killed process left; a day old, so that no living one loses its folder."""
-    for left in target.parent.glob(f".{target.name}.*.tmp"):
+    for left in target.parent.glob(f".{glob.escape(target.name)}.*.tmp"):
         with contextlib.suppress(OSError):
             if time.time() - left.stat().st_mtime > _STALE_SECONDS:
                 shutil.rmtree(left, ignore_errors=True)
