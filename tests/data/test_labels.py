@@ -137,9 +137,9 @@ def test_imbalance_is_judged_for_each_attribute(tmp_path):
     ]
 
 
-def test_a_row_without_its_file_is_found_by_its_key(tmp_path):
+def test_a_row_without_its_file_is_found_by_its_line(tmp_path):
     report = validate(table(tmp_path, "file,a\ns1/0.png,0\ns1/1.png,1\n", {"s1/0.png": 0}), LENIENT)
-    assert found(report, Code.MISSING_IMAGE)[0][0] == "s1/1.png"
+    assert found(report, Code.MISSING_IMAGE)[0][0] == "attributes.csv:3"
 
 
 # Cleaning

@@ -170,15 +170,10 @@ print(*LabelReader.by_values("a", raws).attribute.class_names)
 
 
 def test_the_order_of_classes_does_not_depend_on_the_process():
-    told = {
-        subprocess.run(
-            [sys.executable, "-c", ORDER],
-            env={**os.environ, "PYTHONHASHSEED": str(seed)},
-            capture_output=True,
-            check=True,
-        ).stdout
-        for seed in range(6)
-    }
+    command = [sys.executable, "-c", ORDER]
+    environments = [{**os.environ, "PYTHONHASHSEED": str(seed)} for seed in range(6)]
+    processes = [subprocess.Popen(command, env=e, stdout=subprocess.PIPE) for e in environments]
+    told = {process.communicate()[0] for process in processes}
     assert told == {b"9 10 100000 1_0 b inf x\n"}
 
 

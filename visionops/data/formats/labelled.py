@@ -321,15 +321,17 @@ class LabelledImages:
 
 def why_no_label(raws: Iterable[str]) -> str:
     """Why the values of a column are no classes to learn, for a note; empty where they may be."""
-    cells = [raw for raw in raws if not is_missing(raw)]
-    values = {fold_name(raw) for raw in cells}
+    counts = collections.Counter(raws)
+    known = {raw: count for raw, count in counts.items() if not is_missing(raw)}
+    values = set(map(fold_name, known))
+    rows = sum(known.values())
     if len(values) < 2:
         return "one value" if values else "no value"
     if max(map(len, values)) > _LONG_TEXT:
         return "free text"
-    many = f"{len(values):,} values in {counted(len(cells), 'row')}"
-    if (len(values) == len(cells) and len(cells) > _FEW_IMAGES) or (
-        len(values) > _MANY_VALUES and len(values) * _FEW_IMAGES > len(cells)
+    many = f"{len(values):,} values in {counted(rows, 'row')}"
+    if (len(values) == rows and rows > _FEW_IMAGES) or (
+        len(values) > _MANY_VALUES and len(values) * _FEW_IMAGES > rows
     ):
         return many
     numbers = [number for value in values if (number := number_of(value)) is not None]

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import collections
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import unquote
@@ -19,7 +20,7 @@ from visionops.config import DataConfig, Format
 from visionops.data.dataset import Dataset, Split
 from visionops.data.files import IMAGE_SUFFIXES
 from visionops.data.findings import counted
-from visionops.data.formats.assembly import examples, fold_name
+from visionops.data.formats.assembly import examples
 from visionops.data.formats.cells import DELIMITERS, TABLE_SUFFIXES, head_rows, is_text_table, read_rows
 from visionops.data.formats.labelled import Columns, LabelledImages, Row, why_no_label
 from visionops.data.formats.names import Bases, plain_name
@@ -193,9 +194,10 @@ class _ImageNames:
 
 
 def _tail(name: str) -> str:
-
-    name = name.replace("\\", "/").rpartition("/")[2]
-    return fold_name(unquote(name) if "%" in name else name)
+    tail = name.replace("\\", "/").rpartition("/")[2]
+    if "%" in tail:
+        tail = unquote(tail)
+    return tail.lower() if tail.isascii() else unicodedata.normalize("NFC", tail).casefold()
 
 
 def names_images(listing: Listing, cells: Iterable[str]) -> bool:
@@ -327,7 +329,7 @@ def split_column(columns: dict[str, list[str]]) -> str | None:
 
 
 def _says_splits(column: str, cells: Iterable[str]) -> bool:
-    words = {cell.casefold() for cell in cells if not is_missing(cell)}
+    words = {cell.casefold() for cell in set(cells) if not is_missing(cell)}
     if not words or not words <= SPLIT_WORDS.keys():
         return False
     splits = {SPLIT_WORDS[word] for word in words}
