@@ -25,7 +25,7 @@ def training(config: Config, source_fingerprint: str) -> None:
     validation = validated(dataset, config)
     history = recall_split_history(config.only())
     prepared, _, splits = prepare(dataset, validation, history, config.only("data", "validation"))
-    bundle = train(prepared, splits, config.only("training", "serving"))
+    bundle = train(prepared, splits, config.only("training", "serving", "validation"))
     evaluation = evaluate(bundle, prepared, config.only("evaluation", "serving", "gate"))
     version = register(bundle, evaluation, config.only())
     decision = gate(version, evaluation, prepared, config.only("validation", "evaluation", "serving", "gate"))

@@ -21,4 +21,4 @@ def tuning(config: Config, source_fingerprint: str) -> None:
     validation = validated(dataset, config)
     history = recall_split_history(config.only())
     prepared, _, _ = prepare(dataset, validation, history, config.only("data", "validation"))
-    search(prepared, config.only("training", "serving", "tuning", "gate"))
+    search(prepared, config.only("training", "serving", "validation", "tuning", "gate"))

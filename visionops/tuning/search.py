@@ -301,7 +301,7 @@ class _Search:
         return Job(
             task=self._task,
             dataset=self._dataset,
-            config=config.only("training", "serving"),
+            config=config.only("training", "serving", "validation"),
             work=training_folder(self._dataset, config),
             metric=self._metric,
             storage=self._url,

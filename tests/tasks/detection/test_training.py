@@ -330,6 +330,15 @@ def test_a_class_without_a_training_box(tmp_path):
         train_detector(dataset, plates_config(), tmp_path / "work", NoLog())
 
 
+def test_a_class_without_a_training_box_is_said_where_the_policy_lets_it_pass(tmp_path, caplog):
+    dataset = plates(tmp_path / "images", ("train", "val", "test", "val", "val", "val"))
+    config = plates_config(epochs=1)
+    lenient = config.validation.model_copy(update={"severities": {Code.TOO_FEW_INSTANCES: Severity.WARNING}})
+    bundle = train_detector(dataset, config.model_copy(update={"validation": lenient}), tmp_path / "work", NoLog())
+    assert bundle.card.class_names == dataset.class_names
+    assert "no box of red in the train split: the model cannot learn to find it" in caplog.text
+
+
 def test_mistakes_in_the_configuration_are_found_before_anything_is_written(dataset, tmp_path):
     work = tmp_path / "work"
     with pytest.raises(TrainingError, match="no detector 'yolo8n'; did you mean"):

@@ -25,10 +25,11 @@ from typing import Any
 
 import numpy as np
 
-from visionops.config import Config, DetectionTraining
+from visionops.config import Config, DetectionTraining, ValidationPolicy
 from visionops.data.audit import write_label_audit
 from visionops.data.dataset import Dataset, Split
 from visionops.data.files import atomic_folder
+from visionops.data.findings import DEFAULT_SEVERITY, Code, Severity
 from visionops.data.formats.yolo_export import write_yolo
 from visionops.data.tiles import cut_tiles
 from visionops.errors import TrainingError
@@ -62,7 +63,7 @@ def train_detector(dataset: Dataset, config: Config, work: Path, log: TrainingLo
     assert isinstance(config.training, DetectionTraining)
     settings = trainer_settings(config.training)
     check_detector(config.training.model)
-    _check_splits(dataset)
+    _check_splits(dataset, config)
     weights = find_weights(config.training.model, config.training.weights)
     with (
         explained(config.training, work, str(work / "trainer.log")),
@@ -83,17 +84,23 @@ def train_detector(dataset: Dataset, config: Config, work: Path, log: TrainingLo
         return bundle
 
 
-def _check_splits(dataset: Dataset) -> None:
+def _check_splits(dataset: Dataset, config: Config) -> None:
     require_splits(dataset)
-    _check_classes(dataset, "label some, or leave the class out with data.categories")
+    _check_classes(dataset, "label some, or leave the class out with data.categories", config.validation)
 
 
-def _check_classes(dataset: Dataset, mend: str) -> None:
+def _check_classes(dataset: Dataset, mend: str, policy: ValidationPolicy) -> None:
+    """Refuse classes that nothing teaches, unless the policy lets classes of too few boxes pass; then say so."""
     train = dataset.select_split(Split.TRAIN)
     seen = np.bincount(train.box_arrays()[1], minlength=len(dataset.class_names))
     missing = [name for name, count in zip(dataset.class_names, seen, strict=True) if not count]
-    if missing:
-        raise TrainingError(f"{dataset.name}: no box of {', '.join(missing)} in the train split; {mend}")
+    if not missing:
+        return
+    problem = f"{dataset.name}: no box of {', '.join(missing)} in the train split"
+    severity = policy.severities.get(Code.TOO_FEW_INSTANCES, DEFAULT_SEVERITY[Code.TOO_FEW_INSTANCES])
+    if severity is Severity.ERROR or len(missing) == len(dataset.class_names):
+        raise TrainingError(f"{problem}; {mend}")
+    _LOG.warning("%s: the model cannot learn to find it; %s", problem, mend)
 
 
 def _identity(dataset: Dataset, config: Config, weights: Path | None) -> str:
@@ -178,7 +185,7 @@ def _tiled(dataset: Dataset, config: Config, work: Path, report: _Report) -> Dat
                 f"{dataset.name}: no tile of the {split.value} split has a box, and none without was kept; "
                 "raise training.tiles.keep_empty"
             )
-    _check_classes(shown, "label some, or lower training.tiles.min_visible")
+    _check_classes(shown, "label some, or lower training.tiles.min_visible", config.validation)
     return shown
 
 
