@@ -16,6 +16,7 @@ import pytest
 
 from tests.helpers.training import Recorder
 from tests.tasks.detection.conftest import plates, plates_config
+from visionops.data.findings import Code, Severity
 from visionops.errors import ConfigError, DataError, TrainingError
 from visionops.inference.bundle import Decode, ModelBundle
 from visionops.inference.image import decode_image
