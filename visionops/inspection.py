@@ -26,7 +26,7 @@ from visionops.data.audit import render_label_audit_html
 from visionops.data.cleaning import clean
 from visionops.data.dataset import Dataset, Split
 from visionops.data.files import file_header
-from visionops.data.findings import Severity
+from visionops.data.findings import Severity, counted
 from visionops.data.formats import Recognition, read_dataset, recognize
 from visionops.data.listing import Listing
 from visionops.data.sources import fetch
@@ -44,6 +44,7 @@ _PIXEL_BUDGET = 1_500_000_000
 _FEWEST_DECODED = 24
 _CHUNK = 64
 _DEFAULT_SIDE = 640
+_ONE = {"images": "image", "boxes": "box", "classes": "class", "attributes": "attribute"}
 _EMPTY_NAMES = frozenset({"data", "dataset", "export", "images"})
 """Names of folders that say nothing; the folder above may."""
 
@@ -148,8 +149,8 @@ def _use_case_name(path: Path) -> str:
 
 
 def _described(dataset: Dataset) -> str:
-    parts = re.findall(r"\d+ [a-z]+", dataset.describe())
-    return ", ".join(f"{int(number):,} {noun}" for number, noun in (part.split() for part in parts))
+    parts = [part.split() for part in re.findall(r"\d+ [a-z]+", dataset.describe())]
+    return ", ".join(counted(int(number), _ONE.get(many, many), many) for number, many in parts)
 
 
 def _inspect(

@@ -22,7 +22,7 @@ from visionops.inference.image_types import HAS_HEIF, UNREADABLE_IMAGE_SUFFIXES
 __all__ = ["find_masks", "report_beside"]
 
 _MOST_GREY_LEVELS = 16
-_EXTREME_SHARE = 0.97
+_EXTREME_SHARE = 0.9
 """Share of the pixels of a mask with soft edges that are black or white, or nearly so."""
 _SAMPLE = 40
 """Pairs of one pattern that are decoded before the rest is taken to be alike."""
@@ -88,7 +88,7 @@ def find_masks(listing: Listing, candidates: Iterable[str]) -> dict[str, str]:
 
     A mask shares the stem of its image (``a.jpg`` and ``a.png``), adds a word to it (``a_mask.png``), or lies under
     the same stem in a folder of masks; it has the size of the image, and at most 16 grey levels or, with soft edges,
-    at least 97 % of its pixels black or white. Its image has more levels than that.
+    at least 90 % of its pixels black or white. Its image has more levels than that.
 
     Returns:
         Mask to image.
