@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import gc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -116,11 +116,12 @@ class Listing:
         lines = [line.rstrip("\r") for line in self.read_text(name).split("\n")]
         return lines[:-1] if lines[-1] == "" else lines
 
-    def read_json(self, name: str, *, keep: bool = False) -> Any:
+    def read_json(self, name: str, *, keep: bool = False, cut: Callable[[bytes], bytes] | None = None) -> Any:
         """The parsed content of a JSON file.
 
         Args:
             keep: Whether to hold on to it, because it is asked for again soon.
+            cut: Takes out of the bytes what is not to be parsed.
 
         Raises:
             AnnotationError: The file cannot be read or is not JSON.
@@ -129,7 +130,8 @@ class Listing:
             return self._parsed[name] if keep else self._parsed.pop(name)
         try:
             with _paused_gc():
-                parsed = parse_json(self.read_bytes(name))
+                data = self.read_bytes(name)
+                parsed = parse_json(cut(data) if cut else data)
         except (ValueError, RecursionError) as error:
             reason = "nested too deep" if isinstance(error, RecursionError) else str(error)
             raise AnnotationError(

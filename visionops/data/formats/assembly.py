@@ -183,6 +183,13 @@ class Assembly:
         if match.file is not None and match.level > Level.EXACT:
             self._loose.setdefault(match.level, []).append(f"{entry.name} is {match.file}")
 
+    def add_absent(self, entry: ImageEntry) -> int:
+        """Add an image that has no file, for which the reader has a finding of its own; the row."""
+        if entry.name in self._row_of:
+            self._report_twice(entry, self._row_of[entry.name], entry.name)
+            return self._row_of[entry.name]
+        return self.add_file(entry.name, entry)
+
     def add_file(self, key: str, entry: ImageEntry) -> int:
         """Add an image by the name of its file, which may be absent; the row."""
         file = self.listing.files.get(key)

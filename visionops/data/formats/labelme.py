@@ -1,0 +1,450 @@
+"""labelme: a JSON file an image, beside it or in another folder. X-AnyLabeling writes the same.
+
+Coordinates are continuous, in pixels from 0. A rectangle is two opposite corners in any order; a circle its centre and
+a point of its edge; a mask the first and the last pixel of its box, both included.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import PurePosixPath
+from typing import Any, NamedTuple
+
+from visionops.config import DataConfig
+from visionops.data.dataset import Dataset, Split
+from visionops.data.files import safe_name
+from visionops.data.findings import Code, counted
+from visionops.data.formats.assembly import DROPPED, Assembly, ImageEntry, examples, fold_name
+from visionops.data.formats.names import Level, Match
+from visionops.data.formats.protocol import Evidence, Strength
+from visionops.data.formats.shapes import NO_BOX, Box, Tally, around, bounds, points_of, printable
+from visionops.data.formats.voc_places import Partner, Partners, split_of_folders
+from visionops.data.listing import Listing, folder_of, stem_of
+from visionops.errors import AnnotationError
+
+__all__ = ["detect", "read"]
+
+_SAMPLED = 24
+_HEAD_BYTES = 16_384
+_MAX_INT32 = 2**31 - 1
+_KEYS = (b'"shapes"', b'"imagePath"', b'"imageData"')
+_IMAGE_DATA = re.compile(rb'"imageData"\s*:\s*"')
+_CLASS_FILES = ("labels.txt", "classes.txt")
+_NO_CLASSES = frozenset({"__ignore__", "_background_"})
+"""Lines of labelme's ``labels.txt`` that are no classes, and labels of shapes that are no objects."""
+_WITHOUT_BOX = frozenset({"point", "points", "line", "linestrip"})
+
+
+def detect(listing: Listing, data: DataConfig) -> Evidence | None:
+    """Find JSON files with ``shapes`` and ``imagePath``, among a few."""
+    del data
+    candidates = listing.by_suffix.get(".json", [])
+    sample = candidates[:: max(1, len(candidates) // _SAMPLED)]
+    files = [name for name in sample if _is_labelme_file(listing, name)]
+    if not files:
+        return None
+    beside = folder_of(files[0]) in {folder_of(name) for name in listing.images}
+    what = f"labelme{' beside the images' if beside else ''}, {counted(len(candidates), 'file')}"
+    return Evidence(Strength.SURE, what, tuple(f"{name} has shapes and imagePath" for name in files[:2]))
+
+
+def read(listing: Listing, data: DataConfig, name: str) -> Dataset:
+    """Read all labelme files.
+
+    The image of a file is the one at ``imagePath``, relative to the file's folder; where there is none, the one of the
+    file's own name. Folders that are called after splits give them. Classes are in the order of ``labels.txt`` or
+    ``classes.txt`` at the root, else sorted.
+
+    Raises:
+        AnnotationError: There is no such file, one is malformed, or none has a shape but some have flags.
+    """
+    del data
+    files, others = _parse_all(listing)
+    if not files:
+        known = examples(listing.by_suffix.get(".json", ())) or "none"
+        raise AnnotationError(
+            f"{listing.root}: no JSON file below it has labelme's shapes and imagePath (JSON files: {known}); "
+            "set data.source.path or data.format"
+        )
+    if not any(file.shapes for file in files) and any(file.flags for file in files):
+        raise AnnotationError(
+            f"{listing.path(files[0].name)}: the labelme files have flags (classes of whole images) and no shapes; "
+            "sort the images into a folder a class and set data.format: folders, or draw shapes"
+        )
+    reader = _Reader(listing, files)
+    if others:
+        count = counted(len(others), "JSON file")
+        reader.assembly.notes.append(f"{count} without labelme annotations left out ({examples(others)}).")
+    return reader.dataset(name)
+
+
+class _File(NamedTuple):
+    """What one JSON file says."""
+
+    name: str
+    declared: str
+    """Its ``imagePath``, or ``""``."""
+    size: tuple[int, int]
+    shapes: list[Any]
+    flags: bool
+    """Whether it has flags of the whole image."""
+    embedded: bool
+    """Whether it holds the bytes of its image."""
+
+
+class _Object(NamedTuple):
+    label: str
+    kind: str
+    box: Box
+    where: str
+    group: Any = None
+
+
+def _is_labelme(raw: Any) -> bool:
+    """Whether a parsed JSON file is one of labelme, perhaps a damaged one."""
+    if not isinstance(raw, dict) or "annotations" in raw:
+        return False
+    return ("shapes" in raw) + ("imagePath" in raw) + ("imageData" in raw) >= 2
+
+
+def _is_labelme_file(listing: Listing, name: str) -> bool:
+    try:
+        with listing.path(name).open("rb") as stream:
+            head = stream.read(_HEAD_BYTES)
+        # Files of other formats are large; this one may hold its whole image.
+        return any(key in head for key in _KEYS) and _is_labelme(listing.read_json(name, cut=_without_image))
+    except (AnnotationError, OSError, ValueError):
+        return False
+
+
+def _without_image(data: bytes) -> bytes:
+    """Take the encoded image out of a file, unless it has escapes.
+
+    In valid JSON the pattern is only found where a key is: a quote within a text has a backslash before it.
+    """
+    match = _IMAGE_DATA.search(data)
+    if match is None:
+        return data
+    end = data.find(b'"', match.end())
+    if end < match.end() + 2 or data[end - 1 : end] == b"\\":
+        return data
+    return data[: match.end() + 1] + data[end:]
+
+
+def _parse_all(listing: Listing) -> tuple[list[_File], list[str]]:
+    """The labelme files, and the other JSON files.
+
+    Raises:
+        AnnotationError: A file is malformed.
+    """
+    files: list[_File] = []
+    others: list[str] = []
+    broken: list[tuple[str, AnnotationError]] = []
+    for name in listing.by_suffix.get(".json", ()):
+        try:
+            raw = listing.read_json(name, cut=_without_image)
+        except AnnotationError as error:
+            broken.append((name, error))
+            continue
+        if _is_labelme(raw):
+            files.append(_file(listing, name, raw))
+        else:
+            others.append(name)
+    places = {folder_of(file.name) for file in files}
+    for name, problem in broken:
+        if not files or folder_of(name) in places:
+            raise problem
+        others.append(name)
+    return files, others
+
+
+def _file(listing: Listing, name: str, raw: dict[str, Any]) -> _File:
+    shapes = raw.get("shapes")
+    if not isinstance(shapes, list):
+        raise AnnotationError(
+            f'{listing.path(name)}: "shapes" must be a list; open the image in labelme and save it again'
+        )
+    declared = raw.get("imagePath")
+    flags = raw.get("flags")
+    return _File(
+        name,
+        declared.strip() if isinstance(declared, str) else "",
+        (_size(raw.get("imageWidth")), _size(raw.get("imageHeight"))),
+        shapes,
+        isinstance(flags, dict) and bool(flags),
+        isinstance(raw.get("imageData"), str) and bool(raw["imageData"]),
+    )
+
+
+def _size(value: Any) -> int:
+    """A number of pixels; 0 where it is none, and the header of the image says it."""
+    return int(value) if type(value) in (int, float) and 0 < value <= _MAX_INT32 and value == int(value) else 0
+
+
+def _inside(folder: str, declared: str) -> str | None:
+    """A path relative to a folder as one relative to the root, or None where it leads out of the data set."""
+    text = declared.replace("\\", "/")
+    if text.startswith("/") or text[1:2] == ":":
+        return None
+    parts = folder.split("/") if folder else []
+    for part in PurePosixPath(text).parts:
+        if part != "..":
+            parts.append(part)
+        elif parts:
+            parts.pop()
+        else:
+            return None
+    return safe_name("/".join(parts))
+
+
+class _Reader:
+    """All files of a data set on their way to one."""
+
+    def __init__(self, listing: Listing, files: list[_File]) -> None:
+        self.listing = listing
+        self.files = files
+        self.assembly = Assembly(listing)
+        self.tally = Tally()
+        self.ignored: Counter[str] = Counter()
+        self.attributes = 0
+        self.joined = 0
+
+    def dataset(self, name: str) -> Dataset:
+        assembly = self.assembly
+        rows = self._add_images()
+        found: list[tuple[int, _Object]] = []
+        bare: dict[int, bool] = {}
+        for file, row in zip(self.files, rows, strict=True):
+            objects, skipped = self._objects(file)
+            found += [(row, item) for item in objects]
+            if row != DROPPED:
+                bare[row] = bare.get(row, True) and skipped and not objects
+        self._order_classes([item.label for _, item in found])
+        for row, item in found:
+            assembly.add_box(row, item.label, item.box, item.where)
+        hidden = {assembly.keys[row] for row, is_bare in bare.items() if is_bare}
+        self.tally.report_bare(assembly, sorted(hidden))
+        self._note()
+        dataset = assembly.dataset(name)
+        if not hidden:
+            return dataset
+        return dataset.take([row for row, key in enumerate(assembly.keys) if key not in hidden])
+
+    def _add_images(self) -> list[int]:
+        """The row of each file, or `DROPPED`."""
+        assembly, places = self.assembly, self._places()
+        splits = [
+            split_of_folders(file.name) or split_of_folders(place.match.file or "")
+            for file, place in zip(self.files, places, strict=True)
+        ]
+        if len(set(splits) - {Split.NONE}) < 2:  # one word says where the folder comes from, not what to split
+            splits = [Split.NONE] * len(splits)
+        rows = []
+        for file, place, split in zip(self.files, places, splits, strict=True):
+            shown = printable(file.name)
+            if place.is_unsafe:
+                message = f"imagePath {place.name!r} is not a plain path below the data set; rename the file"
+                assembly.found(Code.UNSAFE_NAME, shown, message)
+                assembly.claimed.update([place.match.file] if place.match.file else ())
+                rows.append(DROPPED)
+                continue
+            entry = ImageEntry(place.name, shown, split, *file.size)
+            if file.embedded and place.match.file is None and not place.match.rivals:
+                message = "the file is not there, only imageData within the JSON; write it out, or add the file"
+                assembly.found(Code.MISSING_IMAGE, shown, f"image {place.name}: {message}", (place.name,))
+                rows.append(assembly.add_absent(entry))
+                continue
+            row = assembly.add_match(entry, place.name, place.match)
+            if row != DROPPED and not all(file.size):
+                assembly.size_of(row)
+            rows.append(row)
+        return rows
+
+    def _places(self) -> list[Partner]:
+        """The image of each file."""
+        inside = [_inside(folder_of(file.name), file.declared) if file.declared else "" for file in self.files]
+        asked = self._uncertain(inside)
+        hints = [(self.files[i].name, self._hint(i, inside[i], is_there)) for i, is_there in asked.items()]
+        own = dict(zip(asked, Partners(self.listing).find(hints), strict=True))
+        places: list[Partner] = []
+        stale: list[str] = []
+        foreign: list[str] = []
+        for i, (file, path) in enumerate(zip(self.files, inside, strict=True)):
+            partner = own.get(i, Partner("", Match(None)))
+            names = f"{printable(file.name)} names {file.declared}"
+            if partner.match.file or partner.match.rivals:
+                if file.declared and (path is None or _tail(partner.match.file or "") != _tail(file.declared)):
+                    stale.append(names)
+                places.append(partner)
+            elif path and asked.get(i, True):
+                level = Level.SLASHES if "\\" in file.declared else Level.EXACT
+                places.append(Partner(path, Match(path, level)))
+                if _tail(stem_of(path)) != _tail(stem_of(file.name)):
+                    foreign.append(names)
+            else:
+                name = file.declared if path is None else path or partner.name
+                places.append(Partner(name, partner.match, is_unsafe=path is None))
+        self._note_places(stale, foreign)
+        return places
+
+    def _uncertain(self, inside: Sequence[str | None]) -> dict[int, bool]:
+        """Files whose own name is to be tried first, and whether there is an image at their ``imagePath``.
+
+        Renamed pairs keep the old path: what several files name belongs to the one that is called like it.
+        """
+        images = self.listing.images
+        claims = Counter(inside)
+        owned = {stem_of(file.name) for file in self.files}
+        asked: dict[int, bool] = {}
+        for i, (file, path) in enumerate(zip(self.files, inside, strict=True)):
+            if path not in images:
+                asked[i] = False
+            elif path and claims[path] > 1 and stem_of(path) != stem_of(file.name) and stem_of(path) in owned:
+                asked[i] = True
+        return asked
+
+    def _hint(self, i: int, path: str | None, is_there: bool) -> str:
+        """What the place of an image may be called, for a file whose ``imagePath`` is not there."""
+        if path is None or is_there:
+            return ""
+        declared = self.files[i].declared.replace("\\", "/")
+        while declared.startswith(("../", "./")):
+            declared = declared.partition("/")[2].lstrip("/")
+        return declared
+
+    def _note_places(self, stale: list[str], foreign: list[str]) -> None:
+        if stale:
+            count = counted(len(stale), "file names", "files name")
+            self.assembly.notes.append(
+                f"{count} an image in imagePath that is not there or is another's ({examples(map(_shown, stale), 2)}): "
+                "its own name counts."
+            )
+        if foreign:
+            count = counted(len(foreign), "file is", "files are")
+            self.assembly.notes.append(
+                f"{count} called otherwise than the image ({examples(map(_shown, foreign), 2)}): imagePath counts."
+            )
+
+    def _objects(self, file: _File) -> tuple[list[_Object], bool]:
+        """The objects of a file, and whether a shape without a box was left out."""
+        found: list[_Object] = []
+        skipped = False
+        shown = printable(file.name)
+        for index, shape in enumerate(file.shapes, start=1):
+            where = f"{shown}: shape {index}"
+            if not isinstance(shape, dict):
+                self.assembly.found(Code.BAD_BOX, where, "must be an object with label and points; remove it")
+                continue
+            label = _label(shape.get("label"))
+            if label in _NO_CLASSES:
+                self.ignored[label] += 1
+                continue
+            kind = shape.get("shape_type")
+            kind = kind if isinstance(kind, str) and kind else "polygon"  # labelme before 3 has no other shape
+            if kind in _WITHOUT_BOX:
+                self.tally.left_out[kind] += 1
+                skipped = True
+                continue
+            if not label:
+                self.assembly.found(Code.UNKNOWN_CATEGORY, where, "has no label; write one in labelme, or remove it")
+                skipped = True
+                continue
+            box = _box(kind, points_of(shape.get("points")))
+            if box is None:
+                self.tally.left_out[printable(kind)[:30]] += 1
+                skipped = True
+                continue
+            self.attributes += bool(shape.get("attributes"))
+            if kind != "rectangle":
+                self.tally.bounded[kind] += 1
+            found.append(_Object(label, kind, box, where, shape.get("group_id")))
+        return self._join(found), skipped
+
+    def _join(self, objects: list[_Object]) -> list[_Object]:
+        """Make one of the outlines that share label and group: an object in several parts, as labelme exports it."""
+        joined: dict[Any, _Object] = {}
+        for i, item in enumerate(objects):
+            is_part = type(item.group) is int and item.kind in ("polygon", "mask", "circle")
+            key = (item.label, item.group) if is_part else i
+            if key not in joined:
+                joined[key] = item
+                continue
+            self.joined += 1
+            first = joined[key]
+            corners = [first.box[:2], first.box[2:], item.box[:2], item.box[2:]]
+            joined[key] = first._replace(box=bounds(corners))
+        return list(joined.values())
+
+    def _order_classes(self, labels: Sequence[str]) -> None:
+        """Give the classes their ids: in the order of a list at the root, else and thereafter sorted."""
+        spellings: dict[str, str] = {}
+        for label in labels:
+            spellings.setdefault(fold_name(label), label)
+        for name in _CLASS_FILES:
+            file = self.listing.find(name)
+            listed = _listed(self.listing, file) if file else []
+            if listed and not spellings.keys().isdisjoint(map(fold_name, listed)):
+                for label in listed:
+                    self.assembly.classes.id_of(label, file or "")
+                break
+            if listed:
+                self.assembly.notes.append(f"{file} lists none of the labels and is not read.")
+        for label in sorted(spellings.values()):
+            self.assembly.classes.id_of(label)
+
+    def _note(self) -> None:
+        notes = self.assembly.notes
+        self.tally.add_notes(notes)
+        if self.joined:
+            notes.append(
+                f"{counted(self.joined, 'outline')} joined with another of the same label and group_id, as parts of it."
+            )
+        if self.ignored:
+            names = ", ".join(sorted(self.ignored))
+            notes.append(f"{counted(self.ignored.total(), 'shape')} labelled {names} left out.")
+        if self.attributes:
+            notes.append(f"The attributes of {counted(self.attributes, 'shape')} are left out.")
+
+
+def _listed(listing: Listing, file: str) -> list[str]:
+    try:
+        lines = [line.strip() for line in listing.read_lines(file)]
+    except AnnotationError:
+        return []
+    return [line for line in lines if line and line not in _NO_CLASSES]
+
+
+def _label(value: Any) -> str:
+    """The name of a class; ``""`` where there is none."""
+    if type(value) is int:
+        return str(value) if abs(value) <= _MAX_INT32 else ""
+    text = value.strip() if isinstance(value, str) else ""
+    return printable(text)
+
+
+def _box(kind: str, points: list[tuple[float, float]]) -> Box | None:
+    """The box around a shape; None for kinds that are not known."""
+    box = bounds(points)
+    if kind == "circle":
+        if len(points) != 2 or box == NO_BOX:
+            return NO_BOX
+        radius = math.dist(*points)
+        return around(*points[0], radius, radius)
+    if kind == "mask":
+        return (box[0], box[1], box[2] + 1, box[3] + 1) if len(points) == 2 else NO_BOX
+    if kind == "rectangle":
+        return box if len(points) >= 2 else NO_BOX
+    if kind in ("polygon", "rotation", "oriented_rectangle", "quadrilateral", "cuboid"):
+        return box if len(points) >= 3 else NO_BOX
+    return None
+
+
+def _tail(name: str) -> str:
+    return name.replace("\\", "/").rpartition("/")[2].casefold()
+
+
+def _shown(text: str) -> str:
+    return printable(text)[:200]

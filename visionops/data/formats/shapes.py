@@ -1,0 +1,95 @@
+"""Shapes of annotation tools that write JSON: the box around each, and what of them is not read."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from visionops.data.findings import Code, counted
+from visionops.data.formats.assembly import Assembly, examples
+
+__all__ = ["NO_BOX", "Box", "Tally", "around", "bounds", "number", "points_of", "printable"]
+
+Box = tuple[float, float, float, float]
+"""Corners x1, y1, x2, y2 in pixels."""
+
+NO_BOX: Box = (math.nan,) * 4
+"""In place of numbers that make no box; `Assembly.add_box` reports it."""
+
+
+def number(value: Any) -> float:
+    """Return a JSON value as a float; not a number where it is none, infinite where it is too large."""
+    if type(value) is float:
+        return value
+    if type(value) is not int:
+        return math.nan
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
+
+
+def points_of(value: Any) -> list[tuple[float, float]]:
+    """Return ``[[x, y], …]`` as pairs, each with what is no number as not a number; no points where it is no list."""
+    if not isinstance(value, list):
+        return []
+    return [
+        (number(point[0]), number(point[1])) if isinstance(point, list) and len(point) >= 2 else (math.nan, math.nan)
+        for point in value
+    ]
+
+
+def bounds(points: Sequence[tuple[float, float]]) -> Box:
+    """Return the box around points; `NO_BOX` where there are none, or one is not finite."""
+    if not points:
+        return NO_BOX
+    xs, ys = zip(*points, strict=True)
+    if not all(map(math.isfinite, xs)) or not all(map(math.isfinite, ys)):
+        return NO_BOX
+    return min(xs), min(ys), max(xs), max(ys)
+
+
+def around(cx: float, cy: float, half_x: float, half_y: float) -> Box:
+    """Return the box of a centre and half its width and height."""
+    return cx - half_x, cy - half_y, cx + half_x, cy + half_y
+
+
+def printable(name: str) -> str:
+    """Return a name from the disk as text that can be stored: bytes that are no Unicode are escaped."""
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
+class Tally:
+    """Counts the shapes that are read as the box around them, and those that are left out."""
+
+    def __init__(self) -> None:
+        self.bounded: Counter[str] = Counter()
+        """Kind to number of shapes whose box is read."""
+        self.left_out: Counter[str] = Counter()
+        """Kind to number of shapes that have no box."""
+
+    def add_notes(self, notes: list[str]) -> None:
+        """Add a note for each of the two, where there is any."""
+        if self.bounded:
+            notes.append(f"Shapes read as the upright box around them: {_list(self.bounded)}.")
+        if self.left_out:
+            notes.append(f"Shapes that have no box are left out: {_list(self.left_out)}.")
+
+    @staticmethod
+    def report_bare(assembly: Assembly, keys: Iterable[str]) -> None:
+        """Add a finding for the images that have only shapes without a box, and are to be left out."""
+        names = tuple(keys)
+        if names:
+            assembly.found(
+                Code.CROWD_ONLY,
+                counted(len(names), "image"),
+                f"only points or lines, left out, as they would teach background: {examples(names, 12)}; "
+                "draw boxes or remove the images",
+                names,
+            )
+
+
+def _list(counts: Counter[str]) -> str:
+    return ", ".join(f"{count:,} x {kind}" for kind, count in sorted(counts.items()))
