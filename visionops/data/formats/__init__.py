@@ -16,7 +16,7 @@ import pyarrow as pa
 from visionops.config import DataConfig, Format
 from visionops.data.dataset import BOXES_SCHEMA, Dataset
 from visionops.data.findings import counted
-from visionops.data.formats import coco, cvat, folders, imagefolder, labelme, mvtec, table, vision, voc, yolo
+from visionops.data.formats import coco, cvat, folders, imagefolder, labelme, mvtec, table, via, vision, voc, yolo
 from visionops.data.formats.assembly import fold_name
 from visionops.data.formats.protocol import Evidence, Reader, Strength
 from visionops.data.formats.rules import suggest
@@ -33,6 +33,7 @@ READERS: dict[Format, Reader] = {
     Format.VOC: voc,
     Format.CVAT: cvat,
     Format.LABELME: labelme,
+    Format.VIA: via,
     Format.TABLE: table,
     Format.FOLDERS: folders,
     Format.MVTEC: mvtec,

@@ -10,15 +10,13 @@ import math
 import re
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
 from visionops.config import DataConfig
 from visionops.data.dataset import Dataset, Split
-from visionops.data.files import safe_name
 from visionops.data.findings import Code, counted
 from visionops.data.formats.assembly import DROPPED, Assembly, ImageEntry, examples, fold_name
-from visionops.data.formats.names import Level, Match
+from visionops.data.formats.names import Level, Match, resolve_name
 from visionops.data.formats.protocol import Evidence, Strength
 from visionops.data.formats.shapes import NO_BOX, Box, Tally, around, bounds, points_of, printable
 from visionops.data.formats.voc_places import Partner, Partners, split_of_folders
@@ -184,22 +182,6 @@ def _size(value: Any) -> int:
     return int(value) if type(value) in (int, float) and 0 < value <= _MAX_INT32 and value == int(value) else 0
 
 
-def _inside(folder: str, declared: str) -> str | None:
-    """A path relative to a folder as one relative to the root, or None where it leads out of the data set."""
-    text = declared.replace("\\", "/")
-    if text.startswith("/") or text[1:2] == ":":
-        return None
-    parts = folder.split("/") if folder else []
-    for part in PurePosixPath(text).parts:
-        if part != "..":
-            parts.append(part)
-        elif parts:
-            parts.pop()
-        else:
-            return None
-    return safe_name("/".join(parts))
-
-
 class _Reader:
     """All files of a data set on their way to one."""
 
@@ -265,7 +247,7 @@ class _Reader:
 
     def _places(self) -> list[Partner]:
         """The image of each file."""
-        inside = [_inside(folder_of(file.name), file.declared) if file.declared else "" for file in self.files]
+        inside = [resolve_name(folder_of(file.name), file.declared) if file.declared else "" for file in self.files]
         asked = self._uncertain(inside)
         hints = [(self.files[i].name, self._hint(i, inside[i], is_there)) for i, is_there in asked.items()]
         own = dict(zip(asked, Partners(self.listing).find(hints), strict=True))

@@ -18,7 +18,7 @@ from urllib.parse import unquote
 
 from visionops.data.files import safe_name
 
-__all__ = ["EXACT_BASES", "Bases", "Level", "Match", "NameIndex", "plain_name"]
+__all__ = ["EXACT_BASES", "Bases", "Level", "Match", "NameIndex", "plain_name", "resolve_name"]
 
 Bases = Sequence[Sequence[str]]
 """Folders that names may be relative to: ranks, best first, of prefixes such as ``""`` or ``"images/train/"``.
@@ -77,6 +77,25 @@ _UPLOAD_HASH = re.compile(r"^[0-9a-f]{8}-(?=.)")
 def plain_name(declared: str) -> str | None:
     """A declared name as a relative POSIX path, or None when it must not be used: absolute, or with ``..``."""
     return safe_name(declared.replace("\\", "/"))
+
+
+def resolve_name(folder: str, declared: str) -> str | None:
+    """Return a path relative to a folder as one relative to the root; None where it leads out of the data set.
+
+    For tools that write ``../images/a.jpg``. Only names are looked at, no links.
+    """
+    text = declared.replace("\\", "/")
+    if text.startswith("/") or text[1:2] == ":":
+        return None
+    parts = folder.split("/") if folder else []
+    for part in text.split("/"):
+        if part not in ("", ".", ".."):
+            parts.append(part)
+        elif part == "..":
+            if not parts:
+                return None
+            parts.pop()
+    return safe_name("/".join(parts))
 
 
 class NameIndex:
