@@ -87,6 +87,8 @@ class Assembly:
         self.heights: list[int] = []
         self.findings: list[Finding] = []
         self.notes: list[str] = []
+        self.missing = "the file is not there; add the file or remove the entry"
+        """What findings say of an image without a file."""
         self.claimed: set[str] = set()
         """Image files that an annotation names, used or not: they are no orphans."""
         self._paths: list[str] = []
@@ -174,8 +176,7 @@ class Assembly:
             self._report_twice(entry, row, key)
             return row
         if match.file is None:
-            message = "the file is not there; add the file or remove the entry"
-            self.found(Code.MISSING_IMAGE, entry.where, f"image {name}: {message}", (key,))
+            self.found(Code.MISSING_IMAGE, entry.where, f"image {name}: {self.missing}", (key,))
         self._count_loose(entry, match)
         return self.add_file(key, entry)
 

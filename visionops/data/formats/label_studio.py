@@ -1,0 +1,500 @@
+"""Label Studio's own exports, JSON and JSON-MIN: a list of tasks, each with an image and what people drew on it.
+
+A rectangle is ``x, y, width, height`` in percent of the image and ``rotation`` in degrees, clockwise about the upper
+left corner ``x, y``. Rotated rectangles, ellipses and polygons are read as the box around them. Exports hold no images,
+only the URLs they were shown from; the path of a URL is matched from its end, so that its folders may be missing here.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import dataclasses
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any
+from urllib.parse import unquote
+
+from visionops.config import DataConfig
+from visionops.data.dataset import Dataset, Split
+from visionops.data.files import IMAGE_SUFFIXES
+from visionops.data.findings import Code, counted
+from visionops.data.formats.assembly import DROPPED, Assembly, ImageEntry, examples
+from visionops.data.formats.beside import report_beside
+from visionops.data.formats.label_studio_regions import (
+    Drawing,
+    Region,
+    annotations_of,
+    bounds,
+    drawing_of_record,
+    drawing_of_results,
+    sampled_regions,
+    text,
+)
+from visionops.data.formats.names import Bases, Level, Match, NameIndex, plain_name
+from visionops.data.formats.protocol import Evidence, Strength
+from visionops.data.formats.rules import LabelReader
+from visionops.data.formats.splits import split_in_name
+from visionops.data.listing import Listing, folder_of, stem_of, suffix_of
+from visionops.errors import AnnotationError
+from visionops.inference.bundle import Task
+
+__all__ = ["detect", "read"]
+
+_MOST_SAMPLED = 40
+"""JSON files that are looked into; more than that are a file per image, which this is not."""
+_SAMPLED_TASKS = 200
+_OF_A_RECORD = ("annotation_id", "annotator", "lead_time")
+"""Keys that JSON-MIN writes beside the names of the labels."""
+_IMAGE_KEYS = ("image", "img", "image_url", "url")
+_LOCAL_FILES = "/local-files/?d="
+_MISSING = "the file is not there; Label Studio's JSON exports hold no images: put them beside the JSON"
+
+
+def detect(listing: Listing, data: DataConfig) -> Evidence | None:
+    """Find JSON files that hold a list of tasks."""
+    del data
+    files = _find_files(listing)
+    if not files:
+        return None
+    tasks = [task for file in files for task in listing.read_json(file, keep=True)[:_SAMPLED_TASKS]]
+    is_min = all("annotations" not in task and "completions" not in task for task in tasks if isinstance(task, dict))
+    regions = [region for task in tasks for region in sampled_regions(task)]
+    choices = bool(regions) and all(region.kind == "choices" for region in regions)
+    what = f"Label Studio {'JSON-MIN' if is_min else 'JSON'}, {counted(len(files), 'file')}"
+    reasons = tuple(f"{file} lists tasks of Label Studio" for file in files[:3])
+    return Evidence(Strength.SURE, what, reasons, task=_task_of(regions) if choices else Task.DETECTION)
+
+
+def read(listing: Listing, data: DataConfig, name: str) -> Dataset:
+    """Read all files. Of several, each that names a split (``train.json``) is that split.
+
+    Of several annotations of a task, the one marked as ground truth counts, or else the last. An annotation without
+    results is an image without objects; a task without an annotation is left out. Where people chose classes of whole
+    images and drew nothing, each question is an attribute. Classes are in alphabetical order.
+
+    Raises:
+        AnnotationError: There is no such file, or its tasks hold no images.
+    """
+    del data
+    files = _find_files(listing)
+    if not files:
+        _explain_absence(listing)
+    reader = _Reader(listing)
+    for file in files:
+        reader.add(file, split_in_name(_stem(file)) if len(files) > 1 else Split.NONE)
+    return reader.dataset(name)
+
+
+def _stem(file: str) -> str:
+    return stem_of(file).rpartition("/")[2]
+
+
+def _find_files(listing: Listing) -> list[str]:
+    found = listing.by_suffix.get(".json", [])
+    if len(found) > _MOST_SAMPLED:
+        found = sorted(found, key=lambda name: (-listing.files[name].num_bytes, name))[:_MOST_SAMPLED]
+    return sorted(name for name in found if _is_export(listing, name))
+
+
+def _is_export(listing: Listing, name: str) -> bool:
+    try:
+        raw = listing.read_json(name, keep=True)
+    except AnnotationError:
+        return False
+    sample = raw[:_SAMPLED_TASKS] if isinstance(raw, list) else []
+    return any(map(_is_task, sample))
+
+
+def _is_task(raw: Any) -> bool:
+    """Whether a value is a task of JSON or a record of JSON-MIN."""
+    if not isinstance(raw, dict):
+        return False
+    if isinstance(raw.get("data"), dict):
+        return isinstance(annotations_of(raw), list)
+    if not any(isinstance(value, str) and suffix_of(_path_of(value)) in IMAGE_SUFFIXES for value in raw.values()):
+        return False
+    regions = (region for value in raw.values() if isinstance(value, list) for region in value)
+    return sum(key in raw for key in _OF_A_RECORD) > 1 or any(
+        isinstance(region, dict) and "original_width" in region for region in regions
+    )
+
+
+def _explain_absence(listing: Listing) -> None:
+    """Say why no file is one of Label Studio's.
+
+    Raises:
+        AnnotationError: Always.
+    """
+    candidates = listing.by_suffix.get(".json", [])
+    if len(candidates) == 1:
+        listing.read_json(candidates[0])
+    raise AnnotationError(
+        f"{listing.root}: no JSON file below it is a list of Label Studio's tasks (JSON files: "
+        f"{examples(candidates, 5) or 'none'}); export as JSON or JSON-MIN, or set data.format"
+    )
+
+
+# The name of an image
+
+
+def _path_of(url: str) -> str:
+    """The path that a URL names, percent-decoded and without a leading slash."""
+    _, found, local = url.partition(_LOCAL_FILES)
+    if found:
+        return unquote(_cut(local, "&")).lstrip("/")
+    _, found, encoded = url.partition("fileuri=")
+    if found:
+        try:
+            url = base64.b64decode(unquote(_cut(encoded, "&")), altchars=b"-_").decode()
+        except (binascii.Error, ValueError):
+            return ""
+    scheme, found, rest = url.partition("://")
+    if found and scheme.isalnum():
+        rest = rest.partition("/")[2]
+        return unquote(rest.partition("#")[0].partition("?")[0]) if scheme.startswith("http") else rest.lstrip("/")
+    if url[:5] == "data:":
+        return ""
+    return unquote(_cut(_cut(url, "#"), "?")).lstrip("/") if url[:1] == "/" else _cut(url, "?")
+
+
+def _cut(url: str, mark: str) -> str:
+    """A URL before the mark, unless it is a name of an image as it stands."""
+    return url if suffix_of(url) in IMAGE_SUFFIXES else url.partition(mark)[0]
+
+
+def _name_of(task: dict[str, Any]) -> str:
+    """The path of the image; empty where the task names none."""
+    is_full = isinstance(task.get("data"), dict)
+    data = task["data"] if is_full else task
+    keys = [key for key in _IMAGE_KEYS if key in data]
+    keys += sorted(key for key in data if key not in keys and (is_full or key != "file_upload"))
+    paths = [_path_of(data[key]) for key in keys if isinstance(data[key], str)]
+    upload = task.get("file_upload")
+    if isinstance(upload, str):
+        paths.append(upload)
+    return next((path for path in paths if suffix_of(path) in IMAGE_SUFFIXES), "")
+
+
+def _find_names(index: NameIndex, names: Sequence[str], bases: Bases) -> dict[str, Match]:
+    """Find the file of each path: the whole path, or else as much of its end as there is, the name at least."""
+    unique = list(dict.fromkeys(names))
+    found = {name: _closest(name, m) for name, m in zip(unique, index.match(unique, bases), strict=True)}
+    taken = {match.file for match in found.values()}
+    rest = [name for name, match in found.items() if not match.file and not match.rivals and "/" in name]
+    tails = [name.rpartition("/")[2] for name in rest]
+    by_tail = {name: _closest(name, m) for name, m in zip(rest, index.match(tails, bases), strict=True)}
+    claims: dict[str | None, list[str]] = {}
+    for name, match in by_tail.items():
+        claims.setdefault(match.file, []).append(name)
+    for name, match in by_tail.items():
+        rivals = claims[match.file]
+        if match.file and len(rivals) > 1:
+            by_tail[name] = Match(None, Level.SUBFOLDER, tuple(sorted(rivals)), shared=True)
+        elif match.file in taken:
+            by_tail[name] = Match(None)
+        elif match.file and "upload/" not in name:
+            by_tail[name] = match._replace(level=Level.SUBFOLDER)
+    return found | by_tail
+
+
+def _closest(name: str, match: Match) -> Match:
+    """Of several files the one that has the most of the path in common."""
+    if match.shared or not match.rivals:
+        return match
+    wanted = name.casefold().split("/")[::-1]
+
+    def common(file: str) -> int:
+        pairs = zip(file.casefold().split("/")[::-1], wanted, strict=False)
+        return next((i for i, (a, b) in enumerate(pairs) if a != b), len(wanted))
+
+    best = max(map(common, match.rivals))
+    closest = [file for file in match.rivals if common(file) == best]
+    return Match(closest[0], Level.SUBFOLDER) if len(closest) == 1 else match
+
+
+def _bases(file: str) -> Bases:
+    folder = folder_of(file)
+    here = f"{folder}/" if folder else ""
+    above = f"{folder_of(folder)}/" if folder_of(folder) else ""
+    usual = dict.fromkeys(f"{start}{images}" for start in (here, above, "") for images in ("images/", "data/", ""))
+    return ((here,), tuple(usual))
+
+
+# Reading
+
+
+@dataclasses.dataclass
+class _Image:
+    """A task that somebody annotated."""
+
+    path: str
+    where: str
+    split: Split
+    drawing: Drawing
+
+
+class _Reader:
+    def __init__(self, listing: Listing) -> None:
+        self.listing = listing
+        self.assembly = Assembly(listing)
+        self.assembly.missing = _MISSING
+        self.images: list[tuple[_Image, Bases]] = []
+        self.counts: Counter[str] = Counter()
+        self.nameless: list[str] = []
+        self.malformed: list[str] = []
+
+    def add(self, file: str, split: Split) -> None:
+        bases = _bases(file)
+        shown = text(file)
+        waiting: list[str] = []
+        for where, task, drawings in self._tasks(self.listing.read_json(file), shown):
+            path = _name_of(task)
+            if task.get("predictions"):
+                self.counts["predicted"] += 1
+            if not path:
+                self.nameless.append(where)
+            elif not drawings:
+                waiting.append(path)
+            else:
+                self.counts["several"] += len(drawings) > 1
+                self.images.append((_Image(path, where, split, self._chosen(drawings, where)), bases))
+        self.counts["waiting"] += len(waiting)
+        plain = [name for name in map(plain_name, waiting) if name is not None]
+        found = _find_names(self.assembly.index, plain, bases)
+        self.assembly.claimed.update(match.file for match in found.values() if match.file)
+
+    def _tasks(self, raw: list[Any], place: str) -> Iterator[tuple[str, dict[str, Any], list[dict[str, Any]]]]:
+        """Each task with its place and its annotations that count; of JSON-MIN the records of a task together."""
+        records: dict[Any, list[dict[str, Any]]] = {}
+        for number, task in enumerate(raw, start=1):
+            if not isinstance(task, dict):
+                self.malformed.append(f"{place}: task #{number}")
+                continue
+            own = task.get("id")
+            where = f"{place}: task {own}" if type(own) is int else f"{place}: task #{number}"
+            if isinstance(task.get("data"), dict):
+                yield where, task, self._annotations(task, where)
+            else:
+                records.setdefault((type(own) is int, own if type(own) is int else number), []).append(task)
+        for (has_id, own), group in records.items():
+            where = f"{place}: task {own}" if has_id else f"{place}: task #{own}"
+            drawn = [record for record in group if self._is_annotated(record)]
+            yield where, group[0], drawn
+
+    def _is_annotated(self, record: dict[str, Any]) -> bool:
+        return any(record.get(key) is not None for key in _OF_A_RECORD) or bool(drawing_of_record(record, "").regions)
+
+    def _annotations(self, task: dict[str, Any], where: str) -> list[dict[str, Any]]:
+        annotations = annotations_of(task)
+        found = []
+        for annotation in annotations if isinstance(annotations, list) else [annotations]:
+            if annotation is None:
+                continue
+            if not isinstance(annotation, dict) or not isinstance(annotation.get("result"), list):
+                self.malformed.append(where)
+            elif annotation.get("was_cancelled") or annotation.get("skipped"):
+                self.counts["cancelled"] += 1
+            else:
+                found.append(annotation)
+        return found
+
+    def _chosen(self, annotations: list[dict[str, Any]], where: str) -> Drawing:
+        """Draw the annotation that is marked as ground truth, or else the last one."""
+        marked = [a for a in annotations if a.get("ground_truth") or a.get("honeypot")]
+        last = max(marked or annotations, key=_age)
+        if isinstance(last.get("result"), list):
+            return drawing_of_results(last["result"], where)
+        return drawing_of_record(last, where)
+
+    def dataset(self, name: str) -> Dataset:
+        if not self.images and self.nameless:
+            raise AnnotationError(
+                f"{self.nameless[0]}: no task names an image (JPEG, PNG and such); export a project of images"
+            )
+        self._report_tasks()
+        rows = self._add_images()
+        regions = [region for image, _ in self.images for region in image.drawing.regions]
+        is_choices = bool(regions) and all(region.kind == "choices" for region in regions)
+        return self._classification(name, rows) if is_choices else self._detection(name, rows)
+
+    def _report_tasks(self) -> None:
+        notes, counts = self.assembly.notes, self.counts
+        if counts["waiting"]:
+            notes.append(f"{counted(counts['waiting'], 'task')} without an annotation left out: not labelled yet.")
+        if counts["several"]:
+            what = "the one marked as ground truth is read, or else the last"
+            notes.append(f"{counted(counts['several'], 'task')} with several annotations: {what}.")
+        if counts["cancelled"]:
+            notes.append(f"{counted(counts['cancelled'], 'annotation')} left out: skipped by the annotator.")
+        if counts["predicted"]:
+            notes.append(f"Predictions of {counted(counts['predicted'], 'task')} are not read: no person drew them.")
+        for code, places, what in (
+            (Code.UNKNOWN_IMAGE, self.nameless, "names no image; left out: correct its data or remove the task"),
+            (Code.BAD_BOX, self.malformed, "is malformed; left out: export the annotations again"),
+        ):
+            if places:
+                also = f" ({counted(len(places), 'task')}: {examples(places)})" if places[1:] else ""
+                self.assembly.found(code, places[0], f"{what}{also}")
+
+    def _add_images(self) -> list[int]:
+        """The row of each image, or `DROPPED`."""
+        assembly = self.assembly
+        plain = [plain_name(image.path) for image, _ in self.images]
+        found: dict[tuple[str, Any], Match] = {}
+        for bases in dict.fromkeys(bases for _, bases in self.images):
+            names = [p for p, (_, b) in zip(plain, self.images, strict=True) if p is not None and b == bases]
+            found |= {(n, bases): match for n, match in _find_names(assembly.index, names, bases).items()}
+        rows = []
+        for name, (image, bases) in zip(plain, self.images, strict=True):
+            entry = ImageEntry(text(image.path), image.where, image.split, *image.drawing.size)
+            if name is None:
+                message = f"file name {entry.name!r} is not a plain path below the data set; rename the file"
+                assembly.found(Code.UNSAFE_NAME, image.where, message)
+                rows.append(DROPPED)
+                continue
+            match = found[name, bases]
+            shown = name.rpartition("/")[2] if "upload/" in name else name
+            rows.append(assembly.add_match(entry, shown, match))
+        return rows
+
+    def _detection(self, name: str, rows: list[int]) -> Dataset:
+        boxes = _Boxes(self.assembly)
+        for row, (image, _) in zip(rows, self.images, strict=True):
+            if row != DROPPED:
+                boxes.add(row, image.drawing)
+        hidden = boxes.report()
+        dataset = self.assembly.dataset(name, sort_classes=True)
+        return dataset.take([row for row in range(len(self.assembly.keys)) if row not in hidden]) if hidden else dataset
+
+    def _classification(self, name: str, rows: list[int]) -> Dataset:
+        assembly = self.assembly
+        answers: dict[str, dict[int, str]] = {}
+        for row, (image, _) in zip(rows, self.images, strict=True):
+            if row == DROPPED:
+                continue
+            for region in image.drawing.regions:
+                chosen = answers.setdefault(region.question, {})
+                if len(region.labels) != 1 or chosen.get(row, region.labels[0]) != region.labels[0]:
+                    message = f"has several choices for {region.question}; not read: keep one"
+                    assembly.found(Code.CONFLICTING_LABEL, region.where, message, (assembly.keys[row],))
+                    chosen.setdefault(row, "")
+                else:
+                    chosen[row] = region.labels[0]
+        readers = {
+            question: LabelReader.by_values(question, answers[question].values()) for question in sorted(answers)
+        }
+        report_beside(self.listing, assembly.claimed, assembly.findings)
+        keys, files = assembly.keys, self.listing.files
+        class_ids = {
+            q: [reader.class_id(answers[q].get(row, "")) for row in range(len(keys))] for q, reader in readers.items()
+        }
+        known = [any(ids[row] >= 0 for ids in class_ids.values()) for row in range(len(keys))]
+        if silent := known.count(False):
+            assembly.notes.append(f"{counted(silent, 'image')} without any known label: for batch inference.")
+        split_of = {row: image.split for row, (image, _) in zip(rows, self.images, strict=True)}
+        columns = {
+            "key": keys,
+            "path": [str(self.listing.path(key)) if key in files else "" for key in keys],
+            "num_bytes": [files[key].num_bytes if key in files else -1 for key in keys],
+            "split": [(split_of[row] if known[row] else Split.UNLABELLED).value for row in range(len(keys))],
+        }
+        notes = [*assembly.notes, *assembly.loose_notes()]
+        labels = {q: [i if i >= 0 else None for i in ids] for q, ids in class_ids.items()}
+        attributes = [reader.attribute for reader in readers.values()]
+        return Dataset.from_columns(
+            name, (), columns, {}, notes, assembly.findings, attributes=attributes, labels=labels
+        )
+
+
+class _Boxes:
+    """Adds what was drawn, and counts what is read differently or not at all."""
+
+    def __init__(self, assembly: Assembly) -> None:
+        self.assembly = assembly
+        self.bounded: Counter[str] = Counter()
+        self.lost: Counter[str] = Counter()
+        self.said: Counter[str] = Counter()
+        self.several = self.sizeless = 0
+        self.turned: dict[int, None] = {}
+        self.boxed: set[int] = set()
+        self.boxless: dict[int, None] = {}
+        """Rows of images with a shape that gives no box."""
+
+    def add(self, row: int, drawing: Drawing) -> None:
+        self.assembly.size_of(row)
+        self.said.update(drawing.other)
+        if drawing.turned:
+            self.turned[row] = None
+        for region in drawing.regions:
+            if region.kind == "choices":
+                self.said[region.kind] += bool(region.value)  # a record has its imported columns beside them
+            elif region.kind not in ("rectangle", "polygon", "ellipse"):
+                self.lost[region.kind] += 1
+                self.boxless[row] = None
+            else:
+                self.boxed.add(row)
+                self._add_region(row, region)
+
+    def _add_region(self, row: int, region: Region) -> None:
+        if not region.labels:
+            message = f"the {region.kind} has no label; give it one or remove it"
+            self.assembly.found(Code.UNKNOWN_CATEGORY, region.where, message, (self.assembly.keys[row],))
+            return
+        size = self.assembly.size_of(row)
+        if not all(size):
+            self.sizeless += 1
+            return
+        self.several += len(region.labels) > 1
+        box, is_box = bounds(region, *size)
+        if not is_box:
+            self.bounded["rotated rectangle" if region.kind == "rectangle" else region.kind] += 1
+        for label in region.labels:
+            self.assembly.add_box(row, label, box, region.where)
+
+    def report(self) -> set[int]:
+        """Add notes and findings; the rows of images to leave out."""
+        assembly = self.assembly
+        notes = [f"{counted(count, kind)} read as the box around it." for kind, count in sorted(self.bounded.items())]
+        if self.lost:
+            notes.append(f"Shapes that are no boxes, left out: {_tally(self.lost)}.")
+        if self.said.total():
+            notes.append(f"Answers that draw nothing, left out: {_tally(self.said)}.")
+        if self.several:
+            notes.append(f"{counted(self.several, 'region')} with several labels: a box for each label.")
+        if self.sizeless:
+            what = "they are in percent of an image whose size is not known"
+            notes.append(f"{counted(self.sizeless, 'region')} left out: {what}.")
+        assembly.notes += notes
+        if self.turned:
+            keys = tuple(assembly.keys[row] for row in self.turned)
+            message = (
+                f"turned in Label Studio when drawn on (image_rotation): {examples(keys)}; check the boxes, or turn "
+                "the files and label them again"
+            )
+            assembly.found(Code.SUSPECT_COORDINATES, counted(len(keys), "image"), message, keys)
+        hidden = [row for row in self.boxless if row not in self.boxed]
+        if hidden:
+            keys = tuple(assembly.keys[row] for row in hidden)
+            message = (
+                f"only shapes that give no boxes ({', '.join(sorted(self.lost))}), left out, as they would teach "
+                f"background: {examples(keys, 12)}; draw rectangles or polygons"
+            )
+            assembly.found(Code.CROWD_ONLY, counted(len(keys), "image"), message, keys)
+        return set(hidden)
+
+
+def _tally(counts: Counter[str]) -> str:
+    return ", ".join(f"{count:,} x {kind}" for kind, count in sorted(counts.items()) if count)
+
+
+def _age(annotation: dict[str, Any]) -> tuple[str, int]:
+    """When an annotation was changed, as ISO text, and its number."""
+    changed = annotation.get("updated_at") or annotation.get("created_at")
+    number = annotation.get("id") if "result" in annotation else annotation.get("annotation_id")
+    return changed if isinstance(changed, str) else "", number if type(number) is int else -1
+
+
+def _task_of(regions: list[Region]) -> Task:
+    questions = {region.question for region in regions}
+    return Task.CLASSIFICATION if len(questions) == 1 else Task.ATTRIBUTES

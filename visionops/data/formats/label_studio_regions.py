@@ -1,0 +1,216 @@
+"""What people drew in Label Studio: the results of an annotation, or the record that JSON-MIN makes of them."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+__all__ = [
+    "Drawing",
+    "Region",
+    "annotations_of",
+    "bounds",
+    "drawing_of_record",
+    "drawing_of_results",
+    "sampled_regions",
+    "text",
+]
+
+_MAX_SIDE = 2**31 - 1
+_Box = tuple[float, float, float, float]
+
+
+class Region(NamedTuple):
+    """One thing that somebody drew or chose."""
+
+    kind: str
+    """``rectangle``, ``polygon``, ``ellipse``, ``choices``, or another one, which is not read."""
+    labels: tuple[str, ...]
+    value: dict[str, Any]
+    question: str = ""
+    """Name of the control that was used."""
+    where: str = ""
+
+
+class Drawing(NamedTuple):
+    """The annotation of a task that counts."""
+
+    regions: list[Region]
+    size: tuple[int, int]
+    """Width and height in pixels; 0 where not declared."""
+    turned: bool
+    """Whether the image was shown turned by a quarter or a half."""
+    other: Counter[str]
+    """Results that draw nothing, by their type."""
+
+
+def sampled_regions(task: Any) -> Iterator[Region]:
+    """Yield what all annotations of a task or the record of one draw."""
+    if not isinstance(task, dict):
+        return
+    if not isinstance(task.get("data"), dict):
+        yield from drawing_of_record(task, "").regions
+        return
+    annotations = annotations_of(task)
+    for annotation in annotations if isinstance(annotations, list) else ():
+        if isinstance(annotation, dict) and isinstance(annotation.get("result"), list):
+            yield from drawing_of_results(annotation["result"], "").regions
+
+
+def drawing_of_results(results: list[Any], where: str) -> Drawing:
+    """Join the results that share an id: a plain shape, its labels, and what was said of it."""
+    by_id: dict[str, list[dict[str, Any]]] = {}
+    for number, result in enumerate(results, start=1):
+        row = result if isinstance(result, dict) else {}
+        own = row.get("id")
+        by_id.setdefault(own if isinstance(own, str) and own else f"#{number}", []).append(row)
+    regions: list[Region] = []
+    other: Counter[str] = Counter()
+    for number, rows in enumerate(by_id.values(), start=1):
+        place = f"{where}: region {number}"
+        values = [row["value"] if isinstance(row.get("value"), dict) else {} for row in rows]
+        kinds = [_kind_of(row.get("type"), value) for row, value in zip(rows, values, strict=True)]
+        labels = tuple(dict.fromkeys(name for value in values for name in _labels_of(value)))
+        drawn = next((i for i, kind in enumerate(kinds) if kind not in _SAID), None)
+        if drawn is not None:
+            regions.append(Region(kinds[drawn], labels, values[drawn], where=place))
+            other.update(kind for kind in kinds if kind in _SAID and kind != "labels")
+            continue
+        for row, value, kind in zip(rows, values, kinds, strict=True):
+            if kind == "choices":
+                question = row.get("from_name")
+                regions.append(Region(kind, _texts(value.get(kind)), value, text(question) or "class", place))
+            else:
+                other[kind] += 1
+    return Drawing(regions, _size_of(results), _is_turned(results), other)
+
+
+_SAID = frozenset(
+    {"choices", "labels", "textarea", "number", "rating", "relation", "taxonomy", "datetime", "ranker", "pairwise"}
+)
+"""Types of results that draw nothing."""
+
+
+def drawing_of_record(record: dict[str, Any], where: str) -> Drawing:
+    """Read a record of JSON-MIN: regions stand as lists below the names of their controls."""
+    regions: list[Region] = []
+    other: Counter[str] = Counter()
+    drawn: list[Any] = []
+    for key in sorted(record):
+        value = record[key]
+        found = [row for row in value if isinstance(row, dict)] if isinstance(value, list) else []
+        for row in found:
+            kind = _kind_of(None, row)
+            labels = _texts(row.get("choices")) if kind == "choices" else _labels_of(row)
+            question = text(key) if kind == "choices" else ""
+            if kind in _SAID and kind != "choices":
+                other[kind] += 1
+            else:
+                regions.append(Region(kind, labels, row, question, f"{where}: {text(key)} {len(regions) + 1}"))
+        drawn += found
+        if key not in _NO_CHOICE and not found and _may_be_choice(value):
+            regions.append(Region("choices", _texts(value), {}, text(key), f"{where}: {text(key)}"))
+    return Drawing(regions, _size_of(drawn), _is_turned(drawn), other)
+
+
+_NO_CHOICE = frozenset({"id", "annotator", "annotation_id", "created_at", "updated_at", "lead_time", "file_upload"})
+
+
+def _may_be_choice(value: Any) -> bool:
+    """A choice stands in a record as its text or texts, as do the columns of the imported table."""
+    if isinstance(value, str):
+        return bool(value.strip()) and "/" not in value and "." not in value
+    return isinstance(value, list) and bool(_texts(value))
+
+
+def _kind_of(type_: Any, value: dict[str, Any]) -> str:
+    """The shape of a result, by its type, or where there is none by its keys."""
+    if isinstance(type_, str) and type_:
+        kind = text(type_).lower()
+        if kind == "labels":
+            return _shape_of(value) or kind
+        return kind.removesuffix("labels") or kind
+    for key in value:
+        if isinstance(key, str) and key.endswith("labels") and key != "labels":
+            return text(key).lower().removesuffix("labels")
+    return _shape_of(value) or next((key for key in ("choices", "text", "number") if key in value), "other")
+
+
+def _shape_of(value: dict[str, Any]) -> str:
+    if "rle" in value:
+        return "brush"
+    if "points" in value:
+        return "polygon"
+    if "radiusX" in value:
+        return "ellipse"
+    return "rectangle" if {"x", "y", "width", "height"} <= value.keys() else ""
+
+
+def _labels_of(value: dict[str, Any]) -> tuple[str, ...]:
+    keys = [key for key in value if isinstance(key, str) and key.lower().endswith("labels")]
+    return tuple(name for key in sorted(keys) for name in _texts(value[key]))
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    texts = value if isinstance(value, list) else [value]
+    return tuple(t.strip() for t in map(text, texts) if t.strip())
+
+
+def text(value: Any) -> str:
+    """Text that can be stored: halves of surrogate pairs are escaped. Empty for any other value."""
+    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else ""
+
+
+def _size_of(results: Iterable[Any]) -> tuple[int, int]:
+    for result in results:
+        if isinstance(result, dict):
+            width, height = result.get("original_width"), result.get("original_height")
+            if type(width) is int and type(height) is int and 0 < min(width, height) <= max(width, height) <= _MAX_SIDE:
+                return width, height
+    return 0, 0
+
+
+def _is_turned(results: Iterable[Any]) -> bool:
+    return any(isinstance(result, dict) and result.get("image_rotation") not in (0, None) for result in results)
+
+
+def _number(value: Any) -> float:
+    try:
+        return float(value) if type(value) in (int, float) else math.nan
+    except OverflowError:
+        return math.inf
+
+
+def bounds(region: Region, width: int, height: int) -> tuple[_Box, bool]:
+    """The box around a shape in pixels, not finite where it is malformed; and whether the shape is that box."""
+    value = region.value
+    sx, sy = width / 100, height / 100
+    if region.kind == "polygon":
+        points = value.get("points")
+        pairs = points if isinstance(points, list) else []
+        xys = [(_number(p[0]), _number(p[1])) for p in pairs if isinstance(p, list) and len(p) == 2]
+        if len(xys) < len(pairs) or not xys or not all(map(math.isfinite, (v for xy in xys for v in xy))):
+            return (math.nan,) * 4, True
+        xs, ys = [x * sx for x, _ in xys], [y * sy for _, y in xys]
+        return (min(xs), min(ys), max(xs), max(ys)), False
+    angle = math.radians(_number(value.get("rotation", 0) or 0))
+    if not math.isfinite(angle):
+        return (math.nan,) * 4, True
+    cos, sin = math.cos(angle), math.sin(angle)
+    x, y = _number(value.get("x")) * sx, _number(value.get("y")) * sy
+    if region.kind == "ellipse":
+        rx, ry = _number(value.get("radiusX")) * sx, _number(value.get("radiusY")) * sy
+        half_x, half_y = math.hypot(rx * cos, ry * sin), math.hypot(rx * sin, ry * cos)
+        return (x - half_x, y - half_y, x + half_x, y + half_y), False
+    w, h = _number(value.get("width")) * sx, _number(value.get("height")) * sy
+    if angle == 0 or not min(w, h) >= 0:
+        return (x, y, x + w, y + h), True
+    xs, ys = [0, w * cos, -h * sin, w * cos - h * sin], [0, w * sin, h * cos, w * sin + h * cos]
+    return (x + min(xs), y + min(ys), x + max(xs), y + max(ys)), False
+
+
+def annotations_of(task: dict[str, Any]) -> Any:
+    """Versions before 1.0 call them completions."""
+    return task["annotations"] if "annotations" in task else task.get("completions")
