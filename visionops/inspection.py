@@ -206,6 +206,7 @@ def _config(name: str, dataset: Dataset, data: dict[str, Any]) -> dict[str, Any]
     if known.size and np.median(known) <= _DEFAULT_SIDE - 32:
         # Small images need not be blown up; the network wants a multiple of 32.
         config["training"] = {"image_size": max(64, int(-(-float(np.median(known)) // 32) * 32))}
+    config["serving"] = {"port": 0}  # any free one: another use case may have the usual one
     Config.model_validate(config)
     return config
 

@@ -229,7 +229,8 @@ def _add_images(content: _Content, raw: dict[str, Any]) -> None:
         where = f"{shown}: image {index}"
         declared = entry.get("filename") if isinstance(entry, dict) else None
         if not isinstance(declared, str) or not declared.strip():
-            content.problems.append((Code.UNKNOWN_IMAGE, where, f"{key[:60]!r} has no filename; export the annotations again"))
+            problem = f"{key[:60]!r} has no filename; export the annotations again"
+            content.problems.append((Code.UNKNOWN_IMAGE, where, problem))
             continue
         regions = entry.get("regions", [])
         values = regions.values() if isinstance(regions, dict) else regions  # VIA 1 numbers them by keys
@@ -340,7 +341,8 @@ def _read_table(listing: Listing, file: str) -> _Content:
         image.has_attributes |= file_at is not None and _has_value(_cell(cells[file_at]))
         shape, attributes = _cell(cells[shape_at]), _cell(cells[region_at])
         if shape is None or attributes is None:
-            content.problems.append((Code.BAD_BOX, where, "a cell of attributes is not a JSON object; export the annotations again"))
+            problem = "a cell of attributes is not a JSON object; export the annotations again"
+            content.problems.append((Code.BAD_BOX, where, problem))
         elif shape:
             image.regions.append(_Region(shape, attributes, where))
     content.images += images.values()
