@@ -16,20 +16,7 @@ import pyarrow as pa
 from visionops.config import DataConfig, Format
 from visionops.data.dataset import BOXES_SCHEMA, Dataset
 from visionops.data.findings import counted
-from visionops.data.formats import (
-    coco,
-    cvat,
-    folders,
-    imagefolder,
-    label_studio,
-    labelme,
-    mvtec,
-    table,
-    via,
-    vision,
-    voc,
-    yolo,
-)
+from visionops.data.formats import coco, csv_boxes, cvat, folders, imagefolder, label_studio, labelme, mvtec, table, via, vision, voc, yolo
 from visionops.data.formats.assembly import fold_name
 from visionops.data.formats.protocol import Evidence, Reader, Strength
 from visionops.data.formats.rules import suggest
@@ -48,6 +35,7 @@ READERS: dict[Format, Reader] = {
     Format.LABELME: labelme,
     Format.VIA: via,
     Format.LABEL_STUDIO: label_studio,
+    Format.CSV: csv_boxes,
     Format.TABLE: table,
     Format.FOLDERS: folders,
     Format.MVTEC: mvtec,

@@ -7,13 +7,10 @@ only the URLs they were shown from; the path of a URL is matched from its end, s
 
 from __future__ import annotations
 
-import base64
-import binascii
 import dataclasses
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
-from urllib.parse import unquote
 
 from visionops.config import DataConfig
 from visionops.data.dataset import Dataset, Split
@@ -31,10 +28,11 @@ from visionops.data.formats.label_studio_regions import (
     sampled_regions,
     text,
 )
-from visionops.data.formats.names import Bases, Level, Match, NameIndex, plain_name
+from visionops.data.formats.names import Bases, Match, plain_name
 from visionops.data.formats.protocol import Evidence, Strength
 from visionops.data.formats.rules import LabelReader
 from visionops.data.formats.splits import split_in_name
+from visionops.data.formats.urls import find_paths, path_of_url
 from visionops.data.listing import Listing, folder_of, stem_of, suffix_of
 from visionops.errors import AnnotationError
 from visionops.inference.bundle import Task
@@ -47,7 +45,6 @@ _SAMPLED_TASKS = 200
 _OF_A_RECORD = ("annotation_id", "annotator", "lead_time")
 """Keys that JSON-MIN writes beside the names of the labels."""
 _IMAGE_KEYS = ("image", "img", "image_url", "url")
-_LOCAL_FILES = "/local-files/?d="
 _MISSING = "the file is not there; Label Studio's JSON exports hold no images: put them beside the JSON"
 
 
@@ -112,7 +109,7 @@ def _is_task(raw: Any) -> bool:
         return False
     if isinstance(raw.get("data"), dict):
         return isinstance(annotations_of(raw), list)
-    if not any(isinstance(value, str) and suffix_of(_path_of(value)) in IMAGE_SUFFIXES for value in raw.values()):
+    if not any(isinstance(value, str) and suffix_of(path_of_url(value)) in IMAGE_SUFFIXES for value in raw.values()):
         return False
     regions = (region for value in raw.values() if isinstance(value, list) for region in value)
     return sum(key in raw for key in _OF_A_RECORD) > 1 or any(
@@ -138,79 +135,17 @@ def _explain_absence(listing: Listing) -> None:
 # The name of an image
 
 
-def _path_of(url: str) -> str:
-    """The path that a URL names, percent-decoded and without a leading slash."""
-    _, found, local = url.partition(_LOCAL_FILES)
-    if found:
-        return unquote(_cut(local, "&")).lstrip("/")
-    _, found, encoded = url.partition("fileuri=")
-    if found:
-        try:
-            url = base64.b64decode(unquote(_cut(encoded, "&")), altchars=b"-_").decode()
-        except (binascii.Error, ValueError):
-            return ""
-    scheme, found, rest = url.partition("://")
-    if found and scheme.isalnum():
-        rest = rest.partition("/")[2]
-        return unquote(rest.partition("#")[0].partition("?")[0]) if scheme.startswith("http") else rest.lstrip("/")
-    if url[:5] == "data:":
-        return ""
-    return unquote(_cut(_cut(url, "#"), "?")).lstrip("/") if url[:1] == "/" else _cut(url, "?")
-
-
-def _cut(url: str, mark: str) -> str:
-    """A URL before the mark, unless it is a name of an image as it stands."""
-    return url if suffix_of(url) in IMAGE_SUFFIXES else url.partition(mark)[0]
-
-
 def _name_of(task: dict[str, Any]) -> str:
     """The path of the image; empty where the task names none."""
     is_full = isinstance(task.get("data"), dict)
     data = task["data"] if is_full else task
     keys = [key for key in _IMAGE_KEYS if key in data]
     keys += sorted(key for key in data if key not in keys and (is_full or key != "file_upload"))
-    paths = [_path_of(data[key]) for key in keys if isinstance(data[key], str)]
+    paths = [path_of_url(data[key]) for key in keys if isinstance(data[key], str)]
     upload = task.get("file_upload")
     if isinstance(upload, str):
         paths.append(upload)
     return next((path for path in paths if suffix_of(path) in IMAGE_SUFFIXES), "")
-
-
-def _find_names(index: NameIndex, names: Sequence[str], bases: Bases) -> dict[str, Match]:
-    """Find the file of each path: the whole path, or else as much of its end as there is, the name at least."""
-    unique = list(dict.fromkeys(names))
-    found = {name: _closest(name, m) for name, m in zip(unique, index.match(unique, bases), strict=True)}
-    taken = {match.file for match in found.values()}
-    rest = [name for name, match in found.items() if not match.file and not match.rivals and "/" in name]
-    tails = [name.rpartition("/")[2] for name in rest]
-    by_tail = {name: _closest(name, m) for name, m in zip(rest, index.match(tails, bases), strict=True)}
-    claims: dict[str | None, list[str]] = {}
-    for name, match in by_tail.items():
-        claims.setdefault(match.file, []).append(name)
-    for name, match in by_tail.items():
-        rivals = claims[match.file]
-        if match.file and len(rivals) > 1:
-            by_tail[name] = Match(None, Level.SUBFOLDER, tuple(sorted(rivals)), shared=True)
-        elif match.file in taken:
-            by_tail[name] = Match(None)
-        elif match.file and "upload/" not in name:
-            by_tail[name] = match._replace(level=Level.SUBFOLDER)
-    return found | by_tail
-
-
-def _closest(name: str, match: Match) -> Match:
-    """Of several files the one that has the most of the path in common."""
-    if match.shared or not match.rivals:
-        return match
-    wanted = name.casefold().split("/")[::-1]
-
-    def common(file: str) -> int:
-        pairs = zip(file.casefold().split("/")[::-1], wanted, strict=False)
-        return next((i for i, (a, b) in enumerate(pairs) if a != b), len(wanted))
-
-    best = max(map(common, match.rivals))
-    closest = [file for file in match.rivals if common(file) == best]
-    return Match(closest[0], Level.SUBFOLDER) if len(closest) == 1 else match
 
 
 def _bases(file: str) -> Bases:
@@ -261,7 +196,7 @@ class _Reader:
                 self.images.append((_Image(path, where, split, self._chosen(drawings, where)), bases))
         self.counts["waiting"] += len(waiting)
         plain = [name for name in map(plain_name, waiting) if name is not None]
-        found = _find_names(self.assembly.index, plain, bases)
+        found = find_paths(self.assembly.index, plain, bases)
         self.assembly.claimed.update(match.file for match in found.values() if match.file)
 
     def _tasks(self, raw: list[Any], place: str) -> Iterator[tuple[str, dict[str, Any], list[dict[str, Any]]]]:
@@ -344,7 +279,7 @@ class _Reader:
         found: dict[tuple[str, Any], Match] = {}
         for bases in dict.fromkeys(bases for _, bases in self.images):
             names = [p for p, (_, b) in zip(plain, self.images, strict=True) if p is not None and b == bases]
-            found |= {(n, bases): match for n, match in _find_names(assembly.index, names, bases).items()}
+            found |= {(n, bases): match for n, match in find_paths(assembly.index, names, bases).items()}
         rows = []
         for name, (image, bases) in zip(plain, self.images, strict=True):
             entry = ImageEntry(text(image.path), image.where, image.split, *image.drawing.size)

@@ -83,9 +83,7 @@ class LabelledImages:
             bases: What the names may be relative to.
             lots: Prefixes of the images to take.
         """
-        named = [
-            (row, name) for row, name in zip(rows, self._with_suffix(rows, bases), strict=True) if name is not None
-        ]
+        named = [(row, name) for row, name in zip(rows, self.with_suffix(rows, bases), strict=True) if name is not None]
         entries = [ImageEntry(name, row.where) for row, name in named]
         skipped = 0
         for (row, _), found in zip(named, self.assembly.find_images(entries, bases), strict=True):
@@ -126,7 +124,7 @@ class LabelledImages:
     def _used(self, row: Row) -> list[str]:
         return [row.cells[self.columns.names.index(column)] for column in self._used_columns()]
 
-    def _with_suffix(self, rows: Sequence[Row], bases: Bases) -> list[str | None]:
+    def with_suffix(self, rows: Sequence[Row], bases: Bases) -> list[str | None]:
         """The names of images; of an identifier the image whose stem it is, None where it is that of several."""
         plain = {row.image: plain_name(row.image) for row in rows if suffix_of(row.image) not in IMAGE_SUFFIXES}
         ids = {name: safe for name, safe in plain.items() if safe is not None}

@@ -1,0 +1,190 @@
+"""Which column of a table of boxes says what: the image, the class, the box, the split."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from visionops.data.files import IMAGE_SUFFIXES
+from visionops.data.formats.rules import is_missing, number_of
+from visionops.data.listing import suffix_of
+
+__all__ = ["Layout", "explain", "find_layout", "padded"]
+
+_SPLIT = ("split", "subset", "set", "partition", "phase", "datasplit")
+_IMAGE = (
+    *("filename", "filepath", "imagename", "imagepath", "imagefile", "imagefilename", "imgpath", "imgname", "path"),
+    *("file", "fname", "image", "img", "imageid", "imgid", "imageindex", "frame", "externalid", "fileid", "name", "id"),
+)
+"""Names of the column of images, the plainest first; in lower case, letters and digits only, as below."""
+_LABEL = (
+    *("classname", "labelname", "categoryname", "class", "label", "category", "objectclass", "objectname", "object"),
+    *("findinglabel", "labels", "target", "species", "classid", "labelid", "categoryid", "type", "name"),
+)
+_CORNERS = (
+    ("xmin", "ymin", "xmax", "ymax"),
+    ("x1", "y1", "x2", "y2"),
+    ("x0", "y0", "x1", "y1"),
+    ("left", "top", "right", "bottom"),
+    ("xtl", "ytl", "xbr", "ybr"),
+    ("minx", "miny", "maxx", "maxy"),
+)
+_SIZES = (
+    ("x", "y", "w", "h"),
+    ("x", "y", "width", "height"),
+    ("left", "top", "width", "height"),
+    ("left", "top", "w", "h"),
+    ("xmin", "ymin", "width", "height"),
+    ("xmin", "ymin", "w", "h"),
+)
+_CENTRES = (
+    ("xcenter", "ycenter", "width", "height"),
+    ("xcentre", "ycentre", "width", "height"),
+    ("centerx", "centery", "width", "height"),
+    ("cx", "cy", "w", "h"),
+    ("cx", "cy", "width", "height"),
+)
+_ONE_CELL = frozenset({"bbox", "box", "boundingbox"})
+_BOX_PREFIX = re.compile(r"^(?:bbox|box|boundingbox|bndbox|roi)(?=.)")
+_IMAGE_SIZE = (("imagewidth", "imageheight"), ("imgwidth", "imgheight"), ("width", "height"), ("w", "h"))
+_OF_VIA = "regionshapeattributes"
+_GROUPS = "isgroupof"
+_AUTOML_SETS = frozenset({"TRAIN", "VALIDATION", "VALIDATE", "TEST", "UNASSIGNED", ""})
+_AUTOML_WIDTH = 11
+_AUTOML_NAMED = 3
+"""Columns of a row without a box: set, path, label."""
+
+
+class Layout(NamedTuple):
+    """Index of each column."""
+
+    image: int
+    box: tuple[int, ...]
+    """Four columns, or one that holds ``[x, y, width, height]``."""
+    kind: str
+    """``corners``, ``size`` or ``centre``."""
+    label: int | None = None
+    split: int | None = None
+    size: tuple[int, int] | None = None
+    """Width and height of the image."""
+    groups: int | None = None
+    """Whether the box is around a group."""
+    has_header: bool = True
+    fractions: bool = False
+    """Whether the format has fractions of the image by definition."""
+    width: int = 0
+    """Number of columns."""
+
+
+def find_layout(rows: Sequence[Sequence[str]]) -> Layout | None:
+    """Find the columns of a table by its first rows; None where it is no table of boxes, or is not clear."""
+    if not rows:
+        return None
+    names = [_plain(name) for name in rows[0]]
+    if _OF_VIA in names:
+        return None
+    return _named(names, rows[1:]) or _retinanet(rows) or _automl(rows)
+
+
+def explain(header: Sequence[str]) -> str:
+    """Say why the columns of a table are not clear, for a message; empty where it is no table of boxes."""
+    names = [_plain(name) for name in header]
+    if _OF_VIA in names:
+        return ""
+    kinds = _boxes(names)
+    listed = ", ".join(map(repr, header))
+    if len(kinds) > 1:
+        found = " or ".join(", ".join(header[i] for i in box) for _, box in kinds)
+        return f"which columns are the box is not clear ({found}; columns: {listed}); remove all but one box"
+    parts = {name for names in (*_CORNERS, *_SIZES, *_CENTRES) for name in names if len(name) > 1 or name in "xy"}
+    if kinds:
+        return f"no column names the images (columns: {listed}); call it filename"
+    if len({_BOX_PREFIX.sub("", name) for name in names} & parts) > 1:
+        return f"which columns are the box is not clear (columns: {listed}); call them xmin, ymin, xmax, ymax"
+    return ""
+
+
+def padded(cells: list[str], layout: Layout) -> list[str]:
+    """A row with the empty cells at its end that AutoML leaves out, and without those beyond the last column."""
+    if not layout.has_header and layout.width == _AUTOML_WIDTH and 2 <= len(cells) <= _AUTOML_NAMED:
+        return cells + [""] * (layout.width - len(cells))
+    return cells[: layout.width] if not any(cells[layout.width :]) else cells
+
+
+def _plain(name: str) -> str:
+    return re.sub("[^a-z0-9]", "", name.casefold())
+
+
+def _boxes(names: list[str]) -> list[tuple[str, tuple[int, ...]]]:
+    """The columns that may be the box: one kind where it is clear."""
+    bare = [_BOX_PREFIX.sub("", name) for name in names]
+    marked = [b if b != n else "" for b, n in zip(bare, names, strict=True)]  # bbox_width beside the image's width
+    for columns in (marked, names, bare):
+        for kind, known in (("corners", _CORNERS), ("size", _SIZES), ("centre", _CENTRES)):
+            found = [tuple(columns.index(n) for n in four) for four in known if set(four) <= set(columns)]
+            if found:
+                return [(kind, box) for box in found]
+    single = [i for i, name in enumerate(names) if name in _ONE_CELL]
+    return [("size", (i,)) for i in single]
+
+
+def _named(names: list[str], rows: Sequence[Sequence[str]]) -> Layout | None:
+    kinds = _boxes(names)
+    if len(kinds) != 1:
+        return None
+    kind, box = kinds[0]
+    free = [name if i not in box else "" for i, name in enumerate(names)]
+    image = _first(free, _IMAGE)
+    if image is None or not _names_files(rows, image):
+        by_content = next((i for i, name in enumerate(free) if name and _names_files(rows, i)), None)
+        image = by_content if by_content is not None else image
+    if image is None:
+        return None
+    free[image] = ""
+    size = next(((free.index(w), free.index(h)) for w, h in _IMAGE_SIZE if w in free and h in free), None)
+    groups = free.index(_GROUPS) if _GROUPS in free else None
+    fractions = groups is not None and "labelname" in free
+    return Layout(
+        image, box, kind, _first(free, _LABEL), _first(free, _SPLIT), size, groups, True, fractions, len(names)
+    )
+
+
+def _first(names: list[str], known: Sequence[str]) -> int | None:
+    return next((names.index(name) for name in known if name in names), None)
+
+
+def _names_files(rows: Sequence[Sequence[str]], column: int) -> bool:
+    cells = [row[column] for row in rows if len(row) > column]
+    return bool(cells) and sum(_is_image(cell) for cell in cells) * 2 >= len(cells)
+
+
+def _is_image(cell: str) -> bool:
+    return suffix_of(cell.replace("\\", "/")) in IMAGE_SUFFIXES
+
+
+def _retinanet(rows: Sequence[Sequence[str]]) -> Layout | None:
+    """``path,x1,y1,x2,y2,class`` without a header."""
+    if not all(len(row) == 6 and _is_image(row[0]) and _are_box(row[1:5]) for row in rows):
+        return None
+    if any(row[5] and number_of(row[5]) is None for row in rows):  # else the last column may be another measure
+        return Layout(0, (1, 2, 3, 4), "corners", 5, has_header=False, width=6)
+    return None
+
+
+def _automl(rows: Sequence[Sequence[str]]) -> Layout | None:
+    """``set,path,label`` and the corners x1,y1,x2,y1,x2,y2,x1,y2, of which two may be empty; without a header."""
+    full = [row for row in rows if len(row) == _AUTOML_WIDTH]
+    named = all(
+        (len(row) == _AUTOML_WIDTH or 2 <= len(row) <= _AUTOML_NAMED)
+        and row[0].upper() in _AUTOML_SETS
+        and _is_image(row[1])
+        for row in rows
+    )
+    if not named or not full or not all(_are_box([row[i] for i in (3, 4, 7, 8)]) for row in full):
+        return None
+    return Layout(1, (3, 4, 7, 8), "corners", 2, 0, has_header=False, fractions=True, width=_AUTOML_WIDTH)
+
+
+def _are_box(cells: Sequence[str]) -> bool:
+    return all(map(is_missing, cells)) or all(number_of(cell) is not None for cell in cells)

@@ -1,0 +1,81 @@
+"""Names of images as URLs: storage buckets, web servers, the files that Label Studio serves.
+
+A path of a URL is longer than that of the file here, so it is matched from its end.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Sequence
+from urllib.parse import unquote
+
+from visionops.data.files import IMAGE_SUFFIXES
+from visionops.data.formats.names import Bases, Level, Match, NameIndex
+from visionops.data.listing import suffix_of
+
+__all__ = ["find_paths", "path_of_url"]
+
+_LOCAL_FILES = "/local-files/?d="
+
+
+def path_of_url(url: str) -> str:
+    """The path that a URL names, percent-decoded and without a leading slash."""
+    _, found, local = url.partition(_LOCAL_FILES)
+    if found:
+        return unquote(_cut(local, "&")).lstrip("/")
+    _, found, encoded = url.partition("fileuri=")
+    if found:
+        try:
+            url = base64.b64decode(unquote(_cut(encoded, "&")), altchars=b"-_").decode()
+        except (binascii.Error, ValueError):
+            return ""
+    scheme, found, rest = url.partition("://")
+    if found and scheme.isalnum():
+        rest = rest.partition("/")[2]
+        return unquote(rest.partition("#")[0].partition("?")[0]) if scheme.startswith("http") else rest.lstrip("/")
+    if url[:5] == "data:":
+        return ""
+    return unquote(_cut(_cut(url, "#"), "?")).lstrip("/") if url[:1] == "/" else _cut(url, "?")
+
+
+def _cut(url: str, mark: str) -> str:
+    """A URL before the mark, unless it is a name of an image as it stands."""
+    return url if suffix_of(url) in IMAGE_SUFFIXES else url.partition(mark)[0]
+
+
+def find_paths(index: NameIndex, names: Sequence[str], bases: Bases) -> dict[str, Match]:
+    """Find the file of each path: the whole path, or else as much of its end as there is, the name at least."""
+    unique = list(dict.fromkeys(names))
+    found = {name: _closest(name, m) for name, m in zip(unique, index.match(unique, bases), strict=True)}
+    taken = {match.file for match in found.values()}
+    rest = [name for name, match in found.items() if not match.file and not match.rivals and "/" in name]
+    tails = [name.rpartition("/")[2] for name in rest]
+    by_tail = {name: _closest(name, m) for name, m in zip(rest, index.match(tails, bases), strict=True)}
+    claims: dict[str | None, list[str]] = {}
+    for name, match in by_tail.items():
+        claims.setdefault(match.file, []).append(name)
+    for name, match in by_tail.items():
+        rivals = claims[match.file]
+        if match.file and len(rivals) > 1:
+            by_tail[name] = Match(None, Level.SUBFOLDER, tuple(sorted(rivals)), shared=True)
+        elif match.file in taken:
+            by_tail[name] = Match(None)
+        elif match.file and "upload/" not in name:
+            by_tail[name] = match._replace(level=Level.SUBFOLDER)
+    return found | by_tail
+
+
+def _closest(name: str, match: Match) -> Match:
+    """Of several files the one that has the most of the path in common."""
+    if match.shared or not match.rivals:
+        return match
+    wanted = name.casefold().split("/")[::-1]
+
+    def common(file: str) -> int:
+        pairs = zip(file.casefold().split("/")[::-1], wanted, strict=False)
+        return next((i for i, (a, b) in enumerate(pairs) if a != b), len(wanted))
+
+    best = max(map(common, match.rivals))
+    closest = [file for file in match.rivals if common(file) == best]
+    return Match(closest[0], Level.SUBFOLDER) if len(closest) == 1 else match
