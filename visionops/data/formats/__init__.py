@@ -16,7 +16,21 @@ import pyarrow as pa
 from visionops.config import DataConfig, Format
 from visionops.data.dataset import BOXES_SCHEMA, Dataset
 from visionops.data.findings import counted
-from visionops.data.formats import coco, csv_boxes, cvat, folders, imagefolder, label_studio, labelme, mvtec, table, via, vision, voc, yolo
+from visionops.data.formats import (
+    coco,
+    csv_boxes,
+    cvat,
+    folders,
+    imagefolder,
+    label_studio,
+    labelme,
+    mvtec,
+    table,
+    via,
+    vision,
+    voc,
+    yolo,
+)
 from visionops.data.formats.assembly import fold_name
 from visionops.data.formats.protocol import Evidence, Reader, Strength
 from visionops.data.formats.rules import suggest
