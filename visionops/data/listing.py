@@ -41,6 +41,8 @@ class Listing:
                 self.files[file.name] = file
         self.hidden = tuple(sorted(hidden))
         """Hidden files and folders, and files that macOS, Windows and file servers leave behind."""
+        self.masks: dict[str, str] | None = None
+        """Mask to its image, once `visionops.data.formats.beside.find_masks` has looked."""
         self._parsed: dict[str, Any] = {}
 
     @functools.cached_property

@@ -30,8 +30,7 @@ def write_mask(path: Path, size: tuple[int, int] = (64, 48), *, levels: str = "h
 
 
 def masks(root: Path) -> dict[str, str]:
-    listing = Listing(root)
-    return find_masks(listing, listing.images)
+    return find_masks(Listing(root))
 
 
 @pytest.mark.parametrize("levels", ["hard", "soft", "empty", "classes"])

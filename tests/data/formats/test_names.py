@@ -38,6 +38,8 @@ def found(files: list[str], name: str, bases=(("",),)) -> Match:
         ("line1/a.jpg", "a.jpg", Level.SUBFOLDER),
         ("a.jpg", "line1/a.jpg", Level.SUBFOLDER),
         ("export/line1/a.jpg", "line1/a.jpg", Level.SUBFOLDER),
+        ("pics/a.JPG", "data\\a.jpg", Level.SUBFOLDER),
+        ("pics/a.jpg", "0a1b2c3d-a.jpg", Level.SUBFOLDER),
     ],
 )
 def test_each_kind_of_difference(file, name, level):

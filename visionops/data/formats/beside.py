@@ -53,10 +53,11 @@ def report_beside(
     """
     concerned = tuple(within)
     rest = [name for name in listing.images if name not in claimed and name.startswith(concerned)]
-    masks = find_masks(listing, rest) if rest else {}
-    _report(findings, Code.MASK_IMAGE, list(masks), "a mask, by its name, size and few grey levels; it is left out")
+    known = find_masks(listing) if rest else {}
+    masks = [name for name in rest if name in known]
+    _report(findings, Code.MASK_IMAGE, masks, "a mask, by its name, size and few grey levels; it is left out")
     if orphans:
-        strays = [name for name in rest if name not in masks]
+        strays = [name for name in rest if name not in known]
         _report(findings, Code.ORPHAN_IMAGE, strays, "no label names it; it is left out; label or remove it")
     unreadable = [
         name
@@ -83,8 +84,8 @@ def _report(findings: list[Finding], code: Code, names: list[str], message: str)
         findings.append(Finding.of(code, shown, f"{message}{also}", images))
 
 
-def find_masks(listing: Listing, candidates: Iterable[str]) -> dict[str, str]:
-    """Find which images are masks of another one: pixels that mark where something is, not photographs.
+def find_masks(listing: Listing) -> dict[str, str]:
+    """Find which images are masks of another one: pixels that mark where something is. A listing is searched once.
 
     A mask shares the stem of its image (``a.jpg`` and ``a.png``), adds a word to it (``a_mask.png``), or lies under
     the same stem in a folder of masks; it has the size of the image, and at most 16 grey levels or, with soft edges,
@@ -93,6 +94,8 @@ def find_masks(listing: Listing, candidates: Iterable[str]) -> dict[str, str]:
     Returns:
         Mask to image.
     """
+    if listing.masks is not None:
+        return listing.masks
     by_stem: dict[str, list[str]] = collections.defaultdict(list)
     by_tail: dict[str, list[str]] = collections.defaultdict(list)
     for name in listing.images:
@@ -100,7 +103,7 @@ def find_masks(listing: Listing, candidates: Iterable[str]) -> dict[str, str]:
         by_stem[stem].append(name)
         by_tail[stem.rpartition("/")[2]].append(name)
     pairs: dict[tuple[str, str], list[tuple[str, str]]] = collections.defaultdict(list)
-    for name in candidates:
+    for name in listing.images:
         pattern, partners = _partners(name, by_stem, by_tail)
         for partner in partners:
             pairs[folder_of(name), f"{pattern} {suffix_of(name)} {suffix_of(partner)}"].append((name, partner))
@@ -113,6 +116,7 @@ def find_masks(listing: Listing, candidates: Iterable[str]) -> dict[str, str]:
             masks.update(group)
         elif any(verdicts):
             masks.update(pair for pair in group if _is_mask_of(listing, *pair))
+    listing.masks = masks
     return masks
 
 

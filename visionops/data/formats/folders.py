@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import collections
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -41,10 +41,11 @@ class _ClassFolder(NamedTuple):
 def detect(listing: Listing, data: DataConfig) -> Evidence | None:
     """Find two class folders or more that hold images."""
     del data
-    base = _base_of(listing)
-    tops = _folders_with_images(listing, base)
+    images = _photographs(listing)
+    base = _base_of(images)
+    tops = _folders_with_images(images, base)
     splits = [top for split in Split for top in tops if SPLIT_WORDS.get(top.casefold()) is split]
-    classes = sorted({sub for top in splits for sub in _folders_with_images(listing, _join(base, top))}) or [
+    classes = sorted({sub for top in splits for sub in _folders_with_images(images, _join(base, top))}) or [
         top for top in tops if top not in splits
     ]
     if len(classes) < 2:
@@ -65,8 +66,8 @@ def read(listing: Listing, data: DataConfig, name: str) -> Dataset:
         raise AnnotationError(mvtec.refusal(listing, evidence))
     attribute, rule = next(iter(data.labels.items()), (_DEFAULT_NAME, None))
     given = LabelReader.by_rule(attribute, rule) if rule else None
-    masks = find_masks(listing, listing.images)
-    base = _base_of(listing)
+    masks = find_masks(listing)
+    base = _base_of(_photographs(listing))
     folders, unlabelled = _find_folders(listing.root, base, given, _folders_of_masks(listing, masks))
     files: dict[str, list[FileInfo]] = collections.defaultdict(list)
     deep = any(folder.split is not Split.NONE for folder in folders)
@@ -83,9 +84,9 @@ def read(listing: Listing, data: DataConfig, name: str) -> Dataset:
         if folder not in filled:
             message = "a class folder without images; add images or remove the folder"
             findings.append(Finding.of(Code.EMPTY_CLASS, folder.place, message))
-    reader = given or LabelReader.by_values(attribute, _spelled_once(listing.root, filled))
+    reader = given or LabelReader.by_values(attribute, [folder.raw for folder in filled])
     rows = _Rows(findings)
-    notes = []
+    notes = reader.notes([folder.raw for folder in filled], f"{attribute} (folder names)")
     claimed: set[str] = set()
     for folder in filled:
         class_id = reader.class_id(folder.raw)
@@ -137,26 +138,31 @@ class _Rows:
             self.class_ids.append(class_id)
 
 
-def _base_of(listing: Listing) -> str:
+def _photographs(listing: Listing) -> list[str]:
+    masks = find_masks(listing)
+    return [name for name in listing.images if name not in masks]
+
+
+def _base_of(images: Sequence[str]) -> str:
     """The root, or the folder below it that holds everything: data sets are often wrapped in one."""
     base = ""
     while True:
-        tops = _folders_with_images(listing, base)
-        if len(tops) != 1 or any(folder_of(name) == base for name in listing.images):
+        tops = _folders_with_images(images, base)
+        if len(tops) != 1 or any(folder_of(name) == base for name in images):
             return base
         inner = _join(base, tops[0])
-        if tops[0].casefold() in SPLIT_WORDS or len(_folders_with_images(listing, inner)) < 2:
+        if tops[0].casefold() in SPLIT_WORDS or len(_folders_with_images(images, inner)) < 2:
             return base
         base = inner
 
 
-def _folders_with_images(listing: Listing, base: str) -> list[str]:
+def _folders_with_images(images: Iterable[str], base: str) -> list[str]:
     """Names of the folders right below ``base`` that hold an image at some depth."""
     start = f"{base}/" if base else ""
     return sorted(
         {
             name[len(start) :].partition("/")[0]
-            for name in listing.images
+            for name in images
             if name.startswith(start) and "/" in name[len(start) :]
         }
     )
@@ -227,17 +233,3 @@ def _folder_of(name: str, base: str, deep: bool, unlabelled: list[str]) -> str:
     if deep and len(rest) > 1:
         return f"{start}{first}/{rest[0]}"
     return start + first if rest else base
-
-
-def _spelled_once(root: Path, folders: list[_ClassFolder]) -> list[str]:
-    """The names of folders, if no two mean the same class."""
-    spellings: dict[str, set[str]] = collections.defaultdict(set)
-    for folder in folders:
-        spellings[folder.raw.casefold()].add(folder.raw)
-    for names in spellings.values():
-        if len(names) > 1:
-            raise AnnotationError(
-                f"{root}: {list_names(sorted(names))} differ only in case; give one class one name, or map them under "
-                "data.labels"
-            )
-    return [folder.raw for folder in folders]

@@ -134,7 +134,7 @@ class LabelledImages:
         matches = NameIndex(stems).match(list(ids.values()), bases)
         files = {name: stems[m.file] for name, m in zip(ids, matches, strict=True) if m.file}
         if any(len(rivals) > 1 for rivals in files.values()):
-            masks = find_masks(self.listing, [file for rivals in files.values() for file in rivals])
+            masks = find_masks(self.listing)
             files = {name: [f for f in rivals if f not in masks] for name, rivals in files.items()}
         found = {name: rivals[0] for name, rivals in files.items() if len(rivals) == 1}
         if found:

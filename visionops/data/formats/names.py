@@ -199,13 +199,14 @@ class NameIndex:
         if not self._by_tail:
             for file in self._files:
                 self._by_tail.setdefault(_tail(_folded(file)), []).append(file)
-        wanted = f"/{_folded(name)}"
-        found = []
-        for file in self._by_tail.get(_tail(wanted), ()):
-            lies = f"/{_folded(file)}"
-            if file not in taken and (lies.endswith(wanted) or wanted.endswith(lies)):
-                found.append(file)
-        return found
+        found: dict[str, None] = {}
+        for form in dict.fromkeys((_folded(name), _bare(name), _bare(_without_hash(name) or name))):
+            wanted = f"/{form}"
+            for file in self._by_tail.get(_tail(wanted), ()):
+                lies = f"/{_folded(file)}"
+                if file not in taken and (lies.endswith(wanted) or wanted.endswith(lies)):
+                    found[file] = None
+        return list(found)
 
 
 def _prefer(files: list[str], bases: Bases) -> list[str]:

@@ -206,9 +206,8 @@ class _Reader:
             self.splits[key] = entry
 
     def _leave_out_masks(self) -> None:
-        masks = find_masks(self.listing, [key for key in self.splits if key in self.listing.images])
-        for key in masks:
-            del self.splits[key]
+        for key in find_masks(self.listing):
+            self.splits.pop(key, None)
 
     def _add_images(self) -> None:
         keys = list(self.splits)
