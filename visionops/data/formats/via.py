@@ -157,7 +157,7 @@ def _kind(raw: Any) -> Callable[[_Content, dict[str, Any]], None] | None:
         return _add_project_3
     entries = [value for value in list(raw.values())[:20] if isinstance(value, dict)]
     fits = [e for e in entries if isinstance(e.get("filename"), str) and isinstance(e.get("regions"), list | dict)]
-    return _add_images if fits and 2 * len(fits) > len(entries) else None
+    return _add_images if fits and 2 * len(fits) >= len(entries) else None
 
 
 def _find_tables(listing: Listing) -> list[str]:
