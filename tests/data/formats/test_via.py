@@ -239,6 +239,14 @@ def test_projects_of_via_3(tmp_path):
     assert any("attributes of 1 image as a whole" in note for note in dataset.notes)
 
 
+def test_keys_that_are_no_text(tmp_path):
+    export_via3(tmp_path, MADE, ["pit"])
+    file = tmp_path / "via3.json"
+    file.write_text(file.read_text().replace('"1_0"', '"\\ud800"').replace('"kind"', '"\\ud801"'))
+    dataset = read_as(tmp_path, "auto")
+    assert dataset.boxes.column("source_id").to_pylist() == ["via3.json: metadata \\ud800"]
+
+
 def test_images_without_a_file_or_a_name(tmp_path):
     write_json(tmp_path / "via.json", {"a": entry(region(a="pit")), "b": {"regions": []}})
     dataset = read_as(tmp_path, "auto")

@@ -262,17 +262,17 @@ def _add_project_3(content: _Content, raw: dict[str, Any]) -> None:
         declared = file.get("src") if file.get("loc") not in (1, "1") else file.get("fname")
         declared = declared if isinstance(declared, str) and declared.strip() else file.get("fname")
         if not isinstance(declared, str) or not declared.strip() or declared.startswith("data:"):
-            place = f"{shown}: view {view_id[:60]}"
+            place = f"{shown}: view {printable(view_id[:60])}"
             content.problems.append((Code.UNKNOWN_IMAGE, place, "its file has no name; export the project again"))
             continue
-        images[view_id] = _Image(declared.strip(), f"{shown}: view {view_id[:60]}", [])
+        images[view_id] = _Image(declared.strip(), f"{shown}: view {printable(view_id[:60])}", [])
     attributes = {key: value for key, value in raw["attribute"].items() if isinstance(value, dict)}
     for value in attributes.values():
         options, name = value.get("options"), value.get("aname")
         if isinstance(options, dict) and isinstance(name, str):
             content.options[fold_name(name)] = [printable(o.strip()) for o in options.values() if _is_text(o)]
     for key, entry in raw["metadata"].items():
-        where = f"{shown}: metadata {key[:60]}"
+        where = f"{shown}: metadata {printable(key[:60])}"
         image = images.get(str(entry.get("vid"))) if isinstance(entry, dict) else None
         if not isinstance(entry, dict) or (image is None and str(entry.get("vid")) not in raw["view"]):
             content.problems.append((Code.UNKNOWN_IMAGE, where, "belongs to no view; remove it"))
