@@ -33,7 +33,6 @@ _IMAGE_DATA = re.compile(rb'"imageData"\s*:\s*"')
 _CLASS_FILES = ("labels.txt", "classes.txt")
 _NO_CLASSES = frozenset({"__ignore__", "_background_"})
 """Lines of labelme's ``labels.txt`` that are no classes, and labels of shapes that are no objects."""
-_WITHOUT_BOX = frozenset({"point", "points", "line", "linestrip"})
 
 
 def detect(listing: Listing, data: DataConfig) -> Evidence | None:
@@ -86,11 +85,23 @@ class _File(NamedTuple):
     declared: str
     """Its ``imagePath``, or ``""``."""
     size: tuple[int, int]
-    shapes: list[Any]
+    shapes: list[_Shape | None]
+    """None in place of what is no shape."""
     flags: bool
     """Whether it has flags of the whole image."""
     embedded: bool
     """Whether it holds the bytes of its image."""
+
+
+class _Shape(NamedTuple):
+    """What is needed of a shape: 100,000 files are held at once."""
+
+    label: str
+    kind: str
+    box: Box | None
+    """None where the kind has no box."""
+    group: Any
+    has_attributes: bool
 
 
 class _Object(NamedTuple):
@@ -171,10 +182,19 @@ def _file(listing: Listing, name: str, raw: dict[str, Any]) -> _File:
         name,
         declared.strip() if isinstance(declared, str) else "",
         (_size(raw.get("imageWidth")), _size(raw.get("imageHeight"))),
-        shapes,
+        [_shape(shape) for shape in shapes],
         isinstance(flags, dict) and bool(flags),
         isinstance(raw.get("imageData"), str) and bool(raw["imageData"]),
     )
+
+
+def _shape(raw: Any) -> _Shape | None:
+    if not isinstance(raw, dict):
+        return None
+    kind = raw.get("shape_type")
+    kind = kind if isinstance(kind, str) and kind else "polygon"  # labelme before 3 has no other shape
+    box = _box(kind, points_of(raw.get("points")))
+    return _Shape(_label(raw.get("label")), kind, box, raw.get("group_id"), bool(raw.get("attributes")))
 
 
 def _size(value: Any) -> int:
@@ -317,32 +337,25 @@ class _Reader:
         shown = printable(file.name)
         for index, shape in enumerate(file.shapes, start=1):
             where = f"{shown}: shape {index}"
-            if not isinstance(shape, dict):
+            if shape is None:
                 self.assembly.found(Code.BAD_BOX, where, "must be an object with label and points; remove it")
                 continue
-            label = _label(shape.get("label"))
+            label, kind, box, group, has_attributes = shape
             if label in _NO_CLASSES:
                 self.ignored[label] += 1
                 continue
-            kind = shape.get("shape_type")
-            kind = kind if isinstance(kind, str) and kind else "polygon"  # labelme before 3 has no other shape
-            if kind in _WITHOUT_BOX:
-                self.tally.left_out[kind] += 1
+            if box is None:
+                self.tally.left_out[printable(kind)[:30]] += 1
                 skipped = True
                 continue
             if not label:
                 self.assembly.found(Code.UNKNOWN_CATEGORY, where, "has no label; write one in labelme, or remove it")
                 skipped = True
                 continue
-            box = _box(kind, points_of(shape.get("points")))
-            if box is None:
-                self.tally.left_out[printable(kind)[:30]] += 1
-                skipped = True
-                continue
-            self.attributes += bool(shape.get("attributes"))
+            self.attributes += has_attributes
             if kind != "rectangle":
                 self.tally.bounded[kind] += 1
-            found.append(_Object(label, kind, box, where, shape.get("group_id")))
+            found.append(_Object(label, kind, box, where, group))
         return self._join(found), skipped
 
     def _join(self, objects: list[_Object]) -> list[_Object]:
@@ -408,7 +421,7 @@ def _label(value: Any) -> str:
 
 
 def _box(kind: str, points: list[tuple[float, float]]) -> Box | None:
-    """The box around a shape; None for kinds that are not known."""
+    """The box around a shape; None for points and lines, which have none, and for kinds that are not known."""
     box = bounds(points)
     if kind == "circle":
         if len(points) != 2 or box == NO_BOX:
