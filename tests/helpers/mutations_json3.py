@@ -61,14 +61,15 @@ def _places(tree: Any) -> Any:
 
 def reads_or_refuses(root: Path, format_: str) -> None:
     """Assert that a folder is read or refused in one line, soon."""
-    start, problem = time.monotonic(), ""
+    start = time.monotonic()
+    said = ""
     try:
         dataset = read_as(root, format_)
     except DataError as error:
-        problem = str(error)
+        said = str(error)
     else:
         assert isinstance(dataset, Dataset)
         inside = [path for path in dataset.images.column("path").to_pylist() if path]
         assert all(path.startswith(f"{root}/") and ".." not in path.split("/") for path in inside)
-    assert "\n" not in problem
+    assert "\n" not in said
     assert time.monotonic() - start < 5

@@ -10,7 +10,7 @@ from visionops.data.files import IMAGE_SUFFIXES
 from visionops.data.formats.rules import is_missing, number_of
 from visionops.data.listing import suffix_of
 
-__all__ = ["Layout", "explain", "find_layout", "padded"]
+__all__ = ["Layout", "explain", "find_layout", "holds_boxes", "padded"]
 
 _SPLIT = ("split", "subset", "set", "partition", "phase", "datasplit")
 _IMAGE = (
@@ -48,9 +48,10 @@ _CENTRES = (
 _ONE_CELL = frozenset({"bbox", "box", "boundingbox"})
 _BOX_PREFIX = re.compile(r"^(?:bbox|box|boundingbox|bndbox|roi)(?=.)")
 _IMAGE_SIZE = (("imagewidth", "imageheight"), ("imgwidth", "imgheight"), ("width", "height"), ("w", "h"))
-_OF_VIA = "regionshapeattributes"
+_OF_VIA = frozenset({"regionshapeattributes", "regioncount"})
 _GROUPS = "isgroupof"
 _AUTOML_SETS = frozenset({"TRAIN", "VALIDATION", "VALIDATE", "TEST", "UNASSIGNED", ""})
+_MOSTLY = 0.9
 _AUTOML_WIDTH = 11
 _AUTOML_NAMED = 3
 """Columns of a row without a box: set, path, label."""
@@ -82,15 +83,22 @@ def find_layout(rows: Sequence[Sequence[str]]) -> Layout | None:
     if not rows:
         return None
     names = [_plain(name) for name in rows[0]]
-    if _OF_VIA in names:
+    if not _OF_VIA.isdisjoint(names):
         return None
     return _named(names, rows[1:]) or _retinanet(rows) or _automl(rows)
+
+
+def holds_boxes(rows: Sequence[Sequence[str]]) -> bool:
+    """Whether a row of the table is a box, be it clear or not; VIA's tables are such, too."""
+    names = {_plain(name) for name in rows[0]}
+    is_named = not names.isdisjoint(_OF_VIA) or {"bboxx", "bboxy"} <= names or bool(_boxes(list(names)))
+    return is_named or find_layout(rows) is not None
 
 
 def explain(header: Sequence[str]) -> str:
     """Say why the columns of a table are not clear, for a message; empty where it is no table of boxes."""
     names = [_plain(name) for name in header]
-    if _OF_VIA in names:
+    if not _OF_VIA.isdisjoint(names):
         return ""
     kinds = _boxes(names)
     listed = ", ".join(map(repr, header))
@@ -167,9 +175,11 @@ def _retinanet(rows: Sequence[Sequence[str]]) -> Layout | None:
     """``path,x1,y1,x2,y2,class`` without a header."""
     if not all(len(row) == 6 and _is_image(row[0]) and _are_box(row[1:5]) for row in rows):
         return None
-    if any(row[5] and number_of(row[5]) is None for row in rows):  # else the last column may be another measure
-        return Layout(0, (1, 2, 3, 4), "corners", 5, has_header=False, width=6)
-    return None
+    corners = [[number_of(cell) or 0 for cell in row[1:5]] for row in rows if row[1]]
+    ordered = sum(x1 < x2 and y1 < y2 for x1, y1, x2, y2 in corners)
+    if not corners or ordered < _MOSTLY * len(corners):  # else the numbers are attributes
+        return None
+    return Layout(0, (1, 2, 3, 4), "corners", 5, has_header=False, width=6)
 
 
 def _automl(rows: Sequence[Sequence[str]]) -> Layout | None:

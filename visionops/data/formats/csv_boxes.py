@@ -76,6 +76,8 @@ def read(listing: Listing, data: DataConfig, name: str) -> Dataset:
     for table in tables:
         reader.add(table)
     others = [place for place in candidates if place not in {table.place for table in tables}]
+    for place in others:
+        _refuse_damaged(listing, place)
     if others:
         reader.assembly.notes.append(f"{counted(len(others), 'table')} without boxes not read ({examples(others)}).")
     return reader.dataset(name)
@@ -111,6 +113,17 @@ def _head(listing: Listing, place: str) -> tuple[str, list[list[str]]]:
     return delimiter, heads[delimiter]
 
 
+def _refuse_damaged(listing: Listing, place: str) -> None:
+    """Read a table of whose head nothing can be read.
+
+    Raises:
+        AnnotationError: It is no text, or its quotes do not match.
+    """
+    if not _head(listing, place)[1]:
+        for _ in read_rows(listing.path(place), ","):
+            pass
+
+
 def _explain_absence(listing: Listing, candidates: list[str]) -> None:
     """Say why no table is one of boxes.
 
@@ -118,6 +131,7 @@ def _explain_absence(listing: Listing, candidates: list[str]) -> None:
         AnnotationError: Always.
     """
     for place in candidates:
+        _refuse_damaged(listing, place)
         _, rows = _head(listing, place)
         if rows and (reason := explain(rows[0])):
             raise AnnotationError(f"{listing.path(place)}:1: {reason}")

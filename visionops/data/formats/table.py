@@ -21,11 +21,12 @@ from visionops.data.dataset import Dataset, Split
 from visionops.data.files import IMAGE_SUFFIXES
 from visionops.data.findings import counted
 from visionops.data.formats.assembly import examples
+from visionops.data.formats.box_columns import holds_boxes
 from visionops.data.formats.cells import DELIMITERS, TABLE_SUFFIXES, head_rows, is_text_table, read_rows
 from visionops.data.formats.labelled import Columns, LabelledImages, Row, why_no_label
 from visionops.data.formats.names import Bases, plain_name
 from visionops.data.formats.protocol import Evidence, Strength
-from visionops.data.formats.rules import LabelReader, is_missing, list_names, number_of, suggest
+from visionops.data.formats.rules import LabelReader, is_missing, list_names, suggest
 from visionops.data.formats.splits import SPLIT_WORDS
 from visionops.data.listing import Listing, folder_of, stem_of, suffix_of
 from visionops.errors import AnnotationError, DataError
@@ -37,20 +38,6 @@ _MOST_TABLES = 40
 """Tables that are looked into; more than that are a file per image, which these are not."""
 _USUAL_NAME = "attributes.csv"
 _SPLIT_NAMES = frozenset({"split", "set", "subset", "partition", "phase", "datasplit"})
-_BOX_COLUMNS = (
-    {"xmin", "ymin", "xmax", "ymax"},
-    {"x1", "y1", "x2", "y2"},
-    {"left", "top", "right", "bottom"},
-    {"left", "top", "width", "height"},
-    {"x", "y", "w", "h"},
-    {"x", "y", "width", "height"},
-    {"xcenter", "ycenter", "width", "height"},
-    {"bboxx", "bboxy"},
-    {"bbox"},
-    {"regioncount"},  # VIA
-    {"regionshapeattributes"},
-)
-"""Columns of tables with a row a box, in lower case, letters and digits only."""
 
 _Line = tuple[int, list[str]]
 
@@ -260,7 +247,7 @@ def _headed(place: str, delimiter: str, rows: list[list[str]], data: DataConfig,
         if data.image_column not in header:
             return None
         column = header.index(data.image_column)
-    if data.table is None and _holds_boxes(header, body, has_header):
+    if data.table is None and holds_boxes(rows):
         return None
     return _Found(place, delimiter, columns, header, column)
 
@@ -273,21 +260,6 @@ def _made_up(image: int, rows: list[list[str]]) -> tuple[str, ...]:
     names = {image: "image", **dict.fromkeys(splits, "split")}
     names |= {i: f"label_{n}" if len(others) > 1 else "label" for n, i in enumerate(others, start=1)}
     return tuple(names[i] for i in range(width))
-
-
-def _holds_boxes(header: list[str], rows: list[list[str]], has_header: bool) -> bool:
-    """Whether a row is a box, which is another format's."""
-    if has_header:
-        folded = {re.sub("[^a-z0-9]", "", name.casefold()) for name in header}
-        return any(columns <= folded for columns in _BOX_COLUMNS)
-    if len(header) < 6:
-        return False
-    boxes = [cells[1:5] for cells in rows if any(cells[1:5])]  # keras-retinanet: path,x1,y1,x2,y2,class
-    corners = [[number_of(cell) for cell in box] for box in boxes]
-    return bool(corners) and all(
-        x1 is not None and y1 is not None and x2 is not None and y2 is not None and x1 < x2 and y1 < y2
-        for x1, y1, x2, y2 in corners
-    )
 
 
 # What the columns say
