@@ -221,7 +221,12 @@ def test_a_process_that_dies_is_a_failed_trial(tmp_path):
     result = search(task, config({"grid": [{"batch": b} for b in (12, 8, 16, 20)], "parallel": 2}))
     assert len(result.trials) == 4
     assert "lower tuning.parallel or training.batch" in result.trials[0].note
-    assert result.trials[3].value == score(config({}, batch=20).training)  # in new processes
+    # A process takes the trial beside it down; which one that is, a busy machine decides. The others go on in new ones.
+    others = result.trials[1:]
+    assert sum(trial.value is None for trial in others) <= 1
+    for trial in others:
+        if trial.value is not None:
+            assert trial.value == score(config({}, batch=trial.settings["batch"]).training)
 
 
 def test_two_machines_share_a_storage(task, tmp_path, monkeypatch):

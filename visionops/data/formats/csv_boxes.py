@@ -324,15 +324,14 @@ class _Reader:
         return None
 
     def _add_boxes(self, table: _Table, row: int, image: _Image, *, scaled: bool) -> None:
-        width, height = self.assembly.size_of(row)
-        if scaled and not (width and height):
+        width, height = self.assembly.size_of(row) if scaled else (1, 1)
+        if not (width and height):
             self.counts["sizeless"] += len(image.boxes)
             return
-        sx, sy = (width, height) if scaled else (1, 1)
         for box in image.boxes:
             x1, y1, x2, y2 = box.numbers
             where = f"{table.shown}:{box.line}"
-            self.assembly.add_box(row, box.class_name, (x1 * sx, y1 * sy, x2 * sx, y2 * sy), where)
+            self.assembly.add_box(row, box.class_name, (x1 * width, y1 * height, x2 * width, y2 * height), where)
 
     def dataset(self, name: str) -> Dataset:
         assembly, counts = self.assembly, self.counts
