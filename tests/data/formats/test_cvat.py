@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tests.data.formats.xml_cases import fuzz, made_images
 from tests.helpers.datasets import read_as, write_image
-from tests.helpers.exports_xml import Made, export_cvat
+from tests.helpers.exports import Made, export_cvat
 from visionops.data.findings import Code
 from visionops.errors import AnnotationError
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from hypothesis import strategies as st
 
 from tests.helpers.datasets import read_as
-from tests.helpers.exports_xml import Made
+from tests.helpers.exports import Made
 from visionops.errors import DataError
 
 _TOKENS = (
