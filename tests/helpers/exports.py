@@ -144,7 +144,7 @@ def export_coco(folder: Path, images: Sequence[Made], classes: Sequence[str]) ->
 
 
 def export_yolo(folder: Path, images: Sequence[Made], classes: Sequence[str]) -> Path:
-    """``data.yaml``, ``images/<split>/`` and ``labels/<split>/``; as Ultralytics, with labels by the last ``images``."""
+    """``data.yaml``, ``images/<split>/`` and ``labels/<split>/``, which replaces the last ``images`` of a path."""
     for image in images:
         path = write_made(folder / "images" / image.split / image.name, image.width, image.height)
         lines = []
