@@ -22,6 +22,8 @@ server maps it to a status and a code. A user's mistake never shows a stack trac
 
 from __future__ import annotations
 
+import re
+
 __all__ = [
     "AnnotationError",
     "BundleError",
@@ -38,13 +40,35 @@ __all__ = [
     "TrainingError",
     "ValidationStopped",
     "VisionOpsError",
+    "one_line",
 ]
+
+_NOT_ON_A_LINE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+"""Line breaks, other control characters, and bytes of file names that are no Unicode."""
+
+
+_MOST_CHARACTERS = 2000
+
+
+def one_line(text: str) -> str:
+    """Make one line to print of a text that quotes names and files as they are found.
+
+    What would break the line, steer a terminal or not be UTF-8 becomes an escape; what is longer than 2,000 characters
+    loses its middle.
+    """
+    if len(text) > _MOST_CHARACTERS:
+        text = f"{text[: _MOST_CHARACTERS // 2]} … {text[-_MOST_CHARACTERS // 2 :]}"
+    return text if text.isprintable() else _NOT_ON_A_LINE.sub(lambda match: repr(match[0])[1:-1], text)
 
 
 class VisionOpsError(Exception):
     """Base of all errors that a user can mend."""
 
     code = "visionops_error"
+
+    def __str__(self) -> str:
+        # File names, class names and the words of other libraries are quoted as they are found.
+        return one_line(super().__str__())
 
 
 class ConfigError(VisionOpsError):

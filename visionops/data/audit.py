@@ -51,6 +51,7 @@ _PAPER: Colour = (255, 255, 255)
 _GAP = 10
 _CAPTION = 20  # pixels below a tile
 _LINE = 18  # pixels of a line of labels
+_FARTHEST = 1e9  # pixels; with boxes that reach farther, areas overflow
 
 
 def class_colour(class_id: int) -> Colour:
@@ -190,7 +191,8 @@ def labelled_tile(dataset: Dataset, row: int, boxes: Boxes, side: int) -> Image.
         return tile
     rgb, scale = thumbnail
     names = [dataset.class_names[c] for c in boxes.class_ids]
-    image = draw_boxes(rgb, boxes.xyxy * scale, names, [class_colour(int(c)) for c in boxes.class_ids])
+    xyxy = np.clip(boxes.xyxy, -_FARTHEST, _FARTHEST) * scale
+    image = draw_boxes(rgb, xyxy, names, [class_colour(int(c)) for c in boxes.class_ids])
     tile.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
     return tile
 

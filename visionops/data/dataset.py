@@ -27,7 +27,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from visionops.data.findings import Finding
-from visionops.errors import DataError
+from visionops.errors import DataError, one_line
 from visionops.inference.image import FULL_WHITE
 
 __all__ = ["ADDED", "BOXES_SCHEMA", "IMAGES_SCHEMA", "Attribute", "Boxes", "Dataset", "Split"]
@@ -123,6 +123,7 @@ class Dataset:
     """Value of 16-bit samples that becomes 255, by the configuration or by what validation found; None until then."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "notes", tuple(map(one_line, self.notes)))
         wanted = _labels_schema(self.attributes)
         if not self.attributes:
             object.__setattr__(self, "labels", pa.table({}))

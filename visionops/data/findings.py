@@ -6,6 +6,8 @@ import dataclasses
 import enum
 from typing import Any
 
+from visionops.errors import one_line
+
 __all__ = ["DEFAULT_SEVERITY", "Code", "Finding", "Severity", "counted"]
 
 
@@ -141,6 +143,10 @@ class Finding:
     where: str
     message: str
     images: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("where", "message"):  # both quote names as they are found
+            object.__setattr__(self, name, one_line(getattr(self, name)))
 
     @classmethod
     def of(cls, code: Code, where: str, message: str, images: tuple[str, ...] = ()) -> Finding:

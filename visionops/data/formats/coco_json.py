@@ -159,9 +159,9 @@ class _File:
 
     def _find_placeholder(self, classes: dict[Any, int]) -> None:
         """Category 0 of a Roboflow export names the project and groups the others; it never has a box."""
-        groups = {row.get("supercategory") for row in self.raw["categories"] if row["id"] != 0}
+        groups = [row.get("supercategory") for row in self.raw["categories"] if row["id"] != 0]
         for row in self.raw["categories"]:
-            if row["id"] == 0 and groups == {row["name"]}:
+            if row["id"] == 0 and groups and all(group == row["name"] for group in groups):
                 self.files.placeholders.add(classes[0])
 
     def _read_images(self) -> None:
