@@ -12,6 +12,7 @@ import dataclasses
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import sys
@@ -162,7 +163,7 @@ def _judge(dataset: Dataset, root: Path) -> str:
         if len(labels) and labels[:, column].max() >= len(attribute.class_names):
             return "a label of no class"
     named = {key for finding in dataset.findings for key in finding.images}
-    on_disk = sum(1 for path in root.rglob("*") if path.suffix.lower() == ".png" and not path.is_symlink())
+    on_disk = sum(1 for path in root.rglob("*") if path.suffix.lower() == ".png" and path.is_file())
     if on_disk > len(set(keys) | named) and not dataset.findings and not dataset.notes:
         return "an image left out without a word"
     for finding in dataset.findings:
@@ -172,8 +173,8 @@ def _judge(dataset: Dataset, root: Path) -> str:
         if problem := _problem_of_text(note, "note"):
             return problem
     for name in dataset.all_class_names:  # a class may be called anything, and stays as written
-        if problem := _problem_of_text(name.replace("\n", "").replace("\r", ""), "class"):
-            return problem
+        if not name.isprintable() and re.search("[\ud800-\udfff]", name):
+            return f"class: no Unicode: {name[:80]!r}"
     return ""
 
 

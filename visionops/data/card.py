@@ -271,7 +271,7 @@ def _charts(dataset: Dataset, report: ValidationReport) -> list[dict[str, str]]:
         areas = facts.column("width").to_numpy().astype(np.float64) * facts.column("height").to_numpy()
         inside = areas[rows] > 0
         sides = (boxes[:, 2:] - boxes[:, :2])[inside]
-        with np.errstate(invalid="ignore"):
+        with np.errstate(invalid="ignore", over="ignore"):
             relative = np.sqrt(np.clip(sides, 0, None).prod(axis=1) / areas[rows][inside])
         relative = relative[np.isfinite(relative)].clip(0, 1) * 100
         title = "Box size: side of the square of the same area, in % of the image's"

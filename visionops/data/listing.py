@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import gc
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from visionops.errors import AnnotationError
 __all__ = ["Listing", "folder_of", "is_hidden", "stem_of", "suffix_of"]
 
 _SYSTEM_FOLDERS = frozenset({"__macosx", "@eadir", "$recycle.bin", "system volume information"})
+_SURROGATE = re.compile("[\ud800-\udfff]")
+"""Half of a pair, by which Python writes a byte of a name that is no UTF-8."""
 _SYSTEM_FILES = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini"})
 
 
@@ -32,18 +35,24 @@ class Listing:
         """
         self.root = root
         hidden: list[str] = []
+        garbled: list[str] = []
         self.files: dict[str, FileInfo] = {}
         """In the order of a walk: folder by folder, names sorted."""
         for file in walk_files(root, hidden):
             if _is_of_the_system(file.name):
                 hidden.append(file.name)
+            elif _SURROGATE.search(file.name):
+                garbled.append(file.name)
             else:
                 self.files[file.name] = file
         self.hidden = tuple(sorted(hidden))
         """Hidden files and folders, and files that macOS, Windows and file servers leave behind."""
         self.masks: dict[str, str] | None = None
         """Mask to its image, once `visionops.data.formats.beside.find_masks` has looked."""
+        self.garbled = tuple(sorted(garbled))
+        """Files whose names are no Unicode, which no table holds."""
         self._parsed: dict[str, Any] = {}
+        self._yaml: dict[str, Any] = {}
 
     @functools.cached_property
     def images(self) -> dict[str, FileInfo]:
@@ -149,6 +158,17 @@ class Listing:
         Raises:
             AnnotationError: The file cannot be read or is not YAML.
         """
+        if name not in self._yaml:  # readers ask for it several times, and what is nested deep takes seconds
+            try:
+                self._yaml[name] = self._load_yaml(name)
+            except AnnotationError as error:
+                self._yaml[name] = error
+        known = self._yaml[name]
+        if isinstance(known, AnnotationError):
+            raise known
+        return known
+
+    def _load_yaml(self, name: str) -> Any:
         file = self.path(name)
         try:
             return yaml.load(self.read_text(name), Loader=yaml.BaseLoader)  # noqa: S506 - it makes text, lists, mappings

@@ -35,7 +35,7 @@ from visionops.data.formats.assembly import fold_name
 from visionops.data.formats.protocol import Evidence, Reader, Strength
 from visionops.data.formats.rules import suggest
 from visionops.data.listing import Listing
-from visionops.errors import AnnotationError, DataError
+from visionops.errors import AnnotationError, DataError, one_line
 from visionops.inference.bundle import Task
 
 __all__ = ["READERS", "Recognition", "keep_categories", "read_dataset", "recognize"]
@@ -123,6 +123,8 @@ def read_dataset(
     root = root.absolute()
     if not root.is_dir():
         raise DataError(f"{root}: no such folder; set data.source.path to the folder of the data set")
+    if one_line(str(root)) != str(root):
+        raise DataError(f"{root}: the folder's name has a control character or is no Unicode; rename the folder")
     listing = listing or Listing(root)
     format_, notes = _format_of(listing, data)
     dataset = READERS[format_].read(listing, data, name)

@@ -1,7 +1,7 @@
 """What lies beside the labelled images and is left out: one finding for each kind of file, with a count and examples.
 
-Kinds: images that nothing labels, masks, images that no installed library reads, labels without an image, and hidden
-files or files of the system.
+Kinds: images that nothing labels, masks, images that no installed library reads, labels without an image, files whose
+names are no Unicode, and hidden files or files of the system.
 """
 
 from __future__ import annotations
@@ -73,6 +73,8 @@ def report_beside(
         f"of a type that no installed library reads ({types}); it is left out; convert it to PNG or JPEG{also}",
     )
     _report(findings, Code.UNKNOWN_IMAGE, list(labels), "there is no image for these labels; add it or remove the file")
+    message = "the name is no Unicode; it is left out; rename the file, or its folder"
+    _report(findings, Code.UNSAFE_NAME, list(listing.garbled), message)
     _report(findings, Code.SYSTEM_FILE, list(listing.hidden), "hidden, or left by the system; it is not looked at")
 
 
