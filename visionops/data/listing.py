@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from visionops.data.fast_json import parse_json
+from visionops.data.fast_json import parse_json, require_unicode
 from visionops.data.files import FileInfo, describe_os_error, walk_files
 from visionops.errors import AnnotationError
 
@@ -143,6 +143,7 @@ class Listing:
             with _paused_gc():
                 data = self.read_bytes(name)
                 parsed = parse_json(cut(data) if cut else data)
+                require_unicode(data, parsed)
         except (ValueError, RecursionError) as error:
             reason = "nested too deep" if isinstance(error, RecursionError) else str(error)
             raise AnnotationError(

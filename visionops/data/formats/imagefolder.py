@@ -22,6 +22,7 @@ import yaml
 
 from visionops.config import DataConfig, LabelRule
 from visionops.data.dataset import Dataset, Split
+from visionops.data.fast_json import require_unicode
 from visionops.data.findings import Code, counted
 from visionops.data.formats.assembly import DROPPED, Assembly, ImageEntry, examples
 from visionops.data.formats.cells import cell_text, read_rows
@@ -152,6 +153,7 @@ def _json_lines(lines: Iterable[str], place: str) -> Iterator[_Record]:
             continue
         try:
             record = json.loads(line)
+            require_unicode(line.encode("utf-8", "surrogatepass"), record)
         except (ValueError, RecursionError) as error:
             reason = "nested too deep" if isinstance(error, RecursionError) else str(error)
             raise AnnotationError(f"{place}:{number}: not valid JSON ({reason}); export the metadata again") from error

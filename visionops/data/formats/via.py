@@ -14,7 +14,7 @@ from typing import Any
 
 from visionops.config import DataConfig
 from visionops.data.dataset import Dataset, Split
-from visionops.data.fast_json import parse_json
+from visionops.data.fast_json import parse_json, require_unicode
 from visionops.data.findings import Code, counted
 from visionops.data.formats.assembly import DROPPED, Assembly, ImageEntry, examples, fold_name
 from visionops.data.formats.cells import head_rows, read_rows
@@ -354,7 +354,9 @@ def _cell(text: str) -> dict[str, Any] | None:
     if not text:
         return {}
     try:
-        raw = parse_json(text.encode("utf-8", "surrogatepass"))
+        data = text.encode("utf-8", "surrogatepass")
+        raw = parse_json(data)
+        require_unicode(data, raw)
     except (ValueError, RecursionError):
         return None
     return raw if isinstance(raw, dict) else None

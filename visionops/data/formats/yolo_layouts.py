@@ -161,7 +161,9 @@ def _names_in(listing: Listing, file: str, settings: dict[str, Any]) -> dict[int
     pairs = (
         list(enumerate(names)) if isinstance(names, list) else list(names.items()) if isinstance(names, dict) else []
     )
-    if not pairs or any(not isinstance(value, str) or not value.strip() for _, value in pairs):
+    if not pairs or any(
+        not isinstance(value, str) or not value.strip() or not _is_unicode(value) for _, value in pairs
+    ):
         raise AnnotationError(f"{path}: 'names' must list the class names, such as [scratch, pit]")
     try:
         result = {int(key): value.strip() for key, value in pairs}
@@ -173,6 +175,15 @@ def _names_in(listing: Listing, file: str, settings: dict[str, Any]) -> dict[int
     if count is not None and str(count) != str(len(result)):
         raise AnnotationError(f"{path}: 'nc' is {count}, but 'names' has {len(result)}; make them agree")
     return dict(sorted(result.items()))
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether a text can be stored: YAML may escape half of a surrogate pair."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _keypoints(shape: Any, listing: Listing, file: str) -> tuple[int, int] | None:
