@@ -50,7 +50,7 @@ _WORDS = frozenset({"train", "val", "test", "images", "masks", "labels"})
 @st.composite
 def data_sets(draw: st.DrawFn) -> tuple[list[Made], list[str]]:
     """Some images and their classes, all of which have a box."""
-    stems = draw(st.lists(st.tuples(_FOLDERS, _STEMS), min_size=2, max_size=5, unique_by=lambda t: "/".join(t)))
+    stems = draw(st.lists(st.tuples(_FOLDERS, _STEMS), min_size=2, max_size=5, unique_by="/".join))
     classes = draw(st.lists(_TEXTS.filter(_is_class), min_size=1, max_size=4, unique_by=fold_name))
     splits = draw(st.sampled_from([("train", "val"), ("train", "val", "test")]))
     corner, extent = st.floats(0, 40, allow_subnormal=False), st.floats(1, 60, allow_subnormal=False)
