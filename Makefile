@@ -9,7 +9,7 @@ TEST_ARGS ?=
 TESTS = $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help run test coverage staging dvc pods lint security format lock bench images compose helm chart airflow peers seldon clean
+.PHONY: help run test coverage staging dvc pods lint security format lock bench fuzz images compose helm chart airflow peers seldon clean
 
 help:  ## Show the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -50,6 +50,9 @@ security: $(UV)  ## What bandit, pip-audit and zizmor find in the code, the lock
 format: .venv/installed  ## Format and mend what can be mended by itself
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+fuzz: .venv/installed  ## Read damaged data sets of every format, FUZZ_COUNT of each (1300)
+	$(BIN)/python -m tests.helpers.fuzzing $(ARGS)
 
 bench: .venv/installed  ## Benchmarks of the data path, as ratios in one run
 	$(BIN)/python -m benchmarks.data

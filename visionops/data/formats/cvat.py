@@ -134,10 +134,10 @@ class _Reader:
         self.contents.append(content)
 
     def _read_image(self, element: ET.Element, content: _Content) -> None:
-        name = (element.get("name") or "").strip()
+        name = element.get("name") or ""  # blanks at its ends belong to it
         shown = element.get("id", f"#{len(content.entries) + 1}")[:40]
         where = f"{printable(content.file)}: image {shown}"
-        if not name:
+        if not name.strip():
             self.assembly.found(Code.UNKNOWN_IMAGE, where, 'lacks "name"; export the annotations again')
             return
         index = len(content.entries)

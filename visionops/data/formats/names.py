@@ -199,14 +199,15 @@ class NameIndex:
         if not self._by_tail:
             for file in self._files:
                 self._by_tail.setdefault(_tail(_folded(file)), []).append(file)
-        found: dict[str, None] = {}
-        for form in dict.fromkeys((_folded(name), _bare(name), _bare(_without_hash(name) or name))):
-            wanted = f"/{form}"
-            for file in self._by_tail.get(_tail(wanted), ()):
-                lies = f"/{_folded(file)}"
-                if file not in taken and (lies.endswith(wanted) or wanted.endswith(lies)):
-                    found[file] = None
-        return list(found)
+        # In order of trust here, too: a%20b is not "a b" where there is an a%20b.
+        forms = [(form, form) for form in (_slashed, _composed, _unquoted, _folded)]
+        for of_name, of_file in [*forms, (_bare, _folded), (_bare_without_hash, _folded)]:
+            wanted = f"/{of_name(name)}"
+            files = (file for file in self._by_tail.get(_tail(_folded(wanted[1:])), ()) if file not in taken)
+            found = [f for f in files if (lies := f"/{of_file(f)}").endswith(wanted) or wanted.endswith(lies)]
+            if found:
+                return found
+        return []
 
 
 def _prefer(files: list[str], bases: Bases) -> list[str]:
@@ -239,6 +240,10 @@ def _bare(name: str) -> str:
     while len(parts) > 1 and parts[0] in _PREFIX_FOLDERS:
         parts.pop(0)
     return "/".join(parts)
+
+
+def _bare_without_hash(name: str) -> str:
+    return _bare(_without_hash(name) or name)
 
 
 _FORMS: dict[Level, Callable[[str], str]] = {

@@ -31,6 +31,8 @@ _LISTS = {
 _ORDER = tuple(_LISTS)
 _OF_A_CLASS = re.compile(r"_(train|val|test|trainval)$", re.IGNORECASE)
 _BESIDE = re.compile(r"^(train|val|valid|validation|test|trainval)(_list)?$", re.IGNORECASE)
+_BLANKS = " \t\r\n"
+"""Other spaces are part of a name, such as that of a Japanese keyboard."""
 _SPACE = re.compile(r"\s+")
 _FLAG = re.compile(r"\s+(?:-1|0|1)$")
 _NUMBERS = re.compile(r"(?:\s+-?\d+)+$")
@@ -167,7 +169,7 @@ class _Keys:
 def _readings(line: str) -> Iterator[str]:
     """What a line may name: ``a``, ``"a b" 1``, ``a 1``, ``a 37 2 1``, ``x/a.jpg y/a.xml``, with or without suffix."""
     text = line.strip()
-    texts = [text, _FLAG.sub("", text), _NUMBERS.sub("", text)]
+    texts = [line.strip(_BLANKS), text, _FLAG.sub("", text), _NUMBERS.sub("", text)]
     if text.startswith('"'):
         texts.append(text[1:].partition('"')[0])
     if text.lower().endswith(".xml"):
