@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,7 +16,7 @@ from visionops.data.files import file_header
 from visionops.data.findings import Code, Finding, counted
 from visionops.data.formats.beside import report_beside
 from visionops.data.formats.names import EXACT_BASES, Bases, Level, Match, NameIndex, plain_name
-from visionops.data.listing import Listing
+from visionops.data.listing import Listing, folder_of
 from visionops.errors import ImageError
 
 __all__ = ["DROPPED", "Assembly", "ClassNames", "ImageEntry", "examples", "fold_name"]
@@ -95,6 +96,8 @@ class Assembly:
         self._num_bytes: list[int] = []
         self._splits: list[Split] = []
         self._row_of: dict[str, int] = {}
+        self._homes: dict[str, str] = {}
+        """Key of a missing image to where it should lie."""
         self._plain: dict[int, bool] = {}
         self._loose: dict[Level, list[str]] = {}
         self._boxes: list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], npt.NDArray[np.float64]]] = []
@@ -105,6 +108,15 @@ class Assembly:
     def found(self, code: Code, where: str, message: str, images: tuple[str, ...] = ()) -> None:
         """Add a finding of the code's default severity."""
         self.findings.append(Finding.of(code, where, message, images))
+
+    def reserve(self, declared: Iterable[str], bases: Bases = EXACT_BASES) -> None:
+        """Keep the images that these names mean from names of other annotation files, as `NameIndex.reserve` says.
+
+        Args:
+            declared: Names as written.
+            bases: What they may be relative to.
+        """
+        self.index.reserve(filter(None, map(plain_name, declared)), bases)
 
     def add_images(self, entries: Sequence[ImageEntry], bases: Bases = EXACT_BASES) -> list[int]:
         """Add the images of one annotation file.
@@ -118,8 +130,18 @@ class Assembly:
         Returns:
             The row of each entry, or `DROPPED`.
         """
+        home = self.home(bases)
         found = self._matches(entries, bases)
-        return [DROPPED if name is None else self.add_match(entry, name, match) for entry, name, match in found]
+        return [DROPPED if name is None else self.add_match(entry, name, match, home) for entry, name, match in found]
+
+    def home(self, bases: Bases) -> str:
+        """The best of the prefixes below which an image lies; ``""`` where there is none."""
+        folders = self._image_folders
+        return next((base for rank in bases for base in rank if base.rstrip("/") in folders), "")
+
+    @functools.cached_property
+    def _image_folders(self) -> frozenset[str]:
+        return frozenset(map(folder_of, self.listing.images))
 
     def find_images(self, entries: Sequence[ImageEntry], bases: Bases = EXACT_BASES) -> list[str | None]:
         """Find the file of each entry without adding an image, for readers that compare the rows of an image first.
@@ -162,15 +184,19 @@ class Assembly:
         if name is not None:
             self.claimed.update(match.file for match in self.index.match([name], bases) if match.file)
 
-    def add_match(self, entry: ImageEntry, name: str, match: Match) -> int:
+    def add_match(self, entry: ImageEntry, name: str, match: Match, home: str = "") -> int:
         """Add an image whose file has been looked for; as `add_images`.
 
         Args:
             name: What notes and findings call the image, and its key where there is no file.
+            home: Where the image should lie, as `home` says: part of the key where an image of the same name is
+                missing elsewhere, too.
         """
         if match.rivals:
             return self._refuse(entry, match)
         key = match.file or name
+        if match.file is None and self._homes.setdefault(key, home) != home:
+            key = home + name
         if key in self._row_of:
             row = self._row_of[key]
             self._report_twice(entry, row, key)

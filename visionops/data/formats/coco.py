@@ -9,7 +9,7 @@ from visionops.config import DataConfig
 from visionops.data.dataset import Dataset, Split
 from visionops.data.findings import counted
 from visionops.data.formats.assembly import examples
-from visionops.data.formats.coco_json import CocoFiles, is_coco, load_coco
+from visionops.data.formats.coco_json import CocoFiles, CocoPart, is_coco, load_coco
 from visionops.data.formats.names import Bases
 from visionops.data.formats.protocol import Evidence, Strength
 from visionops.data.formats.splits import split_in_name
@@ -57,8 +57,8 @@ def read(listing: Listing, data: DataConfig, name: str) -> Dataset:
         splits = [split or split_in_name(folder_of(file)) for split, file in zip(splits, files, strict=True)]
     else:
         splits = [Split.NONE]
-    for split, file in sorted(zip(splits, files, strict=True), key=lambda pair: _ORDER.index(pair[0])):
-        coco.add(load_coco(listing, file), file, _bases(file), split)
+    order = sorted(zip(splits, files, strict=True), key=lambda pair: _ORDER.index(pair[0]))
+    coco.add([CocoPart(load_coco(listing, file), file, _bases(file), split) for split, file in order])
     return coco.dataset(name)
 
 

@@ -11,7 +11,7 @@ import dataclasses
 from collections import Counter
 from collections.abc import Sequence
 from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +24,7 @@ from visionops.data.formats.names import Bases
 from visionops.data.listing import Listing
 from visionops.errors import AnnotationError
 
-__all__ = ["CocoFiles", "is_coco", "load_coco"]
+__all__ = ["CocoFiles", "CocoPart", "is_coco", "load_coco"]
 
 _KEYS = ("images", "annotations", "categories")
 _MAX_INT32 = 2**31 - 1
@@ -62,6 +62,18 @@ def load_coco(listing: Listing, file: str) -> dict[str, Any]:
     return raw
 
 
+class CocoPart(NamedTuple):
+    """An annotation file of a data set."""
+
+    raw: dict[str, Any]
+    """As `load_coco` gives it."""
+    place: str
+    """How messages name the file."""
+    bases: Bases
+    """What file names may be relative to."""
+    split: Split
+
+
 class CocoFiles:
     """Several COCO files on their way to one data set."""
 
@@ -71,15 +83,13 @@ class CocoFiles:
         self.placeholders: set[int] = set()
         self.crowd_only: list[str] = []
 
-    def add(self, raw: dict[str, Any], place: str, bases: Bases, split: Split) -> None:
-        """Add one annotation file.
-
-        Args:
-            raw: As `load_coco` gives it.
-            place: How messages name the file.
-            bases: What file names may be relative to.
-        """
-        _File(self, raw, place, bases, split).read()
+    def add(self, parts: Sequence[CocoPart]) -> None:
+        """Add all annotation files."""
+        for part in parts:
+            names = (entry.get("file_name") for entry in part.raw["images"])
+            self.assembly.reserve((name for name in names if isinstance(name, str)), part.bases)
+        for part in parts:
+            _File(self, *part).read()
 
     def dataset(self, name: str, within: Sequence[str] = ("",)) -> Dataset:
         """Build the data set, without the images that have only crowds, and the category that has no box by design."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from visionops.config import DataConfig
@@ -73,8 +74,7 @@ def read(listing: Listing, data: DataConfig, name: str) -> Dataset:
     if not tables:
         _explain_absence(listing, candidates)
     reader = _Reader(LabelledImages(listing, data, Columns((), {})), several=len(tables) > 1)
-    for table in tables:
-        reader.add(table)
+    reader.add(tables)
     others = [place for place in candidates if place not in {table.place for table in tables}]
     for place in others:
         _refuse_damaged(listing, place)
@@ -180,10 +180,16 @@ class _Reader:
         """Row to the table that it comes from."""
         self.classless: list[str] = []
 
-    def add(self, table: _Table) -> None:
+    def add(self, tables: Sequence[_Table]) -> None:
+        contents = [(table, self._read(table)) for table in tables]
+        for table, images in contents:
+            self.assembly.reserve((image.row.image for image in images), _bases(table.place))
+        for table, images in contents:
+            self._add(table, images)
+
+    def _add(self, table: _Table, images: list[_Image]) -> None:
         if table.layout.label is None:
             self.classless.append(table.shown)
-        images = self._read(table)
         scaled = self._are_fractions(table, images)
         if scaled and not table.layout.fractions:
             note = f"{table.shown}: all boxes are fractions of their images, and are read as such."
@@ -281,6 +287,7 @@ class _Reader:
         else:
             found = dict(zip(usable, assembly.index.match(usable, bases), strict=True))
         folders = {split_of_folders(match.file or wanted) for wanted, match in found.items()} - {Split.NONE}
+        home = assembly.home(bases)
         rows = []
         for name, wanted, image in zip(names, plain, images, strict=True):
             if name is None:
@@ -297,7 +304,7 @@ class _Reader:
             if split is None:  # one word says where the folder comes from, not what to split
                 split = split_of_folders(match.file or wanted) if len(folders) > 1 else Split.NONE
             entry = entry._replace(split=split)
-            rows.append(assembly.add_match(entry, wanted, match))
+            rows.append(assembly.add_match(entry, wanted, match, home))
         return rows
 
     def _split(self, table: _Table, image: _Image, name: str) -> Split | None:

@@ -191,6 +191,9 @@ class _Reader:
                 assembly.classes.id_of(label, printable(content.file))
         splits = self._splits()
         hidden: set[str] = set()
+        for content in self.contents:
+            for subset, members in _by_subset(content).items():
+                assembly.reserve((content.entries[i].name for i in members), _bases(content.file, subset))
         for content, own in zip(self.contents, splits, strict=True):
             hidden |= self._add(content, own)
         self._note()
@@ -219,10 +222,7 @@ class _Reader:
     def _add(self, content: _Content, splits: Sequence[Split]) -> set[str]:
         """Add the images and boxes of a file; the keys of images to leave out."""
         rows = [DROPPED] * len(content.entries)
-        by_subset: dict[str, list[int]] = {}
-        for i, subset in enumerate(content.subsets):
-            by_subset.setdefault(subset or content.subset, []).append(i)
-        for subset, members in by_subset.items():
+        for subset, members in _by_subset(content).items():
             entries = [content.entries[i]._replace(split=splits[i]) for i in members]
             added = self.assembly.add_images(entries, _bases(content.file, subset))
             for i, row in zip(members, added, strict=True):
@@ -263,6 +263,14 @@ def _read_meta(meta: ET.Element, content: _Content) -> None:
             kind = (label.findtext("type") or "").strip()
             if name and label.find("parent") is None and kind not in ("tag", "points"):
                 content.labels.append(name)
+
+
+def _by_subset(content: _Content) -> dict[str, list[int]]:
+    """Subset to the indices of its images."""
+    members: dict[str, list[int]] = {}
+    for i, subset in enumerate(content.subsets):
+        members.setdefault(subset or content.subset, []).append(i)
+    return members
 
 
 def _bases(file: str, subset: str) -> Bases:

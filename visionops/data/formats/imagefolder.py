@@ -216,6 +216,16 @@ def _entries(listing: Listing, file: str, records: list[_Record]) -> tuple[list[
     return entries, ((f"{folder_of(file)}/".removeprefix("/"),),)
 
 
+def _reserved(
+    listing: Listing, assembly: Assembly, records: dict[str, list[_Record]]
+) -> dict[str, tuple[list[ImageEntry], Bases]]:
+    """The images of each metadata file, reserved so that no other file takes them."""
+    parts = {file: _entries(listing, file, own) for file, own in records.items()}
+    for entries, bases in parts.values():
+        assembly.reserve((entry.name for entry in entries), bases)
+    return parts
+
+
 def _split_of(name: str) -> Split:
     """The split that the outermost folder with such a word says."""
     parts = folder_of(name).split("/")
@@ -240,8 +250,9 @@ def _read_boxes(
     others = [key for key in _columns([r for own in records.values() for r in own]) if key != objects]
     if others:
         assembly.notes.append(f"Columns of the metadata that are not used beside boxes: {list_names(others)}.")
+    parts = _reserved(listing, assembly, records)
     for file, own in records.items():
-        entries, bases = _entries(listing, file, own)
+        entries, bases = parts[file]
         rows = assembly.add_images(entries, bases)
         for row, entry, (_, record) in zip(rows, entries, own, strict=True):
             if row != DROPPED:
@@ -342,8 +353,9 @@ def _read_labels(
         shown = ", ".join(f"{column} ({reason})" for column, reason in skipped.items())
         labelled.notes.append(f"Columns of the metadata that are no labels, left out: {shown}.")
     start = 0
+    parts = _reserved(listing, labelled.assembly, records)
     for file, own in records.items():
-        entries, bases = _entries(listing, file, own)
+        entries, bases = parts[file]
         rows = [
             Row(file, line, entry.name, tuple(column[i] for column in cells.values()), entry.split)
             for i, ((line, _), entry) in enumerate(zip(own, entries, strict=True), start=start)

@@ -12,7 +12,7 @@ import collections
 import enum
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
 from typing import NamedTuple
 from urllib.parse import unquote
 
@@ -106,6 +106,22 @@ class NameIndex:
         self._tables: dict[Level, dict[str, list[str]]] = {}
         self._by_tail: dict[str, list[str]] = {}
         self._hashed: dict[str, list[str]] = {}
+        self._reserved: set[str] = set()
+
+    def reserve(self, names: Iterable[str], bases: Bases = EXACT_BASES) -> None:
+        """Keep the files that these names mean, up to percent-encoding, from names that differ by more.
+
+        For data sets of several annotation files: an image that is missing in one split is not the image of the same
+        name in another.
+
+        Args:
+            names: As `plain_name` gives them.
+            bases: What they may be relative to.
+        """
+        for name in names:
+            levels = (level for level in Level if level < Level.CASE)
+            files = next((files for level in levels if (files := self._at(level, name, bases, frozenset()))), [])
+            self._reserved.update(files)
 
     def match(self, names: Sequence[str], bases: Bases = EXACT_BASES, *, up_to: Level = Level.SUBFOLDER) -> list[Match]:
         """Find the file of each name.
@@ -122,7 +138,7 @@ class NameIndex:
             In the order of ``names``.
         """
         found: dict[str, Match] = {}
-        taken: set[str] = set()
+        taken = set(self._reserved)
         rest = list(dict.fromkeys(names))
         for level in Level:
             if not rest or level > up_to:
@@ -145,7 +161,7 @@ class NameIndex:
             rest = [name for name in rest if name not in found]
         return [found.get(name, Match(None)) for name in names]
 
-    def _at(self, level: Level, name: str, bases: Bases, taken: set[str]) -> list[str]:
+    def _at(self, level: Level, name: str, bases: Bases, taken: Set[str]) -> list[str]:
         if level is Level.EXACT:
             return self._exact(name, bases)
         if level is Level.SUBFOLDER:
@@ -195,7 +211,7 @@ class NameIndex:
             self._tables[level] = table
         return self._tables[level]
 
-    def _by_folder(self, name: str, taken: set[str]) -> list[str]:
+    def _by_folder(self, name: str, taken: Set[str]) -> list[str]:
         if not self._by_tail:
             for file in self._files:
                 self._by_tail.setdefault(_tail(_folded(file)), []).append(file)

@@ -398,6 +398,8 @@ class _Reader:
         several = len(given - {Split.NONE}) > 1  # one word says where the data come from, not what to split
         found: list[tuple[int, str, Box, str]] = []
         bare: dict[int, bool] = {}
+        for content in self.contents:
+            assembly.reserve((i.filename for i in content.images if ".." not in i.filename), self._bases(content))
         for content, (of_file, own) in zip(self.contents, splits, strict=True):
             for code, where, message in content.problems:
                 assembly.found(code, where, message)

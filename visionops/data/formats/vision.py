@@ -12,7 +12,7 @@ from typing import Any
 from visionops.config import DataConfig
 from visionops.data.dataset import Dataset, Split
 from visionops.data.findings import counted
-from visionops.data.formats.coco_json import CocoFiles, load_coco
+from visionops.data.formats.coco_json import CocoFiles, CocoPart, load_coco
 from visionops.data.formats.protocol import Evidence, Strength
 from visionops.data.listing import Listing
 from visionops.errors import AnnotationError, DataError
@@ -54,7 +54,8 @@ def read(listing: Listing, data: DataConfig, name: str) -> Dataset:
     """
     prefixes = _chosen(listing, data.products)
     coco = CocoFiles(listing, crowds_are_objects=data.crowds == "objects")
-    places = []
+    places: list[str] = []
+    parts: list[CocoPart] = []
     for prefix in prefixes:
         for folder, split in _SPLIT_FOLDERS.items():
             place = f"{prefix}{folder}/"
@@ -66,7 +67,8 @@ def read(listing: Listing, data: DataConfig, name: str) -> Dataset:
             is_test = split is Split.UNLABELLED and bool(raw["annotations"])
             if is_test:
                 coco.assembly.notes.append(f"{place} has annotations and is taken as the test split.")
-            coco.add(raw, file, ((place,),), Split.TEST if is_test else split)
+            parts.append(CocoPart(raw, file, ((place,),), Split.TEST if is_test else split))
+    coco.add(parts)
     return coco.dataset(name, within=tuple(places))
 
 

@@ -63,7 +63,11 @@ class Partners:
         for folder, members in groups.items():
             for i, partner in zip(members, self._in_folder(folder, [labels[i] for i in members], groups), strict=True):
                 found[i] = partner
-        return found
+        near = {p.match.file for p in found if p.match.file and p.match.level < Level.SUBFOLDER}
+        return [
+            p._replace(match=Match(None)) if p.match.level is Level.SUBFOLDER and p.match.file in near else p
+            for p in found
+        ]
 
     def _in_folder(self, folder: str, labels: Sequence[tuple[str, str]], label_folders: Iterable[str]) -> list[Partner]:
         bases = self._bases(folder, set(label_folders))
