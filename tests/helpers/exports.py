@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,13 +19,31 @@ __all__ = [
     "export_csv",
     "export_cvat",
     "export_label_studio",
+    "export_label_studio_min",
     "export_labelme",
     "export_via",
+    "export_via3",
+    "export_via_csv",
     "export_voc",
     "export_yolo",
+    "labelme_json",
+    "rectangle",
+    "task",
+    "via_entries",
     "voc_text",
     "write_made",
 ]
+
+
+_VIA_COLUMNS = (
+    "filename",
+    "file_size",
+    "file_attributes",
+    "region_count",
+    "region_id",
+    "region_shape_attributes",
+    "region_attributes",
+)
 
 
 class Made(NamedTuple):
@@ -162,113 +179,224 @@ def export_yolo(folder: Path, images: Sequence[Made], classes: Sequence[str]) ->
     return folder
 
 
-def export_labelme(folder: Path, images: Sequence[Made], classes: Sequence[str] = ()) -> Path:
-    """``<split>/a.json`` beside ``<split>/a.png``: rectangles of two corners, in any order."""
-    del classes
+def labelme_json(image_path: str, shapes: list[dict[str, Any]], size: tuple[int, int] = (20, 16)) -> dict[str, Any]:
+    """One file as labelme 5 saves it, without the bytes of the image."""
+    full = [{"group_id": None, "description": "", "flags": {}, "mask": None, **shape} for shape in shapes]
+    return {
+        "version": "5.4.1",
+        "flags": {},
+        "shapes": full,
+        "imagePath": image_path,
+        "imageData": None,
+        "imageHeight": size[1],
+        "imageWidth": size[0],
+    }
+
+
+def export_labelme(folder: Path, images: Sequence[Made], classes: Sequence[str]) -> Path:
+    """A folder for each split, JSON beside the images; ``labels.txt`` with the classes in their order."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "labels.txt").write_text("\n".join(["__ignore__", "_background_", *classes]) + "\n", encoding="utf-8")
     for image in images:
-        path = write_made(folder / image.split / image.name, image.width, image.height)
+        place = folder / image.split
+        write_made(place / image.name, image.width, image.height)
+        # labelme keeps corners as they were drawn: here from the lower right to the upper left
         shapes = [
-            {
-                "label": name,
-                "points": [[x1, y1], [x2, y2]] if i % 2 == 0 else [[x2, y1], [x1, y2]],
-                "group_id": None,
-                "description": "",
-                "shape_type": "rectangle",
-                "flags": {},
-                "mask": None,
-            }
-            for i, (name, (x1, y1, x2, y2)) in enumerate(image.boxes)
+            {"label": name, "points": [[x2, y2], [x1, y1]], "shape_type": "rectangle"}
+            for name, (x1, y1, x2, y2) in image.boxes
         ]
-        content = {
-            "version": "5.4.1",
-            "flags": {},
-            "shapes": shapes,
-            "imagePath": path.name,
-            "imageData": None,
-            "imageHeight": image.height,
-            "imageWidth": image.width,
-        }
-        text = json.dumps(content, ensure_ascii=False, indent=2)
-        _write(path.with_name(f"{path.name.rpartition('.')[0]}.json"), text)
+        content = labelme_json(image.name, shapes, (image.width, image.height))
+        file = place / f"{image.name.rpartition('.')[0]}.json"
+        file.write_text(json.dumps(content, ensure_ascii=False, indent=2), encoding="utf-8")
     return folder
 
 
-def export_label_studio(folder: Path, images: Sequence[Made], classes: Sequence[str] = ()) -> Path:
-    """``project.json`` of tasks whose images lie in local storage: quoted paths, percent of the width and height."""
-    del classes
-    tasks = []
-    for number, image in enumerate(images, start=1):
-        name = f"{image.split}/{image.name}" if image.split else image.name
-        write_made(folder / "images" / name, image.width, image.height)
-        results = [
-            {
-                "id": f"r{i}",
-                "type": "rectanglelabels",
-                "from_name": "label",
-                "to_name": "image",
-                "origin": "manual",
-                "original_width": image.width,
-                "original_height": image.height,
-                "image_rotation": 0,
-                "value": {
-                    "x": x1 / image.width * 100,
-                    "y": y1 / image.height * 100,
-                    "width": (x2 - x1) / image.width * 100,
-                    "height": (y2 - y1) / image.height * 100,
-                    "rotation": 0,
-                    "rectanglelabels": [class_name],
-                },
-            }
-            for i, (class_name, (x1, y1, x2, y2)) in enumerate(image.boxes)
-        ]
-        annotation = {"id": number, "completed_by": 1, "was_cancelled": False, "ground_truth": False, "result": results}
-        data = {"image": f"/data/local-files/?d={quote(f'images/{name}')}"}
-        tasks.append({"id": number, "annotations": [annotation], "predictions": [], "data": data, "project": 1})
-    _write(folder / "project.json", json.dumps(tasks, ensure_ascii=False))
-    return folder
-
-
-def export_via(folder: Path, images: Sequence[Made], classes: Sequence[str]) -> Path:
-    """``via_project.json`` of VIA 2, beside the images it names."""
+def via_entries(images: Sequence[Made], attribute: str = "class") -> dict[str, Any]:
+    """The images of an export of VIA 2, in rectangles."""
     entries = {}
     for image in images:
-        path = write_made(folder / image.name, image.width, image.height)
-        size = path.stat().st_size
         regions = [
             {
                 "shape_attributes": {"name": "rect", "x": x1, "y": y1, "width": x2 - x1, "height": y2 - y1},
-                "region_attributes": {"class": name},
+                "region_attributes": {attribute: name},
             }
             for name, (x1, y1, x2, y2) in image.boxes
         ]
-        entry = {"filename": image.name, "size": size, "regions": regions, "file_attributes": {}}
-        entries[f"{image.name}{size}"] = entry
-    options = dict.fromkeys(classes, "")
-    content = {
-        "_via_settings": {"core": {"filepath": {}, "default_filepath": ""}, "project": {"name": "x"}},
-        "_via_img_metadata": entries,
-        "_via_attributes": {
-            "region": {"class": {"type": "radio", "description": "", "options": options, "default_options": {}}},
-            "file": {},
-        },
-        "_via_data_format_version": "2.0.10",
-        "_via_image_id_list": list(entries),
-    }
-    _write(folder / "via_project.json", json.dumps(content, ensure_ascii=False))
+        entries[f"{image.name}1234"] = {
+            "filename": image.name,
+            "size": 1234,
+            "regions": regions,
+            "file_attributes": {},
+        }
+    return entries
+
+
+def _by_split(images: Sequence[Made]) -> dict[str, list[Made]]:
+    groups: dict[str, list[Made]] = {}
+    for image in images:
+        groups.setdefault(image.split, []).append(image)
+    return groups
+
+
+def export_via(folder: Path, images: Sequence[Made], classes: Sequence[str]) -> Path:
+    """A project for each split in its folder, with the classes as options of a drop-down list."""
+    attribute = {"type": "dropdown", "description": "", "options": dict.fromkeys(classes, ""), "default_options": {}}
+    for split, members in _by_split(images).items():
+        for image in members:
+            write_made(folder / split / image.name, image.width, image.height)
+        entries = via_entries(members)
+        project = {
+            "_via_settings": {"core": {"buffer_size": 18, "filepath": {}, "default_filepath": ""}},
+            "_via_img_metadata": entries,
+            "_via_attributes": {"region": {"class": attribute}, "file": {}},
+            "_via_data_format_version": "2.0.10",
+            "_via_image_id_list": list(entries),
+        }
+        file = folder / split / "via_project_1Jan2024_10h0m.json"
+        file.write_text(json.dumps(project, ensure_ascii=False), encoding="utf-8")
     return folder
 
 
-def export_csv(folder: Path, images: Sequence[Made], classes: Sequence[str] = ()) -> Path:
-    """``annotations.csv`` with a row a box, as Roboflow's Tensorflow export has it."""
+def export_via_csv(folder: Path, images: Sequence[Made], classes: Sequence[str] = ()) -> Path:
+    """One CSV and the images in a folder for each split."""
     del classes
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("filename", "width", "height", "class", "xmin", "ymin", "xmax", "ymax"))
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "via_export_csv.csv").open("w", encoding="utf-8", newline="") as stream:
+        rows = csv.writer(stream)
+        rows.writerow(_VIA_COLUMNS)
+        for image in images:
+            name = f"{image.split}/{image.name}" if image.split else image.name
+            write_made(folder / name, image.width, image.height)
+            regions = next(iter(via_entries([image]).values()))["regions"]
+            for i, region in enumerate(regions):
+                cells = [json.dumps(region[key]) for key in ("shape_attributes", "region_attributes")]
+                rows.writerow([name, 1234, "{}", len(regions), i, *cells])
+            if not regions:
+                rows.writerow([name, 1234, "{}", 0, 0, "{}", "{}"])
+    return folder
+
+
+def export_via3(folder: Path, images: Sequence[Made], classes: Sequence[str]) -> Path:
+    """A project of VIA 3; the classes are options of a list."""
+    numbers = {name: str(i) for i, name in enumerate(classes)}
+    files, views, metadata = {}, {}, {}
+    for i, image in enumerate(images, start=1):
+        name = f"{image.split}/{image.name}" if image.split else image.name
+        write_made(folder / name, image.width, image.height)
+        files[str(i)] = {"fid": str(i), "fname": name, "type": 2, "loc": 1, "src": ""}
+        views[str(i)] = {"fid_list": [str(i)]}
+        for j, (class_name, (x1, y1, x2, y2)) in enumerate(image.boxes):
+            metadata[f"{i}_{j}"] = {
+                "vid": str(i),
+                "flg": 0,
+                "z": [],
+                "xy": [2, x1, y1, x2 - x1, y2 - y1],
+                "av": {"1": numbers[class_name]},
+            }
+    attribute = {
+        "aname": "kind",
+        "anchor_id": "FILE1_Z0_XY1",
+        "type": 4,
+        "desc": "",
+        "options": {number: name for name, number in numbers.items()},
+        "default_option_id": "",
+    }
+    project = {
+        "project": {"pid": "__VIA_PROJECT_ID__", "data_format_version": "3.1.1", "vid_list": list(views)},
+        "config": {"file": {"loc_prefix": {"1": "", "2": ""}}},
+        "attribute": {"1": attribute},
+        "file": files,
+        "metadata": metadata,
+        "view": views,
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "via3.json").write_text(json.dumps(project, ensure_ascii=False), encoding="utf-8")
+    return folder
+
+
+def _value(image: Made, class_name: str, box: tuple[float, float, float, float]) -> dict[str, Any]:
+    x1, y1, x2, y2 = box
+    sx, sy = 100 / image.width, 100 / image.height
+    return {
+        "x": x1 * sx,
+        "y": y1 * sy,
+        "width": (x2 - x1) * sx,
+        "height": (y2 - y1) * sy,
+        "rotation": 0,
+        "rectanglelabels": [class_name],
+    }
+
+
+def rectangle(image: Made, class_name: str, box: tuple[float, float, float, float], **value: Any) -> dict[str, Any]:
+    """A result as Label Studio writes it."""
+    return {
+        "original_width": image.width,
+        "original_height": image.height,
+        "image_rotation": 0,
+        "value": {**_value(image, class_name, box), **value},
+        "from_name": "label",
+        "to_name": "image",
+        "type": "rectanglelabels",
+        "origin": "manual",
+    }
+
+
+def task(number: int, url: str, results: list[dict[str, Any]], **annotation: Any) -> dict[str, Any]:
+    """A task with one annotation."""
+    own = {"id": 100 + number, "was_cancelled": False, "ground_truth": False, "updated_at": "2024-05-01T10:00:00Z"}
+    return {
+        "id": number,
+        "annotations": [{**own, "completed_by": 1, "result": results, "lead_time": 3.2, **annotation}],
+        "predictions": [],
+        "data": {"image": url},
+        "meta": {},
+        "project": 3,
+    }
+
+
+def export_label_studio(folder: Path, images: Sequence[Made], classes: Sequence[str]) -> None:
+    """JSON of a project on local files: percent-encoded URLs."""
+    del classes
     for image in images:
         write_made(folder / image.name, image.width, image.height)
-        writer.writerows((image.name, image.width, image.height, name, *box) for name, box in image.boxes)
-    _write(folder / "annotations.csv", text.getvalue())
-    return folder
+    tasks = [
+        task(
+            n,
+            f"/data/local-files/?d={quote(f'parts/{image.name}')}",
+            [{**rectangle(image, c, b), "id": f"r{i}"} for i, (c, b) in enumerate(image.boxes)],
+        )
+        for n, image in enumerate(images, start=1)
+    ]
+    (folder / "project-3.json").write_text(json.dumps(tasks), encoding="utf-8")
+
+
+def export_label_studio_min(folder: Path, images: Sequence[Made], classes: Sequence[str]) -> None:
+    """JSON-MIN: no label key where nothing was drawn."""
+    del classes
+    for image in images:
+        write_made(folder / image.name, image.width, image.height)
+    records = []
+    for n, image in enumerate(images, start=1):
+        drawn = [
+            {**_value(image, c, b), "original_width": image.width, "original_height": image.height}
+            for c, b in image.boxes
+        ]
+        record = {"image": f"s3://bucket/parts/{image.name}", "id": n, **({"label": drawn} if drawn else {})}
+        records.append({**record, "annotator": 1, "annotation_id": 50 + n, "lead_time": 1.5})
+    (folder / "project-3-min.json").write_text(json.dumps(records, ensure_ascii=False), encoding="utf-8")
+
+
+def export_csv(folder: Path, images: Sequence[Made], classes: Sequence[str]) -> None:
+    """A table of TensorFlow's kind, with a split column."""
+    del classes
+    for image in images:
+        write_made(folder / image.name, image.width, image.height)
+    with (folder / "labels.csv").open("w", encoding="utf-8", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["filename", "width", "height", "class", "xmin", "ymin", "xmax", "ymax", "split"])
+        for image in images:
+            for class_name, box in image.boxes or [("", ("",) * 4)]:
+                table.writerow([image.name, image.width, image.height, class_name, *box, image.split])
 
 
 def _write(path: Path, text: str) -> None:

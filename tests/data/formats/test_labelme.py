@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 from tests.data.formats.json_cases import fuzz_json
 from tests.data.formats.xml_cases import made_images
 from tests.helpers.datasets import coco, read_as, write_image, write_json
-from tests.helpers.exports_json2 import export_labelme, labelme_json
-from tests.helpers.exports_xml import Made
+from tests.helpers.exports import Made, export_labelme, labelme_json
 from visionops.data.findings import Code
 from visionops.errors import AnnotationError
 

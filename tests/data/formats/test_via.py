@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from tests.data.formats.json_cases import fuzz_json
 from tests.data.formats.xml_cases import made_images
 from tests.helpers.datasets import read_as, write_image, write_json
-from tests.helpers.exports_json2 import export_via, export_via3, export_via_csv, via_entries
-from tests.helpers.exports_xml import Made
+from tests.helpers.exports import Made, export_via, export_via3, export_via_csv, via_entries
 from visionops.data.findings import Code
 from visionops.errors import AnnotationError, DataError
 
@@ -237,14 +236,6 @@ def test_projects_of_via_3(tmp_path):
     assert [(f.code, f.where) for f in dataset.findings] == [(Code.UNKNOWN_IMAGE, "via3.json: metadata lost")]
     assert any("1 x point" in note for note in dataset.notes)
     assert any("attributes of 1 image as a whole" in note for note in dataset.notes)
-
-
-def test_keys_that_are_no_text(tmp_path):
-    export_via3(tmp_path, MADE, ["pit"])
-    file = tmp_path / "via3.json"
-    file.write_text(file.read_text().replace('"1_0"', '"\\ud800"').replace('"kind"', '"\\ud801"'))
-    dataset = read_as(tmp_path, "auto")
-    assert dataset.boxes.column("source_id").to_pylist() == ["via3.json: metadata \\ud800"]
 
 
 def test_images_without_a_file_or_a_name(tmp_path):
