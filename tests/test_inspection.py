@@ -76,7 +76,8 @@ def test_several_plausible_readings_are_named_and_one_can_be_chosen(tmp_path, ca
     [
         (lambda p: None, "no such folder or archive"),
         (lambda p: p.mkdir(), "no labels that any reader knows (0 files: none)"),
-        (lambda p: write_image(p / "a.jpg"), "no labels that any reader knows (1 file: 1 x .jpg)"),
+        (lambda p: write_image(p / "a.jpg"), "no labels that any reader knows (1 file: 1 x .jpg); add the labels"),
+        (lambda p: write_json(p / "data.zip", {}), "unpack data.zip"),
         (lambda p: p.write_text("hello"), "not a whole"),
     ],
 )

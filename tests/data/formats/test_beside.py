@@ -102,3 +102,11 @@ def test_one_finding_for_each_kind_with_a_count(tmp_path):
     assert "(OpenEXR, a raw camera file)" in found[Code.UNREADABLE_IMAGE].message
     assert "3 files: raw/1.cr2, raw/2.NEF, raw/3.exr" in found[Code.UNREADABLE_IMAGE].message
     assert found[Code.SYSTEM_FILE].where == ".DS_Store and 2 more"
+
+
+def test_a_mask_of_images_that_are_numbered_in_each_class_is_a_mask(tmp_path):
+    for i in range(3):
+        for folder in ("good", "bad"):
+            write_image(tmp_path / folder / f"{i}.png", (64, 48), seed=i + 10 * (folder == "bad"))
+        write_mask(tmp_path / "labels" / f"{i}_label.png")
+    assert sorted(find_masks(Listing(tmp_path))) == [f"labels/{i}_label.png" for i in range(3)]

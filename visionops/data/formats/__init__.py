@@ -58,6 +58,9 @@ READERS: dict[Format, Reader] = {
 """Every format that is read. Their order breaks no tie: two that fit equally well are an error."""
 
 
+_ARCHIVE_SUFFIXES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar")
+
+
 class Recognition(NamedTuple):
     """The format of a folder, and what shows it."""
 
@@ -83,10 +86,19 @@ def recognize(listing: Listing, data: DataConfig) -> Recognition:
         kinds = ", ".join(f"{len(names)} x {suffix or 'no suffix'}" for suffix, names in _by_count(listing)[:5])
         raise AnnotationError(
             f"{listing.root}: no labels that any reader knows ({counted(len(listing.files), 'file')}: "
-            f"{kinds or 'none'}); set data.format, and data.source.path to the folder that holds images and labels"
+            f"{kinds or 'none'}); {_advice(listing)}"
         )
     choices = "; ".join(f"{f.value} ({e.summary}: {', '.join(e.reasons[:2])})" for f, e in first)
     raise AnnotationError(f"{listing.root}: may be read in {len(first)} ways: {choices}; set data.format to one")
+
+
+def _advice(listing: Listing) -> str:
+    archives = [name for suffix in _ARCHIVE_SUFFIXES for name in listing.by_suffix.get(suffix, ())]
+    if archives and not listing.images:
+        return f"unpack {archives[0]}, or set data.source.path to it"
+    if listing.files and len(listing.images) == len(listing.files):
+        return "add the labels, or sort the images into a folder for each class"
+    return "set data.format, and data.source.path to the folder that holds images and labels"
 
 
 def _by_count(listing: Listing) -> list[tuple[str, list[str]]]:

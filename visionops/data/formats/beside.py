@@ -26,6 +26,8 @@ _EXTREME_SHARE = 0.9
 """Share of the pixels of a mask with soft edges that are black or white, or nearly so."""
 _SAMPLE = 40
 """Pairs of one pattern that are decoded before the rest is taken to be alike."""
+_MOST_PARTNERS = 4
+"""Images of one stem that a mask is compared with: some projects number the images of each class from 1."""
 _MASK_MARK = re.compile(r"(?:[-_. ](?:masks?|labels?|gt|seg|segmentation|annotation|ground_?truth))+$")
 _MASK_FOLDERS = frozenset(
     {"mask", "masks", "ground_truth", "groundtruth", "gt", "segmentation", "segmentationclass", "segmentationobject"}
@@ -138,14 +140,14 @@ def _partners(name: str, by_stem: dict[str, list[str]], by_tail: dict[str, list[
 
 
 def _elsewhere(name: str, others: Iterable[str]) -> list[str]:
-    """Images of that stem outside folders of masks, the one with the most of the path in common."""
+    """Images of that stem outside folders of masks: those with the most of the path in common, a few at most."""
     parts = [part for part in folder_of(name).casefold().split("/") if part not in _MASK_FOLDERS]
     outside = [
         other for other in others if other != name and _MASK_FOLDERS.isdisjoint(folder_of(other).casefold().split("/"))
     ]
     best = max((len(set(parts) & set(folder_of(o).casefold().split("/"))) for o in outside), default=0)
     found = [o for o in outside if len(set(parts) & set(folder_of(o).casefold().split("/"))) == best]
-    return found if len(found) == 1 else []
+    return found[:_MOST_PARTNERS]
 
 
 def _is_mask_of(listing: Listing, name: str, image: str) -> bool:

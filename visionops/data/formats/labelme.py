@@ -259,6 +259,8 @@ class _Reader:
                 assembly.found(Code.MISSING_IMAGE, shown, f"image {place.name}: {message}", (place.name,))
                 rows.append(assembly.add_absent(entry))
                 continue
+            if place.match.level is Level.SLASHES:  # the note shows the backslashes, which `place.name` has lost
+                entry = entry._replace(name=printable(file.declared))
             row = assembly.add_match(entry, place.name, place.match)
             if row != DROPPED and not all(file.size):
                 assembly.size_of(row)
