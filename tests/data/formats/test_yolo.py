@@ -187,3 +187,15 @@ class TestRead:
         (root / "labels/train/0.txt").write_bytes(b"\xff\xfe\x00")
         with pytest.raises(AnnotationError, match="not a UTF-8 text file"):
             read_as(root, "yolo", "made-up")
+
+
+def test_labels_of_any_case_and_with_an_upload_hash(tmp_path):
+    for i in range(2):
+        write_image(tmp_path / "Images" / f"{i}.jpg", seed=i)
+    for name in ("0.txt", "0a1b2c3d-1.txt"):
+        (tmp_path / "Labels").mkdir(exist_ok=True)
+        (tmp_path / "Labels" / name).write_text("0 0.5 0.5 0.5 0.5\n")
+    (tmp_path / "classes.txt").write_text("pit\n")
+    dataset = read_as(tmp_path, "yolo")
+    assert (dataset.num_boxes, dataset.findings) == (2, ())
+    assert any("2 label files found by less than the exact name" in note for note in dataset.notes)

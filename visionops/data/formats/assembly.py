@@ -169,7 +169,7 @@ class Assembly:
         matches = iter(self.index.match([name for name in plain if name is not None], bases))
         for entry, name, slashes in zip(entries, plain, loosely, strict=True):
             if name is None:
-                message = f"file name {entry.name!r} is not a plain path below the data set; rename the file"
+                message = f"file name {entry.name!r} is not a plain path below the data set; write it as one"
                 self.found(Code.UNSAFE_NAME, entry.where, message)
                 yield entry, None, Match(None)
                 continue

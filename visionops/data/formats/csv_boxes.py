@@ -295,7 +295,7 @@ class _Reader:
                 continue
             entry = ImageEntry(name, image.row.where, Split.NONE, *image.size)
             if wanted is None:
-                message = f"file name {name!r} is not a plain path below the data set; rename the file"
+                message = f"file name {name!r} is not a plain path below the data set; write it as one"
                 assembly.found(Code.UNSAFE_NAME, entry.where, message)
                 rows.append(DROPPED)
                 continue

@@ -284,7 +284,7 @@ class _Reader:
         for name, (image, bases) in zip(plain, self.images, strict=True):
             entry = ImageEntry(text(image.path), image.where, image.split, *image.drawing.size)
             if name is None:
-                message = f"file name {entry.name!r} is not a plain path below the data set; rename the file"
+                message = f"file name {entry.name!r} is not a plain path below the data set; write it as one"
                 assembly.found(Code.UNSAFE_NAME, image.where, message)
                 rows.append(DROPPED)
                 continue

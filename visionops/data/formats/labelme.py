@@ -248,7 +248,7 @@ class _Reader:
         for file, place, split in zip(self.files, places, splits, strict=True):
             shown = printable(file.name)
             if place.is_unsafe:
-                message = f"imagePath {place.name!r} is not a plain path below the data set; rename the file"
+                message = f"imagePath {place.name!r} is not a plain path below the data set; write it as one"
                 assembly.found(Code.UNSAFE_NAME, shown, message)
                 assembly.claimed.update([place.match.file] if place.match.file else ())
                 rows.append(DROPPED)

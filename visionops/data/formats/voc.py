@@ -276,7 +276,7 @@ class _Reader:
         for file, partner, split in zip(self.files, partners, splits, strict=True):
             shown = printable(file.name)
             if partner.is_unsafe:
-                message = f"file name {partner.name!r} is not a plain path below the data set; rename the file"
+                message = f"file name {partner.name!r} is not a plain path below the data set; write it as one"
                 assembly.found(Code.UNSAFE_NAME, shown, message)
                 assembly.claimed.update([partner.match.file] if partner.match.file else ())
                 continue

@@ -212,7 +212,7 @@ class _Reader:
     def _add_images(self) -> None:
         keys = list(self.splits)
         wanted = [_label_of(key) for key in keys]
-        found = self.labels.match(wanted, up_to=Level.CASE)
+        found = self.labels.match(wanted, up_to=Level.PREFIX)
         self.used = {match.file for match in found if match.file}
         without, loose = [], []
         for key, label, match in zip(keys, wanted, found, strict=True):
@@ -322,10 +322,12 @@ class _Reader:
 
 
 def _label_of(key: str) -> str:
-    """``images/train/a.jpg`` -> ``labels/train/a.txt``, by the last ``images`` folder; without one, beside it."""
-    head, found, tail = f"/{key}".rpartition("/images/")
-    path = f"{head}/labels/{tail}" if found else f"/{key}"
-    return stem_of(path)[1:] + ".txt"
+    """``images/train/a.jpg`` -> ``labels/train/a.txt``, by the last ``images`` folder in any case; else beside it."""
+    *parts, tail = key.split("/")
+    at = next((i for i in reversed(range(len(parts))) if parts[i].lower() == "images"), None)
+    if at is not None:
+        parts[at] = "labels"
+    return stem_of("/".join([*parts, tail])) + ".txt"
 
 
 def _numbers(parts: Sequence[str]) -> list[float] | str:
