@@ -71,6 +71,19 @@ def test_several_plausible_readings_are_named_and_one_can_be_chosen(tmp_path, ca
     assert inspect(root, tmp_path, "--set", "data.format=coco")[0] == 0
 
 
+def test_choices_of_label_studio_are_a_use_case_of_classification(tmp_path):
+    tasks = []
+    for i in range(12):
+        write_image(tmp_path / "parts" / f"{i}.jpg", seed=i)
+        value = {"choices": ["ok" if i % 2 else "worn"]}
+        result = {"type": "choices", "from_name": "wear", "to_name": "image", "value": value}
+        tasks.append({"id": i, "data": {"image": f"{i}.jpg"}, "annotations": [{"result": [result]}]})
+    write_json(tmp_path / "parts" / "project.json", tasks)
+    status, pages = inspect(tmp_path / "parts", tmp_path)
+    config = load_config(pages / "parts.yaml")
+    assert (status, config.task.value, config.data.format.value) == (0, "classification", "label_studio")
+
+
 @pytest.mark.parametrize(
     ("make", "words"),
     [

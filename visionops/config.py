@@ -121,7 +121,9 @@ _BOX_FORMATS = (
     Format.VIA,
     Format.LABEL_STUDIO,
     Format.CSV,
+    Format.IMAGEFOLDER,
 )
+_LABEL_FORMATS = (Format.FOLDERS, Format.TABLE, Format.IMAGEFOLDER, Format.LABEL_STUDIO)
 
 
 class FolderSource(_Strict):
@@ -382,7 +384,7 @@ _ONLY_WITH: dict[str, tuple[Format, ...]] = {
     "crowds": (Format.COCO, Format.VISION),
     "products": (Format.VISION,),
     "labels": (Format.FOLDERS, Format.TABLE, Format.IMAGEFOLDER),
-    "categories": (*_BOX_FORMATS, Format.IMAGEFOLDER),
+    "categories": _BOX_FORMATS,
 }
 """Keys of `data` to the formats they are for; any of them with `auto`, whose reading they narrow down."""
 
@@ -876,8 +878,8 @@ class Config(_Strict):
     @model_validator(mode="after")
     def _agree(self) -> Config:
         detection = self.task is Task.DETECTION
-        if self.data.format in ((Format.FOLDERS, Format.TABLE) if detection else _BOX_FORMATS):
-            formats = _BOX_FORMATS if detection else (Format.FOLDERS, Format.TABLE, Format.IMAGEFOLDER)
+        formats, others = (_BOX_FORMATS, _LABEL_FORMATS) if detection else (_LABEL_FORMATS, _BOX_FORMATS)
+        if self.data.format in set(others) - set(formats):
             known = f"{', '.join(formats)} or auto"
             raise ValueError(f"data.format: {self.task.value} reads {known} (got {self.data.format.value!r})")
         if self.task is Task.CLASSIFICATION and len(self.data.labels) > 1:
