@@ -97,7 +97,7 @@ TOOLS = [
 
 
 @pytest.mark.parametrize("tool", TOOLS, ids=lambda tool: tool.format)
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 @given(made=data_sets())
 @example(made=_all_odd("", "train", "no"))
 @example(made=_all_odd("x/", "val", "\u00e9"))

@@ -227,8 +227,9 @@ class _File:
     def _in_pixels(self, xywh: npt.NDArray[np.float64], rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
         """Scale the boxes of a file whose every number is a fraction of the image (Azure writes such)."""
         finite = xywh[np.isfinite(xywh).all(axis=1) & (rows >= 0)]
-        within = len(finite) and finite.max() <= _WHOLE_FRACTION and finite.min() >= 0 and finite[:, 2:].any()
-        if not within or (finite == finite.round()).all():  # a box of one pixel, or of the whole image: nobody knows
+        if not len(finite) or finite.min() < 0 or (finite[:, :2] + finite[:, 2:]).max() > _WHOLE_FRACTION:
+            return xywh
+        if (finite == finite.round()).all():  # nothing or the first pixel, as far as anyone can tell
             return xywh
         sizes = np.array([self.assembly.size_of(row) if row >= 0 else (0, 0) for row in rows.tolist()], np.float64)
         self.assembly.notes.append(f"{self.place}: all boxes are fractions of their images, and are read as such.")

@@ -73,8 +73,9 @@ def _closest(name: str, match: Match) -> Match:
     wanted = name.casefold().split("/")[::-1]
 
     def common(file: str) -> int:
-        pairs = zip(file.casefold().split("/")[::-1], wanted, strict=False)
-        return next((i for i, (a, b) in enumerate(pairs) if a != b), len(wanted))
+        parts = file.casefold().split("/")[::-1]
+        pairs = enumerate(zip(parts, wanted, strict=False))
+        return next((i for i, (a, b) in pairs if a != b), min(len(parts), len(wanted)))
 
     best = max(map(common, match.rivals))
     closest = [file for file in match.rivals if common(file) == best]

@@ -159,7 +159,7 @@ class _Keys:
             key = _folded(text)
             while key:
                 if key in self.table:
-                    return self.table[key][1]
+                    return _as_written(self.table[key][1], text, key.count("/") + 1)
                 folder, slash, key = key.partition("/")
                 if not slash or folder in self.folders:  # a/1 is not the 1 of another folder
                     break
@@ -172,6 +172,7 @@ def _readings(line: str) -> Iterator[str]:
     texts = [line.strip(_BLANKS), text, _FLAG.sub("", text), _NUMBERS.sub("", text)]
     if text.startswith('"'):
         texts.append(text[1:].partition('"')[0])
+        texts.append(_FLAG.sub("", text)[1:].removesuffix('"'))  # a name with a quote in it stays as it is
     if text.lower().endswith(".xml"):
         texts += [text[space.end() :] for space in islice(_SPACE.finditer(text), 16)]
     for known in dict.fromkeys(texts):
@@ -182,6 +183,14 @@ def _readings(line: str) -> Iterator[str]:
 
 def _plain(line: str) -> str:
     return _FLAG.sub("", line.strip())[:120]
+
+
+def _as_written(files: list[str], text: str, parts: int) -> list[str]:
+    """Of files that differ in case or Unicode form only, the one that a list spells in the same way."""
+    if len(files) < 2:
+        return files
+    wanted = text.replace("\\", "/").split("/")[-parts:]
+    return [file for file in files if stem_of(file).split("/")[-parts:] == wanted] or files
 
 
 def _folded(name: str) -> str:
