@@ -19,6 +19,7 @@ from visionops.data.findings import Code, counted
 from visionops.data.formats.assembly import DROPPED, Assembly, ImageEntry, examples
 from visionops.data.formats.names import Bases
 from visionops.data.formats.protocol import Evidence, Strength
+from visionops.data.formats.shapes import NO_BOX, Box, Tally, around, bounds
 from visionops.data.formats.splits import split_in_name
 from visionops.data.formats.xml_files import first_tag, head_of, iterate_children, number, printable
 from visionops.data.listing import Listing, folder_of, stem_of
@@ -30,9 +31,6 @@ _SAMPLED = 24
 _MAX_INT32 = 2**31 - 1
 _MARKS = ("<version>1.", "<meta>", "<image ", "<track ")
 """What of a CVAT file stands near its head; another tool's ``<annotations>`` has none of it."""
-
-_Box = tuple[float, float, float, float]
-_NO_BOX = (math.nan,) * 4
 
 
 def detect(listing: Listing, data: DataConfig) -> Evidence | None:
@@ -81,7 +79,7 @@ class _Shape(NamedTuple):
     image: int
     """Index of its image within the file."""
     label: str
-    box: _Box
+    box: Box
     where: str
 
 
@@ -106,9 +104,7 @@ class _Reader:
         self.listing = listing
         self.assembly = Assembly(listing)
         self.contents: list[_Content] = []
-        self.bounded: Counter[str] = Counter()
-        """Kind of shape to how many were read as the box around them."""
-        self.left_out: Counter[str] = Counter()
+        self.tally = Tally()
         self.tags = 0
         self.attributes = 0
 
@@ -156,7 +152,7 @@ class _Reader:
             return
         kind = _KINDS.get(shape.tag)
         if kind is None:
-            self.left_out[f"<{shape.tag[:20]}>"] += 1
+            self.tally.left_out[f"<{shape.tag[:20]}>"] += 1
             content.points_only.add(index)
             return
         label = (shape.get("label") or "").strip()
@@ -166,12 +162,12 @@ class _Reader:
             return
         box = kind(shape)
         if box is None:
-            self.left_out["points"] += 1
+            self.tally.left_out["points"] += 1
             content.points_only.add(index)
             return
         word = "rotated box" if shape.tag == "box" else shape.tag
         if word != "rotated box" or _rotation(shape):
-            self.bounded[word] += 1
+            self.tally.bounded[word] += 1
         content.shapes.append(_Shape(index, label, box, where))
 
     def dataset(self, name: str) -> Dataset:
@@ -242,12 +238,7 @@ class _Reader:
 
     def _note(self) -> None:
         notes = self.assembly.notes
-        if self.bounded:
-            shown = ", ".join(f"{count:,} x {kind}" for kind, count in sorted(self.bounded.items()))
-            notes.append(f"Shapes read as the upright box around them: {shown}.")
-        if self.left_out:
-            shown = ", ".join(f"{count:,} x {kind}" for kind, count in sorted(self.left_out.items()))
-            notes.append(f"Shapes that have no box are left out: {shown}.")
+        self.tally.add_notes(notes)
         if self.tags:
             notes.append(f"{counted(self.tags, 'tag')} of whole images left out: boxes are read.")
         if self.attributes:
@@ -313,57 +304,53 @@ def _rotation(shape: ET.Element) -> float:
     return math.nan if value is None else value
 
 
-def _box(shape: ET.Element) -> _Box:
+def _box(shape: ET.Element) -> Box:
     x1, y1, x2, y2 = _numbers(shape, "xtl", "ytl", "xbr", "ybr")
     angle = _rotation(shape)
     if not angle:
         return x1, y1, x2, y2
     if x2 < x1 or y2 < y1 or not math.isfinite(angle):
-        return _NO_BOX
+        return NO_BOX
     cos, sin = abs(math.cos(math.radians(angle))), abs(math.sin(math.radians(angle)))
     width, height = x2 - x1, y2 - y1
-    return _around((x1 + x2) / 2, (y1 + y2) / 2, (width * cos + height * sin) / 2, (width * sin + height * cos) / 2)
+    return around((x1 + x2) / 2, (y1 + y2) / 2, (width * cos + height * sin) / 2, (width * sin + height * cos) / 2)
 
 
-def _ellipse(shape: ET.Element) -> _Box:
+def _ellipse(shape: ET.Element) -> Box:
     cx, cy, rx, ry = _numbers(shape, "cx", "cy", "rx", "ry")
     angle = _rotation(shape)
     if not all(map(math.isfinite, (rx, ry, angle))) or rx < 0 or ry < 0:
-        return _NO_BOX
+        return NO_BOX
     cos, sin = math.cos(math.radians(angle)), math.sin(math.radians(angle))
-    return _around(cx, cy, math.hypot(rx * cos, ry * sin), math.hypot(rx * sin, ry * cos))
+    return around(cx, cy, math.hypot(rx * cos, ry * sin), math.hypot(rx * sin, ry * cos))
 
 
-def _around(cx: float, cy: float, half_x: float, half_y: float) -> _Box:
-    return cx - half_x, cy - half_y, cx + half_x, cy + half_y
-
-
-def _mask(shape: ET.Element) -> _Box:
+def _mask(shape: ET.Element) -> Box:
     left, top, width, height = _numbers(shape, "left", "top", "width", "height")
     return left, top, left + width, top + height
 
 
-def _polygon(shape: ET.Element) -> _Box:
-    return _bounds(_points_of(shape)) or _NO_BOX
+def _polygon(shape: ET.Element) -> Box:
+    return bounds(_points_of(shape))
 
 
-def _points(shape: ET.Element) -> _Box | None:
+def _points(shape: ET.Element) -> Box | None:
     """None: single points mark places, not extents."""
     del shape
     return None
 
 
-def _skeleton(shape: ET.Element) -> _Box | None:
+def _skeleton(shape: ET.Element) -> Box | None:
     """The box around the points that lie in the image; None where they have no extent."""
     found = [point for child in shape if child.get("outside") != "1" for point in _points_of(child)]
-    box = _bounds(found)
-    return None if box is None or (box[0] == box[2] and box[1] == box[3]) else box
+    box = bounds(found)
+    return None if not found or (box[0] == box[2] and box[1] == box[3]) else box
 
 
-def _cuboid(shape: ET.Element) -> _Box:
+def _cuboid(shape: ET.Element) -> Box:
     xs = _numbers(shape, *(f"x{corner}{side}" for corner in ("tl", "bl", "tr", "br") for side in (1, 2)))
     ys = _numbers(shape, *(f"y{corner}{side}" for corner in ("tl", "bl", "tr", "br") for side in (1, 2)))
-    return _bounds(list(zip(xs, ys, strict=True))) or _NO_BOX
+    return bounds(list(zip(xs, ys, strict=True)))
 
 
 def _points_of(shape: ET.Element) -> list[tuple[float, float]]:
@@ -377,16 +364,7 @@ def _points_of(shape: ET.Element) -> list[tuple[float, float]]:
     return points
 
 
-def _bounds(points: list[tuple[float, float]]) -> _Box | None:
-    if not points:
-        return None
-    xs, ys = zip(*points, strict=True)
-    if not all(map(math.isfinite, (*xs, *ys))):
-        return _NO_BOX
-    return min(xs), min(ys), max(xs), max(ys)
-
-
-_KINDS: dict[str, Callable[[ET.Element], _Box | None]] = {
+_KINDS: dict[str, Callable[[ET.Element], Box | None]] = {
     "box": _box,
     "polygon": _polygon,
     "polyline": _polygon,

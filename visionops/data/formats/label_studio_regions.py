@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
+from visionops.data.formats.shapes import number
+
 __all__ = [
     "Drawing",
     "Region",
@@ -62,14 +64,14 @@ def sampled_regions(task: Any) -> Iterator[Region]:
 def drawing_of_results(results: list[Any], where: str) -> Drawing:
     """Join the results that share an id: a plain shape, its labels, and what was said of it."""
     by_id: dict[str, list[dict[str, Any]]] = {}
-    for number, result in enumerate(results, start=1):
+    for index, result in enumerate(results, start=1):
         row = result if isinstance(result, dict) else {}
         own = row.get("id")
-        by_id.setdefault(own if isinstance(own, str) and own else f"#{number}", []).append(row)
+        by_id.setdefault(own if isinstance(own, str) and own else f"#{index}", []).append(row)
     regions: list[Region] = []
     other: Counter[str] = Counter()
-    for number, rows in enumerate(by_id.values(), start=1):
-        place = f"{where}: region {number}"
+    for index, rows in enumerate(by_id.values(), start=1):
+        place = f"{where}: region {index}"
         values = [row["value"] if isinstance(row.get("value"), dict) else {} for row in rows]
         kinds = [_kind_of(row.get("type"), value) for row, value in zip(rows, values, strict=True)]
         labels = tuple(dict.fromkeys(name for value in values for name in _labels_of(value)))
@@ -176,13 +178,6 @@ def _is_turned(results: Iterable[Any]) -> bool:
     return any(isinstance(result, dict) and result.get("image_rotation") not in (0, None) for result in results)
 
 
-def _number(value: Any) -> float:
-    try:
-        return float(value) if type(value) in (int, float) else math.nan
-    except OverflowError:
-        return math.inf
-
-
 def bounds(region: Region, width: int, height: int) -> tuple[_Box, bool]:
     """The box around a shape in pixels, not finite where it is malformed; and whether the shape is that box."""
     value = region.value
@@ -190,21 +185,21 @@ def bounds(region: Region, width: int, height: int) -> tuple[_Box, bool]:
     if region.kind == "polygon":
         points = value.get("points")
         pairs = points if isinstance(points, list) else []
-        xys = [(_number(p[0]), _number(p[1])) for p in pairs if isinstance(p, list) and len(p) == 2]
+        xys = [(number(p[0]), number(p[1])) for p in pairs if isinstance(p, list) and len(p) == 2]
         if len(xys) < len(pairs) or not xys or not all(map(math.isfinite, (v for xy in xys for v in xy))):
             return (math.nan,) * 4, True
         xs, ys = [x * sx for x, _ in xys], [y * sy for _, y in xys]
         return (min(xs), min(ys), max(xs), max(ys)), False
-    angle = math.radians(_number(value.get("rotation", 0) or 0))
+    angle = math.radians(number(value.get("rotation", 0) or 0))
     if not math.isfinite(angle):
         return (math.nan,) * 4, True
     cos, sin = math.cos(angle), math.sin(angle)
-    x, y = _number(value.get("x")) * sx, _number(value.get("y")) * sy
+    x, y = number(value.get("x")) * sx, number(value.get("y")) * sy
     if region.kind == "ellipse":
-        rx, ry = _number(value.get("radiusX")) * sx, _number(value.get("radiusY")) * sy
+        rx, ry = number(value.get("radiusX")) * sx, number(value.get("radiusY")) * sy
         half_x, half_y = math.hypot(rx * cos, ry * sin), math.hypot(rx * sin, ry * cos)
         return (x - half_x, y - half_y, x + half_x, y + half_y), False
-    w, h = _number(value.get("width")) * sx, _number(value.get("height")) * sy
+    w, h = number(value.get("width")) * sx, number(value.get("height")) * sy
     if angle == 0 or not min(w, h) >= 0:
         return (x, y, x + w, y + h), True
     xs, ys = [0, w * cos, -h * sin, w * cos - h * sin], [0, w * sin, h * cos, w * sin + h * cos]
