@@ -160,7 +160,7 @@ def _inspect(
     total = dataset.num_images
     chosen = list(range(total))
     inspections: list[Inspection | None] = [None] * total
-    if total > MOST_DECODED:
+    if total > _FEWEST_DECODED:  # a few hundred images may be gigapixels, too
         inspections = list(_headers(dataset, lambda done: progress("headers", done, total)))
     sizes = [i.header.width * i.header.height for i in inspections if i and i.header]
     per_image = float(np.mean(sizes)) if sizes else 0.0
