@@ -12,9 +12,10 @@ from hypothesis import given, settings
 
 from tests.data.formats.test_label_studio import boxes, codes, keys, projects
 from tests.helpers.datasets import read_as, write_image
-from tests.helpers.exports_json3 import Made, export_csv
+from tests.helpers.exports import Made, export_csv
 from tests.helpers.mutations_json3 import mutate_bytes, reads_or_refuses
 from visionops.data.findings import Code
+from visionops.data.formats.rules import is_missing
 from visionops.errors import AnnotationError
 
 SIZE = (200, 100)
@@ -44,7 +45,7 @@ def test_round_trip(format_: str, images: list[Made]) -> None:
         dataset = read_as(Path(folder), format_)
         rows = dataset.images.select(["key", "split"]).to_pylist()
         assert rows == [{"key": image.name, "split": image.split} for image in images]
-        named = [own for image in images for own in image.boxes if own[0] not in ("?", "nan")]
+        named = [own for image in images for own in image.boxes if not is_missing(own[0])]
         found = dataset.boxes.to_pylist()
         assert len(found) + codes(dataset).count(Code.UNKNOWN_CATEGORY) == sum(len(i.boxes) for i in images)
         for box, (class_name, xyxy) in zip(found, named, strict=True):
