@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from visionops.data.fast_json import parse_json
+from visionops.data.fast_json import parse_json, require_unicode
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.integers(2**63 - 2, 2**64 + 2) | st.floats() | st.text(),
@@ -54,3 +54,18 @@ def test_same_errors_as_json(data):
 )
 def test_what_parsers_differ_in(data):
     assert outcome(parse_json, data) == outcome(json.loads, data)
+
+
+@pytest.mark.parametrize(
+    "data", [b'["\\ud800"]', b'["\\udc00\\ud800"]', b'["\xed\xa0\x80"]', '["\ud800"]'.encode("utf-16", "surrogatepass")]
+)
+def test_half_of_a_surrogate_pair_is_refused(data):
+    with pytest.raises(ValueError, match="half of a surrogate pair"):
+        require_unicode(data, parse_json(data))
+
+
+@pytest.mark.parametrize(
+    "data", [b'["\\ud83d\\ude00"]', b'["\\\\ud800"]', '["\U0001f600"]'.encode(), '["a"]'.encode("utf-16")]
+)
+def test_whole_pairs_are_text(data):
+    require_unicode(data, parse_json(data))

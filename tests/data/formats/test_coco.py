@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.helpers.datasets import coco, write_image, write_json, write_taco, write_vision
+from tests.helpers.datasets import coco, read_as, write_image, write_json, write_taco, write_vision
 from visionops.config import DataConfig, FolderSource
 from visionops.data.dataset import Dataset, Split
 from visionops.data.findings import Code
@@ -306,3 +306,9 @@ class TestOneFile:
         assert one(tmp_path, simple).fingerprint() == first
         assert np.isfinite(one(tmp_path, simple).box_arrays()[2]).all()
         assert one(tmp_path, simple).column("split") == [Split.NONE.value] * 2
+
+
+def test_whole_numbers_are_pixels_however_small(tmp_path):
+    write_image(tmp_path / "a.png")
+    write_json(tmp_path / "a.json", coco(["a.png"], {"a.png": [("x", (0, 0, 1, 1))]}, ["x"]))
+    assert read_as(tmp_path, "coco").box_arrays()[2].tolist() == [[0, 0, 1, 1]]

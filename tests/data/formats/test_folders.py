@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.helpers.datasets import write_folders, write_image
+from tests.helpers.datasets import read_as, write_folders, write_image
 from visionops.config import DataConfig, raw_key
 from visionops.data.dataset import Attribute, Dataset
 from visionops.data.findings import Code, Severity
@@ -178,3 +178,14 @@ def test_what_is_written_is_read(tmp_path, names, splits):
         dataset = read(root)
         assert answers(dataset) == {key: (split, raw_key(name)) for key, (split, name) in expected.items()}
         assert not dataset.findings
+
+
+def test_names_that_are_no_unicode_are_left_out_with_a_finding(tmp_path):
+    write_folders(tmp_path, {"a": [1], "b": [2, 3]})
+    try:
+        (tmp_path / "b/3.png").rename(tmp_path / "b/\udcff.png")
+    except OSError:
+        pytest.skip("the file system takes Unicode only")
+    dataset = read_as(tmp_path, "folders")
+    assert dataset.column("key") == ["a/1.png", "b/2.png"]
+    assert [(f.code, f.where) for f in dataset.findings] == [(Code.UNSAFE_NAME, "b/\\udcff.png")]

@@ -423,3 +423,13 @@ def test_fuzz(tmp_path):
     fuzz(tmp_path, tmp_path / "Annotations/1.xml", "voc", 120)
     (tmp_path / "Annotations/1.xml").unlink()
     fuzz(tmp_path, tmp_path / "ImageSets/Main/train.txt", "voc", 30)
+
+
+@pytest.mark.parametrize("folders", [("Annotations", "JPEGImages"), ("xmls", "images"), ("labels", "frames")])
+def test_a_file_in_a_folder_is_not_the_one_above_it(tmp_path, folders):
+    labels, images = folders
+    write_pair(tmp_path, f"{images}/a.jpg", f"{labels}/a.xml")
+    write_pair(tmp_path, f"{images}/x/a.jpg", f"{labels}/x/a.xml", seed=1)
+    dataset = read_as(tmp_path, "voc")
+    assert sorted(dataset.column("key")) == [f"{images}/a.jpg", f"{images}/x/a.jpg"]
+    assert not dataset.findings

@@ -159,34 +159,47 @@ class Partners:
         parts = folder.split("/") if folder else []
         spans = [(i, j) for j in range(len(parts), -1, -1) for i in range(j, -1, -1)]
         spans = [(i, j) for i, j in spans if i < j or j == len(parts)]
-        voc: list[str] = []
-        usual: list[str] = []
+        voc: dict[str, list[str]] = {}
+        usual: dict[str, list[str]] = {}
         above: list[str] = []
-        others: list[str] = []
+        others: dict[str, list[str]] = {}
         split = split_of_folders(f"{folder}/x")
         for i, j in spans:
             parent, rest = "/".join(parts[:i]), parts[j:]
             children = self._folders.get(parent, ())
             above.append("/".join([*parts[:i], *rest, ""]))
             for child in children:
-                base = "/".join([*parts[:i], child, *rest, ""])
+                tree = "/".join([*parts[:i], child])
+                base = "/".join([tree, *rest, ""])
                 word = child.lower()
                 if word == "jpegimages":
-                    voc.append(base)
+                    voc.setdefault(tree, []).append(base)
                 elif word in _IMAGE_FOLDERS:
-                    usual.append(base)
+                    usual.setdefault(tree, []).append(base)
                 elif word not in _MASK_FOLDERS and len(children) <= _MOST_SIBLINGS:
                     inside = base.rstrip("/")
                     also = split_of_folders(base)
                     crosses = bool(split and also and split is not also)
                     if inside not in label_folders and not crosses:
-                        others.append(base)
+                        others.setdefault(tree, []).append(base)
         # Nearer folders first, each before the next; but two of usual names that both hold the image are an error.
-        ranks: list[Sequence[str]] = [(base,) for base in dict.fromkeys(voc)]
-        ranks.append(tuple(dict.fromkeys(usual)))
+        ranks: list[Sequence[str]] = [(base,) for tree in voc.values() for base in self._deepest_first(tree)]
+        ranks += self._ranked(usual)
         ranks += [(base,) for base in dict.fromkeys(above) if base.rstrip("/") in self._holding]
-        ranks.append(tuple(dict.fromkeys(others)))
+        ranks += self._ranked(others)
         return tuple(rank for rank in ranks if rank) or ((here,),)
+
+    def _ranked(self, trees: dict[str, list[str]]) -> list[Sequence[str]]:
+        """The best folder of each tree, then all others."""
+        ordered = [self._deepest_first(tree) for tree in trees.values()]
+        best = tuple(dict.fromkeys(tree[0] for tree in ordered))
+        return [best, tuple(dict.fromkeys(base for tree in ordered for base in tree[1:] if base not in best))]
+
+    def _deepest_first(self, bases: list[str]) -> list[str]:
+        """Folders of one tree, first the one that mirrors most of the path and holds images: x/a.xml is of x/a.jpg."""
+        held = [base for base in bases if base.rstrip("/") in self._holding]
+        best = max(held, key=len, default=bases[0])
+        return [best, *(base for base in dict.fromkeys(bases) if base != best)]
 
 
 def split_of_folders(name: str) -> Split:
