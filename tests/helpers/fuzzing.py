@@ -13,6 +13,7 @@ import json
 import os
 import random
 import re
+import resource
 import shutil
 import signal
 import sys
@@ -41,6 +42,7 @@ from visionops.errors import VisionOpsError
 __all__ = ["CASES", "Case", "Outcomes", "fuzz_case"]
 
 _MOST_SECONDS = 5
+_MOST_MEMORY = 4 << 30
 _VALIDATED = 8
 """Of so many mutations one is also validated and cleaned."""
 _IMAGES = [
@@ -414,6 +416,7 @@ def main() -> int:
     parser.add_argument("--only", default="")
     parser.add_argument("--number", type=int, help="one mutation alone")
     args = parser.parse_args()
+    resource.setrlimit(resource.RLIMIT_AS, (_MOST_MEMORY, _MOST_MEMORY))  # what swells is a MemoryError here
     cases = [case for case in CASES.values() if args.only in (case.name, case.format, "")]
     per_format = collections.Counter(case.format for case in cases)
     failed = False

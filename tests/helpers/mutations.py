@@ -234,16 +234,20 @@ def _other(value: Any, chance: random.Random) -> Any:
     return chance.choice((chance.choice(_VALUES), chance.choice(_TEXTS)))
 
 
+_BOMB = b"a: &a [x, x, x, x, x, x, x, x, x]\n"
+
+
 def _yaml(data: bytes, chance: random.Random) -> bytes:
+    if _BOMB in data:  # which would go off here
+        raise ValueError
     if chance.random() < 0.15:
-        bomb = "a: &a [x, x, x, x, x, x, x, x, x]\n"
-        for i in range(chance.choice((1, 8))):
-            bomb += f"b{i}: &{chr(98 + i)} [{', '.join([f'*{chr(97 + i)}'] * 9)}]\n"
-        return (
-            bomb.encode()
-            + data
-            + chance.choice((b"", b"val: *b\n", b"train: *a\n", b"names: &n [*n]\n", b"names: {? [a] : b}\n"))
+        letters, depth = "abcdefghi", chance.choice((1, 8))
+        bomb = _BOMB.decode() + "".join(
+            f"b{i}: &{letters[i]} [{', '.join([f'*{letters[i - 1]}'] * 9)}]\n" for i in range(1, depth + 1)
         )
+        key = chance.choice(("names", "nc", "path", "train", "val", "task", "kpt_shape", "x"))
+        value = chance.choice((f"*{letters[depth]}", f"[*{letters[depth]}]", "&n [*n]", "{? [a] : b}"))
+        return bomb.encode() + data + f"\n{key}: {value}\n".encode()
 
     def pairs(value: Any) -> Any:
         if isinstance(value, dict):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import gc
+import itertools
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,11 +17,12 @@ from visionops.data.fast_json import parse_json, require_unicode
 from visionops.data.files import FileInfo, describe_os_error, walk_files
 from visionops.errors import AnnotationError
 
-__all__ = ["Listing", "folder_of", "is_hidden", "stem_of", "suffix_of"]
+__all__ = ["Listing", "folder_of", "is_hidden", "load_yaml", "stem_of", "suffix_of"]
 
 _SYSTEM_FOLDERS = frozenset({"__macosx", "@eadir", "$recycle.bin", "system volume information"})
 _SURROGATE = re.compile("[\ud800-\udfff]")
 """Half of a pair, by which Python writes a byte of a name that is no UTF-8."""
+_MOST_OF_ALIASES = 1_000_000
 _SYSTEM_FILES = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini"})
 
 
@@ -172,12 +174,37 @@ class Listing:
     def _load_yaml(self, name: str) -> Any:
         file = self.path(name)
         try:
-            return yaml.load(self.read_text(name), Loader=yaml.BaseLoader)  # noqa: S506 - it makes text, lists, mappings
+            return load_yaml(self.read_text(name))
         except yaml.MarkedYAMLError as error:
             line = error.problem_mark.line + 1 if error.problem_mark else 1
             raise AnnotationError(f"{file}:{line}: not valid YAML: {error.problem or error.context}") from error
         except (yaml.YAMLError, ValueError, RecursionError) as error:
             raise AnnotationError(f"{file}: not a YAML text; write train, val and names") from error
+
+
+def load_yaml(text: str) -> Any:
+    """Parse YAML into texts, lists and mappings. What aliases name is there once, wherever they stand.
+
+    Raises:
+        yaml.YAMLError: It is not YAML.
+        ValueError: Aliases make it much larger than its text, or a part of itself.
+        RecursionError: It is nested too deep.
+    """
+    value = yaml.load(text, Loader=yaml.BaseLoader)  # noqa: S506 - it makes text, lists, mappings
+    if _size_of(value, {}) > len(text) + _MOST_OF_ALIASES:  # whoever walks through it or prints it would not end
+        raise ValueError("its aliases swell")
+    return value
+
+
+def _size_of(value: Any, known: dict[int, int]) -> int:
+    """Values and characters, those of an alias each time that it stands there."""
+    if not isinstance(value, list | dict):
+        return 1 + len(value or "")  # nothing at all in an empty file
+    if id(value) not in known:
+        known[id(value)] = 1 << 60  # for a part that holds itself
+        parts = itertools.chain(value, value.values()) if isinstance(value, dict) else value
+        known[id(value)] = 1 + sum(_size_of(part, known) for part in parts)
+    return known[id(value)]
 
 
 def folder_of(name: str) -> str:

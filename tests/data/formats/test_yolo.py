@@ -199,3 +199,22 @@ def test_labels_of_any_case_and_with_an_upload_hash(tmp_path):
     dataset = read_as(tmp_path, "yolo")
     assert (dataset.num_boxes, dataset.findings) == (2, ())
     assert any("found by less than the exact name" in note for note in dataset.notes)
+
+
+@pytest.mark.parametrize("key", ["nc", "names", "path", "train", "task", "kpt_shape", "other"])
+@pytest.mark.parametrize("value", ["*i", "[*i]", "&self [*self]"])
+def test_aliases_that_swell_are_refused(tmp_path, key, value):
+    yolo(tmp_path, "0 0.5 0.5 0.5 0.5")
+    swelling = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
+        f"{name}: &{name} [{', '.join(f'*{before}' for _ in range(9))}]\n"
+        for before, name in zip("abcdefgh", "bcdefghi", strict=True)
+    )
+    (tmp_path / "data.yaml").write_text(f"{swelling}train: images/train\nnames: [a, b]\n{key}: {value}\n")
+    with pytest.raises(AnnotationError, match=r"data\.yaml(:\d+)?: not (a YAML text|valid YAML)"):
+        read_as(tmp_path, "yolo")
+
+
+def test_aliases_stand_for_what_they_name(tmp_path):
+    yolo(tmp_path, "0 0.5 0.5 0.5 0.5")
+    (tmp_path / "data.yaml").write_text("train: &all images/train\nval: *all\nnames: &names [a, b]\nshown: *names\n")
+    assert read_as(tmp_path, "yolo").class_names == ("a", "b")

@@ -32,7 +32,7 @@ from visionops.data.formats.protocol import Evidence, Strength
 from visionops.data.formats.rules import LabelReader, list_names, number_of, suggest
 from visionops.data.formats.splits import split_in_name
 from visionops.data.formats.table import label_columns
-from visionops.data.listing import Listing, folder_of, suffix_of
+from visionops.data.listing import Listing, folder_of, load_yaml, suffix_of
 from visionops.errors import AnnotationError, DataError
 from visionops.inference.bundle import Task
 
@@ -396,7 +396,7 @@ def _class_names(listing: Listing) -> dict[str, list[str]]:
         return {}
     try:
         head = _README_HEAD.match(listing.read_text(file))
-        raw = yaml.load(head[1], Loader=yaml.BaseLoader) if head else None  # noqa: S506 - it makes text, lists, mappings
+        raw = load_yaml(head[1]) if head else None
         infos = raw.get("dataset_info") if isinstance(raw, dict) else None
         found: dict[str, list[str]] = {}
         for info in _list(infos):
