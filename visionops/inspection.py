@@ -10,9 +10,7 @@ result says. No pipeline runs.
 
 from __future__ import annotations
 
-import concurrent.futures
 import dataclasses
-import os
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -25,15 +23,13 @@ from visionops.config import Config, DataConfig, ValidationPolicy, parse_setting
 from visionops.data.audit import render_label_audit_html
 from visionops.data.cleaning import clean
 from visionops.data.dataset import Dataset, Split
-from visionops.data.files import file_header
 from visionops.data.findings import Severity, counted
 from visionops.data.formats import Recognition, read_dataset, recognize
 from visionops.data.listing import Listing
 from visionops.data.sources import fetch
-from visionops.data.validation import Inspection, ValidationReport, inspect_images, judge
-from visionops.errors import DataError, ImageError
+from visionops.data.validation import Inspection, ValidationReport, inspect_headers, inspect_images, judge
+from visionops.errors import DataError
 from visionops.inference.bundle import Task
-from visionops.inference.image import ImageProblem
 
 __all__ = ["InspectedData", "inspect_data", "stops_training", "summary_lines", "write_inspection"]
 
@@ -42,7 +38,6 @@ MOST_DECODED = 2_000
 _PIXEL_BUDGET = 1_500_000_000
 """Pixels that are decoded: some ten seconds of two cores."""
 _FEWEST_DECODED = 24
-_CHUNK = 64
 _DEFAULT_SIDE = 640
 _ONE = {"images": "image", "boxes": "box", "classes": "class", "attributes": "attribute"}
 _EMPTY_NAMES = frozenset({"data", "dataset", "export", "images"})
@@ -103,7 +98,7 @@ def inspect_data(
     raw |= {"source": source, "format": recognition.format.value}
     data = DataConfig.model_validate(raw)
     name = _use_case_name(path)
-    dataset = read_dataset(listing.root, data, name, listing=listing)
+    dataset = read_dataset(listing.root, data, name, known=(listing, recognition.format))
     policy = ValidationPolicy()
     inspections, decoded = _inspect(dataset, policy, progress)
     report = judge(dataset, inspections, policy)
@@ -161,7 +156,7 @@ def _inspect(
     chosen = list(range(total))
     inspections: list[Inspection | None] = [None] * total
     if total > _FEWEST_DECODED:  # a few hundred images may be gigapixels, too
-        inspections = list(_headers(dataset, lambda done: progress("headers", done, total)))
+        inspections = [*inspect_headers(dataset, lambda done: progress("headers", done, total))]
     sizes = [i.header.width * i.header.height for i in inspections if i and i.header]
     per_image = float(np.mean(sizes)) if sizes else 0.0
     most = max(_FEWEST_DECODED, min(MOST_DECODED, int(_PIXEL_BUDGET / per_image) if per_image else MOST_DECODED))
@@ -172,26 +167,6 @@ def _inspect(
     for row, seen in zip(chosen, decoded, strict=True):
         inspections[row] = seen
     return [seen for seen in inspections if seen is not None], len(chosen)
-
-
-def _headers(dataset: Dataset, progress: Callable[[int], None]) -> Sequence[Inspection]:
-    rows = list(zip(dataset.column("key"), dataset.column("path"), strict=True))
-    found: list[Inspection] = []
-    with concurrent.futures.ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        chunks = [rows[start : start + _CHUNK] for start in range(0, len(rows), _CHUNK)]
-        for part in pool.map(lambda chunk: [_header(*row) for row in chunk], chunks):
-            found += part
-            progress(len(found))
-    return found
-
-
-def _header(key: str, path: str) -> Inspection:
-    if not path:
-        return Inspection("missing_image", "the file is missing; put it back or remove it from the labels")
-    try:
-        return Inspection(header=file_header(Path(path), key))
-    except ImageError as error:
-        return Inspection(ImageProblem(error.kind).value, str(error).removeprefix(f"{key}: "))
 
 
 def _config(name: str, dataset: Dataset, data: dict[str, Any]) -> dict[str, Any]:

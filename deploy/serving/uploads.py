@@ -18,7 +18,7 @@ _FORM_OVERHEAD = 64 * 1024
 """Boundaries, part headers and small text fields around the file."""
 _DRAIN_SECONDS = 2.0
 _PARAMETER = re.compile(rb';\s*([^\s=;"]+)\s*=\s*(?:"(?:[^"\\]|\\.)*"|[^;"]*)')
-"""Of a header's value; its name. What a quoted string holds is no parameter."""
+"""Matches a parameter of a header and captures its name; what a quoted string holds is no parameter."""
 
 
 async def read_upload(request: Request, limit: int) -> bytes:

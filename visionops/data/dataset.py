@@ -295,6 +295,17 @@ class Dataset:
         labels = self.labels.take(pa.array(wanted)) if self.attributes else self.labels
         return dataclasses.replace(self, images=images, boxes=boxes, labels=labels)
 
+    def select_classes(self, class_ids: Sequence[int]) -> Dataset:
+        """Keep the boxes of these classes alone, numbered anew in this order; images stay."""
+        new_ids = np.full(len(self.class_names), -1, dtype=np.int32)
+        new_ids[list(class_ids)] = np.arange(len(class_ids))
+        mapped = new_ids[self.boxes.column("class_id").to_numpy()] if self.num_boxes else new_ids[:0]
+        keep = np.flatnonzero(mapped >= 0)
+        boxes = self.boxes.take(pa.array(keep)).set_column(
+            BOXES_SCHEMA.get_field_index("class_id"), BOXES_SCHEMA.field("class_id"), pa.array(mapped[keep])
+        )
+        return dataclasses.replace(self, class_names=tuple(self.class_names[i] for i in class_ids), boxes=boxes)
+
     def select_split(self, *splits: Split) -> Dataset:
         """Only the images of one split, or of several."""
         wanted = {split.value for split in splits}

@@ -10,11 +10,8 @@ import dataclasses
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-import pyarrow as pa
-
 from visionops.config import DataConfig, Format
-from visionops.data.dataset import BOXES_SCHEMA, Dataset
+from visionops.data.dataset import Dataset
 from visionops.data.findings import counted
 from visionops.data.formats import (
     coco,
@@ -114,7 +111,11 @@ def _candidates(listing: Listing, data: DataConfig) -> dict[Format, Evidence]:
 
 
 def read_dataset(
-    root: Path, data: DataConfig, name: str, task: Task | None = None, listing: Listing | None = None
+    root: Path,
+    data: DataConfig,
+    name: str,
+    task: Task | None = None,
+    known: tuple[Listing, Format] | None = None,
 ) -> Dataset:
     """Read the images and labels below ``root``.
 
@@ -126,7 +127,7 @@ def read_dataset(
         root: A folder of this machine, as `visionops.data.sources.fetch` gives it.
         name: Of the data set.
         task: What it is to be learned for; where given, a data set that does not fit is refused.
-        listing: The files below ``root``, where they are listed already.
+        known: The files below ``root`` and their format, where `recognize` has found it already.
 
     Raises:
         AnnotationError: An annotation file is absent or malformed as a whole, or the format is not clear.
@@ -137,8 +138,7 @@ def read_dataset(
         raise DataError(f"{root}: no such folder; set data.source.path to the folder of the data set")
     if one_line(str(root)) != str(root):
         raise DataError(f"{root}: the folder's name has a control character or is no Unicode; rename the folder")
-    listing = listing or Listing(root)
-    format_, notes = _format_of(listing, data)
+    listing, format_, notes = (*known, []) if known else _listed(root, data)
     dataset = READERS[format_].read(listing, data, name)
     if not dataset.num_images and not dataset.findings:
         raise DataError(f"{root}: holds no images; check data.source.path and data.format ({format_.value})")
@@ -147,19 +147,20 @@ def read_dataset(
     return dataset if data.categories is None else keep_categories(dataset, data.categories)
 
 
-def _format_of(listing: Listing, data: DataConfig) -> tuple[Format, list[str]]:
-    """The format to read, and a note where it is not the one that ``data.format`` says."""
+def _listed(root: Path, data: DataConfig) -> tuple[Listing, Format, list[str]]:
+    """The files, the format to read, and a note where it is not the one that ``data.format`` says."""
+    listing = Listing(root)
     if data.format is Format.AUTO:
-        return recognize(listing, data).format, []
+        return listing, recognize(listing, data).format, []
     if READERS[data.format].detect(listing, data) is not None:
-        return data.format, []
+        return listing, data.format, []
     others = _candidates(listing, DataConfig(source=data.source))
     sure = [(format_, evidence) for format_, evidence in others.items() if evidence.strength is Strength.SURE]
     if len(sure) != 1:
-        return data.format, []
+        return listing, data.format, []
     format_, evidence = sure[0]
     note = f"data.format says {data.format.value}, but the folder is {evidence.summary} ({evidence.reasons[0]})"
-    return format_, [f"{note}: read as {format_.value}."]
+    return listing, format_, [f"{note}: read as {format_.value}."]
 
 
 def _fits(dataset: Dataset, task: Task | None, format_: Format) -> None:
@@ -187,13 +188,4 @@ def keep_categories(dataset: Dataset, categories: tuple[str, ...]) -> Dataset:
         if fold_name(category) not in known:
             mend = suggest(category, dataset.class_names)
             raise DataError(f"data.categories: the data set has no class {category!r}; {mend}")
-    kept = sorted({known[fold_name(category)] for category in categories})
-    new_id = np.full(len(dataset.class_names), -1, dtype=np.int32)
-    new_id[kept] = np.arange(len(kept))
-    mapped = new_id[dataset.boxes.column("class_id").to_numpy()] if dataset.num_boxes else new_id[:0]
-    keep = np.flatnonzero(mapped >= 0)
-    column = BOXES_SCHEMA.get_field_index("class_id")
-    boxes = dataset.boxes.take(pa.array(keep)).set_column(
-        column, BOXES_SCHEMA.field("class_id"), pa.array(mapped[keep], type=pa.int32())
-    )
-    return dataclasses.replace(dataset, class_names=tuple(dataset.class_names[i] for i in kept), boxes=boxes)
+    return dataset.select_classes(sorted({known[fold_name(category)] for category in categories}))

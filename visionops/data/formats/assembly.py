@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import functools
 import unicodedata
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -293,7 +292,13 @@ class Assembly:
         self._single_ids.append(where)
 
     def dataset(
-        self, name: str, *, sort_classes: bool = False, labels: Iterable[str] = (), within: Sequence[str] = ("",)
+        self,
+        name: str,
+        *,
+        sort_classes: bool = False,
+        labels: Iterable[str] = (),
+        within: Sequence[str] = ("",),
+        leave_out: Collection[int] = (),
     ) -> Dataset:
         """Build the data set, with a finding for each kind of file that lies beside what was read.
 
@@ -302,6 +307,7 @@ class Assembly:
             sort_classes: Order classes by name, for formats that do not order them.
             labels: Label files that belong to no image.
             within: Prefixes of the files that concern the data set.
+            leave_out: Rows of images to leave out, which a finding names.
         """
         report_beside(self.listing, self.claimed, self.findings, labels=labels, within=within)
         self.notes += self.loose_notes()
@@ -326,7 +332,8 @@ class Assembly:
         }
         boxes = {"image": rows, "class_id": class_ids, **corners, "source_id": self._source_ids}
         notes = [*self.notes, *self.classes.notes]
-        return Dataset.from_columns(name, names, images, boxes, notes, self.findings)
+        dataset = Dataset.from_columns(name, names, images, boxes, notes, self.findings)
+        return dataset.take([row for row in range(len(self.keys)) if row not in leave_out]) if leave_out else dataset
 
     def loose_notes(self) -> list[str]:
         """Count what was found by less than its exact name, a note for each kind of difference."""
@@ -335,7 +342,3 @@ class Assembly:
             f"{level.difference} ({examples(pairs, 2)})."
             for level, pairs in sorted(self._loose.items())
         ]
-
-    def split_counts(self) -> Counter[Split]:
-        """How many images each split has so far."""
-        return Counter(self._splits)

@@ -65,12 +65,17 @@ def read(listing: Listing, data: DataConfig, name: str) -> Dataset:
 _ORDER = (Split.TRAIN, Split.VAL, Split.TEST, Split.NONE, Split.UNLABELLED)
 
 
+def _wanted(data: DataConfig) -> tuple[str, ...]:
+    """The files that the configuration names, as relative POSIX paths."""
+    names = (data.annotations,) if isinstance(data.annotations, str) else data.annotations or ()
+    return tuple(name.replace("\\", "/").removeprefix("./") for name in names)
+
+
 def _chosen(listing: Listing, data: DataConfig) -> list[str]:
-    """The files that the configuration names."""
-    wanted = (data.annotations,) if isinstance(data.annotations, str) else data.annotations or ()
+    """The files that the configuration names, all of which must be there."""
     files = []
-    for name in wanted:
-        file = listing.find(name.replace("\\", "/").removeprefix("./"))
+    for name in _wanted(data):
+        file = listing.find(name)
         if file is None:
             found = examples(listing.by_suffix.get(".json", ()), 5) or "none"
             raise AnnotationError(
@@ -82,11 +87,9 @@ def _chosen(listing: Listing, data: DataConfig) -> list[str]:
 
 def _find_files(listing: Listing, data: DataConfig) -> list[str]:
     """The COCO files, in order of their names."""
+    found = listing.by_suffix.get(".json", [])
     if data.annotations is not None:
-        wanted = (data.annotations,) if isinstance(data.annotations, str) else data.annotations
-        found = [file for name in wanted if (file := listing.find(name.replace("\\", "/").removeprefix("./")))]
-    else:
-        found = listing.by_suffix.get(".json", [])
+        found = [file for name in _wanted(data) if (file := listing.find(name))]
     if len(found) > _MOST_SAMPLED:  # look at the largest: a COCO file is larger than one for a single image
         found = sorted(found, key=lambda name: -listing.files[name].num_bytes)[:_MOST_SAMPLED]
     return sorted(name for name in found if _is_coco_file(listing, name))

@@ -15,9 +15,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
-from visionops.data.dataset import BOXES_SCHEMA, Dataset, Split
+from visionops.data.dataset import Dataset, Split
 from visionops.data.findings import Code, counted
 from visionops.data.formats.assembly import DROPPED, Assembly, ImageEntry, examples
 from visionops.data.formats.names import Bases
@@ -81,7 +80,8 @@ class CocoFiles:
         self.assembly = Assembly(listing)
         self.crowds_are_objects = crowds_are_objects
         self.placeholders: set[int] = set()
-        self.crowd_only: list[str] = []
+        self.crowd_only: set[int] = set()
+        """Rows of images that have only crowds."""
 
     def add(self, parts: Sequence[CocoPart]) -> None:
         """Add all annotation files."""
@@ -93,29 +93,15 @@ class CocoFiles:
 
     def dataset(self, name: str, within: Sequence[str] = ("",)) -> Dataset:
         """Build the data set, without the images that have only crowds, and the category that has no box by design."""
-        assembly = self.assembly
-        dataset = assembly.dataset(name, within=within)
+        dataset = self.assembly.dataset(name, within=within, leave_out=self.crowd_only)
         used = set(dataset.boxes.column("class_id").to_pylist()) if self.placeholders else set()
         unused = [i for i in self.placeholders if i not in used]
-        if unused:
-            names = ", ".join(repr(dataset.class_names[i]) for i in unused)
-            note = f"Category {names} has no box and is only the group of the others: it is left out."
-            dataset = _without_classes(dataset, unused, note)
-        if not self.crowd_only:
+        if not unused:
             return dataset
-        hidden = set(self.crowd_only)
-        return dataset.take([row for row, key in enumerate(assembly.keys) if key not in hidden])
-
-
-def _without_classes(dataset: Dataset, unused: list[int], note: str) -> Dataset:
-    kept = [i for i in range(len(dataset.class_names)) if i not in unused]
-    new_ids = np.full(len(dataset.class_names), -1, np.int32)
-    new_ids[kept] = np.arange(len(kept))
-    column = BOXES_SCHEMA.get_field_index("class_id")
-    class_ids = pa.array(new_ids[dataset.boxes.column("class_id").to_numpy()], type=pa.int32())
-    boxes = dataset.boxes.set_column(column, BOXES_SCHEMA.field("class_id"), class_ids)
-    names = tuple(dataset.class_names[i] for i in kept)
-    return dataclasses.replace(dataset, class_names=names, boxes=boxes, notes=(*dataset.notes, note))
+        names = ", ".join(repr(dataset.class_names[i]) for i in unused)
+        note = f"Category {names} has no box and is only the group of the others: it is left out."
+        kept = [i for i in range(len(dataset.class_names)) if i not in unused]
+        return dataclasses.replace(dataset.select_classes(kept), notes=(*dataset.notes, note))
 
 
 @dataclasses.dataclass
@@ -251,7 +237,7 @@ class _File:
                 "set data.crowds: objects if each outlines one object",
                 keys,
             )
-            self.files.crowd_only += keys
+            self.files.crowd_only |= only
 
     def _first_of_copies(
         self,

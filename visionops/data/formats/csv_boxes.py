@@ -1,6 +1,6 @@
 """Tables with a row a box, as CSV or TSV: TensorFlow, Roboflow, keras-retinanet, AutoML, Open Images, Kaggle.
 
-Columns are told by their names, in any order and case. A row without a box is an image without objects. Boxes are
+Columns are known by their names, in any order and case. A row without a box is an image without objects. Boxes are
 pixels; where every number of a table lies within 0 and 1, they are fractions of the image.
 """
 
@@ -22,9 +22,8 @@ from visionops.data.formats.labelled import Columns, LabelledImages, Row
 from visionops.data.formats.names import Bases, plain_name
 from visionops.data.formats.protocol import Evidence, Strength
 from visionops.data.formats.rules import is_missing, number_of, suggest
-from visionops.data.formats.splits import SPLIT_WORDS, split_in_name
+from visionops.data.formats.splits import SPLIT_WORDS, split_in_name, split_of_folders
 from visionops.data.formats.urls import find_paths, path_of_url
-from visionops.data.formats.voc_places import split_of_folders
 from visionops.data.listing import Listing, folder_of, stem_of
 from visionops.errors import AnnotationError
 

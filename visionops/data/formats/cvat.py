@@ -186,7 +186,7 @@ class _Reader:
             for label in content.labels:
                 assembly.classes.id_of(label, printable(content.file))
         splits = self._splits()
-        hidden: set[str] = set()
+        hidden: set[int] = set()
         for content in self.contents:
             for subset, members in _by_subset(content).items():
                 assembly.reserve((content.entries[i].name for i in members), _bases(content.file, subset))
@@ -194,10 +194,7 @@ class _Reader:
             hidden |= self._add(content, own)
         self._note()
         declared = any(content.labels for content in self.contents)
-        dataset = assembly.dataset(name, sort_classes=not declared)
-        if not hidden:
-            return dataset
-        return dataset.take([row for row, key in enumerate(assembly.keys) if key not in hidden])
+        return assembly.dataset(name, sort_classes=not declared, leave_out=hidden)
 
     def _splits(self) -> list[list[Split]]:
         """The split of each image of each file."""
@@ -215,8 +212,8 @@ class _Reader:
             return [[Split.NONE] * len(own) for own in found]
         return found
 
-    def _add(self, content: _Content, splits: Sequence[Split]) -> set[str]:
-        """Add the images and boxes of a file; the keys of images to leave out."""
+    def _add(self, content: _Content, splits: Sequence[Split]) -> set[int]:
+        """Add the images and boxes of a file; return the rows of images to leave out."""
         rows = [DROPPED] * len(content.entries)
         for subset, members in _by_subset(content).items():
             entries = [content.entries[i]._replace(split=splits[i]) for i in members]
@@ -226,15 +223,16 @@ class _Reader:
         for shape in content.shapes:
             self.assembly.add_box(rows[shape.image], shape.label, shape.box, shape.where)
         bare = content.points_only - {shape.image for shape in content.shapes}
-        keys = tuple(self.assembly.keys[rows[i]] for i in sorted(bare) if rows[i] != DROPPED)
-        if keys:
+        hidden = [rows[i] for i in sorted(bare) if rows[i] != DROPPED]
+        if hidden:
+            keys = tuple(self.assembly.keys[row] for row in hidden)
             self.assembly.found(
                 Code.CROWD_ONLY,
                 f"{printable(content.file)}: {counted(len(keys), 'image')}",
                 f"only points or shapes without a box, left out, as they would teach background: {examples(keys, 12)}",
                 keys,
             )
-        return set(keys)
+        return set(hidden)
 
     def _note(self) -> None:
         notes = self.assembly.notes

@@ -298,9 +298,7 @@ class _Reader:
         for row, (image, _) in zip(rows, self.images, strict=True):
             if row != DROPPED:
                 boxes.add(row, image.drawing)
-        hidden = boxes.report()
-        dataset = self.assembly.dataset(name, sort_classes=True)
-        return dataset.take([row for row in range(len(self.assembly.keys)) if row not in hidden]) if hidden else dataset
+        return self.assembly.dataset(name, sort_classes=True, leave_out=boxes.report())
 
     def _classification(self, name: str, rows: list[int]) -> Dataset:
         assembly = self.assembly

@@ -19,7 +19,8 @@ from visionops.data.formats.assembly import DROPPED, Assembly, ImageEntry, examp
 from visionops.data.formats.names import Level, Match, resolve_name
 from visionops.data.formats.protocol import Evidence, Strength
 from visionops.data.formats.shapes import NO_BOX, Box, Tally, around, bounds, points_of, printable
-from visionops.data.formats.voc_places import Partner, Partners, split_of_folders
+from visionops.data.formats.splits import split_of_folders
+from visionops.data.formats.voc_places import Partner, Partners
 from visionops.data.listing import Listing, folder_of, stem_of
 from visionops.errors import AnnotationError
 
@@ -227,13 +228,10 @@ class _Reader:
         self._order_classes([item.label for _, item in found])
         for row, item in found:
             assembly.add_box(row, item.label, item.box, item.where)
-        hidden = {assembly.keys[row] for row, is_bare in bare.items() if is_bare}
-        self.tally.report_bare(assembly, sorted(hidden))
+        hidden = {row for row, is_bare in bare.items() if is_bare}
+        self.tally.report_bare(assembly, sorted(assembly.keys[row] for row in hidden))
         self._note()
-        dataset = assembly.dataset(name)
-        if not hidden:
-            return dataset
-        return dataset.take([row for row, key in enumerate(assembly.keys) if key not in hidden])
+        return assembly.dataset(name, leave_out=hidden)
 
     def _add_images(self) -> list[int]:
         """The row of each file, or `DROPPED`."""

@@ -21,8 +21,7 @@ from visionops.data.formats.cells import head_rows, read_rows
 from visionops.data.formats.names import EXACT_BASES, Bases, resolve_name
 from visionops.data.formats.protocol import Evidence, Strength
 from visionops.data.formats.shapes import NO_BOX, Box, Tally, around, bounds, number, printable
-from visionops.data.formats.splits import split_in_name
-from visionops.data.formats.voc_places import split_of_folders
+from visionops.data.formats.splits import split_in_name, split_of_folders
 from visionops.data.listing import Listing, folder_of, stem_of
 from visionops.errors import AnnotationError
 
@@ -412,13 +411,10 @@ class _Reader:
         self._order_classes([label for _, label, _, _ in found])
         for row, label, box, where in found:
             assembly.add_box(row, label, box, where)
-        hidden = {assembly.keys[row] for row, is_bare in bare.items() if is_bare}
-        self.tally.report_bare(assembly, sorted(hidden))
+        hidden = {row for row, is_bare in bare.items() if is_bare}
+        self.tally.report_bare(assembly, sorted(assembly.keys[row] for row in hidden))
         self._note()
-        dataset = assembly.dataset(name)
-        if not hidden:
-            return dataset
-        return dataset.take([row for row, key in enumerate(assembly.keys) if key not in hidden])
+        return assembly.dataset(name, leave_out=hidden)
 
     def _regions(self) -> Iterator[_Region]:
         return (region for content in self.contents for image in content.images for region in image.regions)

@@ -19,7 +19,8 @@ from visionops.data.files import IMAGE_SUFFIXES
 from visionops.data.findings import Code, counted
 from visionops.data.formats.assembly import Assembly, ImageEntry, examples
 from visionops.data.formats.protocol import Evidence, Strength
-from visionops.data.formats.voc_places import Partner, Partners, split_of_folders
+from visionops.data.formats.splits import split_of_folders
+from visionops.data.formats.voc_places import Partner, Partners
 from visionops.data.formats.voc_splits import VocLists
 from visionops.data.formats.xml_files import first_tag, head_of, number, parse_xml, printable
 from visionops.data.listing import Listing, folder_of, stem_of

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from visionops.data.dataset import Split
 from visionops.data.files import safe_name
 from visionops.data.formats.names import Bases, Level, Match, NameIndex, plain_name
-from visionops.data.formats.splits import SPLIT_WORDS, split_in_name
+from visionops.data.formats.splits import split_of_folders
 from visionops.data.listing import Listing, folder_of, stem_of, suffix_of
 from visionops.inference.image_types import UNREADABLE_IMAGE_SUFFIXES
 
-__all__ = ["Partner", "Partners", "split_of_folders"]
+__all__ = ["Partner", "Partners"]
 
 _IMAGE_FOLDERS = frozenset({"images", "image", "imgs", "img", "jpgimages", "pngimages", "photos", "pictures", "frames"})
 _MASK_FOLDERS = frozenset(
@@ -200,15 +199,6 @@ class Partners:
         held = [base for base in bases if base.rstrip("/") in self._holding]
         best = max(held, key=len, default=bases[0])
         return [best, *(base for base in dict.fromkeys(bases) if base != best)]
-
-
-def split_of_folders(name: str) -> Split:
-    """The split that the folders of a file say: one that is called after it, else one with its word in the name."""
-    parts = name.split("/")[:-1]
-    exact = {SPLIT_WORDS[part.lower()] for part in parts if part.lower() in SPLIT_WORDS}
-    found = exact or {split for part in parts if (split := split_in_name(part))}
-    found.discard(Split.UNLABELLED)
-    return found.pop() if len(found) == 1 else Split.NONE
 
 
 def _folders_of(names: Iterable[str]) -> dict[str, tuple[str, ...]]:

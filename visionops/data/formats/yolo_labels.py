@@ -208,12 +208,8 @@ def label_of(key: str) -> str:
     if not swaps:
         return _beside(key)
     parts[swaps[0]] = _LABEL_FOLDERS[0]
-    return "/".join((*parts, key.rpartition("/")[2].removesuffix(_suffix(key)))) + ".txt"
+    return "/".join((*parts, _beside(key.rpartition("/")[2])))
 
 
 def _beside(key: str) -> str:
     return stem_of(key) + ".txt"
-
-
-def _suffix(key: str) -> str:
-    return key[len(stem_of(key)) :]
