@@ -10,11 +10,15 @@ from typing import Any, NamedTuple
 from urllib.parse import quote
 from xml.sax.saxutils import escape, quoteattr
 
+import pytest
 import yaml
 from PIL import Image
 
+from visionops.data.dataset import Dataset
+
 __all__ = [
     "Made",
+    "assert_read_back",
     "export_coco",
     "export_csv",
     "export_cvat",
@@ -62,6 +66,19 @@ def write_made(path: Path, width: int, height: int) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("L", (width, height)).save(path, "PNG")
     return path
+
+
+def assert_read_back(dataset: Dataset, images: Sequence[Made], place: str) -> None:
+    """Assert that a data set has these images at ``place``, such as ``images/{split}/{name}``, with split and boxes."""
+    rows = {key: row for row, key in enumerate(dataset.column("key"))}
+    keys = [place.format(split=image.split, name=image.name) for image in images]
+    assert sorted(rows) == sorted(keys)
+    for image, key in zip(images, keys, strict=True):
+        row = rows[key]
+        assert dataset.column("split")[row] == image.split
+        boxes = dataset.boxes_of(row)
+        assert [dataset.class_names[i] for i in boxes.class_ids] == [name for name, _ in image.boxes]
+        assert [tuple(box) for box in boxes.xyxy.tolist()] == [pytest.approx(box, abs=1e-4) for _, box in image.boxes]
 
 
 def export_voc(folder: Path, images: Sequence[Made], classes: Sequence[str] = ()) -> Path:
@@ -173,7 +190,7 @@ def export_yolo(folder: Path, images: Sequence[Made], classes: Sequence[str]) ->
         head, _, tail = path.relative_to(folder).as_posix().rpartition("images/")
         _write(folder / f"{head}labels/{tail.rpartition('.')[0]}.txt", "".join(f"{line}\n" for line in lines))
     splits = dict.fromkeys(image.split for image in images)
-    settings = {"path": "/home/me/datasets/x", **{split or "train": f"images/{split}" for split in splits}}
+    settings = {"path": "/datasets/x", **{split or "train": f"images/{split}" for split in splits}}
     settings["names"] = dict(enumerate(classes))  # type: ignore[assignment]
     _write(folder / "data.yaml", yaml.safe_dump(settings, sort_keys=False, allow_unicode=True))
     return folder

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import struct
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,10 @@ import numpy as np
 from PIL import Image
 
 from visionops.data.dataset import Dataset
+from visionops.errors import ImageError
+from visionops.inference.image import decode_image, read_header
 
-__all__ = ["BROKEN", "PECULIAR", "dataset_of", "encode", "picture", "write_files"]
+__all__ = ["BROKEN", "PECULIAR", "dataset_of", "decodes_or_refuses", "encode", "picture", "write_files"]
 
 WIDTH, HEIGHT = 64, 48
 _ORIENTATION = 0x0112
@@ -165,3 +168,13 @@ def dataset_of(
     for index, column in enumerate(("x1", "y1", "x2", "y2")):
         table[column] = [xyxy[index] for _, _, xyxy in boxes]
     return Dataset.from_columns("parts", class_names, images, table if boxes else {})
+
+
+def decodes_or_refuses(seed: bytes, changes: Sequence[tuple[int, int]], length: int) -> None:
+    """Assert that an image cut to ``length``, with bytes changed at places, is decoded or an `ImageError`."""
+    data = bytearray(seed[:length])
+    for place, value in changes:
+        data[place % len(data)] = value
+    for function in (decode_image, read_header):
+        with contextlib.suppress(ImageError):
+            function(bytes(data), max_pixels=1_000_000)

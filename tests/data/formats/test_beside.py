@@ -1,4 +1,4 @@
-"""What lies beside labelled images is said once for each kind, and masks are no photographs."""
+"""Files beside labelled images get one finding for each kind; masks are not read as images."""
 
 from __future__ import annotations
 

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 
 from tests.data.formats.test_label_studio import boxes, codes, keys, projects
+from tests.helpers.damage import mutate_bytes, reads_or_refuses
 from tests.helpers.datasets import read_as, write_image
 from tests.helpers.exports import Made, export_csv
-from tests.helpers.mutations_json3 import mutate_bytes, reads_or_refuses
 from visionops.data.findings import Code
 from visionops.data.formats.rules import is_missing
 from visionops.errors import AnnotationError

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tests.data.formats.xml_cases import fuzz, made_images
 from tests.helpers.datasets import read_as, write_image
-from tests.helpers.exports import Made, export_cvat
+from tests.helpers.exports import Made, assert_read_back, export_cvat
 from visionops.data.findings import Code
 from visionops.errors import AnnotationError
 
@@ -230,14 +230,7 @@ def test_round_trip(tmp_path_factory, made, data):
     root = tmp_path_factory.mktemp("cvat")
     dataset = read_as(export_cvat(root, images, order), "auto")
     assert dataset.class_names == tuple(order)
-    rows = {key: row for row, key in enumerate(dataset.column("key"))}
-    assert sorted(rows) == sorted(f"images/{m.split}/{m.name}" for m in images)
-    for m in images:
-        row = rows[f"images/{m.split}/{m.name}"]
-        assert dataset.column("split")[row] == m.split
-        boxes = dataset.boxes_of(row)
-        assert [dataset.class_names[i] for i in boxes.class_ids] == [name for name, _ in m.boxes]
-        assert [tuple(box) for box in boxes.xyxy.tolist()] == [pytest.approx(box, abs=1e-4) for _, box in m.boxes]
+    assert_read_back(dataset, images, "images/{split}/{name}")
     assert not dataset.findings
 
 

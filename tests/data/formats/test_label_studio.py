@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.helpers.damage import mutate_json, reads_or_refuses
 from tests.helpers.datasets import read_as, write_image, write_json
 from tests.helpers.exports import Made, export_label_studio, export_label_studio_min, rectangle, task
-from tests.helpers.mutations_json3 import mutate_json, reads_or_refuses
 from visionops.data.findings import Code
 from visionops.errors import AnnotationError
 

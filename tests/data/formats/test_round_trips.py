@@ -1,4 +1,4 @@
-"""What annotation tools write of any data set is read back as it was: classes, names, splits and boxes."""
+"""Export a data set as each annotation tool does, and read back the same classes, names, splits and boxes."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ _WORDS = frozenset({"train", "val", "test", "images", "masks", "labels"})
 
 
 def _in_a_list(name: tuple[str, str]) -> str:
-    """What a list of VOC leaves of a name: blanks at its ends and numbers after it are not part of it there."""
+    """Return the part of a name that a list of VOC keeps: no blanks at its ends, no numbers after it."""
     return re.sub(r"(\s+[-\d.]+)+$", "", "/".join(name).strip())
 
 

@@ -173,8 +173,8 @@ def test_the_order_of_classes_does_not_depend_on_the_process():
     command = [sys.executable, "-c", ORDER]
     environments = [{**os.environ, "PYTHONHASHSEED": str(seed)} for seed in range(6)]
     processes = [subprocess.Popen(command, env=e, stdout=subprocess.PIPE) for e in environments]
-    told = {process.communicate()[0] for process in processes}
-    assert told == {b"9 10 100000 1_0 b inf x\n"}
+    printed = {process.communicate()[0] for process in processes}
+    assert printed == {b"9 10 100000 1_0 b inf x\n"}
 
 
 @given(st.permutations(["nan", "10", "x", "9", "inf", "2.5", "?", "b", "-1", "01"]))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.data.formats.json_cases import fuzz_json
 from tests.data.formats.xml_cases import made_images
 from tests.helpers.datasets import read_as, write_image, write_json
-from tests.helpers.exports import Made, export_via, export_via3, export_via_csv, via_entries
+from tests.helpers.exports import Made, assert_read_back, export_via, export_via3, export_via_csv, via_entries
 from visionops.data.findings import Code
 from visionops.errors import AnnotationError, DataError
 
@@ -267,14 +267,7 @@ def test_round_trip(tmp_path_factory, export, made, data):
     order = data.draw(st.permutations(classes))
     dataset = read_as(export(tmp_path_factory.mktemp("via"), images, order), "auto")
     assert dataset.class_names == tuple(sorted(order) if export is export_via_csv else order)
-    rows = {key: row for row, key in enumerate(dataset.column("key"))}
-    assert sorted(rows) == sorted(f"{m.split}/{m.name}" for m in images)
-    for m in images:
-        row = rows[f"{m.split}/{m.name}"]
-        assert dataset.column("split")[row] == m.split
-        boxes = dataset.boxes_of(row)
-        assert [dataset.class_names[i] for i in boxes.class_ids] == [name for name, _ in m.boxes]
-        assert [tuple(box) for box in boxes.xyxy.tolist()] == [pytest.approx(box, abs=1e-4) for _, box in m.boxes]
+    assert_read_back(dataset, images, "{split}/{name}")
     assert not dataset.findings
 
 

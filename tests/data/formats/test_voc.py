@@ -5,7 +5,7 @@ from hypothesis import given, settings
 
 from tests.data.formats.xml_cases import fuzz, made_images
 from tests.helpers.datasets import read_as, voc_xml, write_image, write_voc, write_yolo_layout
-from tests.helpers.exports import Made, export_voc
+from tests.helpers.exports import Made, assert_read_back, export_voc
 from visionops.config import DataConfig, FolderSource, Format
 from visionops.data.findings import Code
 from visionops.data.formats import read_dataset
@@ -406,14 +406,7 @@ def test_round_trip(tmp_path_factory, made):
     images, classes = made
     dataset = read_as(export_voc(tmp_path_factory.mktemp("voc"), images), "auto")
     assert dataset.class_names == tuple(sorted(classes))
-    rows = {key: row for row, key in enumerate(dataset.column("key"))}
-    assert sorted(rows) == sorted(f"JPEGImages/{m.name}" for m in images)
-    for m in images:
-        row = rows[f"JPEGImages/{m.name}"]
-        assert dataset.column("split")[row] == m.split
-        boxes = dataset.boxes_of(row)
-        assert [dataset.class_names[i] for i in boxes.class_ids] == [name for name, _ in m.boxes]
-        assert [tuple(box) for box in boxes.xyxy.tolist()] == [pytest.approx(box, abs=1e-4) for _, box in m.boxes]
+    assert_read_back(dataset, images, "JPEGImages/{name}")
     assert not dataset.findings
 
 
