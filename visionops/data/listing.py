@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import gc
 import itertools
 import re
 from collections.abc import Callable, Iterator
@@ -13,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from visionops.data.fast_json import parse_json, require_unicode
+from visionops.data.fast_json import parse_json, paused_gc, require_unicode
 from visionops.data.files import FileInfo, describe_os_error, walk_files
 from visionops.errors import AnnotationError
 
@@ -142,7 +140,7 @@ class Listing:
         if name in self._parsed:
             return self._parsed[name] if keep else self._parsed.pop(name)
         try:
-            with _paused_gc():
+            with paused_gc():
                 data = self.read_bytes(name)
                 parsed = parse_json(cut(data) if cut else data)
                 require_unicode(data, parsed)
@@ -232,15 +230,3 @@ def is_hidden(folder: str) -> bool:
 def _is_of_the_system(name: str) -> bool:
     parts = name.casefold().split("/")
     return parts[-1] in _SYSTEM_FILES or not _SYSTEM_FOLDERS.isdisjoint(parts[:-1])
-
-
-@contextlib.contextmanager
-def _paused_gc() -> Iterator[None]:
-    """Half of the time of reading a large JSON went into looking for cycles, of which it has none."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()

@@ -91,6 +91,7 @@ class Assembly:
         """What findings say of an image without a file."""
         self.claimed: set[str] = set()
         """Image files that an annotation names, used or not: they are no orphans."""
+        self._root = f"{listing.path('')}/".replace("//", "/")  # text: a Path for each image costs more than the rest
         self._paths: list[str] = []
         self._num_bytes: list[int] = []
         self._splits: list[Split] = []
@@ -222,7 +223,7 @@ class Assembly:
         row = self._row_of[key] = len(self.keys)
         self.claimed.add(key)
         self.keys.append(key)
-        self._paths.append(str(self.listing.path(key)) if file else "")
+        self._paths.append(f"{self._root}{key}" if file else "")
         self._num_bytes.append(file.num_bytes if file else -1)
         self._splits.append(entry.split)
         self.widths.append(entry.width)

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from visionops.data.dataset import Dataset, Split
+from visionops.data.fast_json import paused_gc
 from visionops.data.findings import Code, counted
 from visionops.data.formats.assembly import DROPPED, Assembly, ImageEntry, examples
 from visionops.data.formats.names import Bases
@@ -85,11 +86,12 @@ class CocoFiles:
 
     def add(self, parts: Sequence[CocoPart]) -> None:
         """Add all annotation files."""
-        for part in parts:
-            names = (entry.get("file_name") for entry in part.raw["images"])
-            self.assembly.reserve((name for name in names if isinstance(name, str)), part.bases)
-        for part in parts:
-            _File(self, *part).read()
+        with paused_gc():
+            for part in parts:
+                names = (entry.get("file_name") for entry in part.raw["images"])
+                self.assembly.reserve((name for name in names if isinstance(name, str)), part.bases)
+            for part in parts:
+                _File(self, *part).read()
 
     def dataset(self, name: str, within: Sequence[str] = ("",)) -> Dataset:
         """Build the data set, without the images that have only crowds, and the category that has no box by design."""

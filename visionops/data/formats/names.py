@@ -119,8 +119,9 @@ class NameIndex:
             bases: What they may be relative to.
         """
         for name in names:
-            levels = (level for level in Level if level < Level.CASE)
-            files = next((files for level in levels if (files := self._at(level, name, bases, frozenset()))), [])
+            files = self._exact(name, bases)
+            for level in (Level.SLASHES, Level.UNICODE, Level.PERCENT) if not files else ():
+                files = files or self._at(level, name, bases, frozenset())
             self._reserved.update(files)
 
     def match(self, names: Sequence[str], bases: Bases = EXACT_BASES, *, up_to: Level = Level.SUBFOLDER) -> list[Match]:
@@ -187,6 +188,10 @@ class NameIndex:
 
     def _exact(self, name: str, bases: Bases) -> list[str]:
         for rank in bases:
+            if len(rank) == 1:  # the usual case, for each of a hundred thousand names
+                if (file := rank[0] + name) in self._files:
+                    return [file]
+                continue
             hits = [base + name for base in rank if base + name in self._files]
             if hits:
                 return hits
