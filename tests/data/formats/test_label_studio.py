@@ -119,6 +119,7 @@ def test_rotated_rectangle_is_bounded_by_the_corners_turned_in_pixels(
         ("gs://bucket/er/a#1?.png", "er/a#1?.png"),
         ("https://host.example/x/a%20b.png?X-Amz-Signature=0f/3.jpg&e=1", "a b.png"),
         ("/tasks/1/resolve/?fileuri=" + base64.urlsafe_b64encode("s3://b/x/ä.png".encode()).decode(), "ä.png"),
+        ("s3://bucket/1fileuri=.png", "1fileuri=.png"),
         ("images/a.png", "images/a.png"),
     ],
 )

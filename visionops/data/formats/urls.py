@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections.abc import Sequence
 from urllib.parse import unquote
 
@@ -17,6 +18,7 @@ from visionops.data.listing import suffix_of
 __all__ = ["find_paths", "path_of_url"]
 
 _LOCAL_FILES = "/local-files/?d="
+_FILE_URI = re.compile(r"[?&]fileuri=")
 
 
 def path_of_url(url: str) -> str:
@@ -24,10 +26,9 @@ def path_of_url(url: str) -> str:
     _, found, local = url.partition(_LOCAL_FILES)
     if found:
         return unquote(_cut(local, "&")).lstrip("/")
-    _, found, encoded = url.partition("fileuri=")
-    if found:
+    if encoded := _FILE_URI.search(url):
         try:
-            url = base64.b64decode(unquote(_cut(encoded, "&")), altchars=b"-_").decode()
+            url = base64.b64decode(unquote(_cut(url[encoded.end() :], "&")), altchars=b"-_").decode()
         except (binascii.Error, ValueError):
             return ""
     scheme, found, rest = url.partition("://")
