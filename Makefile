@@ -42,7 +42,7 @@ lint: .venv/installed  ## Format, lint, types and layers
 
 security: $(UV)  ## What bandit, pip-audit and zizmor find in the code, the lock and the workflows
 	$(UV) tool run --python $(PYTHON) bandit==1.9.4 --quiet --configfile pyproject.toml --severity-level medium --recursive \
-		deploy materializers pipelines stacks steps visionops run.py
+		deploy launch materializers pipelines stacks steps visionops run.py
 	$(UV) tool run --python $(PYTHON) zizmor==1.32.0 --offline --quiet .github/workflows
 	$(UV) tool run --python $(PYTHON) pip-audit==2.10.1 --disable-pip --require-hashes --progress-spinner off \
 		--requirement requirements.lock

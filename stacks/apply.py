@@ -24,7 +24,7 @@ from visionops.errors import StackError, VisionOpsError
 if TYPE_CHECKING:
     from zenml.client import Client
 
-__all__ = ["Action", "Change", "apply", "known_stacks", "main"]
+__all__ = ["Action", "Change", "apply", "apply_and_print", "known_stacks", "main"]
 
 _ROOT = Path(__file__).resolve().parents[1]
 
@@ -68,21 +68,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--activate", action="store_true", help="make it the active stack, as `zenml stack set` does")
     options = parser.parse_args(arguments)
     try:
-        changes = apply(options.name, dry_run=options.dry_run)
-        if options.activate and not options.dry_run:
-            from zenml.client import Client
-
-            Client().activate_stack(options.name)
+        apply_and_print(options.name, dry_run=options.dry_run, activate=options.activate)
     except VisionOpsError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    for change in changes:
-        print(f"would {change}" if options.dry_run else change)
-    if not changes:
-        print(f"stack {options.name}: nothing to change")
-    elif not options.dry_run and any((change.kind, change.action) == ("stack", Action.CREATE) for change in changes):
-        print(f"see whether all of it works: python -m stacks.doctor {options.name}")
     return 0
+
+
+def apply_and_print(name: str, *, dry_run: bool, activate: bool) -> None:
+    """Apply a stack and print each change; with ``activate``, make it the active one.
+
+    Raises:
+        StackError: As `apply`.
+    """
+    changes = apply(name, dry_run=dry_run)
+    if activate and not dry_run:
+        from zenml.client import Client
+
+        Client().activate_stack(name)
+    for change in changes:
+        print(f"would {change}" if dry_run else change)
+    if not changes:
+        print(f"stack {name}: nothing to change")
+    elif not dry_run and any((change.kind, change.action) == ("stack", Action.CREATE) for change in changes):
+        print(f"see whether all of it works: python -m stacks.doctor {name}")
 
 
 def _plan(client: Client, spec: StackSpec) -> list[Change]:

@@ -60,8 +60,7 @@ def open_session(use_case: str, stack: str | None) -> Iterator[Session]:
     if name in known_stacks():
         apply(name)
     client = Client()
-    _activate(client, name, keep=stack is None)
-    with _one_run_at_a_time(use_case):
+    with _active(client, name, keep=stack is None), _one_run_at_a_time(use_case):
         uri = active_tracking_uri()
         ModelRegistry(uri).ping()
         ensure_experiment(uri, use_case, visionops_home() / "mlflow" / "artifacts")
@@ -126,14 +125,23 @@ def require_success(run: PipelineRunResponse | None) -> None:
         raise StackError(f"run {now.name}: failed{where}; the step's log in ZenML's dashboard, or its pod's, says why")
 
 
-def _activate(client: Client, name: str, *, keep: bool) -> None:
+@contextmanager
+def _active(client: Client, name: str, *, keep: bool) -> Iterator[None]:
+    """Make a stack the active one of this process; with ``keep``, of those that come after it, too."""
     try:
         found = client.get_stack(name, allow_name_prefix_match=False)
     except KeyError as error:
         raise StackError(f"stack {name!r}: not known; choose one of {', '.join(known_stacks())}") from error
     if keep and client.active_stack_model.id != found.id:
         client.activate_stack(found.id)  # as `zenml stack set` does, so that `zenml model-deployer` sees our endpoints
+    before = os.environ.get(ENV_ZENML_ACTIVE_STACK_ID)
     os.environ[ENV_ZENML_ACTIVE_STACK_ID] = str(found.id)
+    try:
+        yield
+    finally:
+        del os.environ[ENV_ZENML_ACTIVE_STACK_ID]
+        if before is not None:
+            os.environ[ENV_ZENML_ACTIVE_STACK_ID] = before
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +10,9 @@ import pytest
 import yaml
 
 import run
+from launch import TrainRequest
+from launch.service import tuned_config
+from launch.terminal import following_request
 from visionops.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -137,13 +139,12 @@ def test_the_plan_of_a_drill_says_what_is_sent(capsys):
 
 
 def test_the_line_that_comes_after_a_drill_can_be_copied():
-    arguments = run._parse(["--pipeline", "drift-drill", "--kind", "blur", "--set", "serving.port=0"])
-    command = shlex.split(run._command(arguments, "--pipeline", "monitoring"))
-    following = run._parse(command[2:])
-    assert (following.pipeline, following.config, following.set) == (
+    drill = run.parse(["--pipeline", "drift-drill", "--kind", "blur", "--set", "serving.port=0"])
+    following = run.parse(run.to_command(following_request(drill))[2:])
+    assert (following.pipeline, following.config, following.settings) == (
         "monitoring",
-        arguments.config,
-        arguments.set,
+        drill.config,
+        drill.settings,
     )
 
 
@@ -183,22 +184,21 @@ def test_set_wins_over_what_was_tuned(monkeypatch, capsys):
         (["training.augmentation={fliplr: 0.2}"], (7, 4, 0.2)),
         (["training.augmentation.fliplr=0.3", "training.batch=8"], (7, 8, 0.3)),
     ):
-        arguments = run._parse(["--tuned", *(part for setting in sets for part in ("--set", setting))])
+        request = TrainRequest(tuned=True, settings=sets)
         if expected is None:
             with pytest.raises(ConfigError, match="unknown key"):
-                run.load_config(arguments.config, arguments.set)
+                request.load_config()
             continue
-        training = run._tuned(arguments, run.load_config(arguments.config, arguments.set), "").training
+        training = tuned_config(request, request.load_config(), "").training
         assert (training.epochs, training.batch, training.augmentation["fliplr"]) == expected
     assert "batch=4" in capsys.readouterr().err
 
 
 def test_the_line_that_trains_with_what_was_found_can_be_copied():
-    arguments = run._parse(
+    search = run.parse(
         ["--pipeline", "tuning", "--config", "my case.yaml", "--set", SPACE, "--set", "data.split={val: 0.2}"]
     )
-    command = run._training_command(arguments)
-    assert shlex.split(command) == [
+    assert run.to_command(following_request(search)) == [
         "python", "run.py", "--config", "my case.yaml", "--set", "data.split={val: 0.2}", "--tuned"
     ]  # fmt: skip
 

@@ -36,6 +36,6 @@ def test_the_cron_job_of_a_cluster_runs_one_at_a_time_with_arguments_that_are_kn
     assert job["spec"]["concurrencyPolicy"] == "Forbid"
     (container,) = job["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
     assert container["command"][:2] == ["python", "run.py"]
-    arguments = run._parse(container["command"][2:])
+    arguments = run.parse(container["command"][2:])
     assert arguments.pipeline == "monitoring"
     assert (ROOT / arguments.config).is_file()

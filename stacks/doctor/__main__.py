@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from stacks.spec import known_stacks
 from visionops.errors import VisionOpsError
 
-__all__ = ["main"]
+__all__ = ["diagnose_and_print", "main"]
 
 _DESCRIPTION = """\
 Look at each component of a stack for real, from this machine, and say what mends what is broken.
@@ -43,14 +43,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     names = ", ".join(known_stacks())
     parser.add_argument("name", nargs="?", help=f"{names}, or another stack that ZenML knows (default: the active one)")
-    options = parser.parse_args(arguments)
+    return diagnose_and_print(parser.parse_args(arguments).name)
+
+
+def diagnose_and_print(name: str | None) -> int:
+    """Print a diagnosis of a stack; of the active one where no name is given.
+
+    Returns:
+        2 where something is broken, or after a mistake of the user, which is printed in one line.
+    """
     os.environ.setdefault("ZENML_LOGGING_VERBOSITY", "ERROR")  # what ZenML logs of its troubles is in the table
     from stacks.doctor.diagnosis import diagnose
     from stacks.doctor.findings import State
     from stacks.doctor.report import print_diagnosis
 
     try:
-        diagnosis = diagnose(options.name)
+        diagnosis = diagnose(name)
     except VisionOpsError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -318,7 +318,7 @@ def test_scheduled_pipelines_have_what_the_command_line_and_the_stack_ask_for(re
             assert job["spec"]["concurrencyPolicy"] == "Forbid"
             (container,) = job["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
             assert container["command"][:2] == ["python", "run.py"]
-            arguments = run._parse(container["command"][2:])
+            arguments = run.parse(container["command"][2:])
             assert job["metadata"]["name"].startswith(f"{arguments.pipeline}-")
             assert (ROOT / arguments.config).is_file()
             environment = {variable["name"]: variable["value"] for variable in container["env"]}

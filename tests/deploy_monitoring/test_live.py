@@ -24,8 +24,8 @@ import pytest
 import yaml
 from onnx import numpy_helper
 
-import pipelines.outcome
-from pipelines.outcome import told_to_prometheus
+from launch import RunSummary
+from launch.run_metrics import run_with_metrics
 from tests.deploy_monitoring.test_rules import alerts
 from tests.helpers.bundles import encode, filled, make_bundle
 from tests.helpers.disks import mounted
@@ -42,6 +42,7 @@ from tests.helpers.programs import (
     query,
     until,
 )
+from tests.helpers.tracking import evaluation
 from tests.helpers.traffic import compare_traffic
 from tests.serving.conftest import KEY
 from tests.serving.test_switching import server
@@ -200,10 +201,15 @@ def run_pipelines(gateway: str, alertmanager_port: int) -> None:
     push_monitoring(gateway, "casting", other_camera, seen, decision, "3", old, long_ago)
     darker = compare_traffic(["feature_brightness"])
     push_monitoring(gateway, "pcb", darker, observe(darker), decide(observe(darker), policy), "3", now)
-    with told_to_prometheus("training", "faces") as summary:
-        summary.update(metrics={"accuracy": 0.9}, headline=("accuracy",), splits={"train": 70, "test": 15})
-    with pytest.raises(ConfigError), told_to_prometheus("training", "faces"):
+    measured = dataclasses.replace(evaluation(), metrics={"accuracy": 0.9}, headline=("accuracy",))
+    trained = RunSummary("faces", "local", splits={"train": 70, "test": 15}, evaluation=measured)
+    run_with_metrics(gateway, "training", "faces", lambda: trained)
+
+    def fail() -> RunSummary:
         raise ConfigError("no such folder")
+
+    with pytest.raises(ConfigError):
+        run_with_metrics(gateway, "training", "faces", fail)
 
 
 def leave_segment(folder: Path) -> None:
@@ -301,9 +307,7 @@ models:
         seeing_port, blind_port = enter(prometheus(seeing.parent, seeing)), enter(prometheus(blind.parent, blind))
         watched = Watched(seeing_port, blind_port, manager, hook, ports, expected)
         enter(clients(busy))
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(pipelines.outcome, "active_pushgateway", lambda: gateway)
-            run_pipelines(gateway, manager)
+        run_pipelines(gateway, manager)
         seen_well = f'visionops_keys_last_read_successful{{instance="{watched.servers["busy"]}"}} == 1'
         until(lambda: query(watched.prometheus, seen_well))
         keys.write_text("no key\n")

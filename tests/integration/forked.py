@@ -18,7 +18,7 @@ from typing import Any
 
 from sqlalchemy.orm import configure_mappers
 
-from run import quieten_libraries
+from launch.environment import quieten_libraries
 
 LIBRARIES = (
     "matplotlib.pyplot",

@@ -16,10 +16,15 @@ import yaml
 from zenml import pipeline, step
 
 import run
+from launch import MonitorRequest, TrainRequest
+from launch.dags import dag_plan, following_training, retraining_plan
+from launch.preparation import PipelineCall
+from launch.service import start_call
 from pipelines.asked import main as asked
 from stacks.airflow_dag import ENV_ZENML_AIRFLOW_RUN_ID, NOTHING_TO_DO
 from stacks.apply import apply
 from stacks.integrations import leave_out_unused_integrations
+from stacks.placement import DagPlan
 from tests.conftest import ROOT
 from tests.helpers.s3 import s3_bucket, s3_server
 from tests.stacks.test_placement import STEPS
@@ -50,10 +55,13 @@ def folder(module_zenml_home, tmp_path_factory) -> Iterator[Path]:
         leave_out_unused_integrations()
         apply("airflow")
         Client().activate_stack("airflow")
-        run._start(training, run._parse([]), config, source_fingerprint="x")
-        arguments = run._parse(["--pipeline", "monitoring", "--schedule", CRON])
-        run._start(monitoring, arguments, config, is_requested=False, tells=True)
-        run._start(training, run._retraining(arguments), config, source_fingerprint="x")
+        scheduled = MonitorRequest(schedule=CRON)
+        retraining = following_training(scheduled)
+        inputs = {"source_fingerprint": "x"}
+        start_call(PipelineCall(training, inputs), TrainRequest(), config, DagPlan())
+        call = PipelineCall(monitoring, {"is_requested": False, "tells": True})
+        start_call(call, scheduled, config, dag_plan(scheduled, config.name))
+        start_call(PipelineCall(training, inputs), retraining, config, retraining_plan(config.name))
         yield folder
 
 
@@ -151,5 +159,5 @@ def test_a_training_follows_only_where_monitoring_asked_for_one(zenml_home, monk
 
 def test_a_schedule_is_a_cron_expression(capsys):
     with pytest.raises(SystemExit):
-        run._parse(["--schedule", "daily"])
+        run.parse(["--schedule", "daily"])
     assert "--schedule 'daily' is no cron expression" in capsys.readouterr().err

@@ -11,11 +11,13 @@ import kubernetes_validate
 import pytest
 from kmock import KubernetesError
 
-import run
 import stacks.apply as apply_module
 import stacks.session as session_module
+from launch import TrainRequest
+from launch.preparation import PipelineCall
+from launch.service import start_call
 from stacks.integrations import leave_out_unused_integrations
-from stacks.placement import pod_settings, run_options
+from stacks.placement import DagPlan, pod_settings, run_options
 from stacks.same_code import CODE_VARIABLE, code_digest
 from stacks.session import placement
 from stacks.spec import ComponentSpec, ComponentType, StackSpec, load_stack
@@ -242,7 +244,7 @@ def test_what_goes_wrong_on_the_cluster_is_one_line(submit, fate):
     config = load_config(ROOT / "configs" / "sample.yaml")
     says = {"refused": r"\(403\)|forbidden", "failed": "specified backoff limit"}[fate]
     with pytest.raises(StackError, match=f"stack 'kubernetes': .*({says}).*; the logs of its pods") as caught:
-        run._start(training, run._parse([]), config, source_fingerprint="x")
+        start_call(PipelineCall(training, {"source_fingerprint": "x"}), TrainRequest(), config, DagPlan())
     submit.cluster.faults.remove(spoil)
     assert "\n" not in str(caught.value)
 

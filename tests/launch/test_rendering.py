@@ -11,8 +11,11 @@ from contextlib import closing
 
 import pytest
 
-from pipelines.summary import print_summary
+from launch import RunSummary
+from launch.rendering import print_summary
 from steps.progress import announce
+from visionops.batch import BatchSummary, LotSummary
+from visionops.endpoint import Endpoint
 
 INSIDE = "kubectl --namespace vision port-forward service/visionops-steel 8000"
 
@@ -33,7 +36,7 @@ INSIDE = "kubectl --namespace vision port-forward service/visionops-steel 8000"
 )
 def test_a_line_to_paste_asks_the_endpoint(capsys, endpoint, lines):
     named = {"name": "steel", "version": "3", "alias": "champion"}
-    print_summary({"seconds": 1, "run": "r", "stack": "s", "endpoint": endpoint | named})
+    print_summary(RunSummary("steel", "s", "r", 1, endpoint=Endpoint(**endpoint | named)))
     assert capsys.readouterr().out.splitlines()[-len(lines) :] == lines
 
 
@@ -48,8 +51,8 @@ FORMS = [
 
 @pytest.mark.parametrize("image", FORMS)
 def test_a_shell_reads_the_line_as_it_is_meant(capsys, tmp_path, image):
-    endpoint = {"url": "http://127.0.0.1:8000", "name": "s", "version": "3", "alias": "champion"}
-    print_summary({"seconds": 1, "run": "r", "stack": "s", "endpoint": endpoint, "sample_image": image})
+    endpoint = Endpoint(url="http://127.0.0.1:8000", name="s", version="3", alias="champion")
+    print_summary(RunSummary("steel", "s", "r", 1, endpoint=endpoint, sample_image=image))
     line = capsys.readouterr().out.splitlines()[-1]
     (tmp_path / "curl").write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
     (tmp_path / "curl").chmod(0o755)
@@ -70,9 +73,10 @@ def test_curl_finds_the_file(capsys, tmp_path, name):
     with closing(server.socket):
         thread = threading.Thread(target=server.handle_request)
         thread.start()
-        endpoint = {"url": f"http://127.0.0.1:{server.server_port}", "name": "s", "version": "3", "alias": "champion"}
+        url = f"http://127.0.0.1:{server.server_port}"
+        endpoint = Endpoint(url=url, name="s", version="3", alias="champion")
         image = str(tmp_path / name)
-        print_summary({"seconds": 1, "run": "r", "stack": "s", "endpoint": endpoint, "sample_image": image})
+        print_summary(RunSummary("steel", "s", "r", 1, endpoint=endpoint, sample_image=image))
         line = capsys.readouterr().out.splitlines()[-1]
         answer = subprocess.check_output(["bash", "-c", line], stderr=subprocess.DEVNULL, timeout=60)
         thread.join(60)
@@ -91,9 +95,18 @@ class _Echo(http.server.BaseHTTPRequestHandler):
 
 
 def test_names_in_brackets_are_no_markup(capsys):
-    batch = {"model": "m", "version": "1", "images": 1, "predicted": 1, "failed": 0, "seconds": 1.0}
-    batch |= {"lots": {"[red]s1[/red]": {"images": 1, "shares": {":smile:": 1.0}}}, "files": ["/a [x]/b.parquet"]}
-    print_summary({"seconds": 1, "run": "r", "stack": "s", "batch": batch})
+    lot = LotSummary(images=1, failed=0, shares={":smile:": 1.0}, confidence=None)
+    batch = BatchSummary(
+        model="m",
+        version="1",
+        images=1,
+        predicted=1,
+        failed=0,
+        seconds=1.0,
+        lots={"[red]s1[/red]": lot},
+        files=("/a [x]/b.parquet",),
+    )
+    print_summary(RunSummary("steel", "s", "r", 1, batch=batch))
     out = capsys.readouterr().out
     assert "lot [red]s1[/red]" in out
     assert ":smile: 100.0%" in out

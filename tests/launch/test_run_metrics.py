@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import dataclasses
+from collections.abc import Callable, Iterator
 
 import pytest
 
-import pipelines.outcome
-from pipelines.outcome import told_to_prometheus
+from launch import RunSummary
+from launch.run_metrics import run_with_metrics
 from tests.helpers.programs import free_port, pushed, pushgateway
+from tests.helpers.tracking import evaluation
 from visionops.errors import ConfigError
+from visionops.gate import GateDecision
 from visionops.monitoring.metrics import METRICS
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # ZenML warns of its own code
@@ -21,15 +24,19 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield url
 
 
-def test_a_failed_run_keeps_the_figures_of_the_last_good_one(gateway: str, monkeypatch):
-    monkeypatch.setattr(pipelines.outcome, "active_pushgateway", lambda: gateway)
-    with told_to_prometheus("training", "faces") as summary:
-        summary.update(
-            metrics={"map50": 0.8, "latency_ms_p50": 3.0},
-            headline=("map50",),
-            splits={"train": 70, "test": 15},
-            gate={"promote": True},
-        )
+def test_a_failed_run_keeps_the_figures_of_the_last_good_one(gateway: str):
+    measured = dataclasses.replace(evaluation(), metrics={"map50": 0.8, "latency_ms_p50": 3.0}, headline=("map50",))
+    promoted = GateDecision(promote=True, reason="", metric="map50", challenger=0.8, minimum=0, margin=0)
+    splits = {"train": 70, "test": 15}
+    trained = RunSummary("faces", "local", splits=splits, evaluation=measured, gate=promoted)
+
+    def end(error: BaseException) -> Callable[[], RunSummary]:
+        def run() -> RunSummary:
+            raise error
+
+        return run
+
+    assert run_with_metrics(gateway, "training", "faces", lambda: trained) == trained
     first = pushed(gateway, "faces")
     assert {name for name, *_ in first if name in METRICS} == {
         name for name in METRICS if name.startswith(("visionops_pipeline", "visionops_training"))
@@ -37,27 +44,24 @@ def test_a_failed_run_keeps_the_figures_of_the_last_good_one(gateway: str, monke
     assert first["visionops_training_metric", "map50"] == 0.8
     assert first["visionops_training_images", "test"] == 15
     assert first["visionops_pipeline_succeeded",] == first["visionops_training_promoted",] == 1
-    with pytest.raises(ConfigError), told_to_prometheus("training", "faces"):
-        raise ConfigError("no")
+    with pytest.raises(ConfigError):
+        run_with_metrics(gateway, "training", "faces", end(ConfigError("no")))
     second = pushed(gateway, "faces")
     assert second["visionops_pipeline_succeeded",] == 0
     kept = "visionops_pipeline_last_success_timestamp_seconds"
     assert second[kept,] == first[kept,] < second["visionops_pipeline_last_run_timestamp_seconds",]
     assert second["visionops_training_metric", "map50"] == 0.8
-    with pytest.raises(KeyboardInterrupt), told_to_prometheus("training", "faces"):
-        raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt):
+        run_with_metrics(gateway, "training", "faces", end(KeyboardInterrupt()))
     assert pushed(gateway, "faces") == second
 
 
-def test_a_gateway_that_cannot_be_reached_fails_no_run_and_is_named(capsys, monkeypatch):
+def test_a_gateway_that_cannot_be_reached_fails_no_run_and_is_named(capsys):
     nobody = f"http://127.0.0.1:{free_port()}"
-    monkeypatch.setattr(pipelines.outcome, "active_pushgateway", lambda: nobody)
-    with told_to_prometheus("training", "faces"):
-        pass
+    done = RunSummary("faces", "local")
+    run_with_metrics(nobody, "training", "faces", lambda: done)
     warning = capsys.readouterr().err
     assert warning.startswith(f"warning: Pushgateway {nobody}: takes no figures (")
     assert warning.count("\n") == 1
-    monkeypatch.setattr(pipelines.outcome, "active_pushgateway", lambda: "")
-    with told_to_prometheus("training", "faces"):
-        pass
+    run_with_metrics("", "training", "faces", lambda: done)
     assert capsys.readouterr().err == ""

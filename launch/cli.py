@@ -1,0 +1,237 @@
+"""The console command `visionops`: a command per task, each with the flags of its request."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import inspect
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from pydantic import ValidationError
+
+from launch.requests import (
+    BatchRequest,
+    DeployRequest,
+    DrillRequest,
+    MonitorRequest,
+    QuantizeRequest,
+    Request,
+    TrainRequest,
+    TuneRequest,
+    ValidateRequest,
+)
+from launch.terminal import exit_code, own_fields, request_flags, run_inspection, run_request
+from stacks.spec import known_stacks
+
+__all__ = ["app", "to_command"]
+
+app = typer.Typer(
+    name="visionops",
+    help="Visual inspection from labelled images to a monitored endpoint.",
+    epilog="Exit codes: 0 done; 2 an error that you can fix, in one line; 130 interrupted.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+_stack = typer.Typer(help="List, apply and check stacks.", no_args_is_help=True)
+app.add_typer(_stack, name="stack")
+
+_COMMANDS: dict[str, tuple[type[Request], str, str]] = {
+    "train": (
+        TrainRequest,
+        "Train on a use case; evaluate, gate and serve the model.",
+        "visionops train --config configs/steel.yaml --set training.epochs=5",
+    ),
+    "tune": (
+        TuneRequest,
+        "Search for better training settings, for `visionops train --tuned`.",
+        "visionops tune --config configs/casting.yaml",
+    ),
+    "monitor": (
+        MonitorRequest,
+        "Look for drift; send alerts and train again where the policy says so.",
+        "visionops monitor --config configs/steel.yaml --decide-only",
+    ),
+    "batch": (
+        BatchRequest,
+        "Predict a folder of images, or the unlabelled images of the data set, as tables.",
+        "visionops batch --config configs/faces.yaml --input /data/new --output /data/answers",
+    ),
+    "quantize": (
+        QuantizeRequest,
+        "Make an INT8 version of the champion; serve it if it loses little enough.",
+        "visionops quantize --config configs/casting.yaml",
+    ),
+    "deploy": (DeployRequest, "Serve the champion again.", "visionops deploy --config configs/steel.yaml"),
+    "rollback": (
+        DeployRequest,
+        "Go back to the champion before this one, and serve it.",
+        "visionops rollback --config configs/steel.yaml",
+    ),
+    "drill": (
+        DrillRequest,
+        "Send changed test images to the endpoint, which `visionops monitor` must notice.",
+        "visionops drill --kind brightness --severity 1",
+    ),
+    "validate": (
+        ValidateRequest,
+        "Check a data set; fail where training would stop.",
+        "visionops validate --config configs/litter.yaml",
+    ),
+}
+"""Name of a command to its request, its help and an example."""
+_FIXED: dict[str, dict[str, Any]] = {"deploy": {"rollback": False}, "rollback": {"rollback": True}}
+"""Fields of a request that a command sets itself."""
+_METAVARS = {
+    "input": "FOLDER|URI",
+    "output": "FOLDER|URI",
+    "config": "FILE",
+    "stack": "NAME",
+    "schedule": "CRON",
+    "settings": "KEY=VALUE",
+}
+
+
+def to_command(request: Request) -> list[str]:
+    """Return the words of the command line that runs a request."""
+    name = next(name for name, (kind, *_) in _COMMANDS.items() if type(request) is kind and _agrees(request, name))
+    hidden = {f"--{field}" for field in _FIXED.get(name, ())}
+    return ["visionops", name, *(flag for flag in request_flags(request) if flag not in hidden)]
+
+
+def _agrees(request: Request, name: str) -> bool:
+    return all(getattr(request, field) == value for field, value in _FIXED.get(name, {}).items())
+
+
+def _register(name: str, request: type[Request], text: str, example: str) -> None:
+    fixed = _FIXED.get(name, {})
+
+    def command(summary: Path | None, dry_run: bool, **given: Any) -> None:
+        known = {key: value for key, value in given.items() if value is not None}
+
+        def work() -> None:
+            run_request(_build(request, fixed | known), to_command, dry_run=dry_run, summary_file=summary)
+
+        raise typer.Exit(exit_code(work))
+
+    parameters = [_parameter(request, field) for field in (*own_fields(request), *Request.model_fields)]
+    parameters += inspect.signature(_shared, eval_str=True).parameters.values()
+    # Typer reads the flags of a command from its signature: here the fields of the request are that.
+    command.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [parameter for parameter in parameters if parameter.name not in fixed]
+    )
+    app.command(name, help=text, epilog=f"Example: {example}")(command)
+
+
+def _shared(
+    *,
+    summary: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the closing table as JSON, too.", show_default=False)
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the use case and print the plan; run nothing.")] = (
+        False
+    ),
+) -> None:
+    """The flags that every command has and no request."""
+
+
+def _parameter(request: type[Request], field: str) -> inspect.Parameter:
+    """The flag of a field."""
+    info = request.model_fields[field]
+    text = " ".join((info.description or "").replace("`", "").split())
+    kind: Any = info.annotation
+    default: Any = None if info.default_factory else info.default
+    flag = f"--{field.replace('_', '-')}"
+    if field == "settings":
+        flag, kind, default = "--set", list[str], []
+    elif field == "cache":
+        flag, text, default = " /--no-cache", "Run every step again, even where nothing has changed.", True
+    elif field == "config":
+        kind = Path | None
+    shown = not isinstance(default, bool) and default not in (None, [])
+    option = typer.Option(flag, metavar=_METAVARS.get(field), help=text, show_default=shown)
+    return inspect.Parameter(
+        field,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=inspect.Parameter.empty if info.is_required() else default,
+        annotation=Annotated[kind, option],
+    )
+
+
+def _build(request: type[Request], fields: dict[str, Any]) -> Request:
+    try:
+        return request(**fields)
+    except ValidationError as error:
+        (first, *_) = error.errors()
+        raise typer.BadParameter(f"--{first['loc'][0]} {first['msg'].removeprefix('Value error, ')}") from error
+
+
+for _name, _command in _COMMANDS.items():
+    _register(_name, *_command)
+
+
+@app.command("inspect")
+def _inspect(
+    path: Annotated[Path, typer.Argument(help="A folder or archive of labelled images.", show_default=False)],
+    output: Annotated[
+        Path | None, typer.Option(help="Where its pages go (default: inspections/NAME).", show_default=False)
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="A setting of data, as format=coco; repeatable."),
+    ] = None,
+) -> None:
+    """Say what a data set is; write its card, its label audit and a use case that trains it."""
+    wanted = [setting.removeprefix("data.") for setting in settings or ()]
+    raise typer.Exit(exit_code(lambda: run_inspection(path, output, wanted, ["visionops", "train"])))
+
+
+def _complete_stack(incomplete: str) -> list[str]:
+    return [name for name in known_stacks() if name.startswith(incomplete)]
+
+
+@_stack.command("list")
+def _list_stacks() -> None:
+    """List the stacks that have a file."""
+    for name in known_stacks():
+        typer.echo(name)
+
+
+@_stack.command("apply")
+def _apply_stack(
+    name: Annotated[str, typer.Argument(autocompletion=_complete_stack)] = "local",
+    activate: Annotated[bool, typer.Option("--activate", help="Make it the active stack.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would change.")] = False,
+) -> None:
+    """Make a stack what its file says."""
+    from stacks.apply import apply_and_print
+
+    raise typer.Exit(exit_code(lambda: apply_and_print(name, dry_run=dry_run, activate=activate)))
+
+
+@_stack.command("doctor")
+def _check_stack(name: Annotated[str | None, typer.Argument(autocompletion=_complete_stack)] = None) -> None:
+    """Look at each component of a stack for real, and say what fixes what is broken."""
+    from stacks.doctor.__main__ import diagnose_and_print
+
+    raise typer.Exit(diagnose_and_print(name))
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(importlib.metadata.version("visionops"))
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Flags of `visionops` itself."""
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,58 @@
+"""How a run ended, for Prometheus."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from launch.summary import RunSummary
+from visionops.errors import StackError
+from visionops.monitoring.metrics import TrainingFigures, push_pipeline
+
+__all__ = ["run_with_metrics"]
+
+
+def run_with_metrics(gateway: str, pipeline: str, use_case: str, run: Callable[[], RunSummary]) -> RunSummary:
+    """Call ``run`` and push how it ended to a Pushgateway; of a run that a person interrupts, nothing.
+
+    A gateway that does not answer is a line on the terminal, and fails no run.
+
+    Args:
+        gateway: Its URL; "" for nowhere.
+    """
+    start = time.monotonic()
+
+    def push(summary: RunSummary | None) -> None:
+        try:
+            push_pipeline(
+                gateway,
+                pipeline,
+                use_case,
+                seconds=time.monotonic() - start,
+                is_success=summary is not None,
+                finished=datetime.now(UTC),
+                training=_training_figures(summary) if summary else None,
+            )
+        except StackError as error:
+            sys.stderr.write(f"warning: {error}\n")
+
+    try:
+        summary = run()
+    except Exception:
+        push(None)
+        raise
+    push(summary)
+    return summary
+
+
+def _training_figures(summary: RunSummary) -> TrainingFigures | None:
+    evaluation = summary.evaluation
+    if evaluation is None:
+        return None
+    return TrainingFigures(
+        metrics={name: evaluation.metrics[name] for name in evaluation.headline},
+        images=summary.splits or {},
+        is_promoted=summary.gate is not None and summary.gate.promote,
+    )

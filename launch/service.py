@@ -1,0 +1,132 @@
+"""Launch a request: on its stack, one run of a use case at a time, with the training that a monitoring decides on."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from launch.environment import quieten_libraries
+from launch.preparation import PipelineCall, check_request, prepare_call
+from launch.requests import Request, TrainRequest
+from launch.summary import RunSummary, summarize
+from visionops.config import Config
+from visionops.errors import StackError
+
+if TYPE_CHECKING:
+    from zenml.models import PipelineRunResponse
+
+    from stacks.placement import DagPlan
+    from stacks.session import Session
+
+__all__ = ["launch", "start_call", "start_pipeline", "tuned_config"]
+
+
+def launch(request: Request, on_end: Callable[[RunSummary], None] = lambda _: None) -> RunSummary:
+    """Run the pipeline of a request to its end, or hand it over to Airflow where the stack has it.
+
+    A monitoring that decides to train again is followed by that training, whose summary is ``training`` of its own.
+
+    Args:
+        on_end: Called with the summary of each run when it has ended, before the next begins.
+
+    Raises:
+        VisionOpsError: One line with the place and the fix: a mistake in the use case, data that cannot be used, a
+            server that does not answer, or a step that has failed.
+    """
+    config = request.load_config()
+    check_request(request, config)
+    quieten_libraries()
+    from launch.dags import dag_plan, following_training
+    from launch.run_metrics import run_with_metrics
+    from stacks.session import open_session
+    from steps.context import active_pushgateway
+
+    with open_session(config.name, request.stack) as session:
+        if isinstance(request, TrainRequest) and request.tuned:
+            config = tuned_config(request, config, session.tracking_uri)
+        if session.dags:
+            return _hand_over(request, config, session)
+        if request.schedule:
+            raise StackError(
+                f"--schedule: stack {session.stack!r} has no Airflow; let cron or a CronJob start this command "
+                "(docs/how-to/monitoring.md)"
+            )
+
+        def run(request: Request) -> RunSummary:
+            started = start_pipeline(request, config, dag_plan(request, config.name))
+            return summarize(started, config.name, session.stack)
+
+        gateway = active_pushgateway()
+        summary = run_with_metrics(gateway, request.pipeline, config.name, lambda: run(request))
+        on_end(summary)
+        if summary.is_retraining and (training := following_training(request)):
+            trained = run_with_metrics(gateway, training.pipeline, config.name, lambda: run(training))
+            on_end(trained)
+            summary = dataclasses.replace(summary, training=trained)
+    return summary
+
+
+def start_pipeline(request: Request, config: Config, plan: DagPlan) -> PipelineRunResponse:
+    """Run the pipeline of a request on the active stack; with Airflow, make its DAG.
+
+    Raises:
+        VisionOpsError: As `launch`.
+    """
+    return start_call(prepare_call(request, config), request, config, plan)
+
+
+def start_call(call: PipelineCall, request: Request, config: Config, plan: DagPlan) -> PipelineRunResponse:
+    """Run a pipeline whose inputs are put together already; see `start_pipeline`."""
+    from zenml.config.schedule import Schedule
+
+    from stacks.session import errors_in_one_line, placement, require_success
+
+    options = placement(call.pipeline, plan, config=config, **call.inputs)
+    if request.schedule:
+        options["schedule"] = Schedule(cron_expression=request.schedule)
+    settings = options.pop("settings", {}) | {"experiment_tracker": {"experiment_name": config.name}}
+    # What was read when a DAG was made says nothing of the data when it runs.
+    is_cached = False if not request.cache or plan.id else None
+    configured = call.pipeline.with_options(settings=settings, enable_cache=is_cached, **options)
+    with errors_in_one_line():
+        run: PipelineRunResponse = configured(config=config, **call.inputs)
+        require_success(run)
+    return run
+
+
+def tuned_config(request: TrainRequest, config: Config, tracking_uri: str) -> Config:
+    """Return the use case with the best settings of the newest search, but for those that the request sets.
+
+    Raises:
+        ConfigError: A setting is not known any more.
+        StackError: There is no search yet.
+    """
+    from steps.progress import announce
+    from steps.tuning_log import newest_tuning
+    from visionops.config import with_training
+    from visionops.tuning import settings_text
+
+    found = newest_tuning(tracking_uri, config.name)
+    explicit = [override.partition("=")[0].strip() for override in request.settings]
+    settings = {
+        key: value
+        for key, value in found["settings"].items()
+        if not any(f"training.{key}.".startswith(f"{name}.") for name in explicit)
+    }
+    announce(f"tuned (val {found['metric']} {found['value']:.4f}): {settings_text(settings)}")
+    return with_training(config, settings, "--tuned")
+
+
+def _hand_over(request: Request, config: Config, session: Session) -> RunSummary:
+    """Make DAGs for Airflow to run; with a scheduled monitoring, one of the training that it may start."""
+    from launch.dags import dag_plan, following_training, retraining_plan
+
+    plan = dag_plan(request, config.name)
+    start_pipeline(request, config, plan)
+    dags = [plan.id or f"{request.pipeline}-…, at once and once"]
+    if request.schedule and (training := following_training(request)):
+        retraining = retraining_plan(config.name)
+        start_pipeline(training, config, retraining)
+        dags.append(retraining.id)
+    return RunSummary(config.name, session.stack, dag_folder=session.dags, dags=tuple(dags))

@@ -1,0 +1,211 @@
+"""What a run came to, typed, and the same as JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from visionops.alerts import Told
+from visionops.batch import BatchSummary
+from visionops.data.dataset import Split
+from visionops.data.shards import StoredDataset
+from visionops.data.validation import ValidationReport
+from visionops.endpoint import Endpoint
+from visionops.errors import VisionOpsError
+from visionops.monitoring.drift import DriftReport
+from visionops.monitoring.drill import DrillResult
+from visionops.monitoring.labelled import LabelledTraffic
+from visionops.monitoring.policy import Action, Decision
+from visionops.registry import GateDecision, RegisteredVersion
+from visionops.tasks.base import Evaluation
+from visionops.tuning import TuningResult
+
+if TYPE_CHECKING:
+    from zenml.models import PipelineRunResponse
+
+__all__ = ["ModelSummary", "RunSummary", "summarize"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ModelSummary:
+    """The version that a run has registered."""
+
+    name: str
+    version: str
+    alias: str
+    """``champion`` where the endpoint serves it, else ``challenger``."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class RunSummary:
+    """What a run came to; a field is None where the pipeline does not make it."""
+
+    use_case: str
+    stack: str
+    run: str = ""
+    """Name of the run; "" where an orchestrator has taken it over for later."""
+    seconds: float | None = None
+    splits: dict[str, int] | None = None
+    """Split to its number of images."""
+    sample_image: str | None = None
+    """An image of the test split, to try the endpoint with."""
+    findings: dict[str, int] | None = None
+    """Code of a finding of the validation to its count."""
+    evaluation: Evaluation | None = None
+    gate: GateDecision | None = None
+    model: ModelSummary | None = None
+    endpoint: Endpoint | None = None
+    tuning: TuningResult | None = None
+    batch: BatchSummary | None = None
+    drift: DriftReport | None = None
+    labelled: LabelledTraffic | None = None
+    retraining: Decision | None = None
+    drill: DrillResult | None = None
+    untold: tuple[str, ...] | None = None
+    """Alerts that could not be sent, with the fix; None where nothing was to be sent."""
+    training: RunSummary | None = None
+    """The training that followed a monitoring."""
+    dag_folder: str = ""
+    """Where ``dags`` lie, for Airflow."""
+    dags: tuple[str, ...] = ()
+    """DAGs that were made instead of a run."""
+
+    @property
+    def is_retraining(self) -> bool:
+        """Whether monitoring has decided to train again."""
+        return self.retraining is not None and self.retraining.action == Action.RETRAIN
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what `--summary FILE` holds: JSON's types alone, a key for each section that there is."""
+        found: dict[str, Any] = {
+            "use_case": self.use_case,
+            "stack": self.stack,
+            "run": self.run,
+            "seconds": self.seconds,
+        }
+        if evaluation := self.evaluation:
+            found |= {
+                "metrics": evaluation.metrics,
+                "headline": list(evaluation.headline),
+                "intervals": evaluation.intervals,
+                "per_class": evaluation.per_class,
+            }
+        if self.tuning:
+            found["tuning"] = self.tuning.model_dump(mode="json") | {"counts": self.tuning.counts()}
+        for name in ("gate", "endpoint", "batch", "retraining"):
+            if section := getattr(self, name):
+                found[name] = section.model_dump(mode="json")
+        for name in ("drift", "labelled", "drill"):
+            if section := getattr(self, name):
+                found[name] = section.model_dump(mode="json") | {"explanation": section.explain()}
+        if self.model:
+            found["model"] = dataclasses.asdict(self.model)
+        if self.untold is not None:
+            found["untold"] = list(self.untold)
+        if self.training:
+            found["training"] = self.training.to_dict()
+        plain = {name: getattr(self, name) for name in ("splits", "sample_image", "findings")}
+        return found | {name: value for name, value in plain.items() if value is not None}
+
+    def write(self, path: Path) -> None:
+        """Write `to_dict` as JSON, whole or not at all.
+
+        Raises:
+            VisionOpsError: The file cannot be written.
+        """
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False, encoding="utf-8") as file:
+                json.dump(self.to_dict(), file, indent=1)
+            Path(file.name).replace(path)
+        except OSError as error:
+            raise VisionOpsError(f"--summary {path}: cannot be written ({error.strerror})") from error
+
+
+_ARTIFACTS: dict[str, type] = {
+    "prepared": StoredDataset,
+    "validation": ValidationReport,
+    "evaluation": Evaluation,
+    "registered_version": RegisteredVersion,
+    "decision": GateDecision,
+    "endpoint": Endpoint,
+    "tuning": TuningResult,
+    "batch": BatchSummary,
+    "drift": DriftReport,
+    "labelled_traffic": LabelledTraffic,
+    "retraining": Decision,
+    "drill": DrillResult,
+    "told": Told,
+}
+"""Output of a step to its type. Others are not loaded: that of a bundle would hash all its files for nothing."""
+
+_FIELDS: dict[type, str] = {
+    Evaluation: "evaluation",
+    GateDecision: "gate",
+    Endpoint: "endpoint",
+    TuningResult: "tuning",
+    BatchSummary: "batch",
+    DriftReport: "drift",
+    LabelledTraffic: "labelled",
+    Decision: "retraining",
+    DrillResult: "drill",
+}
+"""Artifacts that stand in a summary as they are."""
+
+
+def summarize(run: PipelineRunResponse, use_case: str, stack: str) -> RunSummary:
+    """Collect the results of a run from its artifacts."""
+    sections: dict[str, Any] = {}
+    for name, artifact in _outputs(run):
+        sections |= _sections(artifact, _ARTIFACTS[name])
+    if (
+        (model := sections.get("model"))
+        and (endpoint := sections.get("endpoint"))
+        and endpoint.version == model.version
+    ):
+        sections["model"] = dataclasses.replace(model, alias="champion")
+    seconds = (run.end_time - run.start_time).total_seconds() if run.end_time and run.start_time else None
+    return RunSummary(use_case=use_case, stack=stack, run=run.name, seconds=seconds, **sections)
+
+
+def _outputs(run: PipelineRunResponse) -> list[tuple[str, Any]]:
+    return [
+        (name, _stored(versions[0]) if name == "prepared" else versions[0].load())
+        for step in run.steps.values()
+        for name, versions in step.outputs.items()
+        if name in _ARTIFACTS
+    ]
+
+
+def _stored(artifact: Any) -> StoredDataset:
+    """Its images do not come to this machine."""
+    from zenml.client import Client
+
+    from materializers.dataset import DatasetMaterializer
+
+    materializer = DatasetMaterializer(artifact.uri, Client().active_stack.artifact_store)
+    stored = materializer.load(StoredDataset)
+    assert isinstance(stored, StoredDataset)
+    return stored
+
+
+def _sections(artifact: Any, kind: type) -> dict[str, Any]:
+    if not isinstance(artifact, kind):
+        return {}
+    if isinstance(artifact, StoredDataset):
+        return {"splits": artifact.tables.split_counts(), "sample_image": _first_test_image(artifact)}
+    if isinstance(artifact, ValidationReport):
+        return {"findings": {str(code): count for code, count in artifact.counts_by_code().items()}}
+    if isinstance(artifact, RegisteredVersion):
+        return {"model": ModelSummary(artifact.name, artifact.version, "challenger")}
+    if isinstance(artifact, Told):
+        return {"untold": artifact.problems}
+    return {_FIELDS[kind]: artifact}
+
+
+def _first_test_image(dataset: StoredDataset) -> str:
+    paths = dataset.fetch(dataset.tables.select_split(Split.TEST).take_evenly(1)).paths()
+    return str(paths[0]) if paths else "part.jpg"

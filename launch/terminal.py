@@ -1,0 +1,134 @@
+"""What the command lines share: run a request, print what comes of it, and end with the right exit code."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from launch.preparation import check_request
+from launch.rendering import print_plan, print_summary
+from launch.requests import DrillRequest, MonitorRequest, Request, TrainRequest, TuneRequest
+from launch.service import launch
+from visionops.errors import StackError, VisionOpsError
+
+__all__ = ["exit_code", "following_request", "own_fields", "request_flags", "run_inspection", "run_request"]
+
+
+def exit_code(work: Callable[[], None]) -> int:
+    """Do ``work`` for a person at a terminal.
+
+    Returns:
+        0 when it is done, 2 after an error that the user can fix, which is printed in one line, 130 when interrupted.
+    """
+    try:
+        work()
+        sys.stdout.flush()
+    except VisionOpsError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted; the same command resumes\n")
+        return 130
+    except BrokenPipeError:  # `| head` has seen enough; nothing more may be written, not even at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+def run_request(
+    request: Request,
+    to_command: Callable[[Request], Sequence[str]],
+    *,
+    dry_run: bool = False,
+    summary_file: Path | None = None,
+) -> None:
+    """Launch a request and print the summary of each run, and the command that comes next where there is one.
+
+    Args:
+        to_command: From a request to the words of the command line that runs it.
+        dry_run: Only check the configuration and print the plan.
+        summary_file: Where the summary goes as JSON, too.
+
+    Raises:
+        VisionOpsError: As `launch`; or an alert that could not be sent.
+    """
+    if dry_run:
+        config = request.load_config()
+        check_request(request, config)
+        print_plan(request, config)
+        return
+    summary = launch(request, print_summary)
+    if summary.dags:
+        return
+    if (following := following_request(request)) is not None:
+        question = "has monitoring seen it?\n" if isinstance(request, DrillRequest) else ""
+        print(f"\n{question}{shlex.join(to_command(following))}")
+    if summary_file:
+        summary.write(summary_file)
+    if summary.untold:
+        raise StackError("; ".join(summary.untold))
+
+
+def following_request(request: Request) -> Request | None:
+    """Return what a person is likely to run next, on the same use case with the same settings; None for nothing."""
+    settings = tuple(text for text in request.settings if not text.startswith(("tuning.", "tuning=")))
+    shared: dict[str, Any] = {"config": request.config, "stack": request.stack, "settings": settings}
+    if isinstance(request, TuneRequest):
+        return TrainRequest(**shared, tuned=True)
+    if isinstance(request, DrillRequest):
+        return MonitorRequest(**shared, decide_only=True)
+    return None
+
+
+def own_fields(request: type[Request]) -> list[str]:
+    """Fields that a request has beside those of every request."""
+    return [name for name in request.model_fields if name not in Request.model_fields]
+
+
+def request_flags(request: Request) -> list[str]:
+    """The flags that say what a request does, as both command lines take them; nothing for a default."""
+    flags = ["--config", str(request.config)]
+    if request.stack:
+        flags += ["--stack", request.stack]
+    for setting in request.settings:
+        flags += ["--set", setting]
+    if not request.cache:
+        flags.append("--no-cache")
+    if request.schedule:
+        flags += ["--schedule", request.schedule]
+    for name in own_fields(type(request)):
+        value = getattr(request, name)
+        if value != type(request).model_fields[name].default:
+            flags += [f"--{name.replace('_', '-')}", *([] if value is True else [str(value)])]
+    return flags
+
+
+def run_inspection(path: Path, output: Path | None, settings: Sequence[str], command: Sequence[str]) -> None:
+    """Look at a data set, write its pages and a use case, and print what it is.
+
+    Args:
+        path: A folder or an archive.
+        output: Where the pages go; ``inspections/NAME`` when None.
+        settings: Settings below ``data`` as `KEY=VALUE`, without ``data.``.
+        command: The words of the command line that trains with ``--config FILE``.
+
+    Raises:
+        VisionOpsError: The data cannot be read, or the pages cannot be written.
+    """
+    from steps.progress import progress
+    from visionops.home import visionops_home
+    from visionops.inspection import inspect_data, stops_training, summary_lines, write_inspection
+
+    with progress("inspect", 0) as report:
+        found = inspect_data(
+            path, visionops_home() / "data", settings, lambda what, done, total: report(done, what, total)
+        )
+    files = write_inspection(found, output or Path("inspections") / found.name)
+    print("\n".join(summary_lines(found)))
+    print(f"written   {', '.join(map(str, files))}")
+    if stops_training(found):
+        print("training stops on the errors above: correct them, or set validation.severities in the use case")
+    print(f"\n{shlex.join([*command, '--config', str(files[-1])])}")
