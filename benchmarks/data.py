@@ -28,8 +28,8 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.rows import Row, cores, print_rows
-from visionops.config import SampleSource, ValidationPolicy
 from visionops.data.dataset import Dataset
+from visionops.data.settings import SampleSource, ValidationPolicy
 
 __all__ = ["main"]
 
@@ -92,9 +92,9 @@ def measure_conversion(folder: Path, shrink: int) -> list[Row]:
     from ultralytics.data.converter import convert_coco
     from ultralytics.utils import LOGGER
 
-    from visionops.config import DataConfig, FolderSource, Format
     from visionops.data.formats import read_dataset
     from visionops.data.formats.yolo_export import write_yolo
+    from visionops.data.settings import DataConfig, FolderSource, Format
 
     images, boxes = 20_000 // shrink, 64_000 // shrink
     root = folder / "coco"

@@ -39,8 +39,9 @@ from benchmarks.drift_windows import CLEAN, Group, Scenes, draw_groups, load_dat
 from benchmarks.rows import Row, cores, print_rows
 from visionops.config import load_config
 from visionops.inference.bundle import ModelBundle
-from visionops.monitoring.drift import DriftReport, DriftSettings, detect_drift
+from visionops.monitoring.drift import DriftReport, detect_drift
 from visionops.monitoring.features import FEATURE_NAMES
+from visionops.monitoring.settings import DriftSettings
 
 __all__ = ["Cell", "draw_plot", "least_caught", "main", "print_table", "write_table"]
 

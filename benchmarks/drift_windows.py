@@ -19,12 +19,13 @@ import pyarrow as pa
 
 from benchmarks.drift_peer import PIXEL_FEATURES, pixel_features
 from benchmarks.rows import cores
-from visionops.config import Config, FolderSource
+from visionops.config import Config
 from visionops.data.cleaning import clean
 from visionops.data.dataset import Dataset, Split
 from visionops.data.files import walk_files
 from visionops.data.formats import read_dataset
 from visionops.data.hashing import hash_images
+from visionops.data.settings import FolderSource
 from visionops.data.splitting import assign_splits
 from visionops.data.validation import validate
 from visionops.inference.bundle import ModelBundle

@@ -23,11 +23,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from visionops.config import GateConfig
 from visionops.data.dataset import Boxes
 from visionops.evaluation.label_scoring import Outcome, figures, resample
 from visionops.evaluation.scoring import score
-from visionops.gate import decide
+from visionops.gate.decision import decide
+from visionops.gate.settings import GateConfig
 from visionops.inference.bundle import Head
 from visionops.inference.prediction import BoxPrediction
 from visionops.tasks.base import Evaluation

@@ -19,11 +19,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from visionops.config import SampleSource
+from visionops.data.settings import SampleSource
 from visionops.home import visionops_home
-from visionops.inference.bundle import BundleCard, Decode, ModelBundle, Task, Thresholds
+from visionops.inference.bundle import BundleCard, Decode, ModelBundle, Thresholds
 from visionops.inference.predictor import Predictor
-from visionops.inference.preprocessing import PreprocessingSpec
+from visionops.inference.preprocessing_spec import PreprocessingSpec
+from visionops.inference.settings import Task
 
 __all__ = ["choose_confidence", "is_same", "make_detector", "make_images"]
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from visionops.config import Config, Engine, load_config
+from visionops.config import Config, load_config
 from visionops.data.cleaning import clean
 from visionops.data.dataset import Dataset, Split
 from visionops.data.formats import read_dataset
@@ -28,10 +28,11 @@ from visionops.data.splitting import assign_splits
 from visionops.data.validation import validate
 from visionops.errors import VisionOpsError
 from visionops.home import visionops_home
-from visionops.inference.bundle import ModelBundle, Precision
+from visionops.inference.bundle import ModelBundle
 from visionops.inference.engines import available_cpus, load_engine
 from visionops.inference.predictor import Predictor
 from visionops.inference.preprocessing import preprocess
+from visionops.inference.settings import Engine, Precision
 from visionops.tasks import task_for
 
 __all__ = ["compare", "measure_speed"]

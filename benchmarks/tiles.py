@@ -31,8 +31,9 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from benchmarks.model import make_detector, make_images
-from visionops.config import Config, TrainingTiles
+from visionops.config import Config
 from visionops.data.dataset import Boxes, Dataset, Split
+from visionops.data.settings import TrainingTiles
 from visionops.data.tiles import boxes_in_tile, cut_tiles
 from visionops.evaluation.matching import match
 from visionops.evaluation.scoring import score
@@ -41,7 +42,8 @@ from visionops.inference.decoders import BoxDecoder, RawOutput
 from visionops.inference.nms import iou_matrix, suppress
 from visionops.inference.prediction import BoxPrediction
 from visionops.inference.predictor import Predictor
-from visionops.inference.preprocessing import PreprocessingSpec, Tiling, Window
+from visionops.inference.preprocessing import Window
+from visionops.inference.preprocessing_spec import PreprocessingSpec, Tiling
 from visionops.inference.tiling import WEAKEST_PART, Detections, merge_tiles, tile_windows
 from visionops.tasks.base import NoLog
 from visionops.tasks.detection import DetectionTask

@@ -18,8 +18,8 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.rows import cores
-from visionops.config import ValidationPolicy
 from visionops.data.dataset import Dataset
+from visionops.data.settings import ValidationPolicy
 from visionops.data.validation import inspect_images, validate
 
 __all__ = ["measure"]

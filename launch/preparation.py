@@ -41,7 +41,7 @@ def check_request(request: Request, config: Config) -> None:
         ConfigError: There is nothing to tune.
     """
     if isinstance(request, TuneRequest):
-        from visionops.tuning import require_search
+        from visionops.tuning.search import require_search
 
         require_search(config)
 

@@ -17,7 +17,8 @@ from visionops.config import Config
 from visionops.endpoint import Endpoint
 from visionops.monitoring.simulate import describe_change
 from visionops.tasks.base import Evaluation
-from visionops.tuning import TuningResult, settings_text
+from visionops.tuning.report import settings_text
+from visionops.tuning.result import TuningResult
 
 __all__ = ["print_list", "print_plan", "print_summary"]
 

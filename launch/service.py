@@ -105,7 +105,7 @@ def tuned_config(request: TrainRequest, config: Config, tracking_uri: str) -> Co
     from steps.progress import announce
     from steps.tuning_log import newest_tuning
     from visionops.config import with_training
-    from visionops.tuning import settings_text
+    from visionops.tuning.report import settings_text
 
     found = newest_tuning(tracking_uri, config.name)
     explicit = [override.partition("=")[0].strip() for override in request.settings]

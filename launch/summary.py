@@ -21,7 +21,7 @@ from visionops.monitoring.labelled import LabelledTraffic
 from visionops.monitoring.policy import Action, Decision
 from visionops.registry import GateDecision, RegisteredVersion
 from visionops.tasks.base import Evaluation
-from visionops.tuning import TuningResult
+from visionops.tuning.result import TuningResult
 
 if TYPE_CHECKING:
     from zenml.models import PipelineRunResponse

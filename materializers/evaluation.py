@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from zenml.enums import ArtifactType, VisualizationType
 
 from materializers.folder import FolderMaterializer, link_tree
-from visionops.evaluation import load_evaluation
+from visionops.evaluation.report import load_evaluation
 from visionops.tasks.base import Evaluation
 
 __all__ = ["EvaluationMaterializer"]

@@ -7,7 +7,8 @@ from typing import Any, ClassVar
 from zenml.enums import ArtifactType, VisualizationType
 
 from materializers.folder import FolderMaterializer, link_tree
-from visionops.tuning import TuningResult, setting_text
+from visionops.tuning.report import setting_text
+from visionops.tuning.result import TuningResult
 
 __all__ = ["TuningMaterializer"]
 

@@ -14,7 +14,7 @@ from zenml.types import HTMLString
 from steps.context import active_alerter, active_deployer, active_pushgateway, active_registry, champion_bundle
 from steps.progress import announce
 from visionops.alerts import Told, decision_alerts
-from visionops.config import Config, ReferenceKind
+from visionops.config import Config
 from visionops.data.additions import read_additions
 from visionops.errors import MetricError, StackError
 from visionops.home import visionops_home
@@ -25,6 +25,7 @@ from visionops.monitoring.log import read_log
 from visionops.monitoring.metrics import push_monitoring
 from visionops.monitoring.policy import Decision, Observation, decide
 from visionops.monitoring.reference import read_reference, window_reference
+from visionops.monitoring.settings import ReferenceKind
 from visionops.tasks import task_for
 
 __all__ = ["compare_traffic", "decide_retraining", "score_labelled_traffic", "tell"]

@@ -15,7 +15,7 @@ from visionops.data.history import SplitHistory
 from visionops.data.shards import StoredDataset
 from visionops.inference.bundle import ModelBundle
 from visionops.lineage import add_splits
-from visionops.quantization import calibration_images, quantization_folder, quantize_bundle
+from visionops.quantization.int8 import calibration_images, quantization_folder, quantize_bundle
 from visionops.tasks import task_for
 
 __all__ = ["quantize_champion"]

@@ -13,7 +13,8 @@ from visionops.config import Config
 from visionops.data.dataset import Split
 from visionops.data.shards import StoredDataset
 from visionops.tasks import task_for
-from visionops.tuning import TuningResult, tune, tuning_folder
+from visionops.tuning.result import TuningResult
+from visionops.tuning.search import tune, tuning_folder
 
 __all__ = ["search"]
 

@@ -10,7 +10,8 @@ from mlflow.entities import Metric, Param, Run, RunTag
 
 from steps.progress import Report
 from visionops.errors import VisionOpsError
-from visionops.tuning import Trial, TrialState, TuningResult, setting_text
+from visionops.tuning.report import setting_text
+from visionops.tuning.result import Trial, TrialState, TuningResult
 
 __all__ = ["MlflowTuningLog", "newest_tuning"]
 

@@ -8,14 +8,15 @@ from tests.helpers.bundles import make_bundle
 from tests.inference.test_image_types import WRITABLE, example
 from tests.serving.conftest import client_of, settings_of
 from visionops.batch import list_images, predict_batch
-from visionops.config import Config, ValidationPolicy
+from visionops.config import Config
 from visionops.data.formats import read_dataset
 from visionops.data.hashing import hash_images
 from visionops.data.output import open_output
+from visionops.data.settings import ValidationPolicy
 from visionops.data.validation import validate
-from visionops.inference.bundle import Task
 from visionops.inference.image_types import preferred_suffix
 from visionops.inference.predictor import Predictor
+from visionops.inference.settings import Task
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")
 

@@ -7,7 +7,8 @@ from datetime import timedelta
 import pytest
 
 from visionops.alerts import DECISION, Severity, decision_alerts
-from visionops.monitoring.policy import Observation, RetrainPolicy, decide
+from visionops.monitoring.policy import Observation, decide
+from visionops.monitoring.settings import RetrainPolicy
 
 SEEN = Observation(
     images=100,

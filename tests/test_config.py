@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from visionops.config import Config, FolderSource, SampleSource, load_config
+from visionops.config import Config, load_config
 from visionops.data.findings import Code, Severity
+from visionops.data.settings import FolderSource, SampleSource
 from visionops.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from benchmarks.gate import GATE as DEFAULTS
 from benchmarks.gate import simulate
 from tests.helpers.tracking import evaluation
-from visionops.config import GateConfig
 from visionops.errors import RegistryError
-from visionops.gate import GateDecision, class_figure, decide
+from visionops.gate.decision import GateDecision, class_figure, decide
+from visionops.gate.settings import GateConfig
 
 MARGIN_ALONE = GateConfig(minimum=0.5, margin=0.02, confidence=0)
 NAN = math.nan

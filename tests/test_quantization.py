@@ -12,14 +12,19 @@ import pytest
 from onnx import TensorProto, helper
 
 from tests.helpers.bundles import CELL, CLASSES, encode, make_bundle, make_label_bundle, picture
-from visionops.config import Config, DataConfig, Engine, GateConfig, QuantizationConfig, SampleSource
+from visionops.config import Config
 from visionops.data.dataset import Attribute, Dataset
+from visionops.data.settings import DataConfig, SampleSource
 from visionops.errors import BundleError, DataError, QuantizationError
-from visionops.inference.bundle import ModelBundle, Precision, Task
+from visionops.gate.settings import GateConfig
+from visionops.inference.bundle import ModelBundle
 from visionops.inference.engines import load_engine
 from visionops.inference.predictor import Predictor
-from visionops.inference.preprocessing import Tiling, preprocess
-from visionops.quantization import _quantize, _Tensors, calibration_images, quantize_bundle
+from visionops.inference.preprocessing import preprocess
+from visionops.inference.preprocessing_spec import Tiling
+from visionops.inference.settings import Engine, Precision, Task
+from visionops.quantization.int8 import _quantize, _Tensors, calibration_images, quantize_bundle
+from visionops.quantization.settings import QuantizationConfig
 from visionops.tasks import task_for
 
 CONFIG = Config(name="cells", data=DataConfig(source=SampleSource(kind="sample")))

@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.helpers.tracking import MemoryRegistry, add_version, evaluation, make_tracking
-from visionops.config import GateConfig
 from visionops.errors import ChampionChangedError, RegistryError
-from visionops.gate import decide
-from visionops.inference.bundle import Precision
+from visionops.gate.decision import decide
+from visionops.gate.settings import GateConfig
+from visionops.inference.settings import Precision
 from visionops.registry import CHALLENGER, CHAMPION, PREVIOUS, ModelRegistry
 
 GATE = GateConfig(minimum=0.5, margin=0.02)

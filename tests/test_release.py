@@ -8,16 +8,20 @@ from hypothesis import strategies as st
 from tests.helpers.bundles import CELL, CLASSES, encode, make_bundle, make_label_bundle, picture
 from tests.helpers.programs import free_port
 from tests.helpers.tracking import MemoryRegistry, add_version, evaluation, make_tracking
-from visionops.config import Config, DataConfig, FolderSource, GateConfig, QuantizationConfig, ValidationPolicy
+from visionops.config import Config
 from visionops.data.cleaning import clean
 from visionops.data.dataset import Attribute, Dataset
 from visionops.data.hashing import hash_images
 from visionops.data.history import SplitHistory
+from visionops.data.settings import DataConfig, FolderSource, ValidationPolicy
 from visionops.data.validation import validate
 from visionops.endpoint import Endpoint
 from visionops.errors import ChampionChangedError, DeploymentError, RegistryError
-from visionops.inference.bundle import Head, ModelBundle, Precision, Task
+from visionops.gate.settings import GateConfig
+from visionops.inference.bundle import Head, ModelBundle
+from visionops.inference.settings import Precision, Task
 from visionops.lineage import recall_splits
+from visionops.quantization.settings import QuantizationConfig
 from visionops.registry import CHAMPION, PREVIOUS, ModelRegistry
 from visionops.release import judge, register_bundle, release, restore
 from visionops.tasks import task_for

@@ -10,7 +10,8 @@ from typing import Protocol
 
 from pydantic import BaseModel, ConfigDict
 
-from visionops.monitoring.policy import Action, Decision, Observation, RetrainPolicy
+from visionops.monitoring.policy import Action, Decision, Observation
+from visionops.monitoring.settings import RetrainPolicy
 
 __all__ = ["DECISION", "Alert", "Alerter", "Severity", "Told", "decision_alerts"]
 

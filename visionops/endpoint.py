@@ -8,7 +8,7 @@ from typing import Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
-from visionops.config import ServingConfig
+from visionops.inference.settings import ServingConfig
 
 __all__ = ["Endpoint", "EndpointDeployer"]
 

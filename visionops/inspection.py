@@ -19,17 +19,18 @@ from typing import Any
 import numpy as np
 import yaml
 
-from visionops.config import Config, DataConfig, ValidationPolicy, parse_settings
+from visionops.config import Config, parse_settings
 from visionops.data.audit import render_label_audit_html
 from visionops.data.cleaning import clean
 from visionops.data.dataset import Dataset, Split
 from visionops.data.findings import Severity, counted
 from visionops.data.formats import Recognition, read_dataset, recognize
 from visionops.data.listing import Listing
+from visionops.data.settings import DataConfig, ValidationPolicy
 from visionops.data.sources import fetch
 from visionops.data.validation import Inspection, ValidationReport, inspect_headers, inspect_images, judge
 from visionops.errors import DataError
-from visionops.inference.bundle import Task
+from visionops.inference.settings import Task
 
 __all__ = ["InspectedData", "inspect_data", "stops_training", "summary_lines", "write_inspection"]
 

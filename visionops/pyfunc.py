@@ -26,9 +26,10 @@ from mlflow.types.schema import Array, Map, Object, Property
 
 import visionops
 from visionops.errors import ImageError
-from visionops.inference.bundle import Engine, ModelBundle, Task
+from visionops.inference.bundle import ModelBundle
 from visionops.inference.image import ImageProblem
 from visionops.inference.predictor import Predictor
+from visionops.inference.settings import Engine, Task
 
 __all__ = ["VisionOpsModel", "log_pyfunc"]
 

@@ -25,8 +25,9 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel, ConfigDict
 
 from visionops.errors import ChampionChangedError, RegistryError
-from visionops.gate import GateDecision, decide
-from visionops.inference.bundle import ModelBundle, Precision
+from visionops.gate.decision import GateDecision, decide
+from visionops.inference.bundle import ModelBundle
+from visionops.inference.settings import Precision
 from visionops.tasks.base import Evaluation
 
 if TYPE_CHECKING:

@@ -20,8 +20,9 @@ from visionops.data.history import SplitHistory
 from visionops.endpoint import Endpoint, EndpointDeployer
 from visionops.errors import ChampionChangedError, MetricError
 from visionops.evaluation.comparison import Comparison, comparison_set
-from visionops.gate import GateDecision, class_figure, decide
-from visionops.inference.bundle import ModelBundle, Precision
+from visionops.gate.decision import GateDecision, class_figure, decide
+from visionops.inference.bundle import ModelBundle
+from visionops.inference.settings import Precision
 from visionops.lineage import read_splits
 from visionops.registry import CHAMPION, ModelRegistry, RegisteredVersion
 from visionops.tasks.base import Evaluation, Task

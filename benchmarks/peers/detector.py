@@ -11,11 +11,12 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from visionops.inference.bundle import ModelBundle, Precision
+from visionops.inference.bundle import ModelBundle
 from visionops.inference.decoders import RawOutput, decoder_for
 from visionops.inference.image import decode_image
 from visionops.inference.prediction import Prediction
 from visionops.inference.preprocessing import preprocess
+from visionops.inference.settings import Precision
 from visionops.telemetry import forbid_telemetry
 
 __all__ = ["Detector"]

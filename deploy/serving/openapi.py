@@ -12,7 +12,7 @@ from pydantic.json_schema import models_json_schema
 from deploy.serving.access import ROLES
 from deploy.serving.schemas import ErrorAnswer, ExplainResponse, ReloadRequest, UnloadRequest, V2Error
 from deploy.serving.tensors import HEADER_LENGTH, INPUTS, InferRequest
-from visionops.inference.preprocessing import PreprocessingSpec
+from visionops.inference.preprocessing_spec import PreprocessingSpec
 
 __all__ = [
     "BATCH_BODY",

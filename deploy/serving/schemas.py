@@ -10,9 +10,10 @@ from pydantic import Base64Bytes, BaseModel, ConfigDict, Field
 from deploy.serving.roles import Breach, Role
 from deploy.serving.settings import Placement
 from deploy.serving.tensors import TensorSpec
-from visionops.inference.bundle import Engine, Head, Precision, Task, Thresholds
+from visionops.inference.bundle import Head, Thresholds
 from visionops.inference.calibration import Calibration
-from visionops.inference.preprocessing import PreprocessingSpec
+from visionops.inference.preprocessing_spec import PreprocessingSpec
+from visionops.inference.settings import Engine, Precision, Task
 
 __all__ = [
     "AttributesAnswer",

@@ -22,10 +22,10 @@ from pydantic import (
 )
 
 from deploy.serving.roles import Bounds, Role
+from visionops.addresses import SECRET_ERROR, check_store
 from visionops.errors import ConfigError
-from visionops.inference.bundle import Engine
 from visionops.inference.image import DEFAULT_MAX_PIXELS
-from visionops.monitoring.stores import SECRET_ERROR, check_store
+from visionops.inference.settings import Engine
 
 __all__ = ["ADMIN_KEY_VARIABLE", "ModelRef", "Placement", "Settings", "read_settings"]
 

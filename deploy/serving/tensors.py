@@ -21,9 +21,10 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from deploy.serving.errors import BadTensor, UploadTooLarge, first_problem
-from visionops.inference.bundle import BundleCard, Task
+from visionops.inference.bundle import BundleCard
 from visionops.inference.prediction import BoxPrediction, LabelPrediction, Prediction
 from visionops.inference.predictor import Image
+from visionops.inference.settings import Task
 
 __all__ = [
     "HEADER_LENGTH",

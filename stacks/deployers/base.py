@@ -25,8 +25,8 @@ from zenml.models.v2.misc.service import ServiceType
 from zenml.services.service import BaseDeploymentService, BaseService, ServiceConfig
 from zenml.services.service_status import ServiceStatus
 
-from visionops.config import ServingConfig
 from visionops.errors import DeploymentError
+from visionops.inference.settings import ServingConfig
 
 __all__ = [
     "BundleDeployer",

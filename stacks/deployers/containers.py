@@ -35,8 +35,8 @@ from stacks.deployers.stored import (
     reason,
     store_variables,
 )
-from visionops.config import ServingConfig
 from visionops.errors import DeploymentError
+from visionops.inference.settings import ServingConfig
 
 __all__ = ["Container", "ContainerEndpoint", "ContainerSettings"]
 

@@ -20,10 +20,10 @@ from zenml.services.service import BaseService
 from stacks.deployers.base import BundleDeployer, DeployerFlavor, EndpointService, EndpointServiceConfig, check_names
 from stacks.deployers.manifests import CLIENT_KEY, PORT, KubernetesDeployerConfig, object_name
 from stacks.deployers.rollout import ClusterEndpoint
-from visionops.config import ServingConfig
 from visionops.endpoint import Endpoint
 from visionops.errors import DeploymentError
 from visionops.home import visionops_home
+from visionops.inference.settings import ServingConfig
 
 __all__ = [
     "ClusterModelDeployer",

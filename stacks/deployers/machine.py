@@ -24,9 +24,9 @@ from stacks.deployers.base import (
     check_names,
 )
 from stacks.deployers.stored import Listening, StoredEndpoint
-from visionops.config import ServingConfig
 from visionops.endpoint import Endpoint
 from visionops.errors import DeploymentError
+from visionops.inference.settings import ServingConfig
 
 __all__ = ["MachineDeployer", "MachineService", "MachineServiceConfig"]
 

@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from visionops.config import ServingConfig
+from visionops.inference.settings import ServingConfig
 
 __all__ = [
     "ADMIN_KEY",

@@ -34,9 +34,9 @@ from stacks.deployers.manifests import (
     selector,
     supporting,
 )
-from visionops.config import ServingConfig
 from visionops.errors import DeploymentError
 from visionops.inference.bundle import ModelBundle
+from visionops.inference.settings import ServingConfig
 from visionops.inference.store import send_bundle, send_images
 
 __all__ = ["ClusterEndpoint", "Found", "OperatedEndpoint", "Rollout", "holds"]

@@ -27,9 +27,9 @@ import requests
 from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from visionops.config import ServingConfig
 from visionops.errors import BundleError, DeploymentError
 from visionops.inference.bundle import ModelBundle
+from visionops.inference.settings import ServingConfig
 
 __all__ = ["GRACE_SECONDS", "Listening", "Served", "StoredEndpoint", "http", "port_taken", "reason", "store_variables"]
 

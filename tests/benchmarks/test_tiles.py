@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from benchmarks import tiles
-from visionops.inference.preprocessing import Tiling, Window
+from visionops.inference.preprocessing import Window
+from visionops.inference.preprocessing_spec import Tiling
 
 WINDOWS = (Window(0, 0, 100, 100), Window(60, 0, 100, 100))
 

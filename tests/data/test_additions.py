@@ -9,17 +9,18 @@ import pytest
 from PIL import Image
 
 from tests.helpers.datasets import write_image
-from visionops.config import DataConfig, FolderSource, Format, SplitConfig, Task, ValidationPolicy
 from visionops.data.additions import ADDED, add_images, fit_classes, read_additions
 from visionops.data.cleaning import clean
 from visionops.data.dataset import Attribute, Dataset, Split
 from visionops.data.findings import Code
 from visionops.data.formats import read_dataset
 from visionops.data.hashing import hash_images
+from visionops.data.settings import DataConfig, FolderSource, Format, SplitConfig, ValidationPolicy
 from visionops.data.sources import data_fingerprint
 from visionops.data.splitting import assign_splits
 from visionops.data.validation import validate
 from visionops.errors import DataError
+from visionops.inference.settings import Task
 
 POLICY = ValidationPolicy(min_images=1)
 SPLIT = SplitConfig(val=0.2, test=0.2)

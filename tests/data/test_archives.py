@@ -19,10 +19,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.helpers.datasets import read_as
-from visionops.config import ArchiveSource
 from visionops.data import archives
 from visionops.data.archives import unpack, unwrap
 from visionops.data.files import walk_files
+from visionops.data.settings import ArchiveSource
 from visionops.data.sources import fetch
 from visionops.errors import DataError
 

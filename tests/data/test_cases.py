@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 import yaml
 
-from visionops.config import DataConfig, ValidationPolicy
 from visionops.data.cleaning import clean
 from visionops.data.dataset import Dataset
 from visionops.data.findings import Code, Severity
 from visionops.data.formats import read_dataset
+from visionops.data.settings import DataConfig, ValidationPolicy
 from visionops.data.sources import fetch
 from visionops.data.validation import ValidationReport, validate
 from visionops.errors import AnnotationError

@@ -8,10 +8,10 @@ import pytest
 
 from tests.helpers import images
 from tests.helpers.images import dataset_of
-from visionops.config import ValidationPolicy
 from visionops.data.cleaning import clean
 from visionops.data.dataset import Dataset
 from visionops.data.findings import Code, Severity
+from visionops.data.settings import ValidationPolicy
 from visionops.data.validation import validate
 from visionops.errors import DataError
 

@@ -13,9 +13,9 @@ import pytest
 import yaml
 
 from tests.helpers.s3 import s3_bucket, s3_server
-from visionops.config import DvcSource
 from visionops.data.dvc import pull, tracked_digest
 from visionops.data.files import walk_files
+from visionops.data.settings import DvcSource
 from visionops.data.sources import fetch, source_fingerprint
 from visionops.errors import DataError
 

@@ -14,13 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.helpers.images import picture
-from visionops.config import DataConfig, SplitConfig, ValidationPolicy
 from visionops.data.audit import describe_labels, pick_examples, render_label_audit
 from visionops.data.cleaning import clean
 from visionops.data.dataset import Attribute, Dataset
 from visionops.data.findings import Code, Severity
 from visionops.data.formats import read_dataset
 from visionops.data.hashing import hash_images
+from visionops.data.settings import DataConfig, SplitConfig, ValidationPolicy
 from visionops.data.shards import pack_shards, unpack_shards
 from visionops.data.splitting import assign_splits
 from visionops.data.validation import ValidationReport, validate

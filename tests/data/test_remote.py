@@ -12,8 +12,8 @@ from pydantic import ValidationError
 
 from tests.helpers.disks import mounted
 from tests.helpers.s3 import s3_bucket, s3_server
-from visionops.config import S3Source
 from visionops.data.remote import fetch_images, is_uri, list_remote, mirror_name
+from visionops.data.settings import S3Source
 from visionops.data.sources import fetch, source_fingerprint
 from visionops.errors import DataError
 

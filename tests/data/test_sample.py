@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from visionops.config import SampleSource
 from visionops.data.sample import Defect, render_sample, render_surface
+from visionops.data.settings import SampleSource
 from visionops.errors import DataError
 
 SPLITS = ("train", "val", "inference")

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.datasets import write_vision
-from visionops.config import ArchiveSource, FolderSource, SampleSource
 from visionops.data import archives, sources
 from visionops.data.files import atomic_folder, walk_files
+from visionops.data.settings import ArchiveSource, FolderSource, SampleSource
 from visionops.data.sources import fetch, source_fingerprint
 from visionops.errors import DataError
 

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.helpers.datasets import read_as
-from visionops.config import SplitConfig
 from visionops.data.dataset import Dataset, Split
+from visionops.data.settings import SplitConfig
 from visionops.data.splitting import assign_splits
 from visionops.errors import DataError
 

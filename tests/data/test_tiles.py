@@ -12,8 +12,8 @@ from PIL import Image
 from pydantic import ValidationError
 
 from tests.helpers.disks import mounted
-from visionops.config import TrainingTiles
 from visionops.data.dataset import Boxes, Dataset
+from visionops.data.settings import TrainingTiles
 from visionops.data.tiles import boxes_in_tile, cut_tiles
 from visionops.errors import DataError, ImageError
 from visionops.inference.preprocessing import Window

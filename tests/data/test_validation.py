@@ -11,10 +11,10 @@ import pytest
 
 from tests.helpers import images
 from tests.helpers.images import dataset_of
-from visionops.config import ValidationPolicy
 from visionops.data.dataset import Dataset
 from visionops.data.findings import Code, Finding, Severity
 from visionops.data.hashing import hash_images
+from visionops.data.settings import ValidationPolicy
 from visionops.data.validation import (
     InspectedImages,
     ValidationReport,

@@ -15,7 +15,7 @@ from tests.helpers.bundles import make_bundle
 from tests.inference.test_white_level import GREY
 from tests.serving.conftest import client_of, settings_of
 from visionops.batch import list_images, predict_batch
-from visionops.config import Config, DataConfig, FolderSource, Format, TrainingTiles, ValidationPolicy
+from visionops.config import Config
 from visionops.data.additions import join_additions
 from visionops.data.audit import read_thumbnail
 from visionops.data.cleaning import clean
@@ -25,11 +25,13 @@ from visionops.data.formats import read_dataset
 from visionops.data.formats.yolo_export import write_yolo
 from visionops.data.hashing import hash_images
 from visionops.data.output import open_output
+from visionops.data.settings import DataConfig, FolderSource, Format, TrainingTiles, ValidationPolicy
 from visionops.data.tiles import cut_tiles
 from visionops.data.validation import inspect_shard, judge_shards, validate
 from visionops.inference.image import decode_image
 from visionops.inference.predictor import Predictor
-from visionops.inference.preprocessing import PreprocessingSpec, to_canvas
+from visionops.inference.preprocessing import to_canvas
+from visionops.inference.preprocessing_spec import PreprocessingSpec
 from visionops.tasks.labels.pixels import read_canvases
 
 POLICY = ValidationPolicy(min_images=1, min_instances=0)

@@ -36,7 +36,7 @@ from stacks.spec import unset_variables
 from tests.conftest import ROOT
 from tests.helpers.cluster import NAMESPACE
 from tests.helpers.programs import program
-from visionops.config import ServingConfig
+from visionops.inference.settings import ServingConfig
 
 CHART = ROOT / "deploy" / "helm" / "visionops"
 MONITORING = ROOT / "deploy" / "monitoring"

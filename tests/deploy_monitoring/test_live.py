@@ -52,7 +52,8 @@ from visionops.inference.bundle import ModelBundle
 from visionops.monitoring.drift import DriftReport
 from visionops.monitoring.log import PredictionLog
 from visionops.monitoring.metrics import push_monitoring
-from visionops.monitoring.policy import Observation, Performance, RetrainPolicy, decide
+from visionops.monitoring.policy import Observation, Performance, decide
+from visionops.monitoring.settings import RetrainPolicy
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # ZenML warns of its own code
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.bundles import CELL, CLASSES, encode, picture
-from visionops.config import Config, DataConfig, SampleSource
+from visionops.config import Config
 from visionops.data.dataset import Dataset
+from visionops.data.settings import DataConfig, SampleSource
 
 Cell = tuple[str, int, int]
 

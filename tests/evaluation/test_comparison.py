@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 
 from tests.helpers.bundles import CELL, CLASSES, encode, make_bundle, make_label_bundle, picture
-from visionops.config import Config, DataConfig, FolderSource
+from visionops.config import Config
 from visionops.data.dataset import Attribute, Dataset
+from visionops.data.settings import DataConfig, FolderSource
 from visionops.errors import MetricError
 from visionops.evaluation.comparison import comparison_set
-from visionops.inference.bundle import Head, Task
+from visionops.inference.bundle import Head
+from visionops.inference.settings import Task
 from visionops.tasks import task_for
 
 STATE = Head(name="state", class_names=CLASSES)

@@ -8,12 +8,12 @@ import math
 import pytest
 
 from tests.helpers.bundles import CLASSES, make_bundle
-from visionops.config import Engine
 from visionops.data.dataset import Dataset
 from visionops.errors import DataError
-from visionops.evaluation import evaluate
+from visionops.evaluation.detection import evaluate
 from visionops.inference.bundle import Thresholds
-from visionops.inference.preprocessing import Tiling
+from visionops.inference.preprocessing_spec import Tiling
+from visionops.inference.settings import Engine
 
 SCENES = [
     [("red", 0, 0), ("green", 2, 2)],

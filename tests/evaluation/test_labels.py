@@ -13,12 +13,14 @@ import pytest
 from PIL import Image
 
 from tests.helpers.bundles import CLASSES, encode, filled, make_label_bundle
-from visionops.config import METRICS, Config, Engine
+from visionops.config import Config
 from visionops.data.dataset import Attribute, Dataset
 from visionops.errors import DataError
-from visionops.evaluation import load_evaluation
 from visionops.evaluation.labels import evaluate_labels
-from visionops.inference.bundle import Head, Task
+from visionops.evaluation.report import load_evaluation
+from visionops.inference.bundle import Head
+from visionops.inference.settings import Engine, Task
+from visionops.tasks.settings import METRICS
 
 Colour = tuple[int, int, int]
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)

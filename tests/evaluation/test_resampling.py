@@ -10,13 +10,16 @@ import numpy as np
 import pytest
 
 from tests.helpers.bundles import encode, filled, make_bundle, make_label_bundle
-from visionops.config import METRICS, Config
+from visionops.config import Config
 from visionops.data.dataset import Attribute, Dataset
-from visionops.evaluation import evaluate, load_evaluation
+from visionops.evaluation.detection import evaluate
 from visionops.evaluation.labels import evaluate_labels
+from visionops.evaluation.report import load_evaluation
 from visionops.evaluation.scoring import CURVE_METRICS
-from visionops.inference.bundle import Head, Task
+from visionops.inference.bundle import Head
+from visionops.inference.settings import Task
 from visionops.tasks.base import Evaluation
+from visionops.tasks.settings import METRICS
 
 RESAMPLES = 100
 SHOWN = [[("red", 0, 0)], [("red", 1, 1)], [("green", 2, 2)]]

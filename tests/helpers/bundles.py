@@ -31,8 +31,9 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
-from visionops.inference.bundle import BundleCard, Decode, Head, ModelBundle, Precision, Task, Thresholds
-from visionops.inference.preprocessing import PreprocessingSpec, Resize, Tiling
+from visionops.inference.bundle import BundleCard, Decode, Head, ModelBundle, Thresholds
+from visionops.inference.preprocessing_spec import PreprocessingSpec, Resize, Tiling
+from visionops.inference.settings import Precision, Task
 
 CELL = 32
 CLASSES = ("red", "green", "blue")

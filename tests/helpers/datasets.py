@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from visionops.config import DataConfig, FolderSource
 from visionops.data.dataset import Dataset
 from visionops.data.formats import read_dataset
+from visionops.data.settings import DataConfig, FolderSource
 
 Box = tuple[float, float, float, float]
 

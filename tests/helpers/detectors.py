@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from visionops.inference.image import decode_image
-from visionops.inference.preprocessing import PreprocessingSpec, preprocess
+from visionops.inference.preprocessing import preprocess
+from visionops.inference.preprocessing_spec import PreprocessingSpec
 
 CLASSES = ("crazing", "inclusion", "patches", "pitted", "rolled", "scratches")
 

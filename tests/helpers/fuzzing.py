@@ -33,9 +33,9 @@ from tests.helpers import exports
 from tests.helpers.datasets import read_as, write_folders, write_image, write_lots, write_vision, write_yolo_layout
 from tests.helpers.exports import Made
 from tests.helpers.mutations import mutate_content, mutate_names
-from visionops.config import ValidationPolicy
 from visionops.data.cleaning import clean
 from visionops.data.dataset import Dataset
+from visionops.data.settings import ValidationPolicy
 from visionops.data.validation import validate
 from visionops.errors import VisionOpsError
 

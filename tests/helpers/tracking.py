@@ -14,7 +14,8 @@ from typing import Any
 from tests.helpers.bundles import CLASSES, make_bundle
 from tests.helpers.programs import free_port, started
 from visionops.data.history import SplitHistory
-from visionops.inference.bundle import ModelBundle, Precision, Task
+from visionops.inference.bundle import ModelBundle
+from visionops.inference.settings import Precision, Task
 from visionops.lineage import add_splits
 from visionops.registry import ModelRegistry, RegisteredVersion
 from visionops.release import register_bundle

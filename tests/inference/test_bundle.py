@@ -11,8 +11,9 @@ from pydantic import ValidationError
 
 from tests.helpers.bundles import make_bundle, make_label_bundle
 from visionops.errors import BundleError
-from visionops.inference.bundle import BundleCard, Head, ModelBundle, Precision, Task
-from visionops.inference.preprocessing import PreprocessingSpec, Resize, Tiling
+from visionops.inference.bundle import BundleCard, Head, ModelBundle
+from visionops.inference.preprocessing_spec import PreprocessingSpec, Resize, Tiling
+from visionops.inference.settings import Precision, Task
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.helpers.bundles import make_bundle
-from visionops.config import Engine
 from visionops.inference.calibration import calibrate
+from visionops.inference.settings import Engine
 
 
 @pytest.mark.parametrize("engine", list(Engine))

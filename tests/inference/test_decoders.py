@@ -12,14 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.helpers.bundles import CLASSES, encode, filled, make_bundle, make_label_bundle
-from visionops.config import Engine, ThresholdGoal
 from visionops.errors import BundleError, OptionError
 from visionops.inference.bundle import Decode, Head, ModelBundle, Thresholds
 from visionops.inference.decoders import BoxDecoder, LabelDecoder, RawOutput, _decode_boxes, decoder_for, softmax
 from visionops.inference.prediction import Answer, LabelPrediction
 from visionops.inference.predictor import Predictor
 from visionops.inference.preprocessing import Geometry
+from visionops.inference.settings import Engine
 from visionops.tasks.labels.calibration import choose_threshold
+from visionops.tasks.labels.settings import ThresholdGoal
 
 GEOMETRY = Geometry(1, 1, 0, 0, 40, 30)
 STATE = Head(name="state", class_names=("ok", "defective"), positive="defective")

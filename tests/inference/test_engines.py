@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from tests.helpers.bundles import encode, make_bundle, picture
-from visionops.config import Engine
 from visionops.errors import BundleError
-from visionops.inference.bundle import ModelBundle, Precision
+from visionops.inference.bundle import ModelBundle
 from visionops.inference.engines import _require_bf16, available_cpus, load_engine
+from visionops.inference.settings import Engine, Precision
 
 ENGINES = pytest.mark.parametrize("engine", list(Engine))
 

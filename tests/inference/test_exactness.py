@@ -11,10 +11,10 @@ import numpy.typing as npt
 import pytest
 
 from tests.helpers.detectors import CLASSES, tamed_detector
-from visionops.config import Engine
-from visionops.inference.bundle import BundleCard, Decode, ModelBundle, Task, Thresholds
+from visionops.inference.bundle import BundleCard, Decode, ModelBundle, Thresholds
 from visionops.inference.predictor import Predictor
-from visionops.inference.preprocessing import PreprocessingSpec
+from visionops.inference.preprocessing_spec import PreprocessingSpec
+from visionops.inference.settings import Engine, Task
 
 pytestmark = pytest.mark.no_cover  # the tracer would follow each call inside torch's export
 

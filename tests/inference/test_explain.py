@@ -8,12 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.helpers.bundles import CLASSES, encode, filled, make_bundle, make_label_bundle, picture
-from visionops.config import Engine
 from visionops.errors import ImageError, OptionError
 from visionops.inference.bundle import Head
 from visionops.inference.explain import Saliency, draw_saliency, explain
 from visionops.inference.predictor import Predictor
-from visionops.inference.preprocessing import ContentCrop, PreprocessingSpec, Resize
+from visionops.inference.preprocessing_spec import ContentCrop, PreprocessingSpec, Resize
+from visionops.inference.settings import Engine
 
 RED_AT_2_1 = picture([("red", 2, 1)])
 

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from PIL import Image as PillowImage
 
 from tests.helpers.bundles import encode, make_bundle, picture
-from visionops.config import Engine
 from visionops.errors import BundleError, ImageError
 from visionops.inference.bundle import Decode, ModelBundle, Thresholds
 from visionops.inference.predictor import Predictor
+from visionops.inference.settings import Engine
 
 SCENE = [("red", 2, 1), ("blue", 0, 3)]
 SHARES = st.sampled_from([0.05, 0.25, 0.5, 0.7, 0.9])

@@ -8,16 +8,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from visionops.inference.image import decode_image
-from visionops.inference.preprocessing import (
-    ContentCrop,
-    Interpolation,
-    PreprocessingSpec,
-    Resize,
-    content_box,
-    preprocess,
-    to_canvas,
-    to_tensor,
-)
+from visionops.inference.preprocessing import content_box, preprocess, to_canvas, to_tensor
+from visionops.inference.preprocessing_spec import ContentCrop, Interpolation, PreprocessingSpec, Resize
 
 SIDES = st.integers(1, 700)
 

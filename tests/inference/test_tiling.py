@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from tests.helpers.bundles import CELL, encode, make_bundle, make_extent_bundle, picture
-from visionops.config import Engine
 from visionops.data.dataset import Boxes
 from visionops.errors import ImageError
 from visionops.evaluation.scoring import score
@@ -23,7 +22,9 @@ from visionops.inference.image import ImageProblem
 from visionops.inference.nms import suppress
 from visionops.inference.prediction import BoxPrediction
 from visionops.inference.predictor import Predictor
-from visionops.inference.preprocessing import ContentCrop, PreprocessingSpec, Resize, Tiling, Window
+from visionops.inference.preprocessing import Window
+from visionops.inference.preprocessing_spec import ContentCrop, PreprocessingSpec, Resize, Tiling
+from visionops.inference.settings import Engine
 from visionops.inference.tiling import WEAKEST_PART, merge_tiles, tile_windows
 
 SIZE, OVERLAP = 64, 16

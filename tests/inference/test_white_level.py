@@ -12,16 +12,8 @@ from PIL import Image
 from tests.helpers import images
 from tests.helpers.bundles import make_bundle
 from visionops.inference.bundle import ModelBundle
-from visionops.inference.image import (
-    FULL_WHITE,
-    decode_image,
-    deep_samples,
-    load_upright,
-    read_header,
-    to_eight_bits,
-    white_level,
-)
-from visionops.inference.preprocessing import PreprocessingSpec
+from visionops.inference.image import decode_image, deep_samples, load_upright, read_header, to_eight_bits, white_level
+from visionops.inference.preprocessing_spec import FULL_WHITE, PreprocessingSpec
 
 LEVELS = (255, 1023, 4095, 16383, 65535)
 

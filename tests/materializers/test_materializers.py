@@ -22,16 +22,17 @@ from materializers.tuning import TuningMaterializer
 from materializers.validation_report import ValidationReportMaterializer
 from tests.helpers.bundles import make_bundle
 from visionops.batch import BatchAnswers
-from visionops.config import Config, ValidationPolicy
+from visionops.config import Config
 from visionops.data.dataset import Attribute, Dataset, Split
 from visionops.data.hashing import hash_images
 from visionops.data.history import SplitHistory
+from visionops.data.settings import ValidationPolicy
 from visionops.data.shards import StoredDataset
 from visionops.data.validation import ValidationReport, validate
 from visionops.errors import BundleError, DataError
 from visionops.inference.bundle import ModelBundle
-from visionops.tuning import Trial, TrialState, TuningResult
 from visionops.tuning.report import write_report
+from visionops.tuning.result import Trial, TrialState, TuningResult
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 

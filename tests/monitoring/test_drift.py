@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from visionops.monitoring import drift
-from visionops.monitoring.drift import ColumnKind, DriftReport, DriftSettings, Verdict, detect_drift, render_drift_html
+from visionops.monitoring.drift import ColumnKind, DriftReport, Verdict, detect_drift, render_drift_html
+from visionops.monitoring.settings import DriftSettings
 
 CLASSES = ("crack", "dent", "pit")
 QUICK = DriftSettings(permutations=1999)

@@ -5,15 +5,18 @@ import pytest
 
 from tests.helpers import images
 from tests.helpers.bundles import CLASSES, encode, make_bundle, picture
-from visionops.config import Config, DataConfig, EvaluationConfig, FolderSource, ValidationPolicy
+from visionops.config import Config
 from visionops.data.cleaning import clean
 from visionops.data.dataset import Attribute, Dataset
 from visionops.data.hashing import hash_images
 from visionops.data.history import SPLITS_FILE, SplitHistory
+from visionops.data.settings import DataConfig, FolderSource, ValidationPolicy
 from visionops.data.validation import validate
 from visionops.errors import MetricError
-from visionops.inference.bundle import ModelBundle, Task
+from visionops.evaluation.settings import EvaluationConfig
+from visionops.inference.bundle import ModelBundle
 from visionops.inference.predictor import Predictor
+from visionops.inference.settings import Task
 from visionops.lineage import add_splits, read_splits
 from visionops.monitoring.labelled import LabelledTraffic, measure, unseen, untrained
 from visionops.tasks import task_for

@@ -11,7 +11,8 @@ from tests.helpers.programs import pushed, pushgateway
 from tests.helpers.traffic import compare_traffic
 from visionops.errors import StackError
 from visionops.monitoring.metrics import METRICS, TrainingFigures, push_monitoring, push_pipeline
-from visionops.monitoring.policy import Action, Observation, Performance, RetrainPolicy, decide
+from visionops.monitoring.policy import Action, Observation, Performance, decide
+from visionops.monitoring.settings import RetrainPolicy
 
 CREATED = datetime(2026, 3, 1, tzinfo=UTC)
 FALLEN = Performance(metric="map50", value=0.5, interval=(0.45, 0.55), at_test=0.65, images=200)

@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from visionops.monitoring.policy import Action, Observation, Performance, RetrainPolicy, decide, is_conclusive
+from visionops.monitoring.policy import Action, Observation, Performance, decide, is_conclusive
+from visionops.monitoring.settings import RetrainPolicy
 
 CALM = Observation(
     images=400,

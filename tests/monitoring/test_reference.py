@@ -10,10 +10,11 @@ from visionops.data.dataset import Dataset
 from visionops.errors import BundleError, DataError
 from visionops.inference.bundle import ModelBundle
 from visionops.inference.predictor import Predictor
-from visionops.monitoring.drift import DriftSettings, Verdict, detect_drift
+from visionops.monitoring.drift import Verdict, detect_drift
 from visionops.monitoring.features import image_features
 from visionops.monitoring.record import RECORD
 from visionops.monitoring.reference import REFERENCE_FILE, add_reference, read_reference, window_reference
+from visionops.monitoring.settings import DriftSettings
 
 SCENES = [[("red", 0, 0), ("green", 2, 2)], [], [("blue", 1, 1)], [("red", 3, 3)]]
 SPLITS = ["val", "val", "train", "val"]

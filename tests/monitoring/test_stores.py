@@ -19,12 +19,13 @@ from tests.conftest import ROOT
 from tests.helpers.postgres import PASSWORD, Postgres, postgres_server
 from tests.helpers.s3 import s3_bucket, s3_server
 from tests.monitoring.test_log import lines_of, record, until
-from visionops.config import ServingConfig
+from visionops.addresses import check_store
 from visionops.errors import ConfigError, DataError
+from visionops.inference.settings import ServingConfig
 from visionops.monitoring import shipping
 from visionops.monitoring.log import PredictionLog, read_log
 from visionops.monitoring.record import RECORD
-from visionops.monitoring.stores import check_store, open_store
+from visionops.monitoring.stores import open_store
 
 NOW = datetime.now(UTC)
 NOWHERE = "postgresql://tester@127.0.0.1:1/postgres"

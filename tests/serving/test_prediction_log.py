@@ -32,11 +32,12 @@ from visionops.errors import ConfigError
 from visionops.inference.bundle import ModelBundle, Thresholds
 from visionops.inference.predictor import Predictor
 from visionops.monitoring import features
-from visionops.monitoring.drift import DriftSettings, detect_drift
+from visionops.monitoring.drift import detect_drift
 from visionops.monitoring.images import is_sampled
 from visionops.monitoring.log import read_log
 from visionops.monitoring.record import RECORD
 from visionops.monitoring.reference import records_of
+from visionops.monitoring.settings import DriftSettings
 
 NOWHERE = "postgresql://tester@127.0.0.1:1/postgres"
 KEY_LINE = f"tests admin sha256:{hashlib.sha256(KEY.encode()).hexdigest()}"

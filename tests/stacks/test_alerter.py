@@ -12,7 +12,8 @@ import pytest
 from tests.helpers.programs import MONITORING, alerter, alertmanager, free_port, get, until
 from visionops.alerts import Alert, Severity, decision_alerts
 from visionops.errors import StackError
-from visionops.monitoring.policy import Observation, RetrainPolicy, decide
+from visionops.monitoring.policy import Observation, decide
+from visionops.monitoring.settings import RetrainPolicy
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # ZenML warns of its own code
 

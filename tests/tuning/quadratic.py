@@ -15,7 +15,7 @@ from visionops.data.dataset import Dataset
 from visionops.errors import TrainingError
 from visionops.inference.bundle import ModelBundle
 from visionops.tasks.base import Evaluation, TrainingLog, alone_in
-from visionops.tuning import Trial
+from visionops.tuning.result import Trial
 
 BEST_RATE = 0.003
 

@@ -7,8 +7,8 @@ from PIL import Image
 
 from tests.tuning.quadratic import config
 from visionops.errors import DataError
-from visionops.tuning import Trial, TrialState, TuningResult, settings_text
-from visionops.tuning.report import write_report
+from visionops.tuning.report import settings_text, write_report
+from visionops.tuning.result import Trial, TrialState, TuningResult
 
 
 def result(trials, **more):

@@ -13,7 +13,8 @@ from tests.tuning.quadratic import Notes, Quadratic, config, dataset, score
 from visionops.config import with_training
 from visionops.errors import ConfigError, TrainingError
 from visionops.tasks.base import alone_in, training_folder
-from visionops.tuning import TrialState, require_search, tune, tuning_folder
+from visionops.tuning.result import TrialState
+from visionops.tuning.search import require_search, tune, tuning_folder
 
 ROOT = Path(__file__).resolve().parents[2]
 RATE = {"low": 1e-5, "high": 1.0, "log": True}

@@ -6,8 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from visionops.config import SearchRange, load_config, takes_whole_numbers, with_training
+from visionops.config import load_config, with_training
 from visionops.errors import ConfigError
+from visionops.tuning.settings import SearchRange
+from visionops.tuning.trial_settings import takes_whole_numbers
 
 CASE = """\
 name: toy

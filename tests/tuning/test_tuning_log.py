@@ -11,7 +11,7 @@ from steps.tuning_log import MlflowTuningLog, newest_tuning
 from tests.helpers.tracking import make_tracking
 from tests.tuning.quadratic import Quadratic, config, dataset
 from visionops.errors import VisionOpsError
-from visionops.tuning import tune
+from visionops.tuning.search import tune
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 

@@ -14,7 +14,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from visionops.config import DataConfig, FolderSource, SplitConfig, ValidationPolicy
 from visionops.data.cleaning import clean
 from visionops.data.dataset import ADDED, BOXES_SCHEMA, Attribute, Dataset, Split
 from visionops.data.files import walk_files
@@ -22,11 +21,12 @@ from visionops.data.findings import Code, Finding, counted
 from visionops.data.formats import read_dataset
 from visionops.data.hashing import hash_images
 from visionops.data.history import SplitHistory
+from visionops.data.settings import DataConfig, FolderSource, SplitConfig, ValidationPolicy
 from visionops.data.sources import fetch, of_additions
 from visionops.data.splitting import assign_splits
 from visionops.data.validation import same_boxes, validate
 from visionops.errors import DataError
-from visionops.inference.bundle import Task
+from visionops.inference.settings import Task
 
 __all__ = ["ADDED", "add_images", "fit_classes", "join_additions", "read_additions"]
 

@@ -18,7 +18,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from visionops.data.dataset import Boxes, Dataset
 from visionops.errors import DataError, ImageError
-from visionops.inference.image import FULL_WHITE, decode_image, load_upright, to_rgb
+from visionops.inference.image import decode_image, load_upright, to_rgb
+from visionops.inference.preprocessing_spec import FULL_WHITE
 
 __all__ = [
     "class_colour",

@@ -28,7 +28,7 @@ import pyarrow.parquet as pq
 
 from visionops.data.findings import Finding
 from visionops.errors import DataError, one_line
-from visionops.inference.image import FULL_WHITE
+from visionops.inference.preprocessing_spec import FULL_WHITE
 
 __all__ = ["ADDED", "BOXES_SCHEMA", "IMAGES_SCHEMA", "Attribute", "Boxes", "Dataset", "Split"]
 

@@ -23,8 +23,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from visionops.config import SampleSource
 from visionops.data.files import describe_os_error
+from visionops.data.settings import SampleSource
 from visionops.errors import DataError
 
 __all__ = ["PRODUCT", "RENDERER_VERSION", "Defect", "Surface", "render_sample", "render_surface"]

@@ -9,7 +9,12 @@ from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
 
-from visionops.config import (
+from visionops.data.archives import unpack, unwrap
+from visionops.data.dvc import pull, tracked_digest
+from visionops.data.files import FileInfo, atomic_folder, describe_os_error, walk_files
+from visionops.data.remote import list_files, mirror_files, mirror_name
+from visionops.data.sample import RENDERER_VERSION, render_sample
+from visionops.data.settings import (
     ArchiveSource,
     DataConfig,
     DvcSource,
@@ -19,11 +24,6 @@ from visionops.config import (
     SampleSource,
     Source,
 )
-from visionops.data.archives import unpack, unwrap
-from visionops.data.dvc import pull, tracked_digest
-from visionops.data.files import FileInfo, atomic_folder, describe_os_error, walk_files
-from visionops.data.remote import list_files, mirror_files, mirror_name
-from visionops.data.sample import RENDERER_VERSION, render_sample
 from visionops.errors import DataError, VisionOpsError
 
 __all__ = ["data_fingerprint", "fetch", "of_additions", "source_fingerprint"]

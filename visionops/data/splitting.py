@@ -19,11 +19,11 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-from visionops.config import SplitConfig
 from visionops.data.dataset import ADDED, Dataset, Split
 from visionops.data.duplicates import too_many
 from visionops.data.findings import Code, Finding, counted
 from visionops.data.history import SplitHistory
+from visionops.data.settings import SplitConfig
 from visionops.errors import DataError
 
 __all__ = ["assign_splits"]

@@ -27,7 +27,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from visionops.config import ValidationPolicy
 from visionops.data.coordinates import suspect_coordinates
 from visionops.data.dataset import ADDED, Attribute, Boxes, Dataset, Split
 from visionops.data.duplicates import (
@@ -41,9 +40,9 @@ from visionops.data.duplicates import (
 )
 from visionops.data.files import file_header
 from visionops.data.findings import Code, Finding, Severity, counted
+from visionops.data.settings import ValidationPolicy
 from visionops.errors import DataError, ImageError, ValidationStopped
 from visionops.inference.image import (
-    FULL_WHITE,
     ImageHeader,
     ImageProblem,
     deep_samples,
@@ -53,6 +52,7 @@ from visionops.inference.image import (
     white_level,
 )
 from visionops.inference.image_types import preferred_suffix, suffixes_of
+from visionops.inference.preprocessing_spec import FULL_WHITE
 
 __all__ = [
     "FACTS_SCHEMA",

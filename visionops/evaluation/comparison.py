@@ -18,7 +18,7 @@ from visionops.data.findings import counted
 from visionops.errors import MetricError
 from visionops.evaluation.measuring import select_test
 from visionops.inference.bundle import BundleCard
-from visionops.inference.bundle import Task as TaskKind
+from visionops.inference.settings import Task as TaskKind
 
 __all__ = ["Comparison", "comparison_set"]
 

@@ -52,8 +52,9 @@ _TITLES = {
 def evaluate_labels(bundle: ModelBundle, dataset: Dataset, config: Config, folder: Path | None) -> Evaluation:
     """Score the bundle on the test split.
 
-    ``metrics`` has `visionops.config.METRICS`, the calibration error ``ece``, the log loss ``nll`` and the latency; of
-    several attributes means over them, and ``exact_match``. A figure that the test split does not define is left out.
+    ``metrics`` has `visionops.tasks.settings.METRICS`, the calibration error ``ece``, the log loss ``nll`` and the
+    latency; of several attributes means over them, and ``exact_match``. A figure that the test split does not define is
+    left out.
     Images are resampled for ``intervals`` (of a row of ``per_class`` under ``row.metric``) and ``replicates``.
 
     Args:

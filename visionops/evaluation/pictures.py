@@ -32,7 +32,8 @@ from visionops.evaluation.drawing import (
 )
 from visionops.evaluation.matching import Matches
 from visionops.evaluation.scoring import CONFIDENCES, Scores
-from visionops.inference.image import FULL_WHITE, decode_image
+from visionops.inference.image import decode_image
+from visionops.inference.preprocessing_spec import FULL_WHITE
 
 __all__ = ["EXAMPLE_COLOURS", "Example", "draw_charts", "draw_examples"]
 

@@ -23,42 +23,16 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from visionops.errors import BundleError
-from visionops.inference.preprocessing import PreprocessingSpec
+from visionops.inference.preprocessing_spec import PreprocessingSpec
+from visionops.inference.settings import Precision, Task
 
-__all__ = ["BUNDLE_VERSION", "BundleCard", "Decode", "Engine", "Head", "ModelBundle", "Precision", "Task", "Thresholds"]
+__all__ = ["BUNDLE_VERSION", "BundleCard", "Decode", "Head", "ModelBundle", "Thresholds"]
 
 BUNDLE_VERSION = 1
 _CARD = "bundle.json"
 _MODEL = "model.onnx"
 _INT8_MODEL = "model.int8.xml"
 _INT8_WEIGHTS = "model.int8.bin"
-
-
-class Task(enum.StrEnum):
-    """What a model answers."""
-
-    DETECTION = "detection"
-    """Where which objects are."""
-    CLASSIFICATION = "classification"
-    """Which one of several classes an image belongs to."""
-    ATTRIBUTES = "attributes"
-    """Several questions about an image, each with its own classes."""
-
-
-class Engine(enum.StrEnum):
-    """What runs `model.onnx`."""
-
-    OPENVINO = "openvino"
-    ONNXRUNTIME = "onnxruntime"
-
-
-class Precision(enum.StrEnum):
-    """Arithmetic of the engine. Explicit, because OpenVINO picks bf16 silently where the CPU has it."""
-
-    F32 = "f32"
-    BF16 = "bf16"
-    INT8 = "int8"
-    """Another graph, `model.int8.xml`: 8-bit integers where quantization put them, f32 elsewhere."""
 
 
 class Decode(enum.StrEnum):

@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from visionops.inference.bundle import Engine as EngineName
 from visionops.inference.bundle import ModelBundle
 from visionops.inference.engines import Engine, available_cpus, load_engine
+from visionops.inference.settings import Engine as EngineName
 
 __all__ = ["Calibration", "calibrate"]
 

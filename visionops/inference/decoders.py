@@ -11,10 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from visionops.errors import OptionError
-from visionops.inference.bundle import BundleCard, Decode, Head, Task, Thresholds
+from visionops.inference.bundle import BundleCard, Decode, Head, Thresholds
 from visionops.inference.nms import suppress
 from visionops.inference.prediction import Answer, BoxPrediction, LabelPrediction, Prediction
 from visionops.inference.preprocessing import Geometry, Window
+from visionops.inference.settings import Task
 from visionops.inference.tiling import WEAKEST_PART, merge_tiles
 
 __all__ = ["BoxDecoder", "Decoder", "LabelDecoder", "Outputs", "RawOutput", "decoder_for", "softmax", "split_heads"]

@@ -19,8 +19,9 @@ import numpy as np
 import numpy.typing as npt
 
 from visionops.errors import BundleError
-from visionops.inference.bundle import Engine as EngineName
-from visionops.inference.bundle import ModelBundle, Precision
+from visionops.inference.bundle import ModelBundle
+from visionops.inference.settings import Engine as EngineName
+from visionops.inference.settings import Precision
 from visionops.telemetry import forbid_telemetry
 
 __all__ = ["Engine", "available_cpus", "load_engine"]

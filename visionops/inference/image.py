@@ -27,10 +27,10 @@ from PIL import Image
 
 from visionops.errors import ImageError
 from visionops.inference.image_types import FORMATS, HAS_HEIF
+from visionops.inference.preprocessing_spec import FULL_WHITE
 
 __all__ = [
     "DEFAULT_MAX_PIXELS",
-    "FULL_WHITE",
     "ImageHeader",
     "ImageProblem",
     "decode_image",
@@ -45,8 +45,6 @@ __all__ = [
 DEFAULT_MAX_PIXELS = 100_000_000
 """Largest accepted width x height: 100 megapixels, 300 MB decoded."""
 
-FULL_WHITE = 65535
-"""White level of a file that uses all of its 16 bits."""
 
 _EXIF_ORIENTATION = 0x0112
 _TILE_WIDTH, _TILE_LENGTH = 322, 323  # tags of TIFF

@@ -21,13 +21,13 @@ import numpy as np
 import numpy.typing as npt
 
 from visionops.errors import BundleError, ImageError
-from visionops.inference.bundle import Engine as EngineName
 from visionops.inference.bundle import ModelBundle, Thresholds
 from visionops.inference.decoders import RawOutput, decoder_for
 from visionops.inference.engines import load_engine
 from visionops.inference.image import DEFAULT_MAX_PIXELS, ImageProblem, decode_image
 from visionops.inference.prediction import Prediction
 from visionops.inference.preprocessing import preprocess
+from visionops.inference.settings import Engine as EngineName
 from visionops.inference.tiling import tile_windows
 
 __all__ = ["Image", "Load", "Predictor", "Watch"]

@@ -26,7 +26,8 @@ import numpy.typing as npt
 
 from visionops.errors import ImageError
 from visionops.inference.image import ImageProblem
-from visionops.inference.preprocessing import Tiling, Window
+from visionops.inference.preprocessing import Window
+from visionops.inference.preprocessing_spec import Tiling
 
 __all__ = ["WEAKEST_PART", "Detections", "merge_tiles", "tile_windows"]
 

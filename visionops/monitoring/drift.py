@@ -31,11 +31,12 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import BaseModel, ConfigDict, Field, computed_field
+from pydantic import BaseModel, ConfigDict, computed_field
 
 from visionops.monitoring.record import FEATURE_PREFIX
+from visionops.monitoring.settings import DriftSettings
 
-__all__ = ["ColumnDrift", "ColumnKind", "DriftReport", "DriftSettings", "Verdict", "detect_drift", "render_drift_html"]
+__all__ = ["ColumnDrift", "ColumnKind", "DriftReport", "Verdict", "detect_drift", "render_drift_html"]
 
 _Numbers = npt.NDArray[np.float64]
 _Vectors = npt.NDArray[np.float32]
@@ -78,36 +79,6 @@ _SMALL_SHIFT = 0.2
 
 def _title(name: str) -> str:
     return _WORDS.get(name, name.removeprefix(FEATURE_PREFIX).removeprefix("class:"))
-
-
-class DriftSettings(BaseModel):
-    """When a difference is a drift."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-    alpha: float = Field(default=0.01, gt=0, lt=1)
-    """Chance that a window without any change raises an alarm in whatever column. At 0.05, daily monitoring would cry
-    wolf every third week."""
-    min_images: int = Field(default=30, ge=2)
-    """With a value in a column, in either table; below it the column is "too few to say"."""
-    min_shown: int = Field(default=10, ge=1)
-    """Images of both tables together that show a class; below it the class is "too few to say", and does not make the
-    correction stricter for the others."""
-    min_gap: float = Field(default=0.1, ge=0, le=1)
-    """Of a number: largest difference between the two cumulative shares; of the mix of classes: total variation
-    distance. 0 the same, 1 nothing in common. A normal number that moves by a quarter of its spread has 0.1."""
-    min_share_change: float = Field(default=0.2, ge=0, le=3.15)
-    """Of the share of images that show a class: Cohen's h, which counts 1 % to 4 % as much as 50 % to 60 %."""
-    min_mmd: float = Field(default=0.05, ge=0, le=1)
-    """Of embeddings: maximum mean discrepancy of their principal components under an RBF kernel. 0 the same; 0.05 one
-    component moved by a third of its spread; 0.3 the two tables wholly apart."""
-    embedding_images: int = Field(default=500, ge=10)
-    """Drawn from each table for the test of embeddings, whose cost grows with their square."""
-    permutations: int = Field(default=9999, ge=99)
-    """Random exchanges of images where a column may have drifted, at least. The least p-value is one in so many, and
-    Holm asks for alpha divided by the number of columns: with many columns or a small ``alpha`` there are
-    2 * columns / alpha exchanges instead."""
-    seed: int = 0
 
 
 class ColumnKind(enum.StrEnum):

@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from visionops.config import Config, ValidationPolicy
+from visionops.config import Config
 from visionops.data.dataset import Dataset, Split
 from visionops.data.duplicates import conflicting_copies, copies_of_files
 from visionops.data.findings import counted
 from visionops.data.history import SplitHistory
+from visionops.data.settings import ValidationPolicy
 from visionops.data.validation import inspect_images
 from visionops.evaluation.comparison import comparison_set
 from visionops.inference.bundle import ModelBundle

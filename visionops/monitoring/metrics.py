@@ -14,7 +14,8 @@ from typing import Any
 
 from visionops.errors import StackError
 from visionops.monitoring.drift import ColumnDrift, ColumnKind, DriftReport, Verdict
-from visionops.monitoring.policy import Action, Decision, Observation, RetrainPolicy, is_conclusive
+from visionops.monitoring.policy import Action, Decision, Observation, is_conclusive
+from visionops.monitoring.settings import RetrainPolicy
 
 __all__ = ["JOB", "METRICS", "TrainingFigures", "push_monitoring", "push_pipeline"]
 

@@ -5,51 +5,16 @@ from __future__ import annotations
 import enum
 from typing import Final
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict
 
 from visionops.data.findings import counted
+from visionops.monitoring.settings import RetrainPolicy
 
-__all__ = ["Action", "Decision", "Observation", "Performance", "RetrainPolicy", "decide", "is_conclusive"]
+__all__ = ["Action", "Decision", "Observation", "Performance", "decide", "is_conclusive"]
 
 
 class _Facts(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-
-class RetrainPolicy(_Facts):
-    """Each threshold alone is a reason; absent: none."""
-
-    warn_share: float = Field(default=0, ge=0, le=1)
-    """Share of drifted columns above which people are told; 0: of any. A darker image is one column of twenty."""
-    drift_share: float = Field(default=0.25, ge=0, le=1)
-    """Share of drifted columns from which to train again."""
-    embedding: bool = True
-    """Train again when the images as a whole are others than before, whatever the single columns say."""
-    performance_drop: float | None = Field(default=0.05, ge=0, le=1)
-    """Of the gate's metric, from the champion's test figure down to labelled traffic. The whole interval must lie
-    below, so that a few labels do not call for a training; without an interval nothing follows."""
-    min_labelled: int = Field(default=30, ge=2)
-    """Labelled images that the champion has not seen, below which their figure says nothing: resamples of a few images
-    are too sure."""
-    labels_are_chosen: bool = False
-    """Images are chosen for labelling because they look hard, or because the model was unsure. A figure on them says
-    nothing of the traffic: it is reported, and calls for no training. False: they are a random share of the traffic."""
-    max_age_days: float | None = Field(default=None, gt=0)
-    """Of the champion."""
-    new_labels: int | None = Field(default=500, ge=1)
-    """Images labelled since the last training."""
-    min_new_labels: int = Field(default=50, ge=0)
-    """With fewer, training again would give the same model: it is said what to label instead."""
-    cooldown_hours: float = Field(default=24, ge=0)
-    """Between two trainings that nobody asked for."""
-
-    @model_validator(mode="after")
-    def _agree(self) -> RetrainPolicy:
-        if self.warn_share > self.drift_share:
-            raise ValueError(f"warn_share {self.warn_share} is above drift_share {self.drift_share}: nobody is warned")
-        if self.new_labels is not None and self.new_labels < self.min_new_labels:
-            raise ValueError(f"new_labels {self.new_labels} is below min_new_labels {self.min_new_labels}")
-        return self
 
 
 class Performance(_Facts):

@@ -16,10 +16,8 @@ from collections.abc import Collection, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
-from urllib.parse import parse_qs, urlsplit
 
-from pydantic_core import PydanticCustomError
-
+from visionops.addresses import check_store
 from visionops.errors import DataError
 
 # Not above: a server without a store must not wait for any of them, nor one without a log for pyarrow.
@@ -28,10 +26,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-__all__ = ["SECRET_ERROR", "SEGMENT", "LogStore", "Wanted", "check_store", "is_store", "open_store", "segment_begin"]
+__all__ = ["SEGMENT", "LogStore", "Wanted", "is_store", "open_store", "segment_begin"]
 
-SECRET_ERROR = "holds_secret"  # noqa: S105 - a name of an error
-"""Type of pydantic's error about an address that holds a password: it must not be shown."""
 
 SEGMENT = re.compile(r"\d{8}T\d{12}Z-\d+-[0-9a-f]{8}\.(jsonl|parquet)")
 """Name of a file of the log."""
@@ -95,27 +91,6 @@ class LogStore(Protocol):
 def is_store(place: object) -> bool:
     """Whether ``place`` names a store and not a folder."""
     return isinstance(place, str) and "://" in place
-
-
-def check_store(uri: str) -> str:
-    """``uri`` as it is, when it can name a store.
-
-    Raises:
-        ValueError: It names none, or holds a password (`SECRET_ERROR`): command lines are read by many.
-    """
-    try:
-        parts = urlsplit(uri)
-        secret = parts.password or parse_qs(parts.query).get("password")
-    except ValueError:
-        parts, secret = urlsplit(""), None
-    if secret:
-        raise PydanticCustomError(
-            SECRET_ERROR, "holds a password; leave it out and set PGPASSWORD, or AWS_SECRET_ACCESS_KEY"
-        )
-    is_known = parts.scheme in {"postgresql", "postgres"} or (parts.scheme == "s3" and parts.netloc)
-    if not (is_known and is_store(uri)):
-        raise ValueError("must be s3://bucket/prefix or postgresql://user@host/database")
-    return uri
 
 
 def open_store(uri: str) -> LogStore:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from visionops.inference.bundle import Task as TaskName
-from visionops.tasks.base import Task
+from typing import TYPE_CHECKING
+
+from visionops.inference.settings import Task as TaskName
+
+if TYPE_CHECKING:
+    from visionops.tasks.base import Task
 
 __all__ = ["task_for"]
 

@@ -43,7 +43,7 @@ class TrainingLog(Protocol):
         """Log what the trainer was really given."""
 
     def metrics(self, metrics: Mapping[str, float], step: int) -> None:
-        """Log one epoch; ``val_`` before the names in `visionops.config.METRICS`."""
+        """Log one epoch; ``val_`` before the names in `visionops.tasks.settings.METRICS`."""
 
     def artifact(self, path: Path, folder: str) -> None:
         """Log a file (a picture, a table) under ``folder``."""
@@ -78,7 +78,8 @@ class Evaluation:
 
     folder: Path
     metrics: dict[str, float]
-    """Over all classes: `visionops.config.METRICS` of the task, ``latency_ms_p50``, ``latency_ms_p95``, and more."""
+    """Over all classes: `visionops.tasks.settings.METRICS` of the task, ``latency_ms_p50``, ``latency_ms_p95`` and
+    more."""
     per_class: dict[str, dict[str, float]]
     """Class (boxes, classification) or attribute name to its figures; NaN where one is not defined."""
     num_images: int
@@ -107,7 +108,7 @@ class Task(Protocol):
             work: A folder of this training alone. What an interrupted call left there is resumed.
 
         Returns:
-            A sealed bundle in ``work / "bundle"``; its card has `visionops.config.METRICS` of the val split.
+            A sealed bundle in ``work / "bundle"``; its card has `visionops.tasks.settings.METRICS` of the val split.
         """
 
     def evaluate(self, bundle: ModelBundle, dataset: Dataset, config: Config, folder: Path | None) -> Evaluation:

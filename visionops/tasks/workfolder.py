@@ -8,12 +8,12 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from visionops.config import Training
 from visionops.data.dataset import Dataset, Split
 from visionops.data.files import describe_os_error
 from visionops.errors import BundleError, TrainingError, VisionOpsError
 from visionops.inference.bundle import ModelBundle
 from visionops.tasks.base import alone_in
+from visionops.tasks.settings import Training
 
 __all__ = ["explained", "finished_bundle", "one_training_in", "require_splits"]
 

@@ -8,22 +8,3 @@
 A trial trains where `training_folder` of its settings is, so that one cut short goes on where it was, and training with
 the best settings finds its work done. The folders of the losers are removed.
 """
-
-from __future__ import annotations
-
-from visionops.tuning.report import setting_text, settings_text
-from visionops.tuning.result import Setting, Trial, TrialState, TuningResult
-from visionops.tuning.search import TuningLog, require_search, tune, tuning_folder
-
-__all__ = [
-    "Setting",
-    "Trial",
-    "TrialState",
-    "TuningLog",
-    "TuningResult",
-    "require_search",
-    "setting_text",
-    "settings_text",
-    "tune",
-    "tuning_folder",
-]

@@ -13,7 +13,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from visionops.config import Config, SearchRange, takes_whole_numbers, with_training
+from visionops.config import Config, with_training
 from visionops.data.dataset import Dataset
 from visionops.data.files import atomic_folder
 from visionops.errors import ConfigError, TrainingError
@@ -21,6 +21,8 @@ from visionops.home import visionops_home
 from visionops.tasks.base import Task, alone_in, training_folder
 from visionops.tuning.report import write_report
 from visionops.tuning.result import Setting, Trial, TrialState, TuningResult
+from visionops.tuning.settings import SearchRange
+from visionops.tuning.trial_settings import takes_whole_numbers
 from visionops.tuning.trials import Job, Outcome, Workers, open_storage, outcome_of, quiet_optuna
 
 if TYPE_CHECKING:

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from tests.helpers.datasets import coco, read_as, write_image, write_json, write_taco, write_vision
-from visionops.config import DataConfig, FolderSource
 from visionops.data.dataset import Dataset, Split
 from visionops.data.findings import Code
 from visionops.data.formats import read_dataset
+from visionops.data.settings import DataConfig, FolderSource
 from visionops.errors import AnnotationError, DataError
 
 

@@ -184,9 +184,9 @@ def test_a_stem_of_several_images_is_ambiguous(tmp_path: Path) -> None:
 
 
 def test_other_tables_are_not_claimed(tmp_path: Path) -> None:
-    from visionops.config import DataConfig, FolderSource
     from visionops.data.formats import csv_boxes
     from visionops.data.listing import Listing
+    from visionops.data.settings import DataConfig, FolderSource
 
     write_image(tmp_path / "a.png")
     config = DataConfig(source=FolderSource(kind="folder", path=tmp_path))

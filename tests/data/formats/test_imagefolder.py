@@ -13,14 +13,14 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from tests.helpers.datasets import read_as, write_image
-from visionops.config import DataConfig, FolderSource
 from visionops.data.dataset import Attribute, Dataset
 from visionops.data.files import safe_name
 from visionops.data.findings import Code
 from visionops.data.formats import recognize
 from visionops.data.listing import Listing
+from visionops.data.settings import DataConfig, FolderSource
 from visionops.errors import AnnotationError, DataError
-from visionops.inference.bundle import Task
+from visionops.inference.settings import Task
 
 NESTED = """\
 ---

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from tests.helpers.datasets import write_image
-from visionops.config import DataConfig
 from visionops.data.findings import Code
 from visionops.data.formats import read_dataset
+from visionops.data.settings import DataConfig
 
 NAMES = [f"{i}.png" for i in range(4)]
 SPLITS = ("train", "val")

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from visionops.config import LabelRule, raw_key
 from visionops.data.formats.assembly import fold_name
 from visionops.data.formats.rules import DROPPED, OUTSIDE, UNKNOWN, LabelReader, is_missing, number_of, suggest
+from visionops.data.label_rules import LabelRule, raw_key
 
 numbers = st.integers(-(10**12), 10**12) | st.floats(-1e9, 1e9).filter(lambda x: not x.is_integer())
 

@@ -8,13 +8,14 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from tests.helpers.datasets import write_image, write_lots
-from visionops.config import DataConfig, raw_key
 from visionops.data.dataset import Attribute, Dataset
 from visionops.data.files import safe_name
 from visionops.data.findings import Code, Severity
 from visionops.data.formats import read_dataset
+from visionops.data.label_rules import raw_key
+from visionops.data.settings import DataConfig
 from visionops.errors import AnnotationError, DataError
-from visionops.inference.bundle import Task
+from visionops.inference.settings import Task
 
 ROWS = """\
 filename,glasses,hair,age

@@ -18,7 +18,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.helpers.datasets import read_as, write_image
-from visionops.config import DataConfig, FolderSource
 from visionops.data.dataset import Dataset
 from visionops.data.findings import Code
 from visionops.data.formats import recognize
@@ -26,8 +25,9 @@ from visionops.data.formats.cells import cell_text, read_rows
 from visionops.data.formats.protocol import Evidence, Strength
 from visionops.data.formats.table import detect
 from visionops.data.listing import Listing
+from visionops.data.settings import DataConfig, FolderSource
 from visionops.errors import AnnotationError, DataError
-from visionops.inference.bundle import Task
+from visionops.inference.settings import Task
 
 HEADER = ["image", "state", "rust"]
 CELLS = [(f"{i:03d}.png", ("ok", "bent")[i % 2], i % 3 if i % 4 else None) for i in range(12)]

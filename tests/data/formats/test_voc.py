@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from tests.data.formats.xml_cases import fuzz, made_images
 from tests.helpers.datasets import read_as, voc_xml, write_image, write_voc, write_yolo_layout
 from tests.helpers.exports import Made, assert_read_back, export_voc
-from visionops.config import DataConfig, FolderSource, Format
 from visionops.data.findings import Code
 from visionops.data.formats import read_dataset
+from visionops.data.settings import DataConfig, FolderSource, Format
 from visionops.errors import AnnotationError
 
 

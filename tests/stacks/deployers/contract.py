@@ -11,9 +11,9 @@ from typing import Any, Protocol
 
 import pytest
 
-from visionops.config import ServingConfig
 from visionops.endpoint import Endpoint
 from visionops.errors import BundleError, DeploymentError
+from visionops.inference.settings import ServingConfig
 
 SERVING = ServingConfig(port=0)
 

@@ -23,9 +23,9 @@ from stacks.deployers.engines import Engine, find_engine
 from tests.helpers.bundles import make_bundle
 from tests.helpers.programs import free_port
 from tests.monitoring.test_log import until
-from visionops.config import ServingConfig
 from visionops.errors import BundleError, DeploymentError
 from visionops.inference.bundle import ModelBundle
+from visionops.inference.settings import ServingConfig
 
 IMAGE = "localhost/visionops-serving:latest"
 FAKE = """#!/bin/sh

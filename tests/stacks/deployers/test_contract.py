@@ -17,8 +17,8 @@ from tests.helpers.bundles import make_bundle
 from tests.helpers.cluster import NAMESPACE, Cluster, running_cluster
 from tests.helpers.s3 import s3_bucket, s3_server
 from tests.stacks.deployers.contract import check_life
-from visionops.config import ServingConfig
 from visionops.errors import DeploymentError
+from visionops.inference.settings import ServingConfig
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # ZenML and SQLAlchemy warn of their own code
 

@@ -22,9 +22,9 @@ from stacks.deployers import stored as stored_module
 from stacks.deployers.endpoint import LocalEndpoint, Server
 from tests.helpers.bundles import make_bundle
 from tests.helpers.programs import free_port, until
-from visionops.config import ServingConfig
 from visionops.errors import BundleError, DeploymentError
 from visionops.inference.bundle import ModelBundle
+from visionops.inference.settings import ServingConfig
 from visionops.monitoring.log import read_log
 
 ANY_PORT = ServingConfig(port=0)

@@ -16,8 +16,8 @@ import requests
 
 from stacks.apply import apply
 from tests.conftest import ROOT
-from visionops.config import ServingConfig
 from visionops.errors import BundleError, DeploymentError
+from visionops.inference.settings import ServingConfig
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # ZenML, SQLAlchemy and MLflow warn of their own code
 

@@ -21,7 +21,7 @@ from stacks.deployers.manifests import (
     selector,
     supporting,
 )
-from visionops.config import ServingConfig
+from visionops.inference.settings import ServingConfig
 
 SERVED = Served(
     uri="s3://models/bundles/abc",

@@ -18,8 +18,8 @@ from stacks.deployers.manifests import KubernetesDeployerConfig, Served, pod_spe
 from tests.conftest import ROOT
 from tests.helpers.programs import free_port, until
 from tests.helpers.s3 import ENVIRONMENT, s3_bucket, s3_server
-from visionops.config import ServingConfig
 from visionops.inference.bundle import ModelBundle
+from visionops.inference.settings import ServingConfig
 from visionops.inference.store import send_bundle, send_images
 
 

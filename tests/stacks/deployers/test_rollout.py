@@ -22,8 +22,8 @@ from stacks.deployers.seldon import SeldonEndpoint
 from tests.conftest import ROOT
 from tests.helpers.cluster import KINDS, NAMESPACE, WORKLOADS, Cluster, refusal, running_cluster
 from tests.helpers.s3 import s3_bucket, s3_server
-from visionops.config import ServingConfig
 from visionops.errors import BundleError, DataError, DeploymentError
+from visionops.inference.settings import ServingConfig
 
 PAGE = ROOT / "docs" / "how-to" / "kubernetes.md"
 SETTINGS = {"namespace": NAMESPACE, "image": "registry/serving:1", "service_url": "http://127.0.0.1:1"}

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from visionops.errors import TrainingError
-from visionops.inference.preprocessing import PreprocessingSpec, preprocess
+from visionops.inference.preprocessing import preprocess
+from visionops.inference.preprocessing_spec import PreprocessingSpec
 from visionops.tasks.detection import trainer
 from visionops.tasks.detection.trainer import ServedDataset, clean_metrics, cut_epochs, read_epochs
 

@@ -21,7 +21,7 @@ from visionops.errors import ConfigError, DataError, TrainingError
 from visionops.inference.bundle import Decode, ModelBundle
 from visionops.inference.image import decode_image
 from visionops.inference.predictor import Predictor
-from visionops.inference.preprocessing import PreprocessingSpec, Tiling
+from visionops.inference.preprocessing_spec import PreprocessingSpec, Tiling
 from visionops.tasks.base import NoLog, alone_in
 from visionops.tasks.detection import DetectionTask, training
 from visionops.tasks.detection.training import train_detector

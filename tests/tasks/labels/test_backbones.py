@@ -3,12 +3,12 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from visionops.config import LabelTraining
 from visionops.errors import TrainingError
-from visionops.inference.preprocessing import Interpolation
+from visionops.inference.preprocessing_spec import Interpolation
 from visionops.tasks.labels import backbones
 from visionops.tasks.labels.backbones import build_backbone, check_backbone, preprocessing_of
 from visionops.tasks.labels.features import weights_digest
+from visionops.tasks.labels.settings import LabelTraining
 
 TINY = "vit_tiny_patch16_224"
 

@@ -5,7 +5,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.tasks.labels.conftest import plates
-from visionops.config import LabelTraining, Views
 from visionops.errors import DataError
 from visionops.inference.image import decode_image
 from visionops.inference.preprocessing import preprocess
@@ -13,6 +12,7 @@ from visionops.tasks.labels import pixels
 from visionops.tasks.labels.backbones import build_backbone, preprocessing_of
 from visionops.tasks.labels.features import FeatureStore
 from visionops.tasks.labels.pixels import Canvases, look
+from visionops.tasks.labels.settings import LabelTraining, Views
 
 TRAINING = LabelTraining(model="resnet10t", learning="scratch", image_size=32)
 

@@ -3,8 +3,9 @@ import re
 import pytest
 from pydantic import ValidationError
 
-from visionops.config import LabelTraining, load_config
+from visionops.config import load_config
 from visionops.errors import ConfigError
+from visionops.tasks.labels.settings import LabelTraining
 
 CASE = """\
 name: parts

@@ -11,7 +11,6 @@ from PIL import Image
 
 from tests.helpers.training import Recorder
 from tests.tasks.labels.conftest import COLOUR, SIDE, labels_config, plates, scratch
-from visionops.config import Engine
 from visionops.data.dataset import Attribute, Dataset, Split
 from visionops.data.hashing import hash_images
 from visionops.errors import DataError, TrainingError
@@ -19,6 +18,7 @@ from visionops.inference.bundle import Decode, ModelBundle
 from visionops.inference.image import decode_image
 from visionops.inference.predictor import Predictor
 from visionops.inference.preprocessing import preprocess, to_canvas
+from visionops.inference.settings import Engine
 from visionops.tasks.base import NoLog, StopTraining
 from visionops.tasks.labels import LabelTask, training
 from visionops.tasks.labels.networks import LabelNetwork

@@ -10,7 +10,6 @@ import dataclasses
 from pathlib import Path
 from typing import NamedTuple
 
-from visionops.config import DataConfig, Format
 from visionops.data.dataset import Dataset
 from visionops.data.findings import counted
 from visionops.data.formats import (
@@ -32,8 +31,9 @@ from visionops.data.formats.assembly import fold_name
 from visionops.data.formats.protocol import Evidence, Reader, Strength
 from visionops.data.formats.rules import suggest
 from visionops.data.listing import Listing
+from visionops.data.settings import DataConfig, Format
 from visionops.errors import AnnotationError, DataError, one_line
-from visionops.inference.bundle import Task
+from visionops.inference.settings import Task
 
 __all__ = ["READERS", "Recognition", "keep_categories", "read_dataset", "recognize"]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from visionops.config import DataConfig
 from visionops.data.dataset import Dataset, Split
 from visionops.data.findings import counted
 from visionops.data.formats.assembly import examples
@@ -15,6 +14,7 @@ from visionops.data.formats.protocol import Evidence, Strength
 from visionops.data.formats.splits import split_in_name
 from visionops.data.formats.vision import products_in
 from visionops.data.listing import Listing, folder_of, stem_of
+from visionops.data.settings import DataConfig
 from visionops.errors import AnnotationError
 
 __all__ = ["detect", "read"]

@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from visionops.config import DataConfig
 from visionops.data.dataset import Dataset, Split
 from visionops.data.findings import Code, counted
 from visionops.data.formats.assembly import DROPPED, ImageEntry, examples
@@ -25,6 +24,7 @@ from visionops.data.formats.rules import is_missing, number_of, suggest
 from visionops.data.formats.splits import SPLIT_WORDS, split_in_name, split_of_folders
 from visionops.data.formats.urls import find_paths, path_of_url
 from visionops.data.listing import Listing, folder_of, stem_of
+from visionops.data.settings import DataConfig
 from visionops.errors import AnnotationError
 
 __all__ = ["detect", "read"]

@@ -13,7 +13,6 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from visionops.config import DataConfig
 from visionops.data.dataset import Dataset, Split
 from visionops.data.findings import Code, counted
 from visionops.data.formats.assembly import DROPPED, Assembly, ImageEntry, examples
@@ -23,6 +22,7 @@ from visionops.data.formats.shapes import NO_BOX, Box, Tally, around, bounds
 from visionops.data.formats.splits import split_in_name
 from visionops.data.formats.xml_files import first_tag, head_of, iterate_children, number, printable
 from visionops.data.listing import Listing, folder_of, stem_of
+from visionops.data.settings import DataConfig
 from visionops.errors import AnnotationError
 
 __all__ = ["detect", "read"]

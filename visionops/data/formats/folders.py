@@ -12,7 +12,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from visionops.config import DataConfig, raw_key
 from visionops.data.dataset import Dataset, Split
 from visionops.data.files import FileInfo, describe_os_error, safe_name
 from visionops.data.findings import Code, Finding, counted
@@ -21,9 +20,11 @@ from visionops.data.formats.beside import find_masks, report_beside
 from visionops.data.formats.protocol import Evidence, Strength
 from visionops.data.formats.rules import DROPPED, OUTSIDE, LabelReader, list_names
 from visionops.data.formats.splits import SPLIT_WORDS
+from visionops.data.label_rules import raw_key
 from visionops.data.listing import Listing, folder_of, is_hidden
+from visionops.data.settings import DataConfig
 from visionops.errors import AnnotationError, DataError
-from visionops.inference.bundle import Task
+from visionops.inference.settings import Task
 
 __all__ = ["detect", "read"]
 

@@ -20,7 +20,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from visionops.config import DataConfig, LabelRule
 from visionops.data.dataset import Dataset, Split
 from visionops.data.fast_json import require_unicode
 from visionops.data.findings import Code, counted
@@ -32,9 +31,11 @@ from visionops.data.formats.protocol import Evidence, Strength
 from visionops.data.formats.rules import LabelReader, list_names, number_of, suggest
 from visionops.data.formats.splits import split_in_name
 from visionops.data.formats.table import label_columns
+from visionops.data.label_rules import LabelRule
 from visionops.data.listing import Listing, folder_of, load_yaml, suffix_of
+from visionops.data.settings import DataConfig
 from visionops.errors import AnnotationError, DataError
-from visionops.inference.bundle import Task
+from visionops.inference.settings import Task
 
 __all__ = ["detect", "read"]
 

@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from visionops.config import DataConfig
 from visionops.data.dataset import Dataset, Split
 from visionops.data.files import IMAGE_SUFFIXES
 from visionops.data.findings import Code, counted
@@ -34,8 +33,9 @@ from visionops.data.formats.rules import LabelReader
 from visionops.data.formats.splits import split_in_name
 from visionops.data.formats.urls import find_paths, path_of_url
 from visionops.data.listing import Listing, folder_of, stem_of, suffix_of
+from visionops.data.settings import DataConfig
 from visionops.errors import AnnotationError
-from visionops.inference.bundle import Task
+from visionops.inference.settings import Task
 
 __all__ = ["detect", "read"]
 

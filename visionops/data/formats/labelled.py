@@ -10,7 +10,6 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from visionops.config import DataConfig, WeightRule
 from visionops.data.dataset import Dataset, Split
 from visionops.data.files import IMAGE_SUFFIXES
 from visionops.data.findings import Code, counted
@@ -19,7 +18,9 @@ from visionops.data.formats.beside import find_masks, report_beside
 from visionops.data.formats.names import Bases, NameIndex, plain_name
 from visionops.data.formats.rules import DROPPED, OUTSIDE, LabelReader, is_missing, number_of, suggest
 from visionops.data.formats.splits import SPLIT_WORDS
+from visionops.data.label_rules import WeightRule
 from visionops.data.listing import Listing, folder_of, stem_of, suffix_of
+from visionops.data.settings import DataConfig
 from visionops.errors import AnnotationError
 
 __all__ = ["Columns", "LabelledImages", "Row", "why_no_label"]

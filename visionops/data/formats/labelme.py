@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from visionops.config import DataConfig
 from visionops.data.dataset import Dataset, Split
 from visionops.data.findings import Code, counted
 from visionops.data.formats.assembly import DROPPED, Assembly, ImageEntry, examples, fold_name
@@ -22,6 +21,7 @@ from visionops.data.formats.shapes import NO_BOX, Box, Tally, around, bounds, po
 from visionops.data.formats.splits import split_of_folders
 from visionops.data.formats.voc_places import Partner, Partners
 from visionops.data.listing import Listing, folder_of, stem_of
+from visionops.data.settings import DataConfig
 from visionops.errors import AnnotationError
 
 __all__ = ["detect", "read"]

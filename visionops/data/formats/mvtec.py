@@ -6,14 +6,14 @@ category. It is recognised and refused: a classifier has nothing to learn from g
 
 from __future__ import annotations
 
-from visionops.config import DataConfig
 from visionops.data.dataset import Dataset
 from visionops.data.findings import counted
 from visionops.data.formats.protocol import Evidence, Strength
 from visionops.data.formats.rules import list_names
 from visionops.data.listing import Listing
+from visionops.data.settings import DataConfig
 from visionops.errors import AnnotationError
-from visionops.inference.bundle import Task
+from visionops.inference.settings import Task
 
 __all__ = ["detect", "read", "refusal"]
 

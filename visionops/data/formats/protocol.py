@@ -6,10 +6,10 @@ import dataclasses
 import enum
 from typing import Any, Protocol
 
-from visionops.config import DataConfig
 from visionops.data.dataset import Dataset
 from visionops.data.listing import Listing
-from visionops.inference.bundle import Task
+from visionops.data.settings import DataConfig
+from visionops.inference.settings import Task
 
 __all__ = ["Evidence", "Reader", "Strength"]
 

@@ -16,7 +16,6 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import unquote
 
-from visionops.config import DataConfig, Format
 from visionops.data.dataset import Dataset, Split
 from visionops.data.files import IMAGE_SUFFIXES
 from visionops.data.findings import counted
@@ -29,8 +28,9 @@ from visionops.data.formats.protocol import Evidence, Strength
 from visionops.data.formats.rules import LabelReader, is_missing, list_names, suggest
 from visionops.data.formats.splits import SPLIT_WORDS
 from visionops.data.listing import Listing, folder_of, stem_of, suffix_of
+from visionops.data.settings import DataConfig, Format
 from visionops.errors import AnnotationError, DataError
-from visionops.inference.bundle import Task
+from visionops.inference.settings import Task
 
 __all__ = ["detect", "label_columns", "names_images", "read", "split_column"]
 

@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from visionops.config import DataConfig
 from visionops.data.dataset import Dataset, Split
 from visionops.data.fast_json import parse_json, require_unicode
 from visionops.data.findings import Code, counted
@@ -23,6 +22,7 @@ from visionops.data.formats.protocol import Evidence, Strength
 from visionops.data.formats.shapes import NO_BOX, Box, Tally, around, bounds, number, printable
 from visionops.data.formats.splits import split_in_name, split_of_folders
 from visionops.data.listing import Listing, folder_of, stem_of
+from visionops.data.settings import DataConfig
 from visionops.errors import AnnotationError
 
 __all__ = ["detect", "read"]

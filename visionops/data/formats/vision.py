@@ -9,12 +9,12 @@ from __future__ import annotations
 import difflib
 from typing import Any
 
-from visionops.config import DataConfig
 from visionops.data.dataset import Dataset, Split
 from visionops.data.findings import counted
 from visionops.data.formats.coco_json import CocoFiles, CocoPart, load_coco
 from visionops.data.formats.protocol import Evidence, Strength
 from visionops.data.listing import Listing
+from visionops.data.settings import DataConfig
 from visionops.errors import AnnotationError, DataError
 
 __all__ = ["ANNOTATION_FILE", "detect", "products_in", "read"]

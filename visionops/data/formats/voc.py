@@ -13,7 +13,6 @@ import xml.etree.ElementTree as ET
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from visionops.config import DataConfig
 from visionops.data.dataset import Dataset, Split
 from visionops.data.files import IMAGE_SUFFIXES
 from visionops.data.findings import Code, counted
@@ -24,6 +23,7 @@ from visionops.data.formats.voc_places import Partner, Partners
 from visionops.data.formats.voc_splits import VocLists
 from visionops.data.formats.xml_files import first_tag, head_of, number, parse_xml, printable
 from visionops.data.listing import Listing, folder_of, stem_of
+from visionops.data.settings import DataConfig
 from visionops.errors import AnnotationError
 
 __all__ = ["detect", "read"]

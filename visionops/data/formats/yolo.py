@@ -13,7 +13,6 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 
-from visionops.config import DataConfig
 from visionops.data.dataset import Dataset, Split
 from visionops.data.files import IMAGE_SUFFIXES, safe_name
 from visionops.data.findings import Code, counted
@@ -35,6 +34,7 @@ from visionops.data.formats.yolo_layouts import (
 )
 from visionops.data.formats.yolo_lines import LabelLines, is_dota, looks_like_labels
 from visionops.data.listing import Listing, folder_of, stem_of
+from visionops.data.settings import DataConfig
 from visionops.errors import AnnotationError
 
 __all__ = ["DATA_FILE", "SPLIT_FOLDERS", "detect", "read"]

@@ -25,21 +25,23 @@ from typing import Any
 
 import numpy as np
 
-from visionops.config import Config, DetectionTraining, ValidationPolicy
+from visionops.config import Config
 from visionops.data.audit import write_label_audit
 from visionops.data.dataset import Dataset, Split
 from visionops.data.files import atomic_folder
 from visionops.data.findings import DEFAULT_SEVERITY, Code, Severity
 from visionops.data.formats.yolo_export import write_yolo
+from visionops.data.settings import ValidationPolicy
 from visionops.data.tiles import cut_tiles
 from visionops.errors import TrainingError
 from visionops.inference.bundle import BundleCard, ModelBundle, Thresholds
-from visionops.inference.bundle import Task as TaskName
-from visionops.inference.preprocessing import PreprocessingSpec
+from visionops.inference.preprocessing_spec import PreprocessingSpec
+from visionops.inference.settings import Task as TaskName
 from visionops.tasks.base import TrainingLog
 from visionops.tasks.detection.library import quiet_library
 from visionops.tasks.detection.models import check_detector, find_weights
-from visionops.tasks.detection.settings import AUGMENTATION, EXTRA, OWNED, trainer_settings
+from visionops.tasks.detection.settings import DetectionTraining
+from visionops.tasks.detection.ultralytics_arguments import AUGMENTATION, EXTRA, OWNED, trainer_settings
 from visionops.tasks.workfolder import explained, finished_bundle, one_training_in, require_splits
 
 __all__ = ["train_detector"]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-from visionops.config import Config
-from visionops.data.dataset import Dataset
-from visionops.inference.bundle import ModelBundle
-from visionops.tasks.base import Evaluation, TrainingLog
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from visionops.config import Config
+    from visionops.data.dataset import Dataset
+    from visionops.inference.bundle import ModelBundle
+    from visionops.tasks.base import Evaluation, TrainingLog
 
 __all__ = ["LabelTask"]
 

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from visionops.config import Augmentation
+from visionops.tasks.labels.settings import Augmentation
 
 __all__ = ["augment"]
 

@@ -16,9 +16,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from visionops.config import OWN_NETWORKS, LabelTraining, Learning
 from visionops.errors import TrainingError
-from visionops.inference.preprocessing import Interpolation, PreprocessingSpec, Resize
+from visionops.inference.preprocessing_spec import Interpolation, PreprocessingSpec, Resize
+from visionops.tasks.labels.settings import OWN_NETWORKS, LabelTraining, Learning
 
 __all__ = ["Backbone", "build_backbone", "check_backbone", "preprocessing_of", "published_name"]
 

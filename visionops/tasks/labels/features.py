@@ -25,14 +25,16 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from visionops.config import Engine, Views
 from visionops.data.dataset import Dataset
 from visionops.home import visionops_home
-from visionops.inference.bundle import BundleCard, Decode, Head, ModelBundle, Task
+from visionops.inference.bundle import BundleCard, Decode, Head, ModelBundle
 from visionops.inference.engines import load_engine
-from visionops.inference.preprocessing import PreprocessingSpec, to_tensor
+from visionops.inference.preprocessing import to_tensor
+from visionops.inference.preprocessing_spec import PreprocessingSpec
+from visionops.inference.settings import Engine, Task
 from visionops.tasks.labels.backbones import Backbone
 from visionops.tasks.labels.pixels import VIEWS, look, read_canvases
+from visionops.tasks.labels.settings import Views
 
 __all__ = ["FeatureStore", "weights_digest"]
 

@@ -11,13 +11,14 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from visionops.config import Views
 from visionops.data.dataset import Dataset
 from visionops.data.files import describe_os_error
 from visionops.errors import DataError
 from visionops.inference.engines import available_cpus
 from visionops.inference.image import decode_image
-from visionops.inference.preprocessing import PreprocessingSpec, to_canvas
+from visionops.inference.preprocessing import to_canvas
+from visionops.inference.preprocessing_spec import PreprocessingSpec
+from visionops.tasks.labels.settings import Views
 
 __all__ = ["VIEWS", "Canvases", "check_at_hand", "look", "read_canvases"]
 

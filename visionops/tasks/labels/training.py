@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from visionops.config import METRICS, Config, GoalMetric, LabelTraining, Learning
+from visionops.config import Config
 from visionops.data.dataset import Dataset, Split
 from visionops.data.files import atomic_folder
 from visionops.data.hashing import hash_images
@@ -33,11 +33,13 @@ from visionops.inference.bundle import BundleCard, Decode, Head, ModelBundle
 from visionops.inference.decoders import softmax, split_heads
 from visionops.inference.prediction import Answer
 from visionops.inference.predictor import Predictor
-from visionops.inference.preprocessing import PreprocessingSpec
+from visionops.inference.preprocessing_spec import PreprocessingSpec
 from visionops.tasks.base import TrainingLog
 from visionops.tasks.labels.backbones import Backbone, build_backbone, check_backbone, preprocessing_of
 from visionops.tasks.labels.calibration import choose_threshold, fit_temperature
 from visionops.tasks.labels.pixels import check_at_hand
+from visionops.tasks.labels.settings import GoalMetric, LabelTraining, Learning
+from visionops.tasks.settings import METRICS
 from visionops.tasks.workfolder import explained, finished_bundle, one_training_in, require_splits
 
 __all__ = ["train_labels"]

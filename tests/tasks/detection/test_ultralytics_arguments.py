@@ -3,10 +3,10 @@ from __future__ import annotations
 import pytest
 
 from tests.tasks.detection.conftest import plates_config
-from visionops.config import DetectionTraining
 from visionops.errors import ConfigError
-from visionops.tasks.detection import settings as module
-from visionops.tasks.detection.settings import AUGMENTATION, EXTRA, OWNED, trainer_settings
+from visionops.tasks.detection import ultralytics_arguments as module
+from visionops.tasks.detection.settings import DetectionTraining
+from visionops.tasks.detection.ultralytics_arguments import AUGMENTATION, EXTRA, OWNED, trainer_settings
 
 
 def settings_of(**training):

@@ -12,9 +12,9 @@ from collections.abc import Mapping
 
 from pydantic import BaseModel, ConfigDict
 
-from visionops.config import GateConfig
 from visionops.data.findings import counted
 from visionops.errors import RegistryError
+from visionops.gate.settings import GateConfig
 from visionops.tasks.base import Evaluation
 
 __all__ = ["CLASS_DROP", "GateDecision", "class_figure", "decide"]

@@ -18,16 +18,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from visionops.config import METRICS, Config
+from visionops.config import Config
 from visionops.data.dataset import Dataset, Split
 from visionops.data.files import atomic_folder
 from visionops.errors import DataError, QuantizationError
 from visionops.evaluation.comparison import comparison_set
 from visionops.home import visionops_home
-from visionops.inference.bundle import BundleCard, ModelBundle, Precision
+from visionops.inference.bundle import BundleCard, ModelBundle
 from visionops.inference.predictor import Predictor
+from visionops.inference.settings import Precision
 from visionops.monitoring.reference import REFERENCE_FILE, add_reference
 from visionops.tasks.base import Task
+from visionops.tasks.settings import METRICS
 from visionops.telemetry import forbid_telemetry
 
 __all__ = ["calibration_images", "quantization_folder", "quantize_bundle"]

@@ -1,0 +1,28 @@
+"""Where in a file a mistake is, and what it is, in one line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from pydantic import BaseModel, ValidationError
+
+from visionops.schema import Key, describe_problem, first_error
+
+__all__ = ["explain"]
+
+
+def explain(error: ValidationError, places: Mapping[Key, str], path: Path, schema: type[BaseModel]) -> str:
+    """Return one line for the first mistake, and how many more there are.
+
+    Args:
+        places: Key to the line of the file, or the override, that gives it.
+        path: Named where no place is known.
+        schema: Model that was validated.
+    """
+    problem = describe_problem(first_error(error), schema)
+    lines = {".".join(known): line for known, line in places.items()}  # a key of tuning.space has dots of its own
+    keys = (".".join(problem.key[:n]) for n in range(len(problem.key), 0, -1))
+    place = next((lines[key] for key in keys if key in lines), f"{path}:1")
+    more = error.error_count() - 1
+    return f"{place}: {problem.text}" + (f" (and {more} more)" if more else "")

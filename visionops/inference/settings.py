@@ -1,0 +1,65 @@
+"""What a model answers, what computes it, and how it is served."""
+
+from __future__ import annotations
+
+import enum
+from typing import Annotated
+
+from pydantic import AfterValidator, Field, model_validator
+
+from visionops.addresses import check_store
+from visionops.settings import Settings
+
+__all__ = ["Engine", "Precision", "ServingConfig", "Task"]
+
+
+class Task(enum.StrEnum):
+    """What a model answers."""
+
+    DETECTION = "detection"
+    """Where which objects are."""
+    CLASSIFICATION = "classification"
+    """Which one of several classes an image belongs to."""
+    ATTRIBUTES = "attributes"
+    """Several questions about an image, each with its own classes."""
+
+
+class Engine(enum.StrEnum):
+    """What runs `model.onnx`."""
+
+    OPENVINO = "openvino"
+    ONNXRUNTIME = "onnxruntime"
+
+
+class Precision(enum.StrEnum):
+    """Arithmetic of the engine. Explicit, because OpenVINO picks bf16 silently where the CPU has it."""
+
+    F32 = "f32"
+    BF16 = "bf16"
+    INT8 = "int8"
+    """Another graph, `model.int8.xml`: 8-bit integers where quantization put them, f32 elsewhere."""
+
+
+class ServingConfig(Settings):
+    """How the champion answers."""
+
+    engine: Engine = Engine.OPENVINO
+    precision: Precision = Precision.F32
+    """What training seals; `int8` comes of `--pipeline quantize`."""
+    confidence: float = Field(default=0.25, ge=0, le=1)
+    iou: float = Field(default=0.7, ge=0, le=1)
+    max_upload_bytes: int = Field(default=20_000_000, ge=1)
+    port: int = Field(default=8000, ge=0, le=65535)
+    """0: any free port."""
+    prediction_log: bool = True
+    """Remember what was asked and answered: what `--pipeline monitoring` looks at."""
+    prediction_log_images: float = Field(default=0.0, ge=0, le=1, allow_inf_nan=False)
+    """Share of the requests whose images are kept, too: what there is to label when they change."""
+    prediction_log_store: Annotated[str, AfterValidator(check_store)] | None = None
+    """Where the log is kept beside its folder: `s3://bucket/prefix`, or `postgresql://user@host/database`."""
+
+    @model_validator(mode="after")
+    def _train_in_float(self) -> ServingConfig:
+        if self.precision is Precision.INT8:
+            raise ValueError("precision: no training gives int8; train in f32, then run --pipeline quantize")
+        return self

@@ -1,0 +1,164 @@
+"""What is wrong with a value that a schema refuses, in one line that names its key as the file has it.
+
+The keys that a schema knows are read off the schema itself: of a union with a discriminator, those of the alternative
+that the settings chose. A new kind or section needs no word here.
+"""
+
+from __future__ import annotations
+
+import difflib
+import enum
+import types
+from collections.abc import Sequence
+from typing import Annotated, Any, NamedTuple, TypeGuard, Union, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
+
+from visionops.addresses import SECRET_ERROR
+
+__all__ = ["Key", "Place", "Problem", "describe_problem", "first_error", "known_keys", "locate"]
+
+Key = tuple[str, ...]
+"""The keys of a file that lead to a setting."""
+
+
+class Problem(NamedTuple):
+    """One mistake."""
+
+    key: Key
+    """Of the setting to correct."""
+    text: str
+    """What is wrong, and the fix where it is known; begins with the key."""
+
+
+class Place(NamedTuple):
+    """Where an error of pydantic's is."""
+
+    key: Key
+    """Without the tags and names of alternatives that pydantic adds to a location."""
+    annotation: Any
+    """Type of the value there; None where it is not known."""
+
+
+def locate(schema: Any, location: Sequence[int | str]) -> Place:
+    """Return the place in a file, and its type, of a location that pydantic gives.
+
+    Args:
+        schema: Model or other type that was validated.
+        location: ``loc`` of an error.
+    """
+    key: list[str] = []
+    annotation, tag = _unwrap(schema)
+    for part in map(str, location):
+        if part == "[key]":  # of a mapping: the part before is the key itself
+            break
+        if _is_union(annotation):
+            annotation, tag = _unwrap(_alternative(annotation, tag, part))
+        else:
+            key.append(part)
+            annotation, tag = _below(annotation, part)
+    return Place(tuple(key), annotation)
+
+
+def known_keys(annotation: Any) -> list[str]:
+    """Return the keys that stand below a value of this type, sorted; none where any may."""
+    if _is_model(annotation):
+        return sorted(annotation.model_fields)
+    first = get_args(annotation)[0] if get_origin(annotation) is dict else None
+    return sorted(str(member.value) for member in first) if _is_enum(first) else []
+
+
+def describe_problem(error: ErrorDetails, schema: Any, above: Key = ()) -> Problem:
+    """Return one error of pydantic's in words.
+
+    Args:
+        error: Of ``ValidationError.errors()``.
+        schema: Model that was validated. A message of its validators may begin with a key and a colon.
+        above: Keys that lead to ``schema`` in the file.
+    """
+    location = error["loc"]
+    place = locate(schema, location)
+    key, message = (*above, *place.key), error["msg"].removeprefix("Value error, ")
+    setting, _, rest = message.partition(": ")
+    if rest and setting.split(".")[0] in known_keys(place.annotation):
+        key, message = (*key, *setting.split(".")), rest
+    dotted = ".".join(key)
+    is_key = location[-1:] == ("[key]",)
+    if error["type"] == "extra_forbidden" or is_key:
+        known = known_keys(locate(schema, location[: -2 if is_key else -1]).annotation)
+        if known:
+            near = difflib.get_close_matches(key[-1], known, n=1, cutoff=0.5)
+            advice = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(known)}"
+            return Problem(key, f"unknown key {dotted!r}; {advice}")
+    if error["type"] == "missing":
+        return Problem(key, f"{dotted!r} is missing")
+    if error["type"] == "union_tag_not_found":
+        tag = error["ctx"]["discriminator"].strip("'")
+        tags = ", ".join(name for model in get_args(place.annotation) for name in _tags(model, tag))
+        return Problem(key, f"{f'{dotted}.{tag}'!r} is missing; give one of {tags}")
+    got = "" if isinstance(error["input"], dict) or error["type"] == SECRET_ERROR else f" (got {error['input']!r})"
+    return Problem(key, f"{dotted}: {message}{got}" if dotted else message)
+
+
+def first_error(error: ValidationError) -> ErrorDetails:
+    """Return the error to name: an unknown key explains most others."""
+    return min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
+
+
+def _unwrap(annotation: Any, tag: str | None = None) -> tuple[Any, str | None]:
+    """Return a type without ``Annotated`` and ``None``, and the discriminator where it is a union that has one."""
+    while get_origin(annotation) is Annotated:
+        annotation, *metadata = get_args(annotation)
+        for found in metadata:
+            if isinstance(found, FieldInfo) and isinstance(found.discriminator, str):
+                tag = found.discriminator
+    if not _is_union(annotation):
+        return annotation, None
+    alternatives = [a for a in get_args(annotation) if a is not type(None)]
+    return (Union[tuple(alternatives)], tag) if len(alternatives) > 1 else _unwrap(alternatives[0], tag)  # noqa: UP007
+
+
+def _below(annotation: Any, part: str) -> tuple[Any, str | None]:
+    """Return the type of the value under the key or index ``part``."""
+    if _is_model(annotation):
+        field = annotation.model_fields.get(part)
+        if field is None:
+            return None, None
+        return _unwrap(field.annotation, field.discriminator if isinstance(field.discriminator, str) else None)
+    arguments = get_args(annotation)
+    if get_origin(annotation) is dict:
+        return _unwrap(arguments[1])
+    if get_origin(annotation) in {list, tuple}:
+        is_row = get_origin(annotation) is tuple and arguments[-1] is not Ellipsis
+        return _unwrap(arguments[int(part)] if is_row and part.isdecimal() else arguments[0])
+    return None, None
+
+
+def _alternative(union: Any, tag: str | None, label: str) -> Any:
+    """Return the alternative that pydantic names ``label``: by its tag, or by its type."""
+    for alternative in get_args(union):
+        if tag is None:
+            if label.partition("[")[0] == getattr(get_origin(alternative) or alternative, "__name__", ""):
+                return alternative
+        elif label in _tags(alternative, tag):
+            return alternative
+    return None
+
+
+def _tags(model: Any, tag: str) -> list[str]:
+    """Return the values of a discriminator that choose ``model``."""
+    return [str(value) for value in get_args(model.model_fields[tag].annotation)]
+
+
+def _is_union(annotation: Any) -> bool:
+    return get_origin(annotation) in {Union, types.UnionType}
+
+
+def _is_model(annotation: Any) -> TypeGuard[type[BaseModel]]:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+
+
+def _is_enum(annotation: Any) -> TypeGuard[type[enum.Enum]]:
+    return isinstance(annotation, type) and issubclass(annotation, enum.Enum)

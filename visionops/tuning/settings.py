@@ -1,0 +1,105 @@
+"""What a search tries."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from pydantic import Field, model_validator
+
+from visionops.settings import Raw, Settings
+
+__all__ = ["SearchRange", "TuningConfig"]
+
+_FEW = 64
+"""So many values of a range are checked one by one."""
+
+
+class SearchRange(Settings):
+    """What a search tries for one setting: ``low`` to ``high``, or one of ``choices``."""
+
+    low: float | None = None
+    high: float | None = None
+    log: bool = False
+    """Tried evenly over orders of magnitude."""
+    step: float | None = Field(default=None, gt=0)
+    """Only ``low`` plus multiples of it. Whole numbers are tried for a setting that takes nothing else, and where low,
+    high and step are whole."""
+    choices: tuple[Raw | None, ...] | None = None
+
+    @model_validator(mode="after")
+    def _agree(self) -> SearchRange:
+        if self.choices is not None:
+            if (self.low, self.high, self.step, self.log) != (None, None, None, False):
+                raise ValueError("give either choices, or low and high")
+            if len(set(map(repr, self.choices))) < 2:
+                raise ValueError("choices need two values or more; a single one belongs under training")
+            return self
+        if self.low is None or self.high is None:
+            raise ValueError("give low and high, or choices")
+        if self.low >= self.high:
+            raise ValueError(f"low {self.low:g} is not below high {self.high:g}")
+        if self.log and (self.low <= 0 or self.step is not None):
+            raise ValueError("log needs low above 0 and no step")
+        if self.step is not None and self.step > (self.high - self.low) * (1 + 1e-9):  # 0.4 - 0.3 is below 0.1
+            raise ValueError(f"step {self.step:g} is longer than the range")
+        return self
+
+    def numbers(self, *, whole: bool) -> tuple[float, float, float | None]:
+        """Low, the highest number that can be reached, and the step; whole ones where they must be.
+
+        Args:
+            whole: Whether the setting takes whole numbers only.
+        """
+        assert self.low is not None
+        assert self.high is not None
+        ends_are_whole = self.low.is_integer() and self.high.is_integer()
+        if ends_are_whole and (whole if self.step is None else self.step.is_integer()):
+            step = int(self.step or 1)
+            return int(self.low), int(self.low) + (int(self.high) - int(self.low)) // step * step, step
+        if self.step is None:
+            return self.low, self.high, None
+        return (
+            self.low,
+            round(self.low + math.floor((self.high - self.low) / self.step + 1e-9) * self.step, 12),
+            self.step,
+        )
+
+    def examples(self, *, whole: bool) -> list[Any]:
+        """What must all be allowed for the range to be: every value where they are few, else both ends and one between.
+
+        Args:
+            whole: Whether the setting takes whole numbers only.
+        """
+        if self.choices is not None:
+            return list(self.choices)
+        low, high, step = self.numbers(whole=whole)
+        if step is None:
+            return [low, high, low + 0.382 * (high - low)]  # not the middle, which may be allowed by chance
+        count = round((high - low) / step)
+        return [low + i * step for i in (range(count + 1) if count < _FEW else (0, count, count // 2))]
+
+
+class TuningConfig(Settings):
+    """The search for better training settings: `--pipeline tuning`."""
+
+    trials: int = Field(default=20, ge=1, le=10_000)
+    seed: int = 0
+    parallel: int = Field(default=1, ge=1, le=256)
+    """Trials at once, each in a process of its own."""
+    pruning: bool = True
+    """Stop a trial early that does worse than the median of the others at the same epoch."""
+    metric: str | None = None
+    """`METRICS` of the task, on the val split; the gate's when absent."""
+    space: dict[str, SearchRange] = Field(default_factory=dict)
+    """Setting under `training` ("learning_rate", "augmentation.fliplr") to what is tried for it."""
+    grid: tuple[dict[str, Raw], ...] = ()
+    """Instead of a space: the very sets of settings to try, each once."""
+    storage: str | None = None
+    """An Optuna storage URL that several machines share; a file of this machine when absent."""
+
+    @model_validator(mode="after")
+    def _agree(self) -> TuningConfig:
+        if self.space and self.grid:
+            raise ValueError("give either a space to search or a grid of explicit sets")
+        return self
