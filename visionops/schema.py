@@ -94,10 +94,12 @@ def describe_problem(error: ErrorDetails, schema: Any, above: Key = ()) -> Probl
             return Problem(key, f"unknown key {dotted!r}; {advice}")
     if error["type"] == "missing":
         return Problem(key, f"{dotted!r} is missing")
-    if error["type"] == "union_tag_not_found":
+    if error["type"] in {"union_tag_not_found", "union_tag_invalid"}:
         tag = error["ctx"]["discriminator"].strip("'")
-        tags = ", ".join(name for model in get_args(place.annotation) for name in _tags(model, tag))
-        return Problem(key, f"{f'{dotted}.{tag}'!r} is missing; give one of {tags}")
+        known = [name for model in get_args(place.annotation) for name in _tags(model, tag)]
+        if error["type"] == "union_tag_not_found":
+            return Problem(key, f"{f'{dotted}.{tag}'!r} is missing; give one of {', '.join(known)}")
+        return Problem(key, f"{dotted}: unknown {tag} {error['ctx']['tag']!r}; known: {', '.join(map(repr, known))}")
     got = "" if isinstance(error["input"], dict) or error["type"] == SECRET_ERROR else f" (got {error['input']!r})"
     return Problem(key, f"{dotted}: {message}{got}" if dotted else message)
 

@@ -46,7 +46,7 @@ class Config(Settings):
         if not isinstance(raw, dict):
             return raw
         task = raw.get("task", Task.DETECTION)
-        if task not in {t.value for t in Task}:
+        if task not in list(Task):  # of a list: what is not hashable is no task either
             return raw  # the field says it better
         filled = dict(raw)
         for section, default in (("training", {"task": task}), ("gate", {"metric": METRICS[Task(task)][0]})):

@@ -9,7 +9,7 @@ from visionops.data.findings import Code, Severity
 from visionops.data.settings import FolderSource, SampleSource
 from visionops.errors import ConfigError
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 MINIMAL = """\
 name: casting

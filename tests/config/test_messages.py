@@ -1,0 +1,193 @@
+"""What every mistake in a configuration is answered with; the cases are read off the schema itself."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Iterator
+from typing import Annotated, Any, NamedTuple, Union, get_args, get_origin
+
+import pytest
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+
+from visionops.config import Config, load_config
+from visionops.errors import ConfigError
+from visionops.inference.settings import Task
+from visionops.schema import describe_problem
+
+_WRONG = [[{}]]
+"""No setting takes a list of lists of mappings."""
+
+
+class Section(NamedTuple):
+    """A model, and settings that lead to it."""
+
+    key: tuple[str, ...]
+    model: type[BaseModel]
+    tags: dict[str, str]
+    """Dotted key of a discriminator to the value that chooses the model."""
+    tag: str | None = None
+    """Name of the model's field that chooses it."""
+
+    @property
+    def name(self) -> str:
+        return ".".join((*self.key, *self.tags.values())) or "top"
+
+    def settings(self, key: str | None = None, value: Any = None) -> dict[str, Any]:
+        """A use case with one more setting in this section."""
+        raw: dict[str, Any] = {"name": "case", "data": {"source": {"kind": "sample"}}}
+        for dotted, tag in self.tags.items():
+            _put(raw, tuple(dotted.split(".")), tag)
+        if key is not None:
+            _put(raw, (*self.key, key), value)
+        return raw
+
+
+def _put(raw: dict[str, Any], key: tuple[str, ...], value: Any) -> None:
+    for part in key[:-1]:
+        raw = raw.setdefault(part, {})
+    raw[key[-1]] = value
+
+
+def _sections(
+    model: type[BaseModel], key: tuple[str, ...], tags: dict[str, str], tag: str | None = None
+) -> Iterator[Section]:
+    yield Section(key, model, tags, tag)
+    for name, field in model.model_fields.items():
+        yield from _inside(field.annotation, field.discriminator, (*key, name), tags)
+
+
+def _inside(annotation: Any, tag: Any, key: tuple[str, ...], tags: dict[str, str]) -> Iterator[Section]:
+    if get_origin(annotation) is Annotated:
+        annotation, *metadata = get_args(annotation)
+        tag = next((m.discriminator for m in metadata if isinstance(m, FieldInfo) and m.discriminator), tag)
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        if tag is None:
+            yield from _sections(annotation, key, tags)
+            return
+        for value in get_args(annotation.model_fields[tag].annotation):
+            # The task of a training is the use case's.
+            chooser = "task" if key == ("training",) else ".".join((*key, tag))
+            yield from _sections(annotation, key, {**tags, chooser: str(value)}, tag)
+    elif get_origin(annotation) in {Union, types.UnionType}:
+        for alternative in get_args(annotation):
+            yield from _inside(alternative, tag, key, tags)
+    elif get_origin(annotation) is dict:
+        yield from _inside(get_args(annotation)[1], None, (*key, "any"), tags)
+
+
+SECTIONS = list(_sections(Config, (), {}))
+FIELDS = [pytest.param(s, field, id=f"{s.name}-{field}") for s in SECTIONS for field in s.model.model_fields]
+
+
+def test_the_cases_are_all_kinds_of_source_and_all_tasks():
+    names = {section.name for section in SECTIONS}
+    assert {f"data.source.{kind}" for kind in ("folder", "archive", "package", "sample", "s3", "dvc")} <= names
+    assert {f"data.additions.{kind}" for kind in ("folder", "archive", "package", "sample", "s3", "dvc")} <= names
+    assert {f"training.{task}" for task in Task} <= names
+    assert {"data.labels.any", "tuning.space.any", "training.tiles.detection", "monitoring.drift"} <= names
+
+
+@pytest.mark.parametrize(("section", "field"), FIELDS)
+def test_a_misspelt_key_is_named_as_written_and_the_nearest_suggested(tmp_path, section, field):
+    path = tmp_path / "case.yaml"
+    path.write_text(yaml.safe_dump(section.settings(f"{field}x", 1)), encoding="utf-8")
+    with pytest.raises(ConfigError) as caught:
+        load_config(path)
+    dotted = ".".join((*section.key, f"{field}x"))
+    place, _, message = str(caught.value).partition(": ")
+    assert message.startswith(f"unknown key '{dotted}'; did you mean '{field}'?")
+    assert f"{field}x" in path.read_text(encoding="utf-8").splitlines()[int(place.rpartition(":")[2]) - 1]
+
+
+@pytest.mark.parametrize("section", SECTIONS, ids=lambda section: section.name)
+def test_a_key_that_is_like_no_other_is_answered_with_all_there_are(section):
+    texts = _texts(section.settings("@@@@", 1))
+    dotted = ".".join((*section.key, "@@@@"))
+    assert f"unknown key '{dotted}'; known here: {', '.join(sorted(section.model.model_fields))}" in texts
+
+
+@pytest.mark.parametrize(("section", "field"), FIELDS)
+def test_a_value_of_the_wrong_type_is_named_by_the_keys_of_the_file(section, field):
+    raw = section.settings(field, _WRONG)
+    # Without a kind, there is nothing below it to name.
+    key = section.key if field == section.tag else (*section.key, field)
+    found = [problem.key for problem in _problems(raw)]
+    assert any(keys[: len(key)] == key for keys in found)
+    for keys in found:  # no tag of a union, and no name of a type
+        node: Any = raw
+        for part in keys[:-1]:
+            node = node[int(part)] if isinstance(node, list) else node[part]
+
+
+@pytest.mark.parametrize("key", ["data.source", "data.additions"])
+@pytest.mark.parametrize(("kind", "words"), [("ftp", "unknown kind 'ftp'; known: "), (None, "give one of ")])
+def test_an_unknown_or_missing_kind_is_answered_with_all_kinds(key, kind, words):
+    raw = Section((), Config, {}).settings()
+    _put(raw, tuple(key.split(".")), {} if kind is None else {"kind": kind})
+    (text,) = _texts(raw)
+    assert key in text
+    assert words in text
+    kinds = [s.tags[f"{key}.kind"] for s in SECTIONS if f"{key}.kind" in s.tags]
+    assert len(kinds) == 6
+    assert all(kind in text.partition(words)[2] for kind in kinds)
+
+
+def test_an_unknown_task_is_answered_with_all_tasks():
+    raw = {**Section((), Config, {}).settings(), "task": "regression"}
+    assert "task: Input should be 'detection', 'classification' or 'attributes' (got 'regression')" in _texts(raw)
+
+
+@pytest.mark.parametrize("task", [[], {}, [["detection"]]])
+def test_a_task_that_is_no_word_is_refused_in_one_line(task):
+    raw = {**Section((), Config, {}).settings(), "task": task}
+    assert _texts(raw)[0].startswith("task: Input should be 'detection'")
+
+
+@pytest.mark.parametrize("uri", ["postgresql://user@host/db", "ftp://host/x", "s3://", "/data", "S3:bucket"])
+def test_a_wrong_address_of_data_is_not_sent_to_a_database(uri):
+    raw = {"name": "case", "data": {"source": {"kind": "s3", "uri": uri}}}
+    assert _texts(raw) == [f"data.source.uri: must be s3://bucket/prefix (got {uri!r})"]
+
+
+def test_an_address_with_a_password_is_not_shown():
+    raw = {"name": "case", "data": {"source": {"kind": "s3", "uri": "s3://user:sesame@bucket/x"}}}
+    (text,) = _texts(raw)
+    assert text.startswith("data.source.uri: holds a password")
+    assert "sesame" not in text
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ("validation: {severities: {leek: error}}", "unknown key 'validation.severities.leek'; did you mean 'leak'?"),
+        ("gate: {metric: map5}", "gate.metric: detection has map50, map50_95, precision, recall (got 'map5')"),
+        (
+            "tuning: {grid: [{epoch: 3}]}",
+            "tuning.grid.0: unknown key 'training.epoch'; did you mean 'epochs'?",
+        ),
+        (
+            "tuning: {space: {tiles.size: {low: 640, high: 700}}}",
+            "tuning.space.tiles.overlap: 'training.tiles.overlap' is missing",
+        ),
+        ("task: classification\ntraining: {task: attributes}", "training.task: attributes is not task classification"),
+        ("training: {task: tiling}", "training: unknown task 'tiling'; known: 'detection', 'classification'"),
+    ],
+)
+def test_what_sections_say_of_one_another(tmp_path, settings, message):
+    path = tmp_path / "case.yaml"
+    path.write_text(f"name: case\ndata: {{source: {{kind: sample}}}}\n{settings}\n", encoding="utf-8")
+    with pytest.raises(ConfigError) as caught:
+        load_config(path)
+    assert message in str(caught.value)
+
+
+def _problems(raw: dict[str, Any]) -> list[Any]:
+    with pytest.raises(ValidationError) as caught:
+        Config.model_validate(raw)
+    return [describe_problem(error, Config) for error in caught.value.errors()]
+
+
+def _texts(raw: dict[str, Any]) -> list[str]:
+    return [problem.text for problem in _problems(raw)]
