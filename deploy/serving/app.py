@@ -10,6 +10,7 @@ from http import HTTPStatus
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from pydantic import SecretStr
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
@@ -35,6 +36,7 @@ from deploy.serving.routes.batch import batch_router
 from deploy.serving.routes.oip import oip_router
 from deploy.serving.routes.predict import predict_router
 from deploy.serving.routes.status import status_router
+from deploy.serving.service import PredictionService
 from deploy.serving.settings import Settings
 from deploy.serving.starting import Started
 from visionops import __version__
@@ -53,15 +55,19 @@ def create_app(settings: Settings, started: Sequence[Started] = (), loader: Load
         loader: What loaded it, and will load others.
     """
     metrics = Metrics()
+    models = Models(metrics)
+    dispatcher = Dispatcher(settings.workers or 2 * available_cpus(), settings.queue, settings.timeout)
+    recorder = _recorder(settings, metrics)
     serving = Serving(
         settings=settings,
-        models=Models(metrics),
+        models=models,
         loader=loader or Loader(settings),
         metrics=metrics,
-        dispatcher=Dispatcher(settings.workers or 2 * available_cpus(), settings.queue, settings.timeout),
+        dispatcher=dispatcher,
         explainer=Explainer(),
         keys=_keys(settings),
-        recorder=_recorder(settings, metrics),
+        recorder=recorder,
+        predictions=PredictionService(models, dispatcher, recorder, metrics),
     )
     serving.keys.on_read = serving.metrics.keys_read
     serving.metrics.watch_queue(lambda: serving.dispatcher.waiting)
@@ -118,10 +124,11 @@ def create_app(settings: Settings, started: Sequence[Started] = (), loader: Load
 
 
 def _keys(settings: Settings) -> KeyRing:
-    lines, admin = settings.api_keys, settings.admin_key
-    return KeyRing(
-        settings.keys, lines and lines.get_secret_value(), admin.get_secret_value() if admin is not None else None
-    )
+    return KeyRing(settings.keys, _revealed(settings.api_keys), _revealed(settings.admin_key))
+
+
+def _revealed(secret: SecretStr | None) -> str | None:
+    return None if secret is None else secret.get_secret_value()
 
 
 def _recorder(settings: Settings, metrics: Metrics) -> Recorder:

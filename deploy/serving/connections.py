@@ -64,7 +64,7 @@ def limited_protocol(most: int, on_refused: Callable[[str], None]) -> type[HttpT
 
 class _Connection(HttpToolsProtocol):
     most_connections: ClassVar[int]
-    refused: ClassVar[Callable[[str], None]]
+    refused: ClassVar[staticmethod[[str], None]]
     _head_bytes = 0
     _swallowed_bytes = 0
     _is_head_too_large = False

@@ -12,6 +12,7 @@ from deploy.serving.metrics import Metrics
 from deploy.serving.models import Loader
 from deploy.serving.recording import Recorder
 from deploy.serving.registry import Models
+from deploy.serving.service import PredictionService
 from deploy.serving.settings import Settings
 
 __all__ = ["Serving"]
@@ -29,5 +30,6 @@ class Serving:
     explainer: Explainer
     keys: KeyRing
     recorder: Recorder
+    predictions: PredictionService
     changing: asyncio.Lock = dataclasses.field(default_factory=asyncio.Lock)
     """Held while models change: one change at a time."""

@@ -38,7 +38,8 @@ def configure_logging(log_file: Path | None) -> None:
     handler: logging.Handler = _LogFile(log_file) if log_file else logging.StreamHandler(sys.stdout)
     handler.setFormatter(JsonLines())
     # Not in our lines, and a quarter of the cost of a record.
-    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = logging.logAsyncioTasks = False
+    for fact in ("logThreads", "logProcesses", "logMultiprocessing", "logAsyncioTasks"):
+        setattr(logging, fact, False)
     for name, level in (("visionops", logging.INFO), ("uvicorn", logging.WARNING)):
         logger = logging.getLogger(name)
         logger.handlers[:] = [handler]

@@ -198,18 +198,17 @@ class Metrics:
 
     def watch_disk(self, look: Callable[[], tuple[int, int] | None]) -> None:
         """``look`` tells the free bytes of the prediction log's disk and all it has; it must not wait."""
-        registry, mode = self._registry, "mostrecent"
         free = Gauge(
             "visionops_prediction_log_disk_free_bytes",
             "Room on the disk of the prediction log.",
-            registry=registry,
-            multiprocess_mode=mode,
+            registry=self._registry,
+            multiprocess_mode="mostrecent",
         )
         size = Gauge(
             "visionops_prediction_log_disk_size_bytes",
             "Size of the disk of the prediction log.",
-            registry=registry,
-            multiprocess_mode=mode,
+            registry=self._registry,
+            multiprocess_mode="mostrecent",
         )
 
         def measure() -> None:
@@ -353,7 +352,7 @@ class Metrics:
             return generate_latest(self._registry)
         registry = CollectorRegistry()
         _forget_dead(Path(os.environ[MULTIPROCESS_VARIABLE]))
-        MultiProcessCollector(registry)
+        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
         return generate_latest(registry)
 
 
@@ -363,6 +362,6 @@ def _forget_dead(folder: Path) -> None:
         try:
             os.kill(int(pid), 0)
         except ProcessLookupError:
-            mark_process_dead(pid)
+            mark_process_dead(pid)  # type: ignore[no-untyped-call]
         except PermissionError:
             continue

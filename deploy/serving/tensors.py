@@ -207,7 +207,8 @@ def _images(tensor: InferInput, binary: memoryview, max_images: int) -> list[Ima
 
 
 def _binary_files(binary: memoryview, count: int) -> list[bytes]:
-    files, at = [], 0
+    files: list[bytes] = []
+    at = 0
     while at + _LENGTH.size <= len(binary) and len(files) < count:
         (length,) = _LENGTH.unpack_from(binary, at)
         at += _LENGTH.size

@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from deploy.serving.logs import JsonLines
-from deploy.serving.routes import predict as predict_routes
+from deploy.serving.registry import Models
 from tests.helpers.bundles import encode, make_bundle, picture
 from tests.serving.conftest import KEY, TestClient, client_of, settings_of
 from visionops.inference.bundle import BundleCard, ModelBundle
@@ -246,7 +246,7 @@ def test_no_body_brings_it_down(client: TestClient, body: bytes, head: bytes):
 def test_an_unforeseen_error_shows_no_trace(
     client: TestClient, red_cell: bytes, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
-    monkeypatch.setattr(predict_routes, "_answer", lambda *_: 1 / 0)
+    monkeypatch.setattr(Models, "predict", lambda *_, **__: 1 / 0)
     logging.getLogger("visionops").propagate = True
     with caplog.at_level(logging.INFO):
         response = client.post("/predict", files={"file": red_cell}, headers={"X-Request-ID": "abc-1"})
@@ -401,14 +401,14 @@ def test_an_engine_that_fails_in_its_own_way_refuses_the_model(client, other_bun
 
 def test_requests_in_flight_end_on_the_model_they_took(client: TestClient, other_bundle, red_cell, monkeypatch):
     started, go_on = threading.Event(), threading.Event()
-    answer = predict_routes._answer
+    predict = Models.predict
 
-    def wait_for_swap(*arguments):
+    def wait_for_swap(*arguments, **options):
         started.set()
         assert go_on.wait(180)
-        return answer(*arguments)
+        return predict(*arguments, **options)
 
-    monkeypatch.setattr(predict_routes, "_answer", wait_for_swap)
+    monkeypatch.setattr(Models, "predict", wait_for_swap)
     with ThreadPoolExecutor(1) as pool:
         early = pool.submit(send, client, red_cell)
         assert started.wait(180)

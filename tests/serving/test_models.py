@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deploy.serving.routes import predict as predict_routes
+from deploy.serving.registry import Models
 from deploy.serving.starting import read_models
 from tests.helpers.bundles import encode, make_bundle, make_label_bundle, picture
 from tests.serving.conftest import KEY, TestClient, client_of, settings_of
@@ -223,14 +223,14 @@ def test_a_model_beyond_the_memory_is_refused(bundle: Path, other_bundle: Path, 
 
 
 def test_a_replaced_model_is_freed_when_its_last_request_ends(client, other_bundle, red_cell, monkeypatch):
-    started, go_on, answer = threading.Event(), threading.Event(), predict_routes._answer
+    started, go_on, answer = threading.Event(), threading.Event(), Models.predict
 
-    def hold(*arguments):
+    def hold(*arguments, **options):
         started.set()
         assert go_on.wait(180)
-        return answer(*arguments)
+        return answer(*arguments, **options)
 
-    monkeypatch.setattr(predict_routes, "_answer", hold)
+    monkeypatch.setattr(Models, "predict", hold)
     with ThreadPoolExecutor(1) as pool:
         early = pool.submit(send, client, red_cell)
         assert started.wait(180)

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
-import time
-from collections.abc import Mapping
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
 from deploy.serving.context import Serving
-from deploy.serving.errors import BadTensor, UnsupportedMedia, UploadTooLarge
+from deploy.serving.errors import BadTensor, UnsupportedMedia
 from deploy.serving.models import ServedModel
 from deploy.serving.openapi import (
     INFER_BODY,
@@ -21,8 +18,7 @@ from deploy.serving.openapi import (
     V2_PROBE_RESPONSES,
     V2_RESPONSES,
 )
-from deploy.serving.recording import Remembered
-from deploy.serving.registry import Choice, Models
+from deploy.serving.registry import Models
 from deploy.serving.routes.predict import request_key
 from deploy.serving.schemas import (
     InferResponse,
@@ -32,6 +28,7 @@ from deploy.serving.schemas import (
     ReadyAnswer,
     ServerMetadata,
 )
+from deploy.serving.service import PredictionRequest
 from deploy.serving.tensors import (
     HEADER_LENGTH,
     INPUTS,
@@ -44,12 +41,9 @@ from deploy.serving.tensors import (
 )
 from deploy.serving.uploads import read_body
 from visionops import __version__
-from visionops.inference.prediction import Prediction
-from visionops.inference.predictor import Image
 
 __all__ = ["oip_router"]
 
-_Answered = tuple[ServedModel, Prediction, dict[str, float], Remembered | None]
 _SMALL = 65_536
 """Bytes of JSON that are read at once; more are read on a thread."""
 
@@ -139,23 +133,15 @@ async def _infer(serving: Serving, request: Request, name: str, version: str = "
     order = read() if len(body) <= _SMALL else await serving.dispatcher.run(read)
     # Taken when the body is here, as in /predict.
     choice = serving.models.choose(name, version, key=request_key(request))
-    request_id = request.state.request_id
-    answers = await _answers(serving, choice, order, request_id)
-    if any(served is not choice.served for served, *_ in answers):
-        # A canary failed on some image and the champion stepped in: one answer is of one model.
-        choice = Choice(choice.champion or choice.served)
-        answers = await _answers(serving, choice, order, request_id)
-    if any(records := [record for *_, record in answers]):
-        # Not where they were made: only now is it certain who answers.
-        await asyncio.to_thread(serving.recorder.keep, records)
-    for _, prediction, timing, _ in answers:
-        serving.metrics.prediction(choice.served.ref.name, prediction, timing)
-    serving.metrics.batch(len(answers))
-    tensors = output_tensors(choice.served.predictor.bundle.card, [prediction for _, prediction, *_ in answers])
-    content, length = encode_answer(choice.served.identity, order, _outputs(choice.served), tensors)
+    wanted = PredictionRequest(choice, order.options, request.state.request_id)
+    served, answers = await serving.predictions.predict_together(
+        wanted, order.images, functools.partial(_check_outputs, order)
+    )
+    tensors = output_tensors(served.predictor.bundle.card, [answer.prediction for answer in answers])
+    content, length = encode_answer(served.identity, order, _outputs(served), tensors)
     request.state.log = {
-        "model": choice.served.ref.name,
-        "version": choice.served.ref.version,
+        "model": served.ref.name,
+        "version": served.ref.version,
         "bytes": len(body),
         "images": len(answers),
     }
@@ -164,27 +150,7 @@ async def _infer(serving: Serving, request: Request, name: str, version: str = "
     return Response(content, media_type="application/octet-stream", headers={HEADER_LENGTH: str(length)})
 
 
-async def _answers(serving: Serving, choice: Choice, order: Order, request_id: str) -> list[_Answered]:
-    names = [spec.name for spec in _outputs(choice.served)]
+def _check_outputs(order: Order, served: ServedModel) -> None:
+    names = [spec.name for spec in _outputs(served)]
     if unknown := sorted(set(order.outputs or ()) - set(names)):
         raise BadTensor(f"no output {unknown[0][:100]!r}; this model has {', '.join(names)}")
-    work = [
-        functools.partial(_answer, serving, choice, image, order.options, number, request_id)
-        for number, image in enumerate(order.images, start=1)
-    ]
-    return await serving.dispatcher.run_all(work)
-
-
-def _answer(
-    serving: Serving, choice: Choice, image: Image, options: Mapping[str, float], number: int, request_id: str
-) -> _Answered:
-    where = f"image {number}"
-    start = time.perf_counter()
-    if isinstance(image, bytes) and len(image) > (limit := choice.served.ref.max_upload_bytes):
-        raise UploadTooLarge(f"{where}: exceeds {limit} bytes; send a smaller file or raise max_upload_bytes")
-    timing: dict[str, float] = {}
-    seen = serving.recorder.eye()
-    served, prediction = serving.models.predict(choice, image, options, timing=timing, where=where, watch=seen)
-    latency_ms = (time.perf_counter() - start) * 1000
-    record = serving.recorder.record(image, seen, f"{request_id}/{number}", served, latency_ms)
-    return served, prediction, timing, record

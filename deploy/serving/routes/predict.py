@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping
 from typing import Annotated, Literal
 
-import orjson
 from fastapi import APIRouter, Query, Request, Response
 
 from deploy.serving.context import Serving
-from deploy.serving.models import ServedModel
 from deploy.serving.openapi import EXPLAIN_RESPONSES, IMAGE_BODY, PREDICT_RESPONSES
-from deploy.serving.registry import Choice
 from deploy.serving.schemas import ModelName, PredictResponse
+from deploy.serving.service import PredictionRequest
 from deploy.serving.uploads import read_upload
 from visionops.inference.explain import DEFAULT_GRID
-from visionops.inference.prediction import Prediction
 
 __all__ = ["options_of", "predict_router", "request_key"]
 
@@ -35,22 +30,17 @@ def predict_router(serving: Serving) -> APIRouter:
         # The model is taken when the image is here: one that is replaced must not wait for who sends slowly.
         data = await read_upload(request, serving.models.get(model).ref.max_upload_bytes)
         choice = serving.models.choose(model, key=request_key(request))
-        options = options_of(conf, iou)
-        asked = time.perf_counter()
-        body, served, prediction, timing = await serving.dispatcher.run(
-            lambda: _answer(serving, choice, data, options, request.state.request_id)
-        )
-        queue_ms = (time.perf_counter() - asked) * 1000 - timing["total"]
-        serving.metrics.prediction(served.ref.name, prediction, timing, queue_ms)
+        wanted = PredictionRequest(choice, options_of(conf, iou), request.state.request_id)
+        answer, queue_ms = await serving.predictions.predict(wanted, data)
         request.state.log = {
-            "model": served.ref.name,
-            "version": served.ref.version,
+            "model": answer.served.ref.name,
+            "version": answer.served.ref.version,
             "bytes": len(data),
-            "found": len(prediction.labels()),
+            "found": len(answer.prediction.labels()),
             "queue_ms": round(queue_ms, 2),
-            "inference_ms": round(timing["inference"], 2),
+            "inference_ms": round(answer.timing_ms["inference"], 2),
         }
-        return Response(body, media_type="application/json")
+        return Response(answer.json, media_type="application/json")
 
     @router.post("/explain", response_class=Response, responses=EXPLAIN_RESPONSES, openapi_extra=IMAGE_BODY)
     async def explain(
@@ -79,24 +69,13 @@ def predict_router(serving: Serving) -> APIRouter:
 def request_key(request: Request) -> str:
     """What decides whether a canary answers: of one key, always the same model."""
     state = request.state
-    return request.headers.get("x-request-key") or getattr(state, "key", "") or getattr(state, "request_id", "")
+    by_server: str = getattr(state, "key", "") or getattr(state, "request_id", "")
+    return request.headers.get("x-request-key") or by_server
 
 
 def options_of(conf: float | None, iou: float | None) -> dict[str, float]:
     """The parameters of a request as the predictor's options."""
     return {name: value for name, value in (("confidence", conf), ("iou", iou)) if value is not None}
-
-
-def _answer(
-    serving: Serving, choice: Choice, data: bytes, options: Mapping[str, float], request_id: str
-) -> tuple[bytes, ServedModel, Prediction, dict[str, float]]:
-    start = time.perf_counter()
-    timing: dict[str, float] = {}
-    seen = serving.recorder.eye()
-    served, prediction = serving.models.predict(choice, data, options, timing=timing, watch=seen)
-    timing["total"] = (time.perf_counter() - start) * 1000
-    serving.recorder.keep([serving.recorder.record(data, seen, request_id, served, timing["total"])])
-    return orjson.dumps(served.answer(prediction, timing)), served, prediction, timing
 
 
 def _wants_json(accept: str) -> bool:

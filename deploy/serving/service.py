@@ -1,0 +1,183 @@
+"""Predict, time, record: what every route does with the images of a request.
+
+The routes read a request and write its answer. In between they share this: each image runs on a thread of the
+dispatcher, and its answer is timed, recorded in the prediction log, offered to the shadow and counted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import functools
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+import orjson
+
+from deploy.serving.dispatcher import Dispatcher
+from deploy.serving.errors import ModelFailed, UploadTooLarge, status_and_code
+from deploy.serving.metrics import Metrics
+from deploy.serving.models import ServedModel
+from deploy.serving.recording import Recorder, Remembered
+from deploy.serving.registry import Choice, Models
+from visionops.errors import ImageError
+from visionops.inference.prediction import Prediction
+from visionops.inference.predictor import Image
+
+__all__ = ["Answer", "PredictionRequest", "PredictionService", "Refused"]
+
+Refused = ImageError | UploadTooLarge | ModelFailed
+"""Why one image has no answer, where the others of its request do."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class PredictionRequest:
+    """What a client wants of its images: who answers, at which thresholds, under which id."""
+
+    choice: Choice
+    options: Mapping[str, float]
+    """Thresholds of this request alone, as of `Predictor.predict`."""
+    request_id: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Answer:
+    """The prediction for one image."""
+
+    served: ServedModel
+    """Who answered: the champion where a canary failed."""
+    prediction: Prediction
+    timing_ms: Mapping[str, float]
+    """Milliseconds of each stage, and their ``total`` from the encoded image to the prediction."""
+    json: bytes = b""
+    """The body of `/predict`; empty in an answer of `predict_together`."""
+    record: Remembered | None = None
+    """What the log will keep; None when it has it already, or there is no log."""
+
+
+class PredictionService:
+    """Answers for images."""
+
+    def __init__(self, models: Models, dispatcher: Dispatcher, recorder: Recorder, metrics: Metrics) -> None:
+        self._models = models
+        self._dispatcher = dispatcher
+        self._recorder = recorder
+        self._metrics = metrics
+
+    async def predict(self, request: PredictionRequest, image: Image) -> tuple[Answer, float]:
+        """Answer for the only image of a request.
+
+        Returns:
+            The answer, and the milliseconds it waited for a thread.
+
+        Raises:
+            ImageError: The image cannot be used.
+            OptionError: The task has no such option.
+            ModelFailed: The model has no answer.
+            Overloaded: The queue is full.
+            TookTooLong: There is no answer within the time limit.
+        """
+        start = time.perf_counter()
+        answer = await self._dispatcher.run(
+            functools.partial(self._keep, request, image, where="upload", record_id=request.request_id)
+        )
+        queue_ms = (time.perf_counter() - start) * 1000 - answer.timing_ms["total"]
+        self._metrics.prediction(answer.served.ref.name, answer.prediction, answer.timing_ms, queue_ms)
+        return answer, queue_ms
+
+    async def predict_each(self, request: PredictionRequest, images: Sequence[Image]) -> list[Answer | Refused]:
+        """Answer for many images, in their order; one that cannot be used fails alone.
+
+        Raises:
+            OptionError: The task has no such option.
+            Overloaded: The queue is full.
+            TookTooLong: There is no answer to all of them within the time limit.
+        """
+        answers = await self._dispatcher.run_all(
+            [functools.partial(self._attempt, request, image, number) for number, image in enumerate(images, start=1)]
+        )
+        for answer in answers:
+            if isinstance(answer, Answer):
+                self._metrics.prediction(request.choice.served.ref.name, answer.prediction, answer.timing_ms)
+            else:
+                self._metrics.rejected(status_and_code(answer)[1])
+        self._metrics.batch(len(images))
+        return answers
+
+    async def predict_together(
+        self, request: PredictionRequest, images: Sequence[Image], accept: Callable[[ServedModel], None]
+    ) -> tuple[ServedModel, list[Answer]]:
+        """Answer for many images by one model, in their order; one that cannot be used fails the request.
+
+        Args:
+            accept: Called with a model before it is used; raises where the request cannot be answered by it.
+
+        Returns:
+            Who answered, and what.
+
+        Raises:
+            ImageError: An image cannot be used.
+            UploadTooLarge: An image exceeds what the model accepts.
+            OptionError: The task has no such option.
+            ModelFailed: The model has no answer.
+            Overloaded: The queue is full.
+            TookTooLong: There is no answer to all of them within the time limit.
+        """
+        choice = request.choice
+        answers = await self._together(request, images, accept)
+        if any(answer.served is not choice.served for answer in answers):
+            # A canary failed on some image and the champion stepped in: one answer is of one model.
+            choice = Choice(choice.champion or choice.served)
+            answers = await self._together(dataclasses.replace(request, choice=choice), images, accept)
+        if any(records := [answer.record for answer in answers]):
+            # Not where they were made: only now is it certain who answers.
+            await asyncio.to_thread(self._recorder.keep, records)
+        for answer in answers:
+            self._metrics.prediction(choice.served.ref.name, answer.prediction, answer.timing_ms)
+        self._metrics.batch(len(answers))
+        return choice.served, answers
+
+    async def _together(
+        self, request: PredictionRequest, images: Sequence[Image], accept: Callable[[ServedModel], None]
+    ) -> list[Answer]:
+        accept(request.choice.served)
+        return await self._dispatcher.run_all(
+            [functools.partial(self._numbered, request, image, number) for number, image in enumerate(images, start=1)]
+        )
+
+    # On the threads of the dispatcher
+
+    def _attempt(self, request: PredictionRequest, image: Image, number: int) -> Answer | Refused:
+        try:
+            _check_size(request.choice.served, image, where := f"image {number}")
+            return self._keep(request, image, where=where, record_id=f"{request.request_id}/{number}")
+        except (ImageError, UploadTooLarge, ModelFailed) as error:
+            return error
+
+    def _numbered(self, request: PredictionRequest, image: Image, number: int) -> Answer:
+        _check_size(request.choice.served, image, where := f"image {number}")
+        return self._answer(request, image, where=where, record_id=f"{request.request_id}/{number}")
+
+    def _keep(self, request: PredictionRequest, image: Image, *, where: str, record_id: str) -> Answer:
+        """Answer, record and encode: nothing that could still change the answer comes after it."""
+        answer = self._answer(request, image, where=where, record_id=record_id)
+        self._recorder.keep([answer.record])
+        body = orjson.dumps(answer.served.answer(answer.prediction, answer.timing_ms))
+        return dataclasses.replace(answer, json=body, record=None)
+
+    def _answer(self, request: PredictionRequest, image: Image, *, where: str, record_id: str) -> Answer:
+        start = time.perf_counter()
+        timing: dict[str, float] = {}
+        seen = self._recorder.eye()
+        served, prediction = self._models.predict(
+            request.choice, image, request.options, timing=timing, where=where, watch=seen
+        )
+        timing["total"] = (time.perf_counter() - start) * 1000
+        record = self._recorder.record(image, seen, record_id, served, timing["total"])
+        return Answer(served, prediction, timing, record=record)
+
+
+def _check_size(served: ServedModel, image: Image, where: str) -> None:
+    limit = served.ref.max_upload_bytes
+    if isinstance(image, bytes) and len(image) > limit:
+        raise UploadTooLarge(f"{where}: exceeds {limit} bytes; send a smaller file or raise max_upload_bytes")
