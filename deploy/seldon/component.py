@@ -29,7 +29,7 @@ from werkzeug.exceptions import HTTPException
 
 from deploy.seldon.messages import Request, largest_body, read_bytes, read_request
 from deploy.serving.errors import ModelFailed, status_and_code
-from deploy.serving.models import Loader, ServedModel
+from deploy.serving.models.models import Loader, ServedModel
 from deploy.serving.settings import ModelRef, Settings, read_settings
 from visionops.errors import ConfigError, VisionOpsError
 from visionops.inference.bundle import ModelBundle

@@ -14,31 +14,31 @@ from pydantic import SecretStr
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
-from deploy.serving.access import Gate, Routes
-from deploy.serving.bodies import BodyLimits
-from deploy.serving.context import Serving
-from deploy.serving.disk import DiskSpace
-from deploy.serving.dispatcher import Dispatcher
 from deploy.serving.errors import first_problem, status_and_code
-from deploy.serving.explaining import Explainer
-from deploy.serving.heads import Heads
-from deploy.serving.keys import KeyRing
 from deploy.serving.metrics import Metrics
-from deploy.serving.models import Loader
-from deploy.serving.openapi import document
-from deploy.serving.rates import RateLimit
-from deploy.serving.recording import Recorder
-from deploy.serving.refusals import refusal, refusal_of
-from deploy.serving.registry import Models
-from deploy.serving.request_log import RequestLog
+from deploy.serving.middleware.access import Gate, Routes
+from deploy.serving.middleware.bodies import BodyLimits
+from deploy.serving.middleware.heads import Heads
+from deploy.serving.middleware.keys import KeyRing
+from deploy.serving.middleware.rates import RateLimit
+from deploy.serving.middleware.refusals import refusal, refusal_of
+from deploy.serving.middleware.request_log import RequestLog
+from deploy.serving.models.disk import DiskSpace
+from deploy.serving.models.dispatcher import Dispatcher
+from deploy.serving.models.models import Loader
+from deploy.serving.models.recording import Recorder
+from deploy.serving.models.registry import Models
+from deploy.serving.models.service import PredictionService
+from deploy.serving.models.starting import Started
 from deploy.serving.routes.admin import admin_router
 from deploy.serving.routes.batch import batch_router
+from deploy.serving.routes.context import Serving
+from deploy.serving.routes.explaining import Explainer
 from deploy.serving.routes.oip import oip_router
+from deploy.serving.routes.openapi import document
 from deploy.serving.routes.predict import predict_router
 from deploy.serving.routes.status import status_router
-from deploy.serving.service import PredictionService
 from deploy.serving.settings import Settings
-from deploy.serving.starting import Started
 from visionops import __version__
 from visionops.errors import VisionOpsError
 from visionops.inference.engines import available_cpus

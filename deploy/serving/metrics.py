@@ -16,8 +16,8 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
-from deploy.serving.models import ServedModel
-from deploy.serving.roles import Role
+from deploy.serving.models.models import ServedModel
+from deploy.serving.models.roles import Role
 from visionops.inference.prediction import Prediction
 
 __all__ = ["MULTIPROCESS_VARIABLE", "NO_RECORD", "Metrics"]

@@ -21,7 +21,7 @@ from pydantic import (
     model_validator,
 )
 
-from deploy.serving.roles import Bounds, Role
+from deploy.serving.models.roles import Bounds, Role
 from visionops.addresses import SECRET_ERROR, check_store
 from visionops.errors import ConfigError
 from visionops.inference.image import DEFAULT_MAX_PIXELS

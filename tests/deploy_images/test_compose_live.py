@@ -17,7 +17,7 @@ import pytest
 import requests
 import yaml
 
-from deploy.serving.keys import Client, Role, make_key
+from deploy.serving.middleware.keys import Client, Role, make_key
 from tests.conftest import ROOT
 from tests.helpers.bundles import encode, filled, make_bundle
 from tests.helpers.programs import free_port, query, until

@@ -15,9 +15,9 @@ import uvicorn
 from pydantic import SecretStr
 
 from deploy.serving.app import create_app
-from deploy.serving.models import Loader
+from deploy.serving.models.models import Loader
+from deploy.serving.models.starting import start_models
 from deploy.serving.settings import Settings
-from deploy.serving.starting import start_models
 from tests.helpers.bundles import CLASSES, encode, make_bundle, picture
 from tests.helpers.programs import free_port
 from visionops.data.dataset import Dataset

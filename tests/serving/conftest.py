@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from deploy.serving.app import create_app
-from deploy.serving.models import Loader
+from deploy.serving.models.models import Loader
+from deploy.serving.models.starting import start_models
 from deploy.serving.settings import Settings
-from deploy.serving.starting import start_models
 from tests.helpers.bundles import encode, make_bundle, picture
 
 with warnings.catch_warnings():

@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from deploy.serving.logs import JsonLines
-from deploy.serving.registry import Models
+from deploy.serving.models.registry import Models
 from tests.helpers.bundles import encode, make_bundle, picture
 from tests.serving.conftest import KEY, TestClient, client_of, settings_of
 from visionops.inference.bundle import BundleCard, ModelBundle

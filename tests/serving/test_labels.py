@@ -125,7 +125,7 @@ def test_the_schema_shows_the_answer_of_every_task(labelling: TestClient):
     names = [choice["$ref"].rpartition("/")[2] for choice in content["schema"]["anyOf"]]
     assert names == ["DetectionAnswer", "ClassificationAnswer", "AttributesAnswer"]
     assert set(content["examples"]) == {"detection", "classification", "attributes"}
-    from deploy.serving import schemas
+    from deploy.serving.routes import schemas
 
     models = (schemas.DetectionAnswer, schemas.ClassificationAnswer, schemas.AttributesAnswer)
     for model, example in zip(models, content["examples"].values(), strict=True):
@@ -133,7 +133,7 @@ def test_the_schema_shows_the_answer_of_every_task(labelling: TestClient):
 
 
 def test_what_is_answered_fits_the_schema(client: TestClient, labelling: TestClient, attributes: Path, red_cell: bytes):
-    from deploy.serving import schemas
+    from deploy.serving.routes import schemas
 
     schemas.DetectionAnswer.model_validate(send(client, red_cell).json())
     schemas.ClassificationAnswer.model_validate(send(labelling, RED).json())

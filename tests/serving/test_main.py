@@ -138,9 +138,9 @@ def test_the_process_imports_nothing_heavy(bundle: Path):
     code = f"""
 import sys
 from deploy.serving.app import create_app
-from deploy.serving.models import Loader
+from deploy.serving.models.models import Loader
 from deploy.serving.settings import Settings
-from deploy.serving.starting import start_models
+from deploy.serving.models.starting import start_models
 import deploy.serving.__main__
 settings = Settings(bundle={str(bundle)!r})
 create_app(settings, start_models(settings, Loader(settings)))

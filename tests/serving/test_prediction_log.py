@@ -24,8 +24,8 @@ from tests.helpers.bundles import CLASSES, encode, filled, make_bundle, make_lab
 from tests.helpers.disks import mounted
 from tests.monitoring.test_log import lines_of, until
 from tests.serving.conftest import KEY, TestClient, client_of, settings_of
+from tests.serving.models.test_models import broken_at_run_time
 from tests.serving.test_app import metric, reload, send
-from tests.serving.test_models import broken_at_run_time
 from tests.serving.test_switching import PNG, server
 from visionops.data.dataset import Dataset
 from visionops.errors import ConfigError

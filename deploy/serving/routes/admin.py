@@ -9,13 +9,13 @@ from typing import Any, TypeVar
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ValidationError
 
-from deploy.serving.context import Serving
 from deploy.serving.errors import BadRequest, first_problem
-from deploy.serving.models import ServedModel
-from deploy.serving.openapi import RELOAD_BODY, RELOAD_RESPONSES, UNLOAD_BODY, UNLOAD_RESPONSES
-from deploy.serving.schemas import NameStatus, ReloadAnswer, ReloadRequest, UnloadRequest
+from deploy.serving.models.models import ServedModel
+from deploy.serving.routes.context import Serving
+from deploy.serving.routes.openapi import RELOAD_BODY, RELOAD_RESPONSES, UNLOAD_BODY, UNLOAD_RESPONSES
+from deploy.serving.routes.schemas import NameStatus, ReloadAnswer, ReloadRequest, UnloadRequest
+from deploy.serving.routes.uploads import read_body
 from deploy.serving.settings import Placement
-from deploy.serving.uploads import read_body
 from visionops.errors import VisionOpsError
 
 __all__ = ["admin_router"]

@@ -7,13 +7,13 @@ from typing import Annotated, Any
 import orjson
 from fastapi import APIRouter, Query, Request, Response
 
-from deploy.serving.context import Serving
 from deploy.serving.errors import status_and_code
-from deploy.serving.openapi import BATCH_BODY, BATCH_RESPONSES
+from deploy.serving.models.service import Answer, PredictionRequest, Refused
+from deploy.serving.routes.context import Serving
+from deploy.serving.routes.openapi import BATCH_BODY, BATCH_RESPONSES
 from deploy.serving.routes.predict import options_of, request_key
-from deploy.serving.schemas import BatchResponse, ModelName
-from deploy.serving.service import Answer, PredictionRequest, Refused
-from deploy.serving.uploads import read_uploads
+from deploy.serving.routes.schemas import BatchResponse, ModelName
+from deploy.serving.routes.uploads import read_uploads
 
 __all__ = ["batch_router"]
 

@@ -7,10 +7,12 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from deploy.serving.context import Serving
 from deploy.serving.errors import BadTensor, UnsupportedMedia
-from deploy.serving.models import ServedModel
-from deploy.serving.openapi import (
+from deploy.serving.models.models import ServedModel
+from deploy.serving.models.registry import Models
+from deploy.serving.models.service import PredictionRequest
+from deploy.serving.routes.context import Serving
+from deploy.serving.routes.openapi import (
     INFER_BODY,
     INFER_RESPONSES,
     V2_METADATA_RESPONSES,
@@ -18,9 +20,8 @@ from deploy.serving.openapi import (
     V2_PROBE_RESPONSES,
     V2_RESPONSES,
 )
-from deploy.serving.registry import Models
 from deploy.serving.routes.predict import request_key
-from deploy.serving.schemas import (
+from deploy.serving.routes.schemas import (
     InferResponse,
     LiveAnswer,
     ModelMetadata,
@@ -28,8 +29,7 @@ from deploy.serving.schemas import (
     ReadyAnswer,
     ServerMetadata,
 )
-from deploy.serving.service import PredictionRequest
-from deploy.serving.tensors import (
+from deploy.serving.routes.tensors import (
     HEADER_LENGTH,
     INPUTS,
     Order,
@@ -39,7 +39,7 @@ from deploy.serving.tensors import (
     output_tensors,
     read_order,
 )
-from deploy.serving.uploads import read_body
+from deploy.serving.routes.uploads import read_body
 from visionops import __version__
 
 __all__ = ["oip_router"]

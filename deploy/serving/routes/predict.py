@@ -6,11 +6,11 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Request, Response
 
-from deploy.serving.context import Serving
-from deploy.serving.openapi import EXPLAIN_RESPONSES, IMAGE_BODY, PREDICT_RESPONSES
-from deploy.serving.schemas import ModelName, PredictResponse
-from deploy.serving.service import PredictionRequest
-from deploy.serving.uploads import read_upload
+from deploy.serving.models.service import PredictionRequest
+from deploy.serving.routes.context import Serving
+from deploy.serving.routes.openapi import EXPLAIN_RESPONSES, IMAGE_BODY, PREDICT_RESPONSES
+from deploy.serving.routes.schemas import ModelName, PredictResponse
+from deploy.serving.routes.uploads import read_upload
 from visionops.inference.explain import DEFAULT_GRID
 
 __all__ = ["options_of", "predict_router", "request_key"]

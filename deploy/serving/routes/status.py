@@ -7,17 +7,17 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from deploy.serving.context import Serving
 from deploy.serving.errors import NoModel
-from deploy.serving.openapi import (
+from deploy.serving.models.registry import Models
+from deploy.serving.routes.context import Serving
+from deploy.serving.routes.openapi import (
     HEALTH_RESPONSES,
     METRICS_RESPONSES,
     MODEL_RESPONSES,
     MODELS_RESPONSES,
     READY_RESPONSES,
 )
-from deploy.serving.registry import Models
-from deploy.serving.schemas import HealthAnswer, ModelAnswer, ModelName, NameStatus, ReadyModel
+from deploy.serving.routes.schemas import HealthAnswer, ModelAnswer, ModelName, NameStatus, ReadyModel
 
 __all__ = ["status_router"]
 

@@ -11,13 +11,13 @@ import orjson
 import pytest
 
 from deploy.serving.app import create_app
-from deploy.serving.context import Serving
 from deploy.serving.errors import NoModel, UploadTooLarge
-from deploy.serving.models import Loader
-from deploy.serving.registry import Choice
-from deploy.serving.service import Answer, PredictionRequest
+from deploy.serving.models.models import Loader
+from deploy.serving.models.registry import Choice
+from deploy.serving.models.service import Answer, PredictionRequest
+from deploy.serving.models.starting import start_models
+from deploy.serving.routes.context import Serving
 from deploy.serving.settings import Placement
-from deploy.serving.starting import start_models
 from tests.helpers.bundles import make_bundle
 from tests.serving.conftest import settings_of
 from visionops.errors import ImageError

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 
-from deploy.serving.dispatcher import Dispatcher
-from deploy.serving.explaining import Explainer
-from deploy.serving.keys import KeyRing
 from deploy.serving.metrics import Metrics
-from deploy.serving.models import Loader
-from deploy.serving.recording import Recorder
-from deploy.serving.registry import Models
-from deploy.serving.service import PredictionService
+from deploy.serving.middleware.keys import KeyRing
+from deploy.serving.models.dispatcher import Dispatcher
+from deploy.serving.models.models import Loader
+from deploy.serving.models.recording import Recorder
+from deploy.serving.models.registry import Models
+from deploy.serving.models.service import PredictionService
+from deploy.serving.routes.explaining import Explainer
 from deploy.serving.settings import Settings
 
 __all__ = ["Serving"]

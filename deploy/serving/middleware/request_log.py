@@ -10,9 +10,9 @@ import uuid
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from deploy.serving.access import PROBES
 from deploy.serving.metrics import Metrics
-from deploy.serving.refusals import refusal_of
+from deploy.serving.middleware.access import PROBES
+from deploy.serving.middleware.refusals import refusal_of
 
 __all__ = ["SECURITY_HEADERS", "RequestLog"]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.serving.access import ROLES
+from deploy.serving.middleware.access import ROLES
 from tests.serving.conftest import TestClient, client_of, settings_of
 from tests.serving.test_app import metric
 from tests.serving.test_main import server

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deploy.serving import explaining, schemas
+from deploy.serving.routes import explaining, schemas
 from tests.helpers.bundles import encode, make_label_bundle, picture
 from tests.serving.conftest import TestClient, client_of, settings_of
 from tests.serving.test_app import error_of, metric, send

@@ -28,10 +28,10 @@ from deploy.serving.errors import (
     WrongKey,
     WrongRole,
 )
-from deploy.serving.keys import Client, KeyRing, Role
 from deploy.serving.metrics import Metrics
-from deploy.serving.rates import RateLimit
-from deploy.serving.refusals import refusal
+from deploy.serving.middleware.keys import Client, KeyRing, Role
+from deploy.serving.middleware.rates import RateLimit
+from deploy.serving.middleware.refusals import refusal
 from deploy.serving.settings import ADMIN_KEY_VARIABLE
 
 __all__ = ["PROBES", "ROLES", "Gate", "Routes"]

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 
 from deploy.serving.errors import ModelFailed
 from deploy.serving.metrics import Metrics
-from deploy.serving.models import ServedModel
+from deploy.serving.models.models import ServedModel
 from visionops.errors import VisionOpsError
 from visionops.inference.prediction import Prediction
 from visionops.inference.predictor import Image

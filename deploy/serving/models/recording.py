@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from deploy.serving.metrics import NO_RECORD, Metrics
-from deploy.serving.models import ServedModel
+from deploy.serving.models.models import ServedModel
 from visionops.inference.prediction import Prediction
 from visionops.inference.predictor import Image
 from visionops.monitoring.images import ImageSamples

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deploy.serving.roles import Bounds, Breach, Record, in_share
+from deploy.serving.models.roles import Bounds, Breach, Record, in_share
 
 SHARES = st.floats(0, 1)
 

@@ -14,12 +14,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 from deploy.serving.errors import ModelFailed, NoModel, RoleConflict, UnknownModel, status_and_code
-from deploy.serving.memory import Reclaimer
 from deploy.serving.metrics import Metrics
-from deploy.serving.models import ServedModel
-from deploy.serving.roles import Bounds, Role, in_share
+from deploy.serving.models.memory import Reclaimer
+from deploy.serving.models.models import ServedModel
+from deploy.serving.models.roles import Bounds, Role, in_share
+from deploy.serving.models.shadow import Answered, Shadows
 from deploy.serving.settings import Placement
-from deploy.serving.shadow import Answered, Shadows
 from visionops.errors import VisionOpsError
 from visionops.inference.prediction import Prediction
 from visionops.inference.predictor import Image, Watch

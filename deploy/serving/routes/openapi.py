@@ -9,9 +9,9 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from deploy.serving.access import ROLES
-from deploy.serving.schemas import ErrorAnswer, ExplainResponse, ReloadRequest, UnloadRequest, V2Error
-from deploy.serving.tensors import HEADER_LENGTH, INPUTS, InferRequest
+from deploy.serving.middleware.access import ROLES
+from deploy.serving.routes.schemas import ErrorAnswer, ExplainResponse, ReloadRequest, UnloadRequest, V2Error
+from deploy.serving.routes.tensors import HEADER_LENGTH, INPUTS, InferRequest
 from visionops.inference.preprocessing_spec import PreprocessingSpec
 
 __all__ = [

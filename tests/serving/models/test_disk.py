@@ -6,7 +6,7 @@ import shutil
 import threading
 from pathlib import Path
 
-from deploy.serving.disk import DiskSpace
+from deploy.serving.models.disk import DiskSpace
 from tests.helpers.disks import mounted
 from tests.helpers.programs import until
 from tests.serving.conftest import client_of, settings_of

@@ -7,9 +7,9 @@ from typing import Annotated, Literal
 from fastapi import Query
 from pydantic import Base64Bytes, BaseModel, ConfigDict, Field
 
-from deploy.serving.roles import Breach, Role
+from deploy.serving.models.roles import Breach, Role
+from deploy.serving.routes.tensors import TensorSpec
 from deploy.serving.settings import Placement
-from deploy.serving.tensors import TensorSpec
 from visionops.inference.bundle import Head, Thresholds
 from visionops.inference.calibration import Calibration
 from visionops.inference.preprocessing_spec import PreprocessingSpec

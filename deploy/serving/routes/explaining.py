@@ -19,7 +19,7 @@ from PIL import Image
 from starlette.responses import JSONResponse, Response
 
 from deploy.serving.errors import Busy
-from deploy.serving.models import ServedModel
+from deploy.serving.models.models import ServedModel
 from visionops.inference.explain import Saliency, draw_saliency, explain
 from visionops.inference.prediction import Prediction
 

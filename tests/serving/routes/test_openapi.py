@@ -20,10 +20,10 @@ from schemathesis import openapi
 from schemathesis.config import SchemathesisConfig
 from schemathesis.specs.openapi import checks
 
-from deploy.serving.access import PROBES, ROLES
 from deploy.serving.app import create_app
 from deploy.serving.errors import ApiError, MethodNotAllowed
-from deploy.serving.tensors import HEADER_LENGTH
+from deploy.serving.middleware.access import PROBES, ROLES
+from deploy.serving.routes.tensors import HEADER_LENGTH
 from tests.helpers.bundles import encode, filled, make_bundle, make_label_bundle, picture
 from tests.serving.conftest import KEY, TestClient, client_of, settings_of
 from tests.serving.test_main import server

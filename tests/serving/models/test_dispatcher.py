@@ -8,8 +8,8 @@ import threading
 
 import pytest
 
-from deploy.serving.dispatcher import Dispatcher
 from deploy.serving.errors import Overloaded, TookTooLong
+from deploy.serving.models.dispatcher import Dispatcher
 
 
 def test_the_queue_is_bounded_and_frees_itself():

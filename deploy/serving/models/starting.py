@@ -25,13 +25,13 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from deploy.serving.models import Loader, ServedModel
-from deploy.serving.roles import Role
+from deploy.serving.models.models import Loader, ServedModel
+from deploy.serving.models.roles import Role
 from deploy.serving.settings import Placement, Settings
 from visionops.errors import ConfigError, VisionOpsError
 
 if TYPE_CHECKING:
-    from deploy.serving.registry import Models
+    from deploy.serving.models.registry import Models
 
 __all__ = ["ModelsFile", "Started", "read_models", "start_models"]
 

@@ -13,8 +13,8 @@ import numpy as np
 from PIL import Image as PillowImage
 
 from deploy.serving.errors import ModelFailed, SmokeTestFailed
-from deploy.serving.memory import MemoryLimit
-from deploy.serving.roles import Record
+from deploy.serving.models.memory import MemoryLimit
+from deploy.serving.models.roles import Record
 from deploy.serving.settings import ModelRef, Settings
 from visionops.errors import BundleError, ImageError, VisionOpsError
 from visionops.inference.bundle import ModelBundle, Thresholds

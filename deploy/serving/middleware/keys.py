@@ -1,0 +1,182 @@
+"""API keys: kept as digests in a file, and compared.
+
+A file has one line for each key, ``id role sha256:hex``; empty lines and lines that begin with ``#`` do not count. Two
+lines of one id are two keys of one client, so a key can be replaced without a gap.
+
+A key has 256 random bits, so a plain SHA-256 is enough: there is no dictionary to try, and a slow hash would only slow
+down every request.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import hashlib
+import hmac
+import logging
+import re
+import secrets
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from visionops.errors import ConfigError
+
+__all__ = ["ADMIN_ID", "KEY_ID", "Client", "Key", "KeyRing", "Role", "make_key", "parse_keys"]
+
+ADMIN_ID = "admin"
+"""Who comes with the admin key of the environment."""
+KEY_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+"""Matches the id of a client; it stands in the log."""
+
+_log = logging.getLogger("visionops.serving")
+_DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
+_RECHECK_SECONDS = 1.0
+
+
+class Role(enum.StrEnum):
+    """What a key is for."""
+
+    PREDICT = "predict"
+    FEEDBACK = "feedback"
+    ADMIN = "admin"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Client:
+    """Who a key belongs to."""
+
+    id: str
+    role: Role
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Key:
+    """One line of the file."""
+
+    client: Client
+    digest: bytes
+
+
+def make_key(client: Client) -> tuple[str, str]:
+    """A new key, and its line for the file."""
+    key = "vok_" + secrets.token_urlsafe(32)
+    return key, f"{client.id} {client.role} sha256:{_digest(key.encode()).hex()}"
+
+
+def parse_keys(text: str, where: str) -> tuple[Key, ...]:
+    """The keys of a file.
+
+    Raises:
+        ConfigError: A line is none of a key; it is not repeated, since it may hold a key by mistake.
+    """
+    keys: list[Key] = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        parts = line.split()
+        if not parts or parts[0].startswith("#"):
+            continue
+        place = f"{where}: line {number}"
+        if len(parts) != 3 or not KEY_ID.fullmatch(parts[0]):
+            raise ConfigError(f"{place}: expected 'id role sha256:hex'; make one with python -m deploy.serving.keys")
+        name, role, digest = parts
+        if role not in set(Role):
+            raise ConfigError(f"{place}: the role is none of {', '.join(Role)}")
+        match = _DIGEST.fullmatch(digest)
+        if match is None:
+            raise ConfigError(
+                f"{place}: expected sha256: and 64 hex digits; make one with python -m deploy.serving.keys"
+            )
+        key = Key(Client(name, Role(role)), bytes.fromhex(match[1]))
+        if any(key.digest == other.digest for other in keys):
+            raise ConfigError(f"{place}: this key stands above already; remove one")
+        keys.append(key)
+    return tuple(keys)
+
+
+class KeyRing:
+    """The keys that open the server now.
+
+    Args:
+        file: Read again when it changes; what it says last is what counts, unless it cannot be used.
+        lines: The same lines, from the environment.
+        admin_key: Opens what an admin may do, and does not count as a configured key.
+        recheck_seconds: How long a change may go unseen.
+
+    Raises:
+        ConfigError: The file or the lines cannot be used.
+    """
+
+    def __init__(
+        self,
+        file: Path | None = None,
+        lines: str | None = None,
+        admin_key: str | None = None,
+        *,
+        recheck_seconds: float = _RECHECK_SECONDS,
+        on_read: Callable[[bool], None] = lambda _: None,
+    ) -> None:
+        self.is_configured = file is not None or lines is not None
+        self.has_admin_key = admin_key is not None
+        self.on_read = on_read
+        self._file = file
+        self._recheck_seconds = recheck_seconds
+        own = (Key(Client(ADMIN_ID, Role.ADMIN), _digest(admin_key.encode())),) if admin_key else ()
+        self._fixed = own + parse_keys(lines or "", "VISIONOPS_API_KEYS")
+        self._keys = self._fixed
+        self._seen: tuple[int, int, int] | None = None
+        self._checked = time.monotonic()
+        if file is not None:
+            self._seen = _state(file)
+            self._keys = self._fixed + _read(file)
+
+    @property
+    def serves(self) -> str:
+        """Whom the server serves, in words."""
+        return "whoever has a key" if self.is_configured else "this machine only, since no API keys are configured"
+
+    def client(self, offered: bytes) -> Client | None:
+        """Whom a key belongs to; None: nobody. Takes the same time whichever key it is."""
+        if self._file is not None and time.monotonic() - self._checked >= self._recheck_seconds:
+            self._refresh(self._file)
+        digest = _digest(offered)
+        found = None
+        for key in self._keys:
+            if hmac.compare_digest(digest, key.digest):
+                found = key.client
+        return found
+
+    def _refresh(self, file: Path) -> None:
+        self._checked = time.monotonic()
+        state = _state(file)
+        if state == self._seen:
+            return
+        self._seen = state
+        try:
+            keys = _read(file)
+        except ConfigError as error:
+            _log.error("keys_kept", extra={"fields": {"reason": str(error)}})
+            self.on_read(False)
+            return
+        self._keys = self._fixed + keys
+        _log.info("keys_read", extra={"fields": {"keys": len(keys)}})
+        self.on_read(True)
+
+
+def _digest(key: bytes) -> bytes:
+    return hashlib.sha256(key).digest()
+
+
+def _state(file: Path) -> tuple[int, int, int] | None:
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+def _read(file: Path) -> tuple[Key, ...]:
+    try:
+        return parse_keys(file.read_text(encoding="utf-8"), str(file))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "no UTF-8 text"
+        raise ConfigError(f"{file}: the keys cannot be read ({reason}); make the file readable") from error

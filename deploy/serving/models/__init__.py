@@ -1,0 +1,1 @@
+"""Which models are loaded, who of them answers, and how an answer is made."""
