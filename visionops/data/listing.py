@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from visionops.data.fast_json import parse_json, paused_gc, require_unicode
-from visionops.data.files import FileInfo, describe_os_error, walk_files
+from visionops.data.files import IMAGE_SUFFIXES, FileInfo, describe_os_error, walk_files
 from visionops.errors import AnnotationError
 
 __all__ = ["Listing", "folder_of", "is_hidden", "load_yaml", "stem_of", "suffix_of"]
@@ -39,9 +39,10 @@ class Listing:
         self.files: dict[str, FileInfo] = {}
         """In the order of a walk: folder by folder, names sorted."""
         for file in walk_files(root, hidden):
-            if _is_of_the_system(file.name):
+            folder, _, name = file.name.rpartition("/")
+            if name.casefold() in _SYSTEM_FILES or _lies_in_system_folder(folder):
                 hidden.append(file.name)
-            elif _SURROGATE.search(file.name):
+            elif not file.name.isascii() and _SURROGATE.search(file.name):
                 garbled.append(file.name)
             else:
                 self.files[file.name] = file
@@ -57,15 +58,23 @@ class Listing:
     @functools.cached_property
     def images(self) -> dict[str, FileInfo]:
         """The files that are images by their suffix."""
-        return {name: file for name, file in self.files.items() if file.is_image}
+        return {
+            name: file
+            for (name, file), suffix in zip(self.files.items(), self._suffixes, strict=True)
+            if suffix in IMAGE_SUFFIXES
+        }
 
     @functools.cached_property
     def by_suffix(self) -> dict[str, list[str]]:
         """Lower-case suffix (".xml") to the names that have it."""
         names: dict[str, list[str]] = {}
-        for name in self.files:
-            names.setdefault(suffix_of(name), []).append(name)
+        for name, suffix in zip(self.files, self._suffixes, strict=True):
+            names.setdefault(suffix, []).append(name)
         return names
+
+    @functools.cached_property
+    def _suffixes(self) -> list[str]:
+        return list(map(suffix_of, self.files))
 
     @functools.cached_property
     def folders(self) -> frozenset[str]:
@@ -219,7 +228,8 @@ def stem_of(name: str) -> str:
 
 def suffix_of(name: str) -> str:
     """``a/b.JPG`` -> ``.jpg``; ``""`` where there is none."""
-    return name[len(stem_of(name)) :].lower()
+    dot = name.rfind(".")
+    return name[dot:].lower() if dot > name.rfind("/") + 1 else ""
 
 
 def is_hidden(folder: str) -> bool:
@@ -227,6 +237,6 @@ def is_hidden(folder: str) -> bool:
     return folder.startswith(".") or folder.casefold() in _SYSTEM_FOLDERS
 
 
-def _is_of_the_system(name: str) -> bool:
-    parts = name.casefold().split("/")
-    return parts[-1] in _SYSTEM_FILES or not _SYSTEM_FOLDERS.isdisjoint(parts[:-1])
+@functools.lru_cache(maxsize=16)
+def _lies_in_system_folder(folder: str) -> bool:
+    return not _SYSTEM_FOLDERS.isdisjoint(folder.casefold().split("/"))

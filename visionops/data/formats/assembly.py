@@ -116,7 +116,8 @@ class Assembly:
             declared: Names as written.
             bases: What they may be relative to.
         """
-        self.index.reserve(filter(None, map(plain_name, declared)), bases)
+        names = list(declared)
+        self.index.reserve((plain for name in names if (plain := plain_name(name))), bases)
 
     def add_images(self, entries: Sequence[ImageEntry], bases: Bases = EXACT_BASES) -> list[int]:
         """Add the images of one annotation file.

@@ -61,10 +61,11 @@ def report_beside(
     if orphans:
         strays = [name for name in rest if name not in known]
         _report(findings, Code.ORPHAN_IMAGE, strays, "no label names it; it is left out; label or remove it")
+    suffixes = UNREADABLE_IMAGE_SUFFIXES.keys() & listing.by_suffix.keys()
     unreadable = [
         name
-        for name in listing.files
-        if suffix_of(name) in UNREADABLE_IMAGE_SUFFIXES and name not in claimed and name.startswith(concerned)
+        for name in (listing.files if suffixes else ())
+        if suffix_of(name) in suffixes and name not in claimed and name.startswith(concerned)
     ]
     types = ", ".join(sorted({UNREADABLE_IMAGE_SUFFIXES[suffix_of(name)] for name in unreadable}))
     also = ", or install pillow-heif" if "HEIC" in types and not HAS_HEIF else ""

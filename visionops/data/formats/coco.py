@@ -111,7 +111,7 @@ def _of_one_task(listing: Listing, files: list[str]) -> list[str]:
     if any(_INSTANCES.match(_stem(file)) for file in files):
         files = [file for file in files if not _stem(file).lower().startswith(_OTHER_TASKS)]
     owner: dict[str, str] = {}
-    for file in files:
+    for file in files if len(files) > 1 else ():
         images = listing.read_json(file, keep=True)
         entries = images.get("images") if isinstance(images, dict) else None
         names = [e["file_name"] for e in entries or () if isinstance(e, dict) and isinstance(e.get("file_name"), str)]

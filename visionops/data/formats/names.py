@@ -107,6 +107,7 @@ class NameIndex:
         self._by_tail: dict[str, list[str]] = {}
         self._hashed: dict[str, list[str]] = {}
         self._reserved: set[str] = set()
+        self._to_reserve: list[tuple[Iterable[str], Bases]] = []
 
     def reserve(self, names: Iterable[str], bases: Bases = EXACT_BASES) -> None:
         """Keep the files that these names mean, up to percent-encoding, from names that differ by more.
@@ -118,11 +119,16 @@ class NameIndex:
             names: As `plain_name` gives them.
             bases: What they may be relative to.
         """
-        for name in names:
-            files = self._exact(name, bases)
-            for level in (Level.SLASHES, Level.UNICODE, Level.PERCENT) if not files else ():
-                files = files or self._at(level, name, bases, frozenset())
-            self._reserved.update(files)
+        self._to_reserve.append((names, bases))  # looked up when a name is matched loosely, which is rare
+
+    def _reserve(self) -> None:
+        for names, bases in self._to_reserve:
+            for name in names:
+                files = self._exact(name, bases)
+                for level in (Level.SLASHES, Level.UNICODE, Level.PERCENT) if not files else ():
+                    files = files or self._at(level, name, bases, frozenset())
+                self._reserved.update(files)
+        self._to_reserve.clear()
 
     def match(self, names: Sequence[str], bases: Bases = EXACT_BASES, *, up_to: Level = Level.SUBFOLDER) -> list[Match]:
         """Find the file of each name.
@@ -139,11 +145,14 @@ class NameIndex:
             In the order of ``names``.
         """
         found: dict[str, Match] = {}
-        taken = set(self._reserved)
+        taken: set[str] = set()
         rest = list(dict.fromkeys(names))
         for level in Level:
             if not rest or level > up_to:
                 break
+            if level is Level.CASE:
+                self._reserve()
+                taken |= self._reserved
             matches = {name: self._at(level, name, bases, taken) for name in rest}
             matches = {name: files for name, files in matches.items() if files}
             if level is Level.EXACT:
