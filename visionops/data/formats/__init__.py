@@ -28,6 +28,7 @@ from visionops.data.formats import (
     yolo,
 )
 from visionops.data.formats.assembly import fold_name
+from visionops.data.formats.foreign import find_foreign
 from visionops.data.formats.protocol import Evidence, Reader, Strength
 from visionops.data.formats.rules import suggest
 from visionops.data.listing import Listing
@@ -57,6 +58,9 @@ READERS: dict[Format, Reader] = {
 
 _ARCHIVE_SUFFIXES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar")
 
+_WITHOUT_A_MARK = (Format.FOLDERS, Format.TABLE)
+"""Formats that any images in folders, or with a table of anything beside them, may seem to be."""
+
 
 class Recognition(NamedTuple):
     """The format of a folder, and what shows it."""
@@ -72,11 +76,14 @@ def recognize(listing: Listing, data: DataConfig) -> Recognition:
         data: With ``format: auto`` every reader is asked; its other settings narrow down what fits.
 
     Raises:
-        AnnotationError: Nothing fits, or several formats fit equally well; the message lists them.
+        AnnotationError: Nothing fits, or several formats fit equally well; the message lists them. Or there are labels
+            that no reader reads, and beside them at most class folders or an attribute table.
     """
     found = _candidates(listing, data)
     best = max((evidence.strength for evidence in found.values()), default=None)
     first = [Recognition(format_, evidence) for format_, evidence in found.items() if evidence.strength is best]
+    if data.format is Format.AUTO and all(recognition.format in _WITHOUT_A_MARK for recognition in first):
+        _refuse_foreign(listing, first)
     if len(first) == 1:
         return first[0]
     if not first:
@@ -87,6 +94,15 @@ def recognize(listing: Listing, data: DataConfig) -> Recognition:
         )
     choices = "; ".join(f"{f.value} ({e.summary}: {', '.join(e.reasons[:2])})" for f, e in first)
     raise AnnotationError(f"{listing.root}: may be read in {len(first)} ways: {choices}; set data.format to one")
+
+
+def _refuse_foreign(listing: Listing, first: list[Recognition]) -> None:
+    foreign = find_foreign(listing, masks=not first)
+    if foreign is not None:
+        rather = f"; or set data.format: {first[0].format.value} to read {first[0].evidence.summary}" if first else ""
+        raise AnnotationError(
+            f"{listing.path(foreign.file)}: this is {foreign.what}, which is not read; {foreign.mend}{rather}"
+        )
 
 
 def _advice(listing: Listing) -> str:

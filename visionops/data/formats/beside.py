@@ -7,14 +7,15 @@ names are no Unicode, and hidden files or files of the system.
 from __future__ import annotations
 
 import collections
-import re
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from visionops.data.findings import Code, Finding, counted
+from visionops.data.formats.mask_names import count_mask_folders, without_mask_mark
 from visionops.data.listing import Listing, folder_of, stem_of, suffix_of
 from visionops.errors import ImageError
 from visionops.inference.image_types import HAS_HEIF, UNREADABLE_IMAGE_SUFFIXES
@@ -28,10 +29,6 @@ _SAMPLE = 40
 """Pairs of one pattern that are decoded before the rest is taken to be alike."""
 _MOST_PARTNERS = 4
 """Images of one stem that a mask is compared with: some projects number the images of each class from 1."""
-_MASK_MARK = re.compile(r"(?:[-_. ](?:masks?|labels?|gt|seg|segmentation|annotation|ground_?truth))+$")
-_MASK_FOLDERS = frozenset(
-    {"mask", "masks", "ground_truth", "groundtruth", "gt", "segmentation", "segmentationclass", "segmentationobject"}
-)
 
 
 def report_beside(
@@ -131,24 +128,37 @@ def _partners(name: str, by_stem: dict[str, list[str]], by_tail: dict[str, list[
     if same:
         return "same stem", same
     head, slash, tail = stem.rpartition("/")
-    short = _MASK_MARK.sub("", tail)
+    short = without_mask_mark(tail)
     if short != tail and short:
         found = [other for other in by_stem.get(f"{head}{slash}{short}", ()) if other != name]
         return "marked stem", found or _elsewhere(name, by_tail.get(short, ()))
-    if not _MASK_FOLDERS.isdisjoint(head.split("/")):
+    if count_mask_folders(head):
         return "folder of masks", _elsewhere(name, by_tail[tail])
     return "", []
 
 
 def _elsewhere(name: str, others: Iterable[str]) -> list[str]:
-    """Images of that stem outside folders of masks: those with the most of the path in common, a few at most."""
-    parts = [part for part in folder_of(name).casefold().split("/") if part not in _MASK_FOLDERS]
-    outside = [
-        other for other in others if other != name and _MASK_FOLDERS.isdisjoint(folder_of(other).casefold().split("/"))
-    ]
-    best = max((len(set(parts) & set(folder_of(o).casefold().split("/"))) for o in outside), default=0)
-    found = [o for o in outside if len(set(parts) & set(folder_of(o).casefold().split("/"))) == best]
-    return found[:_MOST_PARTNERS]
+    """Images of that stem in fewer folders of masks: those with the most of the path in common, a few at most."""
+    own = _Place.of(name)
+    fewer = own.masks or 1
+    outside = [(other, place) for other in others if other != name and (place := _Place.of(other)).masks < fewer]
+    best = max((len(own.parts & place.parts) for _, place in outside), default=0)
+    return [other for other, place in outside if len(own.parts & place.parts) == best][:_MOST_PARTNERS]
+
+
+class _Place(NamedTuple):
+    """Where a file lies."""
+
+    parts: frozenset[str]
+    """Folders of its path that are not of masks, folded."""
+    masks: int
+    """Folders of its path that may be of masks."""
+
+    @classmethod
+    def of(cls, name: str) -> _Place:
+        folder = folder_of(name).casefold()
+        parts = frozenset(part for part in folder.split("/") if not count_mask_folders(part))
+        return cls(parts, count_mask_folders(folder))
 
 
 def _is_mask_of(listing: Listing, name: str, image: str) -> bool:

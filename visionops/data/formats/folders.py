@@ -16,6 +16,7 @@ from visionops.data.dataset import Dataset, Split
 from visionops.data.files import FileInfo, describe_os_error, safe_name
 from visionops.data.findings import Code, Finding, counted
 from visionops.data.formats import mvtec
+from visionops.data.formats.assembly import examples
 from visionops.data.formats.beside import find_masks, report_beside
 from visionops.data.formats.protocol import Evidence, Strength
 from visionops.data.formats.rules import DROPPED, OUTSIDE, LabelReader, list_names
@@ -29,6 +30,8 @@ from visionops.inference.settings import Task
 __all__ = ["detect", "read"]
 
 _DEFAULT_NAME = "class"
+_LABEL_SUFFIXES = (".json", ".jsonl", ".ndjson", ".manifest", ".xml", ".csv", ".tsv", ".xlsx", ".parquet", ".mat")
+"""Files that are not looked into here, though people keep labels in them."""
 
 
 class _ClassFolder(NamedTuple):
@@ -114,11 +117,17 @@ def read(listing: Listing, data: DataConfig, name: str) -> Dataset:
         (),
         rows.columns,
         {},
-        notes=notes,
+        notes=[*notes, *_notes_of_unread(listing)],
         findings=findings,
         attributes=[reader.attribute],
         labels={attribute: rows.class_ids},
     )
+
+
+def _notes_of_unread(listing: Listing) -> list[str]:
+    files = [name for suffix in _LABEL_SUFFIXES for name in listing.by_suffix.get(suffix, ())]
+    what = f"{counted(len(files), 'file')} that may hold labels not read ({examples(files)}): folders are classes."
+    return [what] if files else []
 
 
 class _Rows:

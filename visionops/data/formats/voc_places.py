@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from visionops.data.files import safe_name
+from visionops.data.formats.mask_names import is_mask_folder
 from visionops.data.formats.names import Bases, Level, Match, NameIndex, plain_name
 from visionops.data.formats.splits import split_of_folders
 from visionops.data.listing import Listing, folder_of, stem_of, suffix_of
@@ -14,9 +15,6 @@ from visionops.inference.image_types import UNREADABLE_IMAGE_SUFFIXES
 __all__ = ["Partner", "Partners"]
 
 _IMAGE_FOLDERS = frozenset({"images", "image", "imgs", "img", "jpgimages", "pngimages", "photos", "pictures", "frames"})
-_MASK_FOLDERS = frozenset(
-    {"segmentationclass", "segmentationobject", "masks", "mask", "trimaps", "groundtruth", "ground_truth", "gt"}
-)
 _MOST_SIBLINGS = 20
 
 
@@ -175,7 +173,7 @@ class Partners:
                     voc.setdefault(tree, []).append(base)
                 elif word in _IMAGE_FOLDERS:
                     usual.setdefault(tree, []).append(base)
-                elif word not in _MASK_FOLDERS and len(children) <= _MOST_SIBLINGS:
+                elif not is_mask_folder(word) and len(children) <= _MOST_SIBLINGS:
                     inside = base.rstrip("/")
                     also = split_of_folders(base)
                     crosses = bool(split and also and split is not also)

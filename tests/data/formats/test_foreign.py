@@ -1,0 +1,49 @@
+"""What no reader reads is refused by its name, never read as something else."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.helpers.datasets import read_as, write_image, write_json
+from tests.helpers.foreign import FOREIGN, write_foreign
+from visionops.errors import AnnotationError
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_it_is_refused_by_its_name(tmp_path, name):
+    write_foreign(tmp_path, name)
+    with pytest.raises(AnnotationError) as refusal:
+        read_as(tmp_path, "auto")
+    said = str(refusal.value)
+    assert FOREIGN[name][2] in said
+    assert "which is not read; " in said
+    assert "\n" not in said
+
+
+def test_class_folders_are_read_where_the_configuration_says_so(tmp_path):
+    write_foreign(tmp_path, "coco results below folders")
+    with pytest.raises(AnnotationError, match=r"set data\.format: folders to read image folders, 2 classes$"):
+        read_as(tmp_path, "auto")
+    dataset = read_as(tmp_path, "folders")
+    assert dataset.attributes[0].class_names == ("left", "right")
+
+
+@pytest.mark.parametrize(
+    "content", [{"0": "pit", "1": "ok"}, {"title": "Castings", "licenses": [{"name": "CC0-1.0"}]}, ["ok", "pit"]]
+)
+def test_other_json_beside_class_folders_is_no_label(tmp_path, content):
+    for i, place in enumerate(("ok/a.png", "ok/b.png", "pit/c.png")):
+        write_image(tmp_path / place, seed=i)
+    write_json(tmp_path / "dataset-metadata.json", content)
+    dataset = read_as(tmp_path, "auto")
+    assert dataset.attributes[0].class_names == ("ok", "pit")
+    assert "1 file that may hold labels not read (dataset-metadata.json): folders are classes." in dataset.notes
+
+
+def test_a_format_that_is_read_wins(tmp_path):
+    write_foreign(tmp_path, "vott")
+    (tmp_path / "vott-export.csv").write_text(
+        '"image","xmin","ymin","xmax","ymax","label"\n"a.jpg",20,10,60,50,"pit"\n'
+    )
+    dataset = read_as(tmp_path, "auto")
+    assert dataset.boxes_of(0).xyxy.tolist() == [[20, 10, 60, 50]]
