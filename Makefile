@@ -110,13 +110,12 @@ HELM := $(shell command -v helm 2>/dev/null || echo .helm/helm)
 clean:  ## Remove what make and the tests leave behind; keeps .visionops (models, runs)
 	rm -rf .venv .uv .dvc-tool .peers .seldon .images .helm .airflow .coverage* .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 
-.venv/installed: requirements.lock | $(UV)
+.venv/installed: requirements.lock pyproject.toml | $(UV)
 	@test -x $(BIN)/python || $(UV) venv --quiet --python $(PYTHON) .venv
 	@# Compiled once: where PYTHONDONTWRITEBYTECODE is set, each process would compile torch and ZenML anew.
 	$(UV) pip sync --quiet --compile-bytecode --python $(BIN)/python requirements.lock
-	@# `zenml` imports our flavors by name, from whatever folder it is called in.
-	@$(BIN)/python -c 'import pathlib, sysconfig; \
-		pathlib.Path(sysconfig.get_path("purelib"), "visionops.pth").write_text("$(CURDIR)\n")'
+	@# The command visionops, and our packages in whatever folder `zenml` is called: it imports our flavors by name.
+	$(UV) pip install --quiet --no-deps --no-build-isolation --python $(BIN)/python --editable .
 	@touch $@
 
 .uv/bin/uv:

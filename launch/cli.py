@@ -220,7 +220,10 @@ def _check_stack(name: Annotated[str | None, typer.Argument(autocompletion=_comp
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(importlib.metadata.version("visionops"))
+        try:
+            typer.echo(importlib.metadata.version("visionops"))
+        except importlib.metadata.PackageNotFoundError:
+            typer.echo("run from its folder, not installed")
         raise typer.Exit
 
 

@@ -27,7 +27,7 @@ except ConfigError as error:
 results = {
     "registered": [first.model.version, second.model.version],
     "promoted": [first.gate.promote, second.gate.promote],
-    "images": sum(first.splits.values()),
+    "images": sum(first.splits[split] for split in ("train", "val", "test")),
     "map50": first.evaluation.metrics["map50"],
     "decided": seen.retraining.action.value,
     "drifted": seen.drift.drifted,
