@@ -70,7 +70,8 @@ class Server:
 
     def ask(self, image: bytes) -> list[dict[str, Any]]:
         """Its detections in one image."""
-        return post(self.address, self.path, self.as_body(image))["detections"]
+        detections: list[dict[str, Any]] = post(self.address, self.path, self.as_body(image))["detections"]
+        return detections
 
     def processes(self) -> list[psutil.Process]:
         """Its own and its children."""

@@ -391,10 +391,16 @@ def _handover_in_pipelines(folder: Path, light: Dataset, heavy: Dataset) -> list
     source_utils.set_custom_source_root(str(Path(__file__).resolve().parents[1]))
     from benchmarks.handover_pipeline import run_handover
 
-    values = {"no-op": 1, "ours": light, "ours, heavy": heavy, "theirs": folder / "light", "no-op again": 1}
+    values: dict[str, int | Dataset | Path] = {
+        "no-op": 1,
+        "ours": light,
+        "ours, heavy": heavy,
+        "theirs": folder / "light",
+        "no-op again": 1,
+    }
     with _quiet():
         run_handover(1)  # the first run of a process sets ZenML up
-        runs = {name: functools.partial(run_handover, value) for name, value in values.items()}
+        runs: dict[str, Callable[[], Any]] = {n: functools.partial(run_handover, value) for n, value in values.items()}
         best = _best(runs, _PIPELINE_ROUNDS)
     over = (best["ours"].wall - best["no-op"].wall) * 1e3
     grown = (best["ours, heavy"].wall - best["ours"].wall) * 1e3

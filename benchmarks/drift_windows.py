@@ -7,6 +7,7 @@ records.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -127,7 +128,7 @@ class Scenes:
         if (kind, label) not in self._done:
             self._tell(f"predicting: {kind} {label}")
             with ThreadPoolExecutor(cores()) as pool:
-                rows = list(pool.map(lambda job: self._record(*job, change), enumerate(paths)))
+                rows = list(pool.map(self._record, itertools.count(), paths, itertools.repeat(change)))
             ours = [field for field in RECORD if field.name in rows[0]]
             schema = pa.schema([*ours, *((name, pa.float64()) for name in PIXEL_FEATURES)])
             self._done[kind, label] = pa.Table.from_pylist(rows, schema=schema)
@@ -187,7 +188,8 @@ def _main_class(dataset: Dataset) -> npt.NDArray[np.bool_]:
     image, class_id, _ = dataset.box_arrays()
     boxes = np.zeros((dataset.num_images, len(dataset.all_class_names)), np.int64)
     np.add.at(boxes, (image, class_id), 1)
-    return (boxes > 0) & (np.arange(boxes.shape[1]) == boxes.argmax(axis=1)[:, None])
+    is_main: npt.NDArray[np.bool_] = np.arange(boxes.shape[1]) == boxes.argmax(axis=1)[:, None]
+    return (boxes > 0) & is_main
 
 
 def _draw_share(shown: npt.NDArray[np.bool_], share: float, size: int, rng: np.random.Generator) -> _Rows:

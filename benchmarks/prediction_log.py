@@ -40,8 +40,8 @@ def main() -> int:
         folder = Path(name)
         servers: dict[str, Server] = {}
         for way, variables in (("without", {}), ("with", {"VISIONOPS_PREDICTION_LOG": str(folder / "predictions")})):
-            server = start(Contestant(OURS), bundle.folder, images[0], folder / way, variables)
-            servers[way] = stack.enter_context(server)
+            starting = start(Contestant(OURS), bundle.folder, images[0], folder / way, variables)
+            servers[way] = stack.enter_context(starting)
         script = write_lua(folder, "/predict", [servers["with"].as_body(image) for image in images])
         rows, answered = [], 1
         for clients in _CLIENTS:

@@ -10,6 +10,7 @@ contestants taking turns image by image.
 from __future__ import annotations
 
 import argparse
+import functools
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -69,7 +70,7 @@ def measure_speed(bundle: ModelBundle, image: bytes, rounds: int) -> dict[str, n
         (Precision.F32, Engine.ONNXRUNTIME),
     ):
         loaded = load_engine(bundle.in_precision(precision), engine)
-        contestants[f"{engine.value} {precision.value}"] = lambda loaded=loaded: loaded.infer(tensor)
+        contestants[f"{engine.value} {precision.value}"] = functools.partial(loaded.infer, tensor)
     spans: dict[str, list[float]] = {name: [] for name in contestants}
     for _ in range(rounds + _WARM_UP):
         for name, infer in contestants.items():

@@ -83,13 +83,13 @@ def render_casting(seed: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.flo
     cloud = cv2.resize(rng.standard_normal((5, 9), np.float32), (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC) * 12
     image = 128 + grain + cloud
     for _ in range(40):  # dust: smaller than any defect, and none
-        x, y = rng.integers(5, WIDTH - 5), rng.integers(5, HEIGHT - 5)
-        cv2.circle(image, (int(x), int(y)), int(rng.integers(1, 4)), float(rng.uniform(60, 190)), -1, cv2.LINE_AA)
+        x, y = int(rng.integers(5, WIDTH - 5)), int(rng.integers(5, HEIGHT - 5))
+        cv2.circle(image, (x, y), int(rng.integers(1, 4)), float(rng.uniform(60, 190)), -1, cv2.LINE_AA)
     boxes: list[npt.NDArray[np.float64]] = []
     length, thick = int(rng.integers(200, 900)), int(rng.integers(8, 12))
     x, y = int(rng.integers(20, WIDTH - length - 20)), int(rng.integers(60, HEIGHT - 60))
-    ends = [(x, y), (x + length, y + int(rng.integers(-40, 40)))]
-    drawn = cv2.line(np.zeros((HEIGHT, WIDTH), np.uint8), *ends, 255, thick)
+    end = (x + length, y + int(rng.integers(-40, 40)))
+    drawn = cv2.line(np.zeros((HEIGHT, WIDTH), np.uint8), (x, y), end, 255, thick)
     image -= 45 * cv2.GaussianBlur(drawn.astype(np.float32) / 255, (0, 0), 1)
     boxes.append(_around(drawn))
     while len(boxes) <= PITS:
@@ -106,7 +106,7 @@ def render_casting(seed: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.flo
     return np.repeat(pixels[:, :, None], 3, axis=2), np.array(boxes), np.array([1] + [0] * PITS, np.int32)
 
 
-def _around(drawn: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
+def _around(drawn: cv2.typing.MatLike) -> npt.NDArray[np.float64]:
     x, y, width, height = cv2.boundingRect(drawn)
     return np.array([x, y, x + width, y + height], np.float64)
 
@@ -215,8 +215,9 @@ def components(found: Sequence[Detections], windows: Sequence[Window]) -> Detect
     count = len(boxes)
     _, group = connected_components(coo_array((np.ones(len(i)), (i, j)), shape=(count, count)), directed=False)
     near = 0.02 * (spans[of_box, 2:] - spans[of_box, :2])
-    cut = ((spans[of_box, :2] > 0) & (boxes[:, :2] < spans[of_box, :2] + near)).any(axis=1)
-    cut |= ((spans[of_box, 2:] < (WIDTH, HEIGHT)) & (boxes[:, 2:] > spans[of_box, 2:] - near)).any(axis=1)
+    cut_low = (spans[of_box, :2] > 0) & (boxes[:, :2] < spans[of_box, :2] + near)
+    cut_high = (spans[of_box, 2:] < (WIDTH, HEIGHT)) & (boxes[:, 2:] > spans[of_box, 2:] - near)
+    cut = np.any(cut_low | cut_high, axis=1)
     stay = np.sort(np.unique(group, return_index=True)[1])
     places = boxes[stay]
     for place, row in zip(places, stay, strict=True):

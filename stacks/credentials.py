@@ -97,6 +97,8 @@ def _connector_change(client: Client, name: str, wanted: ConnectorSpec) -> Chang
     except KeyError:
 
         def create() -> Callable[[], Any]:
+            from zenml.models import ServiceConnectorResponse
+
             with _values_hidden(settings.values()):
                 made, _ = client.create_service_connector(
                     name,
@@ -106,7 +108,7 @@ def _connector_change(client: Client, name: str, wanted: ConnectorSpec) -> Chang
                     configuration=settings,
                     verify=False,
                 )
-            assert made is not None
+            assert isinstance(made, ServiceConnectorResponse)  # a request is what a dry run would give back
             return lambda: client.delete_service_connector(made.id)
 
         return Change(Action.CREATE, "connector", name, f"type {wanted.type}", create)

@@ -17,7 +17,7 @@ IN_THIS_PROCESS = frozenset({"local"})
 """Flavors of orchestrators whose steps need nothing to be given, and whose errors come through as they are."""
 _SCRATCH = "scratch"
 _SCRATCH_PATH = "/scratch"
-_VOLUMES = {
+_VOLUMES: dict[str, tuple[str, dict[str, Any]]] = {
     # HOME and all that libraries write beside their results; open to whatever user a cluster chooses.
     "cache": ("/cache", {"emptyDir": {}}),
     "tmp": ("/tmp", {"emptyDir": {}}),  # noqa: S108

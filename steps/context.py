@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 from zenml.client import Client
 
@@ -70,10 +70,9 @@ def active_deployer() -> EndpointDeployer:
         StackError: The stack has none, or one that cannot take a bundle.
     """
     stack = Client().active_stack
-    deployer: Any = stack.model_deployer
-    if deployer is None or not hasattr(deployer, "deploy_bundle"):
+    if not hasattr(stack.model_deployer, "deploy_bundle"):
         raise StackError(f"stack {stack.name!r}: has no VisionOps model deployer; run python -m stacks.apply local")
-    return deployer
+    return cast("EndpointDeployer", stack.model_deployer)
 
 
 def active_alerter() -> Alerter | None:
@@ -83,10 +82,9 @@ def active_alerter() -> Alerter | None:
         StackError: It is none of ours.
     """
     stack = Client().active_stack
-    alerter: Any = stack.alerter
-    if alerter is not None and not hasattr(alerter, "send"):
+    if stack.alerter is not None and not hasattr(stack.alerter, "send"):
         raise StackError(f"stack {stack.name!r}: its alerter is not of flavor visionops_alertmanager; exchange it")
-    return alerter
+    return cast("Alerter | None", stack.alerter)
 
 
 def active_pushgateway() -> str:

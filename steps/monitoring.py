@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated
@@ -125,7 +126,7 @@ def tell(drift: DriftReport, observation: Observation, retraining: Decision, con
     alerter, gateway = active_alerter(), active_pushgateway()
     alerts = decision_alerts(config.name, retraining, observation, config.monitoring.policy)
     problems = []
-    for say in (
+    actions: tuple[Callable[[], None], ...] = (
         lambda: alerter.send(alerts) if alerter else None,
         lambda: push_monitoring(
             gateway,
@@ -137,9 +138,10 @@ def tell(drift: DriftReport, observation: Observation, retraining: Decision, con
             champion.trained,
             policy=config.monitoring.policy,
         ),
-    ):
+    )
+    for act in actions:
         try:
-            say()
+            act()
         except StackError as error:
             problems.append(str(error))
     return Told(problems=tuple(problems))

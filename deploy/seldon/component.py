@@ -17,7 +17,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 from flask import Blueprint, request
 from google.protobuf.json_format import MessageToDict
@@ -45,7 +45,7 @@ _SETTINGS = (
 )
 _STAGES = ("decode", "preprocess", "postprocess")
 _HttpAnswer = tuple[dict[str, Any], int]
-_Message = dict[str, Any] | prediction_pb2.SeldonMessage
+_Message: TypeAlias = "dict[str, Any] | prediction_pb2.SeldonMessage"
 
 
 class VisionOps:

@@ -59,7 +59,8 @@ def read_request(message: object, limit: int) -> Request:
         seen = f"the message has {' and '.join(given)}" if given else "the message has no image"
         raise BadRequest(f"{seen}; send one of {', '.join(PAYLOADS)}", "missing_image")
     (name,) = given
-    value, options = message[name], {}
+    value: Any = message[name]
+    options: dict[str, Any] = {}
     if name == "jsonData":
         value, options = _with_options(value)
         name = "jsonData.image"
