@@ -47,8 +47,7 @@ def compare(bundle: ModelBundle, dataset: Dataset, config: Config) -> dict[str, 
     Args:
         bundle: Quantized.
     """
-    evaluation = config.evaluation.model_copy(update={"latency_images": 1})
-    brief = config.model_copy(update={"evaluation": evaluation})
+    brief = config.scoring.brief()
     whole, small = (
         task_for(config.task).evaluate(bundle.in_precision(p), dataset, brief, None)
         for p in (Precision.F32, Precision.INT8)

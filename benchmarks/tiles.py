@@ -162,7 +162,7 @@ def train(dataset: Dataset, work: Path, epochs: int, *, tiles: TrainingTiles | N
         training["tiles"] = tiles.model_dump()
     source = {"source": {"kind": "folder", "path": "castings"}}
     config = Config.model_validate({"name": "castings", "data": source, "training": training})
-    return DetectionTask().train(dataset, config, work, NoLog())
+    return DetectionTask().train(dataset, config.training_plan, work, NoLog())
 
 
 def none(found: Sequence[Detections]) -> Detections:

@@ -23,13 +23,13 @@ def batch_inference(
 
     With more than one shard each is a step of its own, which an orchestrator of pods runs beside the others.
     """
-    images = collect(config.only(), folder) if folder else ingest(config.only("data"), source_fingerprint)
-    asked = config.only("serving")
+    use_case, serving = config.use_case, config.serving
+    images = collect(use_case, folder) if folder else ingest(config.data, use_case, source_fingerprint)
     if shards == 1:
-        predict(images, asked, folder, output, champion)
+        predict(images, use_case, serving, folder, output, champion)
         return
     answers = [
-        predict_shard(images, asked, folder, output, champion, n, shards, id=shard_id("predict", n, shards))
+        predict_shard(images, use_case, serving, folder, output, champion, n, shards, id=shard_id("predict", n, shards))
         for n in range(shards)
     ]
     join_answers(answers, output, champion)

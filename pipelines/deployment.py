@@ -15,4 +15,4 @@ __all__ = ["deployment"]
 @pipeline(name="deployment", execution_mode=ExecutionMode.FAIL_FAST)
 def deployment(config: Config, rollback: bool = False) -> None:
     """Serve the champion; with ``rollback``, make the champion before it the champion and serve that."""
-    restore_model(config.only("serving"), rollback)
+    restore_model(config.use_case, config.serving, rollback)

@@ -18,8 +18,9 @@ __all__ = ["drift_drill"]
 @pipeline(name="drift_drill", execution_mode=ExecutionMode.FAIL_FAST)
 def drift_drill(config: Config, source_fingerprint: str, drill: Drill) -> None:
     """Ingest, validate and prepare as `training` does (and from its cache); then send."""
-    dataset = ingest(config.only("data"), source_fingerprint)
-    validation = validated(dataset, config)
-    history = recall_split_history(config.only())
-    prepared, _, _ = prepare(dataset, validation, history, config.only("data", "validation"))
-    send_drill(prepared, config.only(), drill)
+    dataset = ingest(config.data, config.use_case, source_fingerprint)
+    policy = config.validation.without_shards()
+    validation = validated(dataset, config.validation)
+    history = recall_split_history(config.use_case)
+    prepared, _, _ = prepare(dataset, validation, history, config.data, policy, config.use_case)
+    send_drill(prepared, config.use_case, drill)

@@ -18,8 +18,9 @@ def monitoring(config: Config, is_requested: bool, tells: bool) -> None:
 
     A training that is decided on is the next run: `--pipeline training` as it is, with its gate.
     """
-    drift, _ = compare_traffic(config.only("monitoring", "serving"))
-    labelled = score_labelled_traffic(config.only("data", "validation", "evaluation", "gate", "serving"))
-    observation, decision = decide_retraining(drift, labelled, config.only("monitoring"), is_requested)
+    drift, _ = compare_traffic(config.use_case, config.monitoring, config.serving)
+    labelled = score_labelled_traffic(config.data, config.validation.without_shards(), config.scoring)
+    policy = config.monitoring.policy
+    observation, decision = decide_retraining(drift, labelled, config.use_case, policy, is_requested)
     if tells:
-        tell(drift, observation, decision, config.only("monitoring"))
+        tell(drift, observation, decision, config.use_case, policy)

@@ -21,12 +21,13 @@ def training(config: Config, source_fingerprint: str) -> None:
 
     Each step is given only the sections it reads, so that a change elsewhere does not run it again.
     """
-    dataset = ingest(config.only("data"), source_fingerprint)
-    validation = validated(dataset, config)
-    history = recall_split_history(config.only())
-    prepared, _, splits = prepare(dataset, validation, history, config.only("data", "validation"))
-    bundle = train(prepared, splits, config.only("training", "serving", "validation"))
-    evaluation = evaluate(bundle, prepared, config.only("evaluation", "serving", "gate"))
-    version = register(bundle, evaluation, config.only())
-    decision = gate(version, evaluation, prepared, config.only("validation", "evaluation", "serving", "gate"))
-    release_model(version, decision, prepared, config.only("serving"))
+    dataset = ingest(config.data, config.use_case, source_fingerprint)
+    policy = config.validation.without_shards()
+    validation = validated(dataset, config.validation)
+    history = recall_split_history(config.use_case)
+    prepared, _, splits = prepare(dataset, validation, history, config.data, policy, config.use_case)
+    bundle = train(prepared, splits, config.training_plan)
+    evaluation = evaluate(bundle, prepared, config.scoring)
+    version = register(bundle, evaluation, config.use_case)
+    decision = gate(version, evaluation, prepared, config.judging)
+    release_model(version, decision, prepared, config.serving)

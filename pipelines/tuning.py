@@ -17,8 +17,9 @@ __all__ = ["tuning"]
 @pipeline(name="tuning", execution_mode=ExecutionMode.FAIL_FAST)
 def tuning(config: Config, source_fingerprint: str) -> None:
     """Ingest, validate and prepare as `training` does (and from its cache), then search."""
-    dataset = ingest(config.only("data"), source_fingerprint)
-    validation = validated(dataset, config)
-    history = recall_split_history(config.only())
-    prepared, _, _ = prepare(dataset, validation, history, config.only("data", "validation"))
-    search(prepared, config.only("training", "serving", "validation", "tuning", "gate"))
+    dataset = ingest(config.data, config.use_case, source_fingerprint)
+    policy = config.validation.without_shards()
+    validation = validated(dataset, config.validation)
+    history = recall_split_history(config.use_case)
+    prepared, _, _ = prepare(dataset, validation, history, config.data, policy, config.use_case)
+    search(prepared, config.search_plan)

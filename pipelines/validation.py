@@ -9,6 +9,7 @@ from zenml.enums import ExecutionMode
 
 from steps.data import ingest, join_validation, require_usable, validate_data, validate_shard
 from visionops.config import Config
+from visionops.data.settings import ValidationPolicy
 
 __all__ = ["shard_id", "validated", "validation"]
 
@@ -17,16 +18,16 @@ __all__ = ["shard_id", "validated", "validation"]
 @pipeline(name="validation", execution_mode=ExecutionMode.FAIL_FAST)
 def validation(config: Config, source_fingerprint: str) -> None:
     """Ingest and validate as `training` does, and stop where it would: for the CI of a data set."""
-    dataset = ingest(config.only("data"), source_fingerprint)
-    require_usable(validated(dataset, config))
+    dataset = ingest(config.data, config.use_case, source_fingerprint)
+    require_usable(validated(dataset, config.validation))
 
 
-def validated(dataset: Any, config: Config) -> Any:
+def validated(dataset: Any, validation: ValidationPolicy) -> Any:
     """The report on a data set, an output of a step; of ``validation.shards`` steps and one that joins them.
 
     Call it where a pipeline is put together.
     """
-    policy, shards = config.only("validation"), config.validation.shards
+    policy, shards = validation.without_shards(), validation.shards
     if shards == 1:
         return validate_data(dataset, policy)
     parts = [validate_shard(dataset, policy, n, shards, id=shard_id("validate", n, shards)) for n in range(shards)]

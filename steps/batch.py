@@ -24,7 +24,6 @@ from visionops.batch import (
     render_batch_html,
     write_tables,
 )
-from visionops.config import Config
 from visionops.data.dataset import Dataset, Split
 from visionops.data.hashing import hash_images
 from visionops.data.output import open_output
@@ -32,6 +31,7 @@ from visionops.data.remote import fetch_images, is_uri, list_remote, mirror_name
 from visionops.data.shards import StoredDataset
 from visionops.errors import StackError
 from visionops.home import visionops_home
+from visionops.inference.settings import ServingConfig, UseCase
 from visionops.monitoring.log import PredictionLog
 from visionops.registry import RegisteredVersion
 
@@ -39,12 +39,12 @@ __all__ = ["collect", "join_answers", "predict", "predict_shard"]
 
 
 @step(enable_cache=False, output_materializers={"images": DatasetMaterializer})
-def collect(config: Config, folder: str) -> Annotated[Dataset, "images"]:
+def collect(use_case: UseCase, folder: str) -> Annotated[Dataset, "images"]:
     """List the images below a folder, or below a prefix of an object store, which stay there until they are asked."""
     if is_uri(folder):
-        images = named_images(list_remote(folder), config.name)
+        images = named_images(list_remote(folder), use_case.name)
     else:
-        images = list_images(Path(folder), config.name)
+        images = list_images(Path(folder), use_case.name)
         if not is_store_local():  # their bytes travel, by their content
             with progress("hash", images.num_images) as report:
                 images = hash_images(images, lambda done, _: report(done))
@@ -55,17 +55,23 @@ def collect(config: Config, folder: str) -> Annotated[Dataset, "images"]:
 # None is cached: the tables may have been moved away.
 @step(enable_cache=False)
 def predict(
-    images: StoredDataset, config: Config, folder: str, output: str, champion: RegisteredVersion
+    images: StoredDataset,
+    use_case: UseCase,
+    serving: ServingConfig,
+    folder: str,
+    output: str,
+    champion: RegisteredVersion,
 ) -> tuple[Annotated[BatchSummary, "batch"], Annotated[HTMLString, "batch_report"]]:
     """Answer for the unlabelled images with the champion, but for those it has answered before."""
-    summary = _joined([_answers(images, config, folder, output, champion)], output, champion)
+    summary = _joined([_answers(images, use_case, serving, folder, output, champion)], output, champion)
     return summary, HTMLString(render_batch_html(summary))  # ZenML looks for a tuple in the source
 
 
 @step(enable_cache=False, output_materializers={"answers": ShardMaterializer})
 def predict_shard(
     images: StoredDataset,
-    config: Config,
+    use_case: UseCase,
+    serving: ServingConfig,
     folder: str,
     output: str,
     champion: RegisteredVersion,
@@ -73,7 +79,7 @@ def predict_shard(
     shards: int,
 ) -> Annotated[BatchAnswers, "answers"]:
     """As `predict`, for one of ``shards`` parts of the images."""
-    return _answers(images, config, folder, output, champion, shard, shards)
+    return _answers(images, use_case, serving, folder, output, champion, shard, shards)
 
 
 @step(enable_cache=False)
@@ -87,7 +93,8 @@ def join_answers(
 
 def _answers(
     stored: StoredDataset,
-    config: Config,
+    use_case: UseCase,
+    serving: ServingConfig,
     folder: str,
     output: str,
     champion: RegisteredVersion,
@@ -99,10 +106,10 @@ def _answers(
     label = "predict" if shards == 1 else f"shard {shard + 1}/{shards}"
     with (
         version_bundle(champion) as bundle,
-        _prediction_log(config) as log,
+        _prediction_log(use_case, serving) as log,
         progress(label, images.num_images) as report,
     ):
-        predictor = batch_predictor(bundle, config)
+        predictor = batch_predictor(bundle, serving)
         answers = ask_images(predictor, images, open_output(output), champion.version, report, log)
     log_metadata({"version": champion.version, "images": answers.rows.num_rows, "asked": answers.asked})
     return answers
@@ -125,16 +132,16 @@ def _fetched(images: Dataset, uri: str) -> Dataset:
 
 
 @contextmanager
-def _prediction_log(config: Config) -> Iterator[PredictionLog | None]:
+def _prediction_log(use_case: UseCase, serving: ServingConfig) -> Iterator[PredictionLog | None]:
     """That of the use case's endpoint, so that monitoring sees these predictions, too."""
     try:
-        folder = active_deployer().prediction_log(config.name) if config.serving.prediction_log else None
+        folder = active_deployer().prediction_log(use_case.name) if serving.prediction_log else None
     except StackError:  # without a deployer nobody looks at a log
         folder = None
     if folder is None:
         yield None
         return
-    log = PredictionLog(folder, store=config.serving.prediction_log_store)
+    log = PredictionLog(folder, store=serving.prediction_log_store)
     try:
         yield log
     finally:

@@ -14,7 +14,6 @@ from materializers.split_history import SplitHistoryMaterializer
 from materializers.validation_report import ValidationReportMaterializer
 from steps.context import active_registry, cache_identity
 from steps.progress import announce, progress
-from visionops.config import Config
 from visionops.data.additions import join_additions, read_additions
 from visionops.data.audit import render_label_audit_html
 from visionops.data.cleaning import clean
@@ -22,11 +21,13 @@ from visionops.data.dataset import Dataset, Split
 from visionops.data.formats import read_dataset
 from visionops.data.hashing import hash_images
 from visionops.data.history import SplitHistory
+from visionops.data.settings import DataConfig, ValidationPolicy
 from visionops.data.shards import StoredDataset
 from visionops.data.sources import fetch
 from visionops.data.splitting import assign_splits
 from visionops.data.validation import InspectedImages, ValidationReport, inspect_shard, judge_shards, validate
 from visionops.home import visionops_home
+from visionops.inference.settings import UseCase
 from visionops.lineage import recall_splits
 
 __all__ = [
@@ -45,16 +46,15 @@ CACHE = CachePolicy(cache_func=cache_identity)
 
 
 @step(cache_policy=CACHE, output_materializers={"dataset": DatasetMaterializer})
-def ingest(config: Config, source_fingerprint: str) -> Annotated[Dataset, "dataset"]:
+def ingest(data: DataConfig, use_case: UseCase, source_fingerprint: str) -> Annotated[Dataset, "dataset"]:
     """Fetch the source and read its labels.
 
     Args:
-        config: Its ``data`` section.
         source_fingerprint: What lies there now; part of the cache key, so that a changed folder is read again.
     """
     with progress("fetch", 0) as report:
-        root = fetch(config.data.source, visionops_home() / "data", lambda done, total: report(done, "", total))
-    dataset = read_dataset(root, config.data, config.name, config.task)
+        root = fetch(data.source, visionops_home() / "data", lambda done, total: report(done, "", total))
+    dataset = read_dataset(root, data, use_case.name, use_case.task)
     with progress("hash", dataset.num_images) as report:
         dataset = hash_images(dataset, lambda done, _: report(done))
     log_metadata({"source": source_fingerprint})
@@ -63,28 +63,28 @@ def ingest(config: Config, source_fingerprint: str) -> Annotated[Dataset, "datas
 
 
 @step(cache_policy=CACHE, output_materializers={"validation": ValidationReportMaterializer})
-def validate_data(dataset: Dataset, config: Config) -> Annotated[ValidationReport, "validation"]:
+def validate_data(dataset: Dataset, policy: ValidationPolicy) -> Annotated[ValidationReport, "validation"]:
     """Look at every image and label; the verdict falls in `prepare`, so that the card is kept in any case."""
     with progress("validate", dataset.num_images) as report:
-        return validate(dataset, config.validation, report)
+        return validate(dataset, policy, report)
 
 
 @step(cache_policy=CACHE, output_materializers={"inspected": ShardMaterializer})
 def validate_shard(
-    dataset: StoredDataset, config: Config, shard: int, shards: int
+    dataset: StoredDataset, policy: ValidationPolicy, shard: int, shards: int
 ) -> Annotated[InspectedImages, "inspected"]:
     """Decode the images of one of ``shards`` parts; no others come to this machine."""
     part = dataset.fetch(dataset.tables.shard(shard, shards))
     with progress(f"shard {shard + 1}/{shards}", part.num_images) as report:
-        return inspect_shard(part, config.validation, report)
+        return inspect_shard(part, policy, report)
 
 
 @step(cache_policy=CACHE, output_materializers={"validation": ValidationReportMaterializer})
 def join_validation(
-    dataset: StoredDataset, inspected: list[InspectedImages], config: Config
+    dataset: StoredDataset, inspected: list[InspectedImages], policy: ValidationPolicy
 ) -> Annotated[ValidationReport, "validation"]:
     """What `validate_data` says: copies, leaks and the balance of classes are of the collection as a whole."""
-    return judge_shards(dataset.tables, inspected, config.validation, dataset.fetch)
+    return judge_shards(dataset.tables, inspected, policy, dataset.fetch)
 
 
 @step(enable_cache=False)
@@ -95,9 +95,9 @@ def require_usable(validation: ValidationReport) -> None:
 
 
 @step(enable_cache=False, output_materializers={"split_history": SplitHistoryMaterializer})
-def recall_split_history(config: Config) -> Annotated[SplitHistory, "split_history"]:
+def recall_split_history(use_case: UseCase) -> Annotated[SplitHistory, "split_history"]:
     """Read from the registry which split each image had in earlier versions. Not cached: there may be a new version."""
-    history, silent = recall_splits(active_registry(), config.name)
+    history, silent = recall_splits(active_registry(), use_case.name)
     for version in silent:
         announce(f"version {version} does not say how its data were split, so that its images are split anew")
     return history
@@ -108,7 +108,12 @@ def recall_split_history(config: Config) -> Annotated[SplitHistory, "split_histo
     output_materializers={"prepared": DatasetMaterializer, "splits": SplitHistoryMaterializer},
 )
 def prepare(
-    dataset: StoredDataset, validation: ValidationReport, split_history: SplitHistory, config: Config
+    dataset: StoredDataset,
+    validation: ValidationReport,
+    split_history: SplitHistory,
+    data: DataConfig,
+    policy: ValidationPolicy,
+    use_case: UseCase,
 ) -> tuple[Annotated[Dataset, "prepared"], Annotated[HTMLString, "label_audit"], Annotated[SplitHistory, "splits"]]:
     """Stop if the policy says so; else clean the data, add what was labelled since, and split.
 
@@ -116,14 +121,14 @@ def prepare(
     """
     validation.raise_if_stopped()
     cleaned, fetch = clean(dataset.tables, validation), dataset.fetch
-    added = read_additions(config.data, config.name, config.task, visionops_home() / "data")
+    added = read_additions(data, use_case.name, use_case.task, visionops_home() / "data")
     if added:
         with progress("additions", cleaned.num_images + added.num_images) as report:
-            cleaned, fetch = join_additions(fetch(cleaned), added, config.validation, report), _at_hand
-    elif config.data.additions:
+            cleaned, fetch = join_additions(fetch(cleaned), added, policy, report), _at_hand
+    elif data.additions:
         announce("data.additions: holds no labelled image yet")
-    distance = config.validation.near_duplicate_distance
-    prepared = assign_splits(cleaned, config.data.split, split_history, distance=distance)
+    distance = policy.near_duplicate_distance
+    prepared = assign_splits(cleaned, data.split, split_history, distance=distance)
     for note in prepared.notes:
         announce(note)
     labelled = cleaned.select_split(Split.TRAIN, Split.VAL, Split.TEST, Split.NONE)

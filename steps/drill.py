@@ -9,9 +9,9 @@ from zenml.types import HTMLString
 
 from steps.context import live_endpoint
 from steps.progress import announce, progress
-from visionops.config import Config
 from visionops.data.dataset import Split
 from visionops.data.shards import StoredDataset
+from visionops.inference.settings import UseCase
 from visionops.monitoring.drill import Drill, DrillResult, render_drill_html, run_drill
 
 __all__ = ["send_drill"]
@@ -20,11 +20,11 @@ __all__ = ["send_drill"]
 # Not cached: it is the sending that counts.
 @step(enable_cache=False)
 def send_drill(
-    prepared: StoredDataset, config: Config, drill: Drill
+    prepared: StoredDataset, use_case: UseCase, drill: Drill
 ) -> tuple[Annotated[DrillResult, "drill"], Annotated[HTMLString, "drill_report"]]:
     """Send changed test images to the live endpoint."""
     dataset = prepared.only(Split.TEST)
-    endpoint = live_endpoint(config.name)
+    endpoint = live_endpoint(use_case.name)
     announce(f"sending {drill.images} images to {endpoint.url}")
     with progress("drill", drill.images) as report:
         result = run_drill(endpoint, dataset, drill, report)

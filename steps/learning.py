@@ -12,46 +12,48 @@ from materializers.model_bundle import ModelBundleMaterializer
 from steps.data import CACHE
 from steps.mlflow_log import MlflowLog
 from steps.progress import announce, progress
-from visionops.config import Config
 from visionops.data.dataset import Split
 from visionops.data.history import SplitHistory
 from visionops.data.shards import StoredDataset
 from visionops.evaluation.comparison import comparison_set
+from visionops.evaluation.settings import Scoring
 from visionops.inference.bundle import ModelBundle
 from visionops.lineage import add_splits
 from visionops.monitoring.reference import add_reference
 from visionops.tasks import task_for
 from visionops.tasks.base import Evaluation, evaluation_folder, training_folder
+from visionops.tasks.settings import TrainingPlan
 
 __all__ = ["evaluate", "train"]
 
 
 @step(cache_policy=CACHE, experiment_tracker=True, output_materializers={"bundle": ModelBundleMaterializer})
-def train(prepared: StoredDataset, splits: SplitHistory, config: Config) -> Annotated[ModelBundle, "bundle"]:
+def train(prepared: StoredDataset, splits: SplitHistory, plan: TrainingPlan) -> Annotated[ModelBundle, "bundle"]:
     """Train, or resume what an interrupted run left, and export.
 
     The bundle carries what the model says of the val split, and the history of splits.
     """
     dataset = prepared.only(Split.TRAIN, Split.VAL)
-    with progress("train", config.training.epochs) as report:
+    with progress("train", plan.training.epochs) as report:
         log = MlflowLog(report)
-        bundle = task_for(config.task).train(dataset, config, training_folder(dataset, config), log)
+        bundle = task_for(plan.task).train(dataset, plan, training_folder(dataset, plan), log)
     return add_splits(add_reference(bundle, dataset), splits)
 
 
 @step(cache_policy=CACHE, experiment_tracker=True, output_materializers={"evaluation": EvaluationMaterializer})
-def evaluate(bundle: ModelBundle, prepared: StoredDataset, config: Config) -> Annotated[Evaluation, "evaluation"]:
+def evaluate(bundle: ModelBundle, prepared: StoredDataset, scoring: Scoring) -> Annotated[Evaluation, "evaluation"]:
     """Score the bundle on the test split with the engine that will serve it."""
     dataset = prepared.only(Split.TEST)
     folder = evaluation_folder(bundle, dataset)
     # All of it, unless this is a champion that is quantized and new labels have classes that it does not know.
     known = comparison_set(dataset, [bundle.card])
-    evaluation = task_for(config.task).evaluate(bundle, known.dataset_for(bundle.card), config, folder)
+    task = task_for(scoring.use_case.task)
+    evaluation = task.evaluate(bundle, known.dataset_for(bundle.card), scoring, folder)
     if not known.is_whole:
         announce(f"scored {known.explain()}")
     mlflow.log_metrics({f"test_{name}": value for name, value in evaluation.metrics.items()})
     mlflow.log_artifacts(str(evaluation.folder), artifact_path="evaluation")
     log_metadata(dict(evaluation.metrics))
-    metric = config.gate.metric
+    metric = scoring.metric
     announce(f"test {metric} {evaluation.metrics[metric]:.3f} on {evaluation.num_images} images")
     return evaluation

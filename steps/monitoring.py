@@ -15,10 +15,12 @@ from zenml.types import HTMLString
 from steps.context import active_alerter, active_deployer, active_pushgateway, active_registry, champion_bundle
 from steps.progress import announce
 from visionops.alerts import Told, decision_alerts
-from visionops.config import Config
 from visionops.data.additions import read_additions
+from visionops.data.settings import DataConfig, ValidationPolicy
 from visionops.errors import MetricError, StackError
+from visionops.evaluation.settings import Scoring
 from visionops.home import visionops_home
+from visionops.inference.settings import ServingConfig, UseCase
 from visionops.lineage import read_splits
 from visionops.monitoring.drift import DriftReport, detect_drift, render_drift_html
 from visionops.monitoring.labelled import LabelledTraffic, measure, unseen, untrained
@@ -26,7 +28,7 @@ from visionops.monitoring.log import read_log
 from visionops.monitoring.metrics import push_monitoring
 from visionops.monitoring.policy import Decision, Observation, decide
 from visionops.monitoring.reference import read_reference, window_reference
-from visionops.monitoring.settings import ReferenceKind
+from visionops.monitoring.settings import MonitoringConfig, ReferenceKind, RetrainPolicy
 from visionops.tasks import task_for
 
 __all__ = ["compare_traffic", "decide_retraining", "score_labelled_traffic", "tell"]
@@ -34,22 +36,23 @@ __all__ = ["compare_traffic", "decide_retraining", "score_labelled_traffic", "te
 
 # Nothing here is cached: there are new predictions, and perhaps new labels, each time.
 @step(enable_cache=False)
-def compare_traffic(config: Config) -> tuple[Annotated[DriftReport, "drift"], Annotated[HTMLString, "drift_report"]]:
+def compare_traffic(
+    use_case: UseCase, monitoring: MonitoringConfig, serving: ServingConfig
+) -> tuple[Annotated[DriftReport, "drift"], Annotated[HTMLString, "drift_report"]]:
     """Compare what the champion was asked lately with what it was validated on, or asked before."""
-    settings = config.monitoring
-    slides = settings.reference is ReferenceKind.WINDOW
-    begin = datetime.now(UTC) - timedelta(hours=settings.window_hours)
-    since = begin - timedelta(hours=settings.reference_hours if slides else 0)
-    folder, store = active_deployer().prediction_log(config.name), config.serving.prediction_log_store
-    with champion_bundle(config.name) as (champion, bundle):
-        log = read_log(folder, since=since, model=config.name, version=champion.version, store=store)
+    slides = monitoring.reference is ReferenceKind.WINDOW
+    begin = datetime.now(UTC) - timedelta(hours=monitoring.window_hours)
+    since = begin - timedelta(hours=monitoring.reference_hours if slides else 0)
+    folder, store = active_deployer().prediction_log(use_case.name), serving.prediction_log_store
+    with champion_bundle(use_case.name) as (champion, bundle):
+        log = read_log(folder, since=since, model=use_case.name, version=champion.version, store=store)
         reference = (
-            window_reference(log, begin, settings.reference_hours, champion.version)
+            window_reference(log, begin, monitoring.reference_hours, champion.version)
             if slides
             else read_reference(bundle)
         )
     traffic = log.filter(pc.field("time") >= begin)
-    report = detect_drift(reference, traffic, settings.drift)
+    report = detect_drift(reference, traffic, monitoring.drift)
     log_metadata(
         {
             "version": champion.version,
@@ -64,29 +67,32 @@ def compare_traffic(config: Config) -> tuple[Annotated[DriftReport, "drift"], An
 
 
 @step(enable_cache=False)
-def score_labelled_traffic(config: Config) -> Annotated[LabelledTraffic, "labelled_traffic"]:
+def score_labelled_traffic(
+    data: DataConfig, policy: ValidationPolicy, scoring: Scoring
+) -> Annotated[LabelledTraffic, "labelled_traffic"]:
     """Count the images labelled since the last training, and score the champion on those that it has not seen."""
-    labelled = read_additions(config.data, config.name, config.task, visionops_home() / "data")
+    use_case = scoring.use_case
+    labelled = read_additions(data, use_case.name, use_case.task, visionops_home() / "data")
     if labelled is None:
         return LabelledTraffic()
     registry = active_registry()
-    newest = registry.newest_trained(config.name)
-    with champion_bundle(config.name) as (champion, bundle), tempfile.TemporaryDirectory() as work:
+    newest = registry.newest_trained(use_case.name)
+    with champion_bundle(use_case.name) as (champion, bundle), tempfile.TemporaryDirectory() as work:
         history = read_splits(bundle)
         if history is None:
             announce(f"version {champion.version} does not say which images it has seen: no label counts; train again")
             return LabelledTraffic()
-        new = unseen(labelled, history, config.validation)
-        judging = untrained(new, history, config.validation)
+        new = unseen(labelled, history, policy)
+        judging = untrained(new, history, policy)
         since_training = new
         if newest and newest.version != champion.version:
             seen = read_splits(registry.fetch_bundle(newest, Path(work) / "newest"))
-            since_training = new if seen is None else unseen(new, seen, config.validation)
-        at_test = champion.test_metric(config.gate.metric)
+            since_training = new if seen is None else unseen(new, seen, policy)
+        at_test = champion.test_metric(scoring.metric)
         performance = None
         if judging.num_images and at_test is not None:
             try:
-                performance = measure(task_for(config.task), bundle, judging, config, at_test)
+                performance = measure(task_for(use_case.task), bundle, judging, scoring, at_test)
             except MetricError as error:  # a first few labels of one class must not hold up all else
                 announce(f"new labels, no figure yet: {error}")
     traffic = LabelledTraffic(new_labels=since_training.num_images, performance=performance)
@@ -96,11 +102,11 @@ def score_labelled_traffic(config: Config) -> Annotated[LabelledTraffic, "labell
 
 @step(enable_cache=False)
 def decide_retraining(
-    drift: DriftReport, labelled_traffic: LabelledTraffic, config: Config, is_requested: bool
+    drift: DriftReport, labelled_traffic: LabelledTraffic, use_case: UseCase, policy: RetrainPolicy, is_requested: bool
 ) -> tuple[Annotated[Observation, "observation"], Annotated[Decision, "retraining"]]:
     """What follows, and why."""
     registry, now = active_registry(), datetime.now(UTC)
-    champion, newest = registry.champion(config.name), registry.newest_trained(config.name)
+    champion, newest = registry.champion(use_case.name), registry.newest_trained(use_case.name)
     last = newest.trained if newest else champion.trained
     observation = Observation(
         images=drift.current_images,
@@ -113,30 +119,32 @@ def decide_retraining(
         performance=labelled_traffic.performance,
         is_requested=is_requested,
     )
-    decision = decide(observation, config.monitoring.policy)
+    decision = decide(observation, policy)
     log_metadata({"action": decision.action.value, "sentence": decision.sentence})
     announce(decision.sentence)
     return observation, decision
 
 
 @step(enable_cache=False)
-def tell(drift: DriftReport, observation: Observation, retraining: Decision, config: Config) -> Annotated[Told, "told"]:
+def tell(
+    drift: DriftReport, observation: Observation, retraining: Decision, use_case: UseCase, policy: RetrainPolicy
+) -> Annotated[Told, "told"]:
     """Tell people and Prometheus; what could not be told does not stop what was decided."""
-    champion = active_registry().champion(config.name)
+    champion = active_registry().champion(use_case.name)
     alerter, gateway = active_alerter(), active_pushgateway()
-    alerts = decision_alerts(config.name, retraining, observation, config.monitoring.policy)
+    alerts = decision_alerts(use_case.name, retraining, observation, policy)
     problems = []
     actions: tuple[Callable[[], None], ...] = (
         lambda: alerter.send(alerts) if alerter else None,
         lambda: push_monitoring(
             gateway,
-            config.name,
+            use_case.name,
             drift,
             observation,
             retraining,
             champion.version,
             champion.trained,
-            policy=config.monitoring.policy,
+            policy=policy,
         ),
     )
     for act in actions:

@@ -8,11 +8,12 @@ from zenml import log_metadata, step
 
 from steps.context import active_deployer, active_registry
 from steps.progress import announce
-from visionops.config import Config
 from visionops.data.dataset import Split
 from visionops.data.shards import StoredDataset
 from visionops.endpoint import Endpoint
+from visionops.gate.settings import Judging
 from visionops.inference.bundle import ModelBundle
+from visionops.inference.settings import ServingConfig, UseCase
 from visionops.registry import GateDecision, RegisteredVersion
 from visionops.release import judge, register_bundle, release, restore
 from visionops.tasks import task_for
@@ -23,21 +24,22 @@ __all__ = ["gate", "register", "release_model", "restore_model"]
 
 @step(enable_cache=False, experiment_tracker=True)
 def register(
-    bundle: ModelBundle, evaluation: Evaluation, config: Config
+    bundle: ModelBundle, evaluation: Evaluation, use_case: UseCase
 ) -> Annotated[RegisteredVersion, "registered_version"]:
     """Register the bundle as challenger, once."""
-    version = register_bundle(active_registry(), config.name, bundle, evaluation)
+    version = register_bundle(active_registry(), use_case.name, bundle, evaluation)
     announce(f"registered {version.name} version {version.version}")
     return version
 
 
 @step(enable_cache=False)
 def gate(
-    registered_version: RegisteredVersion, evaluation: Evaluation, prepared: StoredDataset, config: Config
+    registered_version: RegisteredVersion, evaluation: Evaluation, prepared: StoredDataset, judging: Judging
 ) -> Annotated[GateDecision, "decision"]:
     """Compare with the gate and with the champion, on the same test images."""
     dataset = prepared.only(Split.TEST)
-    decision = judge(active_registry(), registered_version, evaluation, task_for(config.task), dataset, config)
+    task = task_for(judging.scoring.use_case.task)
+    decision = judge(active_registry(), registered_version, evaluation, task, dataset, judging)
     log_metadata({"promote": decision.promote, "reason": decision.reason})
     announce(decision.reason)
     for warning in decision.warnings:
@@ -47,19 +49,20 @@ def gate(
 
 @step(enable_cache=False)
 def release_model(
-    registered_version: RegisteredVersion, decision: GateDecision, prepared: StoredDataset, config: Config
+    registered_version: RegisteredVersion, decision: GateDecision, prepared: StoredDataset, serving: ServingConfig
 ) -> Annotated[Endpoint | None, "endpoint"]:
     """Switch the endpoint and move the alias, if the gate says so."""
     dataset = prepared.only(Split.TEST)
-    endpoint = release(active_registry(), active_deployer(), registered_version, decision, dataset, config)
+    registry, deployer = active_registry(), active_deployer()
+    endpoint = release(registry, deployer, registered_version, decision, dataset, serving)
     _tell(endpoint)
     return endpoint
 
 
 @step(enable_cache=False)
-def restore_model(config: Config, rollback: bool) -> Annotated[Endpoint, "endpoint"]:
+def restore_model(use_case: UseCase, serving: ServingConfig, rollback: bool) -> Annotated[Endpoint, "endpoint"]:
     """Serve the champion again, or the one before it."""
-    endpoint = restore(active_registry(), active_deployer(), config, rollback=rollback)
+    endpoint = restore(active_registry(), active_deployer(), use_case.name, serving, rollback=rollback)
     _tell(endpoint)
     return endpoint
 

@@ -9,25 +9,25 @@ from zenml import log_metadata, step
 from materializers.tuning import TuningMaterializer
 from steps.progress import announce, progress
 from steps.tuning_log import MlflowTuningLog
-from visionops.config import Config
 from visionops.data.dataset import Split
 from visionops.data.shards import StoredDataset
 from visionops.tasks import task_for
 from visionops.tuning.result import TuningResult
 from visionops.tuning.search import tune, tuning_folder
+from visionops.tuning.settings import SearchPlan
 
 __all__ = ["search"]
 
 
 # Not cached: its study remembers every trial, and the newest run of the tracker says what is best now.
 @step(enable_cache=False, experiment_tracker=True, output_materializers={"tuning": TuningMaterializer})
-def search(prepared: StoredDataset, config: Config) -> Annotated[TuningResult, "tuning"]:
+def search(prepared: StoredDataset, plan: SearchPlan) -> Annotated[TuningResult, "tuning"]:
     """Try settings, or go on where an interrupted run stopped."""
     dataset = prepared.only(Split.TRAIN, Split.VAL)
-    trials = len(config.tuning.grid) or config.tuning.trials
+    trials = len(plan.tuning.grid) or plan.tuning.trials
     with progress("tune", trials) as report:
-        log = MlflowTuningLog(report, config.tuning.metric or config.gate.metric)
-        result = tune(task_for(config.task), dataset, config, tuning_folder(dataset, config), log)
+        log = MlflowTuningLog(report, plan.metric)
+        result = tune(task_for(plan.plan.task), dataset, plan, tuning_folder(dataset, plan), log)
     log.finish(result)
     log_metadata({"study": result.study})
     announce(f"best val {result.metric} {result.value:.4f} in trial {result.best} of {len(result.trials)}")

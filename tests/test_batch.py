@@ -66,7 +66,7 @@ def rows(summary, name="predictions"):
 
 
 def test_labels_have_a_row_an_image_and_a_column_a_probability(lots, tmp_path, config):
-    predictor = batch_predictor(make_label_bundle(tmp_path / "bundle", name="toy"), config)
+    predictor = batch_predictor(make_label_bundle(tmp_path / "bundle", name="toy"), config.serving)
     summary = predict_batch(predictor, listed(lots), open_output(str(tmp_path / "out")), "7")
     table = {row["key"]: row for row in rows(summary)}
     assert list(table) == ["s1/a.png", "s1/b.png", "s2/a.png", "s2/again.png", "s2/broken.png", "s2/deep/c.png"]
@@ -94,7 +94,7 @@ def test_labels_have_a_row_an_image_and_a_column_a_probability(lots, tmp_path, c
 
 
 def test_the_csv_says_the_same_as_the_parquet(lots, tmp_path, config):
-    predictor = batch_predictor(make_label_bundle(tmp_path / "bundle"), config)
+    predictor = batch_predictor(make_label_bundle(tmp_path / "bundle"), config.serving)
     summary = predict_batch(predictor, listed(lots), open_output(str(tmp_path / "out")), "1")
     with (tmp_path / "out" / "predictions.csv").open(newline="", encoding="utf-8") as file:
         read = list(csv.DictReader(file))
@@ -106,7 +106,7 @@ def test_the_csv_says_the_same_as_the_parquet(lots, tmp_path, config):
 
 def test_attributes_have_columns_of_their_own_even_with_names_of_ours(lots, tmp_path, config):
     heads = [Head(name="width", class_names=("narrow", "wide")), Head(name="beard", class_names=("no", "yes"))]
-    predictor = batch_predictor(make_label_bundle(tmp_path / "bundle", heads=heads), config)
+    predictor = batch_predictor(make_label_bundle(tmp_path / "bundle", heads=heads), config.serving)
     summary = predict_batch(predictor, listed(lots), open_output(str(tmp_path / "out")), "1")
     first, second = rows(summary)[:2]
     # The first class of head number j looks at channel j of red, green and blue.
@@ -121,7 +121,7 @@ def test_a_detector_has_a_second_table_with_a_row_a_box(tmp_path, config):
     (folder / "two.png").write_bytes(encode(picture([("red", 0, 1), ("blue", 2, 2)])))
     (folder / "none.png").write_bytes(encode(picture()))
     summary = predict_batch(
-        batch_predictor(make_bundle(tmp_path / "bundle"), config),
+        batch_predictor(make_bundle(tmp_path / "bundle"), config.serving),
         listed(folder),
         open_output(str(tmp_path / "out")),
         "3",
@@ -135,7 +135,9 @@ def test_a_detector_has_a_second_table_with_a_row_a_box(tmp_path, config):
 
 def test_it_answers_as_the_server_does(lots, tmp_path, config):
     bundle = make_label_bundle(tmp_path / "bundle")
-    summary = predict_batch(batch_predictor(bundle, config), listed(lots), open_output(str(tmp_path / "out")), "1")
+    summary = predict_batch(
+        batch_predictor(bundle, config.serving), listed(lots), open_output(str(tmp_path / "out")), "1"
+    )
     served = Predictor(bundle, config.serving.engine)
     for row in rows(summary):
         if not row["error"]:
@@ -145,12 +147,16 @@ def test_it_answers_as_the_server_does(lots, tmp_path, config):
 
 def test_what_the_same_model_has_answered_is_not_asked_again(lots, tmp_path, config):
     bundle = make_label_bundle(tmp_path / "bundle")
-    first = rows(predict_batch(batch_predictor(bundle, config), listed(lots), open_output(str(tmp_path / "out")), "1"))
+    first = rows(
+        predict_batch(batch_predictor(bundle, config.serving), listed(lots), open_output(str(tmp_path / "out")), "1")
+    )
     (lots / "s2" / "new.png").write_bytes(encode(filled((0, 0, 255))))
-    second = predict_batch(batch_predictor(bundle, config), listed(lots), open_output(str(tmp_path / "out")), "1")
+    second = predict_batch(
+        batch_predictor(bundle, config.serving), listed(lots), open_output(str(tmp_path / "out")), "1"
+    )
     assert (second.images, second.predicted) == (7, 1)
     assert [row for row in rows(second) if row["key"] != "s2/new.png"] == first
-    other = batch_predictor(make_label_bundle(tmp_path / "other", gain=7.0), config)
+    other = batch_predictor(make_label_bundle(tmp_path / "other", gain=7.0), config.serving)
     assert predict_batch(other, listed(lots), open_output(str(tmp_path / "out")), "2").predicted == 7
 
 
@@ -171,7 +177,7 @@ def test_killed_half_way_it_goes_on(tmp_path, config):
     folder.mkdir()
     for i in range(150):
         Image.fromarray(np.full((32, 32, 3), i, np.uint8)).save(folder / f"{i:03d}.png")
-    predictor = batch_predictor(make_label_bundle(tmp_path / "bundle"), config)
+    predictor = batch_predictor(make_label_bundle(tmp_path / "bundle"), config.serving)
 
     with pytest.raises(Killed):
         predict_batch(predictor, listed(folder), open_output(str(tmp_path / "out")), "1", dying_at(100))
@@ -207,7 +213,7 @@ def tables(folder) -> dict[str, bytes]:
 @pytest.mark.parametrize("is_hashed", [True, False])
 def test_twenty_shards_give_the_bytes_of_one(many, tmp_path, config, is_hashed):
     bundle = make_bundle(tmp_path / "bundle")
-    predictor = batch_predictor(bundle, config)
+    predictor = batch_predictor(bundle, config.serving)
     images = hash_images(list_images(many, "toy")) if is_hashed else list_images(many, "toy")
     one, output = open_output(str(tmp_path / "one")), open_output(str(tmp_path / "twenty"))
     whole = predict_batch(predictor, images, one, "3")
@@ -227,7 +233,7 @@ def test_twenty_shards_give_the_bytes_of_one(many, tmp_path, config, is_hashed):
 
 def test_twenty_shards_killed_half_way_only_what_is_missing_is_asked_again(many, tmp_path, config):
     bundle = make_label_bundle(tmp_path / "bundle")
-    predictor, images = batch_predictor(bundle, config), list_images(many, "toy")
+    predictor, images = batch_predictor(bundle, config.serving), list_images(many, "toy")
     output = open_output(str(tmp_path / "twenty"))
     done = [ask_images(predictor, images.shard(n, 20), output, "1") for n in range(9)]
 
@@ -245,14 +251,16 @@ def test_twenty_shards_killed_half_way_only_what_is_missing_is_asked_again(many,
 def test_shards_of_two_models_are_not_joined(lots, tmp_path, config):
     output, images = open_output(str(tmp_path / "out")), list_images(lots, "toy")
     bundles = [make_label_bundle(tmp_path / f"bundle-{gain}", gain=gain) for gain in (7.0, 8.0)]
-    parts = [ask_images(batch_predictor(b, config), images.shard(n, 2), output, "1") for n, b in enumerate(bundles)]
+    parts = [
+        ask_images(batch_predictor(b, config.serving), images.shard(n, 2), output, "1") for n, b in enumerate(bundles)
+    ]
     with pytest.raises(DataError, match="were answered by different models; run again"):
         write_tables(parts, bundles[0].card, "1", output)
 
 
 def test_tables_and_answers_live_in_a_bucket_as_in_a_folder(many, tmp_path, config):
     bundle = make_bundle(tmp_path / "bundle")
-    predictor, images = batch_predictor(bundle, config), list_images(many, "toy")
+    predictor, images = batch_predictor(bundle, config.serving), list_images(many, "toy")
     predict_batch(predictor, images, open_output(str(tmp_path / "one")), "1")
     with s3_server() as address, s3_bucket(address, "answers") as uri:
         output = open_output(f"{uri}/lot7/")
@@ -274,7 +282,7 @@ def log(tmp_path):
 
 
 def test_each_image_it_asks_is_remembered_once(lots, tmp_path, config, log):
-    predictor = batch_predictor(make_label_bundle(tmp_path / "bundle", name="toy"), config)
+    predictor = batch_predictor(make_label_bundle(tmp_path / "bundle", name="toy"), config.serving)
     for _ in range(2):
         predict_batch(predictor, listed(lots), open_output(str(tmp_path / "out")), "7", log=log)
         records = read_log(log.folder, model="toy", version="7").to_pylist()
@@ -303,7 +311,7 @@ def test_what_is_remembered_is_found_at_the_thresholds_of_the_card(tmp_path, con
         (folder / f"{number:02d}.png").write_bytes(encode(cells.repeat(CELL, 0).repeat(CELL, 1)))
     bundle = make_bundle(tmp_path / "bundle", name="toy", thresholds=Thresholds(confidence=0.5, max_detections=3))
     edited = config.model_copy(update={"serving": config.serving.model_copy(update={"confidence": confidence})})
-    predictor = batch_predictor(bundle, edited)
+    predictor = batch_predictor(bundle, edited.serving)
     summary = predict_batch(predictor, listed(folder), open_output(str(tmp_path / "out")), "7", log=log)
 
     found = sorted(read_log(log.folder).to_pylist(), key=lambda row: row["request_id"])
@@ -322,7 +330,7 @@ def test_what_is_remembered_is_found_at_the_thresholds_of_the_card(tmp_path, con
 def test_labels_are_decoded_once_whatever_the_thresholds_of_boxes_are(tmp_path, config):
     edited = config.model_copy(update={"serving": config.serving.model_copy(update={"confidence": 0.9})})
     seen = []
-    predictor = batch_predictor(make_label_bundle(tmp_path / "bundle"), edited)
+    predictor = batch_predictor(make_label_bundle(tmp_path / "bundle"), edited.serving)
     answer = predictor.predict(filled(RED), watch=lambda _rgb, prediction: seen.append(prediction))
     assert seen[0] is answer
 
@@ -332,7 +340,7 @@ def test_killed_half_way_no_image_is_remembered_twice(tmp_path, config, log):
     folder.mkdir()
     for i in range(150):
         Image.fromarray(np.full((32, 32, 3), i, np.uint8)).save(folder / f"{i:03d}.png")
-    predictor = batch_predictor(make_label_bundle(tmp_path / "bundle"), config)
+    predictor = batch_predictor(make_label_bundle(tmp_path / "bundle"), config.serving)
 
     with pytest.raises(Killed):
         predict_batch(predictor, listed(folder), open_output(str(tmp_path / "out")), "1", dying_at(100), log)
@@ -346,7 +354,7 @@ def test_killed_half_way_no_image_is_remembered_twice(tmp_path, config, log):
 def test_a_log_that_cannot_be_written_costs_no_answer(lots, tmp_path, config):
     (tmp_path / "log").write_text("a file in the way")
     log = PredictionLog(tmp_path / "log")
-    predictor = batch_predictor(make_label_bundle(tmp_path / "bundle"), config)
+    predictor = batch_predictor(make_label_bundle(tmp_path / "bundle"), config.serving)
     (tmp_path / "out").mkdir()
     for _ in range(2):
         assert predict_batch(predictor, listed(lots), open_output(str(tmp_path / "out")), "1", log=log).failed == 1
@@ -355,7 +363,7 @@ def test_a_log_that_cannot_be_written_costs_no_answer(lots, tmp_path, config):
 
 
 def test_a_file_that_is_gone_is_asked_for_again(lots, tmp_path, config):
-    predictor = batch_predictor(make_label_bundle(tmp_path / "bundle"), config)
+    predictor = batch_predictor(make_label_bundle(tmp_path / "bundle"), config.serving)
     gone, data = lots / "s1/b.png", encode(filled((0, 0, 255)))
     gone.write_bytes(data)
     images = listed(lots)
@@ -370,7 +378,7 @@ def test_a_file_that_is_gone_is_asked_for_again(lots, tmp_path, config):
 def test_only_unlabelled_images_of_a_data_set_are_predicted(lots, tmp_path, config):
     images = listed(lots)
     mixed = images.replace_column("split", ["train", "test", "", "unlabelled", "val", "unlabelled"])
-    predictor = batch_predictor(make_label_bundle(tmp_path / "bundle", name="toy"), config)
+    predictor = batch_predictor(make_label_bundle(tmp_path / "bundle", name="toy"), config.serving)
     summary = predict_batch(predictor, mixed, open_output(str(tmp_path / "out")), "1")
     assert [row["key"] for row in rows(summary)] == ["s2/again.png", "s2/deep/c.png"]
     labelled = images.replace_column("split", ["train"] * images.num_images)
@@ -386,7 +394,7 @@ def test_a_folder_without_images_or_none_at_all_is_one_line(tmp_path):
 
 
 def test_an_output_that_cannot_be_written_and_a_broken_segment_are_one_line(lots, tmp_path, config):
-    predictor = batch_predictor(make_label_bundle(tmp_path / "bundle"), config)
+    predictor = batch_predictor(make_label_bundle(tmp_path / "bundle"), config.serving)
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="choose another --output"):
         predict_batch(predictor, listed(lots), open_output(str(tmp_path / "file")), "1")
@@ -398,7 +406,7 @@ def test_an_output_that_cannot_be_written_and_a_broken_segment_are_one_line(lots
 
 
 def test_the_page_names_lots_classes_and_files(lots, tmp_path, config):
-    predictor = batch_predictor(make_label_bundle(tmp_path / "bundle"), config)
+    predictor = batch_predictor(make_label_bundle(tmp_path / "bundle"), config.serving)
     summary = predict_batch(predictor, listed(lots), open_output(str(tmp_path / "out")), "1")
     html = render_batch_html(summary)
     for text in ("s1", "s2", "red", "50.0 %", "66.7 %", *summary.files):
@@ -427,6 +435,6 @@ def test_a_data_set_that_was_made_by_hand_needs_no_hashes(lots, tmp_path, config
     images = Dataset.from_columns(
         "toy", (), {"key": ["x"], "path": [str(lots / "s1/a.png")], "split": ["unlabelled"]}, {}
     )
-    predictor = batch_predictor(make_label_bundle(tmp_path / "bundle"), config)
+    predictor = batch_predictor(make_label_bundle(tmp_path / "bundle"), config.serving)
     (row,) = rows(predict_batch(predictor, images, open_output(str(tmp_path / "out")), "1"))
     assert len(row["sha256"]) == 64

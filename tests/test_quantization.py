@@ -59,7 +59,7 @@ def dataset(tmp_path):
 
 def quantize(bundle, dataset, folder):
     done = []
-    made = quantize_bundle(bundle, dataset, task_for(bundle.card.task), CONFIG, folder, done.append)
+    made = quantize_bundle(bundle, dataset, task_for(bundle.card.task), CONFIG.quantization_plan, folder, done.append)
     assert done[-1] == len(done) == dataset.num_images
     return made
 
@@ -130,7 +130,9 @@ def test_labels_are_quantized_too(tmp_path):
     attributes = [Attribute("class", CLASSES)]
     dataset = Dataset.from_columns("colours", [], images, {}, attributes=attributes, labels={"class": [0, 1, 2]})
     config = CONFIG.model_copy(update={"task": Task.CLASSIFICATION, "gate": GateConfig(metric="accuracy")})
-    made = quantize_bundle(bundle, dataset, task_for(Task.CLASSIFICATION), config, tmp_path / "int8", id)
+    made = quantize_bundle(
+        bundle, dataset, task_for(Task.CLASSIFICATION), config.quantization_plan, tmp_path / "int8", id
+    )
     assert made.card.metrics["accuracy"] == 1
 
 
@@ -175,7 +177,7 @@ import sys
 from pathlib import Path
 from tests.helpers.bundles import make_bundle
 from visionops.data.dataset import Attribute, Dataset
-from visionops.quantization import _quantize, _Tensors
+from visionops.quantization.int8 import _quantize, _Tensors
 
 bundle = make_bundle(Path(sys.argv[1]))
 images = {"key": ["0.png"], "path": [sys.argv[2]], "split": ["val"]}

@@ -54,7 +54,7 @@ class ScoringTask:
 
     map50: float
 
-    def evaluate(self, bundle, dataset, config, folder):
+    def evaluate(self, bundle, dataset, scoring, folder):
         assert bundle.model_path.is_file()
         return evaluation(self.map50)
 
@@ -79,18 +79,18 @@ def alias(registry, name):
 def test_a_challenger_is_served_and_promoted_only_if_it_beats_the_champion(registry, dataset, tmp_path):
     deployer = RecordingDeployer()
     first = add_version(registry, "case", tmp_path, 2.0)
-    decision = judge(registry, first, evaluation(0.6), ScoringTask(0), dataset, CONFIG)
-    assert release(registry, deployer, first, decision, dataset, CONFIG).version == "1"
+    decision = judge(registry, first, evaluation(0.6), ScoringTask(0), dataset, CONFIG.judging)
+    assert release(registry, deployer, first, decision, dataset, CONFIG.serving).version == "1"
     assert alias(registry, CHAMPION) == "1"
 
     weaker = add_version(registry, "case", tmp_path, 2.1)
-    decision = judge(registry, weaker, evaluation(0.61), ScoringTask(0.6), dataset, CONFIG)
+    decision = judge(registry, weaker, evaluation(0.61), ScoringTask(0.6), dataset, CONFIG.judging)
     assert not decision.promote
-    assert release(registry, deployer, weaker, decision, dataset, CONFIG).version == "1"
+    assert release(registry, deployer, weaker, decision, dataset, CONFIG.serving).version == "1"
 
     better = add_version(registry, "case", tmp_path, 2.2)
-    decision = judge(registry, better, evaluation(0.7), ScoringTask(0.6), dataset, CONFIG)
-    assert release(registry, deployer, better, decision, dataset, CONFIG).version == "3"
+    decision = judge(registry, better, evaluation(0.7), ScoringTask(0.6), dataset, CONFIG.judging)
+    assert release(registry, deployer, better, decision, dataset, CONFIG.serving).version == "3"
     assert (alias(registry, CHAMPION), alias(registry, PREVIOUS)) == ("3", "1")
     assert deployer.served == ["1", "1", "3"]
 
@@ -99,17 +99,17 @@ def test_a_quantized_challenger_is_judged_by_what_it_loses(registry, dataset, tm
     registry.promote(add_version(registry, "case", tmp_path, 2.0))
     second = add_version(registry, "case", tmp_path, 2.1)
     quantized = dataclasses.replace(evaluation(0.595), precision="int8")
-    assert judge(registry, second, quantized, ScoringTask(0.6), dataset, CONFIG).promote
+    assert judge(registry, second, quantized, ScoringTask(0.6), dataset, CONFIG.judging).promote
     strict = CONFIG.model_copy(update={"quantization": QuantizationConfig(max_loss=0.001)})
-    assert not judge(registry, second, quantized, ScoringTask(0.6), dataset, strict).promote
-    assert not judge(registry, second, evaluation(0.595), ScoringTask(0.6), dataset, CONFIG).promote
+    assert not judge(registry, second, quantized, ScoringTask(0.6), dataset, strict.judging).promote
+    assert not judge(registry, second, evaluation(0.595), ScoringTask(0.6), dataset, CONFIG.judging).promote
 
 
 def test_nothing_is_served_when_no_model_ever_passed(registry, dataset, tmp_path):
     deployer = RecordingDeployer()
     version = add_version(registry, "case", tmp_path, 2.0)
-    decision = judge(registry, version, evaluation(0.1), ScoringTask(0), dataset, CONFIG)
-    assert release(registry, deployer, version, decision, dataset, CONFIG) is None
+    decision = judge(registry, version, evaluation(0.1), ScoringTask(0), dataset, CONFIG.judging)
+    assert release(registry, deployer, version, decision, dataset, CONFIG.serving) is None
     assert deployer.served == []
     assert alias(registry, CHAMPION) is None
 
@@ -117,18 +117,18 @@ def test_nothing_is_served_when_no_model_ever_passed(registry, dataset, tmp_path
 def test_a_model_that_fails_its_smoke_test_never_becomes_champion(registry, dataset, tmp_path):
     first, second = (add_version(registry, "case", tmp_path, gain) for gain in (2.0, 2.1))
     registry.promote(first)
-    decision = judge(registry, second, evaluation(0.9), ScoringTask(0.6), dataset, CONFIG)
+    decision = judge(registry, second, evaluation(0.9), ScoringTask(0.6), dataset, CONFIG.judging)
     with pytest.raises(DeploymentError, match="smoke test failed"):
-        release(registry, RecordingDeployer(fails=True), second, decision, dataset, CONFIG)
+        release(registry, RecordingDeployer(fails=True), second, decision, dataset, CONFIG.serving)
     assert alias(registry, CHAMPION) == "1"
 
 
 def test_a_second_run_finds_its_champion(registry, dataset, tmp_path):
     version = registry.promote(add_version(registry, "case", tmp_path, 2.0))
-    decision = judge(registry, version, evaluation(0.6), ScoringTask(0.6), dataset, CONFIG)
+    decision = judge(registry, version, evaluation(0.6), ScoringTask(0.6), dataset, CONFIG.judging)
     assert decision.promote
     assert "champion already" in decision.reason
-    assert release(registry, RecordingDeployer(), version, decision, dataset, CONFIG).version == "1"
+    assert release(registry, RecordingDeployer(), version, decision, dataset, CONFIG.serving).version == "1"
 
 
 def test_rollback_serves_first_and_is_not_undone_by_the_next_run(registry, dataset, tmp_path):
@@ -136,13 +136,13 @@ def test_rollback_serves_first_and_is_not_undone_by_the_next_run(registry, datas
     registry.promote(first)
     registry.promote(second)
     with pytest.raises(DeploymentError):
-        restore(registry, RecordingDeployer(fails=True), CONFIG, rollback=True)
+        restore(registry, RecordingDeployer(fails=True), CONFIG.name, CONFIG.serving, rollback=True)
     assert alias(registry, CHAMPION) == "2"
 
-    assert restore(registry, RecordingDeployer(), CONFIG, rollback=True).version == "1"
+    assert restore(registry, RecordingDeployer(), CONFIG.name, CONFIG.serving, rollback=True).version == "1"
     assert (alias(registry, CHAMPION), alias(registry, PREVIOUS)) == ("1", None)
     second = registry.by_digest("case", second.digest)
-    decision = judge(registry, second, evaluation(0.9), ScoringTask(0.6), dataset, CONFIG)
+    decision = judge(registry, second, evaluation(0.9), ScoringTask(0.6), dataset, CONFIG.judging)
     assert not decision.promote
     assert "rolled back by hand" in decision.reason
 
@@ -150,7 +150,7 @@ def test_rollback_serves_first_and_is_not_undone_by_the_next_run(registry, datas
 def test_restoring_without_a_champion_says_what_to_run(registry):
     for rollback in (False, True):
         with pytest.raises(RegistryError, match="case: has no champion; run --pipeline training first"):
-            restore(registry, RecordingDeployer(), CONFIG, rollback=rollback)
+            restore(registry, RecordingDeployer(), CONFIG.name, CONFIG.serving, rollback=rollback)
 
 
 def test_a_registry_that_is_down_leaves_the_endpoint_alone(monkeypatch):
@@ -159,7 +159,7 @@ def test_a_registry_that_is_down_leaves_the_endpoint_alone(monkeypatch):
     deployer = RecordingDeployer()
     for rollback in (False, True):
         with pytest.raises(RegistryError, match="does not answer"):
-            restore(ModelRegistry(f"http://127.0.0.1:{port}"), deployer, CONFIG, rollback=rollback)
+            restore(ModelRegistry(f"http://127.0.0.1:{port}"), deployer, CONFIG.name, CONFIG.serving, rollback=rollback)
     assert deployer.served == []
 
 
@@ -175,17 +175,21 @@ class OvertakingDeployer(RecordingDeployer):
 def test_of_two_runs_that_were_judged_by_one_champion_the_second_starts_over(registry, dataset, tmp_path):
     registry.promote(add_version(registry, "case", tmp_path, 2.0))
     ours, theirs = (add_version(registry, "case", tmp_path, gain) for gain in (2.1, 2.2))
-    first, second = (judge(registry, v, evaluation(0.9), ScoringTask(0.6), dataset, CONFIG) for v in (ours, theirs))
+    first, second = (
+        judge(registry, v, evaluation(0.9), ScoringTask(0.6), dataset, CONFIG.judging) for v in (ours, theirs)
+    )
     assert first.promote
     assert first.champion_version == second.champion_version == "1"
     deployer = RecordingDeployer()
-    release(registry, deployer, theirs, second, dataset, CONFIG)
+    release(registry, deployer, theirs, second, dataset, CONFIG.serving)
     with pytest.raises(
         ChampionChangedError, match="compared with version 1, but version 3 is champion by now; run aga"
     ):
-        release(registry, deployer, ours, first, dataset, CONFIG)
+        release(registry, deployer, ours, first, dataset, CONFIG.serving)
     assert deployer.served == ["3"], "known before the endpoint is switched"
-    assert release(registry, deployer, theirs, second, dataset, CONFIG).version == "3", "a killed run is completed"
+    assert release(registry, deployer, theirs, second, dataset, CONFIG.serving).version == "3", (
+        "a killed run is completed"
+    )
 
 
 def test_an_endpoint_that_was_switched_too_late_goes_back_to_the_champion(registry, dataset, tmp_path):
@@ -193,9 +197,9 @@ def test_an_endpoint_that_was_switched_too_late_goes_back_to_the_champion(regist
     ours, theirs = (add_version(registry, "case", tmp_path, gain) for gain in (2.1, 2.2))
     deployer = OvertakingDeployer()
     deployer.registry, deployer.faster = registry, theirs
-    decision = judge(registry, ours, evaluation(0.9), ScoringTask(0.6), dataset, CONFIG)
+    decision = judge(registry, ours, evaluation(0.9), ScoringTask(0.6), dataset, CONFIG.judging)
     with pytest.raises(ChampionChangedError):
-        release(registry, deployer, ours, decision, dataset, CONFIG)
+        release(registry, deployer, ours, decision, dataset, CONFIG.serving)
     assert deployer.served == ["2", "3"]
     assert (alias(registry, CHAMPION), alias(registry, PREVIOUS)) == ("3", "1")
 
@@ -215,7 +219,7 @@ class Figures:
             evaluation(value), num_images=100, replicates={"map50": (value,) * 100}, precision=precision.value
         )
 
-    def evaluate(self, bundle, dataset, config, folder):
+    def evaluate(self, bundle, dataset, scoring, folder):
         value = self.of[bundle.digest]
         return dataclasses.replace(evaluation(value), num_images=100, replicates={"map50": (value,) * 100})
 
@@ -232,7 +236,7 @@ def test_float_and_int8_champions_in_turn_lose_max_loss_once(rounds):
     for precision, change in [*rounds, *[(Precision.INT8, -0.0099), (Precision.F32, 0.005)] * 4]:
         version = registry.add("case", precision)
         value = champion + change
-        decision = judge(registry, version, task.evaluation(version, value, precision), task, dataset, config)
+        decision = judge(registry, version, task.evaluation(version, value, precision), task, dataset, config.judging)
         if decision.promote:
             registry.promote(version, decision)
             champion, best = value, max(best, value)
@@ -248,7 +252,7 @@ def test_the_reason_names_the_former_champion_that_was_not_beaten():
         task.evaluation(version, value)
         registry.promote(version)
     third = registry.add("case")
-    decision = judge(registry, third, task.evaluation(third, 0.897), task, dataset, CONFIG)
+    decision = judge(registry, third, task.evaluation(third, 0.897), task, dataset, CONFIG.judging)
     assert decision.reason.startswith("refused: map50 0.897 does not beat former champion 1's 0.900 by 0.020; ")
     assert (decision.champion, decision.champion_version) == (0.9, "2")
 
@@ -277,9 +281,9 @@ def test_a_new_class_is_reported_apart_and_stops_no_run(registry, tmp_path):
     registry.promote(add_version(registry, "case", tmp_path, 2.0, class_names=CLASSES[:2]))
     task, config = task_for(Task.DETECTION), CONFIG.model_copy(update={"gate": GateConfig(min_images=1)})
     bundle = make_bundle(tmp_path / "challenger", gain=2.1)
-    scored = task.evaluate(bundle, dataset, config, None)
+    scored = task.evaluate(bundle, dataset, config.scoring, None)
     version = add_version(registry, "case", tmp_path, 2.1, scored)
-    decision = judge(registry, version, scored, task, dataset, config)
+    decision = judge(registry, version, scored, task, dataset, config.judging)
     assert decision.reason == (
         "refused: map50 1.000 does not beat the champion's 1.000 by 0.005; compared on 3 of 3 test images, "
         "without 1 box of blue; new: blue with map50 1.000"
@@ -300,15 +304,15 @@ def test_models_are_compared_on_images_that_none_learned_from(registry, tmp_path
     )
     registry.promote(add_version(registry, "case", tmp_path, 2.0, history=learned))
     task, config = task_for(Task.DETECTION), CONFIG.model_copy(update={"gate": GateConfig(min_images=1)})
-    scored = task.evaluate(make_bundle(tmp_path / "challenger", gain=2.1), dataset, config, None)
+    scored = task.evaluate(make_bundle(tmp_path / "challenger", gain=2.1), dataset, config.scoring, None)
     version = add_version(registry, "case", tmp_path, 2.1, scored)
-    decision = judge(registry, version, scored, task, dataset, config)
+    decision = judge(registry, version, scored, task, dataset, config.judging)
     assert decision.reason.endswith(
         "compared on 3 of 5 test images, without 2 images that are or look like some a model was trained or selected on"
     )
     everything = SplitHistory.of(dataset.replace_column("split", ["train"] * 5))
     registry.promote(add_version(registry, "case", tmp_path, 2.2, history=everything))
-    decision = judge(registry, version, scored, task, dataset, config)
+    decision = judge(registry, version, scored, task, dataset, config.judging)
     assert not decision.promote
     assert decision.reason.startswith("refused: nothing to compare with the champion on (case: no test image is left")
 
@@ -317,7 +321,7 @@ def test_a_champion_that_does_not_say_what_it_learned_from_is_compared_and_named
     dataset = looked_at(scenes(tmp_path, [[("red", 0, 0), ("blue", 2, 2)], [("green", 1, 1)]]))
     registry.promote(add_version(registry, "case", tmp_path, 2.0, history=None))
     version = add_version(registry, "case", tmp_path, 2.1)
-    decision = judge(registry, version, evaluation(0.9), ScoringTask(0.6), dataset, CONFIG)
+    decision = judge(registry, version, evaluation(0.9), ScoringTask(0.6), dataset, CONFIG.judging)
     assert decision.reason.endswith("; version 1 does not say which images it learned from, and may know some of these")
 
 
@@ -340,7 +344,7 @@ def test_with_nothing_in_common_the_reason_says_so(registry, tmp_path):
     dataset = scenes(tmp_path, [[("blue", 2, 2)]])
     registry.promote(add_version(registry, "case", tmp_path, 2.0, class_names=("scratch", "dent")))
     version = add_version(registry, "case", tmp_path, 2.1)
-    decision = judge(registry, version, evaluation(0.9), task_for(Task.DETECTION), dataset, CONFIG)
+    decision = judge(registry, version, evaluation(0.9), task_for(Task.DETECTION), dataset, CONFIG.judging)
     assert not decision.promote
     assert decision.reason.startswith(
         "refused: nothing to compare with the champion on (case: the test split has no bo"
@@ -363,11 +367,11 @@ def test_a_question_that_is_no_longer_asked_stops_no_run(registry, tmp_path):
     source = FolderSource(kind="folder", path=".")
     config = Config(name="case", task=Task.ATTRIBUTES, data=DataConfig(source=source, format="table"))
     task = task_for(config.task)
-    scored = task.evaluate(new, dataset, config, None)
+    scored = task.evaluate(new, dataset, config.scoring, None)
     mlflow.set_tracking_uri(registry.tracking_uri)
     mlflow.set_experiment("registry")
     with mlflow.start_run():
         champion, version = (register_bundle(registry, "case", bundle, scored) for bundle in (old, new))
     registry.promote(champion)
-    decision = judge(registry, version, scored, task, dataset, config)
+    decision = judge(registry, version, scored, task, dataset, config.judging)
     assert decision.reason.startswith("refused: accuracy 1.000 does not beat the champion's 1.000 by 0.005; ")

@@ -10,7 +10,7 @@ SCRIPT = """
 import sys
 from pathlib import Path
 from tests.helpers.bundles import make_bundle
-from visionops.config import Engine
+from visionops.inference.settings import Engine
 from visionops.inference.engines import load_engine
 
 bundle = make_bundle(Path(sys.argv[1]))

@@ -37,7 +37,6 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict
 from pydantic_core import from_json, to_json
 
-from visionops.config import Config
 from visionops.data.dataset import Dataset, Split
 from visionops.data.files import describe_os_error, walk_files
 from visionops.data.output import Output
@@ -48,6 +47,7 @@ from visionops.inference.bundle import BundleCard, ModelBundle
 from visionops.inference.engines import available_cpus
 from visionops.inference.prediction import Prediction
 from visionops.inference.predictor import Load, Predictor
+from visionops.inference.settings import ServingConfig
 from visionops.monitoring.batches import BatchRecorder
 from visionops.monitoring.log import PredictionLog
 
@@ -201,12 +201,12 @@ def named_images(keys: Sequence[str], name: str) -> Dataset:
     return Dataset.from_columns(name, (), {"key": keys, "split": [Split.UNLABELLED.value] * len(keys)}, {})
 
 
-def batch_predictor(bundle: ModelBundle, config: Config) -> Predictor:
+def batch_predictor(bundle: ModelBundle, serving: ServingConfig) -> Predictor:
     """The predictor of the server, with one thread an image: a batch has an image for every core."""
-    update = {"confidence": config.serving.confidence, "iou": config.serving.iou}
+    update = {"confidence": serving.confidence, "iou": serving.iou}
     thresholds = bundle.card.thresholds.model_copy(update=update)
     busy = Load(images=1)  # the last image of a batch is computed as the first was
-    return Predictor(bundle, config.serving.engine, thresholds=thresholds, streams=available_cpus(), load=busy)
+    return Predictor(bundle, serving.engine, thresholds=thresholds, streams=available_cpus(), load=busy)
 
 
 def predict_batch(

@@ -14,15 +14,16 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from visionops.config import Config
 from visionops.data.dataset import Dataset, Split
 from visionops.data.history import SplitHistory
 from visionops.endpoint import Endpoint, EndpointDeployer
 from visionops.errors import ChampionChangedError, MetricError
 from visionops.evaluation.comparison import Comparison, comparison_set
+from visionops.evaluation.settings import Scoring
 from visionops.gate.decision import GateDecision, class_figure, decide
+from visionops.gate.settings import GateConfig, Judging
 from visionops.inference.bundle import ModelBundle
-from visionops.inference.settings import Precision
+from visionops.inference.settings import Precision, ServingConfig
 from visionops.lineage import read_splits
 from visionops.registry import CHAMPION, ModelRegistry, RegisteredVersion
 from visionops.tasks.base import Evaluation, Task
@@ -49,7 +50,7 @@ def judge(
     evaluation: Evaluation,
     task: Task,
     dataset: Dataset,
-    config: Config,
+    judging: Judging,
 ) -> GateDecision:
     """Decide whether ``version`` becomes champion, and write the decision onto it.
 
@@ -57,18 +58,17 @@ def judge(
     models was trained or selected on. Where they do not know all of its classes, all are scored on what they know,
     ``version`` too.
     """
-    champion = registry.by_alias(config.name, CHAMPION)
+    champion = registry.by_alias(judging.scoring.use_case.name, CHAMPION)
     if champion is not None and champion.version == version.version:
-        return _settled(
-            evaluation, config, champion, promote=True, reason=f"version {version.version} is the champion already"
-        )
+        reason = f"version {version.version} is the champion already"
+        return _settled(evaluation, judging.gate, champion, promote=True, reason=reason)
     if version.rolled_back:
         reason = f"refused: version {version.version} was rolled back by hand; train a better one"
-        return _settled(evaluation, config, champion, promote=False, reason=reason)
+        return _settled(evaluation, judging.gate, champion, promote=False, reason=reason)
     if champion is None:
-        decision = decide(evaluation, None, config.gate)
+        decision = decide(evaluation, None, judging.gate)
     else:
-        decision = _face(registry, version, champion, evaluation, task, dataset, config)
+        decision = _face(registry, version, champion, evaluation, task, dataset, judging)
     registry.record(version, decision)
     return decision
 
@@ -80,10 +80,10 @@ def _face(
     evaluation: Evaluation,
     task: Task,
     dataset: Dataset,
-    config: Config,
+    judging: Judging,
 ) -> GateDecision:
     """Compare with the best of the champion's lineage."""
-    brief = config.model_copy(update={"evaluation": config.evaluation.model_copy(update={"latency_images": 1})})
+    brief = judging.scoring.brief()
     opponents = registry.lineage(champion)
     with tempfile.TemporaryDirectory(prefix="visionops-champion-") as folder:
 
@@ -92,7 +92,7 @@ def _face(
 
         bundles, challenger = [fetch(opponent) for opponent in opponents], fetch(version)
         histories = [read_splits(bundle) for bundle in (*bundles, challenger)]
-        usable = _unlearned(dataset, histories, config.validation.near_duplicate_distance)
+        usable = _unlearned(dataset, histories, judging.validation.near_duplicate_distance)
         try:
             comparison = comparison_set(dataset, [bundle.card for bundle in bundles], usable)
             theirs = [_score(task, bundle, comparison, brief) for bundle in bundles]
@@ -102,20 +102,20 @@ def _face(
                 f"refused: nothing to compare with the champion on ({error}); add test images of classes that it "
                 "knows, or give the use case another name"
             )
-            return _settled(evaluation, config, champion, promote=False, reason=reason)
-    best = max(range(len(theirs)), key=lambda row: theirs[row].metrics[config.gate.metric])
+            return _settled(evaluation, judging.gate, champion, promote=False, reason=reason)
+    best = max(range(len(theirs)), key=lambda row: theirs[row].metrics[judging.gate.metric])
     decision = decide(
         evaluation,
         theirs[best],
-        config.gate,
+        judging.gate,
         # A quantized challenger wins on speed, so it may lose a little.
-        max_loss=config.quantization.max_loss if evaluation.precision == Precision.INT8 else None,
+        max_loss=judging.quantization.max_loss if evaluation.precision == Precision.INT8 else None,
         compared=None if comparison.is_whole else ours,
         opponent="the champion" if best == 0 else f"former champion {opponents[best].version}",
         champion_version=champion.version,
     )
     remarks = [] if comparison.is_whole else [f"compared {comparison.explain()}"]
-    remarks += _new_figures(evaluation, comparison, config.gate.metric)
+    remarks += _new_figures(evaluation, comparison, judging.gate.metric)
     # A bundle of an earlier release: the comparison can only be too kind to the champion.
     silent = [o.version for o, history in zip(opponents, histories, strict=False) if history is None]
     remarks += [
@@ -134,9 +134,9 @@ def _unlearned(dataset: Dataset, histories: Sequence[SplitHistory | None], dista
     return usable
 
 
-def _score(task: Task, bundle: ModelBundle, comparison: Comparison, config: Config) -> Evaluation:
+def _score(task: Task, bundle: ModelBundle, comparison: Comparison, scoring: Scoring) -> Evaluation:
     asked = comparison.dataset_for(bundle.card)
-    scored = task.evaluate(bundle, asked, config, None)
+    scored = task.evaluate(bundle, asked, scoring, None)
     if asked is comparison.test:
         return scored
     # A model that answers more questions is scored on a table with more columns; what counts in it is the same.
@@ -160,7 +160,7 @@ def release(
     version: RegisteredVersion,
     decision: GateDecision,
     dataset: Dataset,
-    config: Config,
+    serving: ServingConfig,
 ) -> Endpoint | None:
     """Serve ``version`` and make it champion if the gate says so; else see that the champion answers.
 
@@ -173,36 +173,38 @@ def release(
     """
     if decision.promote:
         registry.check_champion(version, decision)
-    chosen = version if decision.promote else registry.by_alias(config.name, CHAMPION)
+    chosen = version if decision.promote else registry.by_alias(version.name, CHAMPION)
     if chosen is None:
         return None
     images = smoke_images(dataset)
-    endpoint = put_into_service(registry, deployer, chosen, config, images)
+    endpoint = put_into_service(registry, deployer, chosen, serving, images)
     if decision.promote:
         try:
             registry.promote(version, decision)
         except ChampionChangedError:
-            if champion := registry.by_alias(config.name, CHAMPION):
-                put_into_service(registry, deployer, champion, config, images)
+            if champion := registry.by_alias(version.name, CHAMPION):
+                put_into_service(registry, deployer, champion, serving, images)
             raise
     return endpoint
 
 
-def restore(registry: ModelRegistry, deployer: EndpointDeployer, config: Config, *, rollback: bool) -> Endpoint:
+def restore(
+    registry: ModelRegistry, deployer: EndpointDeployer, name: str, serving: ServingConfig, *, rollback: bool
+) -> Endpoint:
     """Serve the champion again; with ``rollback``, the one before it, which becomes champion.
 
     Raises:
         RegistryError: There is no such champion.
         ChampionChangedError: Another run promoted or rolled back meanwhile.
     """
-    champion = registry.champion(config.name)
-    chosen = registry.before_champion(config.name) if rollback else champion
-    endpoint = put_into_service(registry, deployer, chosen, config, ())
+    champion = registry.champion(name)
+    chosen = registry.before_champion(name) if rollback else champion
+    endpoint = put_into_service(registry, deployer, chosen, serving, ())
     if rollback:
         try:
-            registry.rollback(config.name, champion)
+            registry.rollback(name, champion)
         except ChampionChangedError:
-            put_into_service(registry, deployer, registry.champion(config.name), config, ())
+            put_into_service(registry, deployer, registry.champion(name), serving, ())
             raise
     return endpoint
 
@@ -211,7 +213,7 @@ def put_into_service(
     registry: ModelRegistry,
     deployer: EndpointDeployer,
     version: RegisteredVersion,
-    config: Config,
+    serving: ServingConfig,
     images: tuple[bytes, ...],
 ) -> Endpoint:
     """Fetch the bundle of ``version``, check it and hand it to the deployer, as the champion."""
@@ -219,10 +221,10 @@ def put_into_service(
         bundle = registry.fetch_bundle(version, Path(folder))
         return deployer.deploy_bundle(
             bundle.folder,
-            name=config.name,
+            name=version.name,
             version=version.version,
             alias=CHAMPION,
-            serving=config.serving,
+            serving=serving,
             smoke_images=images,
         )
 
@@ -233,14 +235,14 @@ def smoke_images(dataset: Dataset) -> tuple[bytes, ...]:
 
 
 def _settled(
-    evaluation: Evaluation, config: Config, champion: RegisteredVersion | None, *, promote: bool, reason: str
+    evaluation: Evaluation, gate: GateConfig, champion: RegisteredVersion | None, *, promote: bool, reason: str
 ) -> GateDecision:
     return GateDecision(
         promote=promote,
         reason=reason,
-        metric=config.gate.metric,
-        challenger=evaluation.metrics[config.gate.metric],
-        minimum=config.gate.minimum,
-        margin=config.gate.margin,
+        metric=gate.metric,
+        challenger=evaluation.metrics[gate.metric],
+        minimum=gate.minimum,
+        margin=gate.margin,
         champion_version=champion.version if champion else None,
     )

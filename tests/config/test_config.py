@@ -4,10 +4,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from visionops.config import Config, load_config
+from visionops.config import load_config
 from visionops.data.findings import Code, Severity
 from visionops.data.settings import FolderSource, SampleSource
 from visionops.errors import ConfigError
+
+PARTS = ("use_case", "training_plan", "scoring", "judging", "quantization_plan", "search_plan")
+"""What steps are given, by its name in `Config`."""
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -120,10 +123,10 @@ def test_a_gate_without_resamples_must_be_meant(tmp_path):
     assert load_config(written(tmp_path, MINIMAL), ["gate.per_class_minimum=0.2"]).gate.per_class_minimum == 0.2
 
 
-@pytest.mark.parametrize("sections", [("gate",), ("evaluation", "gate"), ("quantization",)])
-def test_what_a_step_is_given_passes_the_same_checks(tmp_path, sections):
+@pytest.mark.parametrize("part", PARTS)
+def test_what_a_step_is_given_passes_the_same_checks(tmp_path, part):
     strict = load_config(written(tmp_path, MINIMAL), ["evaluation.resamples=10000", "gate.confidence=0.999"])
-    given = strict.only(*sections)
+    given = getattr(strict, part)
     assert type(given).model_validate_json(given.model_dump_json()) == given
 
 
@@ -140,14 +143,16 @@ def test_a_file_that_is_not_text_is_refused(tmp_path):
         load_config(path)
 
 
-def test_only_keeps_the_named_sections(tmp_path):
+def test_a_step_is_given_what_it_reads_and_no_more(tmp_path):
     first = load_config(written(tmp_path, MINIMAL), ["gate.minimum=0.9"])
     second = load_config(written(tmp_path, MINIMAL), ["gate.minimum=0.1", "data.source.path=elsewhere"])
-    assert first.only("training") == second.only("training")
-    assert first.only("gate") != second.only("gate")
-    assert first.only("training").training.epochs == 3
+    assert first.training_plan == second.training_plan
+    assert first.scoring == second.scoring
+    assert first.judging != second.judging
+    assert first.training_plan.training.epochs == 3
     cut = first.model_copy(update={"validation": first.validation.model_copy(update={"shards": 20})})
-    assert cut.only("validation") == first.only("validation")
+    assert cut.validation.without_shards() == first.validation
+    assert (cut.training_plan, cut.judging) == (first.training_plan, first.judging)
 
 
 @given(st.text(max_size=200))
@@ -164,9 +169,9 @@ def test_any_text_is_a_configuration_or_one_clear_line(tmp_path_factory, text):
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_use_case_survives_being_written_and_read_as_steps_pass_it(path):
     config = load_config(path)
-    for part in (config, config.only("data"), config.only("training", "serving"), config.only()):
-        assert Config.model_validate(part.model_dump(mode="json")) == part
-        assert Config.model_validate(part.model_dump(mode="json", exclude_unset=True)) == part
+    for part in (config, config.data, *(getattr(config, name) for name in PARTS)):
+        assert type(part).model_validate(part.model_dump(mode="json")) == part
+        assert type(part).model_validate(part.model_dump(mode="json", exclude_unset=True)) == part
 
 
 def test_no_training_seals_int8():

@@ -144,9 +144,10 @@ def test_what_contradicts_itself_is_one_line(tmp_path, task, data, place, words)
 @pytest.mark.parametrize("format_", ["folders", "table"])
 def test_a_section_alone_is_still_a_configuration(tmp_path, task, format_):
     config = load(tmp_path, task, f"  format: {format_}\n")
-    alone = config.only("training")
+    alone = config.training_plan
     assert alone.training == config.training
-    assert Config.model_validate(alone.model_dump()) == alone
+    assert alone.task == config.task
+    assert type(alone).model_validate(alone.model_dump()) == alone
 
 
 def test_what_is_dumped_and_read_again_is_the_same(tmp_path):

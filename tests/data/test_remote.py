@@ -164,7 +164,7 @@ def test_a_disk_that_is_full_keeps_what_came(bucket, tmp_path):
 @pytest.mark.parametrize(
     ("uri", "words"),
     [
-        ("gs://parts/lots", "must be s3://bucket/prefix or"),
+        ("gs://parts/lots", r"must be s3://bucket/prefix \["),
         ("postgresql://me@host/base", "must be s3://bucket/prefix"),
         ("s3://me:secret@parts/lots", "holds a password; leave it out"),
         ("s3:///lots", "must be s3://bucket/prefix"),

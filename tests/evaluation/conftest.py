@@ -11,13 +11,14 @@ from tests.helpers.bundles import CELL, CLASSES, encode, picture
 from visionops.config import Config
 from visionops.data.dataset import Dataset
 from visionops.data.settings import DataConfig, SampleSource
+from visionops.evaluation.settings import Scoring
 
 Cell = tuple[str, int, int]
 
 
 @pytest.fixture
-def config() -> Config:
-    return Config(name="cells", data=DataConfig(source=SampleSource(kind="sample")))
+def scoring() -> Scoring:
+    return Config(name="cells", data=DataConfig(source=SampleSource(kind="sample"))).scoring
 
 
 @pytest.fixture

@@ -93,7 +93,7 @@ def test_a_question_that_the_champion_does_not_answer_is_left_out_and_counts_for
     source = FolderSource(kind="folder", path=tmp_path)
     config = Config(name="case", task=Task.ATTRIBUTES, data=DataConfig(source=source, format="table"))
     task = task_for(config.task)
-    theirs, ours = (task.evaluate(b, comparison.dataset_for(b.card), config, None) for b in (old, new))
+    theirs, ours = (task.evaluate(b, comparison.dataset_for(b.card), config.scoring, None) for b in (old, new))
     assert theirs.metrics["accuracy"] == 1
     assert ours.per_class["size"]["instances"] == 0
     assert ours.metrics["accuracy"] == ours.per_class["state"]["accuracy"]

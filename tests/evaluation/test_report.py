@@ -19,15 +19,15 @@ LABELLED = [[("red", 0, 0), ("green", 2, 2)], [("green", 3, 1), ("red", 0, 3)], 
 
 
 @pytest.fixture
-def folder(tmp_path, make_dataset, config):
+def folder(tmp_path, make_dataset, scoring):
     """An evaluation with mistakes: 001.png is confused and misses one, 002.png has one too many."""
-    evaluate(make_bundle(tmp_path / "bundle"), make_dataset(SHOWN, LABELLED), config, tmp_path / "evaluation")
+    evaluate(make_bundle(tmp_path / "bundle"), make_dataset(SHOWN, LABELLED), scoring, tmp_path / "evaluation")
     return tmp_path / "evaluation"
 
 
-def test_it_reads_back_as_it_was(tmp_path, make_dataset, config):
+def test_it_reads_back_as_it_was(tmp_path, make_dataset, scoring):
     bundle = make_bundle(tmp_path / "bundle")
-    evaluation = evaluate(bundle, make_dataset(SHOWN, LABELLED), config, tmp_path / "evaluation")
+    evaluation = evaluate(bundle, make_dataset(SHOWN, LABELLED), scoring, tmp_path / "evaluation")
     loaded = load_evaluation(tmp_path / "evaluation")
     assert repr(loaded) == repr(evaluation)  # NaN, of the class without instances, equals nothing
 
@@ -68,46 +68,46 @@ def test_the_pictures_lie_beside_it(folder):
             assert min(image.size) > 100
 
 
-def test_no_more_worst_images_than_asked_for(tmp_path, make_dataset, config):
-    config = config.model_copy(update={"evaluation": config.evaluation.model_copy(update={"worst_images": 1})})
-    evaluate(make_bundle(tmp_path / "bundle"), make_dataset(SHOWN, LABELLED), config, tmp_path / "evaluation")
+def test_no_more_worst_images_than_asked_for(tmp_path, make_dataset, scoring):
+    scoring = scoring.model_copy(update={"evaluation": scoring.evaluation.model_copy(update={"worst_images": 1})})
+    evaluate(make_bundle(tmp_path / "bundle"), make_dataset(SHOWN, LABELLED), scoring, tmp_path / "evaluation")
     assert len(list((tmp_path / "evaluation").glob("worst_*"))) == 1
 
 
-def test_without_a_gallery_no_image_is_drawn(tmp_path, make_dataset, config):
-    config = config.model_copy(update={"evaluation": config.evaluation.model_copy(update={"worst_images": 0})})
-    evaluate(make_bundle(tmp_path / "bundle"), make_dataset(SHOWN, LABELLED), config, tmp_path / "evaluation")
+def test_without_a_gallery_no_image_is_drawn(tmp_path, make_dataset, scoring):
+    scoring = scoring.model_copy(update={"evaluation": scoring.evaluation.model_copy(update={"worst_images": 0})})
+    evaluate(make_bundle(tmp_path / "bundle"), make_dataset(SHOWN, LABELLED), scoring, tmp_path / "evaluation")
     assert not list((tmp_path / "evaluation").glob("*.jpg"))
     assert report.NO_GALLERY in (tmp_path / "evaluation" / "report.html").read_text()
 
 
-def test_pictures_over_the_budget_stay_files(tmp_path, make_dataset, config, monkeypatch):
+def test_pictures_over_the_budget_stay_files(tmp_path, make_dataset, scoring, monkeypatch):
     monkeypatch.setattr(report, "_MAX_EMBEDDED", 100_000)
-    evaluate(make_bundle(tmp_path / "bundle"), make_dataset(SHOWN, LABELLED), config, tmp_path / "evaluation")
+    evaluate(make_bundle(tmp_path / "bundle"), make_dataset(SHOWN, LABELLED), scoring, tmp_path / "evaluation")
     html = (tmp_path / "evaluation" / "report.html").read_text()
     assert len(html) < 150_000
     assert "Beside this report: <code>best_01.jpg</code>" in html
 
 
-def test_names_are_escaped(tmp_path, make_dataset, config):
+def test_names_are_escaped(tmp_path, make_dataset, scoring):
     names = ("<b>red</b>", "green", "blue")
     dataset = make_dataset([[]], [[("<b>red</b>", 0, 0)]], classes=names)
-    evaluate(make_bundle(tmp_path / "bundle", class_names=names), dataset, config, tmp_path / "evaluation")
+    evaluate(make_bundle(tmp_path / "bundle", class_names=names), dataset, scoring, tmp_path / "evaluation")
     html = (tmp_path / "evaluation" / "report.html").read_text()
     assert "<b>red</b>" not in html
     assert "&lt;b&gt;red&lt;/b&gt;" in html
 
 
-def test_more_classes_than_a_legend_holds_still_draw(tmp_path, make_dataset, config):
+def test_more_classes_than_a_legend_holds_still_draw(tmp_path, make_dataset, scoring):
     names = ("red", "green", "blue", *(f"class {i}" for i in range(30)))
     scene = [("red", 0, 0), *((f"class {i}", i % 4, i // 4) for i in range(1, 16))]
     dataset = make_dataset([[("red", 0, 0)]], [scene], classes=names)
-    evaluate(make_bundle(tmp_path / "bundle", class_names=names), dataset, config, tmp_path / "evaluation")
+    evaluate(make_bundle(tmp_path / "bundle", class_names=names), dataset, scoring, tmp_path / "evaluation")
     assert load_evaluation(tmp_path / "evaluation").metrics["serving_recall"] == pytest.approx(1 / 16)
 
 
-def test_without_a_mistake_the_report_says_so(tmp_path, make_dataset, config):
-    evaluate(make_bundle(tmp_path / "bundle"), make_dataset(SHOWN), config, tmp_path / "perfect")
+def test_without_a_mistake_the_report_says_so(tmp_path, make_dataset, scoring):
+    evaluate(make_bundle(tmp_path / "bundle"), make_dataset(SHOWN), scoring, tmp_path / "perfect")
     assert "every box was found and none was invented" in (tmp_path / "perfect" / "report.html").read_text()
 
 

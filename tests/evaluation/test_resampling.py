@@ -16,6 +16,7 @@ from visionops.evaluation.detection import evaluate
 from visionops.evaluation.labels import evaluate_labels
 from visionops.evaluation.report import load_evaluation
 from visionops.evaluation.scoring import CURVE_METRICS
+from visionops.evaluation.settings import Scoring
 from visionops.inference.bundle import Head
 from visionops.inference.settings import Task
 from visionops.tasks.base import Evaluation
@@ -31,17 +32,17 @@ HEADS = (
 )
 
 
-def config_of(task: Task) -> Config:
+def scoring_of(task: Task) -> Scoring:
     source = {"source": {"kind": "sample"}}
     if task is not Task.DETECTION:
         source = {"source": {"kind": "folder", "path": "."}, "format": "folders"}
     small = {"resamples": RESAMPLES, "latency_images": 1, "worst_images": 0}
-    return Config.model_validate({"name": "metrics", "task": task, "data": source, "evaluation": small})
+    return Config.model_validate({"name": "metrics", "task": task, "data": source, "evaluation": small}).scoring
 
 
 def detection(folder: Path, make_dataset: Callable[..., Dataset]) -> Evaluation:
     bundle, dataset = make_bundle(folder / "bundle"), make_dataset(SHOWN, LABELLED)
-    return evaluate(bundle, dataset, config_of(Task.DETECTION), folder / "evaluation")
+    return evaluate(bundle, dataset, scoring_of(Task.DETECTION), folder / "evaluation")
 
 
 def labels(folder: Path, task: Task, heads: tuple[Head, ...], ids: dict[str, list[int]]) -> Evaluation:
@@ -58,7 +59,7 @@ def labels(folder: Path, task: Task, heads: tuple[Head, ...], ids: dict[str, lis
     attributes = tuple(Attribute(head.name, head.class_names, head.positive) for head in heads)
     dataset = Dataset.from_columns("colours", (), images, {}, attributes=attributes, labels=ids)
     bundle = make_label_bundle(folder / "bundle", heads=heads)
-    return evaluate_labels(bundle, dataset, config_of(task), folder / "evaluation")
+    return evaluate_labels(bundle, dataset, scoring_of(task), folder / "evaluation")
 
 
 @pytest.fixture(params=METRICS, ids=lambda task: task.value)

@@ -177,7 +177,7 @@ def test_either_engine_alone_is_enough_and_nothing_heavy_comes_along(tmp_path, e
 import sys
 from pathlib import Path
 sys.modules[{other!r}] = None
-from visionops.config import Engine
+from visionops.inference.settings import Engine
 from visionops.inference.bundle import ModelBundle
 from visionops.inference.predictor import Predictor
 predictor = Predictor(ModelBundle.load(Path({str(bundle.folder)!r})), Engine({engine!r}))

@@ -51,7 +51,7 @@ def evaluation(tmp_path):
             "evaluation": {"resamples": 100, "latency_images": 1},
         }
     )
-    return evaluate_labels(make_label_bundle(tmp_path / "bundle"), dataset, config, tmp_path / "evaluation")
+    return evaluate_labels(make_label_bundle(tmp_path / "bundle"), dataset, config.scoring, tmp_path / "evaluation")
 
 
 def test_it_comes_back_with_intervals_and_replicates(store, evaluation):

@@ -22,7 +22,6 @@ from materializers.tuning import TuningMaterializer
 from materializers.validation_report import ValidationReportMaterializer
 from tests.helpers.bundles import make_bundle
 from visionops.batch import BatchAnswers
-from visionops.config import Config
 from visionops.data.dataset import Attribute, Dataset, Split
 from visionops.data.hashing import hash_images
 from visionops.data.history import SplitHistory
@@ -200,8 +199,7 @@ def test_a_tuning_result_keeps_its_trials_and_shows_its_pictures(store, request,
     result = TuningResult(folder=tmp_path / "result", default_value=0.0, trials=trials, **told)
     result.folder.mkdir()
     result.save(result.folder)
-    config = Config.model_validate({"name": "toy", "data": {"source": {"kind": "folder", "path": "."}}})
-    write_report(result, config, result.folder)
+    write_report(result, {}, result.folder)
 
     found = request.getfixturevalue(store)
     materializer = TuningMaterializer(uri=f"{found.path}/tuning", artifact_store=found)

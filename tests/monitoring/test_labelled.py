@@ -111,7 +111,7 @@ def test_the_gates_metric_is_measured_on_new_labels_whatever_the_order_of_classe
         data=DataConfig(source=FolderSource(kind="folder", path=tmp_path)),
         evaluation=EvaluationConfig(worst_images=0, latency_images=1, resamples=100),
     )
-    performance = measure(task_for(config.task), bundle, labelled, config, 0.9)
+    performance = measure(task_for(config.task), bundle, labelled, config.scoring, 0.9)
     assert performance.metric == "map50"
     assert performance.value == pytest.approx(1)
     assert performance.interval[0] <= performance.value <= performance.interval[1] + 1e-9
@@ -137,7 +137,7 @@ def test_labels_that_the_champion_does_not_know_are_reported_and_stop_nothing(bu
     config = Config(
         name="cells", task=Task.DETECTION, data=DataConfig(source=FolderSource(kind="folder", path=tmp_path))
     )
-    performance = measure(task_for(config.task), old, labelled, config, 0.9)
+    performance = measure(task_for(config.task), old, labelled, config.scoring, 0.9)
     assert performance.value == pytest.approx(1)
     assert performance.left_out == "1 box of blue"
     explained = LabelledTraffic(new_labels=3, performance=performance).explain()
@@ -146,7 +146,7 @@ def test_labels_that_the_champion_does_not_know_are_reported_and_stop_nothing(bu
     assert "map50 of the champion 1.000 on 3 labelled images" in LabelledTraffic(performance=without).explain()
     only_new = as_answered(bundle, dataset.take([2]), ["blue", "green", "red"])
     with pytest.raises(MetricError, match="has no boxes"):
-        measure(task_for(config.task), old, only_new, config, 0.9)
+        measure(task_for(config.task), old, only_new, config.scoring, 0.9)
 
 
 def test_images_on_which_nothing_is_define_no_figure(bundle, dataset, tmp_path):
@@ -154,7 +154,7 @@ def test_images_on_which_nothing_is_define_no_figure(bundle, dataset, tmp_path):
         name="cells", task=Task.DETECTION, data=DataConfig(source=FolderSource(kind="folder", path=tmp_path))
     )
     with pytest.raises(MetricError, match="has no boxes"):
-        measure(task_for(config.task), bundle, dataset.take([4]), config, 0.9)
+        measure(task_for(config.task), bundle, dataset.take([4]), config.scoring, 0.9)
 
 
 def test_without_labels_that_is_all_there_is_to_say():

@@ -13,9 +13,12 @@ from tests.helpers.bundles import make_bundle
 from visionops.config import Config
 from visionops.data.dataset import Dataset
 from visionops.errors import TrainingError
+from visionops.evaluation.settings import Scoring
 from visionops.inference.bundle import ModelBundle
 from visionops.tasks.base import Evaluation, TrainingLog, alone_in
+from visionops.tasks.settings import TrainingPlan
 from visionops.tuning.result import Trial
+from visionops.tuning.settings import SearchPlan
 
 BEST_RATE = 0.003
 
@@ -38,8 +41,8 @@ class Quadratic:
     """A batch with which the process is killed once, after its second epoch."""
     metric: str = "map50"
 
-    def train(self, dataset: Dataset, config: Config, work: Path, log: TrainingLog) -> ModelBundle:
-        training = config.training
+    def train(self, dataset: Dataset, plan: TrainingPlan, work: Path, log: TrainingLog) -> ModelBundle:
+        training = plan.training
         with alone_in(work):
             (work / "checkpoint").touch()
             with self.diary.open("a", encoding="utf-8") as diary:
@@ -56,7 +59,7 @@ class Quadratic:
                     os.kill(os.getpid(), signal.SIGKILL)
             return make_bundle(work / "bundle", metrics={self.metric: score(training)})
 
-    def evaluate(self, bundle: ModelBundle, dataset: Dataset, config: Config, folder: Path) -> Evaluation:
+    def evaluate(self, bundle: ModelBundle, dataset: Dataset, scoring: Scoring, folder: Path) -> Evaluation:
         raise NotImplementedError
 
     def trainings(self) -> list[str]:
@@ -82,7 +85,7 @@ def dataset() -> Dataset:
     return Dataset.from_columns("toy", ("a",), {**images, "split": ["train"] * 4 + ["val", "test"]}, {})
 
 
-def config(tuning: dict[str, Any], **training: Any) -> Config:
+def search_plan(tuning: dict[str, Any], **training: Any) -> SearchPlan:
     return Config.model_validate(
         {
             "name": "toy",
@@ -90,4 +93,4 @@ def config(tuning: dict[str, Any], **training: Any) -> Config:
             "training": {"epochs": 8, "learning_rate": 0.1, "batch": 16} | training,
             "tuning": tuning,
         }
-    )
+    ).search_plan

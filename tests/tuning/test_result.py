@@ -5,7 +5,7 @@ import math
 import pytest
 from PIL import Image
 
-from tests.tuning.quadratic import config
+from tests.tuning.quadratic import search_plan
 from visionops.errors import DataError
 from visionops.tuning.report import settings_text, write_report
 from visionops.tuning.result import Trial, TrialState, TuningResult
@@ -55,7 +55,7 @@ def test_another_file_is_refused_in_one_line(tmp_path, text):
 )
 def test_the_report_shows_every_trial_and_its_pictures_can_be_opened(tmp_path, trials):
     space = {"learning_rate": {"low": 1e-9, "high": 1, "log": True}}
-    write_report(result(trials), config({"space": space}), tmp_path)
+    write_report(result(trials), search_plan({"space": space}).tuning.space, tmp_path)
     html = (tmp_path / "report.html").read_text()
     assert html.count("<tr class=") == len(trials)
     assert "&lt;not&gt;" in html or all(t.value is not None for t in trials)

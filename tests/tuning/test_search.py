@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.tuning.quadratic import Notes, Quadratic, config, dataset, score
-from visionops.config import with_training
+from tests.tuning.quadratic import Notes, Quadratic, dataset, score, search_plan
 from visionops.errors import ConfigError, TrainingError
 from visionops.tasks.base import alone_in, training_folder
 from visionops.tuning.result import TrialState
 from visionops.tuning.search import require_search, tune, tuning_folder
+from visionops.tuning.trial_settings import change_training
 
 ROOT = Path(__file__).resolve().parents[2]
 RATE = {"low": 1e-5, "high": 1.0, "log": True}
@@ -41,15 +41,15 @@ def outline(result):
 
 
 def test_the_settings_of_the_use_case_are_the_first_trial_and_the_best_beats_them(task):
-    case = config({"trials": 8, "space": SPACE, "pruning": False}, epochs=2)
+    case = search_plan({"trials": 8, "space": SPACE, "pruning": False}, epochs=2)
     log = Notes()
     result = search(task, case, log)
     first = result.trials[0]
     assert (first.is_default, first.settings) == (True, {"learning_rate": 0.1, "batch": 16})
-    assert first.value == result.default_value == score(case.training)
+    assert first.value == result.default_value == score(case.plan.training)
     assert result.value == max(trial.value for trial in result.trials) > result.default_value
     assert result.best_trial.settings == result.settings
-    assert result.value == score(with_training(case, result.settings, "test").training)
+    assert result.value == score(change_training(case.plan.training, result.settings, "test"))
     assert result.counts() == {"complete": 8, "pruned": 0, "failed": 0}
     assert [trial.number for trial in log.trials] == list(range(8))
     assert log.lines[-1][:2] == (8, 8)
@@ -60,26 +60,28 @@ def test_the_settings_of_the_use_case_are_the_first_trial_and_the_best_beats_the
 
 def test_whole_numbers_are_tried_where_a_setting_takes_nothing_else(task):
     space = {"batch": {"low": 4, "high": 40}, "epochs": {"low": 2, "high": 9, "step": 3}}
-    result = search(task, config({"trials": 8, "space": space}))
+    result = search(task, search_plan({"trials": 8, "space": space}))
     tried = [trial.settings for trial in result.trials[1:]]
     assert all(type(s["batch"]) is int and s["epochs"] in {2, 5, 8} for s in tried)
 
 
 def test_settings_out_of_reach_of_the_search_are_still_its_first_trial(task):
-    result = search(task, config({"trials": 3, "space": {"learning_rate": {"low": 0.001, "high": 0.002}}}))
+    result = search(task, search_plan({"trials": 3, "space": {"learning_rate": {"low": 0.001, "high": 0.002}}}))
     assert result.trials[0].settings == {"learning_rate": 0.1}
-    assert result.default_value == score(config({}).training)
+    assert result.default_value == score(search_plan({}).plan.training)
 
 
 def test_nothing_is_changed_without_a_gain(task):
-    case = config({"trials": 3, "space": {"learning_rate": {"choices": [0.9, 0.003]}}}, learning_rate=0.003, batch=8)
+    case = search_plan(
+        {"trials": 3, "space": {"learning_rate": {"choices": [0.9, 0.003]}}}, learning_rate=0.003, batch=8
+    )
     result = search(task, case)
     assert (result.best, result.settings, result.value) == (0, {}, 1.0)
 
 
 def test_each_row_of_a_grid_is_tried_once_and_none_is_pruned(task):
     rows = [{"learning_rate": 0.1, "batch": 16}, {"learning_rate": 0.004}, *({"batch": 8 * i} for i in range(3, 9))]
-    result = search(task, config({"grid": rows, "trials": 2}))
+    result = search(task, search_plan({"grid": rows, "trials": 2}))
     assert [trial.settings for trial in result.trials] == rows
     assert result.counts()["complete"] == len(rows) == len(task.trainings())
     assert result.settings == {"learning_rate": 0.004}
@@ -87,18 +89,18 @@ def test_each_row_of_a_grid_is_tried_once_and_none_is_pruned(task):
 
 
 def test_bad_trials_are_pruned(task):
-    result = search(task, config({"trials": 14, "space": {"learning_rate": RATE}}))
+    result = search(task, search_plan({"trials": 14, "space": {"learning_rate": RATE}}))
     pruned = [trial for trial in result.trials if trial.state is TrialState.PRUNED]
     assert pruned
     complete = sorted(trial.value for trial in result.trials if trial.value is not None)
     for trial in pruned:
         assert 2 <= max(trial.curve) < 8  # not in the first quarter of eight epochs, and before the last
-        assert score(config({}, **trial.settings).training) < complete[-1]
+        assert score(search_plan({}, **trial.settings).plan.training) < complete[-1]
 
 
 def test_a_failed_trial_is_noted_and_the_search_goes_on(tmp_path, home):
     task = Quadratic(tmp_path / "diary", fails_at=(24,))
-    result = search(task, config({"grid": [{"batch": 24}, {"batch": 8}]}))
+    result = search(task, search_plan({"grid": [{"batch": 24}, {"batch": 8}]}))
     assert result.counts() == {"complete": 1, "pruned": 0, "failed": 1}
     assert result.trials[0].note == "the loss is not a number"
     logs = [path.name for path in (home / "training").rglob("*") if path.is_file() and path.suffix == ".log"]
@@ -106,7 +108,7 @@ def test_a_failed_trial_is_noted_and_the_search_goes_on(tmp_path, home):
 
 
 def test_all_failed_is_one_line_and_the_next_search_tries_again(tmp_path):
-    case = config({"grid": [{"batch": 24}, {"batch": 32}]})
+    case = search_plan({"grid": [{"batch": 24}, {"batch": 32}]})
     with pytest.raises(TrainingError, match="toy: all 2 trials failed; trial 0: the loss is not a number"):
         search(Quadratic(tmp_path / "diary", fails_at=(24, 32)), case)
     assert search(Quadratic(tmp_path / "diary"), case).counts()["complete"] == 2
@@ -115,34 +117,35 @@ def test_all_failed_is_one_line_and_the_next_search_tries_again(tmp_path):
 def test_a_metric_that_the_training_does_not_give_is_said(tmp_path):
     task = Quadratic(tmp_path / "diary", metric="recall")
     with pytest.raises(TrainingError, match=r"gave no map50 on the val split \(it gave recall\)"):
-        search(task, config({"grid": [{"batch": 8}]}))
+        search(task, search_plan({"grid": [{"batch": 8}]}))
 
 
 def test_only_the_winner_keeps_its_folder_and_training_finds_it(task, home):
-    case = config({"trials": 6, "space": SPACE})
+    case = search_plan({"trials": 6, "space": SPACE})
     result = search(task, case)
     (kept,) = (home / "training").iterdir()
-    assert kept == training_folder(dataset(), with_training(case, result.settings, "test"))
+    training = change_training(case.plan.training, result.settings, "test")
+    assert kept == training_folder(dataset(), case.plan.model_copy(update={"training": training}))
     assert (kept / "bundle" / "bundle.json").is_file()
 
 
 def test_what_lay_there_before_the_search_stays(task, home):
-    case = config({"trials": 4, "space": SPACE})
-    mine = training_folder(dataset(), case)  # an interrupted training of the use case itself
+    case = search_plan({"trials": 4, "space": SPACE})
+    mine = training_folder(dataset(), case.plan)  # an interrupted training of the use case itself
     mine.mkdir(parents=True)
     assert search(task, case).best != 0
     assert mine.is_dir()
 
 
 def test_the_same_settings_are_not_trained_twice(task):
-    case = config({"trials": 6, "space": {"learning_rate": {"choices": [0.1, 0.01]}}})
+    case = search_plan({"trials": 6, "space": {"learning_rate": {"choices": [0.1, 0.01]}}})
     result = search(task, case)
     assert len(result.trials) == 6
     assert len(task.trainings()) == 2
 
 
 def test_more_trials_go_on_with_the_study_and_other_data_or_space_begin_another(task):
-    fewer, more = (config({"trials": n, "space": SPACE}, epochs=2) for n in (3, 5))
+    fewer, more = (search_plan({"trials": n, "space": SPACE}, epochs=2) for n in (3, 5))
     before = search(task, fewer)
     after = search(task, more)
     assert outline(after)[:3] == outline(before)
@@ -151,10 +154,10 @@ def test_more_trials_go_on_with_the_study_and_other_data_or_space_begin_another(
     folders = {
         tuning_folder(dataset(), fewer),
         tuning_folder(dataset().replace_column("sha256", ["9" * 64] * 6), fewer),
-        tuning_folder(dataset(), config({"space": SPACE | {"patience": {"low": 1, "high": 4}}}, epochs=2)),
-        tuning_folder(dataset(), config({"space": SPACE}, epochs=3)),
-        tuning_folder(dataset(), config({"space": SPACE, "seed": 1}, epochs=2)),
-        tuning_folder(dataset(), config({"space": SPACE, "metric": "recall"}, epochs=2)),
+        tuning_folder(dataset(), search_plan({"space": SPACE | {"patience": {"low": 1, "high": 4}}}, epochs=2)),
+        tuning_folder(dataset(), search_plan({"space": SPACE}, epochs=3)),
+        tuning_folder(dataset(), search_plan({"space": SPACE, "seed": 1}, epochs=2)),
+        tuning_folder(dataset(), search_plan({"space": SPACE, "metric": "recall"}, epochs=2)),
     }
     assert len(folders) == 6
     assert tuning_folder(dataset(), more) in folders
@@ -162,21 +165,21 @@ def test_more_trials_go_on_with_the_study_and_other_data_or_space_begin_another(
 
 def test_a_search_cut_in_two_tries_what_a_whole_one_does(task, tmp_path, monkeypatch):
     """A sampler with one seed for all would propose its first settings again after the cut."""
-    case = config({"trials": 6, "space": SPACE}, epochs=2)
+    case = search_plan({"trials": 6, "space": SPACE}, epochs=2)
     whole = search(task, case)
     monkeypatch.setenv("VISIONOPS_HOME", str(tmp_path / "other"))
     for trials in (2, 4):
-        search(task, config({"trials": trials, "space": SPACE}, epochs=2))
+        search(task, search_plan({"trials": trials, "space": SPACE}, epochs=2))
     assert outline(search(task, case)) == outline(whole)
 
 
 KILLED = """
 import sys
-from tests.tuning.quadratic import Notes, Quadratic, config, dataset
-from visionops.tuning import tune, tuning_folder
+from tests.tuning.quadratic import Notes, Quadratic, dataset, search_plan
+from visionops.tuning.search import tune, tuning_folder
 from pathlib import Path
 if __name__ == "__main__":
-    case = config({tuning!r})
+    case = search_plan({tuning!r})
     task = Quadratic(Path({diary!r}), dies_at={dies_at})
     tune(task, dataset(), case, tuning_folder(dataset(), case), Notes())
 """
@@ -186,7 +189,7 @@ if __name__ == "__main__":
     "tuning", [{"trials": 5, "space": SPACE}, {"grid": [{"batch": b} for b in (4, 8, 12, 16)]}], ids=["space", "grid"]
 )
 def test_killed_half_way_it_goes_on_with_what_is_missing(task, tmp_path, monkeypatch, tuning):
-    case = config(tuning)
+    case = search_plan(tuning)
     whole = search(task, case)
     dies_at = whole.trials[3].settings["batch"]
     assert dies_at not in [trial.settings["batch"] for trial in whole.trials[:3]]
@@ -209,9 +212,11 @@ def test_several_at_once_in_processes_of_their_own(tmp_path):
     task = Quadratic(tmp_path / "diary", fails_at=(64,))
     rows = [{"batch": b} for b in (4, 8, 12, 64)]
     before = multiprocessing.active_children()
-    result = search(task, config({"grid": rows, "parallel": 2}))
+    result = search(task, search_plan({"grid": rows, "parallel": 2}))
     assert [trial.settings for trial in result.trials] == rows
-    assert [trial.value for trial in result.trials[:3]] == [score(config({}, **row).training) for row in rows[:3]]
+    assert [trial.value for trial in result.trials[:3]] == [
+        score(search_plan({}, **row).plan.training) for row in rows[:3]
+    ]
     assert result.trials[3].note == "the loss is not a number"
     assert str(multiprocessing.current_process().pid) not in {line.split()[0] for line in task.trainings()}
     assert multiprocessing.active_children() == before
@@ -219,7 +224,7 @@ def test_several_at_once_in_processes_of_their_own(tmp_path):
 
 def test_a_process_that_dies_is_a_failed_trial(tmp_path):
     task = Quadratic(tmp_path / "diary", dies_at=12)
-    result = search(task, config({"grid": [{"batch": b} for b in (12, 8, 16, 20)], "parallel": 2}))
+    result = search(task, search_plan({"grid": [{"batch": b} for b in (12, 8, 16, 20)], "parallel": 2}))
     assert len(result.trials) == 4
     assert "lower tuning.parallel or training.batch" in result.trials[0].note
     # A process takes the trial beside it down; which one that is, a busy machine decides. The others go on in new ones.
@@ -227,7 +232,7 @@ def test_a_process_that_dies_is_a_failed_trial(tmp_path):
     assert sum(trial.value is None for trial in others) <= 1
     for trial in others:
         if trial.value is not None:
-            assert trial.value == score(config({}, batch=trial.settings["batch"]).training)
+            assert trial.value == score(search_plan({}, batch=trial.settings["batch"]).plan.training)
 
 
 def test_two_machines_share_a_storage(task, tmp_path, monkeypatch):
@@ -236,8 +241,8 @@ def test_two_machines_share_a_storage(task, tmp_path, monkeypatch):
 
     storage = f"sqlite:///{tmp_path / 'shared.db'}"
     space = {"space": SPACE, "storage": storage}
-    search(task, config({"trials": 3, **space}))
-    case = config({"trials": 6, **space})
+    search(task, search_plan({"trials": 3, **space}))
+    case = search_plan({"trials": 6, **space})
     name = tuning_folder(dataset(), case).name
     study = optuna.load_study(study_name=name, storage=storage)
     busy = study.ask()
@@ -251,14 +256,14 @@ def test_two_machines_share_a_storage(task, tmp_path, monkeypatch):
 
 
 def test_the_same_search_runs_once_at_a_time(task):
-    case = config({"trials": 2, "space": SPACE})
+    case = search_plan({"trials": 2, "space": SPACE})
     with alone_in(tuning_folder(dataset(), case)), pytest.raises(TrainingError, match="runs already"):
         search(task, case)
 
 
 def test_nothing_to_try_is_one_line():
     with pytest.raises(ConfigError, match=r"toy: nothing to tune; give tuning.space .* or tuning.grid") as caught:
-        require_search(config({}))
+        require_search(search_plan({}))
     assert "\n" not in str(caught.value)
 
 
@@ -272,7 +277,7 @@ def test_nothing_to_try_is_one_line():
 )
 def test_a_storage_that_cannot_be_opened_is_one_line_without_its_password(task, storage, words):
     with pytest.raises(ConfigError, match=r"^tuning\.storage: ") as caught:
-        search(task, config({"trials": 2, "space": SPACE, "storage": storage}))
+        search(task, search_plan({"trials": 2, "space": SPACE, "storage": storage}))
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
     assert "secret" not in str(caught.value)
@@ -280,7 +285,7 @@ def test_a_storage_that_cannot_be_opened_is_one_line_without_its_password(task, 
 
 def test_the_result_and_its_pictures_are_written_anew(task):
     """The files of a search may be linked into an artifact: going on must not change that."""
-    case = config({"trials": 4, "space": SPACE})
+    case = search_plan({"trials": 4, "space": SPACE})
     folder = search(task, case).folder
     first = (folder / "tuning.json").stat().st_ino
     assert {p.name for p in folder.iterdir()} == {
@@ -288,7 +293,7 @@ def test_the_result_and_its_pictures_are_written_anew(task):
     }  # fmt: skip
     kept = folder.parent / "linked.json"
     kept.hardlink_to(folder / "tuning.json")
-    search(task, config({"trials": 5, "space": SPACE}))
+    search(task, search_plan({"trials": 5, "space": SPACE}))
     assert (folder / "tuning.json").stat().st_ino != first
     assert len(json.loads(kept.read_text())["trials"]) == 4
 
@@ -297,7 +302,10 @@ def test_a_trainer_that_explains_every_error_lets_a_pruned_training_end(tmp_path
     from visionops.tasks.base import StopTraining
     from visionops.tasks.workfolder import explained
 
-    with pytest.raises(StopTraining), explained(config({}).training, tmp_path):
+    with pytest.raises(StopTraining), explained(search_plan({}).plan.training, tmp_path):
         raise StopTraining
-    with pytest.raises(TrainingError, match="the trainer stopped: KeyError"), explained(config({}).training, tmp_path):
+    with (
+        pytest.raises(TrainingError, match="the trainer stopped: KeyError"),
+        explained(search_plan({}).plan.training, tmp_path),
+    ):
         raise KeyError

@@ -9,7 +9,7 @@ import pytest
 
 from steps.tuning_log import MlflowTuningLog, newest_tuning
 from tests.helpers.tracking import make_tracking
-from tests.tuning.quadratic import Quadratic, config, dataset
+from tests.tuning.quadratic import Quadratic, dataset, search_plan
 from visionops.errors import VisionOpsError
 from visionops.tuning.search import tune
 
@@ -36,7 +36,7 @@ def search(task, case, folder):
 def test_a_run_for_each_trial_below_that_of_the_search(tracking, tmp_path):
     task = Quadratic(tmp_path / "diary", fails_at=(24,))
     parent, result = search(
-        task, config({"grid": [{"batch": 24}, {"batch": 12}, {"batch": 8}]}, epochs=3), tmp_path / "s"
+        task, search_plan({"grid": [{"batch": 24}, {"batch": 12}, {"batch": 8}]}, epochs=3), tmp_path / "s"
     )
     client = mlflow.MlflowClient(tracking)
     experiment = client.get_experiment_by_name("toy").experiment_id
@@ -58,8 +58,8 @@ def test_a_run_for_each_trial_below_that_of_the_search(tracking, tmp_path):
 
 def test_the_newest_finished_search_counts(tracking, tmp_path):
     task = Quadratic(tmp_path / "diary")
-    search(task, config({"grid": [{"batch": 8}]}), tmp_path / "first")
-    search(task, config({"grid": [{"batch": 12, "learning_rate": 0.012345678901234}]}), tmp_path / "second")
+    search(task, search_plan({"grid": [{"batch": 8}]}), tmp_path / "first")
+    search(task, search_plan({"grid": [{"batch": 12, "learning_rate": 0.012345678901234}]}), tmp_path / "second")
     with mlflow.start_run():  # a search that was killed
         MlflowTuningLog(lambda _done, _note="": None, "map50")
     found = newest_tuning(tracking, "toy")

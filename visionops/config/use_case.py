@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from pydantic import Field, model_validator
 
-from visionops.data.settings import BOX_FORMATS, LABEL_FORMATS, DataConfig, FolderSource, ValidationPolicy
-from visionops.evaluation.settings import EvaluationConfig
-from visionops.gate.settings import GateConfig
-from visionops.inference.settings import ServingConfig, Task
+from visionops.data.settings import BOX_FORMATS, LABEL_FORMATS, DataConfig, ValidationPolicy
+from visionops.evaluation.settings import EvaluationConfig, Scoring
+from visionops.gate.settings import GateConfig, Judging
+from visionops.inference.settings import ServingConfig, Task, UseCase
 from visionops.monitoring.settings import MonitoringConfig
-from visionops.quantization.settings import QuantizationConfig
+from visionops.quantization.settings import QuantizationConfig, QuantizationPlan
 from visionops.settings import Settings
 from visionops.tasks.detection.settings import DetectionTraining
-from visionops.tasks.settings import METRICS, Training
-from visionops.tuning.settings import TuningConfig
+from visionops.tasks.settings import METRICS, Training, TrainingPlan
+from visionops.tuning.settings import SearchPlan, TuningConfig
 from visionops.tuning.trial_settings import change_training, find_impossible_trial
 
 __all__ = ["Config", "with_training"]
@@ -80,24 +79,44 @@ class Config(Settings):
             raise ValueError(problem)  # known now, not in the middle of a night of training
         return self
 
-    def only(self, *sections: str) -> Config:
-        """The same use case with every other section at its default.
+    @property
+    def use_case(self) -> UseCase:
+        """Its name and task."""
+        return UseCase(name=self.name, task=self.task)
 
-        A step that is given only what it reads is not run again when something else changes: a new gate does not train
-        a new model. Nor does a number of shards, which changes the result of no step.
-        """
-        blank = Config.model_validate(
-            {
-                "name": self.name,
-                "task": self.task,
-                "data": DataConfig(source=FolderSource(kind="folder", path=Path()), format=self.data.format),
-            }
+    @property
+    def training_plan(self) -> TrainingPlan:
+        """What a training reads."""
+        policy = self.validation.without_shards()
+        return TrainingPlan(name=self.name, training=self.training, serving=self.serving, validation=policy)
+
+    @property
+    def scoring(self) -> Scoring:
+        """What an evaluation reads."""
+        return Scoring(
+            use_case=self.use_case, evaluation=self.evaluation, serving=self.serving, metric=self.gate.metric
         )
-        others = {n for n in type(self).model_fields if n not in {"name", "task", *sections}}
-        whole: dict[str, Any] = {"validation": self.validation.model_copy(update={"shards": blank.validation.shards})}
-        if "evaluation" in others:  # whose resamples the gate's confidence is checked against
-            whole["gate"] = self.gate.model_copy(update={"confidence": blank.gate.confidence})
-        return self.model_copy(update=whole | {n: getattr(blank, n) for n in others})
+
+    @property
+    def judging(self) -> Judging:
+        """What the gate reads."""
+        return Judging(
+            gate=self.gate,
+            scoring=self.scoring,
+            validation=self.validation.without_shards(),
+            quantization=self.quantization,
+        )
+
+    @property
+    def quantization_plan(self) -> QuantizationPlan:
+        """What a quantization reads."""
+        return QuantizationPlan(quantization=self.quantization, scoring=self.scoring)
+
+    @property
+    def search_plan(self) -> SearchPlan:
+        """What a search reads."""
+        metric = self.tuning.metric or self.gate.metric
+        return SearchPlan(plan=self.training_plan, tuning=self.tuning, metric=metric)
 
 
 def with_training(config: Config, settings: Mapping[str, Any], origin: str) -> Config:

@@ -256,6 +256,10 @@ class ValidationPolicy(Settings):
     near_duplicate_distance: int = Field(default=4, ge=0, le=16)
     """Hamming distance of 64-bit perceptual hashes up to which two images count as near duplicates."""
 
+    def without_shards(self) -> ValidationPolicy:
+        """Return the policy of a single step: the number of shards changes no result, so no cache key has it."""
+        return self.model_copy(update={"shards": 1})
+
 
 class TrainingTiles(Tiling):
     """Tiles of large images, and which of them the detector learns from."""

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from visionops.config import Config
 from visionops.data.dataset import Boxes, Dataset
 from visionops.errors import MetricError
 from visionops.evaluation.label_scoring import percentile_intervals
@@ -16,6 +15,7 @@ from visionops.evaluation.measuring import class_ids_in_bundle, measure_latency,
 from visionops.evaluation.pictures import EXAMPLE_COLOURS, Example, draw_charts, draw_examples
 from visionops.evaluation.report import NO_GALLERY, Page, write_report, writing
 from visionops.evaluation.scoring import CONFIDENCES, Scores, score
+from visionops.evaluation.settings import Scoring
 from visionops.inference.bundle import ModelBundle
 from visionops.inference.decoders import BoxDecoder
 from visionops.inference.prediction import BoxPrediction
@@ -30,7 +30,7 @@ _WORST = "By score: one for each missed box, and for each wrong one its confiden
 _NO_WORST = "None: at the serving threshold every box was found and none was invented."
 
 
-def evaluate(bundle: ModelBundle, dataset: Dataset, config: Config, folder: Path | None) -> Evaluation:
+def evaluate(bundle: ModelBundle, dataset: Dataset, scoring: Scoring, folder: Path | None) -> Evaluation:
     """Score the bundle on the test split.
 
     Average precision and the curves come from all detections above 0.001, several classes a box, as in the trainer's
@@ -50,21 +50,21 @@ def evaluate(bundle: ModelBundle, dataset: Dataset, config: Config, folder: Path
     """
     test = select_test(dataset)
     truth = _truth(test, bundle)
-    asked = {"confidence": config.serving.confidence, "iou": config.serving.iou}
+    asked = {"confidence": scoring.serving.confidence, "iou": scoring.serving.iou}
     thresholds = bundle.card.thresholds.model_copy(update=asked)  # max_detections is the bundle's, as in the server
-    predictor = Predictor(bundle, config.serving.engine, thresholds=thresholds)
+    predictor = Predictor(bundle, scoring.serving.engine, thresholds=thresholds)
     wide, served = _predict_all(predictor, test)
     names = bundle.card.class_names
-    scores = score(truth, wide, len(names), config.evaluation.resamples)
+    scores = score(truth, wide, len(names), scoring.evaluation.resamples)
     matches = [match(t, p) for t, p in zip(truth, served, strict=True)]
     evaluation = Evaluation(
         folder=folder or Path(),
-        metrics=_metrics(scores, matches) | measure_latency(predictor, test, config.evaluation.latency_images),
+        metrics=_metrics(scores, matches) | measure_latency(predictor, test, scoring.evaluation.latency_images),
         per_class=_per_class(scores, names),
         num_images=test.num_images,
         test_fingerprint=test.fingerprint(),
         bundle_digest=bundle.digest,
-        engine=config.serving.engine.value,
+        engine=scoring.serving.engine.value,
         precision=bundle.card.precision.value,
         headline=("map50", "map50_95", "precision", "recall", "f1"),
         intervals=percentile_intervals(scores.replicates),
@@ -72,22 +72,22 @@ def evaluate(bundle: ModelBundle, dataset: Dataset, config: Config, folder: Path
     )
     if folder is not None:
         with writing(evaluation) as unfinished:
-            write_report(unfinished, config, _page(unfinished, config, scores, matches, test))
+            write_report(unfinished, scoring, _page(unfinished, scoring, scores, matches, test))
     return evaluation
 
 
-def _page(evaluation: Evaluation, config: Config, scores: Scores, matches: list[Matches], test: Dataset) -> Page:
+def _page(evaluation: Evaluation, scoring: Scoring, scores: Scores, matches: list[Matches], test: Dataset) -> Page:
     """Draw the pictures into the evaluation's folder."""
     names, folder, metrics = tuple(evaluation.per_class), evaluation.folder, evaluation.metrics
     confusion = confusion_matrix(matches, len(names))
-    examples, gallery = _examples(test, matches), config.evaluation.worst_images
+    examples, gallery = _examples(test, matches), scoring.evaluation.worst_images
     worst = draw_examples(_worst(examples, gallery), names, folder, "worst")
     return Page(
         notes=(
             "mAP as COCO defines it (pycocotools): of each class the best 100 detections of an image. Precision, "
             "recall and F1 count all detections. They are means over classes at confidence "
             f"{metrics['best_confidence']:.2f}, where the mean F1 is best. At the serving threshold "
-            f"{config.serving.confidence:g}, over all boxes: precision {metrics['serving_precision']:.3f}, "
+            f"{scoring.serving.confidence:g}, over all boxes: precision {metrics['serving_precision']:.3f}, "
             f"recall {metrics['serving_recall']:.3f}."
         ),
         table="class",
@@ -98,7 +98,7 @@ def _page(evaluation: Evaluation, config: Config, scores: Scores, matches: list[
             ("precision", "precision"),
             ("recall", "recall"),
         ),
-        charts=draw_charts(scores, confusion, names, config.serving.confidence, folder),
+        charts=draw_charts(scores, confusion, names, scoring.serving.confidence, folder),
         worst=worst,
         worst_notes=_WORST if worst else _NO_WORST if gallery else NO_GALLERY,
         best=draw_examples(_best(examples) if gallery else [], names, folder, "best"),

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from visionops.config import Config
 from visionops.data.dataset import Attribute, Dataset
 from visionops.errors import DataError, MetricError
 from visionops.evaluation.label_pictures import LabelExample, draw_label_charts, draw_label_examples
@@ -25,6 +24,7 @@ from visionops.evaluation.label_scoring import (
 )
 from visionops.evaluation.measuring import class_ids_in_bundle, measure_latency, read_test_image, select_test
 from visionops.evaluation.report import NO_GALLERY, Page, write_report, writing
+from visionops.evaluation.settings import Scoring
 from visionops.inference.bundle import Head, ModelBundle
 from visionops.inference.prediction import LabelPrediction
 from visionops.inference.predictor import Predictor
@@ -49,7 +49,7 @@ _TITLES = {
 }
 
 
-def evaluate_labels(bundle: ModelBundle, dataset: Dataset, config: Config, folder: Path | None) -> Evaluation:
+def evaluate_labels(bundle: ModelBundle, dataset: Dataset, scoring: Scoring, folder: Path | None) -> Evaluation:
     """Score the bundle on the test split.
 
     ``metrics`` has `visionops.tasks.settings.METRICS`, the calibration error ``ece``, the log loss ``nll`` and the
@@ -68,25 +68,25 @@ def evaluate_labels(bundle: ModelBundle, dataset: Dataset, config: Config, folde
     """
     test = select_test(dataset)
     truth = _truth(test, bundle)
-    predictor = Predictor(bundle, config.serving.engine)
+    predictor = Predictor(bundle, scoring.serving.engine)
     outcomes = _outcomes(bundle.card.heads, truth, _predict_all(predictor, test))
     point = {name: float(value[0]) for name, value in figures(outcomes, np.ones((1, test.num_images))).items()}
-    replicates = _resampled(outcomes, test.num_images, config.evaluation.resamples)
+    replicates = _resampled(outcomes, test.num_images, scoring.evaluation.resamples)
     metrics = _metrics(point, outcomes)
-    if config.gate.metric not in metrics:
+    if scoring.metric not in metrics:
         raise MetricError(
-            f"{test.name}: {config.gate.metric} is not defined on the test split, where one class has all images or "
+            f"{test.name}: {scoring.metric} is not defined on the test split, where one class has all images or "
             "none; add images of the others, or choose another gate.metric"
         )
     headline = _CLASSIFICATION_HEADLINE if len(outcomes) == 1 else _ATTRIBUTES_HEADLINE
     evaluation = Evaluation(
         folder=folder or Path(),
-        metrics=metrics | measure_latency(predictor, test, config.evaluation.latency_images),
+        metrics=metrics | measure_latency(predictor, test, scoring.evaluation.latency_images),
         per_class=_per_class(point, outcomes) if len(outcomes) == 1 else _per_attribute(point, outcomes),
         num_images=test.num_images,
         test_fingerprint=test.fingerprint(),
         bundle_digest=bundle.digest,
-        engine=config.serving.engine.value,
+        engine=scoring.serving.engine.value,
         precision=bundle.card.precision.value,
         headline=tuple(name for name in headline if name in metrics),
         intervals=percentile_intervals(replicates),
@@ -94,7 +94,7 @@ def evaluate_labels(bundle: ModelBundle, dataset: Dataset, config: Config, folde
     )
     if folder is not None:
         with writing(evaluation) as unfinished:
-            write_report(unfinished, config, _page(unfinished, config, outcomes, test, predictor))
+            write_report(unfinished, scoring, _page(unfinished, scoring, outcomes, test, predictor))
     return evaluation
 
 
@@ -180,9 +180,11 @@ def _per_attribute(point: dict[str, float], outcomes: list[Outcome]) -> dict[str
     }
 
 
-def _page(evaluation: Evaluation, config: Config, outcomes: list[Outcome], test: Dataset, predictor: Predictor) -> Page:
+def _page(
+    evaluation: Evaluation, scoring: Scoring, outcomes: list[Outcome], test: Dataset, predictor: Predictor
+) -> Page:
     """Draw the pictures into the evaluation's folder."""
-    examples, gallery = _examples(test, outcomes), config.evaluation.worst_images
+    examples, gallery = _examples(test, outcomes), scoring.evaluation.worst_images
     worst = sorted((e for e in examples if e.is_wrong), key=lambda e: -e.badness)[:gallery]
     positive = outcomes[0].head.positive
     many = len(outcomes) > 1

@@ -10,10 +10,10 @@ import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from visionops.config import Config
 from visionops.data.files import atomic_folder
 from visionops.errors import DataError
 from visionops.evaluation.drawing import Picture
+from visionops.evaluation.settings import Scoring
 from visionops.tasks.base import Evaluation
 
 __all__ = ["NO_GALLERY", "Page", "load_evaluation", "write_report", "writing"]
@@ -69,7 +69,7 @@ def writing(evaluation: Evaluation) -> Iterator[Evaluation]:
         raise DataError(f"{place}: the evaluation cannot be written ({error.strerror}); free or open it") from error
 
 
-def write_report(evaluation: Evaluation, config: Config, page: Page) -> None:
+def write_report(evaluation: Evaluation, scoring: Scoring, page: Page) -> None:
     """Write ``evaluation.json`` and ``report.html`` into the evaluation's folder."""
     raw = {k: v for k, v in dataclasses.asdict(evaluation).items() if k != "folder"}
     raw["per_class"] = {
@@ -78,7 +78,7 @@ def write_report(evaluation: Evaluation, config: Config, page: Page) -> None:
     raw["replicates"] = {name: [_none_for_nan(v) for v in row] for name, row in evaluation.replicates.items()}
     text = json.dumps(raw, ensure_ascii=False, allow_nan=False)
     (evaluation.folder / _JSON).write_text(text, encoding="utf-8")
-    (evaluation.folder / "report.html").write_text(_render(evaluation, config, page), encoding="utf-8")
+    (evaluation.folder / "report.html").write_text(_render(evaluation, scoring, page), encoding="utf-8")
 
 
 def load_evaluation(folder: Path) -> Evaluation:
@@ -108,7 +108,7 @@ def _nan_for_none(value: float | None) -> float:
     return math.nan if value is None else value
 
 
-def _render(evaluation: Evaluation, config: Config, page: Page) -> str:
+def _render(evaluation: Evaluation, scoring: Scoring, page: Page) -> str:
     import jinja2
 
     environment = jinja2.Environment(
@@ -116,7 +116,7 @@ def _render(evaluation: Evaluation, config: Config, page: Page) -> str:
     )
     environment.filters |= {"figure": _figure_text, "interval": _interval_text, "title": _title}
     return environment.get_template("report.html.j2").render(
-        evaluation=evaluation, config=config, page=page, sources=_embed([*page.charts, *page.worst, *page.best])
+        evaluation=evaluation, scoring=scoring, page=page, sources=_embed([*page.charts, *page.worst, *page.best])
     )
 
 

@@ -7,9 +7,12 @@ from typing import Any
 
 from pydantic import Field, field_validator
 
+from visionops.data.settings import ValidationPolicy
+from visionops.evaluation.settings import Scoring
+from visionops.quantization.settings import QuantizationConfig
 from visionops.settings import Settings
 
-__all__ = ["GateConfig"]
+__all__ = ["GateConfig", "Judging"]
 
 
 class GateConfig(Settings):
@@ -46,3 +49,15 @@ class GateConfig(Settings):
     def least_resamples(self) -> int:
         """Resamples below which a share as high as `confidence` says little: five must be able to speak against it."""
         return math.ceil(round(5 / (1 - self.confidence), 6)) if self.confidence else 0
+
+
+class Judging(Settings):
+    """All that the gate reads of a use case."""
+
+    gate: GateConfig
+    scoring: Scoring
+    """How the models to beat are scored."""
+    validation: ValidationPolicy
+    """Which images look like one that a model learned from."""
+    quantization: QuantizationConfig
+    """What a quantized challenger may lose."""

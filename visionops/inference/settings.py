@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field, model_validator
 from visionops.addresses import check_store
 from visionops.settings import Settings
 
-__all__ = ["Engine", "Precision", "ServingConfig", "Task"]
+__all__ = ["Engine", "Precision", "ServingConfig", "Task", "UseCase"]
 
 
 class Task(enum.StrEnum):
@@ -22,6 +22,13 @@ class Task(enum.StrEnum):
     """Which one of several classes an image belongs to."""
     ATTRIBUTES = "attributes"
     """Several questions about an image, each with its own classes."""
+
+
+class UseCase(Settings):
+    """What is learned, and under which name it is registered and served."""
+
+    name: str
+    task: Task
 
 
 class Engine(enum.StrEnum):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from visionops.config import Config
 from visionops.data.dataset import Dataset, Split
 from visionops.data.duplicates import conflicting_copies, copies_of_files
 from visionops.data.findings import counted
@@ -13,6 +12,7 @@ from visionops.data.history import SplitHistory
 from visionops.data.settings import ValidationPolicy
 from visionops.data.validation import inspect_images
 from visionops.evaluation.comparison import comparison_set
+from visionops.evaluation.settings import Scoring
 from visionops.inference.bundle import ModelBundle
 from visionops.monitoring.policy import Performance
 from visionops.tasks.base import Task
@@ -77,7 +77,7 @@ def untrained(labelled: Dataset, history: SplitHistory, policy: ValidationPolicy
     return labelled.take(np.flatnonzero(~history.learned_from(labelled, policy.near_duplicate_distance)))
 
 
-def measure(task: Task, bundle: ModelBundle, labelled: Dataset, config: Config, at_test: float) -> Performance:
+def measure(task: Task, bundle: ModelBundle, labelled: Dataset, scoring: Scoring, at_test: float) -> Performance:
     """How well the model does on images that it has not seen, by the gate's metric.
 
     Labels that the model does not know, as those of a new class, are left out and counted.
@@ -91,8 +91,8 @@ def measure(task: Task, bundle: ModelBundle, labelled: Dataset, config: Config, 
     """
     as_test = labelled.replace_column("split", [Split.TEST.value] * labelled.num_images)
     comparison = comparison_set(as_test, [bundle.card])
-    evaluation = task.evaluate(bundle, comparison.dataset_for(bundle.card), config, None)
-    metric = config.gate.metric
+    evaluation = task.evaluate(bundle, comparison.dataset_for(bundle.card), scoring, None)
+    metric = scoring.metric
     return Performance(
         metric=metric,
         value=evaluation.metrics[metric],

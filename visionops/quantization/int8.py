@@ -18,16 +18,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from visionops.config import Config
 from visionops.data.dataset import Dataset, Split
 from visionops.data.files import atomic_folder
 from visionops.errors import DataError, QuantizationError
 from visionops.evaluation.comparison import comparison_set
+from visionops.evaluation.settings import Scoring
 from visionops.home import visionops_home
 from visionops.inference.bundle import BundleCard, ModelBundle
 from visionops.inference.predictor import Predictor
 from visionops.inference.settings import Precision
 from visionops.monitoring.reference import REFERENCE_FILE, add_reference
+from visionops.quantization.settings import QuantizationPlan
 from visionops.tasks.base import Task
 from visionops.tasks.settings import METRICS
 from visionops.telemetry import forbid_telemetry
@@ -38,13 +39,18 @@ _GRAPH = "model.int8.xml"
 
 
 def quantize_bundle(
-    bundle: ModelBundle, dataset: Dataset, task: Task, config: Config, folder: Path, report: Callable[[int], object]
+    bundle: ModelBundle,
+    dataset: Dataset,
+    task: Task,
+    plan: QuantizationPlan,
+    folder: Path,
+    report: Callable[[int], object],
 ) -> ModelBundle:
     """A bundle with both graphs that is served in INT8; the same images give the same bundle.
 
     Args:
         bundle: Sealed in a float precision.
-        dataset: Up to ``config.quantization.images`` of its val split set the ranges; all of it gives the card's
+        dataset: Up to ``plan.quantization.images`` of its val split set the ranges; all of it gives the card's
             metrics.
         folder: Receives the bundle, whole or not at all.
         report: Told how many images were read.
@@ -58,7 +64,7 @@ def quantize_bundle(
             f"{bundle.card.name}: the champion is INT8 already; train a new one, "
             "or go back to its float version with --pipeline deployment --rollback"
         )
-    images = calibration_images(dataset, config.quantization.images)
+    images = calibration_images(dataset, plan.quantization.images)
     forbid_telemetry()
     import openvino
 
@@ -71,7 +77,7 @@ def quantize_bundle(
         card = _card(bundle, images)
         measured = ModelBundle.create(unfinished, card)
         ModelBundle.create(
-            unfinished, card.model_copy(update={"metrics": _val_metrics(measured, dataset, task, config)})
+            unfinished, card.model_copy(update={"metrics": _val_metrics(measured, dataset, task, plan.scoring)})
         )
     return add_reference(ModelBundle.load(folder), dataset)
 
@@ -88,10 +94,11 @@ def calibration_images(dataset: Dataset, count: int) -> Dataset:
     return val.take_evenly(count)
 
 
-def quantization_folder(bundle: ModelBundle, dataset: Dataset, config: Config) -> Path:
-    """Where the quantized bundle is written before it becomes an artifact."""
-    told = f"{bundle.digest} {dataset.fingerprint()} {config.quantization.model_dump_json()}"
-    return visionops_home() / "quantization" / f"{config.name}-{hashlib.sha256(told.encode()).hexdigest()[:16]}"
+def quantization_folder(bundle: ModelBundle, dataset: Dataset, plan: QuantizationPlan) -> Path:
+    """Return where the quantized bundle is written before it becomes an artifact."""
+    identity = f"{bundle.digest} {dataset.fingerprint()} {plan.quantization.model_dump_json()}"
+    key = hashlib.sha256(identity.encode()).hexdigest()[:16]
+    return visionops_home() / "quantization" / f"{plan.scoring.use_case.name}-{key}"
 
 
 class _Tensors:
@@ -210,11 +217,11 @@ def _card(bundle: ModelBundle, images: Dataset) -> BundleCard:
     return bundle.card.model_copy(update={"precision": Precision.INT8, "training": training, "metrics": {}})
 
 
-def _val_metrics(bundle: ModelBundle, dataset: Dataset, task: Task, config: Config) -> dict[str, float]:
+def _val_metrics(bundle: ModelBundle, dataset: Dataset, task: Task, scoring: Scoring) -> dict[str, float]:
     """The card's figures belong to the graph that is served."""
     val = dataset.select_split(Split.VAL)
     as_test = val.replace_column("split", [Split.TEST.value] * val.num_images)
     known = comparison_set(as_test, [bundle.card]).dataset_for(bundle.card)
-    evaluation = config.evaluation.model_copy(update={"latency_images": 1, "resamples": 0})
-    metrics = task.evaluate(bundle, known, config.model_copy(update={"evaluation": evaluation}), None).metrics
-    return {name: metrics[name] for name in METRICS[config.task] if name in metrics}
+    evaluation = scoring.evaluation.model_copy(update={"latency_images": 1, "resamples": 0})
+    metrics = task.evaluate(bundle, known, scoring.model_copy(update={"evaluation": evaluation}), None).metrics
+    return {name: metrics[name] for name in METRICS[scoring.use_case.task] if name in metrics}

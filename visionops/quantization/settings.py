@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from visionops.evaluation.settings import Scoring
 from visionops.settings import Settings
 
-__all__ = ["QuantizationConfig"]
+__all__ = ["QuantizationConfig", "QuantizationPlan"]
 
 
 class QuantizationConfig(Settings):
@@ -17,3 +18,11 @@ class QuantizationConfig(Settings):
     max_loss: float = Field(default=0.01, ge=0, le=1)
     """What `gate.metric` may lose on the same test images, against the champion or the float model it was made from,
     whichever is better: 0.01 is one point of mAP50."""
+
+
+class QuantizationPlan(Settings):
+    """All that a quantization reads of a use case."""
+
+    quantization: QuantizationConfig
+    scoring: Scoring
+    """How the figures of the quantized model are measured."""

@@ -6,15 +6,17 @@ import contextlib
 import dataclasses
 import fcntl
 import hashlib
+import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from visionops.config import Config
 from visionops.data.dataset import Dataset
 from visionops.errors import TrainingError
+from visionops.evaluation.settings import Scoring
 from visionops.home import visionops_home
 from visionops.inference.bundle import ModelBundle
+from visionops.tasks.settings import TrainingPlan
 
 __all__ = [
     "Evaluation",
@@ -100,7 +102,7 @@ class Evaluation:
 class Task(Protocol):
     """One kind of learning problem."""
 
-    def train(self, dataset: Dataset, config: Config, work: Path, log: TrainingLog) -> ModelBundle:
+    def train(self, dataset: Dataset, plan: TrainingPlan, work: Path, log: TrainingLog) -> ModelBundle:
         """Train on the train split, select on the val split, export.
 
         Args:
@@ -111,15 +113,15 @@ class Task(Protocol):
             A sealed bundle in ``work / "bundle"``; its card has `visionops.tasks.settings.METRICS` of the val split.
         """
 
-    def evaluate(self, bundle: ModelBundle, dataset: Dataset, config: Config, folder: Path | None) -> Evaluation:
+    def evaluate(self, bundle: ModelBundle, dataset: Dataset, scoring: Scoring, folder: Path | None) -> Evaluation:
         """Score the bundle on the test split of ``dataset``; with a folder, write pictures and report into it."""
 
 
-def training_folder(dataset: Dataset, config: Config) -> Path:
-    """Where the training of ``config`` on ``dataset`` works: the same for the same, so that it can be resumed."""
-    told = config.only("training", "serving").model_dump_json()
-    key = hashlib.sha256(f"{dataset.fingerprint()} {told}".encode()).hexdigest()[:16]
-    return visionops_home() / "training" / f"{config.name}-{key}"
+def training_folder(dataset: Dataset, plan: TrainingPlan) -> Path:
+    """Return where the training of ``plan`` on ``dataset`` works: the same for the same, so that it can be resumed."""
+    identity = json.dumps(plan.identity())
+    key = hashlib.sha256(f"{dataset.fingerprint()} {identity}".encode()).hexdigest()[:16]
+    return visionops_home() / "training" / f"{plan.name}-{key}"
 
 
 @contextlib.contextmanager

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from visionops.config import Config
 from visionops.tuning.result import Setting, Trial, TrialState, TuningResult
+from visionops.tuning.settings import SearchRange
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -39,16 +39,19 @@ def settings_text(settings: Mapping[str, Setting]) -> str:
     return ", ".join(f"{key}={setting_text(value)}" for key, value in settings.items()) or "none changed"
 
 
-def write_report(result: TuningResult, config: Config, folder: Path) -> None:
+def write_report(result: TuningResult, ranges: Mapping[str, SearchRange], folder: Path) -> None:
     """Write ``history.png``, ``parallel_coordinates.png``, ``importance.png`` and ``report.html`` into a new folder.
 
     A picture that would show nothing is left out: importance where the trials do not tell it.
+
+    Args:
+        ranges: What was searched, by setting; empty for a grid.
     """
     import jinja2
 
     pictures = [
         _history(result, folder / "history.png"),
-        _parallel_coordinates(result, config, folder / "parallel_coordinates.png"),
+        _parallel_coordinates(result, ranges, folder / "parallel_coordinates.png"),
         _importance(result, folder / "importance.png"),
     ]
     environment = jinja2.Environment(
@@ -150,7 +153,7 @@ def _order(value: Setting) -> tuple[bool, float, str]:
     return (not is_number, float(value) if isinstance(value, int | float) else 0.0, str(value))
 
 
-def _parallel_coordinates(result: TuningResult, config: Config, path: Path) -> _Picture | None:
+def _parallel_coordinates(result: TuningResult, ranges: Mapping[str, SearchRange], path: Path) -> _Picture | None:
     """One line a complete trial, over an axis a setting, ending at its value."""
     import matplotlib as mpl
 
@@ -158,7 +161,6 @@ def _parallel_coordinates(result: TuningResult, config: Config, path: Path) -> _
     keys = list(dict.fromkeys(key for trial in complete for key in trial.settings))
     if not keys:
         return None
-    ranges = config.tuning.space
     scales = [
         _scale(key, [t.settings.get(key) for t in complete], log=key in ranges and ranges[key].log) for key in keys
     ]

@@ -13,16 +13,16 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from visionops.config import Config, with_training
 from visionops.data.dataset import Dataset
 from visionops.data.files import atomic_folder
 from visionops.errors import ConfigError, TrainingError
 from visionops.home import visionops_home
 from visionops.tasks.base import Task, alone_in, training_folder
+from visionops.tasks.settings import TrainingPlan
 from visionops.tuning.report import write_report
 from visionops.tuning.result import Setting, Trial, TrialState, TuningResult
-from visionops.tuning.settings import SearchRange
-from visionops.tuning.trial_settings import takes_whole_numbers
+from visionops.tuning.settings import SearchPlan, SearchRange, TuningConfig
+from visionops.tuning.trial_settings import change_training, takes_whole_numbers
 from visionops.tuning.trials import Job, Outcome, Workers, open_storage, outcome_of, quiet_optuna
 
 if TYPE_CHECKING:
@@ -39,6 +39,16 @@ _REPORTS = 50
 """Most epochs of a trial that the study is told of: each costs a look at all trials."""
 
 
+class _Named(Protocol):
+    """A use case, or what a search reads of one."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def tuning(self) -> TuningConfig: ...
+
+
 class TuningLog(Protocol):
     """Where a search reports to."""
 
@@ -49,20 +59,20 @@ class TuningLog(Protocol):
         """So many trials of so many have ended; the note says what is under way."""
 
 
-def require_search(config: Config) -> None:
+def require_search(search: _Named) -> None:
     """See that there is something to try.
 
     Raises:
         ConfigError: Neither a space nor a grid.
     """
-    if not config.tuning.space and not config.tuning.grid:
+    if not search.tuning.space and not search.tuning.grid:
         raise ConfigError(
-            f"{config.name}: nothing to tune; give tuning.space (as learning_rate: {{low: 0.0001, high: 0.01, log: "
+            f"{search.name}: nothing to tune; give tuning.space (as learning_rate: {{low: 0.0001, high: 0.01, log: "
             "true}) or tuning.grid (a list of settings)"
         )
 
 
-def tuning_folder(dataset: Dataset, config: Config) -> Path:
+def tuning_folder(dataset: Dataset, search: SearchPlan) -> Path:
     """Where the search works: the same for what can be compared, so that it can be resumed.
 
     Other data, other fixed settings of the training, another space, grid, metric or seed make another study. More
@@ -70,15 +80,15 @@ def tuning_folder(dataset: Dataset, config: Config) -> Path:
     """
     told = {
         "data": dataset.fingerprint(),
-        "training": config.training.model_dump(mode="json"),
-        "tuning": config.tuning.model_dump(mode="json", include={"space", "grid", "seed"}),
-        "metric": _metric(config),
+        "training": search.plan.training.model_dump(mode="json"),
+        "tuning": search.tuning.model_dump(mode="json", include={"space", "grid", "seed"}),
+        "metric": search.metric,
     }
     key = hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
-    return visionops_home() / "tuning" / f"{config.name}-{key}"
+    return visionops_home() / "tuning" / f"{search.name}-{key}"
 
 
-def tune(task: Task, dataset: Dataset, config: Config, folder: Path, log: TuningLog) -> TuningResult:
+def tune(task: Task, dataset: Dataset, search: SearchPlan, folder: Path, log: TuningLog) -> TuningResult:
     """Try settings until `tuning.trials` have ended, or each set of `tuning.grid` has.
 
     Called again after an interruption, it goes on: what has ended is not done again, what was under way is.
@@ -96,18 +106,18 @@ def tune(task: Task, dataset: Dataset, config: Config, folder: Path, log: Tuning
         ConfigError: Nothing to try, a setting that the trainer does not have, or a storage that cannot be opened.
         TrainingError: Every trial failed, or the same search runs already.
     """
-    require_search(config)
+    require_search(search)
     quiet_optuna()
     with alone_in(folder):
-        url = config.tuning.storage or f"sqlite:///{folder / 'study.db'}"
+        url = search.tuning.storage or f"sqlite:///{folder / 'study.db'}"
         with open_storage(url) as storage:
-            search = _Search(task, dataset, config, folder, log, storage, url)
-            search.run()
-            result = search.result()
+            study = _Search(task, dataset, search, folder, log, storage, url)
+            study.run()
+            result = study.result()
     # A later search writes new files: the old ones may be links into an earlier artifact.
     with atomic_folder(folder / "result", replace=True) as new:
         result.save(new)
-        write_report(result, config, new)
+        write_report(result, search.tuning.space, new)
     return result
 
 
@@ -123,7 +133,7 @@ class _Search:
         self,
         task: Task,
         dataset: Dataset,
-        config: Config,
+        search: SearchPlan,
         folder: Path,
         log: TuningLog,
         storage: optuna.storages.RDBStorage,
@@ -133,17 +143,18 @@ class _Search:
 
         self._task = task
         self._dataset = dataset
-        self._config = config
+        self._plan = search.plan
+        self._tuning = search.tuning
         self._folder = folder
         self._log = log
         self._storage = storage
         self._url = url
         self._machine = _machine(folder)
-        self._metric = _metric(config)
-        self._grid = config.tuning.grid
-        self._wanted = len(self._grid) or config.tuning.trials
-        self._defaults = {key: _setting(config, key) for key in config.tuning.space}
-        self._ranges = {key: _distribution(config, key, found) for key, found in config.tuning.space.items()}
+        self._metric = search.metric
+        self._grid = search.tuning.grid
+        self._wanted = len(self._grid) or search.tuning.trials
+        self._defaults = {key: _setting(search.plan, key) for key in search.tuning.space}
+        self._ranges = {key: _distribution(search.plan, key, found) for key, found in search.tuning.space.items()}
         self._study = optuna.create_study(
             study_name=folder.name, storage=storage, direction="maximize", load_if_exists=True
         )
@@ -159,9 +170,9 @@ class _Search:
             self._tidy(ended)
         self._report("")
         running: dict[Future[Outcome], list[optuna.Trial]] = {}
-        with Workers(self._config.tuning.parallel, self._report) as workers:
+        with Workers(self._tuning.parallel, self._report) as workers:
             while True:
-                while len(running) < self._config.tuning.parallel and self._missing() > 0:
+                while len(running) < self._tuning.parallel and self._missing() > 0:
                     self._begin(workers, running)
                 if not running:
                     break
@@ -182,19 +193,19 @@ class _Search:
             self._study.set_user_attr("aside", [trial.number for trial in self._study.trials])
             first = trials[0]
             raise TrainingError(
-                f"{self._config.name}: all {len(trials)} trials failed; trial {first.number}: {first.note}"
+                f"{self._plan.name}: all {len(trials)} trials failed; trial {first.number}: {first.note}"
             )
         default = next((trial for trial in trials if trial.is_default), None)
         return TuningResult(
             folder=self._folder / "result",
-            use_case=self._config.name,
+            use_case=self._plan.name,
             study=self._study.study_name,
             metric=self._metric,
             settings={} if best.user_attrs.get("default") else best.user_attrs["settings"],
             best=best.number,
             value=_value(best),
             default_value=default.value if default else None,
-            importance=_importance(self._ended(), self._config.tuning.seed),
+            importance=_importance(self._ended(), self._tuning.seed),
             trials=trials,
         )
 
@@ -238,7 +249,7 @@ class _Search:
         if self._grid:
             for row, settings in enumerate(self._grid):
                 if row not in orders:
-                    default = all(_setting(self._config, key) == value for key, value in settings.items())
+                    default = all(_setting(self._plan, key) == value for key, value in settings.items())
                     told = {"default": True} if default else {}
                     self._study.enqueue_trial(dict(settings), {"order": row, "row": row, **told})
         elif 0 not in orders:
@@ -267,7 +278,7 @@ class _Search:
         orders = {trial.user_attrs.get("order") for trial in self._trials}
         order = next(number for number in itertools.count() if number not in orders)
         # A sampler keeps its random state in memory alone: one seed for all would propose the same after a restart.
-        self._study.sampler = optuna.samplers.TPESampler(seed=_seed(self._config.tuning.seed, order))
+        self._study.sampler = optuna.samplers.TPESampler(seed=_seed(self._tuning.seed, order))
         trial = self._study.ask()
         known = dict(trial.user_attrs)
         trial.set_user_attr("machine", self._machine)
@@ -292,35 +303,36 @@ class _Search:
             return self._defaults
         return {key: _pick(trial, key, found) for key, found in self._ranges.items()}
 
-    def _changed(self, settings: dict[str, Setting], known: dict[str, Any]) -> Config:
+    def _changed(self, settings: dict[str, Setting], known: dict[str, Any]) -> TrainingPlan:
         if "default" in known:
-            return self._config
-        return with_training(self._config, settings, f"trial of {self._config.name}")
+            return self._plan
+        training = change_training(self._plan.training, settings, f"trial of {self._plan.name}")
+        return self._plan.model_copy(update={"training": training})
 
     def _job(self, trial: optuna.Trial) -> Job:
         attributes = trial.user_attrs
-        config = self._changed(attributes["settings"], attributes)
+        plan = self._changed(attributes["settings"], attributes)
         return Job(
             task=self._task,
             dataset=self._dataset,
-            config=config.only("training", "serving", "validation"),
-            work=training_folder(self._dataset, config),
+            plan=plan,
+            work=training_folder(self._dataset, plan),
             metric=self._metric,
             storage=self._url,
             study=self._study.study_name,
             number=trial.number,
             trial_id=trial._trial_id,
             pruner=self._pruner(),
-            every=-(-self._config.training.epochs // _REPORTS),
+            every=-(-self._plan.training.epochs // _REPORTS),
         )
 
     def _pruner(self) -> optuna.pruners.BasePruner | None:
         """None for a grid: who names each set wants to know each value."""
         import optuna
 
-        if self._grid or not self._config.tuning.pruning:
+        if self._grid or not self._tuning.pruning:
             return None
-        return optuna.pruners.MedianPruner(_PATIENT_TRIALS, n_warmup_steps=self._config.training.epochs // 4)
+        return optuna.pruners.MedianPruner(_PATIENT_TRIALS, n_warmup_steps=self._plan.training.epochs // 4)
 
     def _end(self, trial: optuna.Trial, outcome: Outcome) -> None:
         from optuna.trial import TrialState as Optunas
@@ -349,7 +361,7 @@ class _Search:
         name = trial.user_attrs["work"]
         if trial.user_attrs["kept"] or (best is not None and best.user_attrs["work"] == name):
             return
-        work = training_folder(self._dataset, self._config).parent / name
+        work = training_folder(self._dataset, self._plan).parent / name
         logs = work.glob("*.log") if _state(trial) is TrialState.FAILED else ()
         texts = {log.name: log.read_bytes() for log in logs}
         shutil.rmtree(work, ignore_errors=True)
@@ -364,24 +376,20 @@ class _Search:
         self._log.progress(len(self._ended()), self._wanted, " | ".join(filter(None, (found, note))))
 
 
-def _metric(config: Config) -> str:
-    return config.tuning.metric or config.gate.metric
-
-
-def _setting(config: Config, key: str) -> Any:
+def _setting(plan: TrainingPlan, key: str) -> Any:
     """What ``training`` has now under a dotted key; None where nothing is set."""
-    found: Any = config.training.model_dump(mode="json")
+    found: Any = plan.training.model_dump(mode="json")
     for part in key.split("."):
         found = found.get(part) if isinstance(found, dict) else None
     return found
 
 
-def _distribution(config: Config, key: str, search: SearchRange) -> BaseDistribution:
+def _distribution(plan: TrainingPlan, key: str, search: SearchRange) -> BaseDistribution:
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     if search.choices is not None:
         return CategoricalDistribution(search.choices)
-    low, high, step = search.numbers(whole=takes_whole_numbers(config.training, key))
+    low, high, step = search.numbers(whole=takes_whole_numbers(plan.training, key))
     if isinstance(low, int):
         return IntDistribution(low, int(high), log=search.log, step=int(step or 1))
     return FloatDistribution(low, high, log=search.log, step=step)

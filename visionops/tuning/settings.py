@@ -8,8 +8,9 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from visionops.settings import Raw, Settings
+from visionops.tasks.settings import TrainingPlan
 
-__all__ = ["SearchRange", "TuningConfig"]
+__all__ = ["SearchPlan", "SearchRange", "TuningConfig"]
 
 _FEW = 64
 """So many values of a range are checked one by one."""
@@ -103,3 +104,18 @@ class TuningConfig(Settings):
         if self.space and self.grid:
             raise ValueError("give either a space to search or a grid of explicit sets")
         return self
+
+
+class SearchPlan(Settings):
+    """All that a search reads of a use case."""
+
+    plan: TrainingPlan
+    """The training whose settings are varied."""
+    tuning: TuningConfig
+    metric: str
+    """What is maximised on the val split."""
+
+    @property
+    def name(self) -> str:
+        """Name of the use case."""
+        return self.plan.name

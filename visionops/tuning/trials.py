@@ -17,11 +17,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from visionops.config import Config
 from visionops.data.dataset import Dataset
 from visionops.errors import ConfigError, TrainingError
 from visionops.inference.engines import available_cpus
 from visionops.tasks.base import NoLog, StopTraining, Task
+from visionops.tasks.settings import TrainingPlan
 from visionops.tuning.result import TrialState
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class Job:
 
     task: Task
     dataset: Dataset
-    config: Config
+    plan: TrainingPlan
     """With the settings of the trial."""
     work: Path
     metric: str
@@ -71,7 +71,7 @@ def run_trial(job: Job, notify: Notify | None = None) -> Outcome:
     start = time.perf_counter()
     try:
         with open_storage(job.storage, is_new=False) as storage:
-            bundle = job.task.train(job.dataset, job.config, job.work, _TrialLog(job, storage, notify))
+            bundle = job.task.train(job.dataset, job.plan, job.work, _TrialLog(job, storage, notify))
         outcome = _judged(bundle.card.metrics, job.metric)
     except StopTraining:
         outcome = Outcome(TrialState.PRUNED)

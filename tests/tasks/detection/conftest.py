@@ -14,6 +14,7 @@ from visionops.config import Config
 from visionops.data.dataset import Dataset
 from visionops.inference.bundle import ModelBundle
 from visionops.tasks.detection import DetectionTask
+from visionops.tasks.settings import TrainingPlan
 
 SPLITS = ("train",) * 8 + ("val",) * 3 + ("test",) * 2
 TRAINING = {
@@ -57,7 +58,7 @@ def plates(folder: Path, splits: tuple[str, ...] = SPLITS) -> Dataset:
     )
 
 
-def plates_config(**training: Any) -> Config:
+def plates_plan(**training: Any) -> TrainingPlan:
     return Config.model_validate(
         {
             "name": "plates",
@@ -65,7 +66,7 @@ def plates_config(**training: Any) -> Config:
             "training": {**TRAINING, **training},
             "serving": {"confidence": 0.3, "iou": 0.6},
         }
-    )
+    ).training_plan
 
 
 @pytest.fixture(scope="session")
@@ -78,5 +79,5 @@ def trained(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> tuple
     """A bundle, what its training logged, and the folder it worked in."""
     work = tmp_path_factory.mktemp("work")
     recorder = Recorder()
-    config = plates_config(augmentation={"mosaic": 0.25, "degrees": 3}, extra={"nbs": 4, "cos_lr": True})
-    return DetectionTask().train(dataset, config, work, recorder), recorder, work
+    plan = plates_plan(augmentation={"mosaic": 0.25, "degrees": 3}, extra={"nbs": 4, "cos_lr": True})
+    return DetectionTask().train(dataset, plan, work, recorder), recorder, work

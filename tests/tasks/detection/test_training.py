@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from tests.helpers.training import Recorder
-from tests.tasks.detection.conftest import plates, plates_config
+from tests.tasks.detection.conftest import plates, plates_plan
 from visionops.data.findings import Code, Severity
 from visionops.errors import ConfigError, DataError, TrainingError
 from visionops.inference.bundle import Decode, ModelBundle
@@ -138,7 +138,7 @@ def test_the_same_again_gives_the_same_bundle_without_the_images_of_test(trained
     at_hand = [path if split != "test" else "" for split, path in zip(splits, paths, strict=True)]
     again = DetectionTask().train(
         dataset.replace_column("path", at_hand),
-        plates_config(augmentation={"mosaic": 0.25, "degrees": 3}, extra={"nbs": 4, "cos_lr": True}),
+        plates_plan(augmentation={"mosaic": 0.25, "degrees": 3}, extra={"nbs": 4, "cos_lr": True}),
         tmp_path / "work",
         NoLog(),
     )
@@ -151,8 +151,8 @@ def test_a_finished_training_is_not_repeated(trained, dataset, monkeypatch):
     bundle, recorder, work = trained
     monkeypatch.setattr(training, "_train", lambda *_: pytest.fail("trained again"))
     again = Recorder()
-    config = plates_config(augmentation={"mosaic": 0.25, "degrees": 3}, extra={"nbs": 4, "cos_lr": True})
-    assert train_detector(dataset, config, work, again).digest == bundle.digest
+    plan = plates_plan(augmentation={"mosaic": 0.25, "degrees": 3}, extra={"nbs": 4, "cos_lr": True})
+    assert train_detector(dataset, plan, work, again).digest == bundle.digest
     assert again.by_epoch == recorder.by_epoch
     assert set(again.files) == set(recorder.files)
 
@@ -164,20 +164,20 @@ def test_a_damaged_bundle_is_exported_again_without_training(trained, dataset, t
     copy = tmp_path / "work"
     shutil.copytree(work, copy, symlinks=True)
     (copy / "bundle" / "model.onnx").write_bytes(b"cut")
-    config = plates_config(augmentation={"mosaic": 0.25, "degrees": 3}, extra={"nbs": 4, "cos_lr": True})
+    plan = plates_plan(augmentation={"mosaic": 0.25, "degrees": 3}, extra={"nbs": 4, "cos_lr": True})
     before = (copy / "run" / "weights" / "best.pt").stat().st_mtime_ns
-    assert train_detector(dataset, config, copy, NoLog()).digest == bundle.digest
+    assert train_detector(dataset, plan, copy, NoLog()).digest == bundle.digest
     assert (copy / "run" / "weights" / "best.pt").stat().st_mtime_ns == before
 
 
 SCRIPT = """
 import sys
 from pathlib import Path
-from tests.tasks.detection.conftest import plates, plates_config
+from tests.tasks.detection.conftest import plates, plates_plan
 from visionops.tasks.base import NoLog
 from visionops.tasks.detection import DetectionTask
 folder = Path(sys.argv[1])
-DetectionTask().train(plates(folder / "images"), plates_config(epochs=300, patience=0), folder / "work", NoLog())
+DetectionTask().train(plates(folder / "images"), plates_plan(epochs=300, patience=0), folder / "work", NoLog())
 """
 
 
@@ -215,16 +215,16 @@ def interrupted(killed, tmp_path, monkeypatch):
         checkpoint["train_args"]["epochs"] = done + 1
         torch.save(checkpoint, path)
     dataset = plates(killed / "images")
-    config = plates_config(epochs=done + 1, patience=0)
-    (work / "training.json").write_text(training._identity(dataset, config, None))
-    return dataset, config, work, done
+    plan = plates_plan(epochs=done + 1, patience=0)
+    (work / "training.json").write_text(training._identity(dataset, plan, None))
+    return dataset, plan, work, done
 
 
 def test_a_killed_training_goes_on_where_it_was(interrupted, caplog):
-    dataset, config, work, done = interrupted
+    dataset, plan, work, done = interrupted
     recorder = Recorder()
     with caplog.at_level(logging.WARNING):
-        bundle = train_detector(dataset, config, work, recorder)
+        bundle = train_detector(dataset, plan, work, recorder)
     assert f"training goes on after epoch {done}" in caplog.text
     assert list(recorder.by_epoch) == list(range(1, done + 2))
     with (work / "run" / "results.csv").open() as lines:
@@ -234,34 +234,34 @@ def test_a_killed_training_goes_on_where_it_was(interrupted, caplog):
 
 
 def test_a_cut_checkpoint_is_left_for_the_best_one(interrupted):
-    _, config, work, _ = interrupted
+    _, plan, work, _ = interrupted
     last = work / "run" / "weights" / "last.pt"
     last.write_bytes(last.read_bytes()[:1000])
-    point, epoch = training._resume_point(work / "run", config.training.epochs)
+    point, epoch = training._resume_point(work / "run", plan.training.epochs)
     assert point == work / "run" / "weights" / "best.pt"
     assert epoch >= 1
 
 
 def test_without_a_usable_checkpoint_training_starts_anew(interrupted):
-    _, config, work, _ = interrupted
+    _, plan, work, _ = interrupted
     for name in ("last.pt", "best.pt"):
         (work / "run" / "weights" / name).write_bytes(b"cut")
-    assert training._resume_point(work / "run", config.training.epochs) == (None, 0)
+    assert training._resume_point(work / "run", plan.training.epochs) == (None, 0)
 
 
 def test_leftovers_of_another_training_are_cleared(interrupted, monkeypatch):
-    dataset, config, work, _ = interrupted
+    dataset, plan, work, _ = interrupted
     (work / "training.json").write_text("of another")
     seen = []
     monkeypatch.setattr(training, "_train", lambda *_: seen.extend(sorted(p.name for p in work.iterdir())))
     with pytest.raises(TrainingError, match="left no usable checkpoint; run it again"):
-        train_detector(dataset, config, work, NoLog())
+        train_detector(dataset, plan, work, NoLog())
     assert seen == [".lock", "trainer.log", "training.json"]
 
 
 def test_a_head_without_nms_is_exported_as_such(dataset, tmp_path):
-    config = plates_config(model="yolo26n", epochs=1, extra={"nms": False})
-    bundle = train_detector(dataset, config, tmp_path / "work", NoLog())
+    plan = plates_plan(model="yolo26n", epochs=1, extra={"nms": False})
+    bundle = train_detector(dataset, plan, tmp_path / "work", NoLog())
     assert bundle.card.decode is Decode.YOLO_END2END
     assert bundle.card.architecture == "yolo26n"
     Predictor(bundle).predict(np.zeros((50, 70, 3), np.uint8))
@@ -273,8 +273,8 @@ def test_a_head_without_nms_is_exported_as_such(dataset, tmp_path):
 def test_with_tiles_the_trainer_and_the_card_have_the_same(tmp_path):
     dataset = plates(tmp_path / "plates", ("train", "train", "val", "test"))  # 67 pixels wide: larger than a tile
     recorder = Recorder()
-    config = plates_config(epochs=1, tiles={"size": 48, "overlap": 24, "keep_empty": 1.0, "max_tiles": 9})
-    bundle = DetectionTask().train(dataset, config, tmp_path / "work", recorder)
+    plan = plates_plan(epochs=1, tiles={"size": 48, "overlap": 24, "keep_empty": 1.0, "max_tiles": 9})
+    bundle = DetectionTask().train(dataset, plan, tmp_path / "work", recorder)
     assert bundle.card.preprocessing == PreprocessingSpec(
         width=64, height=64, tiles=Tiling(size=48, overlap=24, max_tiles=9)
     )
@@ -298,9 +298,9 @@ def test_the_trainer_reads_tiles(tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("visionops.tasks.detection.trainer.InspectionTrainer.train", stop)
-    config = plates_config(epochs=1, tiles={"size": 48, "overlap": 24, "keep_empty": 1.0})
+    plan = plates_plan(epochs=1, tiles={"size": 48, "overlap": 24, "keep_empty": 1.0})
     with pytest.raises(KeyboardInterrupt):
-        DetectionTask().train(dataset, config, tmp_path / "work", NoLog())
+        DetectionTask().train(dataset, plan, tmp_path / "work", NoLog())
     (names,) = seen
     assert names
     assert all(name.startswith("2.png__") for name in names)
@@ -310,9 +310,9 @@ def test_tiles_that_leave_nothing_to_learn_are_refused(tmp_path):
     dataset = plates(tmp_path / "plates", ("train", "train", "train", "val", "test"))  # the fourth has no plate
     with pytest.raises(TrainingError, match=r"no tile of the val split has a box.*training\.tiles\.keep_empty"):
         DetectionTask().train(
-            dataset, plates_config(tiles={"size": 48, "overlap": 24, "keep_empty": 0}), tmp_path / "work", NoLog()
+            dataset, plates_plan(tiles={"size": 48, "overlap": 24, "keep_empty": 0}), tmp_path / "work", NoLog()
         )
-    pieces = plates_config(tiles={"size": 32, "overlap": 1, "keep_empty": 1, "min_visible": 1})
+    pieces = plates_plan(tiles={"size": 32, "overlap": 1, "keep_empty": 1, "min_visible": 1})
     with pytest.raises(TrainingError, match=r"no box of .* in the train split.*lower training\.tiles\.min_visible"):
         DetectionTask().train(dataset, pieces, tmp_path / "other", NoLog())
 
@@ -321,21 +321,21 @@ def test_tiles_that_leave_nothing_to_learn_are_refused(tmp_path):
 def test_an_empty_split(dataset, tmp_path, split):
     rows = [i for i, s in enumerate(dataset.column("split")) if s != split]
     with pytest.raises(TrainingError, match=f"plates: the {split} split has no images"):
-        train_detector(dataset.take(rows), plates_config(), tmp_path / "work", NoLog())
+        train_detector(dataset.take(rows), plates_plan(), tmp_path / "work", NoLog())
     assert not (tmp_path / "work").exists()
 
 
 def test_a_class_without_a_training_box(tmp_path):
     dataset = plates(tmp_path / "images", ("train", "val", "test", "val", "val", "val"))
     with pytest.raises(TrainingError, match="plates: no box of red in the train split"):
-        train_detector(dataset, plates_config(), tmp_path / "work", NoLog())
+        train_detector(dataset, plates_plan(), tmp_path / "work", NoLog())
 
 
 def test_a_class_without_a_training_box_is_said_where_the_policy_lets_it_pass(tmp_path, caplog):
     dataset = plates(tmp_path / "images", ("train", "val", "test", "val", "val", "val"))
-    config = plates_config(epochs=1)
-    lenient = config.validation.model_copy(update={"severities": {Code.TOO_FEW_INSTANCES: Severity.WARNING}})
-    bundle = train_detector(dataset, config.model_copy(update={"validation": lenient}), tmp_path / "work", NoLog())
+    plan = plates_plan(epochs=1)
+    lenient = plan.validation.model_copy(update={"severities": {Code.TOO_FEW_INSTANCES: Severity.WARNING}})
+    bundle = train_detector(dataset, plan.model_copy(update={"validation": lenient}), tmp_path / "work", NoLog())
     assert bundle.card.class_names == dataset.class_names
     assert "no box of red in the train split: the model cannot learn to find it" in caplog.text
 
@@ -343,43 +343,43 @@ def test_a_class_without_a_training_box_is_said_where_the_policy_lets_it_pass(tm
 def test_mistakes_in_the_configuration_are_found_before_anything_is_written(dataset, tmp_path):
     work = tmp_path / "work"
     with pytest.raises(TrainingError, match="no detector 'yolo8n'; did you mean"):
-        train_detector(dataset, plates_config(model="yolo8n"), work, NoLog())
+        train_detector(dataset, plates_plan(model="yolo8n"), work, NoLog())
     with pytest.raises(TrainingError, match="does not exist"):
-        train_detector(dataset, plates_config(weights=str(tmp_path / "no.pt")), work, NoLog())
+        train_detector(dataset, plates_plan(weights=str(tmp_path / "no.pt")), work, NoLog())
     with pytest.raises(ConfigError, match="did you mean 'mosaic'"):
-        train_detector(dataset, plates_config(augmentation={"mosaik": 1}), work, NoLog())
+        train_detector(dataset, plates_plan(augmentation={"mosaik": 1}), work, NoLog())
     assert not work.exists()
 
 
 def test_a_device_that_is_not_there(dataset, tmp_path):
     with pytest.raises(TrainingError, match="Invalid CUDA 'device=7'") as caught:
-        train_detector(dataset, plates_config(device="7"), tmp_path / "work", NoLog())
+        train_detector(dataset, plates_plan(device="7"), tmp_path / "work", NoLog())
     assert "\n" not in str(caught.value)
 
 
 def test_an_image_that_is_not_on_this_machine(dataset, tmp_path):
     lost = dataset.replace_column("path", [""] * dataset.num_images)
     with pytest.raises(DataError, match="not on this machine"):
-        train_detector(lost, plates_config(), tmp_path / "work", NoLog())
+        train_detector(lost, plates_plan(), tmp_path / "work", NoLog())
 
 
 def test_the_same_training_twice_at_a_time(dataset, tmp_path):
     work = tmp_path / "work"
     with alone_in(work), pytest.raises(TrainingError, match="the same training runs already"):
-        train_detector(dataset, plates_config(), work, NoLog())
+        train_detector(dataset, plates_plan(), work, NoLog())
 
 
 def test_a_file_in_the_way_of_the_folder(dataset, tmp_path):
     (tmp_path / "file").touch()
     for work in (tmp_path / "file", tmp_path / "file" / "work"):
         with pytest.raises(TrainingError, match=r"is no folder .*move what is in the way"):
-            train_detector(dataset, plates_config(), work, NoLog())
+            train_detector(dataset, plates_plan(), work, NoLog())
 
 
 def test_a_loss_that_is_not_a_number(dataset, tmp_path):
-    config = plates_config(epochs=1, extra={"cls": 1e300})
+    plan = plates_plan(epochs=1, extra={"cls": 1e300})
     with pytest.raises(TrainingError, match=r"lower training\.learning_rate"):
-        train_detector(dataset, config, tmp_path / "work", NoLog())
+        train_detector(dataset, plan, tmp_path / "work", NoLog())
     assert not (tmp_path / "work" / "bundle").exists()
 
 
@@ -402,7 +402,7 @@ def test_whatever_stops_the_trainer_is_one_line_with_a_mend(dataset, tmp_path, m
 
     monkeypatch.setattr(training, "_train", fail)
     with pytest.raises(TrainingError) as caught:
-        train_detector(dataset, plates_config(), tmp_path / "work", NoLog())
+        train_detector(dataset, plates_plan(), tmp_path / "work", NoLog())
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
     assert caught.value.__cause__ is error
@@ -412,15 +412,15 @@ def test_the_trainers_own_errors_are_in_its_log(dataset, tmp_path, monkeypatch):
     monkeypatch.setattr(training, "write_yolo", lambda *_: tmp_path / "data.yaml")
     (tmp_path / "data.yaml").write_text("names: [blue, red]")
     with pytest.raises(TrainingError, match="the trainer stopped"):
-        train_detector(dataset, plates_config(), tmp_path / "work", NoLog())
+        train_detector(dataset, plates_plan(), tmp_path / "work", NoLog())
     assert "Traceback" in (tmp_path / "work" / "trainer.log").read_text()
 
 
 def test_the_identity_is_that_of_data_settings_and_weights(dataset, tmp_path):
-    identity = training._identity(dataset, plates_config(), None)
+    identity = training._identity(dataset, plates_plan(), None)
     (tmp_path / "a.pt").write_bytes(b"a")
-    assert identity == training._identity(dataset, plates_config(), None)
-    assert identity != training._identity(dataset, plates_config(epochs=3), None)
-    assert identity != training._identity(dataset.take(range(5)), plates_config(), None)
-    assert identity != training._identity(dataset, plates_config(), tmp_path / "a.pt")
+    assert identity == training._identity(dataset, plates_plan(), None)
+    assert identity != training._identity(dataset, plates_plan(epochs=3), None)
+    assert identity != training._identity(dataset.take(range(5)), plates_plan(), None)
+    assert identity != training._identity(dataset, plates_plan(), tmp_path / "a.pt")
     json.loads(identity)

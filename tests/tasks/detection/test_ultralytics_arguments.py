@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.tasks.detection.conftest import plates_config
+from tests.tasks.detection.conftest import plates_plan
 from visionops.errors import ConfigError
 from visionops.tasks.detection import ultralytics_arguments as module
 from visionops.tasks.detection.settings import DetectionTraining
@@ -10,7 +10,7 @@ from visionops.tasks.detection.ultralytics_arguments import AUGMENTATION, EXTRA,
 
 
 def settings_of(**training):
-    return trainer_settings(plates_config(**training).training)
+    return trainer_settings(plates_plan(**training).training)
 
 
 def test_every_field_of_the_configuration_has_its_place():

@@ -13,6 +13,7 @@ from visionops.config import Config
 from visionops.data.dataset import Attribute, Dataset, Split
 from visionops.data.hashing import hash_images
 from visionops.inference.image import decode_image
+from visionops.tasks.settings import TrainingPlan
 
 COLOUR = Attribute("colour", ("red", "green", "blue"))
 SIDE = Attribute("side", ("left", "right"), "right")
@@ -45,7 +46,7 @@ def plates(folder: Path, attributes: tuple[Attribute, ...] = (SIDE,), splits: tu
     return hash_images(Dataset.from_columns("plates", (), images, {}, attributes=attributes, labels=labels))
 
 
-def labels_config(task: str = "classification", **training: Any) -> Config:
+def labels_plan(task: str = "classification", **training: Any) -> TrainingPlan:
     return Config.model_validate(
         {
             "name": "plates",
@@ -53,7 +54,7 @@ def labels_config(task: str = "classification", **training: Any) -> Config:
             "data": {"source": {"kind": "folder", "path": "unused"}, "format": "table"},
             "training": training,
         }
-    )
+    ).training_plan
 
 
 def scratch(**training: Any) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from tests.helpers.training import Recorder
-from tests.tasks.labels.conftest import COLOUR, SIDE, labels_config, plates, scratch
+from tests.tasks.labels.conftest import COLOUR, SIDE, labels_plan, plates, scratch
 from visionops.data.dataset import Attribute, Dataset, Split
 from visionops.data.hashing import hash_images
 from visionops.errors import DataError, TrainingError
@@ -86,8 +86,8 @@ def real_images(real_data, count=50):
     ids=["cnn", "residual", "lite0", "vit"],
 )
 def test_the_bundle_answers_as_the_trained_network_does(both, tmp_path, real_data, settings):
-    config = labels_config("attributes", **settings)
-    bundle = train_labels(both, config, tmp_path / "work", NoLog())
+    plan = labels_plan("attributes", **settings)
+    bundle = train_labels(both, plan, tmp_path / "work", NoLog())
     network, paths = network_of(bundle), real_images(real_data)
     assert len(paths) == 50
     for engine in Engine:
@@ -111,7 +111,7 @@ def test_the_model_is_served_the_pixels_of_its_training_when_they_have_12_bits(t
         grey = np.asarray(Image.open(path).convert("L"), dtype=np.uint16)
         Image.fromarray(grey * np.uint16(16)).save(path)
     dataset = dataclasses.replace(dataset, white_level=4095).replace_column("sha256", [""] * dataset.num_images)
-    bundle = train_labels(dataset, labels_config(**scratch(epochs=1)), tmp_path / "work", NoLog())
+    bundle = train_labels(dataset, labels_plan(**scratch(epochs=1)), tmp_path / "work", NoLog())
     spec = ModelBundle.load(bundle.folder).card.preprocessing
     assert spec.white == 4095
     predictor = Predictor(bundle)
@@ -123,7 +123,7 @@ def test_the_model_is_served_the_pixels_of_its_training_when_they_have_12_bits(t
 
 
 def test_the_card_says_what_serving_needs(dataset, tmp_path):
-    bundle = train_labels(dataset, labels_config(**scratch(crop={"margin": 0.2})), tmp_path / "work", NoLog())
+    bundle = train_labels(dataset, labels_plan(**scratch(crop={"margin": 0.2})), tmp_path / "work", NoLog())
     card = bundle.card
     assert (card.name, card.architecture, card.decode) == ("plates", "cnn", Decode.LOGITS)
     assert card.class_names == ("left", "right")
@@ -145,7 +145,7 @@ def test_the_card_says_what_serving_needs(dataset, tmp_path):
 def test_the_figures_of_the_card_are_those_of_the_bundle_on_val(both, tmp_path):
     from sklearn.metrics import balanced_accuracy_score
 
-    bundle = train_labels(both, labels_config("attributes", **scratch(epochs=5)), tmp_path / "work", NoLog())
+    bundle = train_labels(both, labels_plan("attributes", **scratch(epochs=5)), tmp_path / "work", NoLog())
     val, predictor = both.select_split(Split.VAL), Predictor(bundle)
     answers = [predictor.predict(path.read_bytes()).answers for path in val.paths()]
     said = np.array([[answer.class_id for answer in row] for row in answers])
@@ -162,7 +162,7 @@ def test_the_figures_of_the_card_are_those_of_the_bundle_on_val(both, tmp_path):
 def test_frozen_learning_finds_the_colour(tmp_path):
     dataset = plates(tmp_path / "images", (COLOUR,))
     log = Recorder()
-    bundle = train_labels(dataset, labels_config(views="mirrored"), tmp_path / "work", log)
+    bundle = train_labels(dataset, labels_plan(views="mirrored"), tmp_path / "work", log)
     assert bundle.card.metrics["accuracy"] >= 0.9
     assert log.by_epoch[1]["val_accuracy"] == bundle.card.metrics["accuracy"]
     assert log.told == [bundle.card.training]
@@ -172,24 +172,24 @@ def test_frozen_learning_finds_the_colour(tmp_path):
 
 
 def test_the_same_training_gives_the_same_bundle_with_and_without_cached_features(dataset, tmp_path, home, resnet_file):
-    config = labels_config(**resnet_file, views="mirrored", balance="weights")
-    first = train_labels(dataset, config, tmp_path / "a", NoLog())
+    plan = labels_plan(**resnet_file, views="mirrored", balance="weights")
+    first = train_labels(dataset, plan, tmp_path / "a", NoLog())
     assert list((home / "cache" / "features").glob("*/*.parquet"))
-    cached = train_labels(dataset, config, tmp_path / "b", NoLog())
+    cached = train_labels(dataset, plan, tmp_path / "b", NoLog())
     import shutil
 
     shutil.rmtree(home / "cache")
-    anew = train_labels(dataset, config, tmp_path / "c", NoLog())
+    anew = train_labels(dataset, plan, tmp_path / "c", NoLog())
     assert first.digest == cached.digest == anew.digest
 
 
 def test_fine_tuning_begins_with_the_solved_heads(dataset, tmp_path, resnet_file):
     log = Recorder()
-    config = labels_config(**resnet_file, learning="fine_tune", epochs=2, batch=8, learning_rate=1e-9)
-    tuned = train_labels(dataset, config, tmp_path / "a", log)
+    plan = labels_plan(**resnet_file, learning="fine_tune", epochs=2, batch=8, learning_rate=1e-9)
+    tuned = train_labels(dataset, plan, tmp_path / "a", log)
     assert tuned.card.training["l2"].keys() == {"side"}
     # At such a rate nothing moves but the running statistics of normalisation.
-    frozen = network_of(train_labels(dataset, labels_config(**resnet_file), tmp_path / "b", NoLog()))
+    frozen = network_of(train_labels(dataset, labels_plan(**resnet_file), tmp_path / "b", NoLog()))
     torch.testing.assert_close(network_of(tuned).heads[0].weight, frozen.heads[0].weight, atol=1e-5, rtol=1e-3)
     assert sorted(log.by_epoch) == [1, 2]
 
@@ -199,8 +199,8 @@ def test_fine_tuning_begins_with_the_solved_heads(dataset, tmp_path, resnet_file
 
 def test_scratch_learns_and_reports_each_epoch(both, tmp_path):
     log = Recorder()
-    config = labels_config("attributes", **scratch(epochs=12, patience=0, augmentation={"fliplr": 0.0}))
-    bundle = train_labels(both, config, tmp_path / "work", log)
+    plan = labels_plan("attributes", **scratch(epochs=12, patience=0, augmentation={"fliplr": 0.0}))
+    bundle = train_labels(both, plan, tmp_path / "work", log)
     assert sorted(log.by_epoch) == list(range(1, 13))
     assert {"train_loss", "val_loss", "learning_rate", "val_accuracy", "val_colour.accuracy"} <= set(log.by_epoch[1])
     assert log.by_epoch[12]["train_loss"] < log.by_epoch[1]["train_loss"]
@@ -228,46 +228,46 @@ class StopsAfter(Recorder):
 @pytest.mark.parametrize("scheduler", ["plateau", "cosine"])
 def test_a_resumed_training_is_the_uninterrupted_one(dataset, tmp_path, scheduler):
     more = {"degrees": 10, "brightness": 0.1}
-    config = labels_config(**scratch(epochs=5, dropout=0.3, scheduler=scheduler, augmentation=more, balance="sampler"))
-    through = train_labels(dataset, config, tmp_path / "a", NoLog())
+    plan = labels_plan(**scratch(epochs=5, dropout=0.3, scheduler=scheduler, augmentation=more, balance="sampler"))
+    through = train_labels(dataset, plan, tmp_path / "a", NoLog())
     with pytest.raises(StopTraining):
-        train_labels(dataset, config, tmp_path / "b", StopsAfter(2, StopTraining()))
+        train_labels(dataset, plan, tmp_path / "b", StopsAfter(2, StopTraining()))
     log = Recorder()
-    resumed = train_labels(dataset, config, tmp_path / "b", log)
+    resumed = train_labels(dataset, plan, tmp_path / "b", log)
     assert resumed.digest == through.digest
     assert sorted(log.by_epoch) == [1, 2, 3, 4, 5]
 
 
 def test_a_finished_training_is_not_run_again(dataset, tmp_path, monkeypatch):
-    config = labels_config(**scratch(epochs=1))
-    first = train_labels(dataset, config, tmp_path / "work", NoLog())
+    plan = labels_plan(**scratch(epochs=1))
+    first = train_labels(dataset, plan, tmp_path / "work", NoLog())
     monkeypatch.setattr(training._Training, "run", lambda _: pytest.fail("trained again"))
     log = Recorder()
-    assert train_labels(dataset, config, tmp_path / "work", log).digest == first.digest
+    assert train_labels(dataset, plan, tmp_path / "work", log).digest == first.digest
     assert log.told == [first.card.training]
 
 
 def test_leftovers_of_another_training_are_cleared(dataset, tmp_path):
     work = tmp_path / "work"
     with pytest.raises(StopTraining):
-        train_labels(dataset, labels_config(**scratch()), work, StopsAfter(1, StopTraining()))
+        train_labels(dataset, labels_plan(**scratch()), work, StopsAfter(1, StopTraining()))
     assert (work / "run" / "state.pt").is_file()
     log = Recorder()
-    train_labels(dataset, labels_config(**scratch(epochs=1, batch=4)), work, log)
+    train_labels(dataset, labels_plan(**scratch(epochs=1, batch=4)), work, log)
     assert sorted(log.by_epoch) == [1]
 
 
 def test_training_stops_when_val_no_longer_improves(dataset, tmp_path):
     log = Recorder()
-    config = labels_config(**scratch(epochs=50, patience=2, learning_rate=1e-12, weight_decay=0, scheduler="none"))
-    bundle = train_labels(dataset, config, tmp_path / "work", log)
+    plan = labels_plan(**scratch(epochs=50, patience=2, learning_rate=1e-12, weight_decay=0, scheduler="none"))
+    bundle = train_labels(dataset, plan, tmp_path / "work", log)
     assert len(log.by_epoch) == bundle.card.training["best_epoch"] + 2 < 50
 
 
 def test_a_loss_that_is_not_a_number(dataset, tmp_path):
-    config = labels_config(**scratch(learning_rate=1e30, optimizer="SGD", gradient_clip=0, epochs=5))
+    plan = labels_plan(**scratch(learning_rate=1e30, optimizer="SGD", gradient_clip=0, epochs=5))
     with pytest.raises(TrainingError, match=r"diverged in epoch \d .*lower training\.learning_rate \(now 1e\+30\)"):
-        train_labels(dataset, config, tmp_path / "work", NoLog())
+        train_labels(dataset, plan, tmp_path / "work", NoLog())
     assert not (tmp_path / "work" / "bundle").exists()
 
 
@@ -293,8 +293,8 @@ def test_every_setting_of_the_loop_changes_what_is_learned(tmp_path, change):
     uneven = plates(tmp_path / "images", (COLOUR, SIDE), ("train",) * 10 + ("val",) * 6 + ("test",) * 3)
     weights = {}
     for name, settings in (("plain", {}), ("changed", change)):
-        config = labels_config("attributes", **scratch(epochs=2, patience=0, **settings))
-        bundle = train_labels(uneven, config, tmp_path / name, NoLog())
+        plan = labels_plan("attributes", **scratch(epochs=2, patience=0, **settings))
+        bundle = train_labels(uneven, plan, tmp_path / name, NoLog())
         weights[name] = network_of(bundle).heads[0].weight
     assert not torch.equal(weights["plain"], weights["changed"])
 
@@ -314,9 +314,9 @@ def test_images_of_weight_zero_and_unknown_labels_teach_nothing(tmp_path, resnet
         attributes=full.attributes,
         labels={"colour": told},
     )
-    config = labels_config(**resnet_file)
+    plan = labels_plan(**resnet_file)
     heads = [
-        network_of(train_labels(data, config, tmp_path / name, NoLog())).heads[0]
+        network_of(train_labels(data, plan, tmp_path / name, NoLog())).heads[0]
         for name, data in (("masked", masked), ("absent", full.take(np.flatnonzero(~unknown & ~weightless))))
     ]
     torch.testing.assert_close(heads[0].weight, heads[1].weight)
@@ -327,14 +327,14 @@ def test_images_of_weight_zero_and_unknown_labels_teach_nothing(tmp_path, resnet
 
 
 def test_without_calibration_a_temperature_is_one(dataset, tmp_path):
-    bundle = train_labels(dataset, labels_config(**scratch(epochs=1), calibrate=False), tmp_path / "a", NoLog())
+    bundle = train_labels(dataset, labels_plan(**scratch(epochs=1), calibrate=False), tmp_path / "a", NoLog())
     assert bundle.card.heads[0].temperature == 1.0
     assert bundle.card.heads[0].threshold is None
 
 
 def test_a_threshold_with_a_goal(dataset, tmp_path):
-    config = labels_config(**scratch(epochs=1), threshold={"metric": "f1"})
-    bundle = train_labels(dataset, config, tmp_path / "a", NoLog())
+    plan = labels_plan(**scratch(epochs=1), threshold={"metric": "f1"})
+    bundle = train_labels(dataset, plan, tmp_path / "a", NoLog())
     assert 0 < bundle.card.heads[0].threshold < 1
 
 
@@ -343,7 +343,7 @@ def test_a_threshold_needs_a_positive_class(tmp_path):
     with pytest.raises(
         TrainingError, match=r"plates has no attribute with a positive class; name one with data\.labels"
     ):
-        train_labels(dataset, labels_config(threshold={"metric": "f1"}), tmp_path / "work", NoLog())
+        train_labels(dataset, labels_plan(threshold={"metric": "f1"}), tmp_path / "work", NoLog())
 
 
 # What stops a training -------------------------------------------------------------------------------------------
@@ -353,7 +353,7 @@ def test_a_threshold_needs_a_positive_class(tmp_path):
 def test_an_empty_split(dataset, tmp_path, split):
     rows = [i for i, s in enumerate(dataset.column("split")) if s != split]
     with pytest.raises(TrainingError, match=f"plates: the {split} split has no images"):
-        train_labels(dataset.take(rows), labels_config(), tmp_path / "work", NoLog())
+        train_labels(dataset.take(rows), labels_plan(), tmp_path / "work", NoLog())
     assert not (tmp_path / "work").exists()
 
 
@@ -361,7 +361,7 @@ def test_a_class_without_a_training_image(tmp_path):
     wide = Attribute("side", ("left", "right", "middle"))
     dataset = plates(tmp_path / "images", (wide,))
     with pytest.raises(TrainingError, match="no image of side middle in the train split; label some"):
-        train_labels(dataset, labels_config(), tmp_path / "work", NoLog())
+        train_labels(dataset, labels_plan(), tmp_path / "work", NoLog())
 
 
 def test_mistakes_in_the_settings_are_found_before_anything_is_written(both, tmp_path):
@@ -373,7 +373,7 @@ def test_mistakes_in_the_settings_are_found_before_anything_is_written(both, tmp
         ({"learning": "fine_tune", "head_weights": {"sid": 2}}, "no attribute 'sid'; did you mean 'side'?"),
     ):
         with pytest.raises(TrainingError, match=re.escape(words)) as caught:
-            train_labels(both, labels_config("attributes", **settings), work, NoLog())
+            train_labels(both, labels_plan("attributes", **settings), work, NoLog())
         assert "\n" not in str(caught.value)
     assert not work.exists()
 
@@ -381,16 +381,16 @@ def test_mistakes_in_the_settings_are_found_before_anything_is_written(both, tmp
 def test_an_image_that_is_not_on_this_machine(dataset, tmp_path):
     lost = dataset.replace_column("path", [""] * dataset.num_images)
     with pytest.raises(DataError, match="not on this machine"):
-        train_labels(lost, labels_config(), tmp_path / "work", NoLog())
+        train_labels(lost, labels_plan(), tmp_path / "work", NoLog())
 
 
 def test_a_checkpoint_that_was_damaged(dataset, tmp_path):
-    config, work = labels_config(**scratch()), tmp_path / "work"
+    plan, work = labels_plan(**scratch()), tmp_path / "work"
     with pytest.raises(StopTraining):
-        train_labels(dataset, config, work, StopsAfter(1, StopTraining()))
+        train_labels(dataset, plan, work, StopsAfter(1, StopTraining()))
     (work / "run" / "state.pt").write_bytes(b"cut")
     with pytest.raises(TrainingError, match=r"state\.pt: cannot be gone on with .*remove it to start anew"):
-        train_labels(dataset, config, work, NoLog())
+        train_labels(dataset, plan, work, NoLog())
 
 
 def test_whatever_else_stops_it_is_one_line(dataset, tmp_path, monkeypatch):
@@ -399,16 +399,16 @@ def test_whatever_else_stops_it_is_one_line(dataset, tmp_path, monkeypatch):
 
     monkeypatch.setattr(training._Training, "run", fail)
     with pytest.raises(TrainingError, match=r"out of memory with batch 8 at 32 px; lower training\.batch"):
-        train_labels(dataset, labels_config(**scratch()), tmp_path / "work", NoLog())
+        train_labels(dataset, labels_plan(**scratch()), tmp_path / "work", NoLog())
 
 
 def test_the_identity_is_that_of_data_settings_and_weights(dataset, tmp_path):
     from visionops.tasks.labels.backbones import build_backbone
 
     def identity(data=dataset, seed=0, **settings):
-        config = labels_config(**scratch(**settings))
+        plan = labels_plan(**scratch(**settings))
         torch.manual_seed(seed)
-        return training._identity(data, config, build_backbone(config.training, 32))
+        return training._identity(data, plan, build_backbone(plan.training, 32))
 
     assert identity() == identity()
     assert identity() != identity(epochs=9)
@@ -418,11 +418,11 @@ def test_the_identity_is_that_of_data_settings_and_weights(dataset, tmp_path):
 
 
 def test_the_task_trains_through_its_door(dataset, tmp_path):
-    config = labels_config(**scratch(epochs=1))
-    assert LabelTask().train(dataset, config, tmp_path / "work", NoLog()).card.architecture == "cnn"
+    plan = labels_plan(**scratch(epochs=1))
+    assert LabelTask().train(dataset, plan, tmp_path / "work", NoLog()).card.architecture == "cnn"
 
 
 def test_an_unhashed_data_set_is_hashed(dataset, tmp_path, resnet_file):
     blank = dataset.replace_column("sha256", [""] * dataset.num_images)
-    bundle = train_labels(blank, labels_config(**resnet_file), tmp_path / "work", NoLog())
+    bundle = train_labels(blank, labels_plan(**resnet_file), tmp_path / "work", NoLog())
     assert bundle.card.data_fingerprint == hash_images(blank).fingerprint()

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from visionops.config import Config
     from visionops.data.dataset import Dataset
+    from visionops.evaluation.settings import Scoring
     from visionops.inference.bundle import ModelBundle
     from visionops.tasks.base import Evaluation, TrainingLog
+    from visionops.tasks.settings import TrainingPlan
 
 __all__ = ["DetectionTask"]
 
@@ -18,17 +19,17 @@ __all__ = ["DetectionTask"]
 class DetectionTask:
     """The `Task` of finding objects. What is heavy is imported when it is called for."""
 
-    def train(self, dataset: Dataset, config: Config, work: Path, log: TrainingLog) -> ModelBundle:
+    def train(self, dataset: Dataset, plan: TrainingPlan, work: Path, log: TrainingLog) -> ModelBundle:
         """See `visionops.tasks.detection.training.train_detector`."""
         from visionops.tasks.detection.library import prepare_library
 
         prepare_library()
         from visionops.tasks.detection.training import train_detector
 
-        return train_detector(dataset, config, work, log)
+        return train_detector(dataset, plan, work, log)
 
-    def evaluate(self, bundle: ModelBundle, dataset: Dataset, config: Config, folder: Path | None) -> Evaluation:
+    def evaluate(self, bundle: ModelBundle, dataset: Dataset, scoring: Scoring, folder: Path | None) -> Evaluation:
         """See `visionops.evaluation.detection.evaluate`."""
         from visionops.evaluation.detection import evaluate
 
-        return evaluate(bundle, dataset, config, folder)
+        return evaluate(bundle, dataset, scoring, folder)

@@ -25,7 +25,6 @@ from typing import Any
 
 import numpy as np
 
-from visionops.config import Config
 from visionops.data.audit import write_label_audit
 from visionops.data.dataset import Dataset, Split
 from visionops.data.files import atomic_folder
@@ -42,6 +41,7 @@ from visionops.tasks.detection.library import quiet_library
 from visionops.tasks.detection.models import check_detector, find_weights
 from visionops.tasks.detection.settings import DetectionTraining
 from visionops.tasks.detection.ultralytics_arguments import AUGMENTATION, EXTRA, OWNED, trainer_settings
+from visionops.tasks.settings import TrainingPlan
 from visionops.tasks.workfolder import explained, finished_bundle, one_training_in, require_splits
 
 __all__ = ["train_detector"]
@@ -50,7 +50,7 @@ _LOG = logging.getLogger("visionops.training")
 _PLACES = frozenset({"data", "model", "pretrained"})  # paths of this machine; the last two are told by name
 
 
-def train_detector(dataset: Dataset, config: Config, work: Path, log: TrainingLog) -> ModelBundle:
+def train_detector(dataset: Dataset, plan: TrainingPlan, work: Path, log: TrainingLog) -> ModelBundle:
     """Train on the train split, keep the epoch with the best mAP50-95 on the val split, export it.
 
     Args:
@@ -62,22 +62,22 @@ def train_detector(dataset: Dataset, config: Config, work: Path, log: TrainingLo
         TrainingError: An unknown detector, unusable weights or splits, or the trainer stopped; with the mend.
         DataError: The images are not at hand.
     """
-    assert isinstance(config.training, DetectionTraining)
-    settings = trainer_settings(config.training)
-    check_detector(config.training.model)
-    _check_splits(dataset, config)
-    weights = find_weights(config.training.model, config.training.weights)
+    assert isinstance(plan.training, DetectionTraining)
+    settings = trainer_settings(plan.training)
+    check_detector(plan.training.model)
+    _check_splits(dataset, plan)
+    weights = find_weights(plan.training.model, plan.training.weights)
     with (
-        explained(config.training, work, str(work / "trainer.log")),
-        one_training_in(work, _identity(dataset, config, weights)),
+        explained(plan.training, work, str(work / "trainer.log")),
+        one_training_in(work, _identity(dataset, plan, weights)),
     ):
-        report = _Report(log, config.training.epochs)
+        report = _Report(log, plan.training.epochs)
         bundle = finished_bundle(work)
         if bundle is None:
             with quiet_library(work / "trainer.log"):
-                _train(dataset, config, settings, weights, work, report)
-                bundle = _seal(dataset, config, work)
-        if config.training.tiles:  # gigabytes, and links to them
+                _train(dataset, plan, settings, weights, work, report)
+                bundle = _seal(dataset, plan, work)
+        if plan.training.tiles:  # gigabytes, and links to them
             for name in ("data", "tiles"):
                 shutil.rmtree(work / name, ignore_errors=True)
         report.params(bundle.card.training)
@@ -86,9 +86,9 @@ def train_detector(dataset: Dataset, config: Config, work: Path, log: TrainingLo
         return bundle
 
 
-def _check_splits(dataset: Dataset, config: Config) -> None:
+def _check_splits(dataset: Dataset, plan: TrainingPlan) -> None:
     require_splits(dataset)
-    _check_classes(dataset, "label some, or leave the class out with data.categories", config.validation)
+    _check_classes(dataset, "label some, or leave the class out with data.categories", plan.validation)
 
 
 def _check_classes(dataset: Dataset, mend: str, policy: ValidationPolicy) -> None:
@@ -105,14 +105,18 @@ def _check_classes(dataset: Dataset, mend: str, policy: ValidationPolicy) -> Non
     _LOG.warning("%s: the model cannot learn to find it; %s", problem, mend)
 
 
-def _identity(dataset: Dataset, config: Config, weights: Path | None) -> str:
+def _identity(dataset: Dataset, plan: TrainingPlan, weights: Path | None) -> str:
     """What two trainings share when one can go on where the other stopped."""
     import ultralytics
 
     start = hashlib.sha256(weights.read_bytes()).hexdigest() if weights else "none"
-    told = config.only("training", "serving").model_dump(mode="json")
     return json.dumps(
-        {"data": dataset.fingerprint(), "config": told, "weights": start, "ultralytics": ultralytics.__version__},
+        {
+            "data": dataset.fingerprint(),
+            "plan": plan.identity(),
+            "weights": start,
+            "ultralytics": ultralytics.__version__,
+        },
         sort_keys=True,
     )
 
@@ -146,17 +150,17 @@ class _Report:
 
 
 def _train(
-    dataset: Dataset, config: Config, settings: dict[str, Any], weights: Path | None, work: Path, report: _Report
+    dataset: Dataset, plan: TrainingPlan, settings: dict[str, Any], weights: Path | None, work: Path, report: _Report
 ) -> None:
     """Leave the best checkpoint in ``run/weights``."""
     from visionops.tasks.detection.trainer import InspectionTrainer, cut_epochs, trainer_callbacks
 
     run = work / "run"
-    point, epoch = _resume_point(run, config.training.epochs)
-    if point is not None and epoch >= config.training.epochs:
+    point, epoch = _resume_point(run, plan.training.epochs)
+    if point is not None and epoch >= plan.training.epochs:
         return
     # Others are no business of the trainer's, and need not be on this machine.
-    shown = _tiled(dataset.select_split(Split.TRAIN, Split.VAL), config, work, report)
+    shown = _tiled(dataset.select_split(Split.TRAIN, Split.VAL), plan, work, report)
     data = write_yolo(shown, work / "data")
     write_label_audit(shown.select_split(Split.TRAIN), work / "label_audit.png")
     places: dict[str, Any] = {"data": str(data), "save_dir": str(run)}
@@ -168,34 +172,34 @@ def _train(
         told = {"model": str(point), "resume": str(point), "device": settings["device"]}
     else:
         shutil.rmtree(run, ignore_errors=True)
-        told = {"model": f"{config.training.model}.yaml", "pretrained": str(weights) if weights else False, **settings}
+        told = {"model": f"{plan.training.model}.yaml", "pretrained": str(weights) if weights else False, **settings}
     callbacks = trainer_callbacks(
-        started=lambda args: report.params(_told(args, config, weights)), epoch_done=report.epochs
+        started=lambda args: report.params(_told(args, plan, weights)), epoch_done=report.epochs
     )
     InspectionTrainer(overrides={**told, **places}, _callbacks=callbacks).train()
 
 
-def _tiled(dataset: Dataset, config: Config, work: Path, report: _Report) -> Dataset:
+def _tiled(dataset: Dataset, plan: TrainingPlan, work: Path, report: _Report) -> Dataset:
     """What the trainer is shown: tiles of the images, where the configuration has some."""
-    assert isinstance(config.training, DetectionTraining)
-    if (tiles := config.training.tiles) is None:
+    assert isinstance(plan.training, DetectionTraining)
+    if (tiles := plan.training.tiles) is None:
         return dataset
-    shown = cut_tiles(dataset, tiles, work / "tiles", seed=config.training.seed, progress=report.cutting)
+    shown = cut_tiles(dataset, tiles, work / "tiles", seed=plan.training.seed, progress=report.cutting)
     for split in (Split.TRAIN, Split.VAL):
         if not shown.split_counts().get(split.value):
             raise TrainingError(
                 f"{dataset.name}: no tile of the {split.value} split has a box, and none without was kept; "
                 "raise training.tiles.keep_empty"
             )
-    _check_classes(shown, "label some, or lower training.tiles.min_visible", config.validation)
+    _check_classes(shown, "label some, or lower training.tiles.min_visible", plan.validation)
     return shown
 
 
-def _told(args: dict[str, Any], config: Config, weights: Path | None) -> dict[str, Any]:
+def _told(args: dict[str, Any], plan: TrainingPlan, weights: Path | None) -> dict[str, Any]:
     """What the trainer works with, without the places of this machine."""
     names = sorted({*AUGMENTATION, *EXTRA, *(n for n, owner in OWNED.items() if owner != "VisionOps itself")} - _PLACES)
     start = weights.name if weights else "none"
-    return {"model": config.training.model, "weights": start} | {n: args[n] for n in names if n in args}
+    return {"model": plan.training.model, "weights": start} | {n: args[n] for n in names if n in args}
 
 
 def _resume_point(run: Path, epochs: int) -> tuple[Path | None, int]:
@@ -218,15 +222,15 @@ def _resume_point(run: Path, epochs: int) -> tuple[Path | None, int]:
     return None, 0
 
 
-def _seal(dataset: Dataset, config: Config, work: Path) -> ModelBundle:
+def _seal(dataset: Dataset, plan: TrainingPlan, work: Path) -> ModelBundle:
     from visionops.tasks.detection.export import export_onnx, read_checkpoint, write_checkpoint
 
     checkpoint = read_checkpoint(work / "run" / "weights" / "best.pt")
     if checkpoint is None:
         raise TrainingError(f"{work / 'run' / 'weights'}: the training left no usable checkpoint; run it again")
-    told = _told(checkpoint["train_args"], config, None) | {"weights": config.training.weights}
-    assert isinstance(config.training, DetectionTraining)
-    size, tiles = config.training.image_size, config.training.tiles
+    told = _told(checkpoint["train_args"], plan, None) | {"weights": plan.training.weights}
+    assert isinstance(plan.training, DetectionTraining)
+    size, tiles = plan.training.image_size, plan.training.tiles
     with atomic_folder(work / "bundle", replace=True) as folder:
         write_checkpoint(checkpoint, told, folder / "checkpoint.pt")
         decode = export_onnx(
@@ -234,15 +238,15 @@ def _seal(dataset: Dataset, config: Config, work: Path) -> ModelBundle:
         )
         card = BundleCard(
             task=TaskName.DETECTION,
-            name=config.name,
-            architecture=config.training.model,
+            name=plan.name,
+            architecture=plan.training.model,
             class_names=dataset.class_names,
             preprocessing=PreprocessingSpec(
                 width=size, height=size, tiles=tiles.tiling if tiles else None, white=dataset.white
             ),
             decode=decode,
-            thresholds=Thresholds(confidence=config.serving.confidence, iou=config.serving.iou),
-            precision=config.serving.precision,
+            thresholds=Thresholds(confidence=plan.serving.confidence, iou=plan.serving.iou),
+            precision=plan.serving.precision,
             metrics=_val_metrics(checkpoint),
             data_fingerprint=dataset.fingerprint(),
             training=told,

@@ -23,7 +23,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from visionops.config import Config
 from visionops.data.dataset import Dataset, Split
 from visionops.data.files import atomic_folder
 from visionops.data.hashing import hash_images
@@ -39,7 +38,7 @@ from visionops.tasks.labels.backbones import Backbone, build_backbone, check_bac
 from visionops.tasks.labels.calibration import choose_threshold, fit_temperature
 from visionops.tasks.labels.pixels import check_at_hand
 from visionops.tasks.labels.settings import GoalMetric, LabelTraining, Learning
-from visionops.tasks.settings import METRICS
+from visionops.tasks.settings import METRICS, TrainingPlan
 from visionops.tasks.workfolder import explained, finished_bundle, one_training_in, require_splits
 
 __all__ = ["train_labels"]
@@ -48,7 +47,7 @@ _LOG = logging.getLogger("visionops.training")
 _SAID_ELSEWHERE = frozenset({"task", "device", "workers", "resize", "crop"})
 
 
-def train_labels(dataset: Dataset, config: Config, work: Path, log: TrainingLog) -> ModelBundle:
+def train_labels(dataset: Dataset, plan: TrainingPlan, work: Path, log: TrainingLog) -> ModelBundle:
     """Train on the train split, select on the val split, export.
 
     Args:
@@ -60,7 +59,7 @@ def train_labels(dataset: Dataset, config: Config, work: Path, log: TrainingLog)
             the mend.
         DataError: The images are not at hand, or one cannot be read.
     """
-    training = config.training
+    training = plan.training
     assert isinstance(training, LabelTraining)
     check_backbone(training.model)
     _check_data(dataset, training)
@@ -69,10 +68,10 @@ def train_labels(dataset: Dataset, config: Config, work: Path, log: TrainingLog)
         dataset = hash_images(dataset)
         spec = preprocessing_of(training).model_copy(update={"white": dataset.white})
         backbone = _backbone(training, spec.width)
-        with one_training_in(work, _identity(dataset, config, backbone)):
+        with one_training_in(work, _identity(dataset, plan, backbone)):
             bundle = finished_bundle(work)
             if bundle is None:
-                bundle = _Training(dataset, config, training, spec, backbone, device, work, log).run()
+                bundle = _Training(dataset, plan, training, spec, backbone, device, work, log).run()
             log.params(bundle.card.training)
             if (work / "run" / "history.csv").is_file():
                 log.artifact(work / "run" / "history.csv", "training")
@@ -129,13 +128,13 @@ def _backbone(training: LabelTraining, size: int) -> Backbone:
         return build_backbone(training, size)
 
 
-def _identity(dataset: Dataset, config: Config, backbone: Backbone) -> str:
+def _identity(dataset: Dataset, plan: TrainingPlan, backbone: Backbone) -> str:
     """What two trainings share when one can go on where the other stopped."""
     from visionops.tasks.labels.features import weights_digest
 
     told = {
         "data": dataset.fingerprint(),
-        "config": config.only("training", "serving").model_dump(mode="json"),
+        "plan": plan.identity(),
         "weights": weights_digest(backbone.module),
         "torch": importlib.metadata.version("torch"),
         "timm": importlib.metadata.version("timm"),
@@ -149,7 +148,7 @@ class _Training:
     def __init__(
         self,
         dataset: Dataset,
-        config: Config,
+        plan: TrainingPlan,
         training: LabelTraining,
         spec: PreprocessingSpec,
         backbone: Backbone,
@@ -157,7 +156,7 @@ class _Training:
         work: Path,
         log: TrainingLog,
     ) -> None:
-        self._dataset, self._config, self._training, self._spec = dataset, config, training, spec
+        self._dataset, self._plan, self._training, self._spec = dataset, plan, training, spec
         self._backbone, self._device, self._work, self._log = backbone, device, work, log
         self._train, self._val = dataset.select_split(Split.TRAIN), dataset.select_split(Split.VAL)
         self._heads = tuple(
@@ -247,14 +246,14 @@ class _Training:
             weights = {name: value.contiguous() for name, value in network.state_dict().items()}
             torch.save({"network": weights, "training": told}, folder / "checkpoint.pt")
             card = BundleCard(
-                task=self._config.task,
-                name=self._config.name,
+                task=self._plan.task,
+                name=self._plan.name,
                 architecture=self._training.model,
                 class_names=self._dataset.all_class_names,
                 heads=self._heads,
                 preprocessing=self._spec,
                 decode=Decode.LOGITS,
-                precision=self._config.serving.precision,
+                precision=self._plan.serving.precision,
                 data_fingerprint=self._dataset.fingerprint(),
                 training=told,
             )
@@ -267,7 +266,7 @@ class _Training:
 
     def _served_logits(self, bundle: ModelBundle) -> npt.NDArray[np.float32]:
         """(val images, sum of classes), float32, by the engine that serves."""
-        predictor = Predictor(bundle, self._config.serving.engine)
+        predictor = Predictor(bundle, self._plan.serving.engine)
         pairs = zip(self._val.paths(), self._val.column("key"), strict=True)
         return np.stack([predictor.infer(path.read_bytes(), where=key)[0].outputs[0][0] for path, key in pairs])
 

@@ -1,0 +1,87 @@
+"""A step runs again when what it reads has changed, and at no other time: its parameters are part of its cache key."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from tests.conftest import ROOT
+from visionops.config import Config, load_config
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # ZenML and SQLAlchemy warn of their own code
+
+CACHED = {"ingest", "validate_data", "prepare", "train", "evaluate"}
+"""Other steps run each time: the registry, or the endpoint, may have changed."""
+
+CHANGES: dict[str, set[str]] = {
+    "data.source.images=100": {"ingest", "prepare"},
+    "data.split.seed=9": {"ingest", "prepare"},
+    "data.format=coco": {"ingest", "prepare"},
+    "validation.min_images=20": {"validate_data", "prepare", "train"},
+    "training.epochs=5": {"train"},
+    "training.augmentation.mosaic=0.5": {"train"},
+    "evaluation.worst_images=3": {"evaluate"},
+    "gate.metric=map50_95": {"evaluate"},
+    "gate.minimum=0.9": set(),
+    "gate.margin=0.1": set(),
+    "gate.confidence=0.8": set(),
+    "gate.per_class_minimum=0.2": set(),
+    "tuning.trials=3": set(),
+    "quantization.images=3": set(),
+    "quantization.max_loss=0.5": set(),
+    "serving.confidence=0.5": {"train", "evaluate"},
+    "monitoring.window_hours=3": set(),
+}
+
+
+@pytest.mark.parametrize("override", CHANGES)
+def test_a_step_runs_again_only_when_what_it_reads_has_changed(override):
+    before, after = _parameters(_config()), _parameters(_config(override))
+    assert {name for name in CACHED if before[name] != after[name]} == CHANGES[override]
+
+
+def test_every_section_has_a_change():
+    assert {change.partition(".")[0] for change in CHANGES} == set(Config.model_fields) - {"name", "task"}
+
+
+@pytest.mark.parametrize("shards", [2, 7])
+def test_a_number_of_shards_changes_no_step_that_others_depend_on(shards):
+    whole, cut = _parameters(_config()), _parameters(_config(f"validation.shards={shards}"))
+    assert set(cut) - set(whole) == {f"validate_{n}_of_{shards}" for n in range(1, shards + 1)} | {"join_validation"}
+    assert all(cut[name] == whole[name] for name in set(cut) & set(whole))
+    assert CACHED - {"validate_data"} <= set(cut)
+    policies = [cut[name]["policy"] for name in cut if "policy" in cut[name]]
+    assert all(policy == whole["validate_data"]["policy"] for policy in policies)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.stem)
+def test_what_steps_are_given_comes_back_from_json_as_it_was(path):
+    given = [value for values in _invocations(load_config(path)).values() for value in values.values()]
+    for model in [value for value in given if isinstance(value, BaseModel)]:
+        assert type(model).model_validate_json(model.model_dump_json()) == model
+
+
+def _config(*overrides: str) -> Config:
+    return load_config(Path(ROOT / "configs" / "sample.yaml"), overrides)
+
+
+def _invocations(config: Config) -> dict[str, dict[str, Any]]:
+    """Return the parameters of each step of a training, by what it runs as."""
+    from pipelines.training import training
+
+    prepared = training.copy()
+    prepared.prepare(config=config, source_fingerprint="unchanged")
+    return {name: invocation.parameters for name, invocation in prepared.invocations.items()}
+
+
+def _parameters(config: Config) -> dict[str, dict[str, Any]]:
+    return {
+        name: {
+            key: value.model_dump(mode="json") if isinstance(value, BaseModel) else value
+            for key, value in given.items()
+        }
+        for name, given in _invocations(config).items()
+    }
