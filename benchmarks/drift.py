@@ -39,7 +39,8 @@ from benchmarks.drift_windows import CLEAN, Group, Scenes, draw_groups, load_dat
 from benchmarks.rows import Row, cores, print_rows
 from visionops.config import load_config
 from visionops.inference.bundle import ModelBundle
-from visionops.monitoring.drift import DriftReport, detect_drift
+from visionops.monitoring.drift.detection import detect_drift
+from visionops.monitoring.drift.report import DriftReport
 from visionops.monitoring.features import FEATURE_NAMES
 from visionops.monitoring.settings import DriftSettings
 

@@ -15,7 +15,7 @@ from visionops.data.shards import StoredDataset
 from visionops.data.validation import ValidationReport
 from visionops.endpoint import Endpoint
 from visionops.errors import VisionOpsError
-from visionops.monitoring.drift import DriftReport
+from visionops.monitoring.drift.report import DriftReport
 from visionops.monitoring.drill import DrillResult
 from visionops.monitoring.labelled import LabelledTraffic
 from visionops.monitoring.policy import Action, Decision

@@ -22,7 +22,9 @@ from visionops.evaluation.settings import Scoring
 from visionops.home import visionops_home
 from visionops.inference.settings import ServingConfig, UseCase
 from visionops.lineage import read_splits
-from visionops.monitoring.drift import DriftReport, detect_drift, render_drift_html
+from visionops.monitoring.drift.detection import detect_drift
+from visionops.monitoring.drift.rendering import render_drift_html
+from visionops.monitoring.drift.report import DriftReport
 from visionops.monitoring.labelled import LabelledTraffic, measure, unseen, untrained
 from visionops.monitoring.log import read_log
 from visionops.monitoring.metrics import push_monitoring

@@ -49,7 +49,7 @@ from tests.serving.test_switching import server
 from visionops.alerts import decision_alerts
 from visionops.errors import ConfigError
 from visionops.inference.bundle import ModelBundle
-from visionops.monitoring.drift import DriftReport
+from visionops.monitoring.drift.report import DriftReport
 from visionops.monitoring.log import PredictionLog
 from visionops.monitoring.metrics import push_monitoring
 from visionops.monitoring.policy import Observation, Performance, decide

@@ -7,7 +7,8 @@ from collections.abc import Collection
 import numpy as np
 import pyarrow as pa
 
-from visionops.monitoring.drift import DriftReport, detect_drift
+from visionops.monitoring.drift.detection import detect_drift
+from visionops.monitoring.drift.report import DriftReport
 from visionops.monitoring.settings import DriftSettings
 
 __all__ = ["compare_traffic"]

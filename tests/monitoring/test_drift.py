@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pyarrow as pa
@@ -7,8 +9,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from visionops.monitoring import drift
-from visionops.monitoring.drift import ColumnKind, DriftReport, Verdict, detect_drift, render_drift_html
+from visionops.monitoring.drift.detection import detect_drift
+from visionops.monitoring.drift.permutation import deal, permutation_p
+from visionops.monitoring.drift.rendering import render_drift_html
+from visionops.monitoring.drift.report import ColumnKind, DriftReport, Verdict
 from visionops.monitoring.settings import DriftSettings
 
 CLASSES = ("crack", "dent", "pit")
@@ -362,7 +366,7 @@ def test_exchanges_are_all_equally_likely():
     rng = np.random.default_rng(0)
     for images in ([3, 1, 2], [1] * 80, [2] * 100, [1] * 600, [9] * 100):
         both = np.array(images)
-        dealt = drift._deal(both, both.sum() // 3, 400, rng)
+        dealt = deal(both, both.sum() // 3, 400, rng)
         assert (dealt.sum(axis=1) == both.sum() // 3).all()
         assert (dealt <= both).all()
         share = (both.sum() // 3) / both.sum()
@@ -377,9 +381,9 @@ def test_exchanges_stop_where_the_answer_is_no():
         asked.append(size)
         return np.tile([1.0, 0.0], size // 2)
 
-    assert drift._permutation_p(1.0, draw, 1_000_000) == 20 / 39  # each other one is as far apart
+    assert permutation_p(1.0, draw, 1_000_000) == 20 / 39  # each other one is as far apart
     assert sum(asked) == 500
-    assert drift._permutation_p(2.0, draw, 9999) == 1 / 10_000
+    assert permutation_p(2.0, draw, 9999) == 1 / 10_000
 
 
 # ---- the same information
@@ -459,3 +463,20 @@ def test_each_class_is_judged_once(labels, cut):
         for other in c.same_as if c.kind is ColumnKind.CLASS else ():
             theirs = [other.removeprefix("class:") in image for image in labels]
             assert other == "labels" or theirs in (ours, [not shows for shows in ours])
+
+
+# ---- the package
+
+
+def test_the_typed_report_needs_neither_the_statistics_nor_the_page():
+    heavy = "{'jinja2', 'matplotlib', 'scipy', 'visionops.monitoring.drift.detection'}"
+    code = f"import sys, visionops.monitoring.drift.report; print({heavy} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], text=True, capture_output=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
+def test_reports_of_earlier_runs_stay_readable():
+    """An artifact store names a report's class, and the module that this package was is in that name."""
+    from zenml.utils import source_utils
+
+    assert source_utils.load("visionops.monitoring.drift.DriftReport") is DriftReport

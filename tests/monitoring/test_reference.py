@@ -10,7 +10,8 @@ from visionops.data.dataset import Dataset
 from visionops.errors import BundleError, DataError
 from visionops.inference.bundle import ModelBundle
 from visionops.inference.predictor import Predictor
-from visionops.monitoring.drift import Verdict, detect_drift
+from visionops.monitoring.drift.detection import detect_drift
+from visionops.monitoring.drift.report import Verdict
 from visionops.monitoring.features import image_features
 from visionops.monitoring.record import RECORD
 from visionops.monitoring.reference import REFERENCE_FILE, add_reference, read_reference, window_reference

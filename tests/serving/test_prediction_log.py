@@ -32,7 +32,7 @@ from visionops.errors import ConfigError
 from visionops.inference.bundle import ModelBundle, Thresholds
 from visionops.inference.predictor import Predictor
 from visionops.monitoring import features
-from visionops.monitoring.drift import detect_drift
+from visionops.monitoring.drift.detection import detect_drift
 from visionops.monitoring.images import is_sampled
 from visionops.monitoring.log import read_log
 from visionops.monitoring.record import RECORD

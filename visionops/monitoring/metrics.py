@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from visionops.errors import StackError
-from visionops.monitoring.drift import ColumnDrift, ColumnKind, DriftReport, Verdict
+from visionops.monitoring.drift.report import ColumnDrift, ColumnKind, DriftReport, Verdict
 from visionops.monitoring.policy import Action, Decision, Observation, is_conclusive
 from visionops.monitoring.settings import RetrainPolicy
 

@@ -1,0 +1,25 @@
+"""Has what the model is asked changed since it was trained, and in what?
+
+Two tables of records (`visionops.monitoring.record`): the reference, which came with the model, and a window of the
+log. The unit is the image: several boxes of one image say little more than one, so an image gives a column one number.
+
+    numbers      features, count, an image's mean confidence, area and centre of boxes    Cramér-von Mises; where many
+                                                                                          are equal: D, permutation
+    classes      each class: the share of the images that show it                         Fisher's exact test
+    labels       the share of each class among all boxes                                  distance, permutation
+    embedding    the vectors as a whole                                                   MMD, permutation
+
+A column drifted when its p-value, after Holm's correction over all columns, is at most ``alpha`` *and* its effect is
+large enough to matter: the first keeps chance out, the second keeps a million images from making everything drift.
+
+>>> report = detect_drift(reference, window, DriftSettings())
+>>> report.explain()
+'Drift: 1 of 20 columns in 100 images against 135 of the reference: brightness rose from 0.497 to 0.635 (d = 0.748).'
+"""
+
+from __future__ import annotations
+
+from visionops.monitoring.drift.report import ColumnDrift, ColumnKind, DriftReport, Verdict
+
+# Artifact stores name reports of earlier runs by `visionops.monitoring.drift.DriftReport`.
+__all__ = ["ColumnDrift", "ColumnKind", "DriftReport", "Verdict"]

@@ -1,0 +1,186 @@
+"""Classes: the share of images that show each, and the mix of all boxes."""
+
+from __future__ import annotations
+
+import functools
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from visionops.monitoring.drift.comparison import Compared, read_column
+from visionops.monitoring.drift.permutation import Numbers, deal
+from visionops.monitoring.drift.report import ColumnDrift, ColumnKind, Verdict
+from visionops.monitoring.settings import DriftSettings
+
+__all__ = ["compare_classes"]
+
+_Pattern = tuple[str, ...]
+"""What an image shows, each class as often as it has boxes."""
+_Patterns = Counter[_Pattern]
+"""To the number of such images."""
+
+_MIX_IMAGES = 2000
+"""Of each table, at most, in the test of the mix: with more, what it could add is far below the least effect."""
+
+
+def compare_classes(
+    reference: pa.Table, current: pa.Table, settings: DriftSettings, rng: np.random.Generator
+) -> list[Compared]:
+    """Compare each class once, and the mix of classes where it says more than they do."""
+    if not {"labels"} <= {*reference.column_names} & {*current.column_names}:
+        return []
+    sides = _read_patterns(reference), _read_patterns(current)
+    patterns = sorted(sides[0] | sides[1])
+    shown_in: dict[str, list[int]] = {}
+    for row, pattern in enumerate(patterns):
+        for name in dict.fromkeys(pattern):
+            shown_in.setdefault(name, []).append(row)
+    if not shown_in:
+        return []
+    counts = np.array([[side[pattern] for pattern in patterns] for side in sides], np.int64)
+    shown = {name: counts[:, shown_in[name]].sum(axis=1) for name in sorted(shown_in)}
+    groups: dict[tuple[int, ...], list[str]] = {}
+    for name in shown:
+        groups.setdefault(_images_or_others(shown_in[name], len(patterns)), []).append(name)
+    mix_of = _carrier_of_mix(groups, patterns)
+    columns = []
+    for key, names in groups.items():
+        # Of two classes that complete each other, the one that is shown often enough to say something.
+        first = next((name for name in names if shown[name].sum() >= settings.min_shown), names[0])
+        others = [name for name in names if name != first]
+        same_as = (*(f"class:{name}" for name in others), *(("labels",) if key == mix_of else ()))
+        columns.append(Compared(_compare_share(first, same_as, shown[first], counts.sum(axis=1), settings)))
+    return columns if mix_of is not None else [*columns, _compare_mix(patterns, counts, settings, rng)]
+
+
+def _read_patterns(table: pa.Table) -> _Patterns:
+    lists = read_column(table, "labels", pa.list_(pa.string())).to_pylist()
+    return Counter(tuple(sorted(name for name in labels or () if name is not None)) for labels in lists)
+
+
+def _images_or_others(rows: Sequence[int], number: int) -> tuple[int, ...]:
+    """The patterns that show a class, or those that do not: of the two, those without the first pattern.
+
+    So a class and another that is on exactly the other images have the same.
+    """
+    if rows[0] != 0:
+        return tuple(rows)
+    without = set(rows)
+    return tuple(row for row in range(number) if row not in without)
+
+
+def _carrier_of_mix(groups: Mapping[tuple[int, ...], object], patterns: Sequence[_Pattern]) -> tuple[int, ...] | None:
+    """The classes, by their key in ``groups``, that say all that the mix says; None where it says more.
+
+    Images of two kinds, each with as many labels as the other (one of two classes, as a rule): the share of one kind
+    is all there is to know, and it moves by no less than the mix.
+    """
+    varying = [key for key in groups if key] or list(groups)
+    is_one_bit = len(patterns) <= 2 and len(set(map(len, patterns))) == 1 and len(varying) == 1
+    return varying[0] if is_one_bit else None
+
+
+def _compare_share(
+    name: str,
+    same_as: tuple[str, ...],
+    shown: npt.NDArray[np.int64],
+    images: npt.NDArray[np.int64],
+    settings: DriftSettings,
+) -> ColumnDrift:
+    """Compare the share of images that show a class; ``shown`` and ``images``: of reference and current, (2,) each."""
+    column = ColumnDrift(
+        name=f"class:{name}",
+        kind=ColumnKind.CLASS,
+        verdict=Verdict.TOO_FEW,
+        reference_images=int(images[0]),
+        current_images=int(images[1]),
+        test="Fisher's exact",
+        same_as=same_as,
+        min_effect=settings.min_share_change,
+    )
+    if images.min() < settings.min_images or shown.sum() < settings.min_shown:
+        return column
+    p = _fisher_p(*shown.tolist(), *images.tolist())
+    shares = (shown / images).tolist()
+    h = 2 * float(np.arcsin(np.sqrt(shares[1])) - np.arcsin(np.sqrt(shares[0])))
+    return column.model_copy(
+        update={
+            "statistic": shares[1] - shares[0],
+            "p_value": p,
+            "effect": h,
+            "before": shares[0],
+            "after": shares[1],
+        }
+    )
+
+
+@functools.lru_cache(maxsize=4096)
+def _fisher_p(ours: int, theirs: int, our_images: int, their_images: int) -> float:
+    """Of hundreds of classes many are shown by the same few images."""
+    from scipy.stats import fisher_exact
+
+    return min(float(fisher_exact([[ours, theirs], [our_images - ours, their_images - theirs]]).pvalue), 1.0)
+
+
+def _compare_mix(
+    patterns: Sequence[_Pattern], counts: npt.NDArray[np.int64], settings: DriftSettings, rng: np.random.Generator
+) -> Compared:
+    """Boxes of an image are alike, so images are exchanged, not boxes: chi-square over boxes would cry wolf.
+
+    Args:
+        counts: Images of reference and current with each pattern, (2, patterns).
+    """
+    has_boxes = np.array([bool(pattern) for pattern in patterns])
+    images = (counts * has_boxes).sum(axis=1)
+    column = ColumnDrift(
+        name="labels",
+        kind=ColumnKind.MIX,
+        verdict=Verdict.TOO_FEW,
+        reference_images=int(images[0]),
+        current_images=int(images[1]),
+        test="distance, permutation",
+        min_effect=settings.min_gap,
+    )
+    if images.min() < settings.min_images:
+        return Compared(column)
+    drawn = np.array([_draw_images(side, rng) for side in counts * has_boxes])
+    kept = drawn.sum(axis=0) > 0
+    drawn = drawn[:, kept]
+    both = drawn.sum(axis=0)
+    boxes = _count_boxes([pattern for pattern, keep in zip(patterns, kept, strict=True) if keep])
+    total = (boxes @ both.astype(np.float32)).astype(np.float64)
+
+    def distance(dealt: npt.NDArray[np.integer[Any]]) -> Numbers:
+        """Between the images dealt to one side (draws, patterns) and the others of both tables."""
+        ours = (boxes @ np.ascontiguousarray(dealt.T, dtype=np.float32)).astype(np.float64)
+        size = ours.sum(axis=0)
+        # |a / A - (t - a) / (T - A)|, summed and halved; whole numbers, so that equal distances are equal.
+        ours *= total.sum()
+        ours -= total[:, None] * size
+        return np.asarray(np.abs(ours, out=ours).sum(axis=0) / (2 * size * (total.sum() - size)))
+
+    smaller = int(drawn.sum(axis=1).min())
+    found = float(distance(drawn[:1])[0])
+    column = column.model_copy(update={"statistic": found, "effect": found})
+    return Compared(column, lambda size: distance(deal(both, smaller, size, rng)))
+
+
+def _count_boxes(patterns: Sequence[_Pattern]) -> Any:
+    """Boxes of each class on an image of each pattern: a sparse matrix (classes, patterns), float32."""
+    from scipy.sparse import csr_array
+
+    names = {name: row for row, name in enumerate(sorted({name for pattern in patterns for name in pattern}))}
+    rows = [names[name] for pattern in patterns for name in pattern]
+    columns = np.repeat(np.arange(len(patterns)), [len(pattern) for pattern in patterns])
+    # What stands at one place several times is summed.
+    return csr_array((np.ones(len(rows), np.float32), (rows, columns)), shape=(len(names), len(patterns)))
+
+
+def _draw_images(images: npt.NDArray[np.int64], rng: np.random.Generator) -> npt.NDArray[np.int64]:
+    if images.sum() <= _MIX_IMAGES:
+        return images
+    return rng.multivariate_hypergeometric(images, _MIX_IMAGES, method="marginals")

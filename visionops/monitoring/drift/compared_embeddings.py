@@ -1,0 +1,111 @@
+"""Embeddings as a whole: maximum mean discrepancy, by permutation."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from visionops.monitoring.drift.comparison import Compared, read_column
+from visionops.monitoring.drift.permutation import Draw, Numbers, choose
+from visionops.monitoring.drift.report import ColumnDrift, ColumnKind, Verdict
+from visionops.monitoring.settings import DriftSettings
+
+__all__ = ["compare_embeddings"]
+
+_Vectors = npt.NDArray[np.float32]
+
+_COMPONENTS = 16
+"""Of embeddings: with more, what moves drowns in what does not."""
+
+
+def compare_embeddings(
+    reference: pa.Table, current: pa.Table, settings: DriftSettings, rng: np.random.Generator
+) -> list[Compared]:
+    """MMD (Gretton et al., A kernel two-sample test, 2012), RBF kernel, its width by the median heuristic."""
+    if not {"embedding"} <= {*reference.column_names} & {*current.column_names}:
+        return []
+    before = _read_vectors(reference, None)
+    after = _read_vectors(current, before.shape[1] or None)
+    if not len(before) and not len(after):
+        return []
+    column = ColumnDrift(
+        name="embedding",
+        kind=ColumnKind.EMBEDDING,
+        verdict=Verdict.TOO_FEW,
+        reference_images=len(before),
+        current_images=len(after),
+        test="MMD, permutation",
+        min_effect=settings.min_mmd,
+    )
+    if min(len(before), len(after)) < settings.min_images:
+        return [Compared(column)]
+    first, second = (_draw_vectors(vectors, settings.embedding_images, rng) for vectors in (before, after))
+    kernel = _kernel(_whiten(np.concatenate([first, second])))
+    found, effect = _mmd(kernel, len(first))
+    column = column.model_copy(update={"statistic": found, "effect": effect})
+    return [Compared(column, _exchanges(kernel, len(first), rng))]
+
+
+def _read_vectors(table: pa.Table, length: int | None) -> _Vectors:
+    """Those of ``length`` (the most frequent when absent) without a missing number, float32 (rows, length)."""
+    lists = read_column(table, "embedding", pa.list_(pa.float32()))
+    lengths = pc.list_value_length(lists).fill_null(0).to_numpy(zero_copy_only=False)
+    if length is None:
+        length = int(np.bincount(lengths[lengths > 0]).argmax()) if (lengths > 0).any() else 0
+    if not length:
+        return np.empty((0, 0), np.float32)
+    if not (lengths == length).all():
+        lists = lists.filter(pa.array(lengths == length))
+    flat: _Vectors = lists.flatten().to_numpy(zero_copy_only=False).astype(np.float32, copy=False)
+    vectors = flat.reshape(-1, length)
+    finite = np.isfinite(vectors).all(axis=1)
+    return vectors if finite.all() else vectors[finite]
+
+
+def _draw_vectors(vectors: _Vectors, number: int, rng: np.random.Generator) -> Numbers:
+    """At random, but whatever the order of the rows: they are put in the order of their bytes first."""
+    rows = np.ascontiguousarray(vectors).view(np.dtype((np.void, vectors.itemsize * vectors.shape[1]))).ravel()
+    order = np.argsort(rows, kind="stable")
+    if len(order) > number:
+        order = order[np.sort(rng.choice(len(order), number, replace=False))]
+    return vectors[order].astype(np.float64)
+
+
+def _whiten(vectors: Numbers) -> Numbers:
+    """Principal components, each with a spread of 1: else what varies most hides the rest. (rows, components)."""
+    left, size, _ = np.linalg.svd(vectors - vectors.mean(axis=0), full_matrices=False)
+    kept = min(int((size > 1e-4 * max(size[0], 1e-6)).sum()), _COMPONENTS)
+    return np.asarray(left[:, :kept] * np.sqrt(len(vectors)))
+
+
+def _kernel(vectors: Numbers) -> Numbers:
+    """RBF, (rows, rows)."""
+    square = (vectors**2).sum(axis=1)
+    distance = np.maximum(square[:, None] + square - 2 * vectors @ vectors.T, 0.0)
+    median = float(np.median(distance[np.triu_indices(len(distance), 1)]))
+    return np.asarray(np.exp(-distance / median)) if median > 0 else (distance <= 0).astype(np.float64)
+
+
+def _mmd(kernel: Numbers, n: int) -> tuple[float, float]:
+    """Of the first ``n`` rows and the others: what `_exchanges` gives, and the unbiased MMD, not squared."""
+    m = len(kernel) - n
+    own, other, cross = kernel[:n, :n], kernel[n:, n:], kernel[:n, n:].mean()
+    found = own.mean() + other.mean() - 2 * cross
+    unbiased = (own.sum() - n) / (n * (n - 1)) + (other.sum() - m) / (m * (m - 1)) - 2 * cross
+    return float(found), float(np.sqrt(max(unbiased, 0.0)))
+
+
+def _exchanges(kernel: Numbers, n: int, rng: np.random.Generator) -> Draw:
+    """Squared MMD, biased, of random halves. Centred, the kernel asks for one product a draw instead of three."""
+    mean = kernel.mean(axis=0)
+    centred = (kernel - mean - mean[:, None] + mean.mean()).astype(np.float32)
+    scale = (1 / n + 1 / (len(kernel) - n)) ** 2
+    smaller = min(n, len(kernel) - n)
+
+    def draw(size: int) -> Numbers:
+        chosen = choose(len(kernel), smaller, size, rng, np.float32)
+        return np.asarray(scale * np.einsum("ij,ij->i", chosen @ centred, chosen), np.float64)
+
+    return draw

@@ -1,0 +1,140 @@
+"""Numbers of images: Cramér-von Mises; where many are equal, Kolmogorov-Smirnov's D by permutation."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from visionops.monitoring.drift.comparison import Compared, read_column
+from visionops.monitoring.drift.permutation import Draw, Numbers, deal
+from visionops.monitoring.drift.report import ColumnDrift, ColumnKind, Verdict
+from visionops.monitoring.record import FEATURE_PREFIX
+from visionops.monitoring.settings import DriftSettings
+
+__all__ = ["compare_numbers"]
+
+_MEANS = ("confidences", "areas", "centres_x", "centres_y")
+_FEW_VALUES = 500
+"""Distinct numbers up to which a column is tested as one of ties."""
+_BINS = 24
+
+
+def compare_numbers(
+    reference: pa.Table, current: pa.Table, settings: DriftSettings, rng: np.random.Generator
+) -> list[Compared]:
+    """Compare each column of numbers that has a value in either table; equal columns once."""
+    shared = [name for name in reference.column_names if name in current.column_names]
+    names = [name for name in shared if name.startswith(FEATURE_PREFIX) or name == "count" or name in _MEANS]
+    same: dict[tuple[bytes, bytes], list[str]] = {}
+    values: dict[str, tuple[Numbers, Numbers]] = {}
+    for name in names:
+        before, after = _read_numbers(reference, name), _read_numbers(current, name)
+        if len(before) or len(after):
+            values[name] = before, after
+            same.setdefault((_digest(before), _digest(after)), []).append(name)
+    # The same numbers four times would make the correction four times as strict, and the share count one change thrice.
+    return [_compare_number(first, tuple(others), *values[first], settings, rng) for first, *others in same.values()]
+
+
+def _digest(values: Numbers) -> bytes:
+    return hashlib.sha256(values.tobytes()).digest()
+
+
+def _read_numbers(table: pa.Table, name: str) -> Numbers:
+    """One finite value an image, sorted; images without one are left out."""
+    if name in _MEANS:
+        values = _means(read_column(table, name, pa.list_(pa.float32())))
+    else:
+        # float32 first: a constant that one table holds as float64 would differ in its last digits, and so everywhere.
+        column = read_column(table, name, pa.float32())
+        column = column.fill_null(0.0) if name == "count" else column
+        values = column.to_numpy(zero_copy_only=False).astype(np.float64)
+    return np.sort(values[np.isfinite(values)])  # sorted, because sums depend on their order
+
+
+def _means(lists: pa.Array) -> Numbers:
+    """Of each list, float64 (rows,); NaN for one without a finite value."""
+    image = pc.list_parent_indices(lists).to_numpy(zero_copy_only=False).astype(np.int64)
+    value = pc.list_flatten(lists).to_numpy(zero_copy_only=False).astype(np.float64)
+    there = np.isfinite(value)
+    count = np.bincount(image[there], minlength=len(lists))
+    total = np.bincount(image[there], value[there], minlength=len(lists))
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+
+
+def _compare_number(
+    name: str,
+    same_as: tuple[str, ...],
+    before: Numbers,
+    after: Numbers,
+    settings: DriftSettings,
+    rng: np.random.Generator,
+) -> Compared:
+    from scipy.stats import cramervonmises_2samp
+
+    values = np.unique(np.concatenate([before, after]))
+    tied = len(values) <= min(_FEW_VALUES, (len(before) + len(after)) / 2)
+    column = ColumnDrift(
+        name=name,
+        kind=ColumnKind.NUMBER,
+        verdict=Verdict.TOO_FEW,
+        reference_images=len(before),
+        current_images=len(after),
+        test="D, permutation" if tied else "Cramér-von Mises",
+        same_as=same_as,
+        min_effect=settings.min_gap,
+    )
+    if min(len(before), len(after)) < settings.min_images:
+        return Compared(column)
+    ours, theirs = (np.searchsorted(side, values, side="right") for side in (before, after))
+    gap = statistic = float(_gap(ours, theirs).max())
+    p: float | None = None
+    draw: Draw | None = None
+    if tied:
+        draw = _draw_gaps(np.diff(ours + theirs, prepend=0), len(before), rng)
+    else:
+        # Where numbers are equal the formula sees drift in anything: chance puts them in an order.
+        order = np.lexsort((rng.random(len(before) + len(after)), np.concatenate([before, after])))
+        ranks = np.empty(len(order))
+        ranks[order] = np.arange(len(order))
+        result = cramervonmises_2samp(ranks[: len(before)], ranks[len(before) :], method="asymptotic")
+        statistic, p = float(result.statistic), float(np.clip(result.pvalue, 0.0, 1.0))
+    edges = np.linspace(values[0], values[-1] if len(values) > 1 else values[0] + 1, _BINS + 1)
+    shares = [np.histogram(side, edges)[0] / len(side) for side in (before, after)]
+    spread = float(np.sqrt((before.var() * len(before) + after.var() * len(after)) / (len(before) + len(after))))
+    shift = float(after.mean() - before.mean())
+    return Compared(
+        column.model_copy(
+            update={
+                "statistic": statistic,
+                "p_value": p,
+                "effect": gap,
+                "before": float(before.mean()),
+                "after": float(after.mean()),
+                "spread_before": float(before.std()),
+                "spread_after": float(after.std()),
+                "shift": shift / spread if spread > 0 else None,
+                "bins": tuple(zip(shares[0].tolist(), shares[1].tolist(), strict=True)),
+            }
+        ),
+        draw,
+    )
+
+
+def _gap(ours: npt.NDArray[np.int64], theirs: npt.NDArray[np.int64]) -> Numbers:
+    """Kolmogorov-Smirnov's D of numbers counted up to each value, (..., values) each."""
+    return np.asarray(np.abs(ours / ours[..., -1:] - theirs / theirs[..., -1:]).max(axis=-1))
+
+
+def _draw_gaps(both: npt.NDArray[np.int64], number: int, rng: np.random.Generator) -> Draw:
+    """D when ``number`` of the images are dealt to one side; ``both``: images with each value, (values,)."""
+
+    def draw(size: int) -> Numbers:
+        ours = deal(both, number, size, rng)
+        return _gap(ours.cumsum(axis=1, dtype=np.int64), (both - ours).cumsum(axis=1))
+
+    return draw

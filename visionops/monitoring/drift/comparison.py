@@ -1,0 +1,31 @@
+"""A column that is compared and not yet judged, and how columns are read."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import pyarrow as pa
+
+from visionops.monitoring.drift.permutation import Draw
+from visionops.monitoring.drift.report import ColumnDrift
+
+__all__ = ["Compared", "read_column"]
+
+
+class Compared(NamedTuple):
+    """A column before it is judged."""
+
+    column: ColumnDrift
+    draw: Draw | None = None
+    """Where the p-value is still to come from exchanges, which are to be compared with ``statistic``."""
+
+    @property
+    def is_tested(self) -> bool:
+        """There are enough images."""
+        return self.column.p_value is not None or self.draw is not None
+
+
+def read_column(table: pa.Table, name: str, kind: pa.DataType) -> pa.Array:
+    """Return a column as one array of ``kind``."""
+    column = table.column(name).cast(kind)
+    return pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], kind)

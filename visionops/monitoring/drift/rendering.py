@@ -1,0 +1,32 @@
+"""The drift report as a page."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from visionops.monitoring.drift.report import ColumnDrift, DriftReport
+from visionops.monitoring.drift.wording import format_number
+
+__all__ = ["render_drift_html"]
+
+
+def render_drift_html(report: DriftReport) -> str:
+    """Return a page with the sentence, and a row per column: before, now, how sure and how large the change is."""
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("visionops.monitoring.drift", "."),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters["number"] = format_number
+    ranked: Any = sorted(report.columns, key=lambda c: (not c.drifted, c.p_adjusted if c.p_adjusted is not None else 2))
+    return environment.get_template("report.html.j2").render(report=report, columns=ranked, outline=_outline)
+
+
+def _outline(column: ColumnDrift, side: int) -> str:
+    """Points of an SVG polyline, 120 x 24: the histogram of reference (0) or current (1)."""
+    top = max(max(pair) for pair in column.bins)
+    step = 120 / len(column.bins)
+    corners = [(i + edge, pair[side] / top) for i, pair in enumerate(column.bins) for edge in (0, 1)]
+    return " ".join(f"{x * step:.1f},{24 - 23 * share:.1f}" for x, share in corners)

@@ -1,0 +1,27 @@
+"""Columns and numbers of a drift report, in words."""
+
+from __future__ import annotations
+
+from visionops.monitoring.record import FEATURE_PREFIX
+
+__all__ = ["format_number", "title_of"]
+
+_WORDS = {
+    "count": "the number of boxes of an image",
+    "confidences": "mean confidence of an image",
+    "areas": "mean area of an image's boxes",
+    "centres_x": "mean place of boxes across",
+    "centres_y": "mean place of boxes down",
+    "labels": "the mix of classes among boxes",
+    "embedding": "embeddings",
+}
+
+
+def title_of(name: str) -> str:
+    """Return the words for a column of the record, or for a class as ``class:NAME``."""
+    return _WORDS.get(name, name.removeprefix(FEATURE_PREFIX).removeprefix("class:"))
+
+
+def format_number(value: float | None) -> str:
+    """Return three digits, which are enough to see a change; "-" for None."""
+    return "-" if value is None else f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
