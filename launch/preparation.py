@@ -76,7 +76,7 @@ def _tune(_request: TuneRequest, config: Config) -> PipelineCall:
 def _predict_batch(request: BatchRequest, config: Config) -> PipelineCall:
     from pipelines.batch_inference import batch_inference
     from steps.context import active_registry, shared_place
-    from visionops.batch import batch_places, list_images
+    from visionops.batch.images import batch_places, list_images
     from visionops.data.output import open_output
     from visionops.data.remote import is_uri, list_remote
 

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from launch.requests import REQUESTS, DrillRequest, Request, TrainRequest, TuneRequest
 from launch.summary import RunSummary
-from visionops.batch import BatchSummary
+from visionops.batch.report import BatchSummary
 from visionops.config import Config
 from visionops.endpoint import Endpoint
 from visionops.monitoring.simulate import describe_change

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from visionops.alerts import Told
-from visionops.batch import BatchSummary
+from visionops.batch.report import BatchSummary
 from visionops.data.dataset import Split
 from visionops.data.shards import StoredDataset
 from visionops.data.validation import ValidationReport

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from zenml.enums import ArtifactType
 
 from materializers.folder import FolderMaterializer
-from visionops.batch import BatchAnswers
+from visionops.batch.answers import BatchAnswers
 from visionops.data.validation import InspectedImages
 
 __all__ = ["ShardMaterializer"]

@@ -14,16 +14,11 @@ from materializers.dataset import DatasetMaterializer
 from materializers.shard_results import ShardMaterializer
 from steps.context import active_deployer, is_store_local, version_bundle
 from steps.progress import announce, progress
-from visionops.batch import (
-    BatchAnswers,
-    BatchSummary,
-    ask_images,
-    batch_predictor,
-    list_images,
-    named_images,
-    render_batch_html,
-    write_tables,
-)
+from visionops.batch.answers import BatchAnswers
+from visionops.batch.images import list_images, named_images
+from visionops.batch.inference import ask_images, batch_predictor
+from visionops.batch.report import BatchSummary, render_batch_html
+from visionops.batch.tables import write_tables
 from visionops.data.dataset import Dataset, Split
 from visionops.data.hashing import hash_images
 from visionops.data.output import open_output

@@ -7,7 +7,8 @@ import pytest
 from tests.helpers.bundles import make_bundle
 from tests.inference.test_image_types import WRITABLE, example
 from tests.serving.conftest import client_of, settings_of
-from visionops.batch import list_images, predict_batch
+from visionops.batch.images import list_images
+from visionops.batch.inference import predict_batch
 from visionops.config import Config
 from visionops.data.formats import read_dataset
 from visionops.data.hashing import hash_images

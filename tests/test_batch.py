@@ -13,16 +13,10 @@ from PIL import Image
 
 from tests.helpers.bundles import CELL, encode, filled, make_bundle, make_label_bundle, picture
 from tests.helpers.s3 import s3_bucket, s3_server
-from visionops.batch import (
-    BatchSummary,
-    ask_images,
-    batch_places,
-    batch_predictor,
-    list_images,
-    predict_batch,
-    render_batch_html,
-    write_tables,
-)
+from visionops.batch.images import batch_places, list_images
+from visionops.batch.inference import ask_images, batch_predictor, predict_batch
+from visionops.batch.report import BatchSummary, render_batch_html
+from visionops.batch.tables import write_tables
 from visionops.config import Config
 from visionops.data.dataset import Dataset
 from visionops.data.hashing import hash_images

@@ -14,7 +14,8 @@ from tests.helpers import images
 from tests.helpers.bundles import make_bundle
 from tests.inference.test_white_level import GREY
 from tests.serving.conftest import client_of, settings_of
-from visionops.batch import list_images, predict_batch
+from visionops.batch.images import list_images
+from visionops.batch.inference import predict_batch
 from visionops.config import Config
 from visionops.data.additions import join_additions
 from visionops.data.audit import read_thumbnail

@@ -14,7 +14,7 @@ import pytest
 from launch import RunSummary
 from launch.rendering import print_summary
 from steps.progress import announce
-from visionops.batch import BatchSummary, LotSummary
+from visionops.batch.report import BatchSummary, LotSummary
 from visionops.endpoint import Endpoint
 
 INSIDE = "kubectl --namespace vision port-forward service/visionops-steel 8000"

@@ -21,7 +21,7 @@ from materializers.split_history import SplitHistoryMaterializer
 from materializers.tuning import TuningMaterializer
 from materializers.validation_report import ValidationReportMaterializer
 from tests.helpers.bundles import make_bundle
-from visionops.batch import BatchAnswers
+from visionops.batch.answers import BatchAnswers
 from visionops.data.dataset import Attribute, Dataset, Split
 from visionops.data.hashing import hash_images
 from visionops.data.history import SplitHistory

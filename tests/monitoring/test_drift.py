@@ -473,10 +473,3 @@ def test_the_typed_report_needs_neither_the_statistics_nor_the_page():
     code = f"import sys, visionops.monitoring.drift.report; print({heavy} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], text=True, capture_output=True, check=True)
     assert done.stdout.strip() == "set()"
-
-
-def test_reports_of_earlier_runs_stay_readable():
-    """An artifact store names a report's class, and the module that this package was is in that name."""
-    from zenml.utils import source_utils
-
-    assert source_utils.load("visionops.monitoring.drift.DriftReport") is DriftReport

@@ -1,0 +1,68 @@
+"""What images were answered, as a table of a row an image."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from visionops.errors import DataError
+
+__all__ = ["ANSWERS", "Answer", "BatchAnswers"]
+
+ANSWERS = pa.schema(
+    [
+        ("sha256", pa.string()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("error", pa.string()),  # without the key: two images may have the same bytes
+        ("answer", pa.string()),  # JSON of `Prediction.to_dict`; "" with an error
+    ]
+)
+"""Columns of an `Answer`."""
+
+
+class Answer(NamedTuple):
+    """A row of a segment."""
+
+    sha256: str
+    width: int | None
+    height: int | None
+    error: str
+    answer: str
+
+
+@dataclasses.dataclass(frozen=True)
+class BatchAnswers:
+    """What the images of one shard were answered."""
+
+    run: str
+    """Identity of model, engine and thresholds."""
+    asked: int
+    """Images that the model was asked for now."""
+    seconds: float
+    rows: pa.Table
+    """``key`` and what is kept of an answer, a row an image."""
+
+    def save(self, folder: Path) -> None:
+        """Write ``answers.parquet`` and ``answers.json`` into ``folder``."""
+        pq.write_table(self.rows, folder / "answers.parquet")
+        told = {"run": self.run, "asked": self.asked, "seconds": self.seconds}
+        (folder / "answers.json").write_text(json.dumps(told), encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path) -> BatchAnswers:
+        """Read what `save` wrote.
+
+        Raises:
+            DataError: A file is missing or is not what `save` writes.
+        """
+        try:
+            told = json.loads((folder / "answers.json").read_text(encoding="utf-8"))
+            return cls(**told, rows=pq.read_table(folder / "answers.parquet"))
+        except (OSError, ValueError, TypeError, pa.ArrowException) as error:
+            raise DataError(f"{folder}: no saved answers of a batch ({error}); run again") from error

@@ -1,0 +1,93 @@
+"""What a batch came to: counts and shares per lot, and the page that shows them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+__all__ = ["BatchSummary", "Lot", "LotSummary", "render_batch_html"]
+
+
+class LotSummary(BaseModel):
+    """One folder of images."""
+
+    model_config = ConfigDict(frozen=True)
+
+    images: int
+    failed: int
+    """Images without an answer."""
+    shares: dict[str, float]
+    """Class (of attributes ``attribute=class``) to the share of answered images that are, or show, it."""
+    confidence: float | None
+    """Mean over all answers; None without any."""
+
+
+class BatchSummary(BaseModel):
+    """What a batch came to."""
+
+    model_config = ConfigDict(frozen=True)
+
+    model: str
+    version: str
+    images: int
+    predicted: int
+    """Asked of the model now; the others were answered by an earlier run."""
+    failed: int
+    seconds: float
+    lots: dict[str, LotSummary]
+    """First folder of the key ("." for none) to its images."""
+    files: tuple[str, ...]
+    """Absolute paths or URIs of the tables."""
+
+
+@dataclasses.dataclass
+class Lot:
+    """Count what a `LotSummary` says, answer by answer."""
+
+    images: int = 0
+    answered: int = 0
+    shown: Counter[str] = dataclasses.field(default_factory=Counter)
+    labels: int = 0
+    confidence: float = 0.0
+
+    def add(self, answer: Mapping[str, Any] | None) -> None:
+        """Count one image: what `Prediction.to_dict` gave, or None without an answer."""
+        self.images += 1
+        self.answered += answer is not None
+        labels = _labels(answer) if answer else []
+        self.shown.update({name for name, _ in labels})
+        self.labels += len(labels)
+        for _, confidence in labels:
+            self.confidence += confidence
+
+    def summary(self) -> LotSummary:
+        """Return the counts so far."""
+        return LotSummary(
+            images=self.images,
+            failed=self.images - self.answered,
+            shares={name: count / self.answered for name, count in sorted(self.shown.items())},
+            confidence=self.confidence / self.labels if self.labels else None,
+        )
+
+
+def _labels(answer: Mapping[str, Any]) -> list[tuple[str, float]]:
+    """`Prediction.labels` of what `Prediction.to_dict` gave."""
+    if "attributes" in answer:
+        return [(f"{name}={a['class_name']}", a["confidence"]) for name, a in answer["attributes"].items()]
+    found = answer["detections"] if "detections" in answer else [answer["classification"]]
+    return [(one["class_name"], one["confidence"]) for one in found]
+
+
+def render_batch_html(summary: BatchSummary) -> str:
+    """Return a page with the share of each class in each lot."""
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("visionops.batch", "."), autoescape=True, undefined=jinja2.StrictUndefined
+    )
+    names = sorted({name for lot in summary.lots.values() for name in lot.shares})
+    return environment.get_template("report.html.j2").render(summary=summary, names=names)

@@ -1,0 +1,164 @@
+"""The answers of all shards as tables, and their summary."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.parquet as pq
+from pydantic_core import from_json
+
+from visionops.batch.answers import Answer, BatchAnswers
+from visionops.batch.report import BatchSummary, Lot
+from visionops.data.output import Output
+from visionops.errors import DataError
+from visionops.inference.bundle import BundleCard
+
+__all__ = ["write_tables"]
+
+_CHUNK = 65_536
+"""Rows of a table that are made at once: what the rest of it costs is Arrow's memory, not Python's."""
+
+
+def write_tables(parts: Sequence[BatchAnswers], card: BundleCard, version: str, output: Output) -> BatchSummary:
+    """Join the answers of all shards, sorted by key, into the tables and ``summary.json``.
+
+    The tables depend on the images and the model alone: into how many shards the images were cut, and in which order
+    those were done, changes no byte.
+
+    Args:
+        parts: Each image in one of them.
+        card: Of the bundle that answered.
+
+    Raises:
+        DataError: No image was answered for, the shards were answered by different models, or ``output`` cannot be
+            written.
+    """
+    start = time.perf_counter()
+    if len({part.run for part in parts}) > 1:
+        raise DataError(f"{output.place}: its shards were answered by different models; run again")
+    rows = pa.concat_tables(part.rows for part in parts)
+    if not rows.num_rows:
+        raise DataError(f"{card.name}: its data has no unlabelled images; name a folder with --input")
+    rows = rows.take(pc.sort_indices(rows["key"]))
+    lots: dict[str, Lot] = {}
+    with contextlib.ExitStack() as stack:
+        writers: dict[str, _TableWriter] = {}
+        for first in range(0, rows.num_rows, _CHUNK):
+            chunk = rows.slice(first, _CHUNK)
+            keys = chunk["key"].to_pylist()
+            answers = [Answer(**row) for row in chunk.drop_columns("key").to_pylist()]
+            told = [from_json(answer.answer) if answer.answer else None for answer in answers]
+            for name, table in _tables(keys, answers, told, card, version).items():
+                if name not in writers:
+                    writers[name] = stack.enter_context(_table_writer(output, name, table.schema))
+                writers[name].write(table)
+            for key, answer in zip(keys, told, strict=True):
+                folder, slash, _ = key.partition("/")
+                lots.setdefault(folder if slash else ".", Lot()).add(answer)
+    summary = BatchSummary(
+        model=card.name,
+        version=version,
+        images=rows.num_rows,
+        predicted=sum(part.asked for part in parts),
+        failed=sum(lot.images - lot.answered for lot in lots.values()),
+        seconds=sum(part.seconds for part in parts) + time.perf_counter() - start,
+        lots={name: lots[name].summary() for name in sorted(lots)},
+        files=tuple(file for writer in writers.values() for file in writer.files),
+    )
+    output.write("summary.json", summary.model_dump_json(indent=1).encode())
+    return summary
+
+
+@dataclasses.dataclass
+class _TableWriter:
+    """A table as Parquet and CSV, in pieces."""
+
+    parquet: pq.ParquetWriter
+    csv: pyarrow.csv.CSVWriter
+    files: tuple[str, str]
+
+    def write(self, table: pa.Table) -> None:
+        self.parquet.write_table(table)
+        self.csv.write_table(table)
+
+
+@contextlib.contextmanager
+def _table_writer(output: Output, name: str, schema: pa.Schema) -> Iterator[_TableWriter]:
+    names = f"{name}.parquet", f"{name}.csv"
+    with (
+        output.writing(names[0]) as parquet,
+        output.writing(names[1]) as csv,
+        pq.ParquetWriter(parquet, schema) as parquet_writer,
+        pyarrow.csv.CSVWriter(csv, schema) as csv_writer,
+    ):
+        yield _TableWriter(parquet_writer, csv_writer, (output.uri(names[0]), output.uri(names[1])))
+
+
+def _tables(
+    keys: Sequence[str],
+    rows: Sequence[Answer],
+    told: Sequence[dict[str, Any] | None],
+    card: BundleCard,
+    version: str,
+) -> dict[str, pa.Table]:
+    """File name to its table."""
+    n = len(rows)
+    columns: dict[str, Any] = {
+        "key": pa.array(keys, pa.string()),
+        "sha256": pa.array([row.sha256 for row in rows], pa.string()),
+        "width": pa.array([row.width for row in rows], pa.int32()),
+        "height": pa.array([row.height for row in rows], pa.int32()),
+        "model": pa.array([card.name] * n, pa.string()),
+        "version": pa.array([version] * n, pa.string()),
+        "error": pa.array(
+            [row.error and f"{key}: {row.error}" for key, row in zip(keys, rows, strict=True)], pa.string()
+        ),
+    }
+    if not card.heads:
+        found = [None if answer is None else len(answer["detections"]) for answer in told]
+        columns["detections"] = pa.array(found, pa.int32())
+        return {"predictions": pa.table(columns), "detections": _detections(columns, told)}
+    for head in card.heads:
+        answers = [_of_head(answer, head.name) for answer in told]
+        names = [head.name, f"{head.name}_confidence", *(f"{head.name}_p_{name}" for name in head.class_names)]
+        values = [
+            pa.array([a and a["class_name"] for a in answers], pa.string()),
+            pa.array([a and a["confidence"] for a in answers], pa.float32()),
+            *(pa.array([a and a["probabilities"][c] for a in answers], pa.float32()) for c in head.class_names),
+        ]
+        for name, array in zip(names, values, strict=True):
+            columns[_free(name, columns)] = array
+    return {"predictions": pa.table(columns)}
+
+
+def _of_head(answer: Mapping[str, Any] | None, head: str) -> dict[str, Any] | None:
+    if answer is None:
+        return None
+    found: dict[str, Any] = answer["classification"] if "classification" in answer else answer["attributes"][head]
+    return found
+
+
+def _free(name: str, taken: Mapping[str, Any]) -> str:
+    """An attribute may be called "width"."""
+    while name in taken:
+        name += "_"
+    return name
+
+
+def _detections(columns: Mapping[str, Any], told: Sequence[dict[str, Any] | None]) -> pa.Table:
+    found = [(row, box) for row, answer in enumerate(told) for box in (answer or {"detections": ()})["detections"]]
+    rows = pa.array([row for row, _ in found], pa.int64())
+    table = {name: columns[name].take(rows) for name in ("key", "sha256", "model", "version")}
+    table["class_id"] = pa.array([box["class_id"] for _, box in found], pa.int32())
+    table["class_name"] = pa.array([box["class_name"] for _, box in found], pa.string())
+    table["confidence"] = pa.array([box["confidence"] for _, box in found], pa.float32())
+    for at, name in enumerate(("x1", "y1", "x2", "y2")):
+        table[name] = pa.array([box["box"][at] for _, box in found], pa.float32())
+    return pa.table(table)
