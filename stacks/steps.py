@@ -20,7 +20,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from stacks.deployers.manifests import Toleration
+from stacks.deployers.manifests.settings import Toleration
 
 __all__ = ["DEFAULT", "ORCHESTRATOR", "EnvFrom", "Named", "Scratch", "StepSpec", "check_step_names", "known_steps"]
 

@@ -16,7 +16,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from stacks.deployers.manifests import MANAGED_BY, KubernetesDeployerConfig, Manifest
+from stacks.deployers.manifests.identity import MANAGED_BY, Manifest
+from stacks.deployers.manifests.settings import KubernetesDeployerConfig
 from visionops.errors import DeploymentError
 
 __all__ = ["Namespace"]

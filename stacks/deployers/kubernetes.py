@@ -18,7 +18,9 @@ from zenml.models.v2.misc.service import ServiceType
 from zenml.services.service import BaseService
 
 from stacks.deployers.base import BundleDeployer, DeployerFlavor, EndpointService, EndpointServiceConfig, check_names
-from stacks.deployers.manifests import CLIENT_KEY, PORT, KubernetesDeployerConfig, object_name
+from stacks.deployers.manifests.identity import PORT, object_name
+from stacks.deployers.manifests.keys import CLIENT_KEY
+from stacks.deployers.manifests.settings import KubernetesDeployerConfig
 from stacks.deployers.rollout import ClusterEndpoint
 from visionops.endpoint import Endpoint
 from visionops.errors import DeploymentError

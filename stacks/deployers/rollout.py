@@ -20,20 +20,12 @@ from typing import Any, ClassVar
 import requests
 
 from stacks.deployers.api import Namespace
-from stacks.deployers.manifests import (
-    ADMIN_KEY,
-    KubernetesDeployerConfig,
-    Manifest,
-    Served,
-    deployment,
-    endpoint_url,
-    object_name,
-    revision,
-    scaling,
-    secret,
-    selector,
-    supporting,
-)
+from stacks.deployers.manifests.identity import Manifest, Served, endpoint_url, object_name, selector
+from stacks.deployers.manifests.keys import ADMIN_KEY, secret
+from stacks.deployers.manifests.network import supporting
+from stacks.deployers.manifests.pod import revision
+from stacks.deployers.manifests.settings import KubernetesDeployerConfig
+from stacks.deployers.manifests.workload import deployment, scaling
 from visionops.errors import DeploymentError
 from visionops.inference.bundle import ModelBundle
 from visionops.inference.settings import ServingConfig

@@ -14,16 +14,9 @@ from zenml.models.v2.misc.service import ServiceType
 
 from stacks.deployers.base import DeployerFlavor
 from stacks.deployers.kubernetes import ClusterModelDeployer, ClusterService, KubernetesModelDeployerConfig
-from stacks.deployers.manifests import (
-    KubernetesDeployerConfig,
-    Manifest,
-    Served,
-    identity,
-    labels,
-    object_name,
-    pod_metadata,
-    pod_spec,
-)
+from stacks.deployers.manifests.identity import Manifest, Served, identity, labels, object_name, pod_metadata
+from stacks.deployers.manifests.pod import pod_spec
+from stacks.deployers.manifests.settings import KubernetesDeployerConfig
 from stacks.deployers.rollout import ClusterEndpoint, OperatedEndpoint
 
 __all__ = ["SeldonEndpoint", "SeldonModelDeployer", "SeldonModelDeployerFlavor", "SeldonService", "seldon_deployment"]

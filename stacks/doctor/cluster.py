@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from stacks.deployers.api import Namespace
-from stacks.deployers.manifests import KubernetesDeployerConfig
+from stacks.deployers.manifests.settings import KubernetesDeployerConfig
 from stacks.doctor.findings import Examined, Finding, broken, flag, of_error, ok, warning
 from stacks.doctor.machine import check_folder
 from stacks.doctor.registries import check_image

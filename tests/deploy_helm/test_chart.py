@@ -22,16 +22,11 @@ import pytest
 import yaml
 
 import run
-from stacks.deployers.manifests import (
-    MANAGED_BY,
-    REVISION_VARIABLE,
-    KubernetesDeployerConfig,
-    Served,
-    deployment,
-    scaling,
-    selector,
-    supporting,
-)
+from stacks.deployers.manifests.identity import MANAGED_BY, Served, selector
+from stacks.deployers.manifests.network import supporting
+from stacks.deployers.manifests.pod import REVISION_VARIABLE
+from stacks.deployers.manifests.settings import KubernetesDeployerConfig
+from stacks.deployers.manifests.workload import deployment, scaling
 from stacks.spec import unset_variables
 from tests.conftest import ROOT
 from tests.helpers.cluster import NAMESPACE

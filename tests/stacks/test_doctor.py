@@ -28,7 +28,7 @@ import stacks.doctor.report as report_module
 import stacks.doctor.tracking as tracking_module
 from stacks.apply import apply
 from stacks.deployers.api import Namespace
-from stacks.deployers.manifests import KubernetesDeployerConfig
+from stacks.deployers.manifests.settings import KubernetesDeployerConfig
 from stacks.doctor.__main__ import main
 from stacks.doctor.alerting import check_alertmanager, check_pushgateway
 from stacks.doctor.cluster import (

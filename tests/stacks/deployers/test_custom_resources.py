@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from stacks.deployers.kserve import inference_service
-from stacks.deployers.manifests import KubernetesDeployerConfig
+from stacks.deployers.manifests.settings import KubernetesDeployerConfig
 from stacks.deployers.seldon import seldon_deployment
 from tests.conftest import ROOT
 from tests.helpers.crds import check_resource, schema_of

@@ -9,18 +9,12 @@ import kubernetes_validate
 import pytest
 from pydantic import ValidationError
 
-from stacks.deployers.manifests import (
-    KubernetesDeployerConfig,
-    Served,
-    deployment,
-    endpoint_url,
-    pod_spec,
-    revision,
-    scaling,
-    secret,
-    selector,
-    supporting,
-)
+from stacks.deployers.manifests.identity import Served, endpoint_url, selector
+from stacks.deployers.manifests.keys import secret
+from stacks.deployers.manifests.network import supporting
+from stacks.deployers.manifests.pod import pod_spec, revision
+from stacks.deployers.manifests.settings import KubernetesDeployerConfig
+from stacks.deployers.manifests.workload import deployment, scaling
 from visionops.inference.settings import ServingConfig
 
 SERVED = Served(

@@ -14,7 +14,10 @@ from typing import Any
 import pytest
 import requests
 
-from stacks.deployers.manifests import KubernetesDeployerConfig, Served, pod_spec, secret
+from stacks.deployers.manifests.identity import Served
+from stacks.deployers.manifests.keys import secret
+from stacks.deployers.manifests.pod import pod_spec
+from stacks.deployers.manifests.settings import KubernetesDeployerConfig
 from tests.conftest import ROOT
 from tests.helpers.programs import free_port, until
 from tests.helpers.s3 import ENVIRONMENT, s3_bucket, s3_server

@@ -16,7 +16,8 @@ import pytest
 import yaml
 
 from stacks.deployers.kserve import KServeEndpoint
-from stacks.deployers.manifests import MANAGED_BY, KubernetesDeployerConfig, object_name
+from stacks.deployers.manifests.identity import MANAGED_BY, object_name
+from stacks.deployers.manifests.settings import KubernetesDeployerConfig
 from stacks.deployers.rollout import ClusterEndpoint
 from stacks.deployers.seldon import SeldonEndpoint
 from tests.conftest import ROOT

@@ -1,0 +1,159 @@
+"""The pod of an endpoint: a container that fetches the bundle, and the server."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from stacks.deployers.manifests.arguments import CACHE, LOG, MODEL, SMOKE, server_arguments
+from stacks.deployers.manifests.identity import PORT, Manifest, Served, log_store, object_name, selector
+from stacks.deployers.manifests.keys import ADMIN_KEY, API_KEYS
+from stacks.deployers.manifests.settings import KubernetesDeployerConfig
+
+__all__ = ["REVISION_VARIABLE", "pod_spec", "revision"]
+
+REVISION_VARIABLE = "VISIONOPS_REVISION"
+"""Of a pod's server: which manifest it was made of, under whatever operator made it."""
+
+_PROBE_SECONDS = 5
+_DRAIN_SECONDS = 5
+"""A pod that goes is still sent requests for a moment, until all nodes have heard."""
+_GRACE_SECONDS = 40
+_FETCH = "fetch"
+
+
+def pod_spec(served: Served, config: KubernetesDeployerConfig, container: str = "server") -> Manifest:
+    """The pod: an init container that fetches and verifies the bundle, and the server.
+
+    Args:
+        container: Name of the server's.
+    """
+    volumes: list[Manifest] = [
+        {"name": "models", "emptyDir": {}},
+        {"name": "cache", "emptyDir": {"sizeLimit": "2Gi"}},
+        {"name": "tmp", "emptyDir": {"sizeLimit": "1Gi"}},
+    ]
+    if log_store(served):
+        volumes.append({"name": "prediction-log", "emptyDir": {"sizeLimit": "3Gi"}})
+    identifiers = {} if config.run_as is None else dict.fromkeys(("runAsUser", "runAsGroup", "fsGroup"), config.run_as)
+    spec: Manifest = {
+        "automountServiceAccountToken": False,
+        # Else each Service of the namespace is a variable, and one named visionops would be VISIONOPS_PORT.
+        "enableServiceLinks": False,
+        "terminationGracePeriodSeconds": _GRACE_SECONDS,
+        "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}, **identifiers},
+        "initContainers": [_fetcher(served, config)],
+        "containers": [_server(served, config, container)],
+        "volumes": volumes,
+        "topologySpreadConstraints": [
+            {
+                "maxSkew": 1,
+                "topologyKey": "kubernetes.io/hostname",
+                "whenUnsatisfiable": "ScheduleAnyway",
+                "labelSelector": {"matchLabels": selector(served.name)},
+            }
+        ],
+    }
+    if config.service_account:
+        spec["serviceAccountName"] = config.service_account
+    if config.image_pull_secrets:
+        spec["imagePullSecrets"] = [{"name": name} for name in config.image_pull_secrets]
+    if config.node_selector:
+        spec["nodeSelector"] = dict(config.node_selector)
+    if config.tolerations:
+        spec["tolerations"] = [{k: v for k, v in t.model_dump().items() if v} for t in config.tolerations]
+    mark = hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()[:12]
+    spec["containers"][0]["env"].append({"name": REVISION_VARIABLE, "value": mark})
+    return spec
+
+
+def revision(spec: Mapping[str, Any]) -> str:
+    """Of a pod's spec, as `pod_spec` marked it; "" for another's."""
+    for container in spec.get("containers", ()):
+        for variable in container.get("env", ()):
+            if variable["name"] == REVISION_VARIABLE:
+                return str(variable.get("value", ""))
+    return ""
+
+
+def _confined() -> Manifest:
+    return {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+
+
+def _store_variables(config: KubernetesDeployerConfig) -> list[Manifest]:
+    variables = [{"name": "AWS_DEFAULT_REGION", "value": config.bundle_store_region}]
+    if config.bundle_store_endpoint:
+        variables.append({"name": "AWS_ENDPOINT_URL", "value": config.bundle_store_endpoint})
+    return variables
+
+
+def _container(name: str, config: KubernetesDeployerConfig, command: Sequence[str], mounts: Manifest) -> Manifest:
+    return {
+        "name": name,
+        "image": config.image,
+        "imagePullPolicy": config.image_pull_policy,
+        "command": list(command),
+        "env": [{"name": "HOME", "value": "/tmp"}, {"name": "TMPDIR", "value": "/tmp"}],  # noqa: S108 - its own volume
+        "resources": config.resources.model_dump(),
+        "securityContext": _confined(),
+        "volumeMounts": [
+            {"name": volume, "mountPath": path, "readOnly": volume == "models" and name != _FETCH}
+            for volume, path in {"tmp": "/tmp", **mounts}.items()  # noqa: S108
+        ],
+    }
+
+
+def _fetcher(served: Served, config: KubernetesDeployerConfig) -> Manifest:
+    command = ["python", "-m", "deploy.serving.fetch", served.uri, MODEL, "--digest", served.digest]
+    if served.smoke_images:
+        command += ["--smoke-images", SMOKE]
+        command += [part for image in served.smoke_images for part in ("--image", image)]
+    container = _container(_FETCH, config, command, {"models": "/models"})
+    container["env"] += _store_variables(config)
+    if config.bundle_store_secret:
+        container["envFrom"] = [{"secretRef": {"name": config.bundle_store_secret}}]
+    return container
+
+
+def _server(served: Served, config: KubernetesDeployerConfig, name: str) -> Manifest:
+    mounts = {"models": "/models", "cache": CACHE}
+    store = log_store(served)
+    if store:
+        mounts["prediction-log"] = LOG
+    container = _container(name, config, ["python", "-m", "deploy.serving"], mounts)
+    keys = f"{object_name(served.name)}-keys"
+    container["args"] = server_arguments(served)
+    container["env"] += [
+        _from_secret("VISIONOPS_ADMIN_KEY", keys, ADMIN_KEY),
+        _from_secret("VISIONOPS_API_KEYS", config.api_keys_secret or keys, API_KEYS),
+    ]
+    if store.startswith("s3:"):
+        container["env"] += _store_variables(config)
+    credentials = config.prediction_log_secret or (config.bundle_store_secret if store.startswith("s3:") else "")
+    if store and credentials:
+        container["envFrom"] = [{"secretRef": {"name": credentials}}]
+    ready = {"httpGet": {"path": "/ready", "port": "http"}, "periodSeconds": _PROBE_SECONDS, "timeoutSeconds": 5}
+    container |= {
+        "ports": [{"name": "http", "containerPort": PORT, "protocol": "TCP"}],
+        "startupProbe": ready | {"failureThreshold": math.ceil(config.timeout / _PROBE_SECONDS)},
+        "readinessProbe": ready | {"failureThreshold": 2},
+        "livenessProbe": {
+            "httpGet": {"path": "/health", "port": "http"},
+            "periodSeconds": 10,
+            "timeoutSeconds": 5,
+            "failureThreshold": 3,
+        },
+        "lifecycle": {"preStop": {"sleep": {"seconds": _DRAIN_SECONDS}}},
+    }
+    return container
+
+
+def _from_secret(variable: str, name: str, key: str) -> Manifest:
+    return {"name": variable, "valueFrom": {"secretKeyRef": {"name": name, "key": key}}}

@@ -1,0 +1,100 @@
+"""The configuration of the deployers to a cluster."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+__all__ = ["Autoscaling", "IngressConfig", "KubernetesDeployerConfig", "Resources", "Toleration"]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class Resources(_Frozen):
+    """Of one pod. The CPU limit is what the server sizes its workers by."""
+
+    requests: dict[str, str] = {"cpu": "1", "memory": "1Gi"}
+    limits: dict[str, str] = {"cpu": "2", "memory": "2Gi"}
+
+
+class Toleration(_Frozen):
+    """Of a node's taint."""
+
+    key: str
+    operator: str = Field(default="Exists", pattern="^(Exists|Equal)$")
+    value: str = ""
+    effect: str = ""
+
+
+class Autoscaling(_Frozen):
+    """By the CPU that the pods use."""
+
+    min_replicas: int = Field(default=1, ge=1)
+    max_replicas: int = Field(default=3, ge=1)
+    cpu_percent: int = Field(default=70, ge=1, le=100)
+    """Of what they request."""
+
+    @model_validator(mode="after")
+    def _agree(self) -> Autoscaling:
+        if self.min_replicas > self.max_replicas:
+            raise ValueError(f"min_replicas {self.min_replicas} is above max_replicas {self.max_replicas}")
+        return self
+
+
+class IngressConfig(_Frozen):
+    """The endpoint from outside of the cluster."""
+
+    host: str = Field(min_length=1)
+    class_name: str = ""
+    tls_secret: str = ""
+    """Certificate of the host; without one it is plain HTTP."""
+    annotations: dict[str, str] = {}
+
+
+class KubernetesDeployerConfig(BaseModel):
+    """Where endpoints run, and what their pods are given."""
+
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
+
+    namespace: str = Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")
+    """It must exist: a deployer needs no rights beyond it."""
+    image: str = Field(min_length=1)
+    """The serving image, with tag or digest."""
+    bundle_store: str = Field(pattern=r"^s3://[^/]+")
+    """Where bundles are brought and pods fetch them: s3://bucket/prefix."""
+    bundle_store_endpoint: str = ""
+    """Of a store that is not Amazon's, as pods reach it. Here it is AWS_ENDPOINT_URL that counts."""
+    bundle_store_region: str = "us-east-1"
+    bundle_store_secret: str = ""
+    """A Secret with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; without one pods use their service account."""
+    prediction_log_secret: str = ""
+    """A Secret with what the prediction log's store asks for (PGPASSWORD); an S3 one has the bundles' otherwise."""
+    api_keys_secret: str = ""
+    """A Secret whose `api-keys` has the lines of python -m deploy.serving.keys; one key is made without it."""
+    kubernetes_context: str = ""
+    """Of the kubeconfig; its current one when empty."""
+    incluster: bool = False
+    """The deployer runs in a pod of the cluster, and uses its service account."""
+    image_pull_policy: str = Field(default="IfNotPresent", pattern="^(Always|IfNotPresent|Never)$")
+    image_pull_secrets: tuple[str, ...] = ()
+    service_account: str = ""
+    run_as: int | None = Field(default=10001, ge=1)
+    """User and group of the pods; null where the cluster chooses them, as OpenShift does."""
+    replicas: int = Field(default=1, ge=1)
+    resources: Resources = Resources()
+    autoscaling: Autoscaling | None = None
+    """Instead of `replicas`."""
+    node_selector: dict[str, str] = {}
+    tolerations: tuple[Toleration, ...] = ()
+    network_policy: bool = True
+    allowed_namespaces: tuple[str, ...] = ()
+    """Whose pods may call the endpoint, beside those of its own: that of the ingress controller, of Prometheus."""
+    egress_ports: tuple[int, ...] = ()
+    """That pods may call beside DNS and the ports of their stores: a Service whose pods listen on another port."""
+    ingress: IngressConfig | None = None
+    service_url: str = "http://{service}.{namespace}.svc:8000"
+    """How this deployer reaches an endpoint that has no ingress. It only looks whether the new model answers."""
+    timeout: float = Field(default=600, gt=0)
+    """Seconds for new pods to be ready."""
+    poll_seconds: float = Field(default=1, gt=0)
