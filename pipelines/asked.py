@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from zenml.client import Client
 
 from stacks.airflow_dag import ENV_ZENML_AIRFLOW_RUN_ID, NOTHING_TO_DO
+from stacks.same_code import require_same_code
 from steps.progress import announce
 from visionops.monitoring.policy import Action, Decision
 
@@ -21,6 +22,7 @@ __all__ = ["main"]
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The program; arguments that are meant for the step itself are passed over."""
+    require_same_code()
     parser = argparse.ArgumentParser(prog="python -m pipelines.asked")
     parser.add_argument("--snapshot_id", required=True)
     parser.add_argument("--step_name", required=True)

@@ -6,6 +6,7 @@ from zenml import pipeline
 from zenml.enums import ExecutionMode
 
 from pipelines.validation import shard_id
+from stacks.same_code import require_same_code
 from steps.batch import collect, join_answers, predict, predict_shard
 from steps.data import ingest
 from visionops.config import Config
@@ -15,7 +16,7 @@ __all__ = ["batch_inference"]
 
 
 # FAIL_FAST raises the error of the step; the other modes raise "a step failed".
-@pipeline(name="batch_inference", execution_mode=ExecutionMode.FAIL_FAST)
+@pipeline(name="batch_inference", execution_mode=ExecutionMode.FAIL_FAST, on_init=require_same_code)
 def batch_inference(
     config: Config, source_fingerprint: str, folder: str, output: str, champion: RegisteredVersion, shards: int
 ) -> None:

@@ -6,6 +6,7 @@ from zenml import pipeline
 from zenml.enums import ExecutionMode
 
 from pipelines.validation import validated
+from stacks.same_code import require_same_code
 from steps.data import ingest, prepare, recall_split_history
 from steps.drill import send_drill
 from visionops.config import Config
@@ -15,7 +16,7 @@ __all__ = ["drift_drill"]
 
 
 # FAIL_FAST raises the error of the step; the other modes raise "a step failed".
-@pipeline(name="drift_drill", execution_mode=ExecutionMode.FAIL_FAST)
+@pipeline(name="drift_drill", execution_mode=ExecutionMode.FAIL_FAST, on_init=require_same_code)
 def drift_drill(config: Config, source_fingerprint: str, drill: Drill) -> None:
     """Ingest, validate and prepare as `training` does (and from its cache); then send."""
     dataset = ingest(config.data, config.use_case, source_fingerprint)

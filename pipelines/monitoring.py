@@ -5,6 +5,7 @@ from __future__ import annotations
 from zenml import pipeline
 from zenml.enums import ExecutionMode
 
+from stacks.same_code import require_same_code
 from steps.monitoring import compare_traffic, decide_retraining, score_labelled_traffic, tell
 from visionops.config import Config
 
@@ -12,7 +13,7 @@ __all__ = ["monitoring"]
 
 
 # FAIL_FAST raises the error of the step; the other modes raise "a step failed".
-@pipeline(name="monitoring", execution_mode=ExecutionMode.FAIL_FAST)
+@pipeline(name="monitoring", execution_mode=ExecutionMode.FAIL_FAST, on_init=require_same_code)
 def monitoring(config: Config, is_requested: bool, tells: bool) -> None:
     """Compare the champion's latest predictions with its own of the val split, score it on new labels, decide.
 

@@ -6,6 +6,7 @@ from zenml import pipeline
 from zenml.enums import ExecutionMode
 
 from pipelines.validation import validated
+from stacks.same_code import require_same_code
 from steps.data import ingest, prepare, recall_split_history
 from steps.learning import evaluate
 from steps.quantize import quantize_champion
@@ -16,7 +17,7 @@ __all__ = ["quantize"]
 
 
 # FAIL_FAST raises the error of the step; the other modes raise "a step failed".
-@pipeline(name="quantize", execution_mode=ExecutionMode.FAIL_FAST)
+@pipeline(name="quantize", execution_mode=ExecutionMode.FAIL_FAST, on_init=require_same_code)
 def quantize(config: Config, source_fingerprint: str) -> None:
     """Ingest, validate and prepare as `training` does (and from its cache), quantize; then as `training` goes on."""
     dataset = ingest(config.data, config.use_case, source_fingerprint)

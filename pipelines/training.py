@@ -6,6 +6,7 @@ from zenml import pipeline
 from zenml.enums import ExecutionMode
 
 from pipelines.validation import validated
+from stacks.same_code import require_same_code
 from steps.data import ingest, prepare, recall_split_history
 from steps.learning import evaluate, train
 from steps.release import gate, register, release_model
@@ -15,7 +16,7 @@ __all__ = ["training"]
 
 
 # FAIL_FAST raises the error of the step; the other modes raise "a step failed".
-@pipeline(name="training", execution_mode=ExecutionMode.FAIL_FAST)
+@pipeline(name="training", execution_mode=ExecutionMode.FAIL_FAST, on_init=require_same_code)
 def training(config: Config, source_fingerprint: str) -> None:
     """Ingest, validate, prepare, train, evaluate, register, gate, release.
 

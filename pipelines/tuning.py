@@ -6,6 +6,7 @@ from zenml import pipeline
 from zenml.enums import ExecutionMode
 
 from pipelines.validation import validated
+from stacks.same_code import require_same_code
 from steps.data import ingest, prepare, recall_split_history
 from steps.tuning import search
 from visionops.config import Config
@@ -14,7 +15,7 @@ __all__ = ["tuning"]
 
 
 # FAIL_FAST raises the error of the step; the other modes raise "a step failed".
-@pipeline(name="tuning", execution_mode=ExecutionMode.FAIL_FAST)
+@pipeline(name="tuning", execution_mode=ExecutionMode.FAIL_FAST, on_init=require_same_code)
 def tuning(config: Config, source_fingerprint: str) -> None:
     """Ingest, validate and prepare as `training` does (and from its cache), then search."""
     dataset = ingest(config.data, config.use_case, source_fingerprint)

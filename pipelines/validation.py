@@ -7,6 +7,7 @@ from typing import Any
 from zenml import pipeline
 from zenml.enums import ExecutionMode
 
+from stacks.same_code import require_same_code
 from steps.data import ingest, join_validation, require_usable, validate_data, validate_shard
 from visionops.config import Config
 from visionops.data.settings import ValidationPolicy
@@ -15,7 +16,7 @@ __all__ = ["shard_id", "validated", "validation"]
 
 
 # FAIL_FAST raises the error of the step; the other modes raise "a step failed".
-@pipeline(name="validation", execution_mode=ExecutionMode.FAIL_FAST)
+@pipeline(name="validation", execution_mode=ExecutionMode.FAIL_FAST, on_init=require_same_code)
 def validation(config: Config, source_fingerprint: str) -> None:
     """Ingest and validate as `training` does, and stop where it would: for the CI of a data set."""
     dataset = ingest(config.data, config.use_case, source_fingerprint)
