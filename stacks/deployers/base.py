@@ -121,6 +121,9 @@ class BundleDeployer(BaseModelDeployer):
     def owns(self, service: EndpointService) -> bool:
         """Whether the endpoint is where this component's are."""
 
+    def update_record(self, service: EndpointService) -> None:
+        """Bring the record of an endpoint of ours up to date with this component's configuration."""
+
     def deploy_model(
         self,
         config: ServiceConfig,
@@ -183,7 +186,7 @@ class BundleDeployer(BaseModelDeployer):
             service_type=own,
             pipeline_run_id=pipeline_run_id,
         )
-        return [
+        ours = [
             service
             for service in found
             if isinstance(service, self.SERVICE)
@@ -192,6 +195,9 @@ class BundleDeployer(BaseModelDeployer):
             and model_version in {None, service.status.version}
             and flavor in {None, own.flavor}
         ]
+        for service in ours:
+            self.update_record(service)
+        return list[BaseService](ours)
 
     def perform_stop_model(
         self, service: BaseService, timeout: int = DEFAULT_DEPLOYMENT_START_STOP_TIMEOUT, force: bool = False

@@ -189,10 +189,12 @@ class ClusterModelDeployer(BundleDeployer):
 
     def owns(self, service: EndpointService) -> bool:
         """Whether its pods are in this component's namespace."""
-        config, own = cast("ClusterService", service).config, self.config.settings
-        where = [(c["namespace"], c["kubernetes_context"]) for c in (config.cluster, own.model_dump())]
-        config.cluster = own.model_dump(mode="json")  # the record has what was configured when it was made
-        return where[0] == where[1]
+        recorded, own = cast("ClusterService", service).config.cluster, self.config.settings
+        return (recorded["namespace"], recorded["kubernetes_context"]) == (own.namespace, own.kubernetes_context)
+
+    def update_record(self, service: EndpointService) -> None:
+        """Give a record this component's configuration: it has what was configured when it was made."""
+        cast("ClusterService", service).config.cluster = self.config.settings.model_dump(mode="json")
 
     @staticmethod
     def get_model_server_info(service: BaseService) -> dict[str, str | None]:
