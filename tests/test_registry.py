@@ -1,5 +1,6 @@
 import datetime
 import functools
+import os
 import re
 
 import pytest
@@ -11,7 +12,7 @@ from visionops.errors import ChampionChangedError, RegistryError
 from visionops.gate.decision import decide
 from visionops.gate.settings import GateConfig
 from visionops.inference.settings import Precision
-from visionops.registry import CHALLENGER, CHAMPION, PREVIOUS, ModelRegistry
+from visionops.registry import CHALLENGER, CHAMPION, PREVIOUS, ModelRegistry, brief_waits
 
 GATE = GateConfig(minimum=0.5, margin=0.02)
 
@@ -262,6 +263,20 @@ def test_a_registry_that_does_not_answer_is_one_line(monkeypatch):
     assert message.startswith("model registry http://127.0.0.1:9: does not answer")
     assert "secret" not in message
     assert "\n" not in message
+
+
+def test_a_registry_waits_briefly_and_leaves_the_environment_as_it_was(tmp_path, monkeypatch):
+    names = ("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "MLFLOW_HTTP_REQUEST_TIMEOUT")
+    monkeypatch.delenv(names[0], raising=False)
+    monkeypatch.setenv(names[1], "7")
+    with brief_waits(), brief_waits():
+        assert [os.environ[name] for name in names] == ["2", "7"]
+    assert names[0] not in os.environ
+    (tmp_path / "mlflow.db").write_text("not a database " * 100)
+    with pytest.raises(RegistryError):
+        ModelRegistry(f"sqlite:///{tmp_path}/mlflow.db").ping()
+    assert names[0] not in os.environ
+    assert os.environ[names[1]] == "7"
 
 
 def test_a_registry_file_that_is_no_database_is_one_line(tmp_path):

@@ -34,7 +34,16 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
 
-__all__ = ["CHALLENGER", "CHAMPION", "PREVIOUS", "GateDecision", "ModelRegistry", "RegisteredVersion", "decide"]
+__all__ = [
+    "CHALLENGER",
+    "CHAMPION",
+    "PREVIOUS",
+    "GateDecision",
+    "ModelRegistry",
+    "RegisteredVersion",
+    "brief_waits",
+    "decide",
+]
 
 CHAMPION = "champion"
 CHALLENGER = "challenger"
@@ -51,6 +60,23 @@ _CHAIN = 100
 """Former champions that one tag names; behind the last of them its own tag goes on."""
 _LATEST = 100
 """Versions among which the last training is looked for. The others were quantized, one from another."""
+_WAITS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
+
+
+@contextlib.contextmanager
+def brief_waits() -> Iterator[None]:
+    """Let MLflow give up on a dead server soon: its defaults wait for minutes, and a person waits for one line.
+
+    What the environment says already stays, and what this adds is removed when the block ends. MLflow reads it at each
+    request.
+    """
+    added = [name for name in _WAITS if name not in os.environ]
+    os.environ.update({name: _WAITS[name] for name in added})
+    try:
+        yield
+    finally:
+        for name in added:
+            os.environ.pop(name, None)
 
 
 class RegisteredVersion(BaseModel):
@@ -91,9 +117,6 @@ class ModelRegistry:
     """
 
     def __init__(self, tracking_uri: str) -> None:
-        # MLflow's defaults wait for minutes on a dead server; a person waits for one line.
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
         self.tracking_uri = tracking_uri
 
     def ping(self) -> None:
@@ -294,7 +317,8 @@ class ModelRegistry:
         from mlflow.exceptions import MlflowException
 
         try:
-            yield MlflowClient(tracking_uri=self.tracking_uri, registry_uri=self.tracking_uri)
+            with brief_waits():
+                yield MlflowClient(tracking_uri=self.tracking_uri, registry_uri=self.tracking_uri)
         except (MlflowException, sqlalchemy.exc.SQLAlchemyError, OSError) as error:
             address = _without_password(self.tracking_uri)
             cause = str(error).strip().splitlines()[0].replace(self.tracking_uri, address)[:200]
