@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import html
+from pathlib import Path
 from typing import Any, ClassVar
 
 from zenml.enums import ArtifactType, VisualizationType
+from zenml.steps.step_context import StepContext
 
 from materializers.folder import FolderMaterializer
 from visionops.data.dataset import Dataset
@@ -29,8 +31,6 @@ class DatasetMaterializer(FolderMaterializer):
     ASSOCIATED_TYPES: ClassVar[tuple[type[Any], ...]] = (Dataset, StoredDataset)
     ASSOCIATED_ARTIFACT_TYPE: ClassVar[ArtifactType] = ArtifactType.DATA
     SKIP_REGISTRATION: ClassVar[bool] = False
-    _stored: ClassVar[dict[str, Shards]] = {}
-    """Of each folder of shards those that this process has read of: what comes of a data set needs no new ones."""
 
     def save(self, data: Dataset) -> None:
         """Write the tables; upload the shards that a remote store does not have."""
@@ -39,7 +39,7 @@ class DatasetMaterializer(FolderMaterializer):
             if not self._is_local:
                 store = self.artifact_store
                 store.makedirs(self._shards_uri)
-                stored = self._stored.get(self._shards_uri)
+                stored = self._read_by_step()
                 index = pack_shards(data, self._shards_uri, open_=store.open, exists=store.exists, stored=stored)
                 (folder / _INDEX).write_text(index, encoding="utf-8")
 
@@ -53,9 +53,7 @@ class DatasetMaterializer(FolderMaterializer):
         if self._is_local:
             stored = StoredDataset(tables, lambda images: images)
         else:
-            index = (folder / _INDEX).read_text(encoding="utf-8")
-            shards = read_index(self._shards_uri, index, self.artifact_store.open)
-            self._stored.setdefault(self._shards_uri, {}).update(shards)
+            shards = self._read_shards(folder)
             cache = visionops_home() / "cache" / "images"
             stored = stored_dataset(tables, self._shards_uri, shards, self.artifact_store.open, cache)
         return stored if data_type is StoredDataset else stored.fetch(tables)
@@ -81,6 +79,20 @@ class DatasetMaterializer(FolderMaterializer):
         """The content, and where the bytes lie: a moved folder must not be answered from the cache."""
         where = hashlib.sha256("\n".join(data.column("path")).encode()).hexdigest()
         return f"{data.fingerprint()}-{where[:16]}"
+
+    def _read_by_step(self) -> Shards:
+        """Return the shards of the data sets that the running step was given: what comes of these needs no new ones."""
+        step = StepContext.get()
+        given = [artifact for inputs in step.inputs.values() for artifact in inputs] if step else []
+        found: Shards = {}
+        for artifact in given:
+            if artifact.materializer.attribute == type(self).__name__:
+                found |= self._read_shards(type(self)(artifact.uri, self.artifact_store).reading())
+        return found
+
+    def _read_shards(self, folder: Path) -> Shards:
+        index = (folder / _INDEX).read_text(encoding="utf-8")
+        return read_index(self._shards_uri, index, self.artifact_store.open)
 
     @property
     def _shards_uri(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from uuid import uuid4
 
 import numpy as np
@@ -13,6 +14,8 @@ import pytest
 from PIL import Image
 from zenml.artifact_stores.local_artifact_store import LocalArtifactStore, LocalArtifactStoreConfig
 from zenml.enums import StackComponentType, VisualizationType
+from zenml.steps.step_context import StepContext
+from zenml.utils import source_utils
 
 from materializers.dataset import DatasetMaterializer
 from materializers.model_bundle import ModelBundleMaterializer
@@ -67,6 +70,18 @@ def local(tmp_path):
 def shared(tmp_path, monkeypatch):
     monkeypatch.setenv("VISIONOPS_HOME", str(tmp_path / "other-machine"))
     return make_store(tmp_path / "shared", SharedStoreConfig)
+
+
+@pytest.fixture
+def in_step(monkeypatch):
+    """A step that is given the data sets at some addresses, as ZenML tells the materializer of its output."""
+
+    def given(*uris: str) -> None:
+        source = source_utils.resolve(DatasetMaterializer)
+        artifacts = [SimpleNamespace(uri=uri, materializer=source) for uri in uris]
+        monkeypatch.setattr(StepContext, "get", lambda: SimpleNamespace(inputs={"dataset": artifacts}))
+
+    return given
 
 
 @pytest.fixture
@@ -232,7 +247,7 @@ def test_a_step_that_asks_for_it_fetches_only_the_images_that_it_needs(local, sh
     assert {path.name for path in cached} == set(wanted.column("sha256"))
 
 
-def test_what_comes_of_a_stored_data_set_needs_no_image_at_hand(shared, dataset, tmp_path):
+def test_what_comes_of_a_stored_data_set_needs_no_image_at_hand(shared, dataset, tmp_path, in_step):
     DatasetMaterializer(f"{shared.path}/dataset", shared).save(dataset)
     contents = [path.read_bytes() for path in dataset.paths()]
     for path in dataset.paths():
@@ -240,10 +255,19 @@ def test_what_comes_of_a_stored_data_set_needs_no_image_at_hand(shared, dataset,
     shards = files(tmp_path / "shared" / "visionops" / "shards")
     tables = DatasetMaterializer(f"{shared.path}/dataset", shared).load(StoredDataset).tables
     assert set(tables.column("path")) == {""}
+    in_step(f"{shared.path}/dataset")
     DatasetMaterializer(f"{shared.path}/prepared", shared).save(tables.take([5, 3]))
     assert len(files(tmp_path / "shared" / "visionops" / "shards") - shards) <= 1  # an index
     loaded = DatasetMaterializer(f"{shared.path}/prepared", shared).load(Dataset)
     assert [path.read_bytes() for path in loaded.paths()] == [contents[5], contents[3]]
+
+
+def test_only_what_a_step_was_given_counts_as_stored(shared, dataset):
+    """Nothing that this process has read before: its shards may be gone by now."""
+    DatasetMaterializer(f"{shared.path}/dataset", shared).save(dataset)
+    tables = DatasetMaterializer(f"{shared.path}/dataset", shared).load(StoredDataset).tables
+    DatasetMaterializer(f"{shared.path}/prepared", shared).save(tables)
+    assert set(DatasetMaterializer(f"{shared.path}/prepared", shared).load(Dataset).column("path")) == {""}
 
 
 def test_only_some_splits_come_to_this_machine(local, shared, dataset):
