@@ -211,7 +211,7 @@ def measure_validation(folder: Path, shrink: int) -> list[Row]:
     Two kinds of images, because what validation adds is fixed per image while a decode costs what the image holds.
     """
     from benchmarks.validation import measure
-    from visionops.data.validation import validate
+    from visionops.data.validation.judging import validate
 
     paths, size = _write_photos(folder, 1200 // shrink)
     dataset = Dataset.from_columns(

@@ -28,7 +28,7 @@ from visionops.data.formats import read_dataset
 from visionops.data.hashing import hash_images
 from visionops.data.settings import FolderSource
 from visionops.data.splitting import assign_splits
-from visionops.data.validation import validate
+from visionops.data.validation.judging import validate
 from visionops.inference.bundle import ModelBundle
 from visionops.inference.image import decode_image
 from visionops.inference.predictor import Load, Predictor

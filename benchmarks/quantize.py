@@ -26,7 +26,7 @@ from visionops.data.formats import read_dataset
 from visionops.data.hashing import hash_images
 from visionops.data.sources import fetch
 from visionops.data.splitting import assign_splits
-from visionops.data.validation import validate
+from visionops.data.validation.judging import validate
 from visionops.errors import VisionOpsError
 from visionops.home import visionops_home
 from visionops.inference.bundle import ModelBundle

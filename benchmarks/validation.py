@@ -20,7 +20,8 @@ from PIL import Image
 from benchmarks.rows import cores
 from visionops.data.dataset import Dataset
 from visionops.data.settings import ValidationPolicy
-from visionops.data.validation import inspect_images, validate
+from visionops.data.validation.inspection import inspect_images
+from visionops.data.validation.judging import validate
 
 __all__ = ["measure"]
 

@@ -12,7 +12,7 @@ from visionops.alerts import Told
 from visionops.batch.report import BatchSummary
 from visionops.data.dataset import Split
 from visionops.data.shards import StoredDataset
-from visionops.data.validation import ValidationReport
+from visionops.data.validation.report import ValidationReport
 from visionops.endpoint import Endpoint
 from visionops.errors import VisionOpsError
 from visionops.monitoring.drift.report import DriftReport

@@ -8,7 +8,7 @@ from zenml.enums import ArtifactType
 
 from materializers.folder import FolderMaterializer
 from visionops.batch.answers import BatchAnswers
-from visionops.data.validation import InspectedImages
+from visionops.data.validation.inspected import InspectedImages
 
 __all__ = ["ShardMaterializer"]
 

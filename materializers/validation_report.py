@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from zenml.enums import ArtifactType, VisualizationType
 
 from materializers.folder import FolderMaterializer
-from visionops.data.validation import ValidationReport
+from visionops.data.validation.report import ValidationReport
 
 __all__ = ["ValidationReportMaterializer"]
 

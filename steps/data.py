@@ -25,7 +25,9 @@ from visionops.data.settings import DataConfig, ValidationPolicy
 from visionops.data.shards import StoredDataset
 from visionops.data.sources import fetch
 from visionops.data.splitting import assign_splits
-from visionops.data.validation import InspectedImages, ValidationReport, inspect_shard, judge_shards, validate
+from visionops.data.validation.inspected import InspectedImages, inspect_shard
+from visionops.data.validation.judging import judge_shards, validate
+from visionops.data.validation.report import ValidationReport
 from visionops.home import visionops_home
 from visionops.inference.settings import UseCase
 from visionops.lineage import recall_splits

@@ -14,7 +14,7 @@ from visionops.data.formats import read_dataset
 from visionops.data.hashing import hash_images
 from visionops.data.output import open_output
 from visionops.data.settings import ValidationPolicy
-from visionops.data.validation import validate
+from visionops.data.validation.judging import validate
 from visionops.inference.image_types import preferred_suffix
 from visionops.inference.predictor import Predictor
 from visionops.inference.settings import Task

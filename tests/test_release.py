@@ -14,7 +14,7 @@ from visionops.data.dataset import Attribute, Dataset
 from visionops.data.hashing import hash_images
 from visionops.data.history import SplitHistory
 from visionops.data.settings import DataConfig, FolderSource, ValidationPolicy
-from visionops.data.validation import validate
+from visionops.data.validation.judging import validate
 from visionops.endpoint import Endpoint
 from visionops.errors import ChampionChangedError, DeploymentError, RegistryError
 from visionops.gate.settings import GateConfig

@@ -28,7 +28,9 @@ from visionops.data.formats import Recognition, read_dataset, recognize
 from visionops.data.listing import Listing
 from visionops.data.settings import DataConfig, ValidationPolicy
 from visionops.data.sources import fetch
-from visionops.data.validation import Inspection, ValidationReport, inspect_headers, inspect_images, judge
+from visionops.data.validation.inspection import Inspection, inspect_headers, inspect_images
+from visionops.data.validation.judging import judge
+from visionops.data.validation.report import ValidationReport
 from visionops.errors import DataError
 from visionops.inference.settings import Task
 

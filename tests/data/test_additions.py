@@ -18,7 +18,7 @@ from visionops.data.hashing import hash_images
 from visionops.data.settings import DataConfig, FolderSource, Format, SplitConfig, ValidationPolicy
 from visionops.data.sources import data_fingerprint
 from visionops.data.splitting import assign_splits
-from visionops.data.validation import validate
+from visionops.data.validation.judging import validate
 from visionops.errors import DataError
 from visionops.inference.settings import Task
 

@@ -9,11 +9,11 @@ import pytest
 
 from tests.helpers import images
 from tests.helpers.images import dataset_of
-from visionops.data.card import _TITLES
 from visionops.data.dataset import Dataset
 from visionops.data.findings import Code, Finding
 from visionops.data.settings import ValidationPolicy
-from visionops.data.validation import validate
+from visionops.data.validation.card import _TITLES
+from visionops.data.validation.judging import validate
 
 LENIENT = ValidationPolicy(min_images=1, min_instances=0)
 

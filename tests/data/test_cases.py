@@ -16,7 +16,8 @@ from visionops.data.findings import Code, Severity
 from visionops.data.formats import read_dataset
 from visionops.data.settings import DataConfig, ValidationPolicy
 from visionops.data.sources import fetch
-from visionops.data.validation import ValidationReport, validate
+from visionops.data.validation.judging import validate
+from visionops.data.validation.report import ValidationReport
 from visionops.errors import AnnotationError
 
 CASES = Path(__file__).resolve().parents[3] / "shared" / "cases"

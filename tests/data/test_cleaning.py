@@ -12,7 +12,7 @@ from visionops.data.cleaning import clean
 from visionops.data.dataset import Dataset
 from visionops.data.findings import Code, Severity
 from visionops.data.settings import ValidationPolicy
-from visionops.data.validation import validate
+from visionops.data.validation.judging import validate
 from visionops.errors import DataError
 
 LENIENT = ValidationPolicy(min_images=1, min_instances=0, severities=dict.fromkeys(Code, Severity.WARNING))

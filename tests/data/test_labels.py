@@ -23,7 +23,8 @@ from visionops.data.hashing import hash_images
 from visionops.data.settings import DataConfig, SplitConfig, ValidationPolicy
 from visionops.data.shards import pack_shards, unpack_shards
 from visionops.data.splitting import assign_splits
-from visionops.data.validation import ValidationReport, validate
+from visionops.data.validation.judging import validate
+from visionops.data.validation.report import ValidationReport
 from visionops.errors import ValidationStopped
 
 LENIENT = ValidationPolicy(min_images=1, severities=dict.fromkeys(Code, Severity.WARNING))

@@ -15,14 +15,10 @@ from visionops.data.dataset import Dataset
 from visionops.data.findings import Code, Finding, Severity
 from visionops.data.hashing import hash_images
 from visionops.data.settings import ValidationPolicy
-from visionops.data.validation import (
-    InspectedImages,
-    ValidationReport,
-    inspect_images,
-    inspect_shard,
-    judge_shards,
-    validate,
-)
+from visionops.data.validation.inspected import InspectedImages, inspect_shard
+from visionops.data.validation.inspection import inspect_images
+from visionops.data.validation.judging import judge_shards, validate
+from visionops.data.validation.report import ValidationReport
 from visionops.errors import DataError, ValidationStopped
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")

@@ -28,7 +28,8 @@ from visionops.data.hashing import hash_images
 from visionops.data.output import open_output
 from visionops.data.settings import DataConfig, FolderSource, Format, TrainingTiles, ValidationPolicy
 from visionops.data.tiles import cut_tiles
-from visionops.data.validation import inspect_shard, judge_shards, validate
+from visionops.data.validation.inspected import inspect_shard
+from visionops.data.validation.judging import judge_shards, validate
 from visionops.inference.image import decode_image
 from visionops.inference.predictor import Predictor
 from visionops.inference.preprocessing import to_canvas

@@ -36,7 +36,7 @@ from tests.helpers.mutations import mutate_content, mutate_names
 from visionops.data.cleaning import clean
 from visionops.data.dataset import Dataset
 from visionops.data.settings import ValidationPolicy
-from visionops.data.validation import validate
+from visionops.data.validation.judging import validate
 from visionops.errors import VisionOpsError
 
 __all__ = ["CASES", "Case", "Outcomes", "fuzz_case"]

@@ -30,7 +30,8 @@ from visionops.data.hashing import hash_images
 from visionops.data.history import SplitHistory
 from visionops.data.settings import ValidationPolicy
 from visionops.data.shards import StoredDataset
-from visionops.data.validation import ValidationReport, validate
+from visionops.data.validation.judging import validate
+from visionops.data.validation.report import ValidationReport
 from visionops.errors import BundleError, DataError
 from visionops.inference.bundle import ModelBundle
 from visionops.tuning.report import write_report

@@ -3,6 +3,8 @@ from zenml.utils import source_utils
 
 from visionops.batch.answers import BatchAnswers
 from visionops.batch.report import BatchSummary
+from visionops.data.validation.inspected import InspectedImages
+from visionops.data.validation.report import ValidationReport
 from visionops.monitoring.drift.report import DriftReport
 
 
@@ -11,6 +13,8 @@ from visionops.monitoring.drift.report import DriftReport
     [
         ("visionops.batch.BatchAnswers", BatchAnswers),
         ("visionops.batch.BatchSummary", BatchSummary),
+        ("visionops.data.validation.InspectedImages", InspectedImages),
+        ("visionops.data.validation.ValidationReport", ValidationReport),
         ("visionops.monitoring.drift.DriftReport", DriftReport),
     ],
 )

@@ -11,7 +11,7 @@ from visionops.data.dataset import Attribute, Dataset
 from visionops.data.hashing import hash_images
 from visionops.data.history import SPLITS_FILE, SplitHistory
 from visionops.data.settings import DataConfig, FolderSource, ValidationPolicy
-from visionops.data.validation import validate
+from visionops.data.validation.judging import validate
 from visionops.errors import MetricError
 from visionops.evaluation.settings import EvaluationConfig
 from visionops.inference.bundle import ModelBundle

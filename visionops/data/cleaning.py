@@ -12,7 +12,8 @@ import pyarrow as pa
 from visionops.data.dataset import Dataset
 from visionops.data.duplicates import conflicting_copies, copies_of_files, duplicate_boxes
 from visionops.data.findings import counted
-from visionops.data.validation import ValidationReport, clip_boxes
+from visionops.data.validation.box_checks import clip_boxes
+from visionops.data.validation.report import ValidationReport
 from visionops.errors import DataError
 
 __all__ = ["clean"]

@@ -10,7 +10,7 @@ from visionops.data.duplicates import conflicting_copies, copies_of_files
 from visionops.data.findings import counted
 from visionops.data.history import SplitHistory
 from visionops.data.settings import ValidationPolicy
-from visionops.data.validation import inspect_images
+from visionops.data.validation.inspection import inspect_images
 from visionops.evaluation.comparison import comparison_set
 from visionops.evaluation.settings import Scoring
 from visionops.inference.bundle import ModelBundle

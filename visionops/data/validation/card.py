@@ -11,7 +11,7 @@ import dataclasses
 import functools
 import io
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jinja2
 import numpy as np
@@ -20,9 +20,7 @@ import numpy.typing as npt
 from visionops.data.audit import describe_labels, labelled_tile, pick_examples
 from visionops.data.dataset import Dataset
 from visionops.data.findings import Code, Finding, Severity
-
-if TYPE_CHECKING:
-    from visionops.data.validation import ValidationReport
+from visionops.data.validation.report import ValidationReport
 
 __all__ = ["render_card"]
 
@@ -167,7 +165,7 @@ def render_card(
 
 @functools.cache
 def _template() -> jinja2.Template:
-    loader = jinja2.PackageLoader("visionops.data", "templates")
+    loader = jinja2.PackageLoader("visionops.data.validation", ".")
     environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, undefined=jinja2.StrictUndefined)
     return environment.get_template("card.html.j2")
 

@@ -1,0 +1,103 @@
+"""Inspections of one shard as a table, on their way to where all images are judged together."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from visionops.data.dataset import Dataset
+from visionops.data.duplicates import LOOK_SIZE
+from visionops.data.settings import ValidationPolicy
+from visionops.data.validation.inspection import Inspection, inspect_images
+from visionops.errors import DataError
+from visionops.inference.image import ImageHeader
+
+__all__ = ["InspectedImages", "inspect_shard", "join_shards"]
+
+_ROWS = pa.schema(
+    [
+        ("key", pa.string()),
+        ("problem", pa.string()),
+        ("message", pa.string()),
+        ("sha256", pa.string()),
+        ("phash", pa.uint64()),
+        ("brightness", pa.float64()),
+        ("peak", pa.int32()),
+        ("look", pa.binary(LOOK_SIZE * LOOK_SIZE)),
+        ("format", pa.string()),  # this and what follows: null when unusable
+        ("mode", pa.string()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("orientation", pa.int8()),
+        ("frames", pa.int32()),
+        ("bits", pa.int8()),
+    ]
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class InspectedImages:
+    """What decoding told of the images of one shard, on its way to where all are judged together."""
+
+    rows: pa.Table
+    """A row an image; see `_ROWS`."""
+
+    def save(self, folder: Path) -> None:
+        """Write ``inspected.parquet`` into ``folder``."""
+        pq.write_table(self.rows, folder / "inspected.parquet")
+
+    @classmethod
+    def load(cls, folder: Path) -> InspectedImages:
+        """Read what `save` wrote.
+
+        Raises:
+            DataError: The file is missing or is not what `save` writes.
+        """
+        try:
+            return cls(pq.read_table(folder / "inspected.parquet", schema=_ROWS))
+        except (OSError, pa.ArrowException) as error:
+            raise DataError(f"{folder}: no saved inspections ({error}); run again with --no-cache") from error
+
+
+def inspect_shard(
+    dataset: Dataset, policy: ValidationPolicy, progress: Callable[[int], None] | None = None
+) -> InspectedImages:
+    """`inspect_images` of a part of a data set, for `judge_shards`."""
+    rows = []
+    for key, seen in zip(dataset.column("key"), inspect_images(dataset, policy.max_pixels, progress), strict=True):
+        row = dataclasses.asdict(seen.header) if seen.header else {}
+        look = None if seen.look is None else seen.look.tobytes()
+        told = {name: getattr(seen, name) for name in ("problem", "message", "sha256", "phash", "brightness", "peak")}
+        rows.append({"key": key, **told, "look": look, **row})
+    return InspectedImages(pa.Table.from_pylist(rows, schema=_ROWS))
+
+
+def join_shards(dataset: Dataset, parts: Sequence[InspectedImages]) -> list[Inspection]:
+    """Return the inspections of all shards, in row order.
+
+    Args:
+        parts: Each image in one of them.
+
+    Raises:
+        DataError: An image was not inspected.
+    """
+    rows = pa.concat_tables(part.rows for part in parts)
+    row_of = {key: row for row, key in enumerate(rows["key"].to_pylist())}
+    keys = dataset.column("key")
+    if lacking := next((key for key in keys if key not in row_of), None):
+        raise DataError(f"{dataset.name}: {lacking} is in no shard that was validated; run again with --no-cache")
+    rows = rows.take(pa.array([row_of[key] for key in keys], pa.int64()))
+    return [_inspection(row) for batch in rows.to_batches(4096) for row in batch.to_pylist()]
+
+
+def _inspection(row: dict[str, Any]) -> Inspection:
+    header = {field.name: row[field.name] for field in dataclasses.fields(ImageHeader)}
+    look = None if row["look"] is None else np.frombuffer(row["look"], np.uint8).reshape(LOOK_SIZE, LOOK_SIZE)
+    told = {name: row[name] for name in ("problem", "message", "sha256", "phash", "brightness", "peak")}
+    return Inspection(**told, look=look, header=None if header["format"] is None else ImageHeader(**header))
