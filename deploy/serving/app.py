@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from http import HTTPStatus
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -23,10 +23,9 @@ from deploy.serving.middleware.keys import KeyRing
 from deploy.serving.middleware.rates import RateLimit
 from deploy.serving.middleware.refusals import refusal, refusal_of
 from deploy.serving.middleware.request_log import RequestLog
-from deploy.serving.models.disk import DiskSpace
 from deploy.serving.models.dispatcher import Dispatcher
 from deploy.serving.models.models import Loader
-from deploy.serving.models.recording import Recorder
+from deploy.serving.models.recording import open_recorder
 from deploy.serving.models.registry import Models
 from deploy.serving.models.service import PredictionService
 from deploy.serving.models.starting import Started
@@ -42,9 +41,15 @@ from deploy.serving.settings import Settings
 from visionops import __version__
 from visionops.errors import VisionOpsError
 from visionops.inference.engines import available_cpus
-from visionops.monitoring.images import IMAGE_OUTCOMES, ImageSamples
 
 __all__ = ["create_app"]
+
+
+class _Application(FastAPI):
+    def openapi(self) -> dict[str, Any]:
+        if self.openapi_schema is None:
+            self.openapi_schema = document(self)
+        return self.openapi_schema
 
 
 def create_app(settings: Settings, started: Sequence[Started] = (), loader: Loader | None = None) -> FastAPI:
@@ -57,7 +62,10 @@ def create_app(settings: Settings, started: Sequence[Started] = (), loader: Load
     metrics = Metrics()
     models = Models(metrics)
     dispatcher = Dispatcher(settings.workers or 2 * available_cpus(), settings.queue, settings.timeout)
-    recorder = _recorder(settings, metrics)
+    keys = KeyRing(
+        settings.keys, _revealed(settings.api_keys), _revealed(settings.admin_key), on_read=metrics.keys_read
+    )
+    recorder = open_recorder(settings, metrics)
     serving = Serving(
         settings=settings,
         models=models,
@@ -65,12 +73,11 @@ def create_app(settings: Settings, started: Sequence[Started] = (), loader: Load
         metrics=metrics,
         dispatcher=dispatcher,
         explainer=Explainer(),
-        keys=_keys(settings),
+        keys=keys,
         recorder=recorder,
         predictions=PredictionService(models, dispatcher, recorder, metrics),
     )
-    serving.keys.on_read = serving.metrics.keys_read
-    serving.metrics.watch_queue(lambda: serving.dispatcher.waiting)
+    metrics.watch_queue(lambda: dispatcher.waiting)
     for each in started:
         each.enter(serving.models)
 
@@ -82,7 +89,7 @@ def create_app(settings: Settings, started: Sequence[Started] = (), loader: Load
         serving.recorder.close()
         serving.models.close()
 
-    app = FastAPI(title="VisionOps", version=__version__, docs_url=None, redoc_url=None, lifespan=lifespan)
+    app = _Application(title="VisionOps", version=__version__, docs_url=None, redoc_url=None, lifespan=lifespan)
     app.state.serving = serving
     # The last one added is the first to see a request.
     opened = {
@@ -119,48 +126,11 @@ def create_app(settings: Settings, started: Sequence[Started] = (), loader: Load
     _map_errors(app, serving.metrics)
     for router in (predict_router, batch_router, oip_router, status_router, admin_router):
         app.include_router(router(serving))
-    app.openapi = functools.cache(functools.partial(document, app))  # type: ignore[method-assign]
     return app
-
-
-def _keys(settings: Settings) -> KeyRing:
-    return KeyRing(settings.keys, _revealed(settings.api_keys), _revealed(settings.admin_key))
 
 
 def _revealed(secret: SecretStr | None) -> str | None:
     return None if secret is None else secret.get_secret_value()
-
-
-def _recorder(settings: Settings, metrics: Metrics) -> Recorder:
-    if settings.prediction_log is None:
-        return Recorder(None, metrics)
-    from visionops.monitoring.log import OUTCOMES, PredictionLog  # pyarrow, which no server needs without a log
-
-    metrics.keep_prediction_log(OUTCOMES)
-    metrics.watch_disk(DiskSpace(settings.prediction_log).look)
-    log = PredictionLog(
-        settings.prediction_log,
-        max_bytes=settings.prediction_log_max_mb * 1_000_000,
-        max_age_days=settings.prediction_log_max_days,
-        on_outcome=metrics.recorded,
-        store=settings.prediction_log_store,
-    )
-    if settings.prediction_log_store:
-        metrics.watch_unshipped(lambda: log.unshipped)
-    return Recorder(log, metrics, _images(settings, metrics))
-
-
-def _images(settings: Settings, metrics: Metrics) -> ImageSamples | None:
-    if not (settings.prediction_log and settings.prediction_log_images):
-        return None
-    metrics.keep_images(IMAGE_OUTCOMES)
-    return ImageSamples(
-        settings.prediction_log,
-        settings.prediction_log_images,
-        max_bytes=settings.prediction_log_images_max_mb * 1_000_000,
-        max_age_days=settings.prediction_log_max_days,
-        on_outcome=metrics.image_kept,
-    )
 
 
 def _map_errors(app: FastAPI, metrics: Metrics) -> None:

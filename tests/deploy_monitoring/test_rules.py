@@ -11,6 +11,8 @@ import pytest
 import yaml
 
 from deploy.serving.metrics import Metrics
+from deploy.serving.models.log_metrics import LogMetrics
+from deploy.serving.models.model_metrics import ModelMetrics
 from stacks.alerter import AlertmanagerParameters
 from tests.conftest import ROOT
 from tests.helpers.programs import MONITORING, RULES, run
@@ -32,10 +34,10 @@ def alerts() -> list[dict]:
 def known_metrics() -> set[str]:
     """What a server shows, by the lines that name each metric, and what pipelines push."""
     metrics = Metrics()
-    metrics.keep_prediction_log(OUTCOMES)
-    metrics.watch_disk(lambda: (1, 2))
-    metrics.watch_unshipped(lambda: 0)
-    metrics.keep_images(IMAGE_OUTCOMES)
+    ModelMetrics(metrics)
+    log = LogMetrics(metrics, OUTCOMES, lambda: (1, 2))
+    log.watch_unshipped(lambda: 0)
+    log.keep_images(IMAGE_OUTCOMES)
     return METRICS.keys() | set(re.findall(r"^# HELP (\S+)", metrics.text().decode(), re.MULTILINE))
 
 

@@ -134,8 +134,9 @@ def test_queue_and_requests_in_flight_are_seen(bundle: Path, red_cell: bytes, mo
 COUNTS = """
 import sys
 from deploy.serving.metrics import Metrics
+from deploy.serving.models.model_metrics import ModelMetrics
 metrics = Metrics()
-metrics.names([True, False] if sys.argv[2] == "show" else [True])
+ModelMetrics(metrics).names([True, False] if sys.argv[2] == "show" else [True])
 metrics.begin()
 for _ in range(int(sys.argv[1])):
     metrics.begin()

@@ -101,6 +101,7 @@ class KeyRing:
         lines: The same lines, from the environment.
         admin_key: Opens what an admin may do, and does not count as a configured key.
         recheck_seconds: How long a change may go unseen.
+        on_read: Called when a changed file was read, with whether it could be used.
 
     Raises:
         ConfigError: The file or the lines cannot be used.
@@ -117,7 +118,7 @@ class KeyRing:
     ) -> None:
         self.is_configured = file is not None or lines is not None
         self.has_admin_key = admin_key is not None
-        self.on_read = on_read
+        self._on_read = on_read
         self._file = file
         self._recheck_seconds = recheck_seconds
         own = (Key(Client(ADMIN_ID, Role.ADMIN), _digest(admin_key.encode())),) if admin_key else ()
@@ -155,11 +156,11 @@ class KeyRing:
             keys = _read(file)
         except ConfigError as error:
             _log.error("keys_kept", extra={"fields": {"reason": str(error)}})
-            self.on_read(False)
+            self._on_read(False)
             return
         self._keys = self._fixed + keys
         _log.info("keys_read", extra={"fields": {"keys": len(keys)}})
-        self.on_read(True)
+        self._on_read(True)
 
 
 def _digest(key: bytes) -> bytes:

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from deploy.serving.metrics import NO_RECORD, Metrics
+from deploy.serving.metrics import Metrics
+from deploy.serving.models.disk import DiskSpace
+from deploy.serving.models.log_metrics import NO_RECORD, LogMetrics
 from deploy.serving.models.models import ServedModel
+from deploy.serving.settings import Settings
 from visionops.inference.prediction import Prediction
 from visionops.inference.predictor import Image
-from visionops.monitoring.images import ImageSamples
+from visionops.monitoring.images import IMAGE_OUTCOMES, ImageSamples
 
 if TYPE_CHECKING:
     from visionops.monitoring.log import PredictionLog
 
-__all__ = ["Recorder", "Remembered", "Seen"]
+__all__ = ["Recorder", "Remembered", "Seen", "open_recorder"]
 
 _log = logging.getLogger("visionops.serving")
 
@@ -50,12 +54,18 @@ class Recorder:
 
     Args:
         log: None: nothing is remembered.
+        on_failure: Called when no record could be made of a prediction.
         images: None: records only.
     """
 
-    def __init__(self, log: PredictionLog | None, metrics: Metrics, images: ImageSamples | None = None) -> None:
+    def __init__(
+        self,
+        log: PredictionLog | None = None,
+        on_failure: Callable[[], None] = lambda: None,
+        images: ImageSamples | None = None,
+    ) -> None:
         self._log = log
-        self._metrics = metrics
+        self._on_failure = on_failure
         self._images = images
 
     def eye(self) -> Seen | None:
@@ -98,7 +108,7 @@ class Recorder:
             }
         except Exception:  # noqa: BLE001 - logged in full; whatever it is, the prediction is answered
             _log.exception("record_failed", extra={"fields": {"request_id": request_id}})
-            self._metrics.recorded(NO_RECORD)
+            self._on_failure()
             return None
         is_sampled = self._images is not None and self._images.wants(request_id)
         return Remembered(record, image if is_sampled and isinstance(image, bytes) else None)
@@ -124,3 +134,32 @@ class Recorder:
             self._images.close()
         if self._log:
             self._log.close()
+
+
+def open_recorder(settings: Settings, metrics: Metrics) -> Recorder:
+    """Return a recorder over the prediction log of ``settings``, which is counted in ``metrics``."""
+    if settings.prediction_log is None:
+        return Recorder()
+    from visionops.monitoring.log import OUTCOMES, PredictionLog  # pyarrow, which no server needs without a log
+
+    counters = LogMetrics(metrics, OUTCOMES, DiskSpace(settings.prediction_log).look)
+    log = PredictionLog(
+        settings.prediction_log,
+        max_bytes=settings.prediction_log_max_mb * 1_000_000,
+        max_age_days=settings.prediction_log_max_days,
+        on_outcome=counters.recorded,
+        store=settings.prediction_log_store,
+    )
+    if settings.prediction_log_store:
+        counters.watch_unshipped(lambda: log.unshipped)
+    images = None
+    if settings.prediction_log_images:
+        counters.keep_images(IMAGE_OUTCOMES)
+        images = ImageSamples(
+            settings.prediction_log,
+            settings.prediction_log_images,
+            max_bytes=settings.prediction_log_images_max_mb * 1_000_000,
+            max_age_days=settings.prediction_log_max_days,
+            on_outcome=counters.image_kept,
+        )
+    return Recorder(log, functools.partial(counters.recorded, NO_RECORD), images)

@@ -9,77 +9,39 @@ from __future__ import annotations
 import dataclasses
 import logging
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from deploy.serving.errors import ModelFailed, NoModel, RoleConflict, UnknownModel, status_and_code
+from deploy.serving.errors import ModelFailed, NoModel, UnknownModel, status_and_code
 from deploy.serving.metrics import Metrics
+from deploy.serving.models.entries import Choice, Entry
 from deploy.serving.models.memory import Reclaimer
+from deploy.serving.models.model_metrics import ModelMetrics
 from deploy.serving.models.models import ServedModel
-from deploy.serving.models.roles import Bounds, Role, in_share
+from deploy.serving.models.roles import Role
 from deploy.serving.models.shadow import Answered, Shadows
 from deploy.serving.settings import Placement
 from visionops.errors import VisionOpsError
 from visionops.inference.prediction import Prediction
 from visionops.inference.predictor import Image, Watch
 
-__all__ = ["Choice", "Models"]
+__all__ = ["Models"]
 
 _log = logging.getLogger("visionops.serving")
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Canary:
-    model: ServedModel
-    share: float
-    bounds: Bounds
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Entry:
-    """One name."""
-
-    champion: ServedModel | None = None
-    canary: _Canary | None = None
-    shadow: ServedModel | None = None
-    failure: dict[str, str] | None = None
-    """What was wrong with the last model that was to be loaded; None when it went well."""
-    returned: dict[str, str] | None = None
-    """Why the last canary was sent away."""
-
-    def roles(self) -> Iterator[tuple[Role, ServedModel]]:
-        if self.champion:
-            yield Role.CHAMPION, self.champion
-        if self.canary:
-            yield Role.CANARY, self.canary.model
-        if self.shadow:
-            yield Role.SHADOW, self.shadow
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Choice:
-    """Who answers one request."""
-
-    served: ServedModel
-    champion: ServedModel | None = None
-    """Where a canary answers: who steps in for it, and whom it is measured against."""
-    bounds: Bounds = dataclasses.field(default_factory=Bounds)
-    shadow: ServedModel | None = None
-    """Who is to be compared with the answer."""
 
 
 class Models:
     """Models by name, version and role. Changed by one caller at a time; read from any thread."""
 
     def __init__(self, metrics: Metrics) -> None:
-        self._metrics = metrics
+        self._metrics = ModelMetrics(metrics)
         self._lock = threading.Lock()
-        self._entries: dict[str, _Entry] = {}  # replaced whole, so that a reader needs no lock
+        self._entries: dict[str, Entry] = {}  # replaced whole, so that a reader needs no lock
         self._default = ""
         self._reclaimer = Reclaimer()
-        self._shadows = Shadows(metrics)
-        metrics.watch_draining(lambda: self._reclaimer.waiting)
+        self._shadows = Shadows(self._metrics)
+        self._metrics.watch_draining(lambda: self._reclaimer.waiting)
 
     # Who answers
 
@@ -108,18 +70,7 @@ class Models:
             UnknownModel: There is none of that name or version.
         """
         name, entry = self._entry(name)
-        if version:
-            for _, model in entry.roles():
-                if model.ref.version == version:
-                    return Choice(model)
-            raise UnknownModel(f"model {name!r} is not served in version {version!r}")
-        if entry.champion is None:
-            why = f": {entry.failure['message']}" if entry.failure else ""
-            raise NoModel(f"model {name!r} is not loaded{why}")
-        canary = entry.canary
-        if canary and key and in_share(canary.share, key, f"{name}\0{canary.model.ref.version}"):
-            return Choice(canary.model, entry.champion, canary.bounds)
-        return Choice(entry.champion, shadow=entry.shadow)
+        return entry.choose(name, version, key)
 
     def predict(
         self,
@@ -181,19 +132,7 @@ class Models:
             UnknownModel: There is none of that name.
         """
         name, entry = self._entry(name)
-        roles: dict[str, Any] = {
-            role.value: served.summary() | {"last_images": served.record.summary()} for role, served in entry.roles()
-        }
-        if entry.canary:
-            roles["canary"] |= {"share": entry.canary.share, **entry.canary.bounds.model_dump()}
-        return {
-            "name": name,
-            "default": name == self._default,
-            "ready": entry.champion is not None,
-            "roles": roles,
-            "last_failure": entry.failure,
-            "last_return": entry.returned,
-        }
+        return {"name": name, "default": name == self._default, **entry.status()}
 
     # What changes
 
@@ -201,7 +140,7 @@ class Models:
         """A model of this name is to be served: until it is, the name is known and not ready."""
         with self._lock:
             if name not in self._entries:
-                self._replace(name, _Entry())
+                self._replace(name, Entry())
 
     def check(self, placement: Placement) -> None:
         """Refuse a role that cannot be, before a model is loaded for it.
@@ -209,9 +148,7 @@ class Models:
         Raises:
             RoleConflict: There is no champion to stand beside.
         """
-        entry = self._entries.get(placement.name)
-        if placement.role is not Role.CHAMPION and (entry is None or entry.champion is None):
-            raise RoleConflict(f"{placement.name} has no champion to be a {placement.role} of; load that first")
+        self._entries.get(placement.name, Entry()).check_stands_beside(placement)
 
     def place(self, model: ServedModel, placement: Placement) -> None:
         """New requests find ``model`` in its role; requests in flight end on the model they took.
@@ -219,24 +156,9 @@ class Models:
         Raises:
             RoleConflict: There is no champion to stand beside, or it answers another task.
         """
-        self.check(placement)
         with self._lock:
-            entry = self._entries.get(placement.name, _Entry())
-            task = model.predictor.bundle.card.task
-            match placement.role:
-                case Role.CHAMPION:
-                    # Who becomes champion is no longer the canary or the shadow of itself.
-                    canary = entry.canary if entry.canary and not _same(entry.canary.model, model, task) else None
-                    shadow = entry.shadow if entry.shadow and not _same(entry.shadow, model, task) else None
-                    new = dataclasses.replace(entry, champion=model, canary=canary, shadow=shadow)
-                case Role.CANARY:
-                    _refuse_other_task(entry, model)
-                    canary = _Canary(model, placement.share or 0.0, placement.bounds)
-                    new = dataclasses.replace(entry, canary=canary, returned=None)
-                case Role.SHADOW:
-                    _refuse_other_task(entry, model)
-                    new = dataclasses.replace(entry, shadow=model)
-            self._replace(placement.name, dataclasses.replace(new, failure=None))
+            entry = self._entries.get(placement.name, Entry())
+            self._replace(placement.name, entry.with_model(model, placement))
 
     def unload(self, name: str, role: Role = Role.CHAMPION) -> None:
         """No new request finds that model; without a champion the name is gone, and all its roles with it.
@@ -248,18 +170,12 @@ class Models:
             entry = self._entries.get(name)
             if entry is None or (role is not Role.CHAMPION and role not in dict(entry.roles())):
                 raise UnknownModel(f"model {name!r} has no {role}; there are: {', '.join(self._entries) or 'none'}")
-            match role:
-                case Role.CHAMPION:
-                    self._replace(name, None)
-                case Role.CANARY:
-                    self._replace(name, dataclasses.replace(entry, canary=None))
-                case Role.SHADOW:
-                    self._replace(name, dataclasses.replace(entry, shadow=None))
+            self._replace(name, entry.without(role))
 
     def beside(self, name: str) -> ServedModel | None:
         """What answers while a model of this name loads: its champion, else any other's."""
         entries = self._entries
-        champions = [e.champion for e in (entries.get(name, _Entry()), *entries.values()) if e.champion]
+        champions = [e.champion for e in (entries.get(name, Entry()), *entries.values()) if e.champion]
         return champions[0] if champions else None
 
     def close(self) -> None:
@@ -286,7 +202,7 @@ class Models:
 
     # Inside
 
-    def _entry(self, name: str) -> tuple[str, _Entry]:
+    def _entry(self, name: str) -> tuple[str, Entry]:
         entries = self._entries
         if not entries:
             raise NoModel("no model is loaded; start the server with --bundle or --models, or deploy one")
@@ -333,9 +249,9 @@ class Models:
         self._metrics.canary_returned(name, breach.value)
         _log.warning("canary_returned", extra={"fields": {"name": name, **returned}})
 
-    def _replace(self, name: str, new: _Entry | None) -> None:
+    def _replace(self, name: str, new: Entry | None) -> None:
         """Under the lock."""
-        before = self._entries.get(name, _Entry())
+        before = self._entries.get(name, Entry())
         if not self._entries:
             self._default = name
         others = {key: entry for key, entry in self._entries.items() if key != name}
@@ -343,24 +259,12 @@ class Models:
             self._entries = others
         else:
             self._entries = self._entries | {name: new}  # a name keeps its place
-        kept = {id(model) for _, model in (new or _Entry()).roles()}
+        kept = {id(model) for _, model in (new or Entry()).roles()}
         gone = [model.predictor for _, model in before.roles() if id(model) not in kept]
         if gone:
             self._reclaimer.reclaim(*gone)
         self._metrics.models(self.all())
         self._metrics.names([self.is_ready(name) for name in self.names()])
-
-
-def _same(one: ServedModel, new: ServedModel, task: object) -> bool:
-    """Whether ``one`` makes no sense beside ``new``: it is the same, or answers something else."""
-    return one.digest == new.digest or one.predictor.bundle.card.task is not task
-
-
-def _refuse_other_task(entry: _Entry, model: ServedModel) -> None:
-    assert entry.champion is not None
-    ours, theirs = (m.predictor.bundle.card.task for m in (model, entry.champion))
-    if ours is not theirs:
-        raise RoleConflict(f"{model.ref.name} version {model.ref.version} answers {ours}, the champion {theirs}")
 
 
 def _now() -> str:

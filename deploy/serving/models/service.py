@@ -17,9 +17,10 @@ import orjson
 from deploy.serving.errors import ModelFailed, UploadTooLarge, status_and_code
 from deploy.serving.metrics import Metrics
 from deploy.serving.models.dispatcher import Dispatcher
+from deploy.serving.models.entries import Choice
 from deploy.serving.models.models import ServedModel
 from deploy.serving.models.recording import Recorder, Remembered
-from deploy.serving.models.registry import Choice, Models
+from deploy.serving.models.registry import Models
 from visionops.errors import ImageError
 from visionops.inference.prediction import Prediction
 from visionops.inference.predictor import Image

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Mapping
 
 from deploy.serving.errors import ModelFailed
-from deploy.serving.metrics import Metrics
+from deploy.serving.models.model_metrics import ModelMetrics
 from deploy.serving.models.models import ServedModel
 from visionops.errors import VisionOpsError
 from visionops.inference.prediction import Prediction
@@ -39,7 +39,7 @@ class Answered:
 class Shadows:
     """Compares, one image at a time."""
 
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(self, metrics: ModelMetrics) -> None:
         self._metrics = metrics
         self._queue: queue.Queue[tuple[ServedModel, Answered] | None] = queue.Queue(_QUEUE)
         self._thread = threading.Thread(target=self._work, name="shadow", daemon=True)

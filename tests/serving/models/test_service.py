@@ -12,8 +12,8 @@ import pytest
 
 from deploy.serving.app import create_app
 from deploy.serving.errors import NoModel, UploadTooLarge
+from deploy.serving.models.entries import Choice
 from deploy.serving.models.models import Loader
-from deploy.serving.models.registry import Choice
 from deploy.serving.models.service import Answer, PredictionRequest
 from deploy.serving.models.starting import start_models
 from deploy.serving.routes.context import Serving

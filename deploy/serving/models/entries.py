@@ -1,0 +1,151 @@
+"""What stands under one name: who answers, who stands in, who looks on, and what went wrong last.
+
+An entry is a value: each change makes a new one, so a reader that holds one needs no lock.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+from deploy.serving.errors import NoModel, RoleConflict, UnknownModel
+from deploy.serving.models.models import ServedModel
+from deploy.serving.models.roles import Bounds, Role, in_share
+from deploy.serving.settings import Placement
+
+__all__ = ["Canary", "Choice", "Entry"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Choice:
+    """Who answers one request."""
+
+    served: ServedModel
+    champion: ServedModel | None = None
+    """Where a canary answers: who steps in for it, and whom it is measured against."""
+    bounds: Bounds = dataclasses.field(default_factory=Bounds)
+    shadow: ServedModel | None = None
+    """Who is to be compared with the answer."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Canary:
+    """A model that answers a share of the requests, as long as it keeps its bounds."""
+
+    model: ServedModel
+    share: float
+    bounds: Bounds
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Entry:
+    """The models of one name."""
+
+    champion: ServedModel | None = None
+    canary: Canary | None = None
+    shadow: ServedModel | None = None
+    failure: dict[str, str] | None = None
+    """What was wrong with the last model that was to be loaded; None when it went well."""
+    returned: dict[str, str] | None = None
+    """Why the last canary was sent away."""
+
+    def roles(self) -> Iterator[tuple[Role, ServedModel]]:
+        """Yield each model with its role, the champion first."""
+        if self.champion:
+            yield Role.CHAMPION, self.champion
+        if self.canary:
+            yield Role.CANARY, self.canary.model
+        if self.shadow:
+            yield Role.SHADOW, self.shadow
+
+    def choose(self, name: str, version: str, key: str) -> Choice:
+        """Choose who answers a request for ``name``.
+
+        Args:
+            version: "": the champion, or the canary for its share of keys.
+            key: What the share is cut by; "" is in no share.
+
+        Raises:
+            NoModel: There is no champion yet.
+            UnknownModel: There is no model of that version.
+        """
+        if version:
+            for _, model in self.roles():
+                if model.ref.version == version:
+                    return Choice(model)
+            raise UnknownModel(f"model {name!r} is not served in version {version!r}")
+        if self.champion is None:
+            why = f": {self.failure['message']}" if self.failure else ""
+            raise NoModel(f"model {name!r} is not loaded{why}")
+        canary = self.canary
+        if canary and key and in_share(canary.share, key, f"{name}\0{canary.model.ref.version}"):
+            return Choice(canary.model, self.champion, canary.bounds)
+        return Choice(self.champion, shadow=self.shadow)
+
+    def status(self) -> dict[str, Any]:
+        """Return the roles, and what went wrong last, as `/models` shows them."""
+        roles: dict[str, Any] = {
+            role.value: served.summary() | {"last_images": served.record.summary()} for role, served in self.roles()
+        }
+        if self.canary:
+            roles["canary"] |= {"share": self.canary.share, **self.canary.bounds.model_dump()}
+        return {
+            "ready": self.champion is not None,
+            "roles": roles,
+            "last_failure": self.failure,
+            "last_return": self.returned,
+        }
+
+    def with_model(self, model: ServedModel, placement: Placement) -> Entry:
+        """Return the entry with ``model`` in its role, and no failure.
+
+        Raises:
+            RoleConflict: There is no champion to stand beside, or it answers another task.
+        """
+        match placement.role:
+            case Role.CHAMPION:
+                # Who becomes champion is no longer the canary or the shadow of itself.
+                canary = self.canary if self.canary and _differs(self.canary.model, model) else None
+                shadow = self.shadow if self.shadow and _differs(self.shadow, model) else None
+                new = dataclasses.replace(self, champion=model, canary=canary, shadow=shadow)
+            case Role.CANARY:
+                self.check_stands_beside(placement)
+                self._refuse_other_task(model)
+                canary = Canary(model, placement.share or 0.0, placement.bounds)
+                new = dataclasses.replace(self, canary=canary, returned=None)
+            case Role.SHADOW:
+                self.check_stands_beside(placement)
+                self._refuse_other_task(model)
+                new = dataclasses.replace(self, shadow=model)
+        return dataclasses.replace(new, failure=None)
+
+    def check_stands_beside(self, placement: Placement) -> None:
+        """Refuse a role for which there must be a champion.
+
+        Raises:
+            RoleConflict: There is none.
+        """
+        if placement.role is not Role.CHAMPION and self.champion is None:
+            raise RoleConflict(f"{placement.name} has no champion to be a {placement.role} of; load that first")
+
+    def without(self, role: Role) -> Entry | None:
+        """Return the entry without that role; None without a champion, with whom all its roles go."""
+        match role:
+            case Role.CHAMPION:
+                return None
+            case Role.CANARY:
+                return dataclasses.replace(self, canary=None)
+            case Role.SHADOW:
+                return dataclasses.replace(self, shadow=None)
+
+    def _refuse_other_task(self, model: ServedModel) -> None:
+        assert self.champion is not None
+        ours, theirs = (m.predictor.bundle.card.task for m in (model, self.champion))
+        if ours is not theirs:
+            raise RoleConflict(f"{model.ref.name} version {model.ref.version} answers {ours}, the champion {theirs}")
+
+
+def _differs(one: ServedModel, new: ServedModel) -> bool:
+    """Return whether ``one`` makes sense beside the champion ``new``: another bundle that answers the same task."""
+    return one.digest != new.digest and one.predictor.bundle.card.task is new.predictor.bundle.card.task
