@@ -230,7 +230,7 @@ _ONLY_WITH: dict[str, tuple[Format, ...]] = {
         (Format.TABLE,),
     ),
     "annotations": (Format.COCO,),
-    "crowds": (Format.COCO, Format.VISION),
+    "crowds": (Format.COCO, Format.CSV, Format.VISION),
     "products": (Format.VISION,),
     "labels": (Format.FOLDERS, Format.TABLE, Format.IMAGEFOLDER),
     "categories": BOX_FORMATS,

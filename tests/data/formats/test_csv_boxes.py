@@ -7,6 +7,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import openpyxl
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 
@@ -39,7 +42,7 @@ def test_round_trip(format_: str, images: list[Made]) -> None:
     images = [image._replace(split=("train", "val", "test")[i % 3]) for i, image in enumerate(images)]
     with tempfile.TemporaryDirectory() as folder:
         export_csv(Path(folder), images, [])
-        inside = [max(box) <= 1 for image in images for _, box in image.boxes]
+        inside = [max(box) <= 1.05 for image in images for _, box in image.boxes]
         if inside and all(inside):
             return  # boxes within the first pixel only: taken for fractions
         dataset = read_as(Path(folder), format_)
@@ -74,6 +77,23 @@ TABLES = {
     "bbox prefix": "width,height,file_name,bbox_x,bbox_y,bbox_width,bbox_height,category_name\n"
     "200,100,a.png,20,10,40,40,pit\n200,100,a.png,0,0,10,10,Dent\n200,100,b.png,,,,,\n",
     "centre": "image,cx,cy,w,h,label\na.png,40,30,40,40,pit\na.png,5,5,10,10,Dent\nb.png,nan,nan,nan,nan,\n",
+    "makesense header": "label_name,bbox_x,bbox_y,bbox_width,bbox_height,image_name,image_width,image_height\n"
+    "pit,20,10,40,40,a.png,200,100\nDent,0,0,10,10,a.png,200,100\n,,,,,b.png,200,100\n",
+    "makesense": "pit,20,10,40,40,a.png,200,100\nDent,0,0,10,10,a.png,200,100\n,,,,,b.png,200,100\n",
+    "centre in fractions": "image,label,x_center,y_center,width,height\n"
+    "a.png,pit,0.2,0.3,0.2,0.4\na.png,Dent,0.025,0.05,0.05,0.1\nb.png,,,,,\n",
+    "short names of the centre": "image,label,xc,yc,w,h\n"
+    "a.png,pit,0.2,0.3,0.2,0.4\na.png,Dent,0.025,0.05,0.05,0.1\nb.png,,,,,\n",
+    "centre in pixels": "filename,class,x_center,y_center,width,height\n"
+    "a.png,pit,40,30,40,40\na.png,Dent,5,5,10,10\nb.png,,,,,\n",
+    "centre and the size of the image": "filename,width,height,class,x_center,y_center,box_width,box_height\n"
+    "a.png,200,100,pit,40,30,40,40\na.png,200,100,Dent,5,5,10,10\nb.png,200,100,,,,,\n",
+    "short names of the size": "filename,width,height,class,x_center,y_center,w,h\n"
+    "a.png,200,100,pit,40,30,40,40\na.png,200,100,Dent,5,5,10,10\nb.png,200,100,,,,,\n",
+    "two sizes": "image,x,y,w,h,width,height,label\n"
+    "a.png,20,10,40,40,200,100,pit\na.png,0,0,10,10,200,100,Dent\nb.png,,,,,200,100,\n",
+    "open images with names": "ImageID,Source,LabelName,Confidence,XMin,XMax,YMin,YMax,IsGroupOf\n"
+    "a,xclick,/m/01,1,0.1,0.3,0.1,0.5,0\na,xclick,/m/02,1,0,0.05,0,0.1,0\nb,,,,,,,,\n",
     "folders and case": "filename,left,top,right,bottom,label\n"
     "pics\\A.PNG,20,10,60,50,pit\npics\\A.PNG,0,0,10,10,Dent\nimages/b.png,,,,,\n",
 }
@@ -82,12 +102,102 @@ TABLES = {
 @pytest.mark.parametrize("format_", ["auto", "csv"])
 @pytest.mark.parametrize("kind", TABLES)
 def test_every_kind_says_the_same(tmp_path: Path, kind: str, format_: str) -> None:
-    dataset = read(tmp_path, {"labels.tsv" if kind == "tabs" else "labels.csv": TABLES[kind]}, format_=format_)
+    tables = {"labels.tsv" if kind == "tabs" else "labels.csv": TABLES[kind]}
+    if "/m/01" in TABLES[kind]:
+        tables["class-descriptions-boxable.csv"] = "/m/01,pit\n/m/02,Dent\n/m/03,Scratch\n"
+    dataset = read(tmp_path, tables, format_=format_)
     assert keys(dataset) == ["a.png", "b.png"]
     assert dataset.class_names == ("Dent", "pit")
-    assert boxes(dataset) == WANTED
+    assert boxes(dataset) == [pytest.approx(box, abs=1e-9) for box in WANTED]
     assert dataset.boxes.column("class_id").to_pylist() == [1, 0]
     assert not dataset.findings
+
+
+def write_excel(path: Path, sheets: dict[str, list[list[Any]]]) -> None:
+    book = openpyxl.Workbook()
+    book.remove(book.active)
+    for title, rows in sheets.items():
+        sheet = book.create_sheet(title)
+        for row in rows:
+            sheet.append(row)
+    book.save(path)
+
+
+ROWS: dict[str, list[list[Any]]] = {
+    "corners": [
+        ["filename", "width", "height", "class", "xmin", "ymin", "xmax", "ymax"],
+        ["a.png", 200, 100, "pit", 20, 10, 60, 50],
+        ["a.png", 200, 100, "Dent", 0, 0, 10, 10],
+        ["b.png", 200, 100, None, None, None, None, None],
+    ],
+    "fractions": [
+        ["image", "x_center", "y_center", "width", "height", "label"],
+        ["a.png", 0.2, 0.3, 0.2, 0.4, "pit"],
+        ["a.png", 0.025, 0.05, 0.05, 0.1, "Dent"],
+        ["b.png", None, None, None, None, None],
+    ],
+    "one column": [
+        ["image_id", "bbox", "label"],
+        ["a", [20.0, 10.0, 40.0, 40.0], "pit"],
+        ["a", [0.0, 0.0, 10.0, 10.0], "Dent"],
+        ["b", None, None],
+    ],
+}
+
+
+@pytest.mark.parametrize("format_", ["auto", "csv"])
+@pytest.mark.parametrize("kind", ROWS)
+@pytest.mark.parametrize("suffix", ["xlsx", "parquet", "tsv"])
+def test_every_file_says_the_same(tmp_path: Path, kind: str, suffix: str, format_: str) -> None:
+    header, *rows = ROWS[kind]
+    if suffix == "parquet":
+        columns = dict(zip(header, map(list, zip(*rows, strict=True)), strict=True))
+        pq.write_table(pa.table(columns), tmp_path / "boxes.parquet")
+    elif suffix == "xlsx":
+        texts = [[str(cell) if isinstance(cell, list) else cell for cell in row] for row in rows]
+        write_excel(tmp_path / "boxes.xlsx", {"Boxes": [header, *texts]})
+    else:
+        lines = (["" if cell is None else str(cell) for cell in row] for row in ROWS[kind])
+        (tmp_path / "boxes.tsv").write_text("".join("\t".join(line) + "\n" for line in lines))
+    dataset = read(tmp_path, {}, format_=format_)
+    assert keys(dataset) == ["a.png", "b.png"]
+    assert dataset.class_names == ("Dent", "pit")
+    assert boxes(dataset) == [pytest.approx(box, abs=1e-9) for box in WANTED]
+    assert not dataset.findings
+
+
+def test_sheets_that_are_not_read_are_named(tmp_path: Path) -> None:
+    write_excel(tmp_path / "boxes.xlsx", {"Empty": [], "Boxes": ROWS["corners"], "Notes": [["by me"]]})
+    dataset = read(tmp_path, {})
+    assert boxes(dataset) == WANTED
+    assert dataset.notes == ("Sheets of boxes.xlsx that are not read: Notes.",)
+
+
+def test_boxes_around_groups_are_crowds(tmp_path: Path) -> None:
+    table = (
+        "ImageID,LabelName,XMin,XMax,YMin,YMax,IsGroupOf\na,pit,0.1,0.3,0.1,0.5,0\na,pit,0,1,0,1,1\nb,pit,0,1,0,1,1\n"
+    )
+    dataset = read(tmp_path, {"t.csv": table})
+    assert keys(dataset) == ["a.png"]
+    assert boxes(dataset) == [(20, 10, 60, 50)]
+    assert [(f.code, f.images) for f in dataset.findings] == [(Code.CROWD_ONLY, ("b.png",))]
+    assert "2 boxes around groups (crowds) left out: they outline groups." in dataset.notes
+    whole = read_as(tmp_path, "csv", crowds="objects")
+    assert keys(whole) == ["a.png", "b.png"]
+    assert boxes(whole) == [(20, 10, 60, 50), (0, 0, 200, 100), (0, 0, 200, 100)]
+    assert not whole.findings
+
+
+def test_fractions_may_reach_over_the_border(tmp_path: Path) -> None:
+    table = "image,label,x_center,y_center,width,height\na.png,pit,0.05,0.5,0.2,1\nb.png,pit,0.5,0.5,1.01,0.5\n"
+    dataset = read(tmp_path, {"t.csv": table})
+    assert boxes(dataset) == [pytest.approx(box) for box in ((-10, 0, 30, 100), (-1, 25, 201, 75))]
+
+
+@pytest.mark.parametrize("row", ["a.png,pit,20,10,60,50", "pit,a.png,20,10,60,50", "pit,20,10,60,50,a.png"])
+def test_numbers_without_a_header_are_not_guessed(tmp_path: Path, row: str) -> None:
+    with pytest.raises(AnnotationError, match=r"t\.csv:1: rows such as .*no header says which number is what"):
+        read(tmp_path, {"t.csv": f"{row}\n"})
 
 
 def test_automl_says_splits(tmp_path: Path) -> None:

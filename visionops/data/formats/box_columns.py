@@ -38,20 +38,22 @@ _SIZES = (
     ("xmin", "ymin", "width", "height"),
     ("xmin", "ymin", "w", "h"),
 )
-_CENTRES = (
-    ("xcenter", "ycenter", "width", "height"),
-    ("xcentre", "ycentre", "width", "height"),
-    ("centerx", "centery", "width", "height"),
-    ("cx", "cy", "w", "h"),
-    ("cx", "cy", "width", "height"),
-)
+_CENTRES = tuple(
+    (x, y, *size)
+    for x, y in (
+        ("xcenter", "ycenter"), ("xcentre", "ycentre"), ("centerx", "centery"), ("centrex", "centrey"), ("cx", "cy"),
+        ("xc", "yc"),
+    )
+    for size in (("w", "h"), ("width", "height"))
+)  # fmt: skip
 _ONE_CELL = frozenset({"bbox", "box", "boundingbox"})
 _BOX_PREFIX = re.compile(r"^(?:bbox|box|boundingbox|bndbox|roi)(?=.)")
 _IMAGE_SIZE = (("imagewidth", "imageheight"), ("imgwidth", "imgheight"), ("width", "height"), ("w", "h"))
 _OF_VIA = frozenset({"regionshapeattributes", "regioncount"})
-_GROUPS = "isgroupof"
+_GROUPS = ("isgroupof", "iscrowd", "crowd")
 _AUTOML_SETS = frozenset({"TRAIN", "VALIDATION", "VALIDATE", "TEST", "UNASSIGNED", ""})
 _MOSTLY = 0.9
+_MAKESENSE_WIDTH = 8
 _AUTOML_WIDTH = 11
 _AUTOML_NAMED = 3
 """Columns of a row without a box: set, path, label."""
@@ -85,18 +87,24 @@ def find_layout(rows: Sequence[Sequence[str]]) -> Layout | None:
     names = [_plain(name) for name in rows[0]]
     if not _OF_VIA.isdisjoint(names):
         return None
-    return _named(names, rows[1:]) or _retinanet(rows) or _automl(rows)
+    return _named(names, rows[1:]) or _retinanet(rows) or _automl(rows) or _makesense(rows)
 
 
 def holds_boxes(rows: Sequence[Sequence[str]]) -> bool:
     """Whether a row of the table is a box, be it clear or not; VIA's tables are such, too."""
     names = {_plain(name) for name in rows[0]}
     is_named = not names.isdisjoint(_OF_VIA) or {"bboxx", "bboxy"} <= names or bool(_boxes(list(names)))
-    return is_named or find_layout(rows) is not None
+    return is_named or find_layout(rows) is not None or _lacks_header(rows)
 
 
-def explain(header: Sequence[str]) -> str:
+def explain(rows: Sequence[Sequence[str]]) -> str:
     """Say why the columns of a table are not clear, for a message; empty where it is no table of boxes."""
+    header = rows[0]
+    if _lacks_header(rows):
+        return (
+            f"rows such as {', '.join(header)[:80]} look like boxes, but no header says which number is what; add one, "
+            "such as filename,class,xmin,ymin,xmax,ymax"
+        )
     names = [_plain(name) for name in header]
     if not _OF_VIA.isdisjoint(names):
         return ""
@@ -128,7 +136,8 @@ def _boxes(names: list[str]) -> list[tuple[str, tuple[int, ...]]]:
     """The columns that may be the box: one kind where it is clear."""
     bare = [_BOX_PREFIX.sub("", name) for name in names]
     marked = [b if b != n else "" for b, n in zip(bare, names, strict=True)]  # bbox_width beside the image's width
-    for columns in (marked, names, bare):
+    both = [b if m or b not in marked else "" for b, m in zip(bare, marked, strict=True)]  # x_center and box_width
+    for columns in (marked, both):
         for kind, known in (("corners", _CORNERS), ("size", _SIZES), ("centre", _CENTRES)):
             found = [tuple(columns.index(n) for n in four) for four in known if set(four) <= set(columns)]
             if found:
@@ -137,8 +146,27 @@ def _boxes(names: list[str]) -> list[tuple[str, tuple[int, ...]]]:
     return [("size", (i,)) for i in single]
 
 
+def _smaller(
+    kinds: list[tuple[str, tuple[int, ...]]], rows: Sequence[Sequence[str]]
+) -> list[tuple[str, tuple[int, ...]]]:
+    """Of two boxes with one place and two sizes the one whose size never exceeds the other, which is the image's."""
+    if len(kinds) != 2 or kinds[0][0] == "corners" or kinds[0][1][:2] != kinds[1][1][:2]:
+        return kinds
+    for box, image in (kinds, kinds[::-1]):
+        pairs = [
+            (number_of(row[b]), number_of(row[i]))
+            for row in rows
+            for b, i in zip(box[1][2:], image[1][2:], strict=True)
+            if len(row) > max(b, i)
+        ]
+        sizes = [(own, whole) for own, whole in pairs if own is not None and whole is not None]
+        if sizes and all(own <= whole for own, whole in sizes) and any(own < whole for own, whole in sizes):
+            return [box]
+    return kinds
+
+
 def _named(names: list[str], rows: Sequence[Sequence[str]]) -> Layout | None:
-    kinds = _boxes(names)
+    kinds = _smaller(_boxes(names), rows)
     if len(kinds) != 1:
         return None
     kind, box = kinds[0]
@@ -151,8 +179,8 @@ def _named(names: list[str], rows: Sequence[Sequence[str]]) -> Layout | None:
         return None
     free[image] = ""
     size = next(((free.index(w), free.index(h)) for w, h in _IMAGE_SIZE if w in free and h in free), None)
-    groups = free.index(_GROUPS) if _GROUPS in free else None
-    fractions = groups is not None and "labelname" in free
+    groups = _first(free, _GROUPS)
+    fractions = "isgroupof" in free and "labelname" in free
     return Layout(
         image, box, kind, _first(free, _LABEL), _first(free, _SPLIT), size, groups, True, fractions, len(names)
     )
@@ -180,6 +208,33 @@ def _retinanet(rows: Sequence[Sequence[str]]) -> Layout | None:
     if not corners or ordered < _MOSTLY * len(corners):  # else the numbers are attributes
         return None
     return Layout(0, (1, 2, 3, 4), "corners", 5, has_header=False, width=6)
+
+
+def _makesense(rows: Sequence[Sequence[str]]) -> Layout | None:
+    """``label,x,y,width,height,path`` and the size of the image, without a header."""
+    if not all(len(row) == _MAKESENSE_WIDTH and _is_image(row[5]) and _are_box(row[1:5]) for row in rows):
+        return None
+    for row in rows:
+        x, y, w, h, width, height = (number_of(row[i]) or 0 for i in (1, 2, 3, 4, 6, 7))
+        if min(width, height) < 1 or x + w > width + 1 or y + h > height + 1:
+            return None
+    return Layout(5, (1, 2, 3, 4), "size", 0, size=(6, 7), has_header=False, width=_MAKESENSE_WIDTH)
+
+
+def _lacks_header(rows: Sequence[Sequence[str]]) -> bool:
+    """Whether rows are an image, a class and four numbers side by side, the first two mostly below the others."""
+    width = len(rows[0])
+    image = next((i for i, cell in enumerate(rows[0]) if _is_image(cell)), None)
+    if image is None or not 5 <= width <= 10 or any(len(row) != width or not _is_image(row[image]) for row in rows):
+        return False
+    numeric = [i for i in range(width) if all(number_of(row[i]) is not None for row in rows)]
+    start = next((i for i in numeric if {i + 1, i + 2, i + 3} <= set(numeric)), None)
+    words = [i for i in range(width) if i != image and not any(number_of(row[i]) is not None for row in rows)]
+    if start is None or not words or len(numeric) not in (4, 6):
+        return False
+    corners = [[number_of(row[start + i]) or 0 for i in range(4)] for row in rows]
+    ordered = sum(x1 < x2 and y1 < y2 for x1, y1, x2, y2 in corners)
+    return ordered >= _MOSTLY * len(rows)
 
 
 def _automl(rows: Sequence[Sequence[str]]) -> Layout | None:

@@ -28,7 +28,15 @@ from visionops.data.files import describe_os_error
 from visionops.data.formats.rules import list_names
 from visionops.errors import AnnotationError
 
-__all__ = ["DELIMITERS", "TABLE_SUFFIXES", "cell_text", "head_rows", "is_text_table", "read_rows"]
+__all__ = [
+    "DELIMITERS",
+    "TABLE_SUFFIXES",
+    "cell_text",
+    "head_rows",
+    "is_text_table",
+    "note_unread_sheets",
+    "read_rows",
+]
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".parquet", ".xlsx")
 """Lower-case suffixes of the files that may be tables."""
@@ -83,12 +91,13 @@ def is_text_table(name: str) -> bool:
     return not name.lower().endswith((".parquet", ".xlsx", ".xls"))
 
 
-def read_rows(file: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+def read_rows(file: Path, delimiter: str, *, lists: bool = False) -> Iterator[tuple[int, list[str]]]:
     """Read a table row by row, the header first.
 
     Args:
         file: Its suffix says what it is; any other than ``.parquet`` and ``.xlsx`` is text.
         delimiter: One character, or ``whitespace``; for text only.
+        lists: Whether columns of lists of numbers are read, too, as ``[1.0, 2.0]``; for Parquet only.
 
     Yields:
         Line number, counted from 1, and stripped cells of each row that is not blank.
@@ -98,7 +107,7 @@ def read_rows(file: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:
     """
     suffix = file.suffix.lower()
     if suffix == ".parquet":
-        yield from _parquet_rows(file)
+        yield from _parquet_rows(file, lists=lists)
     elif suffix == ".xlsx":
         yield from _excel_rows(file)
     elif suffix == ".xls":
@@ -107,11 +116,11 @@ def read_rows(file: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:
         yield from _text_rows(io.StringIO(_read_text(file), newline=""), file, delimiter)
 
 
-def head_rows(file: Path, delimiter: str) -> list[tuple[int, list[str]]]:
+def head_rows(file: Path, delimiter: str, *, lists: bool = False) -> list[tuple[int, list[str]]]:
     """Read the first rows of a table, at most 400 or those in its first 64 KiB; none where it cannot be read."""
     try:
         if not is_text_table(file.name):
-            return list(itertools.islice(read_rows(file, delimiter), _HEAD_ROWS))
+            return list(itertools.islice(read_rows(file, delimiter, lists=lists), _HEAD_ROWS))
         with file.open("rb") as stream:
             data = stream.read(_HEAD_BYTES)
     except (AnnotationError, OSError, ValueError):
@@ -181,13 +190,13 @@ def _read_text(file: Path) -> str:
     return text
 
 
-def _parquet_rows(file: Path) -> Iterator[tuple[int, list[str]]]:
+def _parquet_rows(file: Path, *, lists: bool) -> Iterator[tuple[int, list[str]]]:
     """The header counts as line 1. Columns of lists, records and bytes are no labels and are not read."""
     if not file.exists():
         _read_bytes(file)
     try:
         with pq.ParquetFile(file) as table:
-            flat = [field.name for field in table.schema_arrow if _is_plain(field)]
+            flat = [field.name for field in table.schema_arrow if _is_plain(field) or (lists and _is_numbers(field))]
             yield 1, [name.strip() for name in flat]
             number = 2
             for batch in table.iter_batches(batch_size=_BATCH_ROWS, columns=flat):
@@ -206,8 +215,34 @@ def _is_plain(field: Any) -> bool:
     return not nested and not field.name.startswith("__index_level_")  # which pandas writes for its row numbers
 
 
+def _is_numbers(field: Any) -> bool:
+    kind = field.type
+    is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    return bool(is_list and (pa.types.is_floating(kind.value_type) or pa.types.is_integer(kind.value_type)))
+
+
+def note_unread_sheets(file: Path, place: str) -> list[str]:
+    """Say which sheets of an Excel file are not read, as `read_rows` reads the first with any cell.
+
+    Args:
+        place: How the note names the file.
+    """
+    if file.suffix.lower() != ".xlsx":
+        return []
+    _, *others = (title for title, rows in _sheets(file) if rows)
+    return [f"Sheets of {place} that are not read: {list_names(others)}."] if others else []
+
+
 def _excel_rows(file: Path) -> Iterator[tuple[int, list[str]]]:
     """Rows of the first sheet that holds any cell."""
+    rows = next((rows for _, rows in _sheets(file) if rows), [])
+    width = len(rows[0][1]) if rows else 0
+    for number, cells in rows:
+        yield number, cells + [""] * (width - len(cells))
+
+
+def _sheets(file: Path) -> Iterator[tuple[str, list[tuple[int, list[str]]]]]:
+    """The title and the rows of each sheet."""
     try:
         import openpyxl
     except ImportError as error:
@@ -220,13 +255,10 @@ def _excel_rows(file: Path) -> Iterator[tuple[int, list[str]]]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of styles and validations that openpyxl leaves out
             book = openpyxl.load_workbook(io.BytesIO(data), read_only=True, data_only=True)
-            sheets = (rows for sheet in book.worksheets if (rows := _sheet_rows(sheet)))
-            rows = next(sheets, [])
+            for sheet in book.worksheets:
+                yield str(sheet.title), _sheet_rows(sheet)
     except _EXCEL_FAULTS as error:
         raise AnnotationError(f"{file}: not an Excel table that can be read ({_one_line(str(error))})") from error
-    width = len(rows[0][1]) if rows else 0
-    for number, cells in rows:
-        yield number, cells + [""] * (width - len(cells))
 
 
 def _sheet_rows(sheet: Any) -> list[tuple[int, list[str]]]:

@@ -1,7 +1,8 @@
-"""Tables with a row a box, as CSV or TSV: TensorFlow, Roboflow, keras-retinanet, AutoML, Open Images, Kaggle.
+"""Tables with a row a box, as CSV, TSV, Parquet or Excel: TensorFlow, Roboflow, keras-retinanet, AutoML, Open Images.
 
 Columns are known by their names, in any order and case. A row without a box is an image without objects. Boxes are
-pixels; where every number of a table lies within 0 and 1, they are fractions of the image.
+pixels; where every number of a table lies within 0 and 1, they are fractions of the image. Boxes around groups
+(``IsGroupOf``) are crowds, as ``iscrowd`` is in COCO.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from typing import NamedTuple
 from visionops.data.dataset import Dataset, Split
 from visionops.data.findings import Code, counted
 from visionops.data.formats.assembly import DROPPED, ImageEntry, examples
-from visionops.data.formats.box_columns import Layout, explain, find_layout, padded
-from visionops.data.formats.cells import head_rows, read_rows
+from visionops.data.formats.box_columns import Layout, explain, find_layout, holds_boxes, padded
+from visionops.data.formats.cells import TABLE_SUFFIXES, head_rows, is_text_table, note_unread_sheets, read_rows
 from visionops.data.formats.labelled import Columns, LabelledImages, Row
 from visionops.data.formats.names import Bases, plain_name
 from visionops.data.formats.protocol import Evidence, Strength
@@ -33,8 +34,11 @@ _MOST_SAMPLED = 40
 _DELIMITERS = (",", ";", "\t")
 _MAX_SIDE = 2**31 - 1
 _ONE_CLASS = "object"
+_MACHINE_ID = re.compile(r"/[mgt]/")
 _AUTOML_SPLITS = {"validate": Split.VAL, "unassigned": Split.NONE}
-_TRUE = frozenset({"1", "true"})
+_TRUE = frozenset({"1", "true", "yes"})
+_LARGEST_FRACTION = 1.05
+"""Boxes may reach over the border by a little."""
 
 _Corners = tuple[float, float, float, float]
 
@@ -44,9 +48,12 @@ def detect(listing: Listing, data: DataConfig) -> Evidence | None:
     del data
     if not listing.images:
         return None
-    tables = [table for place in _candidates(listing)[:_MOST_SAMPLED] if (table := _look_into(listing, place))]
+    candidates = _candidates(listing)[:_MOST_SAMPLED]
+    tables = [table for place in candidates if (table := _look_into(listing, place))]
     if not tables:
-        return None
+        unclear = next((place for place in candidates if _is_unclear(_head(listing, place)[1])), None)
+        reasons = [f"{unclear} has columns of boxes, but which is what is not clear"]
+        return Evidence(Strength.LIKELY, "a table of boxes", tuple(reasons)) if unclear else None
     first = tables[0]
     reasons = []
     for table in tables[:3]:
@@ -72,9 +79,17 @@ def read(listing: Listing, data: DataConfig, name: str) -> Dataset:
     tables = [table for place in candidates if (table := _look_into(listing, place))]
     if not tables:
         _explain_absence(listing, candidates)
-    reader = _Reader(LabelledImages(listing, data, Columns((), {})), several=len(tables) > 1)
-    reader.add(tables)
+    labelled = LabelledImages(listing, data, Columns((), {}))
+    reader = _Reader(labelled, several=len(tables) > 1, crowds_are_objects=data.crowds == "objects")
     others = [place for place in candidates if place not in {table.place for table in tables}]
+    for place in others:
+        if names := _descriptions(listing, place):
+            reader.descriptions |= names
+            others = [other for other in others if other != place]
+            reader.assembly.notes.append(f"Classes are called as {place} says.")
+    reader.add(tables)
+    for table in tables:
+        reader.assembly.notes += note_unread_sheets(listing.path(table.place), table.shown)
     for place in others:
         _refuse_damaged(listing, place)
     if others:
@@ -95,7 +110,7 @@ class _Table(NamedTuple):
 
 
 def _candidates(listing: Listing) -> list[str]:
-    found = [name for suffix in (".csv", ".tsv") for name in listing.by_suffix.get(suffix, ())]
+    found = [name for suffix in TABLE_SUFFIXES for name in listing.by_suffix.get(suffix, ())]
     return sorted(found, key=lambda name: (name.count("/"), name))
 
 
@@ -107,9 +122,23 @@ def _look_into(listing: Listing, place: str) -> _Table | None:
 
 def _head(listing: Listing, place: str) -> tuple[str, list[list[str]]]:
     """The delimiter that parts the first row most often, and the first rows."""
+    if not is_text_table(place):
+        return ",", [cells for _, cells in head_rows(listing.path(place), ",", lists=True)]
     heads = {d: [cells for _, cells in head_rows(listing.path(place), d)] for d in _DELIMITERS}
     delimiter = max(_DELIMITERS, key=lambda d: len(heads[d][0]) if heads[d] else 0)
     return delimiter, heads[delimiter]
+
+
+def _is_unclear(rows: list[list[str]]) -> bool:
+    return bool(rows) and holds_boxes(rows) and bool(explain(rows))
+
+
+def _descriptions(listing: Listing, place: str) -> dict[str, str]:
+    """The names that Open Images gives its classes, ``/m/0dv9c,Racket``; none where it is no such table."""
+    if not all(len(row) == 2 and _MACHINE_ID.match(row[0]) for row in _head(listing, place)[1] or [[]]):
+        return {}
+    rows = [cells for _, cells in read_rows(listing.path(place), ",")]
+    return {row[0]: row[1] for row in rows if len(row) == 2 and not is_missing(row[1])}
 
 
 def _refuse_damaged(listing: Listing, place: str) -> None:
@@ -132,7 +161,7 @@ def _explain_absence(listing: Listing, candidates: list[str]) -> None:
     for place in candidates:
         _refuse_damaged(listing, place)
         _, rows = _head(listing, place)
-        if rows and (reason := explain(rows[0])):
+        if rows and (reason := explain(rows)):
             raise AnnotationError(f"{listing.path(place)}:1: {reason}")
     if len(candidates) == 1:
         delimiter, rows = _head(listing, candidates[0])
@@ -143,7 +172,7 @@ def _explain_absence(listing: Listing, candidates: list[str]) -> None:
             "xmin, ymin, xmax, ymax and class"
         )
     raise AnnotationError(
-        f"{listing.root}: no CSV or TSV below it has a row a box (tables: {examples(candidates, 5) or 'none'}); write "
+        f"{listing.root}: no table below it has a row a box (tables: {examples(candidates, 5) or 'none'}); write "
         "a header with filename, xmin, ymin, xmax, ymax and class, or set data.format"
     )
 
@@ -155,7 +184,8 @@ class _Box(NamedTuple):
     line: int
     class_name: str
     numbers: _Corners
-    """As they stand, made corners."""
+    """As they stand; not a number where one is missing."""
+    is_group: bool
 
 
 class _Image:
@@ -168,11 +198,16 @@ class _Image:
 
 
 class _Reader:
-    def __init__(self, labelled: LabelledImages, *, several: bool) -> None:
+    def __init__(self, labelled: LabelledImages, *, several: bool, crowds_are_objects: bool) -> None:
         self.labelled = labelled
         self.assembly = labelled.assembly
         self.listing = labelled.listing
         self.several = several
+        self.crowds_are_objects = crowds_are_objects
+        self.descriptions: dict[str, str] = {}
+        """Number of a class to its name."""
+        self.bare: dict[int, bool] = {}
+        """Row to whether boxes around groups are all that it has."""
         self.counts: Counter[str] = Counter()
         self.bad_splits: dict[str, list[str]] = {}
         self.table_of: dict[int, str] = {}
@@ -212,7 +247,7 @@ class _Reader:
     def _read(self, table: _Table) -> list[_Image]:
         layout, path = table.layout, self.listing.path(table.place)
         images: dict[str, _Image] = {}
-        lines = read_rows(path, table.delimiter)
+        lines = read_rows(path, table.delimiter, lists=True)
         if layout.has_header:
             next(lines, None)
         for line, raw in lines:
@@ -242,6 +277,7 @@ class _Reader:
                 re.split(r"[\s,;]+", texts[0].strip("[](){} \t")) if not is_missing(texts[0].strip("[]() ")) else [""]
             )
         label = _ONE_CLASS if layout.label is None else cells[layout.label]
+        label = self.descriptions.get(label, label)
         if all(map(is_missing, texts)):
             self.counts["labelled"] += layout.label is not None and not is_missing(label)
             return
@@ -255,22 +291,15 @@ class _Reader:
             message = "the box has no class; write one or remove the row"
             self.assembly.found(Code.UNKNOWN_CATEGORY, where, message, (image.row.image,))
             return
-        if layout.groups is not None and cells[layout.groups].casefold() in _TRUE:
-            self.counts["groups"] += 1
+        is_group = layout.groups is not None and cells[layout.groups].casefold() in _TRUE
         a, b, c, d = (number if number is not None else math.nan for number in numbers)
-        if layout.kind == "size":
-            corners = a, b, a + c, b + d
-        elif layout.kind == "centre":
-            corners = a - c / 2, b - d / 2, a + c / 2, b + d / 2
-        else:
-            corners = a, b, c, d
-        image.boxes.append(_Box(line, label, corners))
+        image.boxes.append(_Box(line, label, (a, b, c, d), is_group))
 
     def _are_fractions(self, table: _Table, images: list[_Image]) -> bool:
         if table.layout.fractions:
             return True
         numbers = [number for image in images for box in image.boxes for number in box.numbers]
-        if not numbers or min(numbers) < -1e-6 or max(numbers) > 1 + 1e-6:
+        if not numbers or min(numbers) < 1 - _LARGEST_FRACTION or max(numbers) > _LARGEST_FRACTION:
             return False
         return any(0 < number < 1 for number in numbers)
 
@@ -335,9 +364,13 @@ class _Reader:
             self.counts["sizeless"] += len(image.boxes)
             return
         for box in image.boxes:
-            x1, y1, x2, y2 = box.numbers
-            where = f"{table.shown}:{box.line}"
-            self.assembly.add_box(row, box.class_name, (x1 * width, y1 * height, x2 * width, y2 * height), where)
+            taken = self.crowds_are_objects or not box.is_group
+            self.bare[row] = self.bare.get(row, True) and not taken
+            self.counts["groups"] += box.is_group
+            if taken:
+                x1, y1, x2, y2 = _corners(table.layout.kind, box.numbers)
+                where = f"{table.shown}:{box.line}"
+                self.assembly.add_box(row, box.class_name, (x1 * width, y1 * height, x2 * width, y2 * height), where)
 
     def dataset(self, name: str) -> Dataset:
         assembly, counts = self.assembly, self.counts
@@ -351,15 +384,35 @@ class _Reader:
             notes = f"{counted(counts['labelled'], 'row has a class', 'rows have a class')} and no box: no object."
             assembly.notes.append(notes)
         if counts["groups"]:
-            assembly.notes.append(
-                f"{counted(counts['groups'], 'box', 'boxes')} around groups (IsGroupOf) read as boxes."
-            )
+            what = "read as objects" if self.crowds_are_objects else "left out: they outline groups"
+            assembly.notes.append(f"{counted(counts['groups'], 'box', 'boxes')} around groups (crowds) {what}.")
         if counts["sizeless"]:
             what = "they are fractions of an image whose size is not known"
             assembly.notes.append(f"{counted(counts['sizeless'], 'box', 'boxes')} left out: {what}.")
         if self.classless:
             assembly.notes.append(f"No column of {examples(self.classless)} names a class: it is {_ONE_CLASS!r}.")
-        return assembly.dataset(name, sort_classes=True)
+        return assembly.dataset(name, sort_classes=True, leave_out=self._find_crowd_only())
+
+    def _find_crowd_only(self) -> set[int]:
+        """Rows of images that have only boxes around groups, with a finding."""
+        rows = {row for row, is_bare in self.bare.items() if is_bare}
+        if rows:
+            keys = tuple(self.assembly.keys[row] for row in sorted(rows))
+            self.assembly.found(
+                Code.CROWD_ONLY,
+                counted(len(keys), "image"),
+                f"only boxes around groups, left out, as they would teach background: {examples(keys, 12)}; "
+                "set data.crowds: objects if each outlines one object",
+                keys,
+            )
+        return rows
+
+
+def _corners(kind: str, numbers: _Corners) -> _Corners:
+    a, b, c, d = numbers
+    if kind == "size":
+        return a, b, a + c, b + d
+    return (a - c / 2, b - d / 2, a + c / 2, b + d / 2) if kind == "centre" else numbers
 
 
 def _size(cells: list[str], layout: Layout) -> tuple[int, int]:

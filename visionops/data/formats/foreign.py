@@ -32,6 +32,7 @@ _HEAD_BYTES = 1 << 18
 _MOST_JSON = 1 << 28
 _LINE_SUFFIXES = (".jsonl", ".ndjson", ".manifest", ".jsonlines")
 _TAIL_OF_LABELS = (".json", ".xml", ".txt", ".csv")
+_SPREADSHEETS = (".xls", ".xlsb", ".ods", ".numbers")
 _COCO_OR_YOLO = "export as COCO or YOLO"
 _FIFTYONE = "export as COCODetectionDataset, or classes as ImageClassificationDirectoryTree"
 
@@ -180,6 +181,9 @@ def _find_tables(listing: Listing) -> Foreign | None:
             return Foreign(name, "a CSV of Labelbox", "convert it to COCO")
         if {"annotation_id", "annotator", "lead_time"} <= header:
             return Foreign(name, "a CSV of Label Studio", "export as JSON, COCO or YOLO")
+    for suffix in _SPREADSHEETS:
+        if names := listing.by_suffix.get(suffix):
+            return Foreign(names[0], f"a spreadsheet of the kind {suffix}", "save it as .xlsx or CSV")
     for name in _sample(listing, listing.by_suffix.get(".parquet", ())):
         if _holds_images(listing, name):
             return Foreign(name, "Parquet that holds the images themselves", "write them out as files with metadata")

@@ -21,7 +21,14 @@ from visionops.data.files import IMAGE_SUFFIXES
 from visionops.data.findings import counted
 from visionops.data.formats.assembly import examples
 from visionops.data.formats.box_columns import holds_boxes
-from visionops.data.formats.cells import DELIMITERS, TABLE_SUFFIXES, head_rows, is_text_table, read_rows
+from visionops.data.formats.cells import (
+    DELIMITERS,
+    TABLE_SUFFIXES,
+    head_rows,
+    is_text_table,
+    note_unread_sheets,
+    read_rows,
+)
 from visionops.data.formats.labelled import Columns, LabelledImages, Row, why_no_label
 from visionops.data.formats.names import Bases, plain_name
 from visionops.data.formats.protocol import Evidence, Strength
@@ -209,6 +216,10 @@ def _find_tables(listing: Listing, data: DataConfig) -> list[_Found]:
 
 
 def _look_into(listing: Listing, place: str, data: DataConfig, images: _ImageNames) -> _Found | None:
+    if data.table is None and suffix_of(place) == ".parquet":
+        rows = [cells for _, cells in head_rows(listing.path(place), ",", lists=True)]
+        if rows and holds_boxes(rows):  # in a column of lists, which is no label
+            return None
     for delimiter in _delimiters(place, data):
         rows = [cells for _, cells in head_rows(listing.path(place), delimiter)]
         if not rows or len({len(cells) for cells in rows}) > 1:
@@ -336,7 +347,7 @@ class _Reader:
         self.file = listing.path(place)
         self.prefix = f"{folder_of(place)}/".removeprefix("/")
         self.lots = self._find_lots()
-        self.notes: list[str] = []
+        self.notes = note_unread_sheets(self.file, place)
         is_tsv = suffix_of(place) == ".tsv" and data.delimiter == ","
         rows = read_rows(self.file, "\t" if is_tsv else data.delimiter)
         first = None if data.columns is not None else next(rows, (1, []))
