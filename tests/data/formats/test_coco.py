@@ -149,6 +149,30 @@ class TestOneFile:
         assert dataset.findings[0].images == ("a.jpg",)
         assert dataset.column("key") == ["b.jpg"], "an object must not teach background"
 
+    def test_classes_of_whole_images_are_no_boxes(self, tmp_path, simple):
+        for annotation in simple["annotations"]:
+            del annotation["bbox"]
+        with pytest.raises(AnnotationError, match="classes of whole images; sort the images into a folder a class"):
+            one(tmp_path, simple)
+        simple["annotations"] = [{"image_id": 0, "file_name": "a.png", "segments_info": [{"id": 5, "category_id": 1}]}]
+        with pytest.raises(AnnotationError, match="COCO panoptic holds segments, not objects"):
+            one(tmp_path, simple)
+
+    def test_key_points_have_boxes(self, tmp_path, simple):
+        simple["annotations"][0] |= {"keypoints": [3, 4, 2], "num_keypoints": 1}
+        simple["categories"][0] |= {"keypoints": ["tip"], "skeleton": []}
+        dataset = one(tmp_path, simple)
+        assert (dataset.num_boxes, dataset.findings) == (2, ())
+
+    def test_images_of_lvis_have_urls_only(self, tmp_path, simple):
+        for i, image in enumerate(simple["images"]):
+            image["coco_url"] = f"http://images.cocodataset.org/train2017/{image.pop('file_name')}"
+            write_image(tmp_path / "train2017" / f"{'ab'[i]}.jpg", seed=i)
+        write_json(tmp_path / "lvis_v1_train.json", simple)
+        dataset = read(tmp_path, "coco")
+        assert dataset.column("key") == ["train2017/a.jpg", "train2017/b.jpg"]
+        assert dataset.num_boxes == 2
+
     def test_crowds_may_be_objects(self, tmp_path, simple):
         simple["annotations"][0] |= {"iscrowd": 1}
         write_json(tmp_path / "annotations.json", simple)

@@ -126,6 +126,46 @@ def test_no_attribute_is_clearly_the_class(tmp_path):
         one(tmp_path, file_attributes={"quality": "good"})
 
 
+def _all_of_one_class(dataset):
+    assert dataset.class_names == ("object",)
+    assert dataset.boxes_of(0).xyxy.tolist() == [[1, 2, 9, 7]]
+    assert dataset.notes == ("No attribute of the regions is defined: their class is 'object'.",)
+    assert not dataset.findings
+
+
+def test_regions_of_no_attribute_are_one_class(tmp_path):
+    write_image(tmp_path / "a.jpg")
+    content = {"a.jpg9": entry(region())}
+    declared = {"region": {}, "file": {}}
+    file = write_json(tmp_path / "p.json", {"_via_img_metadata": content, "_via_attributes": declared})
+    _all_of_one_class(read_as(tmp_path, "auto"))
+    write_json(file, content)
+    _all_of_one_class(read_as(tmp_path, "auto"))
+    write_json(file, {"a.jpg9": {"filename": "a.jpg", "regions": {"0": region()}, "file_attributes": {}}})
+    _all_of_one_class(read_as(tmp_path, "auto"))
+    declared = {"region": {"class": {"type": "text", "description": "", "default_value": ""}}}
+    write_json(file, {"_via_img_metadata": content, "_via_attributes": declared})
+    with pytest.raises(AnnotationError, match="no region has an attribute that is set"):
+        read_as(tmp_path, "auto")
+
+
+def test_rows_and_views_of_no_attribute_are_one_class(tmp_path):
+    table = export_via_csv(tmp_path / "csv", MADE) / "via_export_csv.csv"
+    with table.open(newline="") as stream:
+        rows = list(csv.reader(stream))
+    at = rows[0].index("region_attributes")
+    with table.open("w", newline="") as stream:
+        csv.writer(stream).writerows([rows[0], *([*row[:at], "{}", *row[at + 1 :]] for row in rows[1:])])
+    _all_of_one_class(read_as(tmp_path / "csv", "auto"))
+    file = export_via3(tmp_path / "3", MADE, ["pit"]) / "via3.json"
+    project = json.loads(file.read_text())
+    project["attribute"] = {"1": {"aname": "camera", "anchor_id": "FILE1_Z0_XY0", "type": 1, "options": {}}}
+    for one_region in project["metadata"].values():
+        one_region["av"] = {}
+    write_json(file, project)
+    _all_of_one_class(read_as(tmp_path / "3", "auto"))
+
+
 def test_order_of_classes_is_that_of_the_options(tmp_path):
     images = [Made("a.png", 8, 8, [("dent", (1, 1, 5, 5)), ("pit", (1, 1, 5, 5)), ("new", (1, 1, 2, 2))])]
     assert read_as(export_via(tmp_path, images, ["pit", "dent", "none"]), "auto").class_names == (
@@ -172,6 +212,10 @@ def test_several_files_are_read(tmp_path):
         ("labels/p.json", "a.jpg", ""),
         ("p.json", "images\\a.jpg", ""),
         ("p.json", "http://host/data/images/a.jpg", ""),
+        ("p.json", "https://host/0/a.jpg", ""),
+        ("labels/p.json", "https://host/x/a.jpg?size=9#top", ""),
+        ("p.json", "https://host/some%20where/%61.jpg", "./images/"),
+        ("p.json", "gs://bucket/a.jpg", ""),
     ],
 )
 def test_where_images_lie(tmp_path, file, written, base):

@@ -14,7 +14,8 @@ from visionops.data.dataset import Dataset, Split
 from visionops.data.files import file_header
 from visionops.data.findings import Code, Finding, counted
 from visionops.data.formats.beside import report_beside
-from visionops.data.formats.names import EXACT_BASES, Bases, Level, Match, NameIndex, plain_name
+from visionops.data.formats.names import EXACT_BASES, Bases, Level, Match, NameIndex
+from visionops.data.formats.urls import declared_path, find_declared
 from visionops.data.listing import Listing, folder_of
 from visionops.errors import ImageError
 
@@ -117,7 +118,7 @@ class Assembly:
             bases: What they may be relative to.
         """
         names = list(declared)
-        self.index.reserve((plain for name in names if (plain := plain_name(name))), bases)
+        self.index.reserve((plain for name in names if (plain := declared_path(name))), bases)
 
     def add_images(self, entries: Sequence[ImageEntry], bases: Bases = EXACT_BASES) -> list[int]:
         """Add the images of one annotation file.
@@ -165,9 +166,10 @@ class Assembly:
 
     def _matches(self, entries: Sequence[ImageEntry], bases: Bases) -> Iterator[tuple[ImageEntry, str | None, Match]]:
         """Each entry with its plain name and its match; no name where it leads out of the data set."""
-        plain = [plain_name(entry.name) for entry in entries]
+        plain = [declared_path(entry.name) for entry in entries]
         loosely = [name is not None and "\\" in entry.name for name, entry in zip(plain, entries, strict=True)]
-        matches = iter(self.index.match([name for name in plain if name is not None], bases))
+        usable = [name for name in plain if name is not None]
+        matches = iter(find_declared(self.index, (entry.name for entry in entries), usable, bases))
         for entry, name, slashes in zip(entries, plain, loosely, strict=True):
             if name is None:
                 message = f"file name {entry.name!r} is not a plain path below the data set; write it as one"
@@ -181,9 +183,10 @@ class Assembly:
 
     def claim(self, declared: str, bases: Bases = EXACT_BASES) -> None:
         """Remember that an annotation names a file, though its image is left out."""
-        name = plain_name(declared)
+        name = declared_path(declared)
         if name is not None:
-            self.claimed.update(match.file for match in self.index.match([name], bases) if match.file)
+            found = find_declared(self.index, [declared], [name], bases)
+            self.claimed.update(match.file for match in found if match.file)
 
     def add_match(self, entry: ImageEntry, name: str, match: Match, home: str = "") -> int:
         """Add an image whose file has been looked for; as `add_images`.

@@ -58,7 +58,10 @@ def read(listing: Listing, data: DataConfig, name: str) -> Dataset:
     else:
         splits = [Split.NONE]
     order = sorted(zip(splits, files, strict=True), key=lambda pair: _ORDER.index(pair[0]))
-    coco.add([CocoPart(load_coco(listing, file), file, _bases(file), split) for split, file in order])
+    contents = {file: load_coco(listing, file) for _, file in order}
+    for file, raw in contents.items():
+        _refuse_other_labels(listing, file, raw)
+    coco.add([CocoPart(contents[file], file, _bases(file), split) for split, file in order])
     return coco.dataset(name)
 
 
@@ -126,6 +129,24 @@ def _of_one_task(listing: Listing, files: list[str]) -> list[str]:
         for name in names:
             owner.setdefault(name, file)
     return files
+
+
+def _refuse_other_labels(listing: Listing, file: str, raw: dict[str, Any]) -> None:
+    """Refuse files whose annotations are of whole images or of segments.
+
+    Raises:
+        AnnotationError: It is one, and no annotation has a box, polygon or mask of its own.
+    """
+    annotations = raw["annotations"]
+    if not annotations or any(annotation.get("bbox") or annotation.get("segmentation") for annotation in annotations):
+        return
+    if any("segments_info" in annotation for annotation in annotations):
+        raise AnnotationError(f"{listing.path(file)}: COCO panoptic holds segments, not objects; use instances_*.json")
+    if not any("bbox" in annotation or "segmentation" in annotation for annotation in annotations):
+        raise AnnotationError(
+            f"{listing.path(file)}: no annotation has a box, polygon or mask: they are classes of whole images; sort "
+            "the images into a folder a class and set data.format: folders, or export boxes"
+        )
 
 
 def _explain_absence(listing: Listing) -> None:

@@ -88,7 +88,7 @@ class CocoFiles:
         """Add all annotation files."""
         with paused_gc():
             for part in parts:
-                names = (entry.get("file_name") for entry in part.raw["images"])
+                names = (entry.get("file_name", entry.get("coco_url")) for entry in part.raw["images"])
                 self.assembly.reserve((name for name in names if isinstance(name, str)), part.bases)
             for part in parts:
                 _File(self, *part).read()
@@ -168,14 +168,13 @@ class _File:
         for index, entry in enumerate(self.raw["images"]):
             where = f"image #{index + 1}"
             image_id = self._get(entry, "id", where, (int, str))
-            declared = self._get(entry, "file_name", where, (str,))
+            key = "coco_url" if "file_name" not in entry and "coco_url" in entry else "file_name"  # as LVIS has it
+            declared = self._get(entry, key, where, (str,))
             place = f"{self.place}: image {image_id}"
             if image_id in self.rows:
                 message = f"stands twice; {declared!r} is left out; give each image its own id"
                 self._found(Code.DUPLICATE_ID, f"image {image_id}", message, (declared,))
-                self.assembly.claimed.update(
-                    m.file for m in self.assembly.index.match([declared], self.bases) if m.file
-                )
+                self.assembly.claim(declared, self.bases)
                 continue
             self.rows[image_id] = DROPPED
             ids.append(image_id)

@@ -19,11 +19,11 @@ from visionops.data.formats.assembly import DROPPED, ImageEntry, examples
 from visionops.data.formats.box_columns import Layout, explain, find_layout, holds_boxes, padded
 from visionops.data.formats.cells import TABLE_SUFFIXES, head_rows, is_text_table, note_unread_sheets, read_rows
 from visionops.data.formats.labelled import Columns, LabelledImages, Row
-from visionops.data.formats.names import Bases, plain_name
+from visionops.data.formats.names import Bases
 from visionops.data.formats.protocol import Evidence, Strength
 from visionops.data.formats.rules import is_missing, number_of, suggest
 from visionops.data.formats.splits import SPLIT_WORDS, split_in_name, split_of_folders
-from visionops.data.formats.urls import find_paths, path_of_url
+from visionops.data.formats.urls import declared_path, find_declared
 from visionops.data.listing import Listing, folder_of, stem_of
 from visionops.data.settings import DataConfig
 from visionops.errors import AnnotationError
@@ -307,13 +307,10 @@ class _Reader:
         assembly = self.assembly
         bases = _bases(table.place)
         names = self.labelled.with_suffix([image.row for image in images], bases)
-        declared = [path_of_url(name) or name if name and "://" in name else name for name in names]
-        plain = [plain_name(name) if name is not None else None for name in declared]
+        plain = [declared_path(name) if name is not None else None for name in names]
         usable = [name for name in plain if name is not None]
-        if any(name and "://" in name for name in names):
-            found = find_paths(assembly.index, usable, bases)
-        else:
-            found = dict(zip(usable, assembly.index.match(usable, bases), strict=True))
+        matches = find_declared(assembly.index, filter(None, names), usable, bases)
+        found = dict(zip(usable, matches, strict=True))
         folders = {split_of_folders(match.file or wanted) for wanted, match in found.items()} - {Split.NONE}
         home = assembly.home(bases)
         rows = []

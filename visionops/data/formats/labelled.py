@@ -15,9 +15,10 @@ from visionops.data.files import IMAGE_SUFFIXES
 from visionops.data.findings import Code, counted
 from visionops.data.formats.assembly import Assembly, ImageEntry, examples, fold_name
 from visionops.data.formats.beside import find_masks, report_beside
-from visionops.data.formats.names import Bases, NameIndex, plain_name
+from visionops.data.formats.names import Bases, NameIndex
 from visionops.data.formats.rules import DROPPED, OUTSIDE, LabelReader, is_missing, number_of, suggest
 from visionops.data.formats.splits import SPLIT_WORDS
+from visionops.data.formats.urls import declared_path
 from visionops.data.label_rules import WeightRule
 from visionops.data.listing import Listing, folder_of, stem_of, suffix_of
 from visionops.data.settings import DataConfig
@@ -127,8 +128,8 @@ class LabelledImages:
 
     def with_suffix(self, rows: Sequence[Row], bases: Bases) -> list[str | None]:
         """The names of images; of an identifier the image whose stem it is, None where it is that of several."""
-        plain = {row.image: plain_name(row.image) for row in rows if suffix_of(row.image) not in IMAGE_SUFFIXES}
-        ids = {name: safe for name, safe in plain.items() if safe is not None}
+        plain = {row.image: declared_path(row.image) for row in rows if suffix_of(row.image) not in IMAGE_SUFFIXES}
+        ids = {name: safe for name, safe in plain.items() if safe and suffix_of(safe) not in IMAGE_SUFFIXES}
         if not ids:
             return [row.image for row in rows]
         stems = self._images_by_stem()

@@ -8,14 +8,14 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from urllib.parse import unquote
 
 from visionops.data.files import IMAGE_SUFFIXES
-from visionops.data.formats.names import Bases, Level, Match, NameIndex
+from visionops.data.formats.names import Bases, Level, Match, NameIndex, plain_name
 from visionops.data.listing import suffix_of
 
-__all__ = ["find_paths", "path_of_url"]
+__all__ = ["declared_path", "find_declared", "find_paths", "path_of_url"]
 
 _LOCAL_FILES = "/local-files/?d="
 _FILE_URI = re.compile(r"[?&]fileuri=")
@@ -43,6 +43,25 @@ def path_of_url(url: str) -> str:
 def _cut(url: str, mark: str) -> str:
     """A URL before the mark, unless it is a name of an image as it stands."""
     return url if suffix_of(url) in IMAGE_SUFFIXES else url.partition(mark)[0]
+
+
+def declared_path(declared: str) -> str | None:
+    """Return a declared name as `plain_name` does, and of a URL its path."""
+    return plain_name((path_of_url(declared) or declared) if "://" in declared else declared)
+
+
+def find_declared(index: NameIndex, declared: Iterable[str], names: Sequence[str], bases: Bases) -> list[Match]:
+    """Find the file of each name; where some are URLs, from the end of their paths.
+
+    Args:
+        declared: Names as written.
+        names: Those of them that `declared_path` gives.
+        bases: What they may be relative to.
+    """
+    if not any("://" in name for name in declared):
+        return index.match(names, bases)
+    found = find_paths(index, names, bases)
+    return [found[name] for name in names]
 
 
 def find_paths(index: NameIndex, names: Sequence[str], bases: Bases) -> dict[str, Match]:

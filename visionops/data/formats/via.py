@@ -31,6 +31,8 @@ _HEAD_BYTES = 65_536
 _MOST_SAMPLED = 40
 _CLASS_WORDS = ("class", "classname", "label", "labelname", "type", "name", "object", "category")
 """Names of the attribute that is the class, where there are several; best first."""
+_ONE_CLASS = "object"
+"""The class of regions that no attribute describes."""
 _COLUMNS = ("filename", "region_shape_attributes", "region_attributes")
 _MARKS = (
     (b'"_via_img_metadata"',),
@@ -74,8 +76,8 @@ def read(listing: Listing, data: DataConfig, name: str) -> Dataset:
     """Read all files of VIA; a file that says the same as another one beside it counts once.
 
     File names are relative to the file's folder or to the project's default path. The only attribute of the regions is
-    the class; of several, the one called class, label, type, name, object or category. Classes are in the order of
-    the attribute's options, else sorted.
+    the class; of several, the one called class, label, type, name, object or category. Where none is defined, all
+    regions are of one class, ``object``. Classes are in the order of the attribute's options, else sorted.
 
     Raises:
         AnnotationError: There is no such file, one is malformed, or no attribute is clearly the class.
@@ -115,6 +117,8 @@ class _Content:
     """The project's default path of images."""
     options: dict[str, list[str]] = dataclasses.field(default_factory=dict)
     """Folded attribute name to the values it may have, in their order."""
+    has_attributes: bool = False
+    """Whether it defines an attribute of regions, set or not."""
     problems: list[tuple[Code, str, str]] = dataclasses.field(default_factory=list)
     """Code, place and message of each region and image that cannot be read."""
     left_out: Counter[str] = dataclasses.field(default_factory=Counter)
@@ -216,6 +220,7 @@ def _add_project(content: _Content, raw: dict[str, Any]) -> None:
     content.base = base.strip() if isinstance(base, str) else ""
     declared = raw.get("_via_attributes")
     regions = declared.get("region") if isinstance(declared, dict) else None
+    content.has_attributes = bool(regions)
     for name, attribute in regions.items() if isinstance(regions, dict) else ():
         options = attribute.get("options") if isinstance(attribute, dict) else None
         if isinstance(options, dict):
@@ -266,6 +271,7 @@ def _add_project_3(content: _Content, raw: dict[str, Any]) -> None:
             continue
         images[view_id] = _Image(declared.strip(), f"{shown}: view {printable(view_id[:60])}", [])
     attributes = {key: value for key, value in raw["attribute"].items() if isinstance(value, dict)}
+    content.has_attributes = any("XY0" not in str(value.get("anchor_id", "")) for value in attributes.values())
     for value in attributes.values():
         options, name = value.get("options"), value.get("aname")
         if isinstance(options, dict) and isinstance(name, str):
@@ -443,7 +449,10 @@ class _Reader:
         if len(used) == 1:
             return next(iter(used))
         if not used:
-            raise AnnotationError(f"{file}: no region has an attribute; add one called class in VIA and set it")
+            if any(c.has_attributes for c in self.contents) or any(region.attributes for region in self._regions()):
+                raise AnnotationError(f"{file}: no region has an attribute that is set; set it in VIA")
+            self.assembly.notes.append(f"No attribute of the regions is defined: their class is {_ONE_CLASS!r}.")
+            return ""
         words = {"".join(filter(str.isalnum, folded)): folded for folded in sorted(used, reverse=True)}
         chosen = next((words[word] for word in _CLASS_WORDS if word in words), None)
         names = ", ".join(map(repr, sorted(map(printable, used.values()))))
@@ -468,10 +477,11 @@ class _Reader:
         folder = folder_of(content.file)
         groups: dict[bool, list[tuple[int, ImageEntry]]] = {False: [], True: []}
         for i, (image, split) in enumerate(zip(content.images, splits, strict=True)):
-            resolved = resolve_name(folder, image.filename) if ".." in image.filename else None
+            climbs = ".." in image.filename and "://" not in image.filename
+            resolved = resolve_name(folder, image.filename) if climbs else None
             groups[resolved is not None].append((i, ImageEntry(resolved or image.filename, image.where, split)))
-        for climbs, members in groups.items():
-            bases = EXACT_BASES if climbs else self._bases(content)
+        for is_resolved, members in groups.items():
+            bases = EXACT_BASES if is_resolved else self._bases(content)
             added = self.assembly.add_images([entry for _, entry in members], bases)
             for (i, _), row in zip(members, added, strict=True):
                 rows[i] = row
@@ -498,7 +508,8 @@ class _Reader:
                 self.tally.left_out[printable(kind)[:30] or "shape without a name"] += 1
                 skipped = True
                 continue
-            labels = _labels(next((v for k, v in region.attributes.items() if fold_name(k) == attribute), None))
+            values = (value for name, value in region.attributes.items() if fold_name(name) == attribute)
+            labels = _labels(next(values, None)) if attribute else [_ONE_CLASS]
             if len(labels) != 1:
                 what = "no class" if not labels else f"{len(labels)} classes ({examples(labels)})"
                 message = f"the region has {what}; set exactly one in VIA"
