@@ -11,7 +11,7 @@ from visionops.data.formats.assembly import examples
 from visionops.data.formats.coco_json import CocoFiles, CocoPart, is_coco, load_coco
 from visionops.data.formats.names import Bases
 from visionops.data.formats.protocol import Evidence, Strength
-from visionops.data.formats.splits import split_in_name
+from visionops.data.formats.splits import split_of_file
 from visionops.data.formats.vision import products_in
 from visionops.data.listing import Listing, folder_of, stem_of
 from visionops.data.settings import DataConfig
@@ -52,11 +52,8 @@ def read(listing: Listing, data: DataConfig, name: str) -> Dataset:
         _explain_absence(listing)
     files = _of_one_task(listing, files)
     coco = CocoFiles(listing, crowds_are_objects=data.crowds == "objects")
-    splits = [split_in_name(_stem(file)) for file in files]
-    if len(files) > 1:
-        splits = [split or split_in_name(folder_of(file)) for split, file in zip(splits, files, strict=True)]
-    else:
-        splits = [Split.NONE]
+    several = len(files) > 1
+    splits = [split_of_file(file, unlabelled=True) if several else Split.NONE for file in files]
     order = sorted(zip(splits, files, strict=True), key=lambda pair: _ORDER.index(pair[0]))
     contents = {file: load_coco(listing, file) for _, file in order}
     for file, raw in contents.items():

@@ -22,7 +22,7 @@ from visionops.data.formats.labelled import Columns, LabelledImages, Row
 from visionops.data.formats.names import Bases
 from visionops.data.formats.protocol import Evidence, Strength
 from visionops.data.formats.rules import is_missing, number_of, suggest
-from visionops.data.formats.splits import SPLIT_WORDS, split_in_name, split_of_folders
+from visionops.data.formats.splits import SPLIT_WORDS, split_of_file, split_of_folders
 from visionops.data.formats.urls import declared_path, find_declared
 from visionops.data.listing import Listing, folder_of, stem_of
 from visionops.data.settings import DataConfig
@@ -350,9 +350,7 @@ class _Reader:
         if table.layout.split is not None:
             return Split.NONE
         if self.several:
-            named = split_in_name(stem_of(table.place).rpartition("/")[2])
-            if named is not Split.NONE or (named := split_in_name(folder_of(table.place).rpartition("/")[2])):
-                return named
+            return split_of_file(table.place) or None
         return None
 
     def _add_boxes(self, table: _Table, row: int, image: _Image, *, scaled: bool) -> None:

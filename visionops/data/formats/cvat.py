@@ -19,9 +19,9 @@ from visionops.data.formats.assembly import DROPPED, Assembly, ImageEntry, examp
 from visionops.data.formats.names import Bases
 from visionops.data.formats.protocol import Evidence, Strength
 from visionops.data.formats.shapes import NO_BOX, Box, Tally, around, bounds
-from visionops.data.formats.splits import split_in_name
+from visionops.data.formats.splits import split_in_name, split_of_file
 from visionops.data.formats.xml_files import first_tag, head_of, iterate_children, number, printable
-from visionops.data.listing import Listing, folder_of, stem_of
+from visionops.data.listing import Listing, folder_of
 from visionops.data.settings import DataConfig
 from visionops.errors import AnnotationError
 
@@ -203,7 +203,7 @@ class _Reader:
         for content in self.contents:
             of_file = split_in_name(content.subset)
             if several and not of_file:
-                of_file = split_in_name(stem_of(content.file).rpartition("/")[2]) or _split_of_folders(content.file)
+                of_file = split_of_file(content.file, unlabelled=True)
             found.append(
                 [split_in_name(own) if own.lower() not in ("", "default") else of_file for own in content.subsets]
             )
@@ -276,11 +276,6 @@ def _bases(file: str, subset: str) -> Bases:
         ranks.append((f"{start}images/",))
         ranks.append((start,))
     return tuple(ranks)
-
-
-def _split_of_folders(file: str) -> Split:
-    found = {split for part in folder_of(file).split("/") if (split := split_in_name(part))}
-    return found.pop() if len(found) == 1 else Split.NONE
 
 
 def _size(text: str | None) -> int:

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from visionops.data.dataset import Dataset, Split
+from visionops.data.dataset import Dataset
 from visionops.data.fast_json import require_unicode
 from visionops.data.findings import Code, counted
 from visionops.data.formats.assembly import DROPPED, Assembly, ImageEntry, examples
@@ -29,7 +29,7 @@ from visionops.data.formats.labelled import Columns, LabelledImages, Row
 from visionops.data.formats.names import Bases
 from visionops.data.formats.protocol import Evidence, Strength
 from visionops.data.formats.rules import LabelReader, list_names, number_of, suggest
-from visionops.data.formats.splits import split_in_name
+from visionops.data.formats.splits import split_of_folders
 from visionops.data.formats.table import label_columns
 from visionops.data.label_rules import LabelRule
 from visionops.data.listing import Listing, folder_of, load_yaml, suffix_of
@@ -212,7 +212,7 @@ def _entries(listing: Listing, file: str, records: list[_Record]) -> tuple[list[
         value = record.get(column)
         if not isinstance(value, str):
             raise AnnotationError(f"{listing.path(file)}:{line}: {column} must be the name of a file; correct it")
-        split = _split_of(f"{folder_of(file)}/{value}".replace("\\", "/"))
+        split = split_of_folders(f"{folder_of(file)}/{value}".replace("\\", "/"), unlabelled=True)
         entries.append(ImageEntry(value, f"{file}:{line}", split))
     return entries, ((f"{folder_of(file)}/".removeprefix("/"),),)
 
@@ -225,12 +225,6 @@ def _reserved(
     for entries, bases in parts.values():
         assembly.reserve((entry.name for entry in entries), bases)
     return parts
-
-
-def _split_of(name: str) -> Split:
-    """The split that the outermost folder with such a word says."""
-    parts = folder_of(name).split("/")
-    return next((split for part in parts if (split := split_in_name(part)) is not Split.NONE), Split.NONE)
 
 
 # Boxes

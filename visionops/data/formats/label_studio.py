@@ -30,9 +30,9 @@ from visionops.data.formats.label_studio_regions import (
 from visionops.data.formats.names import Bases, Match, plain_name
 from visionops.data.formats.protocol import Evidence, Strength
 from visionops.data.formats.rules import LabelReader
-from visionops.data.formats.splits import split_in_name
+from visionops.data.formats.splits import split_of_file
 from visionops.data.formats.urls import find_paths, path_of_url
-from visionops.data.listing import Listing, folder_of, stem_of, suffix_of
+from visionops.data.listing import Listing, folder_of, suffix_of
 from visionops.data.settings import DataConfig
 from visionops.errors import AnnotationError
 from visionops.inference.settings import Task
@@ -79,12 +79,8 @@ def read(listing: Listing, data: DataConfig, name: str) -> Dataset:
         _explain_absence(listing)
     reader = _Reader(listing)
     for file in files:
-        reader.add(file, split_in_name(_stem(file)) if len(files) > 1 else Split.NONE)
+        reader.add(file, split_of_file(file) if len(files) > 1 else Split.NONE)
     return reader.dataset(name)
-
-
-def _stem(file: str) -> str:
-    return stem_of(file).rpartition("/")[2]
 
 
 def _find_files(listing: Listing) -> list[str]:

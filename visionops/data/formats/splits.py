@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import re
 
 from visionops.data.dataset import Split
 
-__all__ = ["SPLIT_WORDS", "split_in_name", "split_of_folders"]
+__all__ = ["SPLIT_WORDS", "split_in_name", "split_of_file", "split_of_folders"]
 
 SPLIT_WORDS = {
     "train": Split.TRAIN,
@@ -32,10 +33,29 @@ def split_in_name(name: str) -> Split:
     return found.pop() if len(found) == 1 else Split.NONE
 
 
-def split_of_folders(name: str) -> Split:
-    """The split that the folders of a file say: one that is called after it, else one with its word in the name."""
-    parts = name.split("/")[:-1]
-    exact = {SPLIT_WORDS[part.lower()] for part in parts if part.lower() in SPLIT_WORDS}
+def split_of_folders(name: str, *, unlabelled: bool = False) -> Split:
+    """The split that the folders of a file say: one that is called after it, else one with its word in the name.
+
+    Args:
+        unlabelled: Whether ``unlabelled`` counts, for files that may have no labels.
+
+    Returns:
+        ``NONE`` where they say none, or several.
+    """
+    return _split_of_path(name.rpartition("/")[0].lower(), unlabelled)
+
+
+def split_of_file(name: str, *, unlabelled: bool = False) -> Split:
+    """The split that an annotation file says: by a word of its own name, else by its folders as `split_of_folders`."""
+    stem = name.rpartition("/")[2].rpartition(".")[0]
+    return split_in_name(stem) or split_of_folders(name, unlabelled=unlabelled)
+
+
+@functools.lru_cache(maxsize=4096)
+def _split_of_path(folder: str, unlabelled: bool) -> Split:
+    parts = folder.split("/")
+    exact = {SPLIT_WORDS[part] for part in parts if part in SPLIT_WORDS}
     found = exact or {split for part in parts if (split := split_in_name(part))}
-    found.discard(Split.UNLABELLED)
+    if not unlabelled:
+        found.discard(Split.UNLABELLED)
     return found.pop() if len(found) == 1 else Split.NONE

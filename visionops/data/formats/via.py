@@ -20,8 +20,8 @@ from visionops.data.formats.cells import head_rows, read_rows
 from visionops.data.formats.names import EXACT_BASES, Bases, resolve_name
 from visionops.data.formats.protocol import Evidence, Strength
 from visionops.data.formats.shapes import NO_BOX, Box, Tally, around, bounds, number, printable
-from visionops.data.formats.splits import split_in_name, split_of_folders
-from visionops.data.listing import Listing, folder_of, stem_of
+from visionops.data.formats.splits import split_of_file, split_of_folders
+from visionops.data.listing import Listing, folder_of
 from visionops.data.settings import DataConfig
 from visionops.errors import AnnotationError
 
@@ -468,7 +468,7 @@ class _Reader:
 
     def _split_of(self, content: _Content) -> tuple[Split, list[Split]]:
         """The split that names and folders of the file say, and those that the folders of its images say."""
-        of_file = split_in_name(stem_of(content.file).rpartition("/")[2]) or split_of_folders(content.file)
+        of_file = split_of_file(content.file)
         return of_file, [split_of_folders(image.filename.replace("\\", "/")) for image in content.images]
 
     def _add_images(self, content: _Content, splits: list[Split]) -> list[int]:

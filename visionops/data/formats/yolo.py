@@ -20,7 +20,7 @@ from visionops.data.formats.assembly import Assembly, ImageEntry, examples
 from visionops.data.formats.beside import find_masks
 from visionops.data.formats.names import Bases, Level, NameIndex
 from visionops.data.formats.protocol import Evidence, Strength
-from visionops.data.formats.splits import SPLIT_WORDS
+from visionops.data.formats.splits import SPLIT_WORDS, split_of_folders
 from visionops.data.formats.yolo_labels import Found, LabelFiles, label_of
 from visionops.data.formats.yolo_layouts import (
     DATA_FILE,
@@ -30,7 +30,6 @@ from visionops.data.formats.yolo_layouts import (
     find_layout,
     is_list_of_names,
     place_of,
-    split_of,
 )
 from visionops.data.formats.yolo_lines import LabelLines, is_dota, looks_like_labels
 from visionops.data.listing import Listing, folder_of, stem_of
@@ -131,7 +130,7 @@ class _Reader:
             self._read_entry(entry)
         labels = LabelFiles(self.listing, self.lists)
         if not self.layout.entries:
-            self.splits = {key: Entry(SPLIT_FOLDERS[split_of(key)], split_of(key), key) for key in self._by_folders()}
+            self.splits = self._by_folders()
         for key in find_masks(self.listing):
             self.splits.pop(key, None)
         found = labels.match([key for key in self.splits if key in self.listing.files])
@@ -145,10 +144,12 @@ class _Reader:
         others = [key for key in self.listing.images if key not in self.splits]
         return self.assembly.dataset(name, labels=labels.strays([*absent, *others]))
 
-    def _by_folders(self) -> list[str]:
-        """All images, by the splits that their folders say."""
+    def _by_folders(self) -> dict[str, Entry]:
+        """All images in order of the splits that their folders say."""
         order = list(Split)
-        return sorted(self.listing.images, key=lambda key: (order.index(split_of(key)), key))
+        splits = {key: split_of_folders(key, unlabelled=True) for key in self.listing.images}
+        keys = sorted(splits, key=lambda key: (order.index(splits[key]), key))
+        return {key: Entry(SPLIT_FOLDERS[splits[key]], splits[key], key) for key in keys}
 
     def _keep_labelled_folders(self, found: dict[str, Found]) -> None:
         """Leave out images of folders without any label: no file says that they belong to the data set."""

@@ -28,7 +28,6 @@ __all__ = [
     "find_layout",
     "is_list_of_names",
     "place_of",
-    "split_of",
 ]
 
 DATA_FILE = "data.yaml"
@@ -116,11 +115,6 @@ def find_layout(listing: Listing) -> Layout | None:
     names = _numbered(_read_names(listing, names_file), listing, names_file)
     folder = folder_of(names_file)
     return Layout(names_file, maker, names, _lists_in(listing, folder), (folder, ""), notes=tuple(notes))
-
-
-def split_of(name: str) -> Split:
-    """The split that the folders of an image say; ``NONE`` where they say none."""
-    return next((SPLIT_WORDS[p.lower()] for p in name.split("/")[:-1] if p.lower() in SPLIT_WORDS), Split.NONE)
 
 
 def is_list_of_names(listing: Listing, name: str) -> bool:
