@@ -1,4 +1,7 @@
-"""Damaged copies of annotation files: other bytes, other values and shapes, other names. All by a seeded chance."""
+"""Damaged copies of annotation files: other bytes, other values and shapes, other names. All by a seeded chance.
+
+`fuzz_file` reads a data set with one file damaged many times; `tests.helpers.fuzzing` all files of every format.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import io
 import json
 import random
 import re
+import time
 import xml.etree.ElementTree as ET
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -15,7 +19,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-__all__ = ["mutate_content", "mutate_names"]
+from tests.helpers.datasets import read_as
+from visionops.data.dataset import Dataset
+from visionops.errors import DataError
+
+__all__ = ["fuzz_file", "mutate_content", "mutate_names", "reads_or_refuses"]
 
 _NUMBERS = (
     b"nan", b"NaN", b"inf", b"-Infinity", b"1e400", b"-1e400", b"1e308", b"-1", b"-0.0", b"0", b"0.5", b"2147483648",
@@ -28,6 +36,7 @@ _PIECES = (
     b"\xe2\x80\xa8", b"\xc2\x85", b"%2e%2e%2f", b"%00", b"%", b"&a *a", b"*a", b"!!python/object:os.system x",
     b"<<: ", b"- ", b": ", b"{", b"}", b"[", b"]", b"[" * 3000, b'{"a":' * 3000, b"<a>" * 3000, b'"', b"'", b",", b";",
     b"\t", b" ", b"#", b"&#0;", b"&x;", b"<", b">", b"]]>", b"<!--", b'<!DOCTYPE a [<!ENTITY b "c">]>', b"x" * 70000,
+    b"<object/>", b"<bndbox/>", b"<image/>", b"<box/>", b"</annotation>", b"&#x202e;",
     b"-", b"---\n", b"...\n", b"|", b"\\u0000", b"\\ud800", b"\xe2\x80\xae", b"NULL", b"=1+1",
 )  # fmt: skip
 _NUMBER = re.compile(rb"-?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?")
@@ -65,6 +74,32 @@ def mutate_content(name: str, data: bytes, chance: random.Random) -> bytes:
                 pass
         data = _bytes(data, chance)
     return data
+
+
+def fuzz_file(root: Path, file: Path, format_: str, count: int = 150, seed: int = 14) -> None:
+    """Read a folder with a file damaged in many ways: each is a data set or an error of one line, soon."""
+    valid = file.read_bytes()
+    chance = random.Random(seed)
+    for _ in range(count):
+        file.write_bytes(mutate_content(file.name, valid, chance))
+        reads_or_refuses(root, format_)
+    file.write_bytes(valid)
+
+
+def reads_or_refuses(root: Path, format_: str) -> None:
+    """Assert that a folder is read or refused in one line, within five seconds, and nothing outside it is named."""
+    start = time.monotonic()
+    said = ""
+    try:
+        dataset = read_as(root, format_)
+    except DataError as error:
+        said = str(error)
+    else:
+        assert isinstance(dataset, Dataset)
+        inside = [path for path in dataset.images.column("path").to_pylist() if path]
+        assert all(path.startswith(f"{root}/") and ".." not in path.split("/") for path in inside)
+    assert "\n" not in said
+    assert time.monotonic() - start < 5
 
 
 def mutate_names(root: Path, chance: random.Random) -> None:
@@ -383,7 +418,7 @@ def _xml(data: bytes, chance: random.Random) -> bytes:
 
 _BY_SUFFIX = {
     ".json": _json,
-    ".jsonl": _json_lines,
+    **dict.fromkeys((".jsonl", ".ndjson", ".manifest"), _json_lines),
     ".yaml": _yaml,
     ".csv": _table,
     ".tsv": _table,

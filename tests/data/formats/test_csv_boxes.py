@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -14,9 +13,9 @@ import pytest
 from hypothesis import given, settings
 
 from tests.data.formats.test_label_studio import boxes, codes, keys, projects
-from tests.helpers.damage import mutate_bytes, reads_or_refuses
 from tests.helpers.datasets import read_as, write_image
 from tests.helpers.exports import Made, export_csv
+from tests.helpers.mutations import fuzz_file
 from visionops.data.findings import Code
 from visionops.data.formats.rules import is_missing
 from visionops.errors import AnnotationError
@@ -313,6 +312,4 @@ def test_other_tables_are_not_claimed(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["tensorflow", "wheat", "automl"])
 def test_mutations_end_in_a_data_set_or_one_line(tmp_path: Path, kind: str) -> None:
     read(tmp_path, {"t.csv": TABLES[kind]})
-    for seed in range(60):
-        (tmp_path / "t.csv").write_bytes(mutate_bytes(TABLES[kind].encode(), random.Random(seed)))
-        reads_or_refuses(tmp_path, "csv")
+    fuzz_file(tmp_path, tmp_path / "t.csv", "csv", 60)

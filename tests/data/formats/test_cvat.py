@@ -6,9 +6,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.data.formats.xml_cases import fuzz, made_images
 from tests.helpers.datasets import read_as, write_image
 from tests.helpers.exports import Made, assert_read_back, export_cvat
+from tests.helpers.made import made_images
+from tests.helpers.mutations import fuzz_file
 from visionops.data.findings import Code
 from visionops.errors import AnnotationError
 
@@ -237,4 +238,4 @@ def test_round_trip(tmp_path_factory, made, data):
 def test_fuzz(tmp_path):
     images = [Made(f"{i}.png", 8, 8, [("a", (1.0, 1.0, 5.0, 6.25))], "train") for i in range(3)]
     export_cvat(tmp_path, images, ["b", "a"])
-    fuzz(tmp_path, tmp_path / "annotations.xml", "cvat")
+    fuzz_file(tmp_path, tmp_path / "annotations.xml", "cvat")

@@ -6,6 +6,7 @@ import pytest
 
 from tests.helpers.datasets import read_as, write_image, write_json
 from tests.helpers.foreign import FOREIGN, write_foreign
+from tests.helpers.mutations import fuzz_file
 from visionops.errors import AnnotationError
 
 
@@ -47,3 +48,12 @@ def test_a_format_that_is_read_wins(tmp_path):
     )
     dataset = read_as(tmp_path, "auto")
     assert dataset.boxes_of(0).xyxy.tolist() == [[20, 10, 60, 50]]
+
+
+@pytest.mark.parametrize(
+    "name", ["kitti", "supervisely", "ground truth", "create ml below folders", "labelbox csv", "mot", "wider face"]
+)
+def test_damage_ends_in_a_data_set_or_one_line(tmp_path, name):
+    write_foreign(tmp_path, name)
+    for place in FOREIGN[name][1]:
+        fuzz_file(tmp_path, tmp_path / place, "auto", 40)

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.data.formats.json_cases import fuzz_json
-from tests.data.formats.xml_cases import made_images
 from tests.helpers.datasets import coco, read_as, write_image, write_json
 from tests.helpers.exports import Made, assert_read_back, export_labelme, labelme_json
+from tests.helpers.made import made_images
+from tests.helpers.mutations import fuzz_file
 from visionops.data.findings import Code
 from visionops.errors import AnnotationError
 
@@ -249,4 +249,4 @@ def test_fuzz(tmp_path):
     content["shapes"] += [shape([[1, 1], [3, 3]], kind) for kind in ("circle", "mask", "point")]
     content["shapes"] += [shape([[1, 1], [3, 3], [2, 5]], "polygon", group_id=1)] * 2
     write_json(tmp_path / "train/0.json", content)
-    fuzz_json(tmp_path, tmp_path / "train/0.json", "labelme")
+    fuzz_file(tmp_path, tmp_path / "train/0.json", "labelme")

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.data.formats.json_cases import fuzz_json
-from tests.data.formats.xml_cases import made_images
 from tests.helpers.datasets import read_as, write_image, write_json
 from tests.helpers.exports import Made, assert_read_back, export_via, export_via3, export_via_csv, via_entries
+from tests.helpers.made import made_images
+from tests.helpers.mutations import fuzz_file
 from visionops.data.findings import Code
 from visionops.errors import AnnotationError, DataError
 
@@ -319,7 +319,7 @@ def test_round_trip(tmp_path_factory, export, made, data):
 def test_fuzz(tmp_path, export):
     images = [Made(f"{i}.png", 8, 8, [("a", (1.0, 1.0, 5.0, 6.25)), ("b", (1, 2, 3, 4))]) for i in range(3)]
     export(tmp_path, images, ["b", "a"])
-    fuzz_json(tmp_path, next(tmp_path.glob("*.json")), "via")
+    fuzz_file(tmp_path, next(tmp_path.glob("*.json")), "via")
 
 
 def test_fuzz_cells(tmp_path):

@@ -3,9 +3,10 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 
-from tests.data.formats.xml_cases import fuzz, made_images
 from tests.helpers.datasets import read_as, voc_xml, write_image, write_voc, write_yolo_layout
 from tests.helpers.exports import Made, assert_read_back, export_voc
+from tests.helpers.made import made_images
+from tests.helpers.mutations import fuzz_file
 from visionops.data.findings import Code
 from visionops.data.formats import read_dataset
 from visionops.data.settings import DataConfig, FolderSource, Format
@@ -413,9 +414,9 @@ def test_round_trip(tmp_path_factory, made):
 def test_fuzz(tmp_path):
     images = [Made(f"{i}.png", 8, 8, [("a", (1.0, 1.0, 5.0, 6.25))], "train") for i in range(3)]
     export_voc(tmp_path, images)
-    fuzz(tmp_path, tmp_path / "Annotations/1.xml", "voc", 120)
+    fuzz_file(tmp_path, tmp_path / "Annotations/1.xml", "voc", 120)
     (tmp_path / "Annotations/1.xml").unlink()
-    fuzz(tmp_path, tmp_path / "ImageSets/Main/train.txt", "voc", 30)
+    fuzz_file(tmp_path, tmp_path / "ImageSets/Main/train.txt", "voc", 30)
 
 
 @pytest.mark.parametrize("folders", [("Annotations", "JPEGImages"), ("xmls", "images"), ("labels", "frames")])
