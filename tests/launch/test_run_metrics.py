@@ -12,7 +12,7 @@ from launch.run_metrics import run_with_metrics
 from tests.helpers.programs import free_port, pushed, pushgateway
 from tests.helpers.tracking import evaluation
 from visionops.errors import ConfigError
-from visionops.gate import GateDecision
+from visionops.gate.decision import GateDecision
 from visionops.monitoring.metrics import METRICS
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # ZenML warns of its own code

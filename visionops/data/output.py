@@ -18,8 +18,9 @@ import pyarrow as pa
 import pyarrow.fs
 
 from visionops.data.files import describe_os_error
-from visionops.data.remote import is_uri, open_prefix
+from visionops.data.remote import is_uri
 from visionops.errors import DataError
+from visionops.object_store import open_prefix
 
 __all__ = ["Output", "open_output"]
 

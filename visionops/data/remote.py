@@ -16,13 +16,13 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
 
 import pyarrow as pa
 import pyarrow.fs
 
 from visionops.data.files import FileInfo, describe_os_error, safe_name
 from visionops.errors import DataError
+from visionops.object_store import first_line, open_prefix
 
 __all__ = [
     "fetch_images",
@@ -31,7 +31,6 @@ __all__ = [
     "list_remote",
     "mirror_files",
     "mirror_name",
-    "open_prefix",
 ]
 
 _CONNECTIONS = 8
@@ -143,37 +142,6 @@ def _writing(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def open_prefix(uri: str, patience: float | None = None) -> tuple[Any, str]:
-    """The file system of Arrow that has ``s3://bucket/prefix``, and the path in it.
-
-    Args:
-        patience: Seconds after which a request that stands still is given up; by default a store that hangs is waited
-            for through minutes.
-
-    Raises:
-        DataError: It is no such URI, or its store cannot be reached.
-    """
-    if not uri.startswith("s3://") or not uri.removeprefix("s3://").split("?")[0].strip("/"):
-        raise DataError(f"{uri}: name a folder, or a bucket and prefix as s3://bucket/prefix")
-    try:
-        store, path = pyarrow.fs.FileSystem.from_uri(uri)
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{uri}: is no URI of an object store ({_first_line(error)})") from error
-    return (store if patience is None else _bounded(store, uri, patience)), path.rstrip("/")
-
-
-def _bounded(store: Any, uri: str, patience: float) -> Any:
-    options = dict(parse_qsl(urlsplit(uri).query))
-    return pyarrow.fs.S3FileSystem(
-        region=store.region,
-        endpoint_override=options.get("endpoint_override") or os.environ.get("AWS_ENDPOINT_URL"),
-        scheme=options.get("scheme"),
-        connect_timeout=patience / 2,
-        request_timeout=patience,
-        retry_strategy=pyarrow.fs.AwsStandardS3RetryStrategy(max_attempts=2),
-    )
-
-
 def _images(store: Any, prefix: str, uri: str) -> list[FileInfo]:
     images = [file for file in _list(store, prefix, uri) if file.is_image]
     if not images:
@@ -188,7 +156,7 @@ def _list(store: Any, prefix: str, uri: str) -> list[FileInfo]:
         raise DataError(f"{uri}: holds nothing; check the prefix") from error
     except (pa.ArrowException, OSError) as error:
         raise DataError(
-            f"{uri}: cannot be listed ({_first_line(error)}); check the name, AWS_ENDPOINT_URL and the credentials"
+            f"{uri}: cannot be listed ({first_line(error)}); check the name, AWS_ENDPOINT_URL and the credentials"
         ) from error
     files = []
     for info in found:
@@ -236,7 +204,7 @@ def _fetch(store: Any, path: str, file: FileInfo, target: Path) -> None:
     except (pa.ArrowException, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise  # of our disk: the store's errors have no number
-        raise DataError(f"{path}: cannot be fetched ({_first_line(error)}); try again") from error
+        raise DataError(f"{path}: cannot be fetched ({first_line(error)}); try again") from error
     finally:
         draft.unlink(missing_ok=True)
 
@@ -260,7 +228,3 @@ def _agree(etag: str, digest: bytes) -> bool:
     if etag.endswith("-1"):
         return etag == f"{hashlib.md5(digest, usedforsecurity=False).hexdigest()}-1"
     return etag == digest.hex() if _MD5.fullmatch(etag) else True
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].partition(" (Request ID")[0]

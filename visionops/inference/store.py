@@ -46,7 +46,7 @@ def send_bundle(bundle: ModelBundle, store: str) -> str:
     Raises:
         DataError: The store cannot be reached or written.
     """
-    from visionops.data.remote import open_prefix
+    from visionops.object_store import open_prefix
 
     uri = bundle_uri(store, bundle.digest)
     filesystem, prefix = open_prefix(uri, _STALLED_SECONDS)
@@ -68,7 +68,7 @@ def send_images(images: Sequence[bytes], store: str) -> list[str]:
     Raises:
         DataError: The store cannot be reached or written.
     """
-    from visionops.data.remote import open_prefix
+    from visionops.object_store import open_prefix
 
     filesystem, prefix = open_prefix(store, _STALLED_SECONDS)
     digests = {hashlib.sha256(image).hexdigest(): image for image in images}
@@ -88,7 +88,7 @@ def fetch_images(uris: Sequence[str], target: Path) -> None:
     Raises:
         DataError: One is not there or not what its name says, or ``target`` cannot be written.
     """
-    from visionops.data.remote import open_prefix
+    from visionops.object_store import open_prefix
 
     try:
         target.mkdir(parents=True, exist_ok=True)
@@ -111,7 +111,7 @@ def fetch_bundle(uri: str, target: Path, digest: str) -> ModelBundle:
         BundleError: What is there is damaged, or another bundle.
         DataError: The store cannot be reached or read, or ``target`` cannot be written.
     """
-    from visionops.data.remote import open_prefix
+    from visionops.object_store import open_prefix
 
     with contextlib.suppress(BundleError):
         if (present := ModelBundle.load(target)).digest == digest:

@@ -144,7 +144,7 @@ class _S3Store:
     def _filesystem(self, done: str) -> Iterator[tuple[Any, str]]:
         import pyarrow as pa
 
-        from visionops.data.remote import open_prefix
+        from visionops.object_store import open_prefix
 
         try:
             # A process that ends waits for what is under way, so no store may hang for long.
