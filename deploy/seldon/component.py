@@ -30,10 +30,11 @@ from werkzeug.exceptions import HTTPException
 from deploy.seldon.messages import Request, largest_body, read_bytes, read_request
 from deploy.serving.errors import ModelFailed, status_and_code
 from deploy.serving.models.models import Loader, ServedModel
-from deploy.serving.settings import ModelRef, Settings, read_settings
+from deploy.serving.settings import Settings
 from visionops.errors import ConfigError, VisionOpsError
 from visionops.inference.bundle import ModelBundle
 from visionops.inference.prediction import Prediction
+from visionops.inference.server_options import ModelRef, variable
 
 __all__ = ["VisionOps"]
 
@@ -172,13 +173,13 @@ class VisionOps:
 def _read_settings(parameters: Mapping[str, object], environment: Mapping[str, str]) -> Settings:
     if unknown := sorted(set(parameters) - set(_SETTINGS)):
         raise ConfigError(f"parameter {unknown[0]}: is not known here; there are: {', '.join(_SETTINGS)}")
-    variables = {f"VISIONOPS_{name.upper()}" for name in _SETTINGS}
+    variables = {variable(name) for name in _SETTINGS}
     arguments = [f"--{name.replace('_', '-')}={value}" for name, value in parameters.items()]
     # One image at a time is what a process of Seldon's has by default: no trial of how many side by side are best.
-    known = {"VISIONOPS_STREAMS": "1"} | {name: value for name, value in environment.items() if name in variables}
-    settings = read_settings(arguments, known)
+    known = {variable("streams"): "1"} | {name: value for name, value in environment.items() if name in variables}
+    settings = Settings.parse(arguments, known)
     if settings.bundle is None:
-        raise ConfigError("VISIONOPS_BUNDLE: is not set; give the folder of a model bundle")
+        raise ConfigError(f"{variable('bundle')}: is not set; give the folder of a model bundle")
     return settings
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from deploy.serving.logs import configure_logging
 from deploy.serving.models.models import Loader
 from deploy.serving.models.starting import start_models
-from deploy.serving.settings import Settings, read_settings
+from deploy.serving.settings import Settings
 from visionops.errors import DeploymentError, VisionOpsError
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None, environment: Mapping[str, str] 
         2 after a mistake of the user, which is printed in one line.
     """
     try:
-        settings = read_settings(sys.argv[1:] if arguments is None else arguments, environment)
+        settings = Settings.parse(sys.argv[1:] if arguments is None else arguments, environment)
         with _listen(settings) as listener:
             configure_logging(settings.log_file)
             _serve(_application(settings), listener)

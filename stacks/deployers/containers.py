@@ -36,6 +36,7 @@ from stacks.deployers.stored import (
     store_variables,
 )
 from visionops.errors import DeploymentError
+from visionops.inference.server_options import variable
 from visionops.inference.settings import ServingConfig
 
 __all__ = ["Container", "ContainerEndpoint", "ContainerSettings"]
@@ -278,9 +279,9 @@ class ContainerEndpoint(StoredEndpoint[Container]):
         options += ["--cap-drop", "ALL", "--security-opt", "no-new-privileges", "--pids-limit", "1024"]
         options += ["--memory", settings.memory, *(["--cpus", str(settings.cpus)] if settings.cpus else [])]
         options += ["--publish", published, "--log-opt", f"max-size={_LOG_BYTES}", *_user(engine)]
-        options += ["--env-file", str(self._environment), "--env", f"VISIONOPS_KEYS={_KEYS / 'api.keys'}"]
+        options += ["--env-file", str(self._environment), "--env", f"{variable('keys')}={_KEYS / 'api.keys'}"]
         # Who gets to the published port sees what anybody sees of a process of this machine.
-        options += ["--env", "VISIONOPS_OPEN_METRICS=true", "--env", "VISIONOPS_OPEN_READY=true"]
+        options += ["--env", f"{variable('open_metrics')}=true", "--env", f"{variable('open_ready')}=true"]
         for target, (source, read_only) in mounts.items():
             options += ["--mount", f"type=bind,source={source},target={target}{',readonly' if read_only else ''}"]
         return options

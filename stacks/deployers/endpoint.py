@@ -32,12 +32,11 @@ from stacks.deployers.stored import (
     store_variables,
 )
 from visionops.errors import DeploymentError
+from visionops.inference.server_options import ADMIN_KEY_VARIABLE, SERVER_MODULE, ServerOptions
 
 __all__ = ["LocalEndpoint", "Served", "Server"]
 
 _ROOT = Path(__file__).resolve().parents[2]
-_MODULE = "deploy.serving"
-_KEY_VARIABLE = "VISIONOPS_ADMIN_KEY"
 _POLL_SECONDS = 0.02
 _BACKLOG = 128
 _CLOCK_SLACK_SECONDS = 2.0
@@ -100,11 +99,12 @@ class LocalEndpoint(StoredEndpoint[Server]):
         return server
 
     def _spawn(self, served: Served, host: str, listener: socket.socket) -> Server:
-        command = [sys.executable, "-m", _MODULE, "--fd", str(listener.fileno()), "--log-file", str(self.log)]
+        listening = ServerOptions(fd=listener.fileno(), log_file=self.log)
+        command = [sys.executable, "-m", SERVER_MODULE, *listening.to_arguments()]
         command += self._arguments(served, cache=self._cache, smoke=self._smoke, predictions=self.predictions)
         # A detached server inherits what it needs and no other credentials of the run that started it.
         environment = {k: v for k, v in os.environ.items() if k in _INHERITED} | store_variables(served.serving)
-        environment |= {_KEY_VARIABLE: self.admin_key(), "PYTHONPATH": str(_ROOT)}
+        environment |= {ADMIN_KEY_VARIABLE: self.admin_key(), "PYTHONPATH": str(_ROOT)}
         with (self.folder / "server.err").open("wb") as errors:
             process = subprocess.Popen(  # noqa: S603 - our own module
                 command,

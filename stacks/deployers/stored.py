@@ -29,6 +29,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from visionops.errors import BundleError, DeploymentError
 from visionops.inference.bundle import ModelBundle
+from visionops.inference.server_options import ModelRef, ServerOptions
 from visionops.inference.settings import ServingConfig
 
 __all__ = ["GRACE_SECONDS", "Listening", "Served", "StoredEndpoint", "http", "port_taken", "reason", "store_variables"]
@@ -216,7 +217,8 @@ class StoredEndpoint(ABC, Generic[_ServerT]):
             self._write(self._record, server.model_copy(update={"stopped": True}))
 
     def _switch(self, before: _ServerT, served: Served, smoke_images: Sequence[bytes], timeout: float) -> _ServerT:
-        order = self._order(served) | {"smoke": [base64.b64encode(image).decode() for image in smoke_images]}
+        smoke = [base64.b64encode(image).decode() for image in smoke_images]
+        order = self._model(served).model_dump(mode="json") | {"smoke": smoke}
         try:
             answer = http("POST", f"{before.url}/reload", timeout=timeout, json=order, headers=self._headers())
         except requests.ConnectionError:
@@ -249,27 +251,23 @@ class StoredEndpoint(ABC, Generic[_ServerT]):
         self._end(before, GRACE_SECONDS)  # it ended by itself, or lives and only holds the port
         return False
 
-    def _order(self, served: Served) -> dict[str, Any]:
-        """The model, as /reload and the command line of the server take it."""
-        return {
-            "bundle": str(self._seen_by_server(served.bundle)),
-            "name": served.name,
-            "version": served.version,
-            "alias": served.alias,
-            **served.serving.model_dump(mode="json", include={"engine", "confidence", "iou", "max_upload_bytes"}),
-        }
+    def _model(self, served: Served) -> ModelRef:
+        """The model, with its bundle where the server sees it: what /reload takes."""
+        bundle = self._seen_by_server(served.bundle)
+        return ModelRef.from_serving(
+            served.serving, bundle=bundle, name=served.name, version=served.version, alias=served.alias
+        )
 
     def _arguments(self, served: Served, *, cache: Path, smoke: Path, predictions: Path) -> list[str]:
         """The command line of the server, with paths as it sees them."""
-        options = self._order(served) | {"cache": cache, "smoke_images": smoke}
+        options: dict[str, Any] = {"cache": cache, "smoke_images": smoke}
         if served.serving.prediction_log:
             options |= {
                 "prediction_log": predictions,
                 "prediction_log_images": served.serving.prediction_log_images,
                 "prediction_log_store": served.serving.prediction_log_store,
             }
-        given = {key: value for key, value in options.items() if value not in (None, "")}
-        return [part for key, value in given.items() for part in ("--" + key.replace("_", "-"), str(value))]
+        return ServerOptions.model_validate(dict(self._model(served)) | options).to_arguments()
 
     # Files
 

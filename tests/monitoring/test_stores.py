@@ -14,7 +14,7 @@ import psycopg
 import pyarrow.fs
 import pytest
 
-from deploy.serving.settings import read_settings
+from deploy.serving.settings import Settings
 from tests.conftest import ROOT
 from tests.helpers.postgres import PASSWORD, Postgres, postgres_server
 from tests.helpers.s3 import s3_bucket, s3_server
@@ -289,7 +289,7 @@ def test_an_object_that_cannot_be_read_and_a_store_that_cannot_be_reached_are_on
 )
 def test_a_password_in_the_address_is_refused_and_not_repeated(uri: str):
     with pytest.raises(ConfigError, match=r"--prediction-log-store: holds a password; .*PGPASSWORD") as caught:
-        read_settings(["--prediction-log", "log", "--prediction-log-store", uri], {})
+        Settings.parse(["--prediction-log", "log", "--prediction-log-store", uri], {})
     assert PASSWORD not in str(caught.value)
     with pytest.raises(ValueError, match="holds a password"):
         ServingConfig(prediction_log_store=uri)

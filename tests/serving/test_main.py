@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from deploy.serving.__main__ import main
-from deploy.serving.settings import read_settings
+from deploy.serving.settings import Settings
 from tests.conftest import ROOT
 from tests.helpers.programs import until
 from visionops.errors import ConfigError
@@ -28,23 +28,23 @@ def run_main(*arguments: str, environment: dict[str, str] | None = None) -> int:
 
 def test_arguments_win_over_the_environment(tmp_path: Path):
     environment = {"VISIONOPS_PORT": "1", "VISIONOPS_NAME": "steel", "VISIONOPS_ADMIN_KEY": "s3cret", "HOME": "/"}
-    settings = read_settings(["--port", "2", "--bundle", str(tmp_path)], environment)
+    settings = Settings.parse(["--port", "2", "--bundle", str(tmp_path)], environment)
     assert (settings.port, settings.name, settings.host, settings.bundle) == (2, "steel", "127.0.0.1", tmp_path)
     assert "s3cret" not in repr(settings)
 
 
 def test_a_bad_setting_is_named():
     with pytest.raises(ConfigError, match="--port: Input should be less"):
-        read_settings(["--port", "70000"], {})
+        Settings.parse(["--port", "70000"], {})
     with pytest.raises(ConfigError, match=r"VISIONOPS_ENGINE: .*'openvino' or 'onnxruntime'"):
-        read_settings([], {"VISIONOPS_ENGINE": "torch"})
+        Settings.parse([], {"VISIONOPS_ENGINE": "torch"})
 
 
 def test_the_key_is_no_argument(capsys: pytest.CaptureFixture[str]):
     with pytest.raises(SystemExit):
-        read_settings(["--admin-key", "x"], {})
+        Settings.parse(["--admin-key", "x"], {})
     with pytest.raises(SystemExit):
-        read_settings(["--help"], {})
+        Settings.parse(["--help"], {})
     assert "admin" not in capsys.readouterr().out
 
 

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pytest
 from PIL import Image as PillowImage
 
-from deploy.serving.settings import read_settings
+from deploy.serving.settings import Settings
 from tests.helpers.bundles import CLASSES, encode, filled, make_bundle, make_label_bundle, picture
 from tests.helpers.disks import mounted
 from tests.monitoring.test_log import lines_of, until
@@ -111,7 +111,7 @@ def test_a_share_of_the_images_is_kept_beside_the_records(bundle: Path, folder: 
     assert {path.read_bytes() for path in kept.values()} == {red_cell}
     assert {path.parent.parent for path in kept.values()} == {folder / "images"}
     with pytest.raises(ConfigError, match="--prediction-log-images: needs a folder, given by --prediction-log"):
-        read_settings(["--prediction-log-images", "0.5"], {})
+        Settings.parse(["--prediction-log-images", "0.5"], {})
 
 
 def test_what_is_refused_or_explained_is_not_remembered(client: TestClient, folder: Path, red_cell: bytes):

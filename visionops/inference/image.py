@@ -28,9 +28,9 @@ from PIL import Image
 from visionops.errors import ImageError
 from visionops.inference.image_types import FORMATS, HAS_HEIF
 from visionops.inference.preprocessing_spec import FULL_WHITE
+from visionops.inference.settings import DEFAULT_MAX_PIXELS
 
 __all__ = [
-    "DEFAULT_MAX_PIXELS",
     "ImageHeader",
     "ImageProblem",
     "decode_image",
@@ -41,10 +41,6 @@ __all__ = [
     "to_rgb",
     "white_level",
 ]
-
-DEFAULT_MAX_PIXELS = 100_000_000
-"""Largest accepted width x height: 100 megapixels, 300 MB decoded."""
-
 
 _EXIF_ORIENTATION = 0x0112
 _TILE_WIDTH, _TILE_LENGTH = 322, 323  # tags of TIFF

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from visionops.inference.image import DEFAULT_MAX_PIXELS, ImageHeader
+from visionops.inference.image import ImageHeader
+from visionops.inference.settings import DEFAULT_MAX_PIXELS
 
 __all__ = ["read_simple_jpeg"]
 

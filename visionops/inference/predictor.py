@@ -24,9 +24,10 @@ from visionops.errors import BundleError, ImageError
 from visionops.inference.bundle import ModelBundle, Thresholds
 from visionops.inference.decoders import RawOutput, decoder_for
 from visionops.inference.engines import load_engine
-from visionops.inference.image import DEFAULT_MAX_PIXELS, ImageProblem, decode_image
+from visionops.inference.image import ImageProblem, decode_image
 from visionops.inference.prediction import Prediction
 from visionops.inference.preprocessing import preprocess
+from visionops.inference.settings import DEFAULT_MAX_PIXELS
 from visionops.inference.settings import Engine as EngineName
 from visionops.inference.tiling import tile_windows
 

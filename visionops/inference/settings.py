@@ -10,7 +10,10 @@ from pydantic import AfterValidator, Field, model_validator
 from visionops.addresses import check_store
 from visionops.settings import Settings
 
-__all__ = ["Engine", "Precision", "ServingConfig", "Task", "UseCase"]
+__all__ = ["DEFAULT_MAX_PIXELS", "Engine", "Precision", "ServingConfig", "Task", "UseCase"]
+
+DEFAULT_MAX_PIXELS = 100_000_000
+"""Largest accepted width x height: 100 megapixels, 300 MB decoded."""
 
 
 class Task(enum.StrEnum):

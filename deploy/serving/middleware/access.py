@@ -32,7 +32,7 @@ from deploy.serving.metrics import Metrics
 from deploy.serving.middleware.keys import Client, KeyRing, Role
 from deploy.serving.middleware.rates import RateLimit
 from deploy.serving.middleware.refusals import refusal
-from deploy.serving.settings import ADMIN_KEY_VARIABLE
+from visionops.inference.server_options import ADMIN_KEY_VARIABLE
 
 __all__ = ["PROBES", "ROLES", "Gate", "Routes"]
 

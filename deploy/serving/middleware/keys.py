@@ -21,6 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from visionops.errors import ConfigError
+from visionops.inference.server_options import API_KEYS_VARIABLE
 
 __all__ = ["ADMIN_ID", "KEY_ID", "Client", "Key", "KeyRing", "Role", "make_key", "parse_keys"]
 
@@ -122,7 +123,7 @@ class KeyRing:
         self._file = file
         self._recheck_seconds = recheck_seconds
         own = (Key(Client(ADMIN_ID, Role.ADMIN), _digest(admin_key.encode())),) if admin_key else ()
-        self._fixed = own + parse_keys(lines or "", "VISIONOPS_API_KEYS")
+        self._fixed = own + parse_keys(lines or "", API_KEYS_VARIABLE)
         self._keys = self._fixed
         self._seen: tuple[int, int, int] | None = None
         self._checked = time.monotonic()

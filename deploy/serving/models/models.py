@@ -15,13 +15,14 @@ from PIL import Image as PillowImage
 from deploy.serving.errors import ModelFailed, SmokeTestFailed
 from deploy.serving.models.memory import MemoryLimit
 from deploy.serving.models.roles import Record
-from deploy.serving.settings import ModelRef, Settings
+from deploy.serving.settings import Settings
 from visionops.errors import BundleError, ImageError, VisionOpsError
 from visionops.inference.bundle import ModelBundle, Thresholds
 from visionops.inference.calibration import Calibration, calibrate
 from visionops.inference.engines import available_cpus
 from visionops.inference.prediction import Prediction
 from visionops.inference.predictor import Image, Load, Predictor, Watch
+from visionops.inference.server_options import ModelRef
 
 __all__ = ["Loader", "ServedModel"]
 

@@ -1,0 +1,244 @@
+"""The options of the prediction server, as its command line and its environment have them.
+
+Deployers write a command line with `ServerOptions.to_arguments`, the server reads it with `ServerOptions.parse`: what
+one of them knows, the other takes.
+
+    >>> ServerOptions(port=0, open_ready=True).to_arguments()
+    ['--port', '0', '--open-ready', 'true']
+    >>> ServerOptions.parse(["--port", "0", "--open-ready"]) == ServerOptions(port=0, open_ready=True)
+    True
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
+
+from visionops.addresses import SECRET_ERROR, check_store
+from visionops.errors import ConfigError
+from visionops.inference.settings import DEFAULT_MAX_PIXELS, Engine, ServingConfig
+
+__all__ = [
+    "ADMIN_KEY_VARIABLE",
+    "API_KEYS_VARIABLE",
+    "SERVER_MODULE",
+    "ModelOptions",
+    "ModelRef",
+    "ServerOptions",
+    "variable",
+]
+
+SERVER_MODULE = "deploy.serving"
+"""What ``python -m`` starts."""
+
+
+def variable(name: str) -> str:
+    """Return the environment variable of an option."""
+    return f"VISIONOPS_{name.upper()}"
+
+
+ADMIN_KEY_VARIABLE = variable("admin_key")
+API_KEYS_VARIABLE = variable("api_keys")
+
+
+def _comma_separated(value: object) -> object:
+    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
+class ModelOptions(BaseModel):
+    """A model of a server: its bundle, its name, and how it answers."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    bundle: Path | None = None
+    """Folder of the model bundle; without one the server is live but not ready."""
+    name: str = Field(default="model", min_length=1, max_length=128)
+    """Registered model."""
+    version: str = Field(default="0", min_length=1, max_length=128)
+    """Registered version."""
+    alias: str = Field(default="", max_length=128)
+    """Registry alias under which it is served: champion, challenger."""
+    engine: Engine = Engine.OPENVINO
+    """What runs the graph: openvino or onnxruntime."""
+    confidence: float | None = Field(default=None, ge=0, le=1)
+    """Lowest score of a detection; the bundle's own when absent. Labels have theirs in the bundle."""
+    iou: float | None = Field(default=None, ge=0, le=1)
+    """Overlap above which NMS drops the weaker box; the bundle's own when absent."""
+    max_upload_bytes: int = Field(default=20_000_000, ge=1)
+    """Largest accepted image file."""
+
+
+class ModelRef(ModelOptions):
+    """Which bundle to serve, under which name, and how."""
+
+    bundle: Path
+    """Folder of the model bundle, on the server's machine."""
+    name: str = Field(min_length=1, max_length=128)
+    """Registered model."""
+    version: str = Field(min_length=1, max_length=128)
+    """Registered version."""
+
+    @classmethod
+    def from_serving(cls, serving: ServingConfig, *, bundle: Path, name: str, version: str, alias: str) -> Self:
+        """Return how ``serving`` has a registered model served."""
+        return cls(
+            bundle=bundle,
+            name=name,
+            version=version,
+            alias=alias,
+            engine=serving.engine,
+            confidence=serving.confidence,
+            iou=serving.iou,
+            max_upload_bytes=serving.max_upload_bytes,
+        )
+
+
+class ServerOptions(ModelOptions):
+    """What a server process can be started with; its keys are no options, since a command line is read by many."""
+
+    SECRETS: ClassVar[frozenset[str]] = frozenset()
+    """Fields of a subclass that only the environment has."""
+
+    models: Path | None = None
+    """Instead of a bundle: a YAML file of several models, with their roles."""
+    cache: Path | None = None
+    """Folder for compiled models and the trials' results, a sub-folder for each bundle: the next start is faster."""
+    smoke_images: Path | None = None
+    """Folder of images that each of these models must answer before it is served; not remembered, not counted."""
+    max_memory_mb: int = Field(default=0, ge=0)
+    """Most that the process may have resident: a model that would take it beyond is refused; 0: no limit."""
+    max_pixels: int = Field(default=DEFAULT_MAX_PIXELS, ge=1)
+    """Largest accepted width x height."""
+    max_batch_files: int = Field(default=64, ge=1, le=10_000)
+    """Most images of one request, where it may have several."""
+    max_batch_bytes: int = Field(default=100_000_000, ge=1)
+    """Largest accepted request of several images, or of tensors."""
+    workers: int = Field(default=0, ge=0, le=256)
+    """Images in work at once; 0: two for each CPU that the container grants, one computed while another is decoded."""
+    queue: int = Field(default=64, ge=0, le=100_000)
+    """Images that may wait beside; more are refused with 503 and Retry-After."""
+    timeout: float = Field(default=30, gt=0, le=3600)
+    """Seconds from the last byte of an image to its answer."""
+    upload_timeout: float = Field(default=30, gt=0, le=3600)
+    """Seconds for the body of a request to arrive; then 408."""
+    idle_timeout: float = Field(default=15, gt=0, le=3600)
+    """Seconds a connection may stay without a request in work, or with an answer that is not read."""
+    max_body_memory: int = Field(default=256_000_000, ge=1)
+    """Bytes of all bodies in work at once; more are refused with 503."""
+    max_connections: int = Field(default=512, ge=1, le=100_000)
+    """Connections at once; more are refused with 503."""
+    rate: str | None = None
+    """Requests of one key, or one address where there are no keys: 100/minute; more get 429."""
+    streams: int = Field(default=0, ge=0, le=256)
+    """Images computed side by side under load; 0: what a short trial at the start finds best."""
+    host: str = "127.0.0.1"
+    """Address to listen on: this machine only, unless told otherwise."""
+    port: int = Field(default=8000, ge=0, le=65535)
+    """Port to listen on; 0: any free port."""
+    fd: int | None = Field(default=None, ge=3)
+    """An inherited listening socket, instead of host and port."""
+    log_file: Path | None = None
+    """JSON lines go here, rotated at 10 MB; to standard output when absent."""
+    prediction_log: Path | None = None
+    """Folder that remembers what was asked and answered, for monitoring; without one nothing is remembered."""
+    prediction_log_max_mb: int = Field(default=1000, ge=8, le=10_000_000)
+    """Of all of it, in megabytes; the oldest goes."""
+    prediction_log_max_days: float = Field(default=30, gt=0, le=36_500, allow_inf_nan=False)
+    """Of a record, or an image; older ones go."""
+    prediction_log_images: float = Field(default=0, ge=0, le=1, allow_inf_nan=False)
+    """Share of the requests whose images are kept beside their records, as they came."""
+    prediction_log_images_max_mb: int = Field(default=1000, ge=1, le=10_000_000)
+    """Of all these images, in megabytes; the oldest go."""
+    prediction_log_store: Annotated[str, AfterValidator(check_store)] | None = None
+    """Where closed segments of the log are kept, too: s3://bucket/prefix, or postgresql://user@host/database."""
+    keys: Path | None = None
+    """File of API keys: id role sha256:hex; without keys only this machine is served."""
+    open_metrics: bool = False
+    """Serve /metrics without a key."""
+    open_ready: bool = False
+    """Answer /ready without a key, with the status only."""
+    cors_origins: Annotated[tuple[str, ...], BeforeValidator(_comma_separated)] = ()
+    """Origins of pages that may call the server from a browser, separated by commas."""
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        if self.bundle and self.models:
+            raise ValueError("give either --bundle or --models")
+        for name in ("prediction_log_images", "prediction_log_store"):
+            if getattr(self, name) and not self.prediction_log:
+                raise ValueError(f"{_flag(name)}: needs a folder, given by --prediction-log")
+        return self
+
+    @classmethod
+    def parse(cls, arguments: Sequence[str], environment: Mapping[str, str] | None = None) -> Self:
+        """Read a command line, and the variables of what it does not say; an empty variable says nothing.
+
+        Raises:
+            ConfigError: A value cannot be used; it names the argument or the variable.
+            SystemExit: An option is unknown, or help is wanted.
+        """
+        given = {name: value for name, value in vars(cls._parser().parse_args(arguments)).items() if value is not None}
+        known = {name: (environment or {}).get(variable(name)) for name in cls.model_fields}
+        try:
+            return cls.model_validate({name: value for name, value in known.items() if value} | given)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            if not first["loc"]:
+                raise ConfigError(first["msg"].removeprefix("Value error, ")) from error
+            name = str(first["loc"][0])
+            place = _flag(name) if name in given else variable(name)
+            if first["type"] == SECRET_ERROR:
+                raise ConfigError(f"{place}: {first['msg']}") from None  # nor may the trace have it
+            raise ConfigError(f"{place}: {first['msg']} (got {first['input']!r})") from error
+
+    def to_arguments(self, *, joined: bool = False, order: Sequence[str] = ()) -> list[str]:
+        """Return the command line of these options, without secrets: those that were given, or are no defaults.
+
+        Args:
+            joined: ``--port=0`` as one argument. Otherwise they are two, unless the value begins with a dash.
+            order: Names of options to begin with; the others follow as they are declared.
+        """
+        values = self.model_dump(mode="json", exclude=set(self.SECRETS))
+        arguments: list[str] = []
+        for name in dict.fromkeys((*order, *values)):
+            value, default = getattr(self, name), type(self).model_fields[name].default
+            if value == default and (name not in self.model_fields_set or value in (None, "", ())):
+                continue
+            text = _text(values[name])
+            arguments += [f"{_flag(name)}={text}"] if joined or text.startswith("-") else [_flag(name), text]
+        return arguments
+
+    @classmethod
+    def _parser(cls) -> argparse.ArgumentParser:
+        parser = argparse.ArgumentParser(
+            prog=f"python -m {SERVER_MODULE}", description="The VisionOps prediction server."
+        )
+        for name, field in cls.model_fields.items():
+            if name in cls.SECRETS:
+                continue
+            shown = "" if field.default in (None, ()) else f" [{field.default}]"
+            switch: dict[str, Any] = {"nargs": "?", "const": "true"} if field.annotation is bool else {}
+            parser.add_argument(_flag(name), help=f"{field.description}{shown}", **switch)
+        return parser
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _text(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return ",".join(value) if isinstance(value, list) else str(value)
