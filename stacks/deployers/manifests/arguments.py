@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from stacks.deployers.manifests.identity import PORT, Served, log_store
+from visionops.inference.server_options import ModelRef, ServerOptions
 
 __all__ = ["CACHE", "LOG", "MODEL", "SMOKE", "server_arguments"]
 
@@ -13,27 +15,32 @@ SMOKE = "/models/smoke"
 CACHE = "/cache"
 LOG = "/prediction-log"
 
+_ORDER = (
+    *("bundle", "name", "version", "alias", "engine", "confidence", "iou", "max_upload_bytes"),
+    *("host", "port", "cache", "open_metrics", "open_ready", "smoke_images"),
+    *("prediction_log", "prediction_log_store", "prediction_log_images"),
+)
+"""Part of a pod's revision: another order would make the pods of every endpoint anew."""
+
 
 def server_arguments(served: Served) -> list[str]:
     """Return the arguments of ``python -m deploy.serving``; what is not set is left out."""
-    told: dict[str, Any] = {
-        "bundle": MODEL,
-        "name": served.name,
-        "version": served.version,
-        "alias": served.alias,
-        **served.serving.model_dump(mode="json", include={"engine", "confidence", "iou", "max_upload_bytes"}),
+    model = ModelRef.from_serving(
+        served.serving, bundle=Path(MODEL), name=served.name, version=served.version, alias=served.alias
+    )
+    options: dict[str, Any] = {
         "host": "0.0.0.0",  # noqa: S104 - of the pod
         "port": PORT,
         "cache": CACHE,
-        "open_metrics": "true",
-        "open_ready": "true",
+        "open_metrics": True,
+        "open_ready": True,
     }
     if served.smoke_images:
-        told["smoke_images"] = SMOKE
+        options["smoke_images"] = SMOKE
     if store := log_store(served):
-        told |= {
+        options |= {
             "prediction_log": LOG,
             "prediction_log_store": store,
             "prediction_log_images": served.serving.prediction_log_images,
         }
-    return [f"--{key.replace('_', '-')}={value}" for key, value in told.items() if value not in (None, "")]
+    return ServerOptions.model_validate(dict(model) | options).to_arguments(joined=True, order=_ORDER)

@@ -12,6 +12,7 @@ from stacks.deployers.manifests.arguments import CACHE, LOG, MODEL, SMOKE, serve
 from stacks.deployers.manifests.identity import PORT, Manifest, Served, log_store, object_name, selector
 from stacks.deployers.manifests.keys import ADMIN_KEY, API_KEYS
 from stacks.deployers.manifests.settings import KubernetesDeployerConfig
+from visionops.inference.server_options import ADMIN_KEY_VARIABLE, API_KEYS_VARIABLE, SERVER_MODULE
 
 __all__ = ["REVISION_VARIABLE", "pod_spec", "revision"]
 
@@ -127,12 +128,12 @@ def _server(served: Served, config: KubernetesDeployerConfig, name: str) -> Mani
     store = log_store(served)
     if store:
         mounts["prediction-log"] = LOG
-    container = _container(name, config, ["python", "-m", "deploy.serving"], mounts)
+    container = _container(name, config, ["python", "-m", SERVER_MODULE], mounts)
     keys = f"{object_name(served.name)}-keys"
     container["args"] = server_arguments(served)
     container["env"] += [
-        _from_secret("VISIONOPS_ADMIN_KEY", keys, ADMIN_KEY),
-        _from_secret("VISIONOPS_API_KEYS", config.api_keys_secret or keys, API_KEYS),
+        _from_secret(ADMIN_KEY_VARIABLE, keys, ADMIN_KEY),
+        _from_secret(API_KEYS_VARIABLE, config.api_keys_secret or keys, API_KEYS),
     ]
     if store.startswith("s3:"):
         container["env"] += _store_variables(config)
