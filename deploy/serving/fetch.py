@@ -11,8 +11,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from visionops.bundle_store import fetch_bundle, fetch_images
 from visionops.errors import VisionOpsError
-from visionops.inference.store import fetch_bundle, fetch_images
 
 __all__ = ["main"]
 

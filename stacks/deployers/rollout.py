@@ -26,10 +26,10 @@ from stacks.deployers.manifests.network import supporting
 from stacks.deployers.manifests.pod import revision
 from stacks.deployers.manifests.settings import KubernetesDeployerConfig
 from stacks.deployers.manifests.workload import deployment, scaling
+from visionops.bundle_store import send_bundle, send_images
 from visionops.errors import DeploymentError
 from visionops.inference.bundle import ModelBundle
 from visionops.inference.settings import ServingConfig
-from visionops.inference.store import send_bundle, send_images
 
 __all__ = ["ClusterEndpoint", "Found", "OperatedEndpoint", "Rollout", "holds"]
 

@@ -21,9 +21,9 @@ from stacks.deployers.manifests.settings import KubernetesDeployerConfig
 from tests.conftest import ROOT
 from tests.helpers.programs import free_port, until
 from tests.helpers.s3 import ENVIRONMENT, s3_bucket, s3_server
+from visionops.bundle_store import send_bundle, send_images
 from visionops.inference.bundle import ModelBundle
 from visionops.inference.settings import ServingConfig
-from visionops.inference.store import send_bundle, send_images
 
 
 @pytest.fixture

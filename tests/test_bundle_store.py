@@ -13,9 +13,9 @@ from deploy.serving.fetch import main
 from tests.conftest import ROOT
 from tests.helpers.bundles import make_bundle
 from tests.helpers.s3 import s3_bucket, s3_server
+from visionops.bundle_store import bundle_uri, fetch_bundle, fetch_images, send_bundle, send_images
 from visionops.errors import BundleError, DataError
 from visionops.inference.bundle import ModelBundle
-from visionops.inference.store import bundle_uri, fetch_bundle, fetch_images, send_bundle, send_images
 
 
 @pytest.fixture(scope="module")
