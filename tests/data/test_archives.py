@@ -19,8 +19,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.helpers.datasets import read_as
-from visionops.data import archives
-from visionops.data.archives import unpack, unwrap
+from visionops.data.archives import sink
+from visionops.data.archives.unpacking import unpack
+from visionops.data.archives.wrapping import unwrap
 from visionops.data.files import walk_files
 from visionops.data.settings import ArchiveSource
 from visionops.data.sources import fetch
@@ -294,18 +295,18 @@ def test_unsafe_7z_are_refused_whole(tmp_path, name, target, mode, words):
 @pytest.mark.parametrize("kind", KINDS)
 def test_bombs_are_refused(tmp_path, kind, monkeypatch):
     path = write(kind, tmp_path / "a", {"x": b"\0" * 5_000_000, "y": b""})
-    monkeypatch.setattr(archives, "_FREE_EXPANSION", 1_000_000)
-    monkeypatch.setattr(archives, "MAX_EXPANSION", 0)
+    monkeypatch.setattr(sink, "FREE_EXPANSION", 1_000_000)
+    monkeypatch.setattr(sink, "MAX_EXPANSION", 0)
     assert "decompression bomb" in refusal(path)
     monkeypatch.undo()
-    monkeypatch.setattr(archives, "MAX_MEMBERS", 1)
+    monkeypatch.setattr(sink, "MAX_MEMBERS", 1)
     assert "more than 1 files" in refusal(path)
 
 
 def test_a_7z_that_declares_less_than_it_holds(tmp_path, monkeypatch):
     path = write("7z", tmp_path / "a.7z", {"__MACOSX/x": b"\0" * 3_000_000, "y": b"\0" * 3_000_000})
-    monkeypatch.setattr(archives, "_FREE_EXPANSION", 1_000_000)
-    monkeypatch.setattr(archives, "MAX_EXPANSION", 0)
+    monkeypatch.setattr(sink, "FREE_EXPANSION", 1_000_000)
+    monkeypatch.setattr(sink, "MAX_EXPANSION", 0)
     honest = py7zr.SevenZipFile.__init__
 
     def lying(self, *args, **kwargs):

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.datasets import write_vision
-from visionops.data import archives, sources
+from visionops.data import sources
+from visionops.data.archives import sink, tar_files
 from visionops.data.files import atomic_folder, walk_files
 from visionops.data.settings import ArchiveSource, FolderSource, SampleSource
 from visionops.data.sources import fetch, source_fingerprint
@@ -165,12 +166,12 @@ def test_unsafe_zips_are_refused_whole(tmp_path, members, kind, message):
 
 def test_bombs_are_refused(tmp_path, monkeypatch):
     path = make_zip(tmp_path / "a.zip", {"x": b"\0" * 5_000_000, "y": b""})
-    monkeypatch.setattr(archives, "_FREE_EXPANSION", 1_000_000)
-    monkeypatch.setattr(archives, "MAX_EXPANSION", 2)
+    monkeypatch.setattr(sink, "FREE_EXPANSION", 1_000_000)
+    monkeypatch.setattr(sink, "MAX_EXPANSION", 2)
     with pytest.raises(DataError, match="decompression bomb"):
         fetch(archive(path), tmp_path / "cache")
     monkeypatch.undo()
-    monkeypatch.setattr(archives, "MAX_MEMBERS", 1)
+    monkeypatch.setattr(sink, "MAX_MEMBERS", 1)
     with pytest.raises(DataError, match="more than 1 files"):
         fetch(archive(path), tmp_path / "cache")
 
@@ -207,7 +208,7 @@ def test_damaged_archives(tmp_path, suffix, damage):
 def test_an_archive_that_goes_on_behind_its_end(tmp_path, monkeypatch):
     path = make_tar(tmp_path / "a.tar", ("a", b"x"))
     path.write_bytes(path.read_bytes() + b"\0" * 100_000)
-    monkeypatch.setattr(archives, "_FREE_EXPANSION", 50_000)
+    monkeypatch.setattr(tar_files, "FREE_EXPANSION", 50_000)
     with pytest.raises(DataError, match="behind its end"):
         fetch(archive(path), tmp_path / "cache")
 

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
 
-from visionops.data.archives import unpack, unwrap
+from visionops.data.archives.unpacking import unpack
+from visionops.data.archives.wrapping import unwrap
 from visionops.data.dvc import pull, tracked_digest
 from visionops.data.files import FileInfo, atomic_folder, describe_os_error, walk_files
 from visionops.data.remote import list_files, mirror_files, mirror_name
