@@ -252,7 +252,8 @@ def measure_validation(folder: Path, shrink: int) -> list[Row]:
 
 def _write_photos(folder: Path, number: int) -> tuple[list[Path], int]:
     """JPEGs of 640 x 640, all different: rendered surfaces, rolled. Returns paths and bytes in all."""
-    from visionops.data.sample import Defect, render_surface
+    from visionops.data.sample.reliefs import Defect
+    from visionops.data.sample.surfaces import render_surface
 
     source = SampleSource(kind="sample", size=640)
     surfaces = [render_surface(source, [seed], [*Defect]).image for seed in range(12)]

@@ -41,7 +41,8 @@ def make_images() -> tuple[str, list[bytes]]:
     if len(castings) >= _IMAGES:
         pictures = [Image.open(path).convert("RGB") for path in castings[:: len(castings) // _IMAGES][:_IMAGES]]
         return "castings", [_jpeg(picture) for picture in pictures]
-    from visionops.data.sample import Defect, render_surface
+    from visionops.data.sample.reliefs import Defect
+    from visionops.data.sample.surfaces import render_surface
 
     source = SampleSource(kind="sample", size=640)
     surfaces = [render_surface(source, [seed], [*Defect]).image for seed in range(_IMAGES)]

@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from visionops.data.sample import Defect, render_sample, render_surface
+from visionops.data.sample.folder import render_sample
+from visionops.data.sample.reliefs import Defect
+from visionops.data.sample.surfaces import render_surface
 from visionops.data.settings import SampleSource
 from visionops.errors import DataError
 

@@ -14,7 +14,7 @@ from visionops.data.archives.wrapping import unwrap
 from visionops.data.dvc import pull, tracked_digest
 from visionops.data.files import FileInfo, atomic_folder, describe_os_error, walk_files
 from visionops.data.remote import list_files, mirror_files, mirror_name
-from visionops.data.sample import RENDERER_VERSION, render_sample
+from visionops.data.sample.folder import RENDERER_VERSION, render_sample
 from visionops.data.settings import (
     ArchiveSource,
     DataConfig,
