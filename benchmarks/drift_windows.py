@@ -27,7 +27,7 @@ from visionops.data.files import walk_files
 from visionops.data.formats import read_dataset
 from visionops.data.hashing import hash_images
 from visionops.data.settings import FolderSource
-from visionops.data.splitting import assign_splits
+from visionops.data.splitting.assignment import assign_splits
 from visionops.data.validation.judging import validate
 from visionops.inference.bundle import ModelBundle
 from visionops.inference.image import decode_image

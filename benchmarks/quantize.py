@@ -25,7 +25,7 @@ from visionops.data.dataset import Dataset, Split
 from visionops.data.formats import read_dataset
 from visionops.data.hashing import hash_images
 from visionops.data.sources import fetch
-from visionops.data.splitting import assign_splits
+from visionops.data.splitting.assignment import assign_splits
 from visionops.data.validation.judging import validate
 from visionops.errors import VisionOpsError
 from visionops.home import visionops_home

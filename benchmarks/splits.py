@@ -24,7 +24,7 @@ from visionops.data.dataset import ADDED, Attribute, Dataset
 from visionops.data.duplicates import MIN_CORRELATION, look_alike_groups
 from visionops.data.history import SplitHistory
 from visionops.data.settings import SplitConfig
-from visionops.data.splitting import assign_splits
+from visionops.data.splitting.assignment import assign_splits
 from visionops.errors import DataError
 
 __all__ = ["Outcome", "simulate"]

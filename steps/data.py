@@ -24,7 +24,7 @@ from visionops.data.history import SplitHistory
 from visionops.data.settings import DataConfig, ValidationPolicy
 from visionops.data.shards import StoredDataset
 from visionops.data.sources import fetch
-from visionops.data.splitting import assign_splits
+from visionops.data.splitting.assignment import assign_splits
 from visionops.data.validation.inspected import InspectedImages, inspect_shard
 from visionops.data.validation.judging import judge_shards, validate
 from visionops.data.validation.report import ValidationReport

@@ -17,7 +17,7 @@ from visionops.data.formats import read_dataset
 from visionops.data.hashing import hash_images
 from visionops.data.settings import DataConfig, FolderSource, Format, SplitConfig, ValidationPolicy
 from visionops.data.sources import data_fingerprint
-from visionops.data.splitting import assign_splits
+from visionops.data.splitting.assignment import assign_splits
 from visionops.data.validation.judging import validate
 from visionops.errors import DataError
 from visionops.inference.settings import Task

@@ -17,7 +17,7 @@ from visionops.data.findings import Code
 from visionops.data.hashing import hash_images
 from visionops.data.history import SplitHistory
 from visionops.data.settings import SplitConfig, ValidationPolicy
-from visionops.data.splitting import assign_splits
+from visionops.data.splitting.assignment import assign_splits
 from visionops.data.validation.judging import validate
 from visionops.errors import DataError
 

@@ -22,7 +22,7 @@ from visionops.data.formats import read_dataset
 from visionops.data.hashing import hash_images
 from visionops.data.settings import DataConfig, SplitConfig, ValidationPolicy
 from visionops.data.shards import pack_shards, unpack_shards
-from visionops.data.splitting import assign_splits
+from visionops.data.splitting.assignment import assign_splits
 from visionops.data.validation.judging import validate
 from visionops.data.validation.report import ValidationReport
 from visionops.errors import ValidationStopped

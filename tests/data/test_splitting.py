@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.helpers.datasets import read_as
 from visionops.data.dataset import Dataset, Split
 from visionops.data.settings import SplitConfig
-from visionops.data.splitting import assign_splits
+from visionops.data.splitting.assignment import assign_splits
 from visionops.errors import DataError
 
 LABELLED = ("train", "val", "test")

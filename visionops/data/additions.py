@@ -23,7 +23,7 @@ from visionops.data.hashing import hash_images
 from visionops.data.history import SplitHistory
 from visionops.data.settings import DataConfig, FolderSource, SplitConfig, ValidationPolicy
 from visionops.data.sources import fetch, of_additions
-from visionops.data.splitting import assign_splits
+from visionops.data.splitting.assignment import assign_splits
 from visionops.data.validation.copy_checks import same_boxes
 from visionops.data.validation.judging import validate
 from visionops.errors import DataError
