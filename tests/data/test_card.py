@@ -12,8 +12,8 @@ from tests.helpers.images import dataset_of
 from visionops.data.dataset import Dataset
 from visionops.data.findings import Code, Finding
 from visionops.data.settings import ValidationPolicy
-from visionops.data.validation.card import _TITLES
 from visionops.data.validation.judging import validate
+from visionops.data.validation.titles import TITLES
 
 LENIENT = ValidationPolicy(min_images=1, min_instances=0)
 
@@ -71,7 +71,7 @@ def test_nothing_is_loaded_from_outside_and_nothing_runs(broken_page):
 def test_every_kind_of_finding_is_shown_with_its_severity(broken_page):
     for code, _ in {**images.BROKEN, **images.PECULIAR}.values():
         if code:
-            assert _TITLES[Code(code)] in broken_page.text
+            assert TITLES[Code(code)] in broken_page.text
     assert "Stopped: " in broken_page.text
     assert "Same file in two splits" in broken_page.text
     assert broken_page.count("img") > 10
@@ -84,7 +84,7 @@ def test_copies_stand_side_by_side(broken_page):
 
 
 def test_every_code_has_a_title():
-    assert set(_TITLES) == set(Code)
+    assert set(TITLES) == set(Code)
 
 
 def test_hostile_names_are_harmless(tmp_path):

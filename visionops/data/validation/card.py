@@ -15,12 +15,13 @@ from typing import Any
 
 import jinja2
 import numpy as np
-import numpy.typing as npt
 
 from visionops.data.audit import describe_labels, labelled_tile, pick_examples
 from visionops.data.dataset import Dataset
 from visionops.data.findings import Code, Finding, Severity
+from visionops.data.validation.charts import draw_charts
 from visionops.data.validation.report import ValidationReport
+from visionops.data.validation.titles import TITLES
 
 __all__ = ["render_card"]
 
@@ -33,57 +34,6 @@ _CLASSES = 80
 _MAX_PICTURE_BYTES = 1_800_000  # all pictures together, before base64 adds a third
 _MAX_TEXT = 300
 
-_TITLES = {
-    Code.MISSING_IMAGE: "Image file is missing",
-    Code.ORPHAN_IMAGE: "Image file without an entry in the labels",
-    Code.MASK_IMAGE: "Mask, not a photograph",
-    Code.UNREADABLE_IMAGE: "Image of a type that no library here reads",
-    Code.SYSTEM_FILE: "Hidden file, or one of the system",
-    Code.EMPTY_FILE: "Image file has no bytes",
-    Code.NOT_AN_IMAGE: "File is not an image",
-    Code.TRUNCATED: "Image is cut off or damaged",
-    Code.TOO_MANY_PIXELS: "Image is larger than the limit",
-    Code.UNSUPPORTED_FORMAT: "Image format is not supported",
-    Code.WRONG_EXTENSION: "File name says another format",
-    Code.CMYK: "CMYK image",
-    Code.PALETTE: "Palette image",
-    Code.SIXTEEN_BIT: "16-bit image",
-    Code.WHITE_LEVEL: "Used range of 16-bit images",
-    Code.EXIF_ROTATED: "Image is rotated by EXIF",
-    Code.ANIMATED: "Image has several frames",
-    Code.SIZE_MISMATCH: "Labels state another image size",
-    Code.UNSAFE_NAME: "File name leads out of the data set",
-    Code.AMBIGUOUS_NAME: "Name matches several files",
-    Code.DUPLICATE_NAME: "File name is given twice",
-    Code.DUPLICATE_ID: "Identifier is given twice",
-    Code.UNKNOWN_IMAGE: "Label refers to an unknown image",
-    Code.UNKNOWN_CATEGORY: "Label refers to an unknown class",
-    Code.BAD_BOX: "Box is not four numbers",
-    Code.DEGENERATE_BOX: "Box has no area",
-    Code.OUT_OF_BOUNDS_BOX: "Box reaches out of the image",
-    Code.DUPLICATE_BOX: "Box is given twice",
-    Code.CROWD_ONLY: "Image with crowd annotations only",
-    Code.SUSPECT_COORDINATES: "Coordinates are of another kind than the format's",
-    Code.EMPTY_CLASS: "Class folder without images",
-    Code.UNKNOWN_LABEL: "Label outside the mapping",
-    Code.MISSING_LABEL: "Label is not known",
-    Code.DUPLICATE_ROW: "Row is given twice",
-    Code.CONTRADICTING_ROW: "Rows of one image contradict each other",
-    Code.CONFLICTING_LABEL: "Same file with different labels",
-    Code.SINGLE_VALUE: "Label is the same for every image",
-    Code.SINGLE_IMAGE: "Class of a single image",
-    Code.DUPLICATE_IMAGE: "Same file more than once",
-    Code.NEAR_DUPLICATE: "Images that look the same",
-    Code.LEAK: "Same file in two splits",
-    Code.NEAR_LEAK: "Images that look the same in two splits",
-    Code.MISSING_SPLIT: "Images without a split",
-    Code.CHANGED_SPLIT: "Images that had another split before",
-    Code.EMPTY_SPLIT: "Split without images",
-    Code.SPLIT_WITHOUT_BOXES: "Split without an object",
-    Code.TOO_FEW_IMAGES: "Too few images",
-    Code.TOO_FEW_INSTANCES: "Class with too few examples",
-    Code.CLASS_IMBALANCE: "Classes are out of balance",
-}
 _SIDE_BY_SIDE = {Code.DUPLICATE_IMAGE, Code.NEAR_DUPLICATE, Code.LEAK, Code.NEAR_LEAK, Code.CONFLICTING_LABEL}
 _SPLIT_COLOURS = {"train": "#0072b2", "val": "#e69f00", "test": "#009e73", "unlabelled": "#adb5bd", "": "#0072b2"}
 
@@ -157,7 +107,7 @@ def render_card(
         splits=_split_rows(dataset),
         classes=_class_groups(dataset, report),
         split_legend=[(s or "all images", _SPLIT_COLOURS[s]) for s in report.counts["splits"]],
-        charts=_charts(dataset, report),
+        charts=draw_charts(dataset, report),
         sizes=_sizes(report),
         examples=album.of([key for key in examples if key in album][:_EXAMPLES]),
     )
@@ -209,7 +159,7 @@ def _group(severity: Severity, code: Code, findings: list[Finding], album: _Albu
     return {
         "severity": severity.value,
         "code": code.value,
-        "title": _TITLES[code],
+        "title": TITLES[code],
         "count": f"{len(findings):,}",
         "places": [(_short(f.where, _MAX_TEXT), _short(f.message, _MAX_TEXT)) for f in findings[:_PLACES]],
         "more": f"{len(findings) - _PLACES:,}" if len(findings) > _PLACES else "",
@@ -258,72 +208,6 @@ def _class_group(title: str, classes: dict[str, dict[str, int]], longest: int) -
         count = f"{sum(per_split.values()):,}" if any(per_split.values()) else ""
         rows.append({"name": _short(name, 60), "parts": parts, "detail": detail, "count": count or 0})
     return {"title": _short(title, 60), "rows": rows[:_CLASSES], "more": max(len(rows) - _CLASSES, 0)}
-
-
-def _charts(dataset: Dataset, report: ValidationReport) -> list[dict[str, str]]:
-    facts = report.facts
-    usable = np.array([not problem for problem in facts.column("problem").to_pylist()], dtype=bool)
-    charts = []
-    rows, _, boxes = dataset.box_arrays()
-    if len(rows):
-        areas = facts.column("width").to_numpy().astype(np.float64) * facts.column("height").to_numpy()
-        inside = areas[rows] > 0
-        sides = (boxes[:, 2:] - boxes[:, :2])[inside]
-        with np.errstate(invalid="ignore", over="ignore"):
-            relative = np.sqrt(np.clip(sides, 0, None).prod(axis=1) / areas[rows][inside])
-        relative = relative[np.isfinite(relative)].clip(0, 1) * 100
-        title = "Box size: side of the square of the same area, in % of the image's"
-        charts.append({"title": title, "svg": _histogram(relative, 0, 100, "boxes", "%", "#0072b2")})
-        charts.append({"title": "Where boxes lie: their centres in the image", "svg": _centres(boxes, rows, facts)})
-    brightness = facts.column("brightness").to_numpy()[usable]
-    title = "Brightness of images: mean grey value, 0 to 255"
-    charts.append({"title": title, "svg": _histogram(brightness, 0, 255, "images", "", "#6c757d")})
-    return charts
-
-
-def _histogram(values: npt.NDArray[Any], low: float, high: float, noun: str, unit: str, colour: str) -> str:
-    counts, edges = np.histogram(values, bins=25, range=(low, high))
-    width, height, left, base = 420, 170, 40, 145
-    step = (width - left) / len(counts)
-    top = int(counts.max()) or 1
-    bars = []
-    for i, count in enumerate(counts.tolist()):
-        tall = (base - 14) * count / top
-        tip = f"{edges[i]:.0f} to {edges[i + 1]:.0f}{unit}: {count:,} {noun}"
-        bars.append(
-            f'<rect x="{left + i * step + 0.5:.1f}" y="{base - tall:.1f}" width="{step - 1:.1f}" height="{tall:.1f}" '
-            f'fill="{colour}"><title>{tip}</title></rect>'
-        )
-    ticks = "".join(
-        f'<text x="{left + (width - left) * share:.0f}" y="{base + 16}" text-anchor="{anchor}">'
-        f"{low + (high - low) * share:.0f}{unit}</text>"
-        for share, anchor in ((0, "start"), (0.25, "middle"), (0.5, "middle"), (0.75, "middle"), (1, "end"))
-    )
-    axis = f'<path d="M{left} {base + 0.5}H{width}" stroke="#adb5bd"/>'
-    scale = "".join(f'<text x="{left - 6}" y="{y}" text-anchor="end">{n:,}</text>' for y, n in ((22, top), (base, 0)))
-    return f'<svg viewBox="0 0 {width} {height}" role="img">{"".join(bars)}{axis}{ticks}{scale}</svg>'
-
-
-def _centres(boxes: npt.NDArray[np.float64], rows: npt.NDArray[np.int64], facts: Any) -> str:
-    """A heat map of 16 x 16 cells over the image."""
-    sizes = np.column_stack([facts.column("width").to_numpy(), facts.column("height").to_numpy()])[rows]
-    known = (sizes > 0).all(axis=1) & np.isfinite(boxes).all(axis=1)
-    centre = ((boxes[known, :2] + boxes[known, 2:]) / 2 / sizes[known]).clip(0, 1)
-    cells = 16
-    counts, _, _ = np.histogram2d(centre[:, 1], centre[:, 0], bins=cells, range=((0, 1), (0, 1)))
-    top = counts.max() or 1
-    side = 10
-    squares = [
-        f'<rect x="{x * side}" y="{y * side}" width="{side}" height="{side}" fill="#0072b2" '
-        f'fill-opacity="{counts[y, x] / top:.2f}"><title>{int(counts[y, x]):,} boxes</title></rect>'
-        for y in range(cells)
-        for x in range(cells)
-        if counts[y, x]
-    ]
-    frame = (
-        f'<rect x="0.5" y="0.5" width="{cells * side - 1}" height="{cells * side - 1}" fill="none" stroke="#adb5bd"/>'
-    )
-    return f'<svg viewBox="0 0 420 {cells * side}" role="img">{"".join(squares)}{frame}</svg>'
 
 
 def _sizes(report: ValidationReport) -> str:
