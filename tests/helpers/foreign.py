@@ -379,6 +379,37 @@ FOREIGN: Mapping[str, tuple[tuple[str, ...], Mapping[str, Any], str]] = {
         {"annotations/train/a.png": _mask(), "annotations/val/b.png": _mask()},
         "2 masks",
     ),
+    "masks beside": (
+        ("train/1.png", "test/2.png"),
+        {"train/1_GT.png": _mask(), "test/2_GT.png": _mask()},
+        "2 masks",
+    ),
+    "severstal": (
+        _images("train_images/{}.jpg"),
+        {"train.csv": "ImageId,ClassId,EncodedPixels\na.jpg,1,29102 12 29346 24\nb.jpg,3,18661 28\na.jpg,3,2 3\n"},
+        "a table of run-length masks",
+    ),
+    "prediction strings": (
+        _images("train/{}.jpg"),
+        {"train.csv": "image_id,PredictionString\na,0 0.9 20 10 60 50\nb,14 1 0 0 1 1\n"},
+        "all boxes of an image in one cell",
+    ),
+    "polygons": (
+        _images(),
+        {"t.csv": 'filename,label,polygon\na.jpg,pit,"[[20, 10], [60, 10], [60, 50]]"\nb.jpg,dent,"[]"\n'},
+        "a table of polygons",
+    ),
+    "points": (_images(), {"t.csv": "filename,label,x,y\na.jpg,pit,60,50\nb.jpg,dent,20,10\n"}, "a table of points"),
+    "points of makesense": (_images(), {"t.csv": "pit,60,50,a.jpg,200,100\ndent,1,2,b.jpg,200,100\n"}, "makesense.ai"),
+    "labels of makesense": (_images(), {"t.csv": 'a.jpg,"[pit, dent]"\nb.jpg,[pit]\n'}, "makesense.ai"),
+    "deeppcb": (
+        ("group1/00041/00041000_test.jpg", "group2/12000/12000001_test.jpg"),
+        {"group1/00041_not/00041000.txt": "466 441 493 470 3\n", "group2/12000_not/12000001.txt": "1 2 3 4 5\n"},
+        "DeepPCB",
+    ),
+    "camvid": (("default/a.png", "defaultannot/a.png"), {"default.txt": "default/a.png defaultannot/a.png\n"}, "annot"),
+    "images and others": (("images/a.png", "colours/a.png"), {}, "2 folders of images (colours, images)"),
+    "old spreadsheet": (_images(), {"boxes.xls": b"\xd0\xcf\x11\xe0"}, "a spreadsheet of the kind .xls"),
     "unknown beside": (_CAMERAS, {"left/a.json": {"x": 1}, "right/b.json": {"x": 2}}, "2 files beside the images"),
 }
 """Name to images, files, and what the message must name."""

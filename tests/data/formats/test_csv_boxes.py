@@ -93,6 +93,8 @@ TABLES = {
     "a.png,20,10,40,40,200,100,pit\na.png,0,0,10,10,200,100,Dent\nb.png,,,,,200,100,\n",
     "open images with names": "ImageID,Source,LabelName,Confidence,XMin,XMax,YMin,YMax,IsGroupOf\n"
     "a,xclick,/m/01,1,0.1,0.3,0.1,0.5,0\na,xclick,/m/02,1,0,0.05,0,0.1,0\nb,,,,,,,,\n",
+    "points": "filename,label,x1,y1,x2,y2,x3,y3,x4,y4\n"
+    "a.png,pit,60,50,20,10,60,10,20,50\na.png,Dent,0,0,10,0,10,10,0,10\nb.png,,,,,,,,,\n",
     "folders and case": "filename,left,top,right,bottom,label\n"
     "pics\\A.PNG,20,10,60,50,pit\npics\\A.PNG,0,0,10,10,Dent\nimages/b.png,,,,,\n",
 }

@@ -190,3 +190,19 @@ def test_names_that_are_no_unicode_are_left_out_with_a_finding(tmp_path):
     dataset = read_as(tmp_path, "folders")
     assert dataset.column("key") == ["a/1.png", "b/2.png"]
     assert [(f.code, f.where) for f in dataset.findings] == [(Code.UNSAFE_NAME, "b/\\udcff.png")]
+
+
+def test_splits_inside_the_class_folders(tmp_path):
+    for i, place in enumerate(("ok/Train/a.png", "ok/Test/b.png", "pit/Train/x/c.png", "pit/Test/d.png")):
+        write_image(tmp_path / place, seed=i)
+    for format_ in ("auto", "folders"):
+        dataset = read_as(tmp_path, format_)
+        assert answers(dataset) == {
+            "ok/Test/b.png": ("test", "ok"),
+            "ok/Train/a.png": ("train", "ok"),
+            "pit/Test/d.png": ("test", "pit"),
+            "pit/Train/x/c.png": ("train", "pit"),
+        }
+        assert dataset.notes == ("The folders inside the class folders are the splits.",)
+    write_image(tmp_path / "pit/e.png", seed=9)  # not all of them: such folders may mean anything
+    assert {split for split, _ in answers(read_as(tmp_path, "auto")).values()} == {""}

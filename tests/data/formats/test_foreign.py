@@ -41,6 +41,18 @@ def test_other_json_beside_class_folders_is_no_label(tmp_path, content):
     assert "1 file that may hold labels not read (dataset-metadata.json): folders are classes." in dataset.notes
 
 
+def test_a_table_is_read_where_the_configuration_names_it(tmp_path):
+    write_foreign(tmp_path, "points")
+    assert read_as(tmp_path, "auto", table="t.csv").attributes[0].class_names == ("dent", "pit")
+    assert read_as(tmp_path, "table", table="t.csv", labels={"label": {"classes": {"pit": ["pit"], "dent": ["dent"]}}})
+
+
+def test_a_class_may_be_called_after_masks(tmp_path):
+    for i, place in enumerate(("with_mask/a.png", "without_mask/a.png", "mask_worn_wrong/a.png")):
+        write_image(tmp_path / place, seed=i)
+    assert read_as(tmp_path, "auto").attributes[0].class_names == ("mask_worn_wrong", "with_mask", "without_mask")
+
+
 def test_a_format_that_is_read_wins(tmp_path):
     write_foreign(tmp_path, "vott")
     (tmp_path / "vott-export.csv").write_text(

@@ -82,7 +82,8 @@ def recognize(listing: Listing, data: DataConfig) -> Recognition:
     found = _candidates(listing, data)
     best = max((evidence.strength for evidence in found.values()), default=None)
     first = [Recognition(format_, evidence) for format_, evidence in found.items() if evidence.strength is best]
-    if data.format is Format.AUTO and all(recognition.format in _WITHOUT_A_MARK for recognition in first):
+    chosen = data.format is not Format.AUTO or data.table is not None or bool(data.labels)
+    if not chosen and all(recognition.format in _WITHOUT_A_MARK for recognition in first):
         _refuse_foreign(listing, first)
     if len(first) == 1:
         return first[0]

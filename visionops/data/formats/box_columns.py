@@ -46,6 +46,7 @@ _CENTRES = tuple(
     )
     for size in (("w", "h"), ("width", "height"))
 )  # fmt: skip
+_QUAD = ("x1", "y1", "x2", "y2", "x3", "y3", "x4", "y4")
 _ONE_CELL = frozenset({"bbox", "box", "boundingbox"})
 _BOX_PREFIX = re.compile(r"^(?:bbox|box|boundingbox|bndbox|roi)(?=.)")
 _IMAGE_SIZE = (("imagewidth", "imageheight"), ("imgwidth", "imgheight"), ("width", "height"), ("w", "h"))
@@ -64,9 +65,9 @@ class Layout(NamedTuple):
 
     image: int
     box: tuple[int, ...]
-    """Four columns, or one that holds ``[x, y, width, height]``."""
+    """Four columns, one that holds ``[x, y, width, height]``, or eight of four points."""
     kind: str
-    """``corners``, ``size`` or ``centre``."""
+    """``corners``, ``size``, ``centre`` or ``points``."""
     label: int | None = None
     split: int | None = None
     size: tuple[int, int] | None = None
@@ -138,6 +139,8 @@ def _boxes(names: list[str]) -> list[tuple[str, tuple[int, ...]]]:
     marked = [b if b != n else "" for b, n in zip(bare, names, strict=True)]  # bbox_width beside the image's width
     both = [b if m or b not in marked else "" for b, m in zip(bare, marked, strict=True)]  # x_center and box_width
     for columns in (marked, both):
+        if set(_QUAD) <= set(columns):
+            return [("points", tuple(columns.index(name) for name in _QUAD))]
         for kind, known in (("corners", _CORNERS), ("size", _SIZES), ("centre", _CENTRES)):
             found = [tuple(columns.index(n) for n in four) for four in known if set(four) <= set(columns)]
             if found:

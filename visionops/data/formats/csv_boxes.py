@@ -7,7 +7,6 @@ pixels; where every number of a table lies within 0 and 1, they are fractions of
 
 from __future__ import annotations
 
-import math
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -282,9 +281,10 @@ class _Reader:
             self.counts["labelled"] += layout.label is not None and not is_missing(label)
             return
         numbers = [number_of(t.replace(",", ".") if table.delimiter != "," else t) for t in texts]
-        if len(numbers) != 4 or None in numbers:
+        count = 8 if layout.kind == "points" else 4
+        if len(numbers) != count or None in numbers:
             shown = ", ".join(texts)[:80]
-            message = f"the box must be four numbers, but is {shown!r}; correct the row"
+            message = f"the box must be {'four' if count == 4 else 'eight'} numbers, but is {shown!r}; correct the row"
             self.assembly.found(Code.BAD_BOX, where, message, (image.row.image,))
             return
         if is_missing(label):
@@ -292,7 +292,12 @@ class _Reader:
             self.assembly.found(Code.UNKNOWN_CATEGORY, where, message, (image.row.image,))
             return
         is_group = layout.groups is not None and cells[layout.groups].casefold() in _TRUE
-        a, b, c, d = (number if number is not None else math.nan for number in numbers)
+        values = [number for number in numbers if number is not None]
+        if layout.kind == "points":
+            self.counts["quads"] += 1
+            xs, ys = values[0::2], values[1::2]
+            values = [min(xs), min(ys), max(xs), max(ys)]
+        a, b, c, d = values
         image.boxes.append(_Box(line, label, (a, b, c, d), is_group))
 
     def _are_fractions(self, table: _Table, images: list[_Image]) -> bool:
@@ -381,6 +386,8 @@ class _Reader:
         if counts["groups"]:
             what = "read as objects" if self.crowds_are_objects else "left out: they outline groups"
             assembly.notes.append(f"{counted(counts['groups'], 'box', 'boxes')} around groups (crowds) {what}.")
+        if counts["quads"]:
+            assembly.notes.append(f"{counted(counts['quads'], 'shape')} of four points read as the box around it.")
         if counts["sizeless"]:
             what = "they are fractions of an image whose size is not known"
             assembly.notes.append(f"{counted(counts['sizeless'], 'box', 'boxes')} left out: {what}.")

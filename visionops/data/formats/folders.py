@@ -18,6 +18,7 @@ from visionops.data.findings import Code, Finding, counted
 from visionops.data.formats import mvtec
 from visionops.data.formats.assembly import examples
 from visionops.data.formats.beside import find_masks, report_beside
+from visionops.data.formats.mask_names import is_kind_of_images
 from visionops.data.formats.protocol import Evidence, Strength
 from visionops.data.formats.rules import DROPPED, OUTSIDE, LabelReader, list_names
 from visionops.data.formats.splits import SPLIT_WORDS
@@ -43,7 +44,7 @@ class _ClassFolder(NamedTuple):
 
 
 def detect(listing: Listing, data: DataConfig) -> Evidence | None:
-    """Find two class folders or more that hold images."""
+    """Find two class folders or more that hold images, and none that is called after what it holds."""
     del data
     images = _photographs(listing)
     base = _base_of(images)
@@ -52,7 +53,7 @@ def detect(listing: Listing, data: DataConfig) -> Evidence | None:
     classes = sorted({sub for top in splits for sub in _folders_with_images(images, _join(base, top))}) or [
         top for top in tops if top not in splits
     ]
-    if len(classes) < 2:
+    if len(classes) < 2 or any(map(is_kind_of_images, classes)):
         return None
     where = f"{', '.join(splits)}, each with " if splits else ""
     what = f"image folders, {where}{counted(len(classes), 'class', 'classes')}"
@@ -90,7 +91,9 @@ def read(listing: Listing, data: DataConfig, name: str) -> Dataset:
             findings.append(Finding.of(Code.EMPTY_CLASS, folder.place, message))
     reader = given or LabelReader.by_values(attribute, [folder.raw for folder in filled])
     rows = _Rows(findings)
-    notes = reader.notes([folder.raw for folder in filled], f"{attribute} (folder names)")
+    inner = _splits_inside(filled, files)
+    notes = ["The folders inside the class folders are the splits."] if inner else []
+    notes += reader.notes([folder.raw for folder in filled], f"{attribute} (folder names)")
     claimed: set[str] = set()
     for folder in filled:
         class_id = reader.class_id(folder.raw)
@@ -107,7 +110,7 @@ def read(listing: Listing, data: DataConfig, name: str) -> Dataset:
         elif class_id < 0:
             rows.add(listing.root, inside, Split.UNLABELLED, None)
         else:
-            rows.add(listing.root, inside, folder.split, class_id)
+            rows.add(listing.root, inside, folder.split, class_id, inner)
     for place in unlabelled:
         claimed.update(file.name for file in files.get(place, ()))
         rows.add(listing.root, files.get(place, ()), Split.UNLABELLED, None)
@@ -130,19 +133,40 @@ def _notes_of_unread(listing: Listing) -> list[str]:
     return [what] if files else []
 
 
+def _splits_inside(folders: Sequence[_ClassFolder], files: Mapping[str, Sequence[FileInfo]]) -> dict[str, Split]:
+    """Image to its split, where every image lies in a folder of its class that is called after a split."""
+    found: dict[str, Split] = {}
+    for folder in folders:
+        for file in files[folder.place]:
+            part, slash, _ = file.name[len(folder.place) + 1 :].partition("/")
+            split = SPLIT_WORDS.get(part.casefold(), Split.NONE) if slash else Split.NONE
+            if not split or folder.split:
+                return {}
+            found[file.name] = split
+    return found if len(set(found.values())) > 1 else {}
+
+
 class _Rows:
     def __init__(self, findings: list[Finding]) -> None:
         self.columns: dict[str, list[Any]] = {column: [] for column in ("key", "path", "num_bytes", "split")}
         self.class_ids: list[int | None] = []
         self.findings = findings
 
-    def add(self, root: Path, files: Iterable[FileInfo], split: Split, class_id: int | None) -> None:
+    def add(
+        self,
+        root: Path,
+        files: Iterable[FileInfo],
+        split: Split,
+        class_id: int | None,
+        splits: Mapping[str, Split] | None = None,
+    ) -> None:
         for file in files:
             if safe_name(file.name) is None:
                 message = "the file name has a backslash, a control character or a line break; rename the file"
                 self.findings.append(Finding.of(Code.UNSAFE_NAME, repr(file.name), message))
                 continue
-            values = (file.name, f"{root}/{file.name}", file.num_bytes, split.value)
+            own = splits.get(file.name, split) if splits else split
+            values = (file.name, f"{root}/{file.name}", file.num_bytes, own.value)
             for column, value in zip(self.columns.values(), values, strict=True):
                 column.append(value)
             self.class_ids.append(class_id)

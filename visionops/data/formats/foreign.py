@@ -20,6 +20,8 @@ from visionops.data.files import IMAGE_SUFFIXES
 from visionops.data.findings import counted
 from visionops.data.formats.beside import find_masks
 from visionops.data.formats.cells import head_rows
+from visionops.data.formats.mask_names import is_kind_of_images
+from visionops.data.formats.rules import list_names
 from visionops.data.listing import Listing, folder_of, stem_of, suffix_of
 from visionops.errors import AnnotationError
 
@@ -54,7 +56,7 @@ def find_foreign(listing: Listing, *, masks: bool = True) -> Foreign | None:
         masks: Whether masks of the images are such labels, too; not where the images have classes.
     """
     finders = [_find_json, _find_json_lines, _find_tables, _find_records, _find_texts, _find_unknown]
-    finders += [_find_masks] if masks else []
+    finders += [_find_masks, _find_kinds] if masks else []
     return next((found for find in finders if (found := find(listing))), None)
 
 
@@ -181,6 +183,9 @@ def _find_tables(listing: Listing) -> Foreign | None:
             return Foreign(name, "a CSV of Labelbox", "convert it to COCO")
         if {"annotation_id", "annotator", "lead_time"} <= header:
             return Foreign(name, "a CSV of Label Studio", "export as JSON, COCO or YOLO")
+        what = _shapes_in([cells for _, cells in rows])
+        if what:
+            return Foreign(name, f"a table of {what}", "convert it to COCO, or to a row a box")
     for suffix in _SPREADSHEETS:
         if names := listing.by_suffix.get(suffix):
             return Foreign(names[0], f"a spreadsheet of the kind {suffix}", "save it as .xlsx or CSV")
@@ -188,6 +193,29 @@ def _find_tables(listing: Listing) -> Foreign | None:
         if _holds_images(listing, name):
             return Foreign(name, "Parquet that holds the images themselves", "write them out as files with metadata")
     return None
+
+
+_SHAPE_COLUMNS = (
+    (frozenset({"encodedpixels", "encodedpixel", "rle", "rlemask", "maskrle", "encodedmask"}), "run-length masks"),
+    (frozenset({"polygon", "polygons", "segmentation", "vertices", "contour", "contours", "points"}), "polygons"),
+    (frozenset({"predictionstring"}), "predictions of Kaggle, all boxes of an image in one cell"),
+)
+"""Columns, in lower case, letters and digits only, to what a table that has one of them holds."""
+
+
+def _shapes_in(rows: Sequence[Sequence[str]]) -> str:
+    """What a table says of places in the images, but boxes; empty where it says nothing."""
+    names = {re.sub("[^a-z0-9]", "", cell.casefold()) for cell in rows[0]} if rows else set()
+    for known, what in _SHAPE_COLUMNS:
+        if not known.isdisjoint(names):
+            return what
+    if {"x", "y"} <= names:
+        return "points"
+    if rows and all(len(row) == 6 and _is_image(row[3]) and _numbers([*row[1:3], *row[4:]]) for row in rows):
+        return "points of makesense.ai"
+    if rows and all(len(row) == 2 and _is_image(row[0]) and re.fullmatch(r"\[.*\]", row[1]) for row in rows):
+        return "lists of classes of whole images, as makesense.ai writes them"
+    return ""
 
 
 def _holds_images(listing: Listing, name: str) -> bool:
@@ -232,9 +260,17 @@ def _is_kitti(lines: Sequence[str]) -> bool:
 def _is_label_tool(lines: Sequence[str]) -> bool:
     """A count, and then that many boxes with a class."""
     count, *boxes = [line.split() for line in lines]
-    return (
-        len(count) == 1 and count[0].isdigit() and all(len(b) == 5 and _numbers(b[:4]) for b in boxes) and boxes != []
-    )
+    is_count = len(count) == 1 and count[0].isdigit() and boxes != []
+    return is_count and all(len(box) == 5 and _numbers(box[:4]) and not _numbers(box[4:]) for box in boxes)
+
+
+def _is_pixels(lines: Sequence[str]) -> bool:
+    """The corners of boxes in pixels, and the number of a class."""
+    rows = [re.split(r"[\s,]+", line.strip()) for line in lines]
+    if not all(len(row) == 5 and _numbers(row) for row in rows):
+        return False
+    boxes = [[float(cell) for cell in row] for row in rows]
+    return all(1 < x2 > x1 >= 0 and 1 < y2 > y1 >= 0 and number % 1 == 0 for x1, y1, x2, y2, number in boxes)
 
 
 def _is_visdrone(lines: Sequence[str]) -> bool:
@@ -282,11 +318,15 @@ _TEXTS: tuple[tuple[Callable[[Sequence[str]], bool], str, str], ...] = (
 
 
 def _find_texts(listing: Listing) -> Foreign | None:
+    stems = [stem_of(name).rpartition("/")[2] for name in listing.images]
     for name in _sample(listing, listing.by_suffix.get(".txt", ())):
         lines = [line for line in _head(listing, name) if line.strip()]
         for test, what, mend in _TEXTS if lines else ():
             if test(lines):
                 return Foreign(name, what, mend)
+        own = stem_of(name).rpartition("/")[2]
+        if lines and _is_pixels(lines) and any(stem.startswith(own) for stem in stems):
+            return Foreign(name, "a label file of corners in pixels, as DeepPCB has it", "convert them to YOLO")
     return None
 
 
@@ -306,15 +346,28 @@ def _find_unknown(listing: Listing) -> Foreign | None:
 
 
 def _find_masks(listing: Listing) -> Foreign | None:
-    """Pixel labels of half of the photographs or more, and no class folders that the masks lie in, too."""
+    """Pixel labels of half of the photographs or more."""
     masks = find_masks(listing)
-    photographs = [name for name in listing.images if name not in masks]
-    own = {folder_of(mask) for mask in masks} - {folder_of(name) for name in photographs}
-    marked = {image for mask, image in masks.items() if folder_of(mask) in own}
-    if not marked or 2 * len(marked) < len(photographs):
+    if not masks or 2 * len(set(masks.values())) < len(listing.images) - len(masks):
         return None
-    first = next(mask for mask in masks if folder_of(mask) in own)
-    return Foreign(first, f"one of {counted(len(masks), 'mask')} that label pixels", "export boxes, as COCO or YOLO")
+    what = f"one of {counted(len(masks), 'mask')} that label pixels"
+    return Foreign(next(iter(masks)), what, "export boxes, as COCO or YOLO")
+
+
+def _find_kinds(listing: Listing) -> Foreign | None:
+    """A folder of images that is called after what it holds, beside others: probably photographs and masks."""
+    beside: dict[str, set[str]] = {}
+    for folder in {folder_of(name) for name in listing.images}:
+        parts = folder.split("/") if folder else []
+        for at, part in enumerate(parts):
+            beside.setdefault("/".join(parts[:at]), set()).add(part)
+    for above, names in sorted(beside.items()):
+        kinds = sorted(filter(is_kind_of_images, names))
+        if kinds and len(names) > 1:
+            place = f"{above}/{kinds[0]}".removeprefix("/")
+            what = f"one of {len(names)} folders of images ({list_names(sorted(names))}), called after what it holds"
+            return Foreign(place, what, "add labels, or set data.format: folders if they are classes")
+    return None
 
 
 def _sample(listing: Listing, names: Sequence[str]) -> list[str]:

@@ -1,11 +1,14 @@
-"""The words by which folders and files say that they hold masks: pixels that mark where something is."""
+"""The words by which folders and files say that they hold masks: pixels that mark where something is.
+
+And those by which folders say that they hold images of one kind or another, which no class is called.
+"""
 
 from __future__ import annotations
 
 import functools
 import re
 
-__all__ = ["count_mask_folders", "is_mask_folder", "without_mask_mark"]
+__all__ = ["count_mask_folders", "is_kind_of_images", "is_mask_folder", "without_mask_mark"]
 
 _FOLDERS = frozenset(
     {
@@ -24,6 +27,9 @@ _WORDS = frozenset({"mask", "masks", "trimap", "trimaps", "segmentation", "segme
 """Words of which one in the name of a folder is enough: ``train_masks``, ``panoptic_val2017``."""
 _OF_LABELS = frozenset({"annotation", "annotations", "ann", "anndir", "anno", "annos", "label", "labels", "labelids"})
 """Names of folders of labels of any kind, which may be masks."""
+_KINDS = frozenset(
+    {"images", "image", "imgs", "img", "jpegimages", "pngimages", "imgsfine", "leftimg8bit", "photos", "pictures"}
+)
 _PARTS = re.compile(r"[-_. ]+")
 _MARK = re.compile(r"(?:[-_. ](?:masks?|labels?|gt|seg|segmentation|annotation|ground_?truth))+$")
 
@@ -31,7 +37,14 @@ _MARK = re.compile(r"(?:[-_. ](?:masks?|labels?|gt|seg|segmentation|annotation|g
 def is_mask_folder(name: str) -> bool:
     """Whether a folder of that name holds masks and no photographs."""
     words = _PARTS.split(name.casefold())
-    return "".join(words) in _FOLDERS or not _WORDS.isdisjoint(words)
+    joined = "".join(words)
+    return joined in _FOLDERS or joined.endswith("annot") or not _WORDS.isdisjoint(words)
+
+
+def is_kind_of_images(name: str) -> bool:
+    """Whether a folder is called after what it holds, such as ``images`` or ``gtFine``, not after a class."""
+    joined = "".join(_PARTS.split(name.casefold()))
+    return joined in _KINDS or joined in _FOLDERS or joined.endswith("annot")
 
 
 @functools.lru_cache(maxsize=4096)

@@ -33,7 +33,7 @@ from visionops.data.formats.labelled import Columns, LabelledImages, Row, why_no
 from visionops.data.formats.names import Bases, plain_name
 from visionops.data.formats.protocol import Evidence, Strength
 from visionops.data.formats.rules import LabelReader, is_missing, list_names, suggest
-from visionops.data.formats.splits import SPLIT_WORDS
+from visionops.data.formats.splits import SPLIT_WORDS, split_of_file
 from visionops.data.listing import Listing, folder_of, stem_of, suffix_of
 from visionops.data.settings import DataConfig, Format
 from visionops.errors import AnnotationError, DataError
@@ -126,13 +126,21 @@ def read(listing: Listing, data: DataConfig, name: str) -> Dataset:
         return _Reader(listing, data, _place(listing, data.table)).dataset(name)
     tables = _find_tables(listing, data)
     if len(tables) > 1:
-        names = ", ".join(table.place for table in tables)
-        raise AnnotationError(f"{listing.root}: {len(tables)} tables name its images: {names}; set data.table to one")
+        raise AnnotationError(f"{listing.root}: {len(tables)} tables name its images: {_several(tables)}")
     if data.format is Format.TABLE or not tables:
         return _Reader(listing, data, tables[0].place if tables else _only_table(listing)).dataset(name)
     found = tables[0]
     data = data.model_copy(update={**found.settings(data), "columns": found.columns})
     return _Reader(listing, data, found.place, found).dataset(name)
+
+
+def _several(tables: Sequence[_Found]) -> str:
+    """Which there are and what to do, for a message."""
+    names = ", ".join(table.place for table in tables)
+    splits = {split_of_file(table.place) for table in tables} - {Split.NONE}
+    if len({tuple(table.header) for table in tables}) == 1 and len(splits) == len(tables):
+        return f"{names}; join them into one with a column split"
+    return f"{names}; set data.table to one"
 
 
 def _task(attributes: int) -> Task:
@@ -211,8 +219,9 @@ def _find_tables(listing: Listing, data: DataConfig) -> list[_Found]:
     if not candidates or not listing.images:
         return []
     images = _ImageNames(listing)
-    found = (_look_into(listing, place, data, images) for place in candidates[:_MOST_TABLES])
-    return sorted((table for table in found if table), key=lambda table: table.place)
+    looked = (_look_into(listing, place, data, images) for place in candidates[:_MOST_TABLES])
+    found = sorted((table for table in looked if table), key=lambda table: table.place)
+    return [table for table in found if _evidence(listing, data, table)] if len(found) > 1 else found
 
 
 def _look_into(listing: Listing, place: str, data: DataConfig, images: _ImageNames) -> _Found | None:
