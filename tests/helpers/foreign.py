@@ -410,6 +410,44 @@ FOREIGN: Mapping[str, tuple[tuple[str, ...], Mapping[str, Any], str]] = {
     "camvid": (("default/a.png", "defaultannot/a.png"), {"default.txt": "default/a.png defaultannot/a.png\n"}, "annot"),
     "images and others": (("images/a.png", "colours/a.png"), {}, "2 folders of images (colours, images)"),
     "old spreadsheet": (_images(), {"boxes.xls": b"\xd0\xcf\x11\xe0"}, "a spreadsheet of the kind .xls"),
-    "unknown beside": (_CAMERAS, {"left/a.json": {"x": 1}, "right/b.json": {"x": 2}}, "2 files beside the images"),
+    "detections by name": (
+        _images("images/{}.jpg"),
+        _files("detections/{}.txt", lambda _: "pit 0.9 20 10 60 50\n"),
+        "class names and boxes",
+    ),
+    "oidv4": (
+        ("train/Apple/a.jpg", "train/Orange/b.jpg"),
+        {"train/Apple/Label/a.txt": "Apple 20 10 60 50\n", "train/Orange/Label/b.txt": "Orange 20 10 60 50\n"},
+        "class names and boxes",
+    ),
+    "yolo with names": (_images(), _files("{}.txt", lambda _: "pit 0.2 0.3 0.2 0.4\n"), "class names and boxes"),
+    "yolo far away": (_CAMERAS, _files("boxes/{}.txt", lambda _: "0 0.2 0.3 0.2 0.4\n"), "the names of images"),
+    "unknown by name": (_CAMERAS, _files("x/{}.json", lambda _: {"boxes": [_XYWH]}), "the names of images"),
+    "unknown of all": (_CAMERAS, {"x.json": {"a.jpg": [{"bbox": _XYWH, "label": "pit"}]}}, "by the images it names"),
+    "unknown list": (
+        _CAMERAS,
+        {"x.json": json.dumps([{"file": "left\\a.jpg", "polygon": [[1, 2], [3, 4], [5, 6]]}], indent=4)},
+        "by the images it names",
+    ),
+    "coco as text": (
+        _CAMERAS,
+        {"x.txt": json.dumps({"images": _coco_images(), "annotations": [{"bbox": _XYWH}]})},
+        "by the images it names",
+    ),
+    "hugging face by another name": (
+        _CAMERAS,
+        {"x.jsonl": _lines([{"file_name": "left/a.jpg", "objects": {"bbox": [_XYWH], "categories": [0]}}])},
+        "by the images it names",
+    ),
+    "page": (_CAMERAS, {"x.xml": '<PcGts><Page imageFilename="a.jpg"><Coords points="1,2"/></Page></PcGts>'}, "names"),
+    "packed": (_CAMERAS, {"annotations.json.gz": b"\x1f\x8b\x08\0"}, "a packed file, perhaps of labels"),
+    "damaged json": (_CAMERAS, {"annotations.json": '{"images": [{"id": 1, "file_na'}, "JSON that is damaged"),
+    "list of classes": (_images(), {"labels.txt": "a.jpg 0\nb.jpg 1\n"}, "a list of images and what they are"),
+    "classes by image": (_images(), {"labels.json": {"a.jpg": "pit", "b.jpg": "ok"}}, "JSON by the names of images"),
+    "unknown beside": (
+        _CAMERAS,
+        {"left/a.json": {"x": 1}, "right/b.json": {"x": 2}},
+        "2 files with the names of images",
+    ),
 }
 """Name to images, files, and what the message must name."""

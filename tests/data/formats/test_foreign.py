@@ -69,3 +69,22 @@ def test_damage_ends_in_a_data_set_or_one_line(tmp_path, name):
     write_foreign(tmp_path, name)
     for place in FOREIGN[name][1]:
         fuzz_file(tmp_path, tmp_path / place, "auto", 40)
+
+
+def test_large_files_are_known_by_their_heads(tmp_path):
+    for i, place in enumerate(("left/a.jpg", "right/b.jpg")):
+        write_image(tmp_path / place, seed=i)
+    boxes = [{"bbox": [1, 2, 3, 4], "score": 0.25}] * 12_000
+    write_json(tmp_path / "x.json", {"a.jpg": boxes, "b.jpg": boxes})
+    assert (tmp_path / "x.json").stat().st_size > 1 << 19
+    with pytest.raises(AnnotationError, match="a file of boxes or shapes, by the images it names"):
+        read_as(tmp_path, "auto")
+
+
+def test_lists_of_images_beside_class_folders_are_no_labels(tmp_path):
+    for i, place in enumerate(("ok/a.png", "ok/b.png", "pit/c.png")):
+        write_image(tmp_path / place, seed=i)
+    (tmp_path / "train.txt").write_text("ok/a.png 0\npit/c.png 1\n")
+    (tmp_path / "readme.txt").write_text("Boxes of parts, see 'ok/a.png'.\n\nBounding boxes are not in it.\n")
+    write_json(tmp_path / "meta" / "train.json", {"ok": ["ok/a", "ok/b"], "pit": ["pit/c"]})
+    assert read_as(tmp_path, "auto").attributes[0].class_names == ("ok", "pit")

@@ -6,12 +6,12 @@ read never pass for a data set without them. Files are known by their content: t
 
 from __future__ import annotations
 
-import itertools
 import json
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
+from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -55,8 +55,8 @@ def find_foreign(listing: Listing, *, masks: bool = True) -> Foreign | None:
     Args:
         masks: Whether masks of the images are such labels, too; not where the images have classes.
     """
-    finders = [_find_json, _find_json_lines, _find_tables, _find_records, _find_texts, _find_unknown]
-    finders += [_find_masks, _find_kinds] if masks else []
+    finders = [_find_json, _find_json_lines, _find_tables, _find_records, _find_texts, _find_unknown, _find_mentions]
+    finders += [_find_masks, _find_kinds, _find_lists] if masks else []
     return next((found for find in finders if (found := find(listing))), None)
 
 
@@ -124,6 +124,8 @@ def _find_json(listing: Listing) -> Foreign | None:
         except AnnotationError:
             if found := _in_lines(listing, name):
                 return found
+            if not _starts_as_lines(listing, name):
+                return Foreign(name, "JSON that is damaged", "export it again, or remove it")
             continue
         signatures: Iterable[_Signature] = (_OF_PANOPTIC, *_OF_OBJECT)
         if isinstance(raw, list):
@@ -151,6 +153,15 @@ def _in_lines(listing: Listing, name: str) -> Foreign | None:
         return _match(name, json.loads(text), _OF_RECORD)
     except (ValueError, RecursionError):
         return None
+
+
+def _starts_as_lines(listing: Listing, name: str) -> bool:
+    """Whether the first line is JSON of its own."""
+    try:
+        json.loads(next((line for line in _head(listing, name) if line.strip()), ""))
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _match(name: str, raw: Any, signatures: Iterable[_Signature]) -> Foreign | None:
@@ -232,6 +243,7 @@ def _holds_images(listing: Listing, name: str) -> bool:
 _RECORDS = (
     (re.compile(r"\.tfrec(?:ord)?s?(?:$|[-_.])|\.record$", re.IGNORECASE), "TFRecord"),
     (re.compile(r"\.rec$", re.IGNORECASE), "RecordIO of MXNet"),
+    (re.compile(r"\.(?:json|jsonl|ndjson|xml|csv|tsv|txt|manifest)\.(?:gz|bz2|xz|zst)$", re.IGNORECASE), ""),
     (re.compile(r"\.mdb$", re.IGNORECASE), "LMDB"),
 )
 """Files that hold images and labels together."""
@@ -240,6 +252,8 @@ _RECORDS = (
 def _find_records(listing: Listing) -> Foreign | None:
     for pattern, what in _RECORDS:
         name = next((name for name in listing.files if pattern.search(name.rpartition("/")[2])), None)
+        if name and not what:
+            return Foreign(name, "a packed file, perhaps of labels", "unpack it")
         if name:
             return Foreign(name, f"{what} (images and labels in one file)", _COCO_OR_YOLO)
     return None
@@ -271,6 +285,12 @@ def _is_pixels(lines: Sequence[str]) -> bool:
         return False
     boxes = [[float(cell) for cell in row] for row in rows]
     return all(1 < x2 > x1 >= 0 and 1 < y2 > y1 >= 0 and number % 1 == 0 for x1, y1, x2, y2, number in boxes)
+
+
+def _is_named(lines: Sequence[str]) -> bool:
+    """The name of a class, perhaps a confidence, and four numbers: OIDv4, evaluation tools, YOLO with names."""
+    rows = [line.split() for line in lines]
+    return all(len(row) >= 5 and _numbers(row[-4:]) and not _numbers(row[:1]) for row in rows)
 
 
 def _is_visdrone(lines: Sequence[str]) -> bool:
@@ -325,8 +345,12 @@ def _find_texts(listing: Listing) -> Foreign | None:
             if test(lines):
                 return Foreign(name, what, mend)
         own = stem_of(name).rpartition("/")[2]
-        if lines and _is_pixels(lines) and any(stem.startswith(own) for stem in stems):
+        if not lines or not any(stem.startswith(own) for stem in stems):
+            continue
+        if _is_pixels(lines):
             return Foreign(name, "a label file of corners in pixels, as DeepPCB has it", "convert them to YOLO")
+        if _is_named(lines):
+            return Foreign(name, "a label file of class names and boxes", "convert it to YOLO, with classes as numbers")
     return None
 
 
@@ -334,14 +358,68 @@ def _find_texts(listing: Listing) -> Foreign | None:
 
 
 def _find_unknown(listing: Listing) -> Foreign | None:
-    """A file of its own beside most of the images says something of them, whatever it is."""
+    """A file of its own for most of the images says something of them, whatever it is."""
+    images = {stem_of(name).rpartition("/")[2]: name for name in listing.images}
     for suffix in _TAIL_OF_LABELS:
-        stems = set(map(stem_of, listing.by_suffix.get(suffix, ())))
-        beside = [name for name in listing.images if stem_of(name) in stems or name in stems] if stems else []
-        if beside and 2 * len(beside) >= len(listing.images):
-            name = next(n for n in (stem_of(beside[0]) + suffix, beside[0] + suffix) if n in listing.files)
-            what = f"one of {counted(len(beside), 'file')} beside the images, in a format that is not known"
+        own: dict[str, str] = {}
+        for name in listing.by_suffix.get(suffix, ()):
+            stem = stem_of(name).rpartition("/")[2]
+            own.setdefault(stem_of(stem) if suffix_of(stem) in IMAGE_SUFFIXES else stem, name)
+        shared = [stem for stem in own if stem in images]
+        if shared and 2 * len(shared) >= len(images):
+            what = f"one of {counted(len(shared), 'file')} with the names of images, in a format that is not known"
+            return Foreign(own[shared[0]], what, "export the labels as COCO, YOLO or Pascal VOC")
+    return None
+
+
+_REGIONS = re.compile(
+    r"bbox|bound|box(?:es)?\b|polygon|segmentation|points|coords|coordinates|rectangle|\bxmin|\bx1\b|annotations|objects",
+    re.IGNORECASE,
+)
+"""What only files about places in images say."""
+_QUOTED = re.compile(r"[\"']([^\"'<>\r\n]{1,300})(?=[\"'])")
+_TEXT_SUFFIXES = (".json", *_LINE_SUFFIXES, ".xml", ".txt")
+
+
+def _find_mentions(listing: Listing) -> Foreign | None:
+    """A text that names images and speaks of places in them, or a Parquet file with such columns."""
+    tails = {name.rpartition("/")[2] for name in listing.images}
+    for name in _sample(listing, [name for suffix in _TEXT_SUFFIXES for name in listing.by_suffix.get(suffix, ())]):
+        text = "\n".join(_head(listing, name, _HEAD_BYTES))
+        if not text.lstrip().startswith(("{", "[", "<")):
+            continue  # written for people
+        words = (re.split(r"[/\\]", word)[-1] for word in _QUOTED.findall(text))
+        named = [unquote(word) for word in words if suffix_of(word) in IMAGE_SUFFIXES]
+        if named and _REGIONS.search(text) and 2 * sum(word in tails for word in named) >= len(named):
+            what = "a file of boxes or shapes, by the images it names, in a format that is not known"
             return Foreign(name, what, "export the labels as COCO, YOLO or Pascal VOC")
+    for name in _sample(listing, listing.by_suffix.get(".parquet", ())):
+        if any(map(_REGIONS.search, _columns(listing, name))):
+            return Foreign(name, "Parquet with columns of boxes or shapes that are not known", "write a row a box")
+    return None
+
+
+def _columns(listing: Listing, name: str) -> list[str]:
+    try:
+        return list(pq.read_schema(listing.path(name)).names)
+    except (pa.ArrowException, OSError, ValueError):
+        return []
+
+
+def _find_lists(listing: Listing) -> Foreign | None:
+    """A list of images and classes that is no table."""
+    tails = {name.rpartition("/")[2] for name in listing.images}
+    for name in _sample(listing, listing.by_suffix.get(".txt", ())):
+        rows = [line.split() for line in _head(listing, name) if line.strip()]
+        if rows and all(len(row) > 1 and row[0].rpartition("/")[2] in tails for row in rows):
+            return Foreign(name, "a list of images and what they are", "save it as CSV with a header image,class")
+    for name in _sample(listing, listing.by_suffix.get(".json", ())):
+        try:
+            raw = listing.read_json(name, keep=True)
+        except AnnotationError:
+            continue
+        if isinstance(raw, dict) and raw and all(key.rpartition("/")[2] in tails for key in raw):
+            return Foreign(name, "JSON by the names of images", "save it as CSV with a header image,class")
     return None
 
 
@@ -375,8 +453,8 @@ def _sample(listing: Listing, names: Sequence[str]) -> list[str]:
     return list(dict.fromkeys([*names[:: max(1, len(names) // _SAMPLED)][:_SAMPLED], *largest]))
 
 
-def _head(listing: Listing, name: str) -> list[str]:
-    """The first lines of a text; none where it is no text."""
+def _head(listing: Listing, name: str, most: int = _LINES) -> list[str]:
+    """The first lines of a text, at most 256 KiB; none where it is no text."""
     try:
         with listing.path(name).open("rb") as stream:
             data = stream.read(_HEAD_BYTES)
@@ -384,4 +462,4 @@ def _head(listing: Listing, name: str) -> list[str]:
     except (OSError, ValueError):
         return []
     lines = text.split("\n")
-    return [line.rstrip("\r") for line in itertools.islice(lines if len(data) < _HEAD_BYTES else lines[:-1], _LINES)]
+    return [line.rstrip("\r") for line in lines[: -1 if len(data) == _HEAD_BYTES and len(lines) > 1 else None][:most]]

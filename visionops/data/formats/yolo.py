@@ -97,7 +97,7 @@ def read(listing: Listing, data: DataConfig, name: str) -> Dataset:
     """
     del data
     layout = find_layout(listing)
-    labels, dota = _sample_labels(listing) if layout is None or not layout.entries else ([], [])
+    labels, dota = _sample_labels(listing)
     if dota and not labels:
         raise AnnotationError(
             f"{listing.path(dota[0])}: DOTA's own labels, oriented boxes in pixels, which no task here learns; export "
