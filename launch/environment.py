@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
-__all__ = ["quieten_libraries"]
+__all__ = ["quieten_libraries", "use_own_sources"]
 
 
 def quieten_libraries() -> None:
@@ -24,3 +25,14 @@ def quieten_libraries() -> None:
     }
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
+
+
+def use_own_sources() -> None:
+    """Let ZenML name our steps from our own folder, whichever program runs.
+
+    By itself it takes the folder of the program's file: the same step would then have one name, and one cache, for each
+    program, and there is none in a notebook.
+    """
+    from zenml.utils.source_utils import set_custom_source_root
+
+    set_custom_source_root(str(Path(__file__).resolve().parents[1]))

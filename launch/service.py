@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from launch.environment import quieten_libraries
+from launch.environment import quieten_libraries, use_own_sources
 from launch.preparation import PipelineCall, check_request, prepare_call
 from launch.requests import Request, TrainRequest
 from launch.summary import RunSummary, summarize
@@ -37,6 +37,7 @@ def launch(request: Request, on_end: Callable[[RunSummary], None] = lambda _: No
     config = request.load_config()
     check_request(request, config)
     quieten_libraries()
+    use_own_sources()
     from launch.dags import dag_plan, following_training
     from launch.run_metrics import run_with_metrics
     from stacks.session import open_session

@@ -13,6 +13,8 @@ os.environ.update(
     ZENML_ANALYTICS_OPT_IN="false",
     MLFLOW_DISABLE_TELEMETRY="true",
     DO_NOT_TRACK="1",
+    # A worker of xdist has no main module by which ZenML would find it.
+    ZENML_CUSTOM_SOURCE_ROOT=str(Path(__file__).resolve().parents[1]),
     YOLO_OFFLINE="1",
     YOLO_AUTOINSTALL="0",
     # Three workers on two cores: more threads than these, or spinning ones, would only starve each other.
