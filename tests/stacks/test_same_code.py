@@ -9,7 +9,6 @@ import subprocess
 import sys
 
 import pytest
-from zenml import pipeline, step
 
 from stacks.same_code import CODE_VARIABLE, code_digest, require_same_code
 from tests.conftest import ROOT
@@ -26,19 +25,6 @@ PIPELINES = (
     "validation",
 )
 OTHER = "0123456789abcdef"
-ran: list[str] = []
-
-
-@step(enable_cache=False)
-def note() -> None:
-    """Leave a trace."""
-    ran.append("note")
-
-
-@pipeline(enable_cache=False, on_init=require_same_code)
-def noted() -> None:
-    """Run one step."""
-    note()
 
 
 def test_the_same_code_passes(monkeypatch):
@@ -86,6 +72,8 @@ def test_each_pipeline_looks_before_its_steps(name):
 @pytest.mark.filterwarnings("ignore")  # ZenML and SQLAlchemy warn of their own code
 @pytest.mark.usefixtures("zenml_home")
 def test_a_step_does_not_begin_in_other_code(monkeypatch):
+    from tests.stacks.noted import noted, ran
+
     monkeypatch.setenv(CODE_VARIABLE, OTHER)
     with pytest.raises(Exception, match="init hook") as refused:
         noted()
