@@ -1,4 +1,4 @@
-"""What the server is told: `ServerOptions`, and the keys that open it.
+"""Settings of a server process: its options, and the keys that open it.
 
 Keys come from a file or the environment only: a command line is readable by every user of the machine.
 """
