@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import itertools
 import json
@@ -19,15 +18,16 @@ from visionops.errors import ConfigError, TrainingError
 from visionops.home import visionops_home
 from visionops.tasks.base import Task, alone_in, training_folder
 from visionops.tasks.settings import TrainingPlan
+from visionops.tuning.ranges import distribution_of, pick, setting_of, settings_within
+from visionops.tuning.records import importance_of, record_of, state_of, value_of
 from visionops.tuning.report import write_report
 from visionops.tuning.result import Setting, Trial, TrialState, TuningResult
-from visionops.tuning.settings import SearchPlan, SearchRange, TuningConfig
-from visionops.tuning.trial_settings import change_training, takes_whole_numbers
+from visionops.tuning.settings import SearchPlan, TuningConfig
+from visionops.tuning.trial_settings import change_training
 from visionops.tuning.trials import Job, Outcome, Workers, open_storage, outcome_of, quiet_optuna
 
 if TYPE_CHECKING:
     import optuna
-    from optuna.distributions import BaseDistribution
     from optuna.trial import FrozenTrial
 
 __all__ = ["TuningLog", "require_search", "tune", "tuning_folder"]
@@ -153,8 +153,8 @@ class _Search:
         self._metric = search.metric
         self._grid = search.tuning.grid
         self._wanted = len(self._grid) or search.tuning.trials
-        self._defaults = {key: _setting(search.plan, key) for key in search.tuning.space}
-        self._ranges = {key: _distribution(search.plan, key, found) for key, found in search.tuning.space.items()}
+        self._defaults = {key: setting_of(search.plan, key) for key in search.tuning.space}
+        self._ranges = {key: distribution_of(search.plan, key, found) for key, found in search.tuning.space.items()}
         self._study = optuna.create_study(
             study_name=folder.name, storage=storage, direction="maximize", load_if_exists=True
         )
@@ -166,7 +166,7 @@ class _Search:
         self._repeat_cut_trials()
         self._enqueue_missing()
         for ended in self._ended():
-            self._log.trial(_record(ended))
+            self._log.trial(record_of(ended))
             self._tidy(ended)
         self._report("")
         running: dict[Future[Outcome], list[optuna.Trial]] = {}
@@ -187,7 +187,7 @@ class _Search:
         Raises:
             TrainingError: All failed. They are set aside, so that the next search tries again.
         """
-        trials = tuple(_record(trial) for trial in self._ended())
+        trials = tuple(record_of(trial) for trial in self._ended())
         best = self._best()
         if best is None:
             self._study.set_user_attr("aside", [trial.number for trial in self._study.trials])
@@ -203,9 +203,9 @@ class _Search:
             metric=self._metric,
             settings={} if best.user_attrs.get("default") else best.user_attrs["settings"],
             best=best.number,
-            value=_value(best),
+            value=value_of(best),
             default_value=default.value if default else None,
-            importance=_importance(self._ended(), self._tuning.seed),
+            importance=importance_of(self._ended(), self._tuning.seed),
             trials=trials,
         )
 
@@ -225,8 +225,8 @@ class _Search:
 
     def _best(self) -> FrozenTrial | None:
         """The first of the best: nothing changes without a gain."""
-        complete = [trial for trial in self._ended() if _state(trial) is TrialState.COMPLETE]
-        return max(complete, key=lambda trial: (_value(trial), -trial.number), default=None)
+        complete = [trial for trial in self._ended() if state_of(trial) is TrialState.COMPLETE]
+        return max(complete, key=lambda trial: (value_of(trial), -trial.number), default=None)
 
     def _repeat_cut_trials(self) -> None:
         """We are alone in our folder: what of ours is said to run was killed."""
@@ -249,11 +249,11 @@ class _Search:
         if self._grid:
             for row, settings in enumerate(self._grid):
                 if row not in orders:
-                    default = all(_setting(self._plan, key) == value for key, value in settings.items())
+                    default = all(setting_of(self._plan, key) == value for key, value in settings.items())
                     told = {"default": True} if default else {}
                     self._study.enqueue_trial(dict(settings), {"order": row, "row": row, **told})
         elif 0 not in orders:
-            self._study.enqueue_trial(_within(self._defaults, self._ranges), {"order": 0, "default": True})
+            self._study.enqueue_trial(settings_within(self._defaults, self._ranges), {"order": 0, "default": True})
         self._read()
 
     def _begin(self, workers: Workers, running: dict[Future[Outcome], list[optuna.Trial]]) -> None:
@@ -262,7 +262,7 @@ class _Search:
         if twin := next((t for t in self._ended() if t.user_attrs.get("work") == work), None):
             for step, value in twin.intermediate_values.items():
                 trial.report(value, step)
-            self._end(trial, Outcome(_state(twin), twin.value, twin.user_attrs.get("note", "")))
+            self._end(trial, Outcome(state_of(twin), twin.value, twin.user_attrs.get("note", "")))
             return
         for others in running.values():
             if others[0].user_attrs["work"] == work:
@@ -298,10 +298,10 @@ class _Search:
                 trial.suggest_categorical(key, _distinct(row[key] for row in self._grid if key in row))
             return dict(settings)
         if "default" in known:
-            for key in _within(self._defaults, self._ranges):
-                _pick(trial, key, self._ranges[key])
+            for key in settings_within(self._defaults, self._ranges):
+                pick(trial, key, self._ranges[key])
             return self._defaults
-        return {key: _pick(trial, key, found) for key, found in self._ranges.items()}
+        return {key: pick(trial, key, found) for key, found in self._ranges.items()}
 
     def _changed(self, settings: dict[str, Setting], known: dict[str, Any]) -> TrainingPlan:
         if "default" in known:
@@ -349,7 +349,7 @@ class _Search:
                 self._study.tell(trial, state=Optunas.FAIL)
         self._read()
         told = next(t for t in self._trials if t.number == trial.number)
-        self._log.trial(_record(told))
+        self._log.trial(record_of(told))
         self._tidy(told)
         if before is not None:
             self._tidy(before)
@@ -362,7 +362,7 @@ class _Search:
         if trial.user_attrs["kept"] or (best is not None and best.user_attrs["work"] == name):
             return
         work = training_folder(self._dataset, self._plan).parent / name
-        logs = work.glob("*.log") if _state(trial) is TrialState.FAILED else ()
+        logs = work.glob("*.log") if state_of(trial) is TrialState.FAILED else ()
         texts = {log.name: log.read_bytes() for log in logs}
         shutil.rmtree(work, ignore_errors=True)
         if texts:
@@ -372,56 +372,8 @@ class _Search:
 
     def _report(self, note: str) -> None:
         best = self._best()
-        found = f"best {self._metric} {_value(best):.4f}" if best else ""
+        found = f"best {self._metric} {value_of(best):.4f}" if best else ""
         self._log.progress(len(self._ended()), self._wanted, " | ".join(filter(None, (found, note))))
-
-
-def _setting(plan: TrainingPlan, key: str) -> Any:
-    """What ``training`` has now under a dotted key; None where nothing is set."""
-    found: Any = plan.training.model_dump(mode="json")
-    for part in key.split("."):
-        found = found.get(part) if isinstance(found, dict) else None
-    return found
-
-
-def _distribution(plan: TrainingPlan, key: str, search: SearchRange) -> BaseDistribution:
-    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-
-    if search.choices is not None:
-        return CategoricalDistribution(search.choices)
-    low, high, step = search.numbers(whole=takes_whole_numbers(plan.training, key))
-    if isinstance(low, int):
-        return IntDistribution(low, int(high), log=search.log, step=int(step or 1))
-    return FloatDistribution(low, high, log=search.log, step=step)
-
-
-def _pick(trial: optuna.Trial, key: str, found: BaseDistribution) -> Setting:
-    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-
-    match found:
-        case CategoricalDistribution():
-            choice: Setting = trial.suggest_categorical(key, found.choices)
-            return choice
-        case IntDistribution():
-            return trial.suggest_int(key, found.low, found.high, step=found.step, log=found.log)
-        case FloatDistribution():
-            return trial.suggest_float(key, found.low, found.high, step=found.step, log=found.log)
-    raise AssertionError(found)
-
-
-def _within(settings: dict[str, Any], ranges: dict[str, BaseDistribution]) -> dict[str, Any]:
-    """Those that a search could have come upon: the others tell the sampler nothing."""
-    return {key: value for key, value in settings.items() if _could_be(value, ranges[key])}
-
-
-def _could_be(value: Any, found: BaseDistribution) -> bool:
-    from optuna.distributions import CategoricalDistribution
-
-    if isinstance(found, CategoricalDistribution):
-        return any(value == choice and type(value) is type(choice) for choice in found.choices)
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return False
-    return bool(found._contains(found.to_internal_repr(value)))  # Optuna itself only warns
 
 
 def _distinct(values: Iterator[Any]) -> list[Any]:
@@ -438,44 +390,3 @@ def _machine(folder: Path) -> str:
     if not file.is_file():
         file.write_text(uuid.uuid4().hex, encoding="utf-8")
     return file.read_text(encoding="utf-8")
-
-
-def _state(trial: FrozenTrial) -> TrialState:
-    from optuna.trial import TrialState as Optunas
-
-    states = {Optunas.COMPLETE: TrialState.COMPLETE, Optunas.PRUNED: TrialState.PRUNED}
-    return states.get(trial.state, TrialState.FAILED)
-
-
-def _value(trial: FrozenTrial) -> float:
-    assert trial.value is not None  # of a complete trial
-    return trial.value
-
-
-def _record(trial: FrozenTrial) -> Trial:
-    state = _state(trial)
-    told = trial.user_attrs
-    return Trial(
-        number=trial.number,
-        state=state,
-        settings=told["settings"],
-        value=trial.value if state is TrialState.COMPLETE else None,
-        curve=trial.intermediate_values,
-        seconds=told.get("seconds", 0.0),
-        is_default="default" in told,
-        note=told.get("note", ""),
-    )
-
-
-def _importance(trials: list[FrozenTrial], seed: int) -> dict[str, float]:
-    """By fANOVA (Hutter, Hoos and Leyton-Brown, An efficient approach for assessing hyperparameter importance)."""
-    import optuna
-
-    complete = [trial for trial in trials if _state(trial) is TrialState.COMPLETE]
-    keys = {key for trial in complete for key in trial.params}
-    study = optuna.create_study(direction="maximize")
-    study.add_trials([trial for trial in complete if set(trial.params) == keys])
-    evaluator = optuna.importance.FanovaImportanceEvaluator(seed=seed)
-    with contextlib.suppress(RuntimeError, ValueError):  # too few trials, or all of one value
-        return optuna.importance.get_param_importances(study, evaluator=evaluator)
-    return {}
