@@ -93,6 +93,14 @@ TABLES = {
     "a.png,20,10,40,40,200,100,pit\na.png,0,0,10,10,200,100,Dent\nb.png,,,,,200,100,\n",
     "open images with names": "ImageID,Source,LabelName,Confidence,XMin,XMax,YMin,YMax,IsGroupOf\n"
     "a,xclick,/m/01,1,0.1,0.3,0.1,0.5,0\na,xclick,/m/02,1,0,0.05,0,0.1,0\nb,,,,,,,,\n",
+    "sku-110k": "a.png,20,10,60,50,pit,200,100\na.png,0,0,10,10,Dent,200,100\nb.png,,,,,,200,100\n",
+    "blanks": "filename xmin ymin xmax ymax class\na.png 20 10 60 50 pit\na.png 0 0 10 10 Dent\nb.png ? ? ? ? ?\n",
+    "corners by name": "image,x_top_left,y_top_left,x_bottom_right,y_bottom_right,label\n"
+    "a.png,20,10,60,50,pit\na.png,0,0,10,10,Dent\nb.png,,,,,\n",
+    "start and end": "image,xstart,ystart,xend,yend,label\na.png,20,10,60,50,pit\na.png,0,0,10,10,Dent\nb.png,,,,,\n",
+    "a corner and the size": "image,x1,y1,w,h,label\na.png,20,10,40,40,pit\na.png,0,0,10,10,Dent\nb.png,,,,,\n",
+    "urls": "image_url,x_center,y_center,width,height,label\nhttps://x/y/a.png?v=1,40,30,40,40,pit\n"
+    "https://x/y/a.png?v=1,5,5,10,10,Dent\nhttps://x/y/b.png?v=1,,,,,\n",
     "points": "filename,label,x1,y1,x2,y2,x3,y3,x4,y4\n"
     "a.png,pit,60,50,20,10,60,10,20,50\na.png,Dent,0,0,10,0,10,10,0,10\nb.png,,,,,,,,,\n",
     "folders and case": "filename,left,top,right,bottom,label\n"
@@ -195,7 +203,16 @@ def test_fractions_may_reach_over_the_border(tmp_path: Path) -> None:
     assert boxes(dataset) == [pytest.approx(box) for box in ((-10, 0, 30, 100), (-1, 25, 201, 75))]
 
 
-@pytest.mark.parametrize("row", ["a.png,pit,20,10,60,50", "pit,a.png,20,10,60,50", "pit,20,10,60,50,a.png"])
+@pytest.mark.parametrize(
+    "row",
+    [
+        "a.png,pit,20,10,60,50",
+        "pit,a.png,20,10,60,50",
+        "pit,20,10,60,50,a.png",
+        "a.png,120,80,40,15,pit",
+        'a.png 20 10 60 50 0 "pit"',
+    ],
+)
 def test_numbers_without_a_header_are_not_guessed(tmp_path: Path, row: str) -> None:
     with pytest.raises(AnnotationError, match=r"t\.csv:1: rows such as .*no header says which number is what"):
         read(tmp_path, {"t.csv": f"{row}\n"})

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from visionops.data.files import IMAGE_SUFFIXES
 from visionops.data.formats.rules import is_missing, number_of
+from visionops.data.formats.urls import path_of_url
 from visionops.data.listing import suffix_of
 
 __all__ = ["Layout", "explain", "find_layout", "holds_boxes", "padded"]
@@ -15,6 +16,7 @@ __all__ = ["Layout", "explain", "find_layout", "holds_boxes", "padded"]
 _SPLIT = ("split", "subset", "set", "partition", "phase", "datasplit")
 _IMAGE = (
     *("filename", "filepath", "imagename", "imagepath", "imagefile", "imagefilename", "imgpath", "imgname", "path"),
+    *("imageurl", "imgurl", "url", "fileurl", "images", "photo", "picture"),
     *("file", "fname", "image", "img", "imageid", "imgid", "imageindex", "frame", "externalid", "fileid", "name", "id"),
 )
 """Names of the column of images, the plainest first; in lower case, letters and digits only, as below."""
@@ -29,6 +31,12 @@ _CORNERS = (
     ("left", "top", "right", "bottom"),
     ("xtl", "ytl", "xbr", "ybr"),
     ("minx", "miny", "maxx", "maxy"),
+    ("xstart", "ystart", "xend", "yend"),
+    ("startx", "starty", "endx", "endy"),
+    ("tlx", "tly", "brx", "bry"),
+    ("xleft", "ytop", "xright", "ybottom"),
+    ("topleftx", "toplefty", "bottomrightx", "bottomrighty"),
+    ("xtopleft", "ytopleft", "xbottomright", "ybottomright"),
 )
 _SIZES = (
     ("x", "y", "w", "h"),
@@ -37,6 +45,10 @@ _SIZES = (
     ("left", "top", "w", "h"),
     ("xmin", "ymin", "width", "height"),
     ("xmin", "ymin", "w", "h"),
+    ("x1", "y1", "width", "height"),
+    ("x1", "y1", "w", "h"),
+    ("topleftx", "toplefty", "width", "height"),
+    ("xtopleft", "ytopleft", "width", "height"),
 )
 _CENTRES = tuple(
     (x, y, *size)
@@ -54,7 +66,12 @@ _OF_VIA = frozenset({"regionshapeattributes", "regioncount"})
 _GROUPS = ("isgroupof", "iscrowd", "crowd")
 _AUTOML_SETS = frozenset({"TRAIN", "VALIDATION", "VALIDATE", "TEST", "UNASSIGNED", ""})
 _MOSTLY = 0.9
-_MAKESENSE_WIDTH = 8
+_SIZED_WIDTH = 8
+"""Columns of a row with a box and the size of its image."""
+_MOST_OF_A_MARK = 10
+"""Numbers beyond are no marks or grades."""
+_MOST_NUMBERS = 6
+"""Columns of a row with a box that are numbers: the box, and the size of the image or marks such as occluded."""
 _AUTOML_WIDTH = 11
 _AUTOML_NAMED = 3
 """Columns of a row without a box: set, path, label."""
@@ -88,7 +105,7 @@ def find_layout(rows: Sequence[Sequence[str]]) -> Layout | None:
     names = [_plain(name) for name in rows[0]]
     if not _OF_VIA.isdisjoint(names):
         return None
-    return _named(names, rows[1:]) or _retinanet(rows) or _automl(rows) or _makesense(rows)
+    return _named(names, rows[1:]) or _retinanet(rows) or _automl(rows) or _makesense(rows) or _sku(rows)
 
 
 def holds_boxes(rows: Sequence[Sequence[str]]) -> bool:
@@ -199,7 +216,7 @@ def _names_files(rows: Sequence[Sequence[str]], column: int) -> bool:
 
 
 def _is_image(cell: str) -> bool:
-    return suffix_of(cell.replace("\\", "/")) in IMAGE_SUFFIXES
+    return suffix_of(path_of_url(cell) if "://" in cell else cell.replace("\\", "/")) in IMAGE_SUFFIXES
 
 
 def _retinanet(rows: Sequence[Sequence[str]]) -> Layout | None:
@@ -215,17 +232,28 @@ def _retinanet(rows: Sequence[Sequence[str]]) -> Layout | None:
 
 def _makesense(rows: Sequence[Sequence[str]]) -> Layout | None:
     """``label,x,y,width,height,path`` and the size of the image, without a header."""
-    if not all(len(row) == _MAKESENSE_WIDTH and _is_image(row[5]) and _are_box(row[1:5]) for row in rows):
+    if not all(len(row) == _SIZED_WIDTH and _is_image(row[5]) and _are_box(row[1:5]) for row in rows):
         return None
     for row in rows:
         x, y, w, h, width, height = (number_of(row[i]) or 0 for i in (1, 2, 3, 4, 6, 7))
         if min(width, height) < 1 or x + w > width + 1 or y + h > height + 1:
             return None
-    return Layout(5, (1, 2, 3, 4), "size", 0, size=(6, 7), has_header=False, width=_MAKESENSE_WIDTH)
+    return Layout(5, (1, 2, 3, 4), "size", 0, size=(6, 7), has_header=False, width=_SIZED_WIDTH)
+
+
+def _sku(rows: Sequence[Sequence[str]]) -> Layout | None:
+    """``path,x1,y1,x2,y2,class`` and the size of the image, as SKU-110K has it, without a header."""
+    if not all(len(row) == _SIZED_WIDTH and _is_image(row[0]) and _are_box(row[1:5]) for row in rows):
+        return None
+    for row in rows:
+        x1, y1, x2, y2, width, height = (number_of(row[i]) or 0 for i in (1, 2, 3, 4, 6, 7))
+        if min(width, height) < 1 or (row[1] and not (x1 <= x2 <= width + 1 and y1 <= y2 <= height + 1)):
+            return None
+    return Layout(0, (1, 2, 3, 4), "corners", 5, size=(6, 7), has_header=False, width=_SIZED_WIDTH)
 
 
 def _lacks_header(rows: Sequence[Sequence[str]]) -> bool:
-    """Whether rows are an image, a class and four numbers side by side, the first two mostly below the others."""
+    """Whether rows are an image, a class and four numbers side by side that may well be a box."""
     width = len(rows[0])
     image = next((i for i, cell in enumerate(rows[0]) if _is_image(cell)), None)
     if image is None or not 5 <= width <= 10 or any(len(row) != width or not _is_image(row[image]) for row in rows):
@@ -233,11 +261,12 @@ def _lacks_header(rows: Sequence[Sequence[str]]) -> bool:
     numeric = [i for i in range(width) if all(number_of(row[i]) is not None for row in rows)]
     start = next((i for i in numeric if {i + 1, i + 2, i + 3} <= set(numeric)), None)
     words = [i for i in range(width) if i != image and not any(number_of(row[i]) is not None for row in rows)]
-    if start is None or not words or len(numeric) not in (4, 6):
+    if start is None or not words or len(numeric) > _MOST_NUMBERS:
         return False
     corners = [[number_of(row[start + i]) or 0 for i in range(4)] for row in rows]
     ordered = sum(x1 < x2 and y1 < y2 for x1, y1, x2, y2 in corners)
-    return ordered >= _MOSTLY * len(rows)
+    alone = len(numeric) == 4 and width == 6 and max(map(max, corners)) > _MOST_OF_A_MARK
+    return ordered >= _MOSTLY * len(rows) or alone
 
 
 def _automl(rows: Sequence[Sequence[str]]) -> Layout | None:

@@ -125,6 +125,9 @@ def _head(listing: Listing, place: str) -> tuple[str, list[list[str]]]:
         return ",", [cells for _, cells in head_rows(listing.path(place), ",", lists=True)]
     heads = {d: [cells for _, cells in head_rows(listing.path(place), d)] for d in _DELIMITERS}
     delimiter = max(_DELIMITERS, key=lambda d: len(heads[d][0]) if heads[d] else 0)
+    if heads[delimiter] and len(heads[delimiter][0]) == 1:  # blanks may also lie within the cells of others
+        delimiter = "whitespace"
+        heads[delimiter] = [cells for _, cells in head_rows(listing.path(place), delimiter)]
     return delimiter, heads[delimiter]
 
 
