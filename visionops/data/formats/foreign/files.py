@@ -1,0 +1,62 @@
+"""What the finders of foreign labels share: what they find, and how they look into files."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from visionops.data.files import IMAGE_SUFFIXES
+from visionops.data.listing import Listing, suffix_of
+
+__all__ = ["COCO_OR_YOLO", "HEAD_BYTES", "LINE_SUFFIXES", "Foreign", "are_numbers", "head_lines", "is_image", "sample"]
+
+COCO_OR_YOLO = "export as COCO or YOLO"
+"""What to do about most tools."""
+LINE_SUFFIXES = (".jsonl", ".ndjson", ".manifest", ".jsonlines")
+"""Lower-case suffixes of files of JSON lines."""
+HEAD_BYTES = 1 << 18
+"""How much of a text is looked at."""
+_SAMPLED = 12
+_LINES = 20
+
+
+class Foreign(NamedTuple):
+    """Labels that no reader reads."""
+
+    file: str
+    what: str
+    """What they are, for people: "a manifest of SageMaker Ground Truth"."""
+    mend: str
+    """What to do, as the end of a message."""
+
+
+def sample(listing: Listing, names: Sequence[str]) -> list[str]:
+    """Return at most 24 of some files: some of all, and the largest."""
+    largest = sorted(names, key=lambda name: (-listing.files[name].num_bytes, name))[:_SAMPLED]
+    return list(dict.fromkeys([*names[:: max(1, len(names) // _SAMPLED)][:_SAMPLED], *largest]))
+
+
+def head_lines(listing: Listing, name: str, most: int = _LINES) -> list[str]:
+    """Return the first lines of a text, of 256 KiB at most; none where it is no text."""
+    try:
+        with listing.path(name).open("rb") as stream:
+            data = stream.read(HEAD_BYTES)
+        text = data.decode("utf-8-sig", errors="strict" if len(data) < HEAD_BYTES else "ignore")
+    except (OSError, ValueError):
+        return []
+    lines = text.split("\n")
+    return [line.rstrip("\r") for line in lines[: -1 if len(data) == HEAD_BYTES and len(lines) > 1 else None][:most]]
+
+
+def are_numbers(parts: Sequence[str]) -> bool:
+    """Whether there are texts, and all are numbers other than NaN."""
+    try:
+        return bool(parts) and not any(math.isnan(float(part)) for part in parts)
+    except ValueError:
+        return False
+
+
+def is_image(text: str) -> bool:
+    """Whether a text ends as the name of an image does."""
+    return suffix_of(text.strip().replace("\\", "/")) in IMAGE_SUFFIXES
