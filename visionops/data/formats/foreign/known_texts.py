@@ -80,8 +80,9 @@ _TEXTS: tuple[tuple[Callable[[Sequence[str]], bool], str, str], ...] = (
 
 def find_texts(listing: Listing) -> Foreign | None:
     """Find a text whose lines are boxes as another tool writes them."""
-    stems = [stem_of(name).rpartition("/")[2] for name in listing.images]
-    for name in sample(listing, listing.by_suffix.get(".txt", ())):
+    texts = listing.by_suffix.get(".txt", ())
+    stems = [stem_of(name).rpartition("/")[2] for name in listing.images] if texts else []
+    for name in sample(listing, texts):
         lines = [line for line in head_lines(listing, name) if line.strip()]
         for test, what, mend in _TEXTS if lines else ():
             if test(lines):

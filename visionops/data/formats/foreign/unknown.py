@@ -24,6 +24,8 @@ _TAIL_OF_LABELS = (".json", ".xml", ".txt", ".csv")
 
 def find_unknown(listing: Listing) -> Foreign | None:
     """A file of its own for most of the images says something of them, whatever it is."""
+    if not any(suffix in listing.by_suffix for suffix in _TAIL_OF_LABELS):
+        return None
     images = {stem_of(name).rpartition("/")[2]: name for name in listing.images}
     for suffix in _TAIL_OF_LABELS:
         own: dict[str, str] = {}
@@ -48,8 +50,9 @@ _TEXT_SUFFIXES = (".json", *LINE_SUFFIXES, ".xml", ".txt")
 
 def find_mentions(listing: Listing) -> Foreign | None:
     """A text that names images and speaks of places in them, or a Parquet file with such columns."""
-    tails = {name.rpartition("/")[2] for name in listing.images}
-    for name in sample(listing, [name for suffix in _TEXT_SUFFIXES for name in listing.by_suffix.get(suffix, ())]):
+    texts = [name for suffix in _TEXT_SUFFIXES for name in listing.by_suffix.get(suffix, ())]
+    tails = {name.rpartition("/")[2] for name in listing.images} if texts else set()
+    for name in sample(listing, texts):
         text = "\n".join(head_lines(listing, name, HEAD_BYTES))
         if not text.lstrip().startswith(("{", "[", "<")):
             continue  # written for people
