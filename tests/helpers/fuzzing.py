@@ -322,6 +322,27 @@ def _voc_beside(root: Path) -> None:
         (root / image.name).with_suffix(".xml").write_text(exports.voc_text(image), encoding="utf-8")
 
 
+def _boxes(kind: str) -> Callable[[Path], Any]:
+    """A row a box: in Parquet as a list, in Excel as corners."""
+
+    def write(root: Path) -> None:
+        for i, name in enumerate(("a.png", "b.png")):
+            write_image(root / name, seed=i)
+        if kind == "parquet":
+            columns = {"image": ["a.png", "b.png"], "bbox": [[1.0, 2.0, 8.5, 6.0], [4.0, 1.5, 15.0, 13.5]]}
+            pq.write_table(
+                pa.table({**columns, "label": ["scratch", "pit"], "iscrowd": [0, 0]}), root / "boxes.parquet"
+            )
+            return
+        book = openpyxl.Workbook()
+        book.worksheets[0].append(["filename", "xmin", "ymin", "xmax", "ymax", "class"])
+        book.worksheets[0].append(["a.png", 1, 2, 9.5, 8, "scratch"])
+        book.worksheets[0].append(["b.png", 4, 1.5, 19, 15, "pit"])
+        book.save(root / "boxes.xlsx")
+
+    return write
+
+
 def _table(kind: str) -> Callable[[Path], Any]:
     header = ["image", "kind", "size", "split"]
     rows = [[f"lot/{i}.png", "ok" if i % 2 else "bent", str(i % 2), "train" if i < 3 else "val"] for i in range(4)]
@@ -395,6 +416,8 @@ CASES = {
         Case("label_studio", "label_studio", _flat(exports.export_label_studio)),
         Case("label_studio_min", "label_studio", _flat(exports.export_label_studio_min)),
         Case("csv", "csv", _exported(exports.export_csv)),
+        Case("csv_parquet", "csv", _boxes("parquet")),
+        Case("csv_xlsx", "csv", _boxes("xlsx")),
         Case("table_csv", "table", _table("csv")),
         Case("table_tsv", "table", _table("tsv")),
         Case("table_parquet", "table", _table("parquet")),
