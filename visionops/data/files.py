@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import glob
+import operator
 import os
 import re
 import shutil
@@ -62,19 +63,20 @@ def _walk(folder: str, prefix: str, seen: set[tuple[int, int]], hidden: list[str
             return
         seen.add((status.st_dev, status.st_ino))
         with os.scandir(folder) as entries:
-            children = sorted(entries, key=lambda entry: entry.name)
+            children = sorted(entries, key=operator.attrgetter("name"))
     except OSError as error:
         raise DataError(f"{folder}: cannot be listed ({describe_os_error(error)}); check its permissions") from error
     for entry in children:
-        if entry.name.startswith("."):
-            hidden.append(prefix + entry.name)
+        name = prefix + entry.name
+        if entry.name[0] == ".":
+            hidden.append(name)
             continue
         try:
-            if entry.is_dir():
-                yield from _walk(entry.path, f"{prefix}{entry.name}/", seen, hidden)
-            elif entry.is_file():
+            if entry.is_file():
                 status = entry.stat()
-                yield FileInfo(prefix + entry.name, status.st_size, status.st_mtime_ns)
+                yield FileInfo(name, status.st_size, status.st_mtime_ns)
+            elif entry.is_dir():
+                yield from _walk(entry.path, f"{name}/", seen, hidden)
         except OSError:  # a file that vanished, or a link in a loop: as good as not there
             continue
 
@@ -85,7 +87,7 @@ def safe_name(name: str) -> str | None:
     Refused: empty, absolute, with ``..``, a drive letter, a backslash, a control character, a line break, or bytes
     that are no Unicode. Any other space is fine: macOS and Japanese keyboards write U+202F and U+3000 into names.
     """
-    if not name or name[0] == "/" or "\\" in name or _DRIVE.match(name):
+    if not name or name[0] == "/" or "\\" in name or (name[1:2] == ":" and _DRIVE.match(name)):
         return None
     if not name.isprintable() and not _UNSAFE_CATEGORIES.isdisjoint(map(unicodedata.category, name)):
         return None

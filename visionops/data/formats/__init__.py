@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from visionops.data.dataset import Dataset
+from visionops.data.fast_json import paused_gc
 from visionops.data.findings import counted
 from visionops.data.formats import (
     coco,
@@ -127,6 +128,7 @@ def _candidates(listing: Listing, data: DataConfig) -> dict[Format, Evidence]:
     return found
 
 
+@paused_gc()
 def read_dataset(
     root: Path,
     data: DataConfig,

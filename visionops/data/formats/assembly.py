@@ -92,9 +92,6 @@ class Assembly:
         """What findings say of an image without a file."""
         self.claimed: set[str] = set()
         """Image files that an annotation names, used or not: they are no orphans."""
-        self._root = f"{listing.path('')}/".replace("//", "/")  # text: a Path for each image costs more than the rest
-        self._paths: list[str] = []
-        self._num_bytes: list[int] = []
         self._splits: list[Split] = []
         self._row_of: dict[str, int] = {}
         self._homes: dict[str, str] = {}
@@ -132,8 +129,8 @@ class Assembly:
         Returns:
             The row of each entry, or `DROPPED`.
         """
-        home = self.home(bases)
-        found = self._matches(entries, bases)
+        found = list(self._matches(entries, bases))
+        home = self.home(bases) if any(match.file is None for _, _, match in found) else ""
         return [DROPPED if name is None else self.add_match(entry, name, match, home) for entry, name, match in found]
 
     def home(self, bases: Bases) -> str:
@@ -167,17 +164,16 @@ class Assembly:
     def _matches(self, entries: Sequence[ImageEntry], bases: Bases) -> Iterator[tuple[ImageEntry, str | None, Match]]:
         """Each entry with its plain name and its match; no name where it leads out of the data set."""
         plain = [declared_path(entry.name) for entry in entries]
-        loosely = [name is not None and "\\" in entry.name for name, entry in zip(plain, entries, strict=True)]
         usable = [name for name in plain if name is not None]
         matches = iter(find_declared(self.index, (entry.name for entry in entries), usable, bases))
-        for entry, name, slashes in zip(entries, plain, loosely, strict=True):
+        for entry, name in zip(entries, plain, strict=True):
             if name is None:
                 message = f"file name {entry.name!r} is not a plain path below the data set; write it as one"
                 self.found(Code.UNSAFE_NAME, entry.where, message)
                 yield entry, None, Match(None)
                 continue
             match = next(matches)
-            if slashes and match.file and match.level is Level.EXACT:
+            if "\\" in entry.name and match.file and match.level is Level.EXACT:
                 match = match._replace(level=Level.SLASHES)
             yield entry, name, match
 
@@ -223,12 +219,9 @@ class Assembly:
 
     def add_file(self, key: str, entry: ImageEntry) -> int:
         """Add an image by the name of its file, which may be absent; the row."""
-        file = self.listing.files.get(key)
         row = self._row_of[key] = len(self.keys)
         self.claimed.add(key)
         self.keys.append(key)
-        self._paths.append(f"{self._root}{key}" if file else "")
-        self._num_bytes.append(file.num_bytes if file else -1)
         self._splits.append(entry.split)
         self.widths.append(entry.width)
         self.heights.append(entry.height)
@@ -260,7 +253,7 @@ class Assembly:
 
         ``(0, 0)`` where neither is known.
         """
-        if not (self.widths[row] and self.heights[row]) and self._paths[row]:
+        if not (self.widths[row] and self.heights[row]) and self.keys[row] in self.listing.files:
             try:
                 header = file_header(self.listing.path(self.keys[row]), self.keys[row])
                 self.widths[row], self.heights[row] = header.width, header.height
@@ -326,10 +319,12 @@ class Assembly:
             new_ids[order] = np.arange(len(names))
             names, class_ids = [names[i] for i in order], new_ids[class_ids]
         corners = {c: np.ascontiguousarray(xyxy[:, i]) for i, c in enumerate(("x1", "y1", "x2", "y2"))}
+        root = f"{self.listing.path('')}/".replace("//", "/")  # text: a Path for each image costs more than the rest
+        files = [self.listing.files.get(key) for key in self.keys]
         images = {
             "key": self.keys,
-            "path": self._paths,
-            "num_bytes": self._num_bytes,
+            "path": [f"{root}{key}" if file else "" for key, file in zip(self.keys, files, strict=True)],
+            "num_bytes": [file.num_bytes if file else -1 for file in files],
             "width": self.widths,
             "height": self.heights,
             "split": [split.value for split in self._splits],

@@ -17,7 +17,6 @@ import numpy as np
 import numpy.typing as npt
 
 from visionops.data.dataset import Dataset, Split
-from visionops.data.fast_json import paused_gc
 from visionops.data.findings import Code, counted
 from visionops.data.formats.assembly import DROPPED, Assembly, ImageEntry, examples
 from visionops.data.formats.names import Bases
@@ -86,12 +85,11 @@ class CocoFiles:
 
     def add(self, parts: Sequence[CocoPart]) -> None:
         """Add all annotation files."""
-        with paused_gc():
-            for part in parts:
-                names = (entry.get("file_name", entry.get("coco_url")) for entry in part.raw["images"])
-                self.assembly.reserve((name for name in names if isinstance(name, str)), part.bases)
-            for part in parts:
-                _File(self, *part).read()
+        for part in parts:
+            names = (entry.get("file_name", entry.get("coco_url")) for entry in part.raw["images"])
+            self.assembly.reserve((name for name in names if isinstance(name, str)), part.bases)
+        for part in parts:
+            _File(self, *part).read()
 
     def dataset(self, name: str, within: Sequence[str] = ("",)) -> Dataset:
         """Build the data set, without the images that have only crowds, and the category that has no box by design."""
@@ -129,9 +127,10 @@ class _File:
     def _found(self, code: Code, where: str, message: str, images: tuple[str, ...] = ()) -> None:
         self.assembly.found(code, f"{self.place}: {where}", message, images)
 
-    def _get(self, row: dict[str, Any], key: str, where: str, kinds: tuple[type, ...]) -> Any:
+    def _get(self, row: dict[str, Any], key: str, what: str, index: int, kinds: tuple[type, ...]) -> Any:
         value = row.get(key)
         if type(value) not in kinds:
+            where = f"annotation {row['id']}" if what == "annotation" and "id" in row else f"{what} #{index + 1}"
             expected = " or ".join(dict.fromkeys(_kind(kind()) for kind in kinds))
             problem = f'lacks "{key}"' if key not in row else f'"{key}" must be a {expected}, but is a {_kind(value)}'
             raise AnnotationError(f"{self.place}: {where} {problem}; export the annotations again")
@@ -140,8 +139,8 @@ class _File:
     def _read_categories(self) -> dict[Any, int]:
         named = []
         for index, row in enumerate(self.raw["categories"]):
-            where = f"category #{index + 1}"
-            named.append((self._get(row, "id", where, (int, str)), self._get(row, "name", where, (str,)).strip()))
+            category_id = self._get(row, "id", "category", index, (int, str))
+            named.append((category_id, self._get(row, "name", "category", index, (str,)).strip()))
         classes: dict[Any, int] = {}
         for category_id, name in sorted(named, key=lambda pair: (isinstance(pair[0], str), pair[0])):
             if category_id in classes:
@@ -166,11 +165,9 @@ class _File:
         entries: list[ImageEntry] = []
         ids: list[Any] = []
         for index, entry in enumerate(self.raw["images"]):
-            where = f"image #{index + 1}"
-            image_id = self._get(entry, "id", where, (int, str))
+            image_id = self._get(entry, "id", "image", index, (int, str))
             key = "coco_url" if "file_name" not in entry and "coco_url" in entry else "file_name"  # as LVIS has it
-            declared = self._get(entry, key, where, (str,))
-            place = f"{self.place}: image {image_id}"
+            declared = self._get(entry, key, "image", index, (str,))
             if image_id in self.rows:
                 message = f"stands twice; {declared!r} is left out; give each image its own id"
                 self._found(Code.DUPLICATE_ID, f"image {image_id}", message, (declared,))
@@ -178,17 +175,21 @@ class _File:
                 continue
             self.rows[image_id] = DROPPED
             ids.append(image_id)
-            width, height = (self._size(entry, key, where) for key in ("width", "height"))
-            entries.append(ImageEntry(declared, place, self.split, width, height))
+            width, height = self._size(entry, "width", index), self._size(entry, "height", index)
+            entries.append(ImageEntry(declared, f"{self.place}: image {image_id}", self.split, width, height))
         self.rows.update(zip(ids, self.assembly.add_images(entries, self.bases), strict=True))
 
-    def _size(self, entry: dict[str, Any], key: str, where: str) -> int:
+    def _size(self, entry: dict[str, Any], key: str, index: int) -> int:
         value = entry.get(key)
+        if type(value) is int and 0 <= value <= _MAX_INT32:  # the usual case, for each of a hundred thousand images
+            return value
         if value is None:
             return 0
-        if type(value) in (int, float) and 0 <= value <= _MAX_INT32 and value == int(value):
+        if type(value) is float and 0 <= value <= _MAX_INT32 and value == int(value):
             return int(value)
-        raise AnnotationError(f'{self.place}: {where} has "{key}": {value!r}; write its pixels as a whole number')
+        raise AnnotationError(
+            f'{self.place}: image #{index + 1} has "{key}": {value!r}; write its pixels as a whole number'
+        )
 
     def _read_annotations(self, classes: dict[Any, int]) -> None:
         annotations = self.raw["annotations"]
@@ -249,9 +250,9 @@ class _File:
     ) -> npt.NDArray[np.bool_]:
         """Give annotations that share an id an id each; False for true copies: same id, image, class and box."""
         keep = np.ones(len(source_ids), np.bool_)
-        repeated = {i for i, count in Counter(source_ids).items() if count > 1}
-        if not repeated:
+        if len(set(source_ids)) == len(source_ids):
             return keep
+        repeated = {i for i, count in Counter(source_ids).items() if count > 1}
         seen: dict[str, list[tuple[int, int, tuple[float, ...]]]] = {}
         for i, source_id in enumerate(source_ids):
             if source_id not in repeated:
@@ -278,24 +279,23 @@ class _File:
             values = [mapping.get(a[key], _UNKNOWN) for a in self.raw["annotations"]]
         except (KeyError, TypeError):
             for index, annotation in enumerate(self.raw["annotations"]):
-                self._get(
-                    annotation, key, f"annotation {annotation.get('id', f'#{index + 1}')}", (int, str, float, bool)
-                )
+                self._get(annotation, key, "annotation", index, (int, str, float, bool))
             raise
         return np.array(values, dtype=np.int64)
 
     def _xywh(self) -> npt.NDArray[np.float64]:
         """(M, 4); a row of NaN where there is no box."""
         raw = [a.get("bbox") for a in self.raw["annotations"]]
-        for index, box in enumerate(raw):
+        for index, box in enumerate(raw) if not all(raw) else ():
             if not box:
                 raw[index] = self._box_of_shape(index)
-        shaped = set(map(type, raw)) <= {list} and set(map(len, raw)) <= {4}
-        if shaped and set(map(type, chain.from_iterable(raw))) <= {int, float}:
-            try:
-                return np.array(raw, dtype=np.float64)
-            except OverflowError:
-                return np.array([[_clamp(v) for v in box] for box in raw])
+        if set(map(type, raw)) <= {list} and set(map(len, raw)) <= {4}:
+            numbers = list(chain.from_iterable(raw))
+            if set(map(type, numbers)) <= {int, float}:
+                try:
+                    return np.array(numbers, dtype=np.float64).reshape(-1, 4)
+                except OverflowError:
+                    return np.array(list(map(_clamp, numbers))).reshape(-1, 4)
         at = next(i for i, box in enumerate(raw) if not _is_numbers(box) or len(box) != 4)
         source_id = self.raw["annotations"][at].get("id", f"#{at + 1}")
         raise AnnotationError(

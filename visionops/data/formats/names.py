@@ -121,7 +121,7 @@ class NameIndex:
         """
         self._to_reserve.append((names, bases))  # looked up when a name is matched loosely, which is rare
 
-    def _reserve(self) -> None:
+    def _reserve(self) -> Set[str]:
         for names, bases in self._to_reserve:
             for name in names:
                 files = self._exact(name, bases)
@@ -129,6 +129,7 @@ class NameIndex:
                     files = files or self._at(level, name, bases, frozenset())
                 self._reserved.update(files)
         self._to_reserve.clear()
+        return self._reserved
 
     def match(self, names: Sequence[str], bases: Bases = EXACT_BASES, *, up_to: Level = Level.SUBFOLDER) -> list[Match]:
         """Find the file of each name.
@@ -145,35 +146,33 @@ class NameIndex:
             In the order of ``names``.
         """
         found: dict[str, Match] = {}
-        taken: set[str] = set()
+        taken: Set[str] = frozenset()
         rest = list(dict.fromkeys(names))
         for level in Level:
             if not rest or level > up_to:
                 break
-            if level is Level.CASE:
-                self._reserve()
-                taken |= self._reserved
-            matches = {name: self._at(level, name, bases, taken) for name in rest}
-            matches = {name: files for name, files in matches.items() if files}
+            claims: dict[str, int] = {}
             if level is Level.EXACT:
+                matches = {name: files for name in rest if (files := self._exact(name, bases))}
                 self._add_twins(matches)
-            claims = collections.Counter(files[0] for files in matches.values() if len(files) == 1)
+            else:
+                if level >= Level.CASE:
+                    taken = self._reserve().union(m.file for m in found.values() if m.file)
+                matches = {name: files for name in rest if (files := self._at(level, name, bases, taken))}
+                claims = collections.Counter(files[0] for files in matches.values() if len(files) == 1)
             for name, files in matches.items():
                 if len(files) > 1:
                     found[name] = Match(None, level, tuple(sorted(files)))
                 elif level >= Level.CASE and claims[files[0]] > 1:
                     rivals = tuple(sorted(other for other, also in matches.items() if also == files))
                     found[name] = Match(None, level, rivals, shared=True)
-                else:
+                else:  # up to percent-encoding, two spellings are one name: what is listed twice is found twice
                     found[name] = Match(files[0], level)
-            # Up to percent-encoding, two spellings are one name: what is listed twice is found twice.
-            taken.update(m.file for m in found.values() if m.file)
             rest = [name for name in rest if name not in found]
-        return [found.get(name, Match(None)) for name in names]
+        nothing = Match(None)
+        return [found.get(name, nothing) for name in names]
 
     def _at(self, level: Level, name: str, bases: Bases, taken: Set[str]) -> list[str]:
-        if level is Level.EXACT:
-            return self._exact(name, bases)
         if level is Level.SUBFOLDER:
             return _prefer(self._by_folder(name, taken), bases)
         table = self._table(level)
@@ -208,11 +207,11 @@ class NameIndex:
 
     def _add_twins(self, matches: dict[str, list[str]]) -> None:
         """Add files whose names look the same as the one found and that no name means: nobody can tell them apart."""
-        named = {file for files in matches.values() for file in files}
-        for files in matches.values():
-            if len(files) == 1 and not files[0].isascii():
-                alike = self._table(Level.UNICODE)[_FORMS[Level.UNICODE](files[0])]
-                files.extend(file for file in alike if file not in named)
+        others = [files for files in matches.values() if len(files) == 1 and not files[0].isascii()]
+        named = {file for files in matches.values() for file in files} if others else set()
+        for files in others:
+            alike = self._table(Level.UNICODE)[_FORMS[Level.UNICODE](files[0])]
+            files.extend(file for file in alike if file not in named)
 
     def _table(self, level: Level) -> dict[str, list[str]]:
         if level not in self._tables:

@@ -18,10 +18,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import orjson
 import yaml
 from PIL import Image
 
 from visionops.data.dataset import Dataset, Split
+from visionops.data.fast_json import paused_gc
 from visionops.data.files import atomic_folder, describe_os_error, file_header
 from visionops.data.formats.yolo import DATA_FILE, SPLIT_FOLDERS
 from visionops.errors import DataError
@@ -92,6 +94,7 @@ class _Item:
     num_bytes: int
 
 
+@paused_gc()
 def _plan(dataset: Dataset) -> list[_Item]:
     keys, paths = dataset.column("key"), dataset.column("path")
     missing = [key for key, path in zip(keys, paths, strict=True) if not path]
@@ -161,6 +164,7 @@ def _flat_names(keys: Sequence[str], paths: Sequence[str]) -> list[str]:
     ]
 
 
+@paused_gc()
 def _label_texts(dataset: Dataset, items: Sequence[_Item]) -> list[bytes]:
     image, class_ids, xyxy = dataset.box_arrays()
     sizes = np.array([(item.width, item.height) for item in items], dtype=np.float64).reshape(-1, 2)
@@ -170,11 +174,13 @@ def _label_texts(dataset: Dataset, items: Sequence[_Item]) -> list[bytes]:
     keep = keep[np.argsort(image[keep], kind="stable")]
     clipped, limit = clipped[keep], limit[keep]
     centre_and_size = np.hstack([(clipped[:, :2] + clipped[:, 2:]) / 2, clipped[:, 2:] - clipped[:, :2]]) / limit
-    values = np.column_stack([class_ids[keep], centre_and_size]).ravel().tolist()
-    cuts = np.searchsorted(image[keep], np.arange(len(items) + 1)).tolist()
     # 12 decimals: 1e-8 px of an image 20,000 px wide.
-    line = b"%d %.12f %.12f %.12f %.12f\n"  # one template an image; an f-string a line takes twice as long
-    return [line * (stop - start) % tuple(values[5 * start : 5 * stop]) for start, stop in itertools.pairwise(cuts)]
+    rows = list(zip(class_ids[keep].tolist(), *centre_and_size.round(12).T.tolist(), strict=True))
+    # orjson writes numbers at a quarter of the cost of formatting them.
+    text = orjson.dumps(rows)[2:-2].replace(b"],[", b"\n").replace(b",", b" ") + b"\n"
+    ends = np.append(0, np.flatnonzero(np.frombuffer(text, np.uint8) == ord("\n")) + 1)
+    cuts = ends[np.searchsorted(image[keep], np.arange(len(items) + 1))].tolist()
+    return [text[start:stop] for start, stop in itertools.pairwise(cuts)]
 
 
 def _write_labels(folder: Path, items: Iterable[_Item], texts: Iterable[bytes]) -> None:
