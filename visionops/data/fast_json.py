@@ -53,7 +53,9 @@ def require_unicode(data: bytes, parsed: Any) -> None:
         ValueError: It does.
     """
     # Look for the bytes that any half has first: that is quicker than the pattern, and they are rarely there.
-    if any(mark in data for mark in (b"\\u", b"\xed", b"\0")) and _HALF.search(data) is not None:
+    # One byte is found quicker than two.
+    marked = (b"\\" in data and b"\\u" in data) or b"\xed" in data or b"\0" in data
+    if marked and _HALF.search(data) is not None:
         try:
             json.dumps(parsed, ensure_ascii=False).encode()
         except UnicodeEncodeError as error:

@@ -58,27 +58,39 @@ def walk_files(root: Path, hidden: list[str] | None = None) -> Iterator[FileInfo
 
 def _walk(folder: str, prefix: str, seen: set[tuple[int, int]], hidden: list[str]) -> Iterator[FileInfo]:
     try:
-        status = os.stat(folder)  # noqa: PTH116
-        if (status.st_dev, status.st_ino) in seen:
-            return
-        seen.add((status.st_dev, status.st_ino))
-        with os.scandir(folder) as entries:
-            children = sorted(entries, key=operator.attrgetter("name"))
+        found = _list(folder, seen)
     except OSError as error:
         raise DataError(f"{folder}: cannot be listed ({describe_os_error(error)}); check its permissions") from error
-    for entry in children:
-        name = prefix + entry.name
-        if entry.name[0] == ".":
-            hidden.append(name)
-            continue
-        try:
-            if entry.is_file():
-                status = entry.stat()
-                yield FileInfo(name, status.st_size, status.st_mtime_ns)
-            elif entry.is_dir():
-                yield from _walk(entry.path, f"{name}/", seen, hidden)
-        except OSError:  # a file that vanished, or a link in a loop: as good as not there
-            continue
+    for name, status in found:
+        if name[0] == ".":
+            hidden.append(prefix + name)
+        elif status is None:
+            yield from _walk(f"{folder}/{name}", f"{prefix}{name}/", seen, hidden)
+        else:
+            yield FileInfo(prefix + name, status.st_size, status.st_mtime_ns)
+
+
+def _list(folder: str, seen: set[tuple[int, int]]) -> list[tuple[str, os.stat_result | None]]:
+    """The files of a folder with their status, and the folders in it with None, sorted; none where it was seen."""
+    descriptor = os.open(folder, os.O_RDONLY)  # from here, the status of a file costs two thirds of that by its path
+    try:
+        status = os.fstat(descriptor)
+        if (status.st_dev, status.st_ino) in seen:
+            return []
+        seen.add((status.st_dev, status.st_ino))
+        found: list[tuple[str, os.stat_result | None]] = []
+        with os.scandir(descriptor) as entries:
+            for entry in sorted(entries, key=operator.attrgetter("name")):
+                try:
+                    if entry.name[0] == "." or entry.is_dir():
+                        found.append((entry.name, None))
+                    elif entry.is_file():
+                        found.append((entry.name, entry.stat()))
+                except OSError:  # a file that vanished, or a link in a loop: as good as not there
+                    continue
+        return found
+    finally:
+        os.close(descriptor)
 
 
 def safe_name(name: str) -> str | None:

@@ -207,7 +207,7 @@ class Assembly:
         return self.add_file(key, entry)
 
     def _count_loose(self, entry: ImageEntry, match: Match) -> None:
-        if match.file is not None and match.level > Level.EXACT:
+        if match.level and match.file is not None:  # not exact
             self._loose.setdefault(match.level, []).append(f"{entry.name} is {match.file}")
 
     def add_absent(self, entry: ImageEntry) -> int:
@@ -327,7 +327,7 @@ class Assembly:
             "num_bytes": [file.num_bytes if file else -1 for file in files],
             "width": self.widths,
             "height": self.heights,
-            "split": [split.value for split in self._splits],
+            "split": self._splits,
             "plain": [self._plain.get(row) for row in range(len(self.keys))],
         }
         boxes = {"image": rows, "class_id": class_ids, **corners, "source_id": self._source_ids}

@@ -195,7 +195,7 @@ class _File:
         annotations = self.raw["annotations"]
         rows = self._column("image_id", self.rows)
         class_ids = self._column("category_id", classes)
-        crowd = np.array([bool(a.get("iscrowd")) for a in annotations])
+        crowd = np.array(list(map(bool, [a.get("iscrowd") for a in annotations])))
         if self.files.crowds_are_objects:
             crowd[:] = False
         xywh = self._xywh()
@@ -203,7 +203,7 @@ class _File:
             xywh = self._in_pixels(xywh, rows)
             xyxy = np.column_stack([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]])
             bad = ~np.isfinite(xyxy).all(axis=1) | (xywh[:, 2:] < 0).any(axis=1)
-        source_ids = [str(a.get("id", f"#{i + 1}")) for i, a in enumerate(annotations)]
+        source_ids = [str(a["id"]) if "id" in a else f"#{i}" for i, a in enumerate(annotations, 1)]
         self._report_annotations(rows, class_ids, bad & ~crowd, source_ids)
         self._report_crowds(rows, crowd)
         usable = (rows >= 0) & (class_ids >= 0) & ~bad & ~crowd
@@ -293,7 +293,7 @@ class _File:
             numbers = list(chain.from_iterable(raw))
             if set(map(type, numbers)) <= {int, float}:
                 try:
-                    return np.array(numbers, dtype=np.float64).reshape(-1, 4)
+                    return np.fromiter(numbers, np.float64, len(numbers)).reshape(-1, 4)
                 except OverflowError:
                     return np.array(list(map(_clamp, numbers))).reshape(-1, 4)
         at = next(i for i, box in enumerate(raw) if not _is_numbers(box) or len(box) != 4)

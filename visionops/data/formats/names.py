@@ -160,10 +160,11 @@ class NameIndex:
                     taken = self._reserve().union(m.file for m in found.values() if m.file)
                 matches = {name: files for name in rest if (files := self._at(level, name, bases, taken))}
                 claims = collections.Counter(files[0] for files in matches.values() if len(files) == 1)
+            one_each = level >= Level.CASE
             for name, files in matches.items():
                 if len(files) > 1:
                     found[name] = Match(None, level, tuple(sorted(files)))
-                elif level >= Level.CASE and claims[files[0]] > 1:
+                elif one_each and claims[files[0]] > 1:
                     rivals = tuple(sorted(other for other, also in matches.items() if also == files))
                     found[name] = Match(None, level, rivals, shared=True)
                 else:  # up to percent-encoding, two spellings are one name: what is listed twice is found twice
@@ -196,11 +197,7 @@ class NameIndex:
 
     def _exact(self, name: str, bases: Bases) -> list[str]:
         for rank in bases:
-            if len(rank) == 1:  # the usual case, for each of a hundred thousand names
-                if (file := rank[0] + name) in self._files:
-                    return [file]
-                continue
-            hits = [base + name for base in rank if base + name in self._files]
+            hits = [file for base in rank if (file := base + name) in self._files]
             if hits:
                 return hits
         return []
