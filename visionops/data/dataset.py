@@ -168,7 +168,7 @@ class Dataset:
             "phash": None,
             "look": None,
         }
-        full = {**{k: [v] * n for k, v in unknown.items()}, **images}
+        full = {f.name: images.get(f.name, pa.repeat(pa.scalar(unknown.get(f.name), f.type), n)) for f in IMAGES_SCHEMA}
         m = len(boxes.get("image", ()))
         full_boxes = {**{f.name: [] for f in BOXES_SCHEMA}, "source_id": [""] * m, **boxes}
         return cls(

@@ -12,7 +12,7 @@ import collections
 import enum
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Sequence, Set
+from collections.abc import Callable, Collection, Iterable, Sequence, Set
 from typing import NamedTuple
 from urllib.parse import unquote
 
@@ -123,9 +123,12 @@ class NameIndex:
 
     def _reserve(self) -> Set[str]:
         for names, bases in self._to_reserve:
-            for name in names:
-                files = self._exact(name, bases)
-                for level in (Level.SLASHES, Level.UNICODE, Level.PERCENT) if not files else ():
+            rest = set(names)
+            exact = self._exact(rest, bases)
+            self._reserved.update(*exact.values())
+            for name in rest - exact.keys():
+                files: list[str] = []
+                for level in (Level.SLASHES, Level.UNICODE, Level.PERCENT):
                     files = files or self._at(level, name, bases, frozenset())
                 self._reserved.update(files)
         self._to_reserve.clear()
@@ -153,7 +156,7 @@ class NameIndex:
                 break
             claims: dict[str, int] = {}
             if level is Level.EXACT:
-                matches = {name: files for name in rest if (files := self._exact(name, bases))}
+                matches = self._exact(rest, bases)
                 self._add_twins(matches)
             else:
                 if level >= Level.CASE:
@@ -195,12 +198,20 @@ class NameIndex:
                 return list(hits)
         return []
 
-    def _exact(self, name: str, bases: Bases) -> list[str]:
+    def _exact(self, names: Collection[str], bases: Bases) -> dict[str, list[str]]:
+        """The files of each name that has some, below the best rank."""
+        files = self._files
+        found: dict[str, list[str]] = {}
         for rank in bases:
-            hits = [file for base in rank if (file := base + name) in self._files]
-            if hits:
-                return hits
-        return []
+            if len(found) == len(names):
+                break
+            rest = [name for name in names if name not in found] if found else names
+            if len(rank) == 1:  # the usual case, for a hundred thousand names
+                found.update({name: [file] for name in rest if (file := rank[0] + name) in files})
+            else:
+                hits = {name: [file for base in rank if (file := base + name) in files] for name in rest}
+                found.update({name: hit for name, hit in hits.items() if hit})
+        return found
 
     def _add_twins(self, matches: dict[str, list[str]]) -> None:
         """Add files whose names look the same as the one found and that no name means: nobody can tell them apart."""

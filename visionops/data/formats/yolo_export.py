@@ -97,8 +97,8 @@ class _Item:
 @paused_gc()
 def _plan(dataset: Dataset) -> list[_Item]:
     keys, paths = dataset.column("key"), dataset.column("path")
-    missing = [key for key, path in zip(keys, paths, strict=True) if not path]
-    if missing:
+    if not all(paths):
+        missing = [key for key, path in zip(keys, paths, strict=True) if not path]
         raise DataError(
             f"{missing[0]}: the image is not on this machine ({len(missing)} such); validate the data set first"
         )
@@ -167,12 +167,12 @@ def _flat_names(keys: Sequence[str], paths: Sequence[str]) -> list[str]:
 @paused_gc()
 def _label_texts(dataset: Dataset, items: Sequence[_Item]) -> list[bytes]:
     image, class_ids, xyxy = dataset.box_arrays()
-    sizes = np.array([(item.width, item.height) for item in items], dtype=np.float64).reshape(-1, 2)
+    sizes = np.column_stack([[item.width for item in items], [item.height for item in items]]).astype(np.float64)
     limit = np.tile(sizes[image], 2) if len(image) else np.empty((0, 4))
     clipped = np.clip(xyxy, 0.0, limit)
     keep = np.flatnonzero((clipped[:, 2:] > clipped[:, :2]).all(axis=1))
     keep = keep[np.argsort(image[keep], kind="stable")]
-    clipped, limit = clipped[keep], limit[keep]
+    clipped, limit = clipped.take(keep, axis=0), limit.take(keep, axis=0)
     centre_and_size = np.hstack([(clipped[:, :2] + clipped[:, 2:]) / 2, clipped[:, 2:] - clipped[:, :2]]) / limit
     # 12 decimals: 1e-8 px of an image 20,000 px wide.
     rows = list(zip(class_ids[keep].tolist(), *centre_and_size.round(12).T.tolist(), strict=True))
