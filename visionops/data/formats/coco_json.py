@@ -281,7 +281,7 @@ class _File:
             for index, annotation in enumerate(self.raw["annotations"]):
                 self._get(annotation, key, "annotation", index, (int, str, float, bool))
             raise
-        return np.array(values, dtype=np.int64)
+        return np.fromiter(values, np.int64, len(values))
 
     def _xywh(self) -> npt.NDArray[np.float64]:
         """(M, 4); a row of NaN where there is no box."""
