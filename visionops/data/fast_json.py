@@ -52,8 +52,8 @@ def require_unicode(data: bytes, parsed: Any) -> None:
     Raises:
         ValueError: It does.
     """
-    # Look for the bytes that any half has first: that is quicker than the pattern, and they are rarely there.
-    # One byte is found quicker than two.
+    # Look for the bytes that any half has first: that is quicker than the pattern, and they are rarely there. One byte
+    # is found quicker than two.
     marked = (b"\\" in data and b"\\u" in data) or b"\xed" in data or b"\0" in data
     if marked and _HALF.search(data) is not None:
         try:

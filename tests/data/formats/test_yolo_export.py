@@ -68,6 +68,20 @@ class TestWrite:
         assert read_as(data_file.parent, "yolo", "v").split_counts() == dataset.split_counts()
         assert sorted(p.name for p in data_file.parent.parent.iterdir()) == ["out"]
 
+    def test_label_files_hold_twelve_decimals(self, tmp_path):
+        root = write_yolo_layout(tmp_path / "in")
+        dataset = Dataset.from_columns(
+            "made-up",
+            ["a", "b"],
+            {"key": ["0.jpg", "1.jpg"], "path": [str(root / f"images/train/{i}.jpg") for i in range(2)]}
+            | {"split": ["train"] * 2, "width": [20_000] * 2, "height": [30] * 2},
+            {"image": [1, 0, 1], "class_id": [1, 0, 0]}
+            | {"x1": [0, 0, -5], "y1": [0, 10, -5], "x2": [10_000, 0.001, 30_000], "y2": [15, 20, 50]},
+        )
+        labels = write_yolo(dataset, tmp_path / "out").parent / "labels/train"
+        assert (labels / "1.txt").read_text() == "1 0.25 0.25 0.5 0.5\n0 0.5 0.5 1.0 1.0\n"
+        assert (labels / "0.txt").read_text() == "0 2.5e-8 0.5 5e-8 0.333333333333\n"
+
     def test_the_trainer_reads_the_same(self, tmp_path, monkeypatch):
         data = pytest.importorskip("ultralytics.data.utils")
         dataset = read_as(write_vision(tmp_path / "vision"), "vision", "vision")

@@ -121,7 +121,7 @@ class NameIndex:
         """
         self._to_reserve.append((names, bases))  # looked up when a name is matched loosely, which is rare
 
-    def _reserve(self) -> Set[str]:
+    def _reserve(self) -> set[str]:
         for names, bases in self._to_reserve:
             rest = set(names)
             exact = self._exact(rest, bases)
