@@ -16,7 +16,8 @@ from stacks.deployers.kubernetes import ClusterModelDeployer, ClusterService, Ku
 from stacks.deployers.manifests.identity import Manifest, Served, identity, labels, object_name, pod_metadata
 from stacks.deployers.manifests.pod import pod_spec
 from stacks.deployers.manifests.settings import KubernetesDeployerConfig
-from stacks.deployers.rollout import ClusterEndpoint, OperatedEndpoint, holds
+from stacks.deployers.operated import OperatedEndpoint
+from stacks.deployers.rollout import ClusterEndpoint, holds
 
 __all__ = ["KServeEndpoint", "KServeModelDeployer", "KServeModelDeployerFlavor", "KServeService", "inference_service"]
 

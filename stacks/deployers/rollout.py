@@ -26,12 +26,13 @@ from stacks.deployers.manifests.network import supporting
 from stacks.deployers.manifests.pod import revision
 from stacks.deployers.manifests.settings import KubernetesDeployerConfig
 from stacks.deployers.manifests.workload import deployment, scaling
+from stacks.deployers.trouble import explain_failure, find_trouble, one_line
 from visionops.bundle_store import send_bundle, send_images
 from visionops.errors import DeploymentError
 from visionops.inference.bundle import ModelBundle
 from visionops.inference.settings import ServingConfig
 
-__all__ = ["ClusterEndpoint", "Found", "OperatedEndpoint", "Rollout", "holds"]
+__all__ = ["ClusterEndpoint", "Found", "Rollout", "holds"]
 
 _REPLICAS = "visionops/replicas"
 """Annotation: how many there were before they were stopped."""
@@ -39,16 +40,6 @@ _ANSWER_SECONDS = 60.0
 _REACH_SECONDS = 5.0
 _LOG_LINES = 20
 _SERVER = "server"
-
-_NEVER = {
-    "ImagePullBackOff": "check image and image_pull_secrets",
-    "ErrImageNeverPull": "load the image on the nodes, or set image_pull_policy",
-    "InvalidImageName": "check image",
-    "CreateContainerConfigError": "make the Secret, or its key, that it names",
-    "CreateContainerError": "check image and run_as",
-    "RunContainerError": "check image and run_as",
-}
-"""Why a container waits that will not start by itself, and the mend."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -135,7 +126,7 @@ class ClusterEndpoint:
             return Rollout(done=False, progress="the cluster has not taken it up")
         for condition in status.get("conditions", ()):
             if condition.get("reason") == "ProgressDeadlineExceeded" or holds(condition, "ReplicaFailure"):
-                return Rollout(done=False, failure=_one_line(condition.get("message", condition.get("reason", ""))))
+                return Rollout(done=False, failure=one_line(condition.get("message", condition.get("reason", ""))))
         updated, total, ready = (status.get(f"{kind}eplicas") or 0 for kind in ("updatedR", "r", "availableR"))
         if updated < wanted:
             return Rollout(done=False, progress=f"{updated} of {wanted} new pods are there")
@@ -155,7 +146,9 @@ class ClusterEndpoint:
         if live is None:
             return None
         is_stopped, is_ready = self.replicas(live) == 0, self.is_available(live)
-        trouble = "" if is_stopped or is_ready else self._trouble(self._new_pods(revision(self.pod_spec(live))))[1]
+        trouble = ""
+        if not is_stopped and not is_ready:
+            _, trouble = find_trouble(self._namespace, self._new_pods(revision(self.pod_spec(live))))
         known = live["metadata"].get("annotations", {})
         version, alias, digest = (known.get(f"visionops/{what}", "") for what in ("version", "alias", "digest"))
         return Found(version, alias, digest, is_stopped, is_ready and not is_stopped, trouble)
@@ -327,9 +320,9 @@ class ClusterEndpoint:
             state = self.rollout(live, pods)
             if state.done:
                 return
-            is_fatal, trouble = self._trouble(pods)
+            is_fatal, trouble = find_trouble(self._namespace, pods)
             if is_fatal or state.failure:
-                raise DeploymentError(trouble or _mended(state.failure))
+                raise DeploymentError(trouble or explain_failure(state.failure))
             if time.monotonic() > deadline:
                 why = f"; {trouble}" if trouble else "; raise timeout if it only needs longer"
                 raise DeploymentError(f"not ready in {patience:.0f} s ({state.progress}){why}")
@@ -347,34 +340,6 @@ class ClusterEndpoint:
 
     def _new_pods(self, mark: str) -> list[Manifest]:
         return [pod for pod in self._namespace.select("Pod", self.pods()) if revision(pod["spec"]) == mark]
-
-    def _trouble(self, pods: Sequence[Manifest]) -> tuple[bool, str]:
-        """Whether the pods will never be ready, and what keeps them from it."""
-        waits = ""
-        for pod in pods:
-            name, status = pod["metadata"]["name"], pod.get("status", {})
-            for container in (*status.get("initContainerStatuses", ()), *status.get("containerStatuses", ())):
-                waiting = container.get("state", {}).get("waiting", {})
-                reason, said = waiting.get("reason", ""), _one_line(waiting.get("message", ""))
-                if reason == "CrashLoopBackOff":
-                    return True, self._last_words(name, container)
-                if reason in _NEVER:
-                    return True, f"{name}: {reason} ({said or container['name']}); {_NEVER[reason]}"
-            for condition in status.get("conditions", ()):
-                if condition.get("reason") == "Unschedulable":
-                    waits = f"{name}: no node takes it ({_one_line(condition.get('message', ''))}); add nodes, "
-                    waits += "or lower resources"
-        return False, waits
-
-    def _last_words(self, pod: str, container: Mapping[str, Any]) -> str:
-        ended = container.get("lastState", {}).get("terminated", {})
-        if ended.get("reason") == "OOMKilled":
-            return f"{pod}: killed for its memory; raise resources.limits.memory"
-        name = container["name"]
-        lines = self._namespace.log(pod, name, lines=_LOG_LINES, previous=True)
-        said = next((line for line in reversed(lines) if line.strip()), f"exit code {ended.get('exitCode', '?')}")
-        see = f"kubectl logs -n {self.config.namespace} {pod} -c {name} --previous"
-        return f"{pod}: {name} ends again and again ({_one_line(said.removeprefix('error: '))}); see {see}"
 
     def _server(self, pod: Manifest) -> str:
         names = [container["name"] for container in pod["spec"]["containers"]]
@@ -404,41 +369,6 @@ class ClusterEndpoint:
         )
 
 
-class OperatedEndpoint(ClusterEndpoint):
-    """The pods of one model name, made by an operator of a custom resource.
-
-    What an operator says of itself differs from version to version; that pods of the new manifest are ready, and no
-    others are left, does not.
-    """
-
-    OTHERS: ClassVar[tuple[str, ...]] = ("NetworkPolicy", "Ingress")
-
-    def beside(self, served: Served) -> list[Manifest]:
-        """All that stands beside it."""
-        return supporting(served, self.config, self.pods())
-
-    def rollout(self, live: Manifest, pods: Sequence[Manifest]) -> Rollout:
-        """How far it has come."""
-        status, wanted = live.get("status", {}), self.replicas(live)
-        seen = status.get("observedGeneration")
-        if seen is not None and seen < live["metadata"].get("generation", 0):
-            return Rollout(done=False, progress="its operator has not taken it up")
-        if failure := self.failure(status):
-            return Rollout(done=False, failure=failure)
-        ready = sum(_is_ready(pod) for pod in pods)
-        if ready < wanted:
-            return Rollout(done=False, progress=f"{ready} of {wanted} pods are ready")
-        known = {pod["metadata"]["name"] for pod in pods}
-        there = [pod["metadata"] for pod in self._namespace.select("Pod", self.pods())]
-        if old := sum(pod["name"] not in known and "deletionTimestamp" not in pod for pod in there):
-            return Rollout(done=False, progress=f"{old} old pods are still there")
-        return Rollout(done=self.is_available(live), progress="its operator does not call it available")
-
-    def failure(self, status: Mapping[str, Any]) -> str:
-        """What the operator says that will not mend itself."""
-        raise NotImplementedError
-
-
 def _as_before(live: Manifest, before: Manifest) -> Manifest:
     metadata = live["metadata"] | {part: before["metadata"].get(part, {}) for part in ("labels", "annotations")}
     return live | {"metadata": metadata, "spec": before["spec"]}
@@ -447,18 +377,3 @@ def _as_before(live: Manifest, before: Manifest) -> Manifest:
 def holds(condition: Mapping[str, Any], kind: str) -> bool:
     """Whether it is of this kind, and true."""
     return condition.get("type") == kind and condition.get("status") == "True"
-
-
-def _is_ready(pod: Manifest) -> bool:
-    return any(holds(condition, "Ready") for condition in pod.get("status", {}).get("conditions", ()))
-
-
-def _mended(failure: str) -> str:
-    if "exceeded quota" in failure:
-        quota = failure[failure.index("exceeded quota") :]
-        return f"{quota}; raise the ResourceQuota, or lower resources or replicas"
-    return f"{failure}; kubectl describe what it names"
-
-
-def _one_line(text: str) -> str:
-    return " ".join(str(text).split())

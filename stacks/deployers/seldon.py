@@ -17,7 +17,8 @@ from stacks.deployers.kubernetes import ClusterModelDeployer, ClusterService, Ku
 from stacks.deployers.manifests.identity import Manifest, Served, identity, labels, object_name, pod_metadata
 from stacks.deployers.manifests.pod import pod_spec
 from stacks.deployers.manifests.settings import KubernetesDeployerConfig
-from stacks.deployers.rollout import ClusterEndpoint, OperatedEndpoint
+from stacks.deployers.operated import OperatedEndpoint
+from stacks.deployers.rollout import ClusterEndpoint
 
 __all__ = ["SeldonEndpoint", "SeldonModelDeployer", "SeldonModelDeployerFlavor", "SeldonService", "seldon_deployment"]
 

@@ -1,0 +1,51 @@
+"""Prediction servers as pods that an operator makes of a custom resource."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+from stacks.deployers.manifests.identity import Manifest, Served
+from stacks.deployers.manifests.network import supporting
+from stacks.deployers.rollout import ClusterEndpoint, Rollout, holds
+
+__all__ = ["OperatedEndpoint"]
+
+
+class OperatedEndpoint(ClusterEndpoint):
+    """The pods of one model name, made by an operator of a custom resource.
+
+    What an operator says of itself differs from version to version; that pods of the new manifest are ready, and no
+    others are left, does not.
+    """
+
+    OTHERS: ClassVar[tuple[str, ...]] = ("NetworkPolicy", "Ingress")
+
+    def beside(self, served: Served) -> list[Manifest]:
+        """All that stands beside it."""
+        return supporting(served, self.config, self.pods())
+
+    def rollout(self, live: Manifest, pods: Sequence[Manifest]) -> Rollout:
+        """How far it has come."""
+        status, wanted = live.get("status", {}), self.replicas(live)
+        seen = status.get("observedGeneration")
+        if seen is not None and seen < live["metadata"].get("generation", 0):
+            return Rollout(done=False, progress="its operator has not taken it up")
+        if failure := self.failure(status):
+            return Rollout(done=False, failure=failure)
+        ready = sum(_is_ready(pod) for pod in pods)
+        if ready < wanted:
+            return Rollout(done=False, progress=f"{ready} of {wanted} pods are ready")
+        known = {pod["metadata"]["name"] for pod in pods}
+        there = [pod["metadata"] for pod in self._namespace.select("Pod", self.pods())]
+        if old := sum(pod["name"] not in known and "deletionTimestamp" not in pod for pod in there):
+            return Rollout(done=False, progress=f"{old} old pods are still there")
+        return Rollout(done=self.is_available(live), progress="its operator does not call it available")
+
+    def failure(self, status: Mapping[str, Any]) -> str:
+        """What the operator says that will not mend itself."""
+        raise NotImplementedError
+
+
+def _is_ready(pod: Manifest) -> bool:
+    return any(holds(condition, "Ready") for condition in pod.get("status", {}).get("conditions", ()))
