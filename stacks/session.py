@@ -25,7 +25,7 @@ from stacks.tracking import active_tracking_uri, ensure_experiment
 from stacks.zenml_server import active_stack_name, require_zenml_server
 from visionops.errors import StackError, VisionOpsError
 from visionops.home import visionops_home
-from visionops.registry import ModelRegistry
+from visionops.registry import ModelRegistry, brief_waits
 
 __all__ = ["Session", "errors_in_one_line", "open_session", "placement", "require_success"]
 
@@ -60,7 +60,7 @@ def open_session(use_case: str, stack: str | None) -> Iterator[Session]:
     if name in known_stacks():
         apply(name)
     client = Client()
-    with _active(client, name, keep=stack is None), _one_run_at_a_time(use_case):
+    with _active(client, name, keep=stack is None), _one_run_at_a_time(use_case), brief_waits():
         uri = active_tracking_uri()
         ModelRegistry(uri).ping()
         ensure_experiment(uri, use_case, visionops_home() / "mlflow" / "artifacts")
