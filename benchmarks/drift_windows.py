@@ -35,6 +35,7 @@ from visionops.inference.predictor import Load, Predictor
 from visionops.monitoring.features import describe_image
 from visionops.monitoring.record import RECORD, record_of
 from visionops.monitoring.simulate import Kind, modify
+from visionops.tasks.spec import task_for
 
 __all__ = ["CLEAN", "Group", "Scenes", "draw_groups", "load_data"]
 
@@ -88,7 +89,9 @@ _CAMERA_IMAGES = 200
 def load_data(config: Config) -> Dataset:
     """As the pipeline reads, mends and splits it."""
     assert isinstance(config.data.source, FolderSource)
-    dataset = hash_images(read_dataset(config.data.source.path.absolute(), config.data, config.name, config.task))
+    dataset = hash_images(
+        read_dataset(config.data.source.path.absolute(), config.data, config.name, task_for(config.task).fit_dataset)
+    )
     return assign_splits(clean(dataset, validate(dataset, config.validation)), config.data.split)
 
 

@@ -23,14 +23,15 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from visionops.data.dataset import Boxes
-from visionops.evaluation.label_scoring import Outcome, figures, resample
-from visionops.evaluation.scoring import score
+from visionops.data.layers import Boxes
+from visionops.evaluation.resampling import resample
+from visionops.evaluation.result import Evaluation
 from visionops.gate.decision import decide
 from visionops.gate.settings import GateConfig
 from visionops.inference.bundle import Head
-from visionops.inference.prediction import BoxPrediction
-from visionops.tasks.base import Evaluation
+from visionops.tasks.detection.prediction import BoxPrediction
+from visionops.tasks.detection.scoring import score
+from visionops.tasks.labels.scoring import Outcome, figures
 
 __all__ = ["GATE", "simulate", "simulate_detector"]
 

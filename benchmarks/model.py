@@ -24,7 +24,6 @@ from visionops.home import visionops_home
 from visionops.inference.bundle import BundleCard, Decode, ModelBundle, Thresholds
 from visionops.inference.predictor import Predictor
 from visionops.inference.preprocessing_spec import PreprocessingSpec
-from visionops.inference.settings import Task
 
 __all__ = ["choose_confidence", "is_same", "make_detector", "make_images"]
 
@@ -92,7 +91,7 @@ def _export(scratch: Path, size: int, images: Sequence[bytes], seed: int) -> Pat
     folder.mkdir()
     (scratch / "model.onnx").rename(folder / "model.onnx")
     card = BundleCard(
-        task=Task.DETECTION,
+        task="detection",
         name="benchmark",
         architecture="yolov8n",
         class_names=CLASSES,

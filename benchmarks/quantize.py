@@ -34,7 +34,7 @@ from visionops.inference.engines import available_cpus, load_engine
 from visionops.inference.predictor import Predictor
 from visionops.inference.preprocessing import preprocess
 from visionops.inference.settings import Engine, Precision
-from visionops.tasks import task_for
+from visionops.tasks.spec import task_for
 
 __all__ = ["compare", "measure_speed"]
 
@@ -82,7 +82,7 @@ def measure_speed(bundle: ModelBundle, image: bytes, rounds: int) -> dict[str, n
 def _prepared(config: Config) -> Dataset:
     """The data set as the pipeline prepares it."""
     root = fetch(config.data.source, visionops_home() / "data")
-    dataset = hash_images(read_dataset(root, config.data, config.name, config.task))
+    dataset = hash_images(read_dataset(root, config.data, config.name, task_for(config.task).fit_dataset))
     return assign_splits(clean(dataset, validate(dataset, config.validation)), config.data.split)
 
 

@@ -20,9 +20,10 @@ import hashlib
 import numpy as np
 import numpy.typing as npt
 
-from visionops.data.dataset import ADDED, Attribute, Dataset
+from visionops.data.dataset import ADDED, Dataset
 from visionops.data.duplicates import MIN_CORRELATION, look_alike_groups
 from visionops.data.history import SplitHistory
+from visionops.data.layers import Attribute
 from visionops.data.settings import SplitConfig
 from visionops.data.splitting.assignment import assign_splits
 from visionops.errors import DataError

@@ -32,21 +32,23 @@ from scipy.sparse.csgraph import connected_components
 
 from benchmarks.model import make_detector, make_images
 from visionops.config import Config
-from visionops.data.dataset import Boxes, Dataset, Split
+from visionops.data.dataset import Dataset, Split
+from visionops.data.layers import Boxes
 from visionops.data.settings import TrainingTiles
 from visionops.data.tiles import boxes_in_tile, cut_tiles
-from visionops.evaluation.matching import match
-from visionops.evaluation.scoring import score
 from visionops.inference.bundle import ModelBundle, Thresholds
-from visionops.inference.decoders import BoxDecoder, RawOutput
+from visionops.inference.decoders import RawOutput
 from visionops.inference.nms import iou_matrix, suppress
-from visionops.inference.prediction import BoxPrediction
 from visionops.inference.predictor import Predictor
 from visionops.inference.preprocessing import Window
 from visionops.inference.preprocessing_spec import PreprocessingSpec, Tiling
 from visionops.inference.tiling import WEAKEST_PART, Detections, merge_tiles, tile_windows
 from visionops.tasks.base import NoLog
-from visionops.tasks.detection import DetectionTask
+from visionops.tasks.detection.decoder import BoxDecoder
+from visionops.tasks.detection.matching import match
+from visionops.tasks.detection.prediction import BoxPrediction
+from visionops.tasks.detection.scoring import score
+from visionops.tasks.detection.spec import DetectionTask
 
 WIDTH, HEIGHT = 2456, 1176
 CLASSES = ("pit", "scratch")
@@ -61,7 +63,7 @@ KEPT = 0.9
 WHOLE = 2464
 """Input of the detector that looks at a casting as a whole: it holds all pixels, and the strides divide it."""
 SERVED, SCORED = 0.25, 0.001
-"""Confidence of the server, and of `visionops.evaluation.detection`."""
+"""Confidence of the server, and of `visionops.tasks.detection.evaluation`."""
 IOUS = (0.7, 0.45)
 """IoU limits of the NMS in a tile: that of the evaluation, and one that leaves few boxes twice."""
 MOST = 300

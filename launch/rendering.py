@@ -15,8 +15,8 @@ from launch.summary import RunSummary
 from visionops.batch.report import BatchSummary
 from visionops.config import Config
 from visionops.endpoint import Endpoint
+from visionops.evaluation.result import Evaluation
 from visionops.monitoring.simulate import describe_change
-from visionops.tasks.base import Evaluation
 from visionops.tuning.report import settings_text
 from visionops.tuning.result import TuningResult
 

@@ -15,12 +15,12 @@ from visionops.data.shards import StoredDataset
 from visionops.data.validation.report import ValidationReport
 from visionops.endpoint import Endpoint
 from visionops.errors import VisionOpsError
+from visionops.evaluation.result import Evaluation
 from visionops.monitoring.drift.report import DriftReport
 from visionops.monitoring.drill import DrillResult
 from visionops.monitoring.labelled import LabelledTraffic
 from visionops.monitoring.policy import Action, Decision
 from visionops.registry import GateDecision, RegisteredVersion
-from visionops.tasks.base import Evaluation
 from visionops.tuning.result import TuningResult
 
 if TYPE_CHECKING:

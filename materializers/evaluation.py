@@ -8,7 +8,7 @@ from zenml.enums import ArtifactType, VisualizationType
 
 from materializers.folder import FolderMaterializer, link_tree
 from visionops.evaluation.report import load_evaluation
-from visionops.tasks.base import Evaluation
+from visionops.evaluation.result import Evaluation
 
 __all__ = ["EvaluationMaterializer"]
 

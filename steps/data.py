@@ -31,6 +31,7 @@ from visionops.data.validation.report import ValidationReport
 from visionops.home import visionops_home
 from visionops.inference.settings import UseCase
 from visionops.lineage import recall_splits
+from visionops.tasks.spec import task_for
 
 __all__ = [
     "CACHE",
@@ -56,7 +57,7 @@ def ingest(data: DataConfig, use_case: UseCase, source_fingerprint: str) -> Anno
     """
     with progress("fetch", 0) as report:
         root = fetch(data.source, visionops_home() / "data", lambda done, total: report(done, "", total))
-    dataset = read_dataset(root, data, use_case.name, use_case.task)
+    dataset = read_dataset(root, data, use_case.name, task_for(use_case.task).fit_dataset)
     with progress("hash", dataset.num_images) as report:
         dataset = hash_images(dataset, lambda done, _: report(done))
     log_metadata({"source": source_fingerprint})
@@ -123,7 +124,7 @@ def prepare(
     """
     validation.raise_if_stopped()
     cleaned, fetch = clean(dataset.tables, validation), dataset.fetch
-    added = read_additions(data, use_case.name, use_case.task, visionops_home() / "data")
+    added = read_additions(data, use_case.name, task_for(use_case.task).fit_dataset, visionops_home() / "data")
     if added:
         with progress("additions", cleaned.num_images + added.num_images) as report:
             cleaned, fetch = join_additions(fetch(cleaned), added, policy, report), _at_hand

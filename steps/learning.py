@@ -15,14 +15,15 @@ from steps.progress import announce, progress
 from visionops.data.dataset import Split
 from visionops.data.history import SplitHistory
 from visionops.data.shards import StoredDataset
-from visionops.evaluation.comparison import comparison_set
+from visionops.evaluation.result import Evaluation
 from visionops.evaluation.settings import Scoring
 from visionops.inference.bundle import ModelBundle
 from visionops.lineage import add_splits
 from visionops.monitoring.reference import add_reference
-from visionops.tasks import task_for
-from visionops.tasks.base import Evaluation, evaluation_folder, training_folder
+from visionops.tasks.base import evaluation_folder, training_folder
+from visionops.tasks.comparison import comparison_set
 from visionops.tasks.settings import TrainingPlan
+from visionops.tasks.spec import task_for
 
 __all__ = ["evaluate", "train"]
 
@@ -34,7 +35,7 @@ def train(prepared: StoredDataset, splits: SplitHistory, plan: TrainingPlan) -> 
     The bundle carries what the model says of the val split, and the history of splits.
     """
     dataset = prepared.only(Split.TRAIN, Split.VAL)
-    with progress("train", plan.training.epochs) as report:
+    with progress("train", plan.training.planned_epochs) as report:
         log = MlflowLog(report)
         bundle = task_for(plan.task).train(dataset, plan, training_folder(dataset, plan), log)
     return add_splits(add_reference(bundle, dataset), splits)

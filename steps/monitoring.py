@@ -31,7 +31,7 @@ from visionops.monitoring.metrics import push_monitoring
 from visionops.monitoring.policy import Decision, Observation, decide
 from visionops.monitoring.reference import read_reference, window_reference
 from visionops.monitoring.settings import MonitoringConfig, ReferenceKind, RetrainPolicy
-from visionops.tasks import task_for
+from visionops.tasks.spec import task_for
 
 __all__ = ["compare_traffic", "decide_retraining", "score_labelled_traffic", "tell"]
 
@@ -74,7 +74,7 @@ def score_labelled_traffic(
 ) -> Annotated[LabelledTraffic, "labelled_traffic"]:
     """Count the images labelled since the last training, and score the champion on those that it has not seen."""
     use_case = scoring.use_case
-    labelled = read_additions(data, use_case.name, use_case.task, visionops_home() / "data")
+    labelled = read_additions(data, use_case.name, task_for(use_case.task).fit_dataset, visionops_home() / "data")
     if labelled is None:
         return LabelledTraffic()
     registry = active_registry()

@@ -16,7 +16,7 @@ from visionops.inference.bundle import ModelBundle
 from visionops.lineage import add_splits
 from visionops.quantization.int8 import calibration_images, quantization_folder, quantize_bundle
 from visionops.quantization.settings import QuantizationPlan
-from visionops.tasks import task_for
+from visionops.tasks.spec import task_for
 
 __all__ = ["quantize_champion"]
 

@@ -11,13 +11,13 @@ from steps.progress import announce
 from visionops.data.dataset import Split
 from visionops.data.shards import StoredDataset
 from visionops.endpoint import Endpoint
+from visionops.evaluation.result import Evaluation
 from visionops.gate.settings import Judging
 from visionops.inference.bundle import ModelBundle
 from visionops.inference.settings import ServingConfig, UseCase
 from visionops.registry import GateDecision, RegisteredVersion
 from visionops.release import judge, register_bundle, release, restore
-from visionops.tasks import task_for
-from visionops.tasks.base import Evaluation
+from visionops.tasks.spec import task_for
 
 __all__ = ["gate", "register", "release_model", "restore_model"]
 

@@ -11,7 +11,7 @@ from steps.progress import announce, progress
 from steps.tuning_log import MlflowTuningLog
 from visionops.data.dataset import Split
 from visionops.data.shards import StoredDataset
-from visionops.tasks import task_for
+from visionops.tasks.spec import task_for
 from visionops.tuning.result import TuningResult
 from visionops.tuning.search import tune, tuning_folder
 from visionops.tuning.settings import SearchPlan

@@ -17,7 +17,7 @@ from visionops.data.settings import ValidationPolicy
 from visionops.data.validation.judging import validate
 from visionops.inference.image_types import preferred_suffix
 from visionops.inference.predictor import Predictor
-from visionops.inference.settings import Task
+from visionops.tasks.spec import task_for
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")
 
@@ -40,7 +40,7 @@ def test_what_pillow_writes_is_taken_by_ingest_batch_and_server_alike(tmp_path):
         }
     )
 
-    dataset = read_dataset(tmp_path / "in", config.data, "types", Task.CLASSIFICATION)
+    dataset = read_dataset(tmp_path / "in", config.data, "types", task_for("classification").fit_dataset)
     assert {key.removeprefix("red/") for key in dataset.column("key")} - {"blue/0.png"} == wanted
     report = validate(dataset, ValidationPolicy())
     assert set(report.facts.column("problem").to_pylist()) == {""}

@@ -17,6 +17,7 @@ from tests.helpers.datasets import coco, write_folders, write_image, write_json,
 from visionops import inspection
 from visionops.config import load_config
 from visionops.data.formats import read_dataset
+from visionops.tasks.spec import task_for
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -41,7 +42,10 @@ def test_a_coco_export_of_two_subsets(tmp_path, capsys):
     assert sorted(p.name for p in pages.iterdir()) == ["card.html", "labels.html", "my-parts-v2.yaml"]
     assert f"python run.py --config {pages / 'my-parts-v2.yaml'}" in printed
     config = load_config(pages / "my-parts-v2.yaml", [])
-    assert read_dataset(root, config.data, config.name, config.task).split_counts() == {"train": 2, "val": 1}
+    assert read_dataset(root, config.data, config.name, task_for(config.task).fit_dataset).split_counts() == {
+        "train": 2,
+        "val": 1,
+    }
     assert config.training.image_size == 64, "small images are not blown up"
 
 
@@ -81,7 +85,7 @@ def test_choices_of_label_studio_are_a_use_case_of_classification(tmp_path):
     write_json(tmp_path / "parts" / "project.json", tasks)
     status, pages = inspect(tmp_path / "parts", tmp_path)
     config = load_config(pages / "parts.yaml")
-    assert (status, config.task.value, config.data.format.value) == (0, "classification", "label_studio")
+    assert (status, config.task, config.data.format.value) == (0, "classification", "label_studio")
 
 
 @pytest.mark.parametrize(

@@ -216,9 +216,10 @@ def test_the_signature_fits_what_is_answered(labels):
     import pandas as pd
     from mlflow.models import infer_signature
 
+    from visionops.inference.task_registry import served_task
     from visionops.pyfunc import VisionOpsModel, _signature
 
-    declared = {c.name: c.type for c in _signature(labels.card.task).outputs.inputs}
+    declared = {c.name: c.type for c in _signature(served_task(labels.card.task)).outputs.inputs}
     answers = pd.DataFrame(VisionOpsModel(Predictor(labels)).predict([REDDISH]))
     inferred = {c.name: c.type for c in infer_signature(answers).inputs.inputs}
     assert set(inferred) == set(declared)

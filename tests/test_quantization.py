@@ -13,7 +13,8 @@ from onnx import TensorProto, helper
 
 from tests.helpers.bundles import CELL, CLASSES, encode, make_bundle, make_label_bundle, picture
 from visionops.config import Config
-from visionops.data.dataset import Attribute, Dataset
+from visionops.data.dataset import Dataset
+from visionops.data.layers import Attribute
 from visionops.data.settings import DataConfig, SampleSource
 from visionops.errors import BundleError, DataError, QuantizationError
 from visionops.gate.settings import GateConfig
@@ -22,10 +23,10 @@ from visionops.inference.engines import load_engine
 from visionops.inference.predictor import Predictor
 from visionops.inference.preprocessing import preprocess
 from visionops.inference.preprocessing_spec import Tiling
-from visionops.inference.settings import Engine, Precision, Task
+from visionops.inference.settings import Engine, Precision
 from visionops.quantization.int8 import _quantize, _Tensors, calibration_images, quantize_bundle
 from visionops.quantization.settings import QuantizationConfig
-from visionops.tasks import task_for
+from visionops.tasks.spec import task_for
 
 CONFIG = Config(name="cells", data=DataConfig(source=SampleSource(kind="sample")))
 SCENES = [[("red", 0, 0), ("green", 2, 2)], [("red", 3, 1)], [("green", 1, 1), ("blue", 2, 3)], [("blue", 0, 3)]]
@@ -129,10 +130,8 @@ def test_labels_are_quantized_too(tmp_path):
     images = {"key": [p.name for p in paths], "path": [str(p) for p in paths], "split": ["val"] * 3}
     attributes = [Attribute("class", CLASSES)]
     dataset = Dataset.from_columns("colours", [], images, {}, attributes=attributes, labels={"class": [0, 1, 2]})
-    config = CONFIG.model_copy(update={"task": Task.CLASSIFICATION, "gate": GateConfig(metric="accuracy")})
-    made = quantize_bundle(
-        bundle, dataset, task_for(Task.CLASSIFICATION), config.quantization_plan, tmp_path / "int8", id
-    )
+    config = CONFIG.model_copy(update={"task": "classification", "gate": GateConfig(metric="accuracy")})
+    made = quantize_bundle(bundle, dataset, task_for("classification"), config.quantization_plan, tmp_path / "int8", id)
     assert made.card.metrics["accuracy"] == 1
 
 

@@ -10,21 +10,22 @@ from tests.helpers.programs import free_port
 from tests.helpers.tracking import MemoryRegistry, add_version, evaluation, make_tracking
 from visionops.config import Config
 from visionops.data.cleaning import clean
-from visionops.data.dataset import Attribute, Dataset
+from visionops.data.dataset import Dataset
 from visionops.data.hashing import hash_images
 from visionops.data.history import SplitHistory
+from visionops.data.layers import Attribute
 from visionops.data.settings import DataConfig, FolderSource, ValidationPolicy
 from visionops.data.validation.judging import validate
 from visionops.endpoint import Endpoint
 from visionops.errors import ChampionChangedError, DeploymentError, RegistryError
 from visionops.gate.settings import GateConfig
 from visionops.inference.bundle import Head, ModelBundle
-from visionops.inference.settings import Precision, Task
+from visionops.inference.settings import Precision
 from visionops.lineage import recall_splits
 from visionops.quantization.settings import QuantizationConfig
 from visionops.registry import CHAMPION, PREVIOUS, ModelRegistry
 from visionops.release import judge, register_bundle, release, restore
-from visionops.tasks import task_for
+from visionops.tasks.spec import task_for
 
 CONFIG = Config(
     name="case",
@@ -279,7 +280,7 @@ def scenes(folder, cells, class_names=CLASSES):
 def test_a_new_class_is_reported_apart_and_stops_no_run(registry, tmp_path):
     dataset = scenes(tmp_path, [[("red", 0, 0), ("blue", 2, 2)], [("green", 1, 1)], [("red", 3, 0)]])
     registry.promote(add_version(registry, "case", tmp_path, 2.0, class_names=CLASSES[:2]))
-    task, config = task_for(Task.DETECTION), CONFIG.model_copy(update={"gate": GateConfig(min_images=1)})
+    task, config = task_for("detection"), CONFIG.model_copy(update={"gate": GateConfig(min_images=1)})
     bundle = make_bundle(tmp_path / "challenger", gain=2.1)
     scored = task.evaluate(bundle, dataset, config.scoring, None)
     version = add_version(registry, "case", tmp_path, 2.1, scored)
@@ -303,7 +304,7 @@ def test_models_are_compared_on_images_that_none_learned_from(registry, tmp_path
         dataset.replace_column("split", ["train", "val", "test", "test", "train"]).take([0, 1, 2])
     )
     registry.promote(add_version(registry, "case", tmp_path, 2.0, history=learned))
-    task, config = task_for(Task.DETECTION), CONFIG.model_copy(update={"gate": GateConfig(min_images=1)})
+    task, config = task_for("detection"), CONFIG.model_copy(update={"gate": GateConfig(min_images=1)})
     scored = task.evaluate(make_bundle(tmp_path / "challenger", gain=2.1), dataset, config.scoring, None)
     version = add_version(registry, "case", tmp_path, 2.1, scored)
     decision = judge(registry, version, scored, task, dataset, config.judging)
@@ -344,7 +345,7 @@ def test_with_nothing_in_common_the_reason_says_so(registry, tmp_path):
     dataset = scenes(tmp_path, [[("blue", 2, 2)]])
     registry.promote(add_version(registry, "case", tmp_path, 2.0, class_names=("scratch", "dent")))
     version = add_version(registry, "case", tmp_path, 2.1)
-    decision = judge(registry, version, evaluation(0.9), task_for(Task.DETECTION), dataset, CONFIG.judging)
+    decision = judge(registry, version, evaluation(0.9), task_for("detection"), dataset, CONFIG.judging)
     assert not decision.promote
     assert decision.reason.startswith(
         "refused: nothing to compare with the champion on (case: the test split has no bo"
@@ -365,7 +366,7 @@ def test_a_question_that_is_no_longer_asked_stops_no_run(registry, tmp_path):
     attributes = [Attribute("state", CLASSES)]
     dataset = Dataset.from_columns("case", [], images, {}, attributes=attributes, labels={"state": [0, 1, 2]})
     source = FolderSource(kind="folder", path=".")
-    config = Config(name="case", task=Task.ATTRIBUTES, data=DataConfig(source=source, format="table"))
+    config = Config(name="case", task="attributes", data=DataConfig(source=source, format="table"))
     task = task_for(config.task)
     scored = task.evaluate(new, dataset, config.scoring, None)
     mlflow.set_tracking_uri(registry.tracking_uri)

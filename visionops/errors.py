@@ -9,6 +9,7 @@
     │   └── ValidationStopped  the validation policy stops the run
     ├── TrainingError          the trainer cannot start, or did not produce a model
     ├── QuantizationError      a model cannot be quantized, or is already
+    ├── TaskError              a task is not registered, or its package cannot be imported
     ├── OptionError            a request asks for what the model's task does not have
     ├── BundleError            a model bundle is missing, corrupt or of another version
     ├── RegistryError          the model registry does not answer, or contradicts itself
@@ -37,6 +38,7 @@ __all__ = [
     "QuantizationError",
     "RegistryError",
     "StackError",
+    "TaskError",
     "TrainingError",
     "ValidationStopped",
     "VisionOpsError",
@@ -125,6 +127,12 @@ class QuantizationError(VisionOpsError):
     """A model cannot be quantized, or is already."""
 
     code = "quantization_failed"
+
+
+class TaskError(VisionOpsError):
+    """A task is not registered, or its package cannot be imported."""
+
+    code = "unknown_task"
 
 
 class OptionError(VisionOpsError):

@@ -32,7 +32,8 @@ from visionops.data.validation.inspection import Inspection, inspect_headers, in
 from visionops.data.validation.judging import judge
 from visionops.data.validation.report import ValidationReport
 from visionops.errors import DataError
-from visionops.inference.settings import Task
+from visionops.inference.task_registry import task_names
+from visionops.tasks.spec import task_for
 
 __all__ = ["InspectedData", "inspect_data", "stops_training", "summary_lines", "write_inspection"]
 
@@ -41,7 +42,6 @@ MOST_DECODED = 2_000
 _PIXEL_BUDGET = 1_500_000_000
 """Pixels that are decoded: some ten seconds of two cores."""
 _FEWEST_DECODED = 24
-_DEFAULT_SIDE = 640
 _ONE = {"images": "image", "boxes": "box", "classes": "class", "attributes": "attribute"}
 _EMPTY_NAMES = frozenset({"data", "dataset", "export", "images"})
 """Names of folders that say nothing; the folder above may."""
@@ -174,16 +174,10 @@ def _inspect(
 
 def _config(name: str, dataset: Dataset, data: dict[str, Any]) -> dict[str, Any]:
     """A use case of defaults, with what the data themselves decide."""
-    if not dataset.attributes:
-        task = Task.DETECTION
-    else:
-        task = Task.CLASSIFICATION if len(dataset.attributes) == 1 else Task.ATTRIBUTES
-    config: dict[str, Any] = {"name": name, "task": task.value, "data": data}
-    sides = np.maximum(dataset.column("width"), dataset.column("height")) if task is Task.DETECTION else np.empty(0)
-    known = sides[sides > 0]
-    if known.size and np.median(known) <= _DEFAULT_SIDE - 32:
-        # Small images need not be blown up; the network wants a multiple of 32.
-        config["training"] = {"image_size": max(64, int(-(-float(np.median(known)) // 32) * 32))}
+    task = next(task for task in map(task_for, task_names()) if task.suits(dataset))
+    config: dict[str, Any] = {"name": name, "task": task.name, "data": data}
+    if training := task.starting_settings(dataset):
+        config["training"] = training
     config["serving"] = {"port": 0}  # any free one: another use case may have the usual one
     Config.model_validate(config)
     return config

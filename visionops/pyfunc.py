@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin
 
 import mlflow.pyfunc
 import numpy as np
@@ -23,13 +23,16 @@ from mlflow.models import ModelSignature
 from mlflow.models.model import ModelInfo
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 from mlflow.types.schema import Array, Map, Object, Property
+from pydantic import BaseModel
 
 import visionops
 from visionops.errors import ImageError
 from visionops.inference.bundle import ModelBundle
 from visionops.inference.image import ImageProblem
 from visionops.inference.predictor import Predictor
-from visionops.inference.settings import Engine, Task
+from visionops.inference.settings import Engine
+from visionops.inference.task import ServedTask
+from visionops.inference.task_registry import served_task
 
 __all__ = ["VisionOpsModel", "log_pyfunc"]
 
@@ -103,33 +106,33 @@ def log_pyfunc(bundle: ModelBundle, name: str, engine: Engine = Engine.OPENVINO)
             data_path=str(bundle.folder),
             code_paths=[str(Path(visionops.__file__).parent)],
             model_config={"engine": engine.value},
-            signature=_signature(bundle.card.task),
+            signature=_signature(served_task(bundle.card.task)),
             pip_requirements=[f"{package}=={version(package)}" for package in _REQUIREMENTS],
             metadata={"bundle_digest": bundle.digest, "class_names": list(bundle.card.class_names)},
         )
 
 
-def _signature(task: Task) -> ModelSignature:
-    outputs = [ColSpec(DataType.long, "width"), ColSpec(DataType.long, "height"), _answer_column(task)]
-    params = [ParamSpec(key, DataType.double, _OWN_THRESHOLD) for key in ("confidence", "iou")]
+def _signature(task: ServedTask[Any]) -> ModelSignature:
+    outputs = [ColSpec(DataType.long, "width"), ColSpec(DataType.long, "height"), *_answer_columns(task.answer)]
+    params = [ParamSpec(key, DataType.double, _OWN_THRESHOLD) for key in task.options]
     # The input stays open: with a schema MLflow makes a data frame of every list, and pandas takes no list of arrays.
-    return ModelSignature(None, Schema(outputs), ParamSchema(params) if task is Task.DETECTION else None)
+    return ModelSignature(None, Schema(outputs), ParamSchema(params) if params else None)
 
 
-def _answer_column(task: Task) -> ColSpec:
-    found = [
-        Property("class_id", DataType.long),
-        Property("class_name", DataType.string),
-        Property("confidence", DataType.double),
-    ]
-    label = Object([*found, Property("probabilities", Map(DataType.double))])
-    match task:
-        case Task.DETECTION:
-            return ColSpec(Array(Object([*found, Property("box", Array(DataType.double))])), "detections")
-        case Task.CLASSIFICATION:
-            return ColSpec(label, "classification")
-        case Task.ATTRIBUTES:
-            return ColSpec(Map(label), "attributes")
+def _answer_columns(answer: type[BaseModel]) -> list[ColSpec]:
+    return [ColSpec(_mlflow_type(field.annotation), name) for name, field in answer.model_fields.items()]
+
+
+def _mlflow_type(annotation: Any) -> Any:
+    """What MLflow calls a type of a task's answer."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return Object([Property(name, _mlflow_type(f.annotation)) for name, f in annotation.model_fields.items()])
+    origin, inside = get_origin(annotation), get_args(annotation)
+    if origin in {list, tuple}:
+        return Array(_mlflow_type(inside[0]))
+    if origin is dict:
+        return Map(_mlflow_type(inside[1]))
+    return {int: DataType.long, str: DataType.string, float: DataType.double, bool: DataType.boolean}[annotation]
 
 
 def _images(model_input: Any) -> Iterable[Any]:

@@ -25,10 +25,10 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel, ConfigDict
 
 from visionops.errors import ChampionChangedError, RegistryError
+from visionops.evaluation.result import Evaluation
 from visionops.gate.decision import GateDecision, decide
 from visionops.inference.bundle import ModelBundle
 from visionops.inference.settings import Precision
-from visionops.tasks.base import Evaluation
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

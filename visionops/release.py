@@ -10,6 +10,7 @@ import dataclasses
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +19,7 @@ from visionops.data.dataset import Dataset, Split
 from visionops.data.history import SplitHistory
 from visionops.endpoint import Endpoint, EndpointDeployer
 from visionops.errors import ChampionChangedError, MetricError
-from visionops.evaluation.comparison import Comparison, comparison_set
+from visionops.evaluation.result import Evaluation
 from visionops.evaluation.settings import Scoring
 from visionops.gate.decision import GateDecision, class_figure, decide
 from visionops.gate.settings import GateConfig, Judging
@@ -26,7 +27,8 @@ from visionops.inference.bundle import ModelBundle
 from visionops.inference.settings import Precision, ServingConfig
 from visionops.lineage import read_splits
 from visionops.registry import CHAMPION, ModelRegistry, RegisteredVersion
-from visionops.tasks.base import Evaluation, Task
+from visionops.tasks.comparison import Comparison, comparison_set
+from visionops.tasks.spec import TaskSpec
 
 __all__ = ["judge", "put_into_service", "register_bundle", "release", "restore", "smoke_images"]
 
@@ -48,7 +50,7 @@ def judge(
     registry: ModelRegistry,
     version: RegisteredVersion,
     evaluation: Evaluation,
-    task: Task,
+    task: TaskSpec[Any],
     dataset: Dataset,
     judging: Judging,
 ) -> GateDecision:
@@ -78,7 +80,7 @@ def _face(
     version: RegisteredVersion,
     champion: RegisteredVersion,
     evaluation: Evaluation,
-    task: Task,
+    task: TaskSpec[Any],
     dataset: Dataset,
     judging: Judging,
 ) -> GateDecision:
@@ -134,7 +136,7 @@ def _unlearned(dataset: Dataset, histories: Sequence[SplitHistory | None], dista
     return usable
 
 
-def _score(task: Task, bundle: ModelBundle, comparison: Comparison, scoring: Scoring) -> Evaluation:
+def _score(task: TaskSpec[Any], bundle: ModelBundle, comparison: Comparison, scoring: Scoring) -> Evaluation:
     asked = comparison.dataset_for(bundle.card)
     scored = task.evaluate(bundle, asked, scoring, None)
     if asked is comparison.test:

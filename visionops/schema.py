@@ -17,6 +17,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from visionops.addresses import SECRET_ERROR
+from visionops.open_union import OpenUnion
 
 __all__ = ["Key", "Place", "Problem", "describe_problem", "first_error", "known_keys", "locate"]
 
@@ -114,6 +115,8 @@ def _unwrap(annotation: Any, tag: str | None = None) -> tuple[Any, str | None]:
     while get_origin(annotation) is Annotated:
         annotation, *metadata = get_args(annotation)
         for found in metadata:
+            if isinstance(found, OpenUnion):
+                return _unwrap(found.annotation)
             if isinstance(found, FieldInfo) and isinstance(found.discriminator, str):
                 tag = found.discriminator
     if not _is_union(annotation):
@@ -128,6 +131,8 @@ def _below(annotation: Any, part: str) -> tuple[Any, str | None]:
         field = annotation.model_fields.get(part)
         if field is None:
             return None, None
+        if open_union := next((found for found in field.metadata if isinstance(found, OpenUnion)), None):
+            return _unwrap(open_union.annotation)
         return _unwrap(field.annotation, field.discriminator if isinstance(field.discriminator, str) else None)
     arguments = get_args(annotation)
     if get_origin(annotation) is dict:

@@ -105,7 +105,7 @@ class VisionOps:
         """What /metadata says."""
         card = self._bundle.card
         custom = {
-            "task": card.task.value,
+            "task": card.task,
             "architecture": card.architecture,
             "classes": json.dumps(card.class_names),
             "engine": self._settings.engine.value,

@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except VisionOpsError as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
-    sys.stdout.write(f"{given.target}: bundle {bundle.digest[:12]}, {bundle.card.task.value}\n")
+    sys.stdout.write(f"{given.target}: bundle {bundle.digest[:12]}, {bundle.card.task}\n")
     return 0
 
 

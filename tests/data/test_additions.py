@@ -11,16 +11,17 @@ from PIL import Image
 from tests.helpers.datasets import write_image
 from visionops.data.additions import ADDED, add_images, fit_classes, read_additions
 from visionops.data.cleaning import clean
-from visionops.data.dataset import Attribute, Dataset, Split
+from visionops.data.dataset import Dataset, Split
 from visionops.data.findings import Code
 from visionops.data.formats import read_dataset
 from visionops.data.hashing import hash_images
+from visionops.data.layers import Attribute
 from visionops.data.settings import DataConfig, FolderSource, Format, SplitConfig, ValidationPolicy
 from visionops.data.sources import data_fingerprint
 from visionops.data.splitting.assignment import assign_splits
 from visionops.data.validation.judging import validate
 from visionops.errors import DataError
-from visionops.inference.settings import Task
+from visionops.tasks.spec import task_for
 
 POLICY = ValidationPolicy(min_images=1)
 SPLIT = SplitConfig(val=0.2, test=0.2)
@@ -58,7 +59,7 @@ def base(tmp_path) -> Dataset:
 
 
 def read(tmp_path: Path) -> Dataset:
-    added = read_additions(config(tmp_path), "parts", Task.CLASSIFICATION, tmp_path / "cache")
+    added = read_additions(config(tmp_path), "parts", task_for("classification").fit_dataset, tmp_path / "cache")
     assert added is not None
     return added
 
@@ -147,11 +148,11 @@ def test_a_broken_addition_stops_with_its_place(base, tmp_path):
 
 def test_an_empty_folder_has_no_additions_yet_and_no_folder_is_an_error(tmp_path):
     with pytest.raises(DataError, match=r"data\.additions: .*new: no such folder; set data\.additions\.path"):
-        read_additions(config(tmp_path), "parts", Task.CLASSIFICATION, tmp_path)
+        read_additions(config(tmp_path), "parts", task_for("classification").fit_dataset, tmp_path)
     (tmp_path / "new").mkdir()
-    assert read_additions(config(tmp_path), "parts", Task.CLASSIFICATION, tmp_path) is None
+    assert read_additions(config(tmp_path), "parts", task_for("classification").fit_dataset, tmp_path) is None
     without = config(tmp_path).model_copy(update={"additions": None})
-    assert read_additions(without, "parts", Task.CLASSIFICATION, tmp_path) is None
+    assert read_additions(without, "parts", task_for("classification").fit_dataset, tmp_path) is None
 
 
 def test_another_label_is_another_identity_of_the_data(tmp_path):

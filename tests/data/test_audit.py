@@ -133,7 +133,7 @@ def test_nothing_to_show_is_said():
 
 def test_the_audit_page_holds_one_picture_and_escapes_the_name(tmp_path):
     dataset = many(tmp_path)
-    page = render_label_audit_html(Dataset("<b>", dataset.class_names, dataset.images, dataset.boxes), rows=2)
+    page = render_label_audit_html(Dataset("<b>", dataset.images, dataset.layers), rows=2)
     assert page.count("<img") == 1
     assert "data:image/jpeg;base64," in page
     assert "&lt;b&gt;" in page

@@ -92,9 +92,7 @@ def test_hostile_names_are_harmless(tmp_path):
     dataset = dataset_of(
         tmp_path, {"a.jpg": images.palette_png()}, boxes=[("a.jpg", 0, (1, 1, 9, 9))], class_names=("<em>&",)
     ).replace_column("key", [name])
-    dataset = Dataset(
-        "<img src=x onerror=alert(1)>", dataset.class_names, dataset.images, dataset.boxes, ("<em>note</em>",)
-    )
+    dataset = Dataset("<img src=x onerror=alert(1)>", dataset.images, dataset.layers, ("<em>note</em>",))
     page = page_of(dataset)
     assert {tag for tag, _ in page.tags}.isdisjoint({"script", "em"})
     assert name in page.text

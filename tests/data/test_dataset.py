@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.helpers.datasets import read_as, write_vision
-from visionops.data.dataset import BOXES_SCHEMA, IMAGES_SCHEMA, Dataset, Split
+from visionops.data.dataset import IMAGES_SCHEMA, Dataset, Split
 from visionops.data.findings import Code, Finding
+from visionops.data.layers import BOXES_SCHEMA
 from visionops.errors import DataError
 
 

@@ -12,10 +12,11 @@ from benchmarks.splits import simulate
 from tests.helpers import images
 from visionops.data.additions import ADDED, add_images
 from visionops.data.cleaning import clean
-from visionops.data.dataset import Attribute, Dataset, Split
+from visionops.data.dataset import Dataset, Split
 from visionops.data.findings import Code
 from visionops.data.hashing import hash_images
 from visionops.data.history import SplitHistory
+from visionops.data.layers import Attribute
 from visionops.data.settings import SplitConfig, ValidationPolicy
 from visionops.data.splitting.assignment import assign_splits
 from visionops.data.validation.judging import validate

@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 from tests.helpers.images import picture
 from visionops.data.audit import describe_labels, pick_examples, render_label_audit
 from visionops.data.cleaning import clean
-from visionops.data.dataset import Attribute, Dataset
+from visionops.data.dataset import Dataset
 from visionops.data.findings import Code, Severity
 from visionops.data.formats import read_dataset
 from visionops.data.hashing import hash_images
+from visionops.data.layers import Attribute
 from visionops.data.settings import DataConfig, SplitConfig, ValidationPolicy
 from visionops.data.shards import pack_shards, unpack_shards
 from visionops.data.splitting.assignment import assign_splits

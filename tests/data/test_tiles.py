@@ -12,7 +12,8 @@ from PIL import Image
 from pydantic import ValidationError
 
 from tests.helpers.disks import mounted
-from visionops.data.dataset import Boxes, Dataset
+from visionops.data.dataset import Dataset
+from visionops.data.layers import Boxes
 from visionops.data.settings import TrainingTiles
 from visionops.data.tiles import boxes_in_tile, cut_tiles
 from visionops.errors import DataError, ImageError

@@ -249,7 +249,7 @@ def test_a_data_set_without_train_is_told_so_once(tmp_path):
     dataset = dataset_of(tmp_path, healthy(1), splits={"good/100.jpg": "val"})
     assert [m.split(":")[0] for m in messages(validate(dataset, LENIENT), Code.EMPTY_SPLIT)] == ["train"]
     known = Finding.of(Code.EMPTY_SPLIT, "Steel/train", "has no images; add some")
-    reported = Dataset("parts", dataset.class_names, dataset.images, dataset.boxes, findings=(known,))
+    reported = Dataset("parts", dataset.images, dataset.layers, findings=(known,))
     assert validate(reported, LENIENT).findings == (known,)
 
 
@@ -277,7 +277,7 @@ def test_the_policy_overrides_severities_also_of_the_reader(tmp_path):
     files = {"a.jpg": images.jpeg(1), "b.jpg": b""}
     orphan = Finding.of(Code.ORPHAN_IMAGE, "c.jpg", "is not in the labels; add it or remove it")
     plain = dataset_of(tmp_path, files)
-    dataset = Dataset("parts", plain.class_names, plain.images, plain.boxes, findings=(orphan,))
+    dataset = Dataset("parts", plain.images, plain.layers, findings=(orphan,))
     policy = ValidationPolicy(
         min_images=1,
         min_instances=0,

@@ -7,13 +7,13 @@ import pytest
 
 from tests.helpers.bundles import CELL, CLASSES, encode, make_bundle, make_label_bundle, picture
 from visionops.config import Config
-from visionops.data.dataset import Attribute, Dataset
+from visionops.data.dataset import Dataset
+from visionops.data.layers import Attribute
 from visionops.data.settings import DataConfig, FolderSource
 from visionops.errors import MetricError
-from visionops.evaluation.comparison import comparison_set
 from visionops.inference.bundle import Head
-from visionops.inference.settings import Task
-from visionops.tasks import task_for
+from visionops.tasks.comparison import comparison_set
+from visionops.tasks.spec import task_for
 
 STATE = Head(name="state", class_names=CLASSES)
 SIZE = Head(name="size", class_names=("s", "l"))
@@ -91,7 +91,7 @@ def test_a_question_that_the_champion_does_not_answer_is_left_out_and_counts_for
     assert comparison.new == ("state=violet", "size")
     assert comparison.explain() == ("on 3 of 4 test images, without 1 label of state=violet, the attribute size")
     source = FolderSource(kind="folder", path=tmp_path)
-    config = Config(name="case", task=Task.ATTRIBUTES, data=DataConfig(source=source, format="table"))
+    config = Config(name="case", task="attributes", data=DataConfig(source=source, format="table"))
     task = task_for(config.task)
     theirs, ours = (task.evaluate(b, comparison.dataset_for(b.card), config.scoring, None) for b in (old, new))
     assert theirs.metrics["accuracy"] == 1

@@ -10,10 +10,10 @@ import pytest
 from tests.helpers.bundles import CLASSES, make_bundle
 from visionops.data.dataset import Dataset
 from visionops.errors import DataError
-from visionops.evaluation.detection import evaluate
 from visionops.inference.bundle import Thresholds
 from visionops.inference.preprocessing_spec import Tiling
 from visionops.inference.settings import Engine
+from visionops.tasks.detection.evaluation import evaluate
 
 SCENES = [
     [("red", 0, 0), ("green", 2, 2)],

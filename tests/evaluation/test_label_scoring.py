@@ -10,16 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
-from visionops.evaluation.label_scoring import (
-    LABEL_METRICS,
-    Outcome,
-    bin_reliability,
-    calibration_error,
-    figures,
-    log_loss,
-    resample,
-)
+from visionops.evaluation.resampling import resample
 from visionops.inference.bundle import Head
+from visionops.tasks.labels.scoring import LABEL_METRICS, Outcome, bin_reliability, calibration_error, figures, log_loss
 
 NAMES = tuple("abcdefgh")
 

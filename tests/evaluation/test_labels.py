@@ -14,14 +14,15 @@ from PIL import Image
 
 from tests.helpers.bundles import CLASSES, encode, filled, make_label_bundle
 from visionops.config import Config
-from visionops.data.dataset import Attribute, Dataset
+from visionops.data.dataset import Dataset
+from visionops.data.layers import Attribute
 from visionops.errors import DataError
-from visionops.evaluation.labels import evaluate_labels
 from visionops.evaluation.report import load_evaluation
 from visionops.evaluation.settings import Scoring
 from visionops.inference.bundle import Head
-from visionops.inference.settings import Engine, Task
-from visionops.tasks.settings import METRICS
+from visionops.inference.settings import Engine
+from visionops.tasks.labels.evaluation import evaluate_labels
+from visionops.tasks.spec import task_for
 
 Colour = tuple[int, int, int]
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
@@ -44,7 +45,7 @@ def two_heads(tmp_path):
     return make_label_bundle(tmp_path / "bundle", heads=(STATE, COLOUR))
 
 
-def scoring_of(task: Task = Task.CLASSIFICATION, **sections: object) -> Scoring:
+def scoring_of(task: str = "classification", **sections: object) -> Scoring:
     data = {"source": {"kind": "folder", "path": "."}, "format": "folders"}
     small = {"evaluation": {"resamples": 100, "latency_images": 3}}
     return Config.model_validate({"name": "colours", "task": task, "data": data} | small | sections).scoring
@@ -89,7 +90,7 @@ def test_a_classifier_that_is_always_right_scores_one(bundle, make_dataset, engi
     dataset = make_dataset([RED, GREEN, BLUE, RED], [["red", "green", "blue", "red"]])
     scoring = scoring_of(serving={"engine": engine})
     evaluation = evaluate_labels(bundle, dataset, scoring, None)
-    for name in METRICS[Task.CLASSIFICATION]:
+    for name in task_for("classification").gate_metrics:
         assert evaluation.metrics[name] == pytest.approx(1), name
         assert len(evaluation.replicates[name]) == 100
     assert 0 < evaluation.metrics["latency_ms_p50"] <= evaluation.metrics["latency_ms_p95"]
@@ -144,20 +145,20 @@ def test_only_the_test_split_counts(bundle, make_dataset):
 
 def test_attributes_are_scored_alone_and_together(two_heads, make_dataset):
     dataset = make_dataset([RED, GREEN, RED, GREEN], [["ok", "defective", "ok", "ok"], ["z", "x", "y", "x"]], TWO)
-    evaluation = evaluate_labels(two_heads, dataset, scoring_of(Task.ATTRIBUTES), None)
+    evaluation = evaluate_labels(two_heads, dataset, scoring_of("attributes"), None)
     assert evaluation.per_class["state"]["accuracy"] == 0.75
     assert evaluation.per_class["colour"]["accuracy"] == 0.75
     assert evaluation.metrics["accuracy"] == 0.75
     assert evaluation.metrics["exact_match"] == 0.5
     assert evaluation.metrics["balanced_accuracy"] == pytest.approx(((2 / 3 + 1) / 2 + (1 + 0 + 1) / 3) / 2)
     assert evaluation.headline == ("accuracy", "balanced_accuracy", "exact_match")
-    assert set(evaluation.replicates) == {*METRICS[Task.ATTRIBUTES], "exact_match"}
+    assert set(evaluation.replicates) == {*task_for("attributes").gate_metrics, "exact_match"}
     assert {"accuracy", "exact_match", "state.accuracy", "colour.f1"} <= set(evaluation.intervals)
 
 
 def test_labels_that_are_not_known_are_left_out_of_their_attribute_alone(two_heads, make_dataset):
     dataset = make_dataset([RED, GREEN, RED], [["ok", None, "defective"], ["z", "x", None]], TWO)
-    evaluation = evaluate_labels(two_heads, dataset, scoring_of(Task.ATTRIBUTES), None)
+    evaluation = evaluate_labels(two_heads, dataset, scoring_of("attributes"), None)
     assert evaluation.per_class["state"]["instances"] == 2
     assert evaluation.per_class["state"]["accuracy"] == 0.5
     assert evaluation.per_class["colour"]["accuracy"] == 1
@@ -167,7 +168,7 @@ def test_labels_that_are_not_known_are_left_out_of_their_attribute_alone(two_hea
 
 def test_an_attribute_nobody_knows_stays_out_of_the_means(tmp_path, two_heads, make_dataset):
     dataset = make_dataset([RED, GREEN], [[None, None], ["z", "x"]], TWO)
-    evaluation = evaluate_labels(two_heads, dataset, scoring_of(Task.ATTRIBUTES), tmp_path / "evaluation")
+    evaluation = evaluate_labels(two_heads, dataset, scoring_of("attributes"), tmp_path / "evaluation")
     assert evaluation.metrics["accuracy"] == 1
     assert math.isnan(evaluation.per_class["state"]["accuracy"])
     assert "state.accuracy" not in evaluation.intervals
@@ -176,7 +177,7 @@ def test_an_attribute_nobody_knows_stays_out_of_the_means(tmp_path, two_heads, m
 
 def test_attributes_are_matched_by_name_not_by_place(two_heads, make_dataset):
     dataset = make_dataset([RED, GREEN], [["z", "x"], ["ok", "defective"]], TWO[::-1])
-    evaluation = evaluate_labels(two_heads, dataset, scoring_of(Task.ATTRIBUTES), None)
+    evaluation = evaluate_labels(two_heads, dataset, scoring_of("attributes"), None)
     assert evaluation.metrics["exact_match"] == 1
 
 
@@ -241,7 +242,7 @@ def test_a_class_that_the_bundle_does_not_know_is_refused(tmp_path, bundle, make
 def test_questions_that_differ_are_refused(tmp_path, two_heads, make_dataset, attributes, words):
     dataset = make_dataset([RED], [[None]] * len(attributes), attributes)
     with pytest.raises(DataError, match=words):
-        evaluate_labels(two_heads, dataset, scoring_of(Task.ATTRIBUTES), tmp_path / "evaluation")
+        evaluate_labels(two_heads, dataset, scoring_of("attributes"), tmp_path / "evaluation")
 
 
 def test_a_gate_that_the_test_split_cannot_judge_is_refused(tmp_path, bundle, make_dataset):
@@ -303,7 +304,7 @@ def test_the_most_confidently_wrong_comes_first_with_truth_and_probabilities(tmp
 
 def test_mistakes_of_attributes_are_told_by_name(tmp_path, two_heads, make_dataset):
     dataset = make_dataset([RED, GREEN, BLUE], [["defective", "defective", None], ["x", "x", None]], TWO)
-    evaluate_labels(two_heads, dataset, scoring_of(Task.ATTRIBUTES), tmp_path / "evaluation")
+    evaluate_labels(two_heads, dataset, scoring_of("attributes"), tmp_path / "evaluation")
     assert captions(tmp_path / "evaluation") == [
         ("000.png", "colour: said z 1.00, is x 0.00; state: said ok 1.00, is defective 0.00"),
         ("001.png", "all 2 right, the least sure with 1.00"),
@@ -312,7 +313,7 @@ def test_mistakes_of_attributes_are_told_by_name(tmp_path, two_heads, make_datas
 
 def test_the_pictures_lie_beside_it_and_in_it(tmp_path, two_heads, make_dataset):
     dataset = make_dataset([RED, GREEN, RED], [["ok", "defective", "defective"], ["z", "x", "z"]], TWO)
-    evaluate_labels(two_heads, dataset, scoring_of(Task.ATTRIBUTES), tmp_path / "evaluation")
+    evaluate_labels(two_heads, dataset, scoring_of("attributes"), tmp_path / "evaluation")
     charts = {"confusion_matrix", "per_attribute", "roc_curves", "pr_curves", "reliability", "scores"}
     names = {f"{chart}.png" for chart in charts} | {"worst_00.jpg", "best_00.jpg", "best_01.jpg"}
     folder = tmp_path / "evaluation"

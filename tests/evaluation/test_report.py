@@ -11,8 +11,8 @@ from PIL import Image
 from tests.helpers.bundles import make_bundle
 from visionops.errors import DataError
 from visionops.evaluation import report
-from visionops.evaluation.detection import evaluate
 from visionops.evaluation.report import load_evaluation
+from visionops.tasks.detection.evaluation import evaluate
 
 SHOWN = [[("red", 0, 0), ("green", 2, 2)], [("red", 3, 1)], [("green", 1, 1), ("red", 2, 3)], [("green", 0, 3)]]
 LABELLED = [[("red", 0, 0), ("green", 2, 2)], [("green", 3, 1), ("red", 0, 3)], [("red", 2, 3)], [("green", 0, 3)]]

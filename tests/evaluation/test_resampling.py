@@ -1,4 +1,4 @@
-"""Whatever a gate may judge by is resampled: each of `METRICS` of each task has replicates and an interval."""
+"""Whatever a gate may judge by is resampled: each of a task's `gate_metrics` has replicates and an interval."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ import pytest
 
 from tests.helpers.bundles import encode, filled, make_bundle, make_label_bundle
 from visionops.config import Config
-from visionops.data.dataset import Attribute, Dataset
-from visionops.evaluation.detection import evaluate
-from visionops.evaluation.labels import evaluate_labels
+from visionops.data.dataset import Dataset
+from visionops.data.layers import Attribute
 from visionops.evaluation.report import load_evaluation
-from visionops.evaluation.scoring import CURVE_METRICS
+from visionops.evaluation.result import Evaluation
 from visionops.evaluation.settings import Scoring
 from visionops.inference.bundle import Head
-from visionops.inference.settings import Task
-from visionops.tasks.base import Evaluation
-from visionops.tasks.settings import METRICS
+from visionops.tasks.detection.evaluation import evaluate
+from visionops.tasks.detection.scoring import CURVE_METRICS
+from visionops.tasks.labels.evaluation import evaluate_labels
+from visionops.tasks.spec import task_for
 
 RESAMPLES = 100
 SHOWN = [[("red", 0, 0)], [("red", 1, 1)], [("green", 2, 2)]]
@@ -32,9 +32,9 @@ HEADS = (
 )
 
 
-def scoring_of(task: Task) -> Scoring:
+def scoring_of(task: str) -> Scoring:
     source = {"source": {"kind": "sample"}}
-    if task is not Task.DETECTION:
+    if task != "detection":
         source = {"source": {"kind": "folder", "path": "."}, "format": "folders"}
     small = {"resamples": RESAMPLES, "latency_images": 1, "worst_images": 0}
     return Config.model_validate({"name": "metrics", "task": task, "data": source, "evaluation": small}).scoring
@@ -42,10 +42,10 @@ def scoring_of(task: Task) -> Scoring:
 
 def detection(folder: Path, make_dataset: Callable[..., Dataset]) -> Evaluation:
     bundle, dataset = make_bundle(folder / "bundle"), make_dataset(SHOWN, LABELLED)
-    return evaluate(bundle, dataset, scoring_of(Task.DETECTION), folder / "evaluation")
+    return evaluate(bundle, dataset, scoring_of("detection"), folder / "evaluation")
 
 
-def labels(folder: Path, task: Task, heads: tuple[Head, ...], ids: dict[str, list[int]]) -> Evaluation:
+def labels(folder: Path, task: str, heads: tuple[Head, ...], ids: dict[str, list[int]]) -> Evaluation:
     """Red, green and blue images, answered as defective where green is brighter than red."""
     paths = [folder / f"{row}.png" for row in range(3)]
     for path, colour in zip(paths, np.eye(3, dtype=int) * 255, strict=True):
@@ -62,20 +62,20 @@ def labels(folder: Path, task: Task, heads: tuple[Head, ...], ids: dict[str, lis
     return evaluate_labels(bundle, dataset, scoring_of(task), folder / "evaluation")
 
 
-@pytest.fixture(params=METRICS, ids=lambda task: task.value)
-def evaluated(request, tmp_path, make_dataset) -> tuple[Task, Evaluation]:
+@pytest.fixture(params=["detection", "classification", "attributes"])
+def evaluated(request, tmp_path, make_dataset) -> tuple[str, Evaluation]:
     """Evaluations whose resamples do not all have every class."""
-    if request.param is Task.DETECTION:
+    if request.param == "detection":
         return request.param, detection(tmp_path, make_dataset)
-    if request.param is Task.CLASSIFICATION:
+    if request.param == "classification":
         return request.param, labels(tmp_path, request.param, HEADS[:1], {"state": [0, 1, 1]})
-    assert request.param is Task.ATTRIBUTES
+    assert request.param == "attributes"
     return request.param, labels(tmp_path, request.param, HEADS, {"state": [0, 1, 1], "colour": [0, 0, 1]})
 
 
 def test_every_metric_that_a_gate_may_have_is_resampled(evaluated):
     task, evaluation = evaluated
-    for name in METRICS[task]:
+    for name in task_for(task).gate_metrics:
         values = np.array(evaluation.replicates[name])
         assert len(values) == RESAMPLES, name
         assert np.isfinite(values).any(), name
@@ -87,15 +87,15 @@ def test_every_metric_that_a_gate_may_have_is_resampled(evaluated):
 def test_what_a_resample_does_not_define_is_kept_as_such(evaluated):
     task, evaluation = evaluated
     loaded = load_evaluation(evaluation.folder)
-    for name in METRICS[task]:
+    for name in task_for(task).gate_metrics:
         np.testing.assert_array_equal(loaded.replicates[name], evaluation.replicates[name])
-    undefined = {name for name in METRICS[task] if any(math.isnan(v) for v in loaded.replicates[name])}
+    undefined = {name for name in task_for(task).gate_metrics if any(math.isnan(v) for v in loaded.replicates[name])}
     assert (
         undefined
         == {
-            Task.DETECTION: set(METRICS[task]),  # the third image alone has no box
-            Task.CLASSIFICATION: {"f1", "roc_auc", "pr_auc"},
-            Task.ATTRIBUTES: {"roc_auc", "pr_auc"},
+            "detection": set(task_for(task).gate_metrics),  # the third image alone has no box
+            "classification": {"f1", "roc_auc", "pr_auc"},
+            "attributes": {"roc_auc", "pr_auc"},
         }[task]
     )
 

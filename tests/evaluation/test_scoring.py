@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from visionops.data.dataset import Boxes
-from visionops.evaluation import scoring
-from visionops.evaluation.label_scoring import resample
-from visionops.evaluation.scoring import CONFIDENCES, CURVE_METRICS, score
-from visionops.inference.prediction import BoxPrediction
+from visionops.data.layers import Boxes
+from visionops.evaluation.resampling import resample
+from visionops.tasks.detection import scoring
+from visionops.tasks.detection.prediction import BoxPrediction
+from visionops.tasks.detection.scoring import CONFIDENCES, CURVE_METRICS, score
 
 K = 5
 NAMES = tuple("abcde")

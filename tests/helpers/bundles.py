@@ -33,7 +33,7 @@ from PIL import Image
 
 from visionops.inference.bundle import BundleCard, Decode, Head, ModelBundle, Thresholds
 from visionops.inference.preprocessing_spec import PreprocessingSpec, Resize, Tiling
-from visionops.inference.settings import Precision, Task
+from visionops.inference.settings import Precision
 
 CELL = 32
 CLASSES = ("red", "green", "blue")
@@ -71,7 +71,7 @@ def make_bundle(
     folder.mkdir(parents=True, exist_ok=True)
     onnx.save(make_model(graph_classes or len(class_names), size, end2end, box_scale, gain), folder / "model.onnx")
     card = BundleCard(
-        task=Task.DETECTION,
+        task="detection",
         name=name,
         architecture="cells",
         class_names=tuple(class_names),
@@ -138,7 +138,7 @@ def make_extent_bundle(folder: Path, size: int, tiles: Tiling | None = None) -> 
     folder.mkdir(parents=True, exist_ok=True)
     onnx.save(_extent_model(size), folder / "model.onnx")
     card = BundleCard(
-        task=Task.DETECTION,
+        task="detection",
         name="extents",
         architecture="extents",
         class_names=CLASSES,
@@ -202,7 +202,7 @@ def make_label_bundle(
     folder: Path,
     *,
     heads: Sequence[Head] | None = None,
-    task: Task | None = None,
+    task: str | None = None,
     size: int = 32,
     gain: float = 8.0,
     preprocessing: PreprocessingSpec | None = None,
@@ -230,7 +230,7 @@ def make_label_bundle(
     onnx.save(make_label_model(channels, spec, gain, has_embedding=has_embedding), folder / "model.onnx")
     many = len(heads) > 1
     card = BundleCard(
-        task=task or (Task.ATTRIBUTES if many else Task.CLASSIFICATION),
+        task=task or ("attributes" if many else "classification"),
         name=name,
         architecture="colours",
         class_names=tuple(f"{head.name}={c}" if many else c for head in heads for c in head.class_names),

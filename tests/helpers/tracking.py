@@ -14,12 +14,12 @@ from typing import Any
 from tests.helpers.bundles import CLASSES, make_bundle
 from tests.helpers.programs import free_port, started
 from visionops.data.history import SplitHistory
+from visionops.evaluation.result import Evaluation
 from visionops.inference.bundle import ModelBundle
-from visionops.inference.settings import Precision, Task
+from visionops.inference.settings import Precision
 from visionops.lineage import add_splits
 from visionops.registry import ModelRegistry, RegisteredVersion
 from visionops.release import register_bundle
-from visionops.tasks.base import Evaluation
 
 __all__ = ["MemoryRegistry", "add_version", "evaluation", "make_tracking", "mlflow_server"]
 
@@ -123,7 +123,7 @@ class MemoryRegistry(ModelRegistry):
 
     def fetch_bundle(self, version: RegisteredVersion, folder: Path) -> Any:
         """Return what a fake task needs: the digest and the classes, and that the bundle has no history of splits."""
-        card = SimpleNamespace(task=Task.DETECTION, class_names=CLASSES, files={})
+        card = SimpleNamespace(task="detection", class_names=CLASSES, files={})
         return SimpleNamespace(digest=version.digest, card=card)
 
 

@@ -13,7 +13,7 @@ from tests.helpers.bundles import make_bundle, make_label_bundle
 from visionops.errors import BundleError
 from visionops.inference.bundle import BundleCard, Head, ModelBundle
 from visionops.inference.preprocessing_spec import PreprocessingSpec, Resize, Tiling
-from visionops.inference.settings import Precision, Task
+from visionops.inference.settings import Precision
 
 
 @pytest.fixture
@@ -165,7 +165,7 @@ def test_a_card_whose_task_and_heads_disagree_is_refused(tmp_path, changes, word
 def test_a_classification_has_one_head(tmp_path):
     heads = [Head(name="a", class_names=TWO), Head(name="b", class_names=TWO)]
     with pytest.raises(ValidationError, match="task classification has 2 heads"):
-        make_label_bundle(tmp_path / "labels", heads=heads, task=Task.CLASSIFICATION)
+        make_label_bundle(tmp_path / "labels", heads=heads, task="classification")
 
 
 def test_heads_live_in_the_card(tmp_path):

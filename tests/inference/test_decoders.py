@@ -14,12 +14,14 @@ from hypothesis import strategies as st
 from tests.helpers.bundles import CLASSES, encode, filled, make_bundle, make_label_bundle
 from visionops.errors import BundleError, OptionError
 from visionops.inference.bundle import Decode, Head, ModelBundle, Thresholds
-from visionops.inference.decoders import BoxDecoder, LabelDecoder, RawOutput, _decode_boxes, decoder_for, softmax
-from visionops.inference.prediction import Answer, LabelPrediction
+from visionops.inference.decoders import RawOutput, decoder_for
 from visionops.inference.predictor import Predictor
 from visionops.inference.preprocessing import Geometry
 from visionops.inference.settings import Engine
+from visionops.tasks.detection.decoder import BoxDecoder, _decode_boxes
 from visionops.tasks.labels.calibration import choose_threshold
+from visionops.tasks.labels.decoder import LabelDecoder, softmax
+from visionops.tasks.labels.prediction import Answer, LabelPrediction
 from visionops.tasks.labels.settings import ThresholdGoal
 
 GEOMETRY = Geometry(1, 1, 0, 0, 40, 30)
@@ -29,7 +31,7 @@ SIZE = Head(name="size", class_names=("s", "m", "l"))
 
 def decode(folder, heads: Sequence[Head], logits: Sequence[float]) -> LabelPrediction:
     """What a card with these heads makes of one row of logits."""
-    decoder = LabelDecoder(make_label_bundle(folder / "bundle", heads=heads).card)
+    decoder = LabelDecoder(make_label_bundle(folder / "bundle", heads=heads).card, is_single=len(heads) == 1)
     return decoder.decode([RawOutput([np.array([logits], np.float32)], GEOMETRY)], {})
 
 
@@ -135,7 +137,8 @@ def test_a_classification_answers_by_itself_and_attributes_by_name(tmp_path):
 def test_labels_are_named_as_the_card_names_them(tmp_path):
     for heads, logits in (((STATE,), [1, 0]), ((STATE, SIZE), [1, 0, 0, 0, 1])):
         bundle = make_label_bundle(tmp_path / str(len(heads)), heads=heads)
-        prediction = LabelDecoder(bundle.card).decode([RawOutput([np.array([logits], np.float32)], GEOMETRY)], {})
+        decoder = LabelDecoder(bundle.card, is_single=len(heads) == 1)
+        prediction = decoder.decode([RawOutput([np.array([logits], np.float32)], GEOMETRY)], {})
         labels = prediction.labels()
         assert len(labels) == len(heads)
         assert {name for name, _ in labels} <= set(bundle.card.class_names)

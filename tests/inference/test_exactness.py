@@ -14,7 +14,7 @@ from tests.helpers.detectors import CLASSES, tamed_detector
 from visionops.inference.bundle import BundleCard, Decode, ModelBundle, Thresholds
 from visionops.inference.predictor import Predictor
 from visionops.inference.preprocessing_spec import PreprocessingSpec
-from visionops.inference.settings import Engine, Task
+from visionops.inference.settings import Engine
 
 pytestmark = pytest.mark.no_cover  # the tracer would follow each call inside torch's export
 
@@ -54,7 +54,7 @@ def trained(request, images, tmp_path_factory) -> tuple[ModelBundle, list[npt.ND
     (folder / "bundle").mkdir()
     (folder / "model.onnx").rename(folder / "bundle" / "model.onnx")
     card = BundleCard(
-        task=Task.DETECTION,
+        task="detection",
         name="tamed",
         architecture=name,
         class_names=CLASSES,

@@ -77,7 +77,7 @@ def test_raw_outputs_decode_as_the_trainers_do(multi_label, confidence):
     from ultralytics.utils.nms import non_max_suppression
 
     from visionops.inference.bundle import Decode, Thresholds
-    from visionops.inference.decoders import _decode_boxes
+    from visionops.tasks.detection.decoder import _decode_boxes
 
     rng = np.random.default_rng(7)
     raw = np.empty((1, 9, 2100), np.float32)

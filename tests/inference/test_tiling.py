@@ -13,19 +13,19 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from tests.helpers.bundles import CELL, encode, make_bundle, make_extent_bundle, picture
-from visionops.data.dataset import Boxes
+from visionops.data.layers import Boxes
 from visionops.errors import ImageError
-from visionops.evaluation.scoring import score
 from visionops.inference.bundle import Thresholds
 from visionops.inference.explain import explain
 from visionops.inference.image import ImageProblem
 from visionops.inference.nms import suppress
-from visionops.inference.prediction import BoxPrediction
 from visionops.inference.predictor import Predictor
 from visionops.inference.preprocessing import Window
 from visionops.inference.preprocessing_spec import ContentCrop, PreprocessingSpec, Resize, Tiling
 from visionops.inference.settings import Engine
 from visionops.inference.tiling import WEAKEST_PART, merge_tiles, tile_windows
+from visionops.tasks.detection.prediction import BoxPrediction
+from visionops.tasks.detection.scoring import score
 
 SIZE, OVERLAP = 64, 16
 TILES = Tiling(size=SIZE, overlap=OVERLAP)

@@ -13,9 +13,10 @@ from zenml.enums import StackComponentType
 from materializers.evaluation import EvaluationMaterializer
 from tests.helpers.bundles import encode, filled, make_label_bundle
 from visionops.config import Config
-from visionops.data.dataset import Attribute, Dataset
-from visionops.evaluation.labels import evaluate_labels
-from visionops.tasks.base import Evaluation
+from visionops.data.dataset import Dataset
+from visionops.data.layers import Attribute
+from visionops.evaluation.result import Evaluation
+from visionops.tasks.labels.evaluation import evaluate_labels
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 

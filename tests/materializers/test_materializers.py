@@ -25,9 +25,10 @@ from materializers.tuning import TuningMaterializer
 from materializers.validation_report import ValidationReportMaterializer
 from tests.helpers.bundles import make_bundle
 from visionops.batch.answers import BatchAnswers
-from visionops.data.dataset import Attribute, Dataset, Split
+from visionops.data.dataset import Dataset, Split
 from visionops.data.hashing import hash_images
 from visionops.data.history import SplitHistory
+from visionops.data.layers import Attribute
 from visionops.data.settings import ValidationPolicy
 from visionops.data.shards import StoredDataset
 from visionops.data.validation.judging import validate

@@ -7,19 +7,19 @@ from tests.helpers import images
 from tests.helpers.bundles import CLASSES, encode, make_bundle, picture
 from visionops.config import Config
 from visionops.data.cleaning import clean
-from visionops.data.dataset import Attribute, Dataset
+from visionops.data.dataset import Dataset
 from visionops.data.hashing import hash_images
 from visionops.data.history import SPLITS_FILE, SplitHistory
+from visionops.data.layers import Attribute
 from visionops.data.settings import DataConfig, FolderSource, ValidationPolicy
 from visionops.data.validation.judging import validate
 from visionops.errors import MetricError
 from visionops.evaluation.settings import EvaluationConfig
 from visionops.inference.bundle import ModelBundle
 from visionops.inference.predictor import Predictor
-from visionops.inference.settings import Task
 from visionops.lineage import add_splits, read_splits
 from visionops.monitoring.labelled import LabelledTraffic, measure, unseen, untrained
-from visionops.tasks import task_for
+from visionops.tasks.spec import task_for
 
 POLICY = ValidationPolicy(min_images=1)
 SCENES = [[("red", 0, 0)], [("green", 2, 2)], [("blue", 1, 1)], [("red", 3, 3)], []]
@@ -107,7 +107,7 @@ def test_the_gates_metric_is_measured_on_new_labels_whatever_the_order_of_classe
     labelled = as_answered(bundle, dataset.take([0, 1, 3]), labels)
     config = Config(
         name="cells",
-        task=Task.DETECTION,
+        task="detection",
         data=DataConfig(source=FolderSource(kind="folder", path=tmp_path)),
         evaluation=EvaluationConfig(worst_images=0, latency_images=1, resamples=100),
     )
@@ -134,9 +134,7 @@ def as_answered(bundle, new, labels):
 def test_labels_that_the_champion_does_not_know_are_reported_and_stop_nothing(bundle, dataset, tmp_path):
     labelled = as_answered(bundle, dataset.take([0, 1, 2]), ["blue", "green", "red"])
     old = make_bundle(tmp_path / "old", class_names=("red", "green"))
-    config = Config(
-        name="cells", task=Task.DETECTION, data=DataConfig(source=FolderSource(kind="folder", path=tmp_path))
-    )
+    config = Config(name="cells", task="detection", data=DataConfig(source=FolderSource(kind="folder", path=tmp_path)))
     performance = measure(task_for(config.task), old, labelled, config.scoring, 0.9)
     assert performance.value == pytest.approx(1)
     assert performance.left_out == "1 box of blue"
@@ -150,9 +148,7 @@ def test_labels_that_the_champion_does_not_know_are_reported_and_stop_nothing(bu
 
 
 def test_images_on_which_nothing_is_define_no_figure(bundle, dataset, tmp_path):
-    config = Config(
-        name="cells", task=Task.DETECTION, data=DataConfig(source=FolderSource(kind="folder", path=tmp_path))
-    )
+    config = Config(name="cells", task="detection", data=DataConfig(source=FolderSource(kind="folder", path=tmp_path)))
     with pytest.raises(MetricError, match="has no boxes"):
         measure(task_for(config.task), bundle, dataset.take([4]), config.scoring, 0.9)
 

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from deploy.serving.routes.schemas import answer_model
 from tests.helpers.bundles import CLASSES, encode, filled, make_label_bundle
 from tests.serving.conftest import TestClient, client_of, settings_of
 from tests.serving.test_app import error_of, metric, reload, send
 from visionops.inference.bundle import Head
+from visionops.inference.task_registry import all_tasks, served_task
 
 RED = encode(filled((255, 0, 0)))
 STATE = Head(name="state", class_names=("ok", "defective"), positive="defective", threshold=0.2)
@@ -125,17 +127,13 @@ def test_the_schema_shows_the_answer_of_every_task(labelling: TestClient):
     names = [choice["$ref"].rpartition("/")[2] for choice in content["schema"]["anyOf"]]
     assert names == ["DetectionAnswer", "ClassificationAnswer", "AttributesAnswer"]
     assert set(content["examples"]) == {"detection", "classification", "attributes"}
-    from deploy.serving.routes import schemas
-
-    models = (schemas.DetectionAnswer, schemas.ClassificationAnswer, schemas.AttributesAnswer)
+    models = map(answer_model, all_tasks())
     for model, example in zip(models, content["examples"].values(), strict=True):
         assert model.model_validate(example["value"]).model_dump(mode="json") == example["value"]
 
 
 def test_what_is_answered_fits_the_schema(client: TestClient, labelling: TestClient, attributes: Path, red_cell: bytes):
-    from deploy.serving.routes import schemas
-
-    schemas.DetectionAnswer.model_validate(send(client, red_cell).json())
-    schemas.ClassificationAnswer.model_validate(send(labelling, RED).json())
+    answer_model(served_task("detection")).model_validate(send(client, red_cell).json())
+    answer_model(served_task("classification")).model_validate(send(labelling, RED).json())
     with client_of(settings_of(attributes)) as other:
-        schemas.AttributesAnswer.model_validate(send(other, RED).json())
+        answer_model(served_task("attributes")).model_validate(send(other, RED).json())

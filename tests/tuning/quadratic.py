@@ -13,9 +13,10 @@ from tests.helpers.bundles import make_bundle
 from visionops.config import Config
 from visionops.data.dataset import Dataset
 from visionops.errors import TrainingError
+from visionops.evaluation.result import Evaluation
 from visionops.evaluation.settings import Scoring
 from visionops.inference.bundle import ModelBundle
-from visionops.tasks.base import Evaluation, TrainingLog, alone_in
+from visionops.tasks.base import TrainingLog, alone_in
 from visionops.tasks.settings import TrainingPlan
 from visionops.tuning.result import Trial
 from visionops.tuning.settings import SearchPlan

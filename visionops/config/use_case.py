@@ -7,15 +7,17 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
-from visionops.data.settings import BOX_FORMATS, LABEL_FORMATS, DataConfig, ValidationPolicy
+from visionops.data.settings import FORMATS_BY_LAYER, DataConfig, ValidationPolicy
 from visionops.evaluation.settings import EvaluationConfig, Scoring
 from visionops.gate.settings import GateConfig, Judging
-from visionops.inference.settings import ServingConfig, Task, UseCase
+from visionops.inference.settings import ServingConfig, UseCase
+from visionops.inference.task_registry import TaskName, task_names
 from visionops.monitoring.settings import MonitoringConfig
 from visionops.quantization.settings import QuantizationConfig, QuantizationPlan
 from visionops.settings import Settings
 from visionops.tasks.detection.settings import DetectionTraining
-from visionops.tasks.settings import METRICS, Training, TrainingPlan
+from visionops.tasks.settings import Training, TrainingPlan
+from visionops.tasks.spec import task_for
 from visionops.tuning.settings import SearchPlan, TuningConfig
 from visionops.tuning.trial_settings import change_training, find_impossible_trial
 
@@ -27,7 +29,7 @@ class Config(Settings):
 
     name: str = Field(pattern=r"^[a-z][a-z0-9-]*$", max_length=63)
     """Names the registered model and the endpoint: lower case, digits and dashes."""
-    task: Task = Task.DETECTION
+    task: TaskName = "detection"
     data: DataConfig
     validation: ValidationPolicy = ValidationPolicy()
     training: Training = DetectionTraining()
@@ -44,11 +46,12 @@ class Config(Settings):
         """The task decides which settings `training` has, and what the gate looks at unless it is told."""
         if not isinstance(raw, dict):
             return raw
-        task = raw.get("task", Task.DETECTION)
-        if task not in list(Task):  # of a list: what is not hashable is no task either
+        task = raw.get("task", cls.model_fields["task"].default)
+        if task not in list(task_names()):  # of a list: what is not hashable is no task either
             return raw  # the field says it better
         filled = dict(raw)
-        for section, default in (("training", {"task": task}), ("gate", {"metric": METRICS[Task(task)][0]})):
+        metric = task_for(task).gate_metrics[0]
+        for section, default in (("training", {"task": task}), ("gate", {"metric": metric})):
             given = filled.get(section, {})
             if isinstance(given, dict):
                 filled[section] = default | given
@@ -56,19 +59,21 @@ class Config(Settings):
 
     @model_validator(mode="after")
     def _agree(self) -> Config:
-        detection = self.task is Task.DETECTION
-        formats, others = (BOX_FORMATS, LABEL_FORMATS) if detection else (LABEL_FORMATS, BOX_FORMATS)
-        if self.data.format in set(others) - set(formats):
+        task = task_for(self.task)
+        formats = FORMATS_BY_LAYER.get(task.layer, ())
+        others = {known for layer in FORMATS_BY_LAYER.values() for known in layer}
+        if formats and self.data.format in others.difference(formats):
             known = f"{', '.join(formats)} or auto"
-            raise ValueError(f"data.format: {self.task.value} reads {known} (got {self.data.format.value!r})")
-        if self.task is Task.CLASSIFICATION and len(self.data.labels) > 1:
-            names = ", ".join(self.data.labels)
-            raise ValueError(f"data.labels: classification has one, not {names}; keep one, or set task: attributes")
+            raise ValueError(f"data.format: {self.task} reads {known} (got {self.data.format.value!r})")
+        task.check_data(self.data)
         if self.training.task != self.task:
-            raise ValueError(f"training.task: {self.training.task.value} is not task {self.task.value}; leave it out")
-        for key, metric in (("gate.metric", self.gate.metric), ("tuning.metric", self.tuning.metric)):
-            if metric is not None and metric not in METRICS[self.task]:
-                raise ValueError(f"{key}: {self.task.value} has {', '.join(METRICS[self.task])} (got {metric!r})")
+            raise ValueError(f"training.task: {self.training.task} is not task {self.task}; leave it out")
+        for key, metric, known_metrics in (
+            ("gate.metric", self.gate.metric, task.gate_metrics),
+            ("tuning.metric", self.tuning.metric, tuple(metric.name for metric in task.metrics)),
+        ):
+            if metric is not None and metric not in known_metrics:
+                raise ValueError(f"{key}: {self.task} has {', '.join(known_metrics)} (got {metric!r})")
         if self.evaluation.resamples < self.gate.least_resamples:
             raise ValueError(
                 f"evaluation.resamples: gate.confidence {self.gate.confidence:g} needs {self.gate.least_resamples} or "

@@ -15,30 +15,33 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from visionops.data.cleaning import clean
-from visionops.data.dataset import ADDED, BOXES_SCHEMA, Attribute, Dataset, Split
+from visionops.data.dataset import ADDED, Dataset, Split
 from visionops.data.files import walk_files
 from visionops.data.findings import Code, Finding, counted
 from visionops.data.formats import read_dataset
 from visionops.data.hashing import hash_images
 from visionops.data.history import SplitHistory
-from visionops.data.settings import DataConfig, FolderSource, SplitConfig, ValidationPolicy
+from visionops.data.layers import BOXES_SCHEMA, Attribute
+from visionops.data.settings import DataConfig, FolderSource, Format, SplitConfig, ValidationPolicy
 from visionops.data.sources import fetch, of_additions
 from visionops.data.splitting.assignment import assign_splits
 from visionops.data.validation.copy_checks import same_boxes
 from visionops.data.validation.judging import validate
 from visionops.errors import DataError
-from visionops.inference.settings import Task
 
 __all__ = ["ADDED", "add_images", "fit_classes", "join_additions", "read_additions"]
 
 _MOST_NAMED = 3
 
 
-def read_additions(data: DataConfig, name: str, task: Task, cache: Path) -> Dataset | None:
+def read_additions(
+    data: DataConfig, name: str, fit: Callable[[Dataset, Format], Dataset], cache: Path
+) -> Dataset | None:
     """The labelled images of ``data.additions``, hashed, without a split; None where there are none (yet).
 
     Args:
         name: Of the data set.
+        fit: As for `read_dataset`.
         cache: As for `fetch`.
 
     Raises:
@@ -50,7 +53,7 @@ def read_additions(data: DataConfig, name: str, task: Task, cache: Path) -> Data
         root = fetch(data.additions, cache)
         if isinstance(data.additions, FolderSource) and next(walk_files(root), None) is None:
             return None
-        added = read_dataset(root, data, name, task)
+        added = read_dataset(root, data, name, fit)
     labelled = [row for row, split in enumerate(added.column("split")) if split != Split.UNLABELLED.value]
     if not labelled:
         return None
@@ -84,13 +87,12 @@ def fit_classes(added: Dataset, class_names: Sequence[str], attributes: Sequence
     class_ids = added.boxes.column("class_id").to_numpy()
     new_id = _new_ids(added.class_names, class_names, set(class_ids.tolist()))
     mapped = pa.array([new_id[i] for i in class_ids.tolist()], pa.int32())
-    return dataclasses.replace(
-        added,
-        class_names=tuple(class_names),
-        attributes=tuple(attributes),
-        boxes=added.boxes.set_column(BOXES_SCHEMA.get_field_index("class_id"), "class_id", mapped),
-        labels=pa.table({a.name: labels[a.name] for a in attributes}),
-    )
+    if attributes:
+        added = added.with_labels(attributes, pa.table({a.name: labels[a.name] for a in attributes}))
+    if not added.num_boxes and not class_names:
+        return added
+    boxes = added.boxes.set_column(BOXES_SCHEMA.get_field_index("class_id"), "class_id", mapped)
+    return added.with_boxes(boxes, class_names)
 
 
 def _new_ids(before: Sequence[str], after: Sequence[str], used: set[int]) -> dict[int, int]:
@@ -145,7 +147,7 @@ def join_additions(
     added = fit_classes(added, dataset.class_names, dataset.attributes)
     new, conflicts = _without_copies_of(dataset, added)
     # Measured over both, unless it is configured: what was added may be brighter.
-    both = dataclasses.replace(_concat(dataset, new), white_level=added.white_level)
+    both = dataclasses.replace(dataset.append(new), white_level=added.white_level)
     report = validate(both, validation, progress)
     with of_additions():
         report.raise_if_stopped()
@@ -195,15 +197,3 @@ def _differing_label(dataset: Dataset, ours: npt.NDArray[np.int32], theirs: npt.
         if one >= 0 and other >= 0 and one != other:
             return f"{attribute.name} {attribute.class_names[other]} instead of {attribute.class_names[one]}"
     return ""
-
-
-def _concat(dataset: Dataset, added: Dataset) -> Dataset:
-    rows = added.boxes.column("image").to_numpy() + dataset.num_images
-    boxes = added.boxes.set_column(BOXES_SCHEMA.get_field_index("image"), "image", pa.array(rows.astype(np.int64)))
-    return dataclasses.replace(
-        dataset,
-        images=pa.concat_tables([dataset.images, added.images]),
-        boxes=pa.concat_tables([dataset.boxes, boxes]),
-        labels=pa.concat_tables([dataset.labels, added.labels]) if dataset.attributes else dataset.labels,
-        findings=(*dataset.findings, *added.findings),
-    )

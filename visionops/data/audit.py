@@ -16,7 +16,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
-from visionops.data.dataset import Boxes, Dataset
+from visionops.data.dataset import Dataset
+from visionops.data.layers import Boxes
 from visionops.errors import DataError, ImageError
 from visionops.inference.image import decode_image, load_upright, to_rgb
 from visionops.inference.preprocessing_spec import FULL_WHITE

@@ -105,7 +105,7 @@ def _with_clipped_boxes(dataset: Dataset, notes: list[str]) -> Dataset:
     table = dataset.boxes
     for index, name in enumerate(("x1", "y1", "x2", "y2")):
         table = table.set_column(table.schema.get_field_index(name), name, pa.array(clipped[:, index]))
-    return _with_boxes(dataclasses.replace(dataset, boxes=table), good)
+    return _with_boxes(dataset.with_boxes(table), good)
 
 
 def _without_repeated_boxes(dataset: Dataset, notes: list[str]) -> Dataset:
@@ -119,7 +119,7 @@ def _without_repeated_boxes(dataset: Dataset, notes: list[str]) -> Dataset:
 
 
 def _with_boxes(dataset: Dataset, keep: npt.NDArray[np.bool_]) -> Dataset:
-    return dataclasses.replace(dataset, boxes=dataset.boxes.filter(pa.array(keep)))
+    return dataset.with_boxes(dataset.boxes.filter(pa.array(keep)))
 
 
 def _without_copies(dataset: Dataset, notes: list[str]) -> Dataset:

@@ -1,9 +1,9 @@
 """The one in-memory form of a labelled image collection.
 
-Arrow tables, never a list of Python objects: ``images`` (a row an image), and what is known of them: ``boxes`` (a row
-an annotation, pointing at its image by row number) or ``labels`` (a row an image, a column an attribute). Image bytes
-are *referenced*: ``path`` says where they lie now and ``sha256`` what they are, so that a data set of a million images
-travels between steps as a few megabytes.
+Arrow tables, never a list of Python objects: ``images`` (a row an image), and what is known of them in named layers:
+``boxes``, ``labels``, or one that a task brings (`visionops.data.layers`). Image bytes are *referenced*: ``path`` says
+where they lie now and ``sha256`` what they are, so that a data set of a million images travels between steps as a few
+megabytes.
 
 >>> dataset.num_images, dataset.class_names
 (1800, ('crazing', 'inclusion', 'patches', 'pitted_surface', 'rolled-in_scale', 'scratches'))
@@ -17,7 +17,7 @@ import dataclasses
 import enum
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +27,26 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from visionops.data.findings import Finding
+from visionops.data.layers import (
+    BOXES,
+    BOXES_SCHEMA,
+    LABELS,
+    Attribute,
+    Boxes,
+    BoxLayer,
+    LabelLayer,
+    Layer,
+    ValueLayer,
+    box_layer_from,
+    label_layer_from,
+)
 from visionops.errors import DataError, one_line
 from visionops.inference.preprocessing_spec import FULL_WHITE
 
-__all__ = ["ADDED", "BOXES_SCHEMA", "IMAGES_SCHEMA", "Attribute", "Boxes", "Dataset", "Split"]
+__all__ = ["ADDED", "IMAGES_SCHEMA", "Dataset", "Split"]
+
+_OTHER = "layer-"
+"""Before the name of a layer that our readers do not make, in a file's name."""
 
 
 class Split(enum.StrEnum):
@@ -63,76 +79,29 @@ IMAGES_SCHEMA = pa.schema(
 ADDED = "additions/"
 """Before the keys of images that people labelled since."""
 
-BOXES_SCHEMA = pa.schema(
-    [
-        ("image", pa.int64()),  # row of `images`
-        ("class_id", pa.int32()),  # index into `class_names`
-        ("x1", pa.float64()),  # xyxy, pixels of the image after EXIF rotation
-        ("y1", pa.float64()),
-        ("x2", pa.float64()),
-        ("y2", pa.float64()),
-        ("source_id", pa.string()),  # how the source names this annotation, for messages
-    ]
-)
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Boxes:
-    """The boxes of one image."""
-
-    xyxy: npt.NDArray[np.float64]
-    """float64 (N, 4), pixels of the image after EXIF rotation."""
-    class_ids: npt.NDArray[np.int32]
-    """int32 (N,)."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Attribute:
-    """A question that every image answers with one of its classes; a plain classification has one."""
-
-    name: str
-    class_names: tuple[str, ...]
-    """In the order of class ids."""
-    positive: str | None = None
-    """Of two classes, the one that is looked for ("defective")."""
-
-    @classmethod
-    def from_dict(cls, raw: dict[str, Any]) -> Attribute:
-        """Inverse of `dataclasses.asdict`."""
-        return cls(raw["name"], tuple(raw["class_names"]), raw["positive"])
-
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-    """Images and their boxes with ``class_names``, or their labels with ``attributes``, in columns.
+    """Images and the layers of what is known of them, in columns.
 
-    ``notes`` are sentences a person should read about how this data set came to be ("test was cut from val").
+    A task says by name which layer it learns from. Our readers give ``boxes`` or ``labels``, which have accessors here.
     """
 
     name: str
-    class_names: tuple[str, ...]
     images: pa.Table
-    boxes: pa.Table
+    layers: Mapping[str, Layer] = dataclasses.field(default_factory=dict)
+    """By name; each has annotations of these images."""
     notes: tuple[str, ...] = ()
+    """Sentences a person should read about how this data set came to be ("test was cut from val")."""
     findings: tuple[Finding, ...] = ()
     """What the reader could not represent (an annotation of an unknown image) or saw beside it (an orphan file)."""
-    attributes: tuple[Attribute, ...] = ()
-    labels: pa.Table = dataclasses.field(default_factory=lambda: pa.table({}))
-    """A row an image; for each attribute an int32 column of its name: the class id, null where it is not known."""
     white_level: int | None = None
     """Value of 16-bit samples that becomes 255, by the configuration or by what validation found; None until then."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "notes", tuple(map(one_line, self.notes)))
-        wanted = _labels_schema(self.attributes)
-        if not self.attributes:
-            object.__setattr__(self, "labels", pa.table({}))
-        elif self.labels.schema != wanted:
-            object.__setattr__(self, "labels", self.labels.select(wanted.names).cast(wanted))
         if self.images.schema != IMAGES_SCHEMA:
             object.__setattr__(self, "images", self.images.select(IMAGES_SCHEMA.names).cast(IMAGES_SCHEMA))
-        if self.boxes.schema != BOXES_SCHEMA:
-            object.__setattr__(self, "boxes", self.boxes.select(BOXES_SCHEMA.names).cast(BOXES_SCHEMA))
 
     @classmethod
     def from_columns(
@@ -169,24 +138,67 @@ class Dataset:
             "look": None,
         }
         full = {f.name: images.get(f.name, pa.repeat(pa.scalar(unknown.get(f.name), f.type), n)) for f in IMAGES_SCHEMA}
-        m = len(boxes.get("image", ()))
-        full_boxes = {**{f.name: [] for f in BOXES_SCHEMA}, "source_id": [""] * m, **boxes}
+        layers: dict[str, Layer] = {}
+        if class_names or boxes or not attributes:
+            layers[BOXES] = box_layer_from(class_names, boxes)
+        if attributes:
+            layers[LABELS] = label_layer_from(attributes, labels or {})
         return cls(
             name=name,
-            class_names=tuple(class_names),
             images=pa.table({f.name: pa.array(full[f.name], type=f.type) for f in IMAGES_SCHEMA}, schema=IMAGES_SCHEMA),
-            boxes=pa.table(
-                {f.name: pa.array(full_boxes[f.name], type=f.type) for f in BOXES_SCHEMA}, schema=BOXES_SCHEMA
-            ),
+            layers=layers,
             notes=tuple(notes),
             findings=tuple(findings),
-            attributes=tuple(attributes),
-            labels=pa.table(
-                {a.name: pa.array((labels or {})[a.name], type=pa.int32()) for a in attributes},
-                schema=_labels_schema(attributes),
-            ),
             white_level=white_level,
         )
+
+    def with_layer(self, name: str, layer: Layer) -> Dataset:
+        """Return a copy with one layer added or replaced."""
+        return dataclasses.replace(self, layers={**self.layers, name: layer})
+
+    def with_boxes(self, table: pa.Table, class_names: Sequence[str] | None = None) -> Dataset:
+        """Return a copy with other boxes, and other classes where they are given."""
+        names = self.class_names if class_names is None else tuple(class_names)
+        return self.with_layer(BOXES, BoxLayer(names, table))
+
+    def with_labels(self, attributes: Sequence[Attribute], table: pa.Table) -> Dataset:
+        """Return a copy with other labels, or without any where there are no attributes."""
+        if not attributes:
+            others = {name: layer for name, layer in self.layers.items() if name != LABELS}
+            return dataclasses.replace(self, layers=others)
+        return self.with_layer(LABELS, LabelLayer(tuple(attributes), table))
+
+    @property
+    def box_layer(self) -> BoxLayer:
+        """The layer ``boxes``; an empty one where there is none."""
+        layer = self.layers.get(BOXES)
+        return layer if isinstance(layer, BoxLayer) else BoxLayer()
+
+    @property
+    def label_layer(self) -> LabelLayer | None:
+        """The layer ``labels``."""
+        layer = self.layers.get(LABELS)
+        return layer if isinstance(layer, LabelLayer) else None
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The classes of boxes."""
+        return self.box_layer.class_names
+
+    @property
+    def boxes(self) -> pa.Table:
+        """A row a box, by `BOXES_SCHEMA`."""
+        return self.box_layer.table
+
+    @property
+    def attributes(self) -> tuple[Attribute, ...]:
+        """The questions that labels answer; none without labels."""
+        return self.label_layer.attributes if self.label_layer else ()
+
+    @property
+    def labels(self) -> pa.Table:
+        """A row an image, a column an attribute; see `LabelLayer`."""
+        return self.label_layer.table if self.label_layer else pa.table({})
 
     @property
     def white(self) -> int:
@@ -220,8 +232,8 @@ class Dataset:
 
     def label_array(self) -> npt.NDArray[np.int32]:
         """Class ids, int32 (images, attributes); -1 where not known."""
-        columns = [self.labels.column(a.name).fill_null(-1).to_numpy() for a in self.attributes]
-        return np.stack(columns, axis=1).astype(np.int32) if columns else np.empty((self.num_images, 0), np.int32)
+        layer = self.label_layer
+        return layer.array() if layer else np.empty((self.num_images, 0), np.int32)
 
     def presence(self) -> npt.NDArray[np.bool_]:
         """Which image shows which class, bool (images, classes in the order of `all_class_names`)."""
@@ -248,8 +260,7 @@ class Dataset:
 
     def box_arrays(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], npt.NDArray[np.float64]]:
         """All boxes at once: image row (M,), class id (M,), xyxy (M, 4)."""
-        xyxy = np.stack([self.boxes.column(c).to_numpy() for c in ("x1", "y1", "x2", "y2")], axis=1)
-        return self.boxes.column("image").to_numpy(), self.boxes.column("class_id").to_numpy(), xyxy.reshape(-1, 4)
+        return self.box_layer.arrays()
 
     def boxes_of(self, row: int) -> Boxes:
         """The boxes of the image at ``row``. For all images use `boxes_by_image`."""
@@ -282,18 +293,19 @@ class Dataset:
         return self.take(rows)
 
     def take(self, rows: Sequence[int] | npt.NDArray[np.int64]) -> Dataset:
-        """The images at ``rows``, in that order, with their boxes."""
+        """The images at ``rows``, in that order, with what is known of them."""
         wanted = np.asarray(rows, dtype=np.int64)
-        new_row = np.full(self.num_images, -1, dtype=np.int64)
-        new_row[wanted] = np.arange(len(wanted))
-        image = self.boxes.column("image").to_numpy()
-        mapped = new_row[image] if len(image) else image
-        keep = np.flatnonzero(mapped >= 0)
-        keep = keep[np.argsort(mapped[keep], kind="stable")]
-        boxes = self.boxes.take(pa.array(keep)).set_column(0, BOXES_SCHEMA.field("image"), pa.array(mapped[keep]))
-        images = self.images.take(pa.array(wanted))
-        labels = self.labels.take(pa.array(wanted)) if self.attributes else self.labels
-        return dataclasses.replace(self, images=images, boxes=boxes, labels=labels)
+        layers = {name: layer.take(wanted, self.num_images) for name, layer in self.layers.items()}
+        return dataclasses.replace(self, images=self.images.take(pa.array(wanted)), layers=layers)
+
+    def append(self, other: Dataset) -> Dataset:
+        """Return these images and, behind them, those of a data set with the same layers and classes.
+
+        Notes are of this one, findings of both.
+        """
+        layers = {name: layer.append(other.layers[name], self.num_images) for name, layer in self.layers.items()}
+        images = pa.concat_tables([self.images, other.images])
+        return dataclasses.replace(self, images=images, layers=layers, findings=(*self.findings, *other.findings))
 
     def select_classes(self, class_ids: Sequence[int]) -> Dataset:
         """Keep the boxes of these classes alone, numbered anew in this order; images stay."""
@@ -304,7 +316,7 @@ class Dataset:
         boxes = self.boxes.take(pa.array(keep)).set_column(
             BOXES_SCHEMA.get_field_index("class_id"), BOXES_SCHEMA.field("class_id"), pa.array(mapped[keep])
         )
-        return dataclasses.replace(self, class_names=tuple(self.class_names[i] for i in class_ids), boxes=boxes)
+        return self.with_boxes(boxes, [self.class_names[i] for i in class_ids])
 
     def select_split(self, *splits: Split) -> Dataset:
         """Only the images of one split, or of several."""
@@ -323,26 +335,23 @@ class Dataset:
         return self.take([row for row, digest in enumerate(hashes) if int(digest[:8], 16) * count >> 32 == index])
 
     def fingerprint(self) -> str:
-        """Identity of the content: image hashes, splits, boxes or labels, classes; whatever folder they lie in.
+        """Identity of the content: image hashes, splits, layers, classes; whatever folder they lie in.
 
         Returns:
             SHA-256, lower-case hex. Two data sets with the same fingerprint train the same model.
         """
         digest = hashlib.sha256(json.dumps(self.class_names).encode())
-        image, class_ids, xyxy = self.box_arrays()
         order = np.argsort(np.asarray(self.column("key"), dtype=object), kind="stable")
-        rank = np.empty(self.num_images, dtype=np.int64)
-        rank[order] = np.arange(self.num_images)
         for column in ("key", "sha256", "split"):
             values = self.column(column)
             digest.update("\n".join(values[i] for i in order).encode())
-        if len(image):
-            table = np.column_stack([rank[image], class_ids, xyxy])
-            digest.update(np.ascontiguousarray(table[np.lexsort(table.T[::-1])]).tobytes())
-        if self.attributes:
-            digest.update(json.dumps([dataclasses.astuple(a) for a in self.attributes]).encode())
-            digest.update(np.ascontiguousarray(self.label_array()[order]).tobytes())
+        digest.update(self.box_layer.digest(order))
+        if self.label_layer:
+            digest.update(self.label_layer.digest(order))
+        if self.label_layer or self._others():
             digest.update(self.images.column("weight").to_numpy()[order].tobytes())
+        for name, layer in self._others():
+            digest.update(name.encode() + layer.digest(order))
         if self.white != FULL_WHITE:  # other pixels of the same files
             digest.update(f"white {self.white}".encode())
         return digest.hexdigest()
@@ -355,6 +364,8 @@ class Dataset:
         pq.write_table(self.labels, folder / "labels.parquet")
         meta: dict[str, Any] = {"name": self.name, "class_names": self.class_names, "notes": self.notes}
         meta["white_level"] = self.white_level
+        for name, layer in self._others():
+            pq.write_table(layer.table, folder / f"{_OTHER}{name}.parquet")
         meta["attributes"] = [dataclasses.asdict(attribute) for attribute in self.attributes]
         meta["findings"] = [dataclasses.asdict(finding) for finding in self.findings]
         (folder / "dataset.json").write_text(json.dumps(meta, indent=1), encoding="utf-8")
@@ -368,20 +379,28 @@ class Dataset:
         """
         try:
             meta = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
+            class_names = tuple(meta["class_names"])
+            attributes = tuple(Attribute.from_dict(raw) for raw in meta["attributes"])
+            layers: dict[str, Layer] = {}
+            boxes = pq.read_table(folder / "boxes.parquet")
+            labels = pq.read_table(folder / "labels.parquet")
+            others = sorted(folder.glob(f"{_OTHER}*.parquet"))
+            if class_names or boxes.num_rows or not (attributes or others):
+                layers[BOXES] = BoxLayer(class_names, boxes)
+            if attributes:
+                layers[LABELS] = LabelLayer(attributes, labels)
+            layers |= {path.stem.removeprefix(_OTHER): ValueLayer(pq.read_table(path)) for path in others}
             return cls(
                 name=meta["name"],
-                class_names=tuple(meta["class_names"]),
                 images=pq.read_table(folder / "images.parquet"),
-                boxes=pq.read_table(folder / "boxes.parquet"),
+                layers=layers,
                 notes=tuple(meta["notes"]),
                 findings=tuple(Finding.from_dict(raw) for raw in meta["findings"]),
-                attributes=tuple(Attribute.from_dict(raw) for raw in meta["attributes"]),
-                labels=pq.read_table(folder / "labels.parquet"),
                 white_level=meta.get("white_level"),  # absent in what earlier versions saved
             )
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise DataError(f"{folder}: not a saved data set ({error}); run again with --no-cache") from error
 
-
-def _labels_schema(attributes: Sequence[Attribute]) -> pa.Schema:
-    return pa.schema([(attribute.name, pa.int32()) for attribute in attributes])
+    def _others(self) -> list[tuple[str, Layer]]:
+        """The layers that our readers do not make, by name."""
+        return sorted((name, layer) for name, layer in self.layers.items() if name not in {BOXES, LABELS})

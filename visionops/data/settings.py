@@ -15,8 +15,7 @@ from visionops.inference.preprocessing_spec import Tiling
 from visionops.settings import Settings
 
 __all__ = [
-    "BOX_FORMATS",
-    "LABEL_FORMATS",
+    "FORMATS_BY_LAYER",
     "ArchiveSource",
     "DataConfig",
     "DvcSource",
@@ -80,6 +79,10 @@ BOX_FORMATS = (
 
 
 LABEL_FORMATS = (Format.FOLDERS, Format.TABLE, Format.IMAGEFOLDER, Format.LABEL_STUDIO)
+
+
+FORMATS_BY_LAYER = {"boxes": BOX_FORMATS, "labels": LABEL_FORMATS}
+"""What our readers read, by the name of the annotations."""
 
 
 class FolderSource(Settings):

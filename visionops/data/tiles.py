@@ -21,8 +21,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from visionops.data.dataset import Boxes, Dataset, Split
+from visionops.data.dataset import Dataset, Split
 from visionops.data.files import atomic_folder, describe_os_error
+from visionops.data.layers import Boxes
 from visionops.data.settings import TrainingTiles
 from visionops.errors import DataError
 from visionops.inference.engines import available_cpus

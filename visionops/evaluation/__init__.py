@@ -1,1 +1,1 @@
-"""How good a bundle is: scores, pictures and a report, measured with the engine that will serve it."""
+"""How good a bundle is: what the evaluation of every task does alike."""

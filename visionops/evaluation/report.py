@@ -13,8 +13,8 @@ from pathlib import Path
 from visionops.data.files import atomic_folder
 from visionops.errors import DataError
 from visionops.evaluation.drawing import Picture
+from visionops.evaluation.result import Evaluation
 from visionops.evaluation.settings import Scoring
-from visionops.tasks.base import Evaluation
 
 __all__ = ["NO_GALLERY", "Page", "load_evaluation", "write_report", "writing"]
 

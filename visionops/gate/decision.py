@@ -14,8 +14,8 @@ from pydantic import BaseModel, ConfigDict
 
 from visionops.data.findings import counted
 from visionops.errors import RegistryError
+from visionops.evaluation.result import Evaluation
 from visionops.gate.settings import GateConfig
-from visionops.tasks.base import Evaluation
 
 __all__ = ["CLASS_DROP", "GateDecision", "class_figure", "decide"]
 

@@ -19,7 +19,7 @@ class GateConfig(Settings):
     """What a challenger must reach to become champion."""
 
     metric: str = "map50"
-    """`METRICS` of the task; its first when absent."""
+    """`TaskSpec.metrics` of the task; its first when absent."""
     minimum: float = Field(default=0.3, ge=0, le=1)
     """The absolute gate."""
     margin: float = Field(default=0.005, ge=0, le=1)

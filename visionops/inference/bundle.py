@@ -18,13 +18,14 @@ import functools
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from visionops.errors import BundleError
 from visionops.inference.preprocessing_spec import PreprocessingSpec
-from visionops.inference.settings import Precision, Task
+from visionops.inference.settings import Precision
+from visionops.inference.task_registry import TaskName, served_task
 
 __all__ = ["BUNDLE_VERSION", "BundleCard", "Decode", "Head", "ModelBundle", "Thresholds"]
 
@@ -36,7 +37,7 @@ _INT8_WEIGHTS = "model.int8.bin"
 
 
 class Decode(enum.StrEnum):
-    """What the graph's outputs mean."""
+    """What the graph's outputs mean, in the bundles of our own tasks."""
 
     YOLO = "yolo"
     """(1, 4 + classes, anchors): cx, cy, w, h in input pixels and class scores; needs NMS."""
@@ -88,7 +89,7 @@ class BundleCard(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     bundle_version: int = BUNDLE_VERSION
-    task: Task
+    task: TaskName
     name: str
     architecture: str
     class_names: tuple[str, ...] = Field(min_length=1)
@@ -96,7 +97,8 @@ class BundleCard(BaseModel):
     heads: tuple[Head, ...] = ()
     """Of a classification (one) and of attributes; in the order of the logits. A detector has none."""
     preprocessing: PreprocessingSpec
-    decode: Decode
+    decode: Annotated[str, AfterValidator(str)]
+    """What the graph's outputs mean: a `Decode`, or a word that another task knows."""
     thresholds: Thresholds = Thresholds()
     precision: Precision = Precision.F32
     metrics: dict[str, float] = Field(default_factory=dict)
@@ -108,17 +110,7 @@ class BundleCard(BaseModel):
 
     @model_validator(mode="after")
     def _agree(self) -> BundleCard:
-        if (self.task is Task.DETECTION) != (self.decode is not Decode.LOGITS):
-            raise ValueError(f"task {self.task.value} does not decode {self.decode.value}")
-        if self.decode is Decode.LOGITS:
-            if not self.heads or (self.task is Task.CLASSIFICATION and len(self.heads) != 1):
-                raise ValueError(f"task {self.task.value} has {len(self.heads)} heads")
-            if sum(len(head.class_names) for head in self.heads) != len(self.class_names):
-                raise ValueError("class_names and the classes of heads differ in number")
-            if self.preprocessing.tiles:
-                raise ValueError(f"task {self.task.value} answers for a whole image; tiles are of detectors")
-        elif self.heads:
-            raise ValueError("a detector has no heads")
+        served_task(self.task).check_card(self)
         return self
 
 
@@ -188,7 +180,7 @@ class ModelBundle:
         except ValidationError as error:
             first = error.errors()[0]
             place = ".".join(str(part) for part in first["loc"])
-            raise BundleError(f"{folder / _CARD}: {place}: {first['msg']}") from error
+            raise BundleError(f"{folder / _CARD}: {place}: {first['msg'].removeprefix('Value error, ')}") from error
         for name in (_MODEL, *_graph_files(card.precision)):
             if name not in card.files:
                 raise BundleError(f"{folder / _CARD}: lists no {name}")

@@ -1,30 +1,25 @@
-"""From the graph's outputs to a `Prediction`, as the card says: one decoder for each kind of output."""
+"""From the graph's outputs to a `Prediction`: what the decoder of every task does."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from types import MappingProxyType
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from visionops.errors import OptionError
-from visionops.inference.bundle import BundleCard, Decode, Head, Thresholds
-from visionops.inference.nms import suppress
-from visionops.inference.prediction import Answer, BoxPrediction, LabelPrediction, Prediction
-from visionops.inference.preprocessing import Geometry, Window
-from visionops.inference.settings import Task
-from visionops.inference.tiling import WEAKEST_PART, merge_tiles
+from visionops.inference.bundle import BundleCard, Thresholds
+from visionops.inference.prediction import Prediction
+from visionops.inference.preprocessing import Geometry
+from visionops.inference.task_registry import served_task
 
-__all__ = ["BoxDecoder", "Decoder", "LabelDecoder", "Outputs", "RawOutput", "decoder_for", "softmax", "split_heads"]
+__all__ = ["Decoder", "Outputs", "RawOutput", "decoder_for"]
 
 Outputs = Sequence[npt.NDArray[np.float32]]
 """All outputs of the graph for one view, in its order."""
 
-_Detections = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.int32]]
-"""xyxy (N, 4), scores (N,), class ids (N,)."""
+_AnswerT_co = TypeVar("_AnswerT_co", bound=Prediction, covariant=True)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -32,20 +27,21 @@ class RawOutput:
     """What the graph said of one view: a whole image, or one of its tiles."""
 
     outputs: Outputs
-    """float32, as `Decode` says."""
+    """float32, as the card's `decode` says."""
     geometry: Geometry
 
 
-class Decoder(Protocol):
+class Decoder(Protocol[_AnswerT_co]):
     """Makes an answer of what the graph says. Holds no state of an image."""
 
-    everything: Mapping[str, float]
-    """The options under which nothing is left out of an answer."""
+    @property
+    def everything(self) -> Mapping[str, float]:
+        """The options under which nothing is left out of an answer."""
 
     def contradiction(self, outputs: Outputs) -> str:
         """How the outputs contradict the card: what is wanted; "" when they fit."""
 
-    def decode(self, views: Sequence[RawOutput], options: Mapping[str, float]) -> Prediction:
+    def decode(self, views: Sequence[RawOutput], options: Mapping[str, float]) -> _AnswerT_co:
         """The answer for one image.
 
         Args:
@@ -57,144 +53,10 @@ class Decoder(Protocol):
         """
 
 
-def decoder_for(card: BundleCard, thresholds: Thresholds) -> Decoder:
-    """The decoder of a card.
+def decoder_for(card: BundleCard, thresholds: Thresholds) -> Decoder[Prediction]:
+    """Return the decoder of a card, by its task.
 
     Args:
-        thresholds: Of boxes; labels have theirs in the card's heads.
+        thresholds: Of this process, where the task has any.
     """
-    return LabelDecoder(card) if card.decode is Decode.LOGITS else BoxDecoder(card, thresholds)
-
-
-class BoxDecoder:
-    """Boxes, out of a detector's graph."""
-
-    everything: Mapping[str, float] = MappingProxyType({"confidence": 0.0})
-
-    def __init__(self, card: BundleCard, thresholds: Thresholds) -> None:
-        self._card = card
-        self._thresholds = thresholds
-
-    def contradiction(self, outputs: Outputs) -> str:
-        """See `Decoder`."""
-        shape, rows = outputs[0].shape, 4 + len(self._card.class_names)
-        end2end = self._card.decode is Decode.YOLO_END2END
-        fits = len(shape) == 3 and shape[0] == 1 and (shape[2] == 6 if end2end else shape[1] == rows)
-        return "" if fits else ("(1, N, 6)" if end2end else f"(1, {rows}, N)")
-
-    def decode(
-        self, views: Sequence[RawOutput], options: Mapping[str, float], *, multi_label: bool = False
-    ) -> BoxPrediction:
-        """Detections above ``confidence``, after NMS at ``iou``; both are options. Those of tiles are merged.
-
-        Args:
-            multi_label: A candidate counts for every class that passes, as the trainer's validation has it, not only
-                for its best one.
-
-        Raises:
-            OptionError: Another option.
-        """
-        unknown = sorted(set(options) - {"confidence", "iou"})
-        if unknown:
-            raise OptionError(f"{unknown[0]}: a detector takes confidence and iou")
-        limits = self._thresholds.model_copy(update=dict(options))
-        # Weaker boxes hold the pieces of an object together: which pieces are one does not depend on the threshold.
-        share = WEAKEST_PART if len(views) > 1 else 1.0
-        wide = limits.model_copy(update={"confidence": limits.confidence * share})
-        found = []
-        for view in views:
-            xyxy, scores, class_ids = _decode_boxes(view.outputs[0], self._card.decode, wide, multi_label=multi_label)
-            found.append((view.geometry.to_original(xyxy), scores, class_ids))
-        windows = [Window(g.left, g.top, g.width, g.height) for g in (view.geometry for view in views)]
-        width, height = max(w.x + w.width for w in windows), max(w.y + w.height for w in windows)
-        boxes, scores, class_ids = found[0]
-        if len(found) > 1:
-            merged = merge_tiles(found, windows, limits.max_detections, confidence=limits.confidence)
-            boxes, scores, class_ids = merged
-        return BoxPrediction(width, height, boxes, scores, class_ids, self._card.class_names)
-
-
-class LabelDecoder:
-    """One class, or one per attribute, out of a classifier's graph."""
-
-    everything: Mapping[str, float] = MappingProxyType({})
-
-    def __init__(self, card: BundleCard) -> None:
-        self._heads = card.heads
-        self._is_classification = card.task is Task.CLASSIFICATION
-
-    def contradiction(self, outputs: Outputs) -> str:
-        """See `Decoder`."""
-        wanted = (1, sum(len(head.class_names) for head in self._heads))
-        return "" if outputs[0].shape == wanted else str(wanted)
-
-    def decode(self, views: Sequence[RawOutput], options: Mapping[str, float]) -> LabelPrediction:
-        """The answer of every head, of the one view there is.
-
-        Raises:
-            OptionError: Any option: thresholds of labels are chosen in training and live in the bundle.
-        """
-        if options:
-            raise OptionError(
-                f"{min(options)}: this model answers labels, its thresholds are in its card; leave it out"
-            )
-        (view,) = views
-        outputs, geometry = view.outputs, view.geometry
-        logits = split_heads(self._heads, outputs[0][0])
-        answers = tuple(
-            Answer(head, softmax(part / head.temperature)) for head, part in zip(self._heads, logits, strict=True)
-        )
-        embedding = outputs[1][0] if len(outputs) > 1 else np.empty(0, dtype=np.float32)
-        return LabelPrediction(geometry.width, geometry.height, answers, self._is_classification, embedding)
-
-
-def split_heads(heads: Sequence[Head], logits: npt.NDArray[np.float32]) -> list[npt.NDArray[np.float32]]:
-    """The logits of each head.
-
-    Args:
-        logits: float32 (…, classes of all heads), as `Decode.LOGITS` says.
-    """
-    return np.split(logits, np.cumsum([len(head.class_names) for head in heads])[:-1], axis=-1)
-
-
-def softmax(logits: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
-    """Over the last axis; float32 of the same shape."""
-    shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return np.asarray(shifted / shifted.sum(axis=-1, keepdims=True), dtype=np.float32)
-
-
-def _decode_boxes(
-    raw: npt.NDArray[np.float32], decode: Decode, limits: Thresholds, *, multi_label: bool
-) -> _Detections:
-    """Detections in input pixels, best first, out of the graph's first output."""
-    if decode is Decode.YOLO_END2END:
-        return _decode_end2end(raw[0], limits)
-    return _decode_yolo(raw[0], limits, multi_label=multi_label)
-
-
-def _decode_end2end(rows: npt.NDArray[np.float32], limits: Thresholds) -> _Detections:
-    rows = rows[_above(rows[:, 4], limits.confidence)]
-    rows = rows[np.argsort(-rows[:, 4], kind="stable")][: limits.max_detections]
-    return rows[:, :4], rows[:, 4], rows[:, 5].astype(np.int32)
-
-
-def _decode_yolo(columns: npt.NDArray[np.float32], limits: Thresholds, *, multi_label: bool) -> _Detections:
-    candidates = np.flatnonzero(_above(columns[4:].max(axis=0), limits.confidence))
-    scores = columns[4:, candidates]
-    if multi_label:
-        anchor, class_ids = np.nonzero(_above(scores.T, limits.confidence))
-    else:
-        anchor, class_ids = np.arange(len(candidates)), scores.argmax(axis=0)
-    best = scores[class_ids, anchor]
-    centre, size = columns[:2, candidates[anchor]].T, columns[2:4, candidates[anchor]].T
-    half = size / np.float32(2)
-    xyxy: npt.NDArray[np.float32] = np.hstack([centre - half, centre + half], dtype=np.float32)
-    labels = class_ids.astype(np.int32)
-    stay = suppress(xyxy, best, labels, limits.iou, limits.max_detections)
-    return xyxy[stay], best[stay], labels[stay]
-
-
-def _above(scores: npt.NDArray[np.float32], threshold: float) -> npt.NDArray[np.bool_]:
-    """Return which scores are above the threshold, bool of their shape."""
-    # NumPy rounds a Python float to the scores' float32; beside an np.float64 it widens the scores instead.
-    return np.asarray(scores > np.float64(threshold))
+    return served_task(card.task).decoder(card, thresholds)

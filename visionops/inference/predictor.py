@@ -29,6 +29,7 @@ from visionops.inference.prediction import Prediction
 from visionops.inference.preprocessing import preprocess
 from visionops.inference.settings import DEFAULT_MAX_PIXELS
 from visionops.inference.settings import Engine as EngineName
+from visionops.inference.task_registry import served_task
 from visionops.inference.tiling import tile_windows
 
 __all__ = ["Image", "Load", "Predictor", "Watch"]
@@ -174,9 +175,9 @@ class Predictor:
         return rgb, tuple(views)
 
     def _is_by_card(self, options: Mapping[str, float]) -> bool:
-        """Whether an answer under these options is what the card's thresholds give; labels have no others."""
+        """Whether an answer under these options is what the card's thresholds give."""
         card = self.bundle.card
-        return bool(card.heads) or self.thresholds.model_copy(update=dict(options)) == card.thresholds
+        return served_task(card.task).answers_by_card(card, self.thresholds, options)
 
     def predict_many(self, images: Iterable[Image], options: Mapping[str, float] | None = None) -> list[Prediction]:
         """Answer for several images, in their order.
@@ -235,5 +236,5 @@ class Predictor:
         if wanted := self.decoder.contradiction(outputs):
             raise BundleError(
                 f"{self.bundle.model_path}: gives {outputs[0].shape}, the card ({len(card.class_names)} classes, "
-                f"{card.decode.value}) says {wanted}; export it again"
+                f"{card.decode}) says {wanted}; export it again"
             )

@@ -1,4 +1,4 @@
-"""What a model answers, what computes it, and how it is served."""
+"""What is learned, what computes it, and how it is served."""
 
 from __future__ import annotations
 
@@ -8,30 +8,20 @@ from typing import Annotated
 from pydantic import AfterValidator, Field, model_validator
 
 from visionops.addresses import check_store
+from visionops.inference.task_registry import TaskName
 from visionops.settings import Settings
 
-__all__ = ["DEFAULT_MAX_PIXELS", "Engine", "Precision", "ServingConfig", "Task", "UseCase"]
+__all__ = ["DEFAULT_MAX_PIXELS", "Engine", "Precision", "ServingConfig", "UseCase"]
 
 DEFAULT_MAX_PIXELS = 100_000_000
 """Largest accepted width x height: 100 megapixels, 300 MB decoded."""
-
-
-class Task(enum.StrEnum):
-    """What a model answers."""
-
-    DETECTION = "detection"
-    """Where which objects are."""
-    CLASSIFICATION = "classification"
-    """Which one of several classes an image belongs to."""
-    ATTRIBUTES = "attributes"
-    """Several questions about an image, each with its own classes."""
 
 
 class UseCase(Settings):
     """What is learned, and under which name it is registered and served."""
 
     name: str
-    task: Task
+    task: TaskName
 
 
 class Engine(enum.StrEnum):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
@@ -11,11 +13,11 @@ from visionops.data.findings import counted
 from visionops.data.history import SplitHistory
 from visionops.data.settings import ValidationPolicy
 from visionops.data.validation.inspection import inspect_images
-from visionops.evaluation.comparison import comparison_set
 from visionops.evaluation.settings import Scoring
 from visionops.inference.bundle import ModelBundle
 from visionops.monitoring.policy import Performance
-from visionops.tasks.base import Task
+from visionops.tasks.comparison import comparison_set
+from visionops.tasks.spec import TaskSpec
 
 __all__ = ["LabelledTraffic", "measure", "unseen", "untrained"]
 
@@ -77,7 +79,9 @@ def untrained(labelled: Dataset, history: SplitHistory, policy: ValidationPolicy
     return labelled.take(np.flatnonzero(~history.learned_from(labelled, policy.near_duplicate_distance)))
 
 
-def measure(task: Task, bundle: ModelBundle, labelled: Dataset, scoring: Scoring, at_test: float) -> Performance:
+def measure(
+    task: TaskSpec[Any], bundle: ModelBundle, labelled: Dataset, scoring: Scoring, at_test: float
+) -> Performance:
     """How well the model does on images that it has not seen, by the gate's metric.
 
     Labels that the model does not know, as those of a new class, are left out and counted.

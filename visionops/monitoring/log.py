@@ -43,7 +43,7 @@ from pydantic_core import to_json
 
 from visionops.data.files import describe_os_error
 from visionops.errors import DataError
-from visionops.monitoring.record import RECORD
+from visionops.monitoring.record import record_schema
 from visionops.monitoring.shipping import MARK, Shipper
 from visionops.monitoring.stores import SEGMENT, Wanted, is_store, open_store, segment_begin
 
@@ -57,8 +57,6 @@ _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _NAME_TIME = "%Y%m%dT%H%M%S%f"
 _SEGMENT_SECONDS = 3600.0
 _CLOSING_SECONDS = 10.0
-_WIRE = pa.schema([field.with_type(pa.string()) if field.name == "embedding" else field for field in RECORD])
-"""Of a line: as `RECORD`, with the embedding in base64: shorter, quicker, and exact."""
 
 
 @dataclasses.dataclass(slots=True, eq=False)
@@ -133,8 +131,8 @@ class PredictionLog:
         """Write one record, and wait for it, though not long.
 
         Args:
-            record: By the columns of `RECORD`; ``time`` is an aware datetime, ``embedding`` a sequence or an array.
-                A number that is not finite is kept as missing.
+            record: By the columns of `record_schema`; ``time`` is an aware datetime, ``embedding`` a sequence or an
+                array. A number that is not finite is kept as missing.
 
         Returns:
             Whether a killed process would leave it behind. Where this is False, `counts` and `problem` say why.
@@ -311,7 +309,7 @@ def read_log(
         store: Of the folder's log: what the folder does not have (any more) is read there.
 
     Returns:
-        With the schema `RECORD`.
+        With the schema `record_schema`.
 
     Raises:
         DataError: There is no such folder, a segment cannot be read, the store cannot be reached, or a time is naive.
@@ -325,7 +323,7 @@ def read_log(
         found = {stem: _read_segment(Path(place, stem), expression) for stem in _stems(Path(place))}
         tables = {stem: table for stem, table in found.items() if table is not None}
     shipped = [open_store(store).read(wanted, tables.keys())] if store else []
-    return pa.concat_tables([RECORD.empty_table(), *tables.values(), *shipped]).sort_by("time")
+    return pa.concat_tables([record_schema().empty_table(), *tables.values(), *shipped]).sort_by("time")
 
 
 def read_request_ids(folder: Path, prefix: str) -> set[str]:
@@ -418,8 +416,8 @@ def _close_segment(path: Path) -> None:
         if os.fstat(file.fileno()).st_nlink == 0:
             return  # another process closed it while this one opened it
         target = path.with_suffix(".parquet")
-        table = RECORD.empty_table() if target.exists() else _table(file.read())
-        if table.num_rows:
+        table = None if target.exists() else _table(file.read())
+        if table is not None and table.num_rows:
             temporary = target.with_name(f".{target.name}")
             with temporary.open("wb") as out:
                 pq.write_table(table, out, compression="zstd")
@@ -431,24 +429,30 @@ def _close_segment(path: Path) -> None:
 
 def _table(data: bytes) -> pa.Table:
     """The records of some lines; what is not whole, or no record, is left out."""
+    schema = record_schema()
     data = data[: data.rfind(b"\n") + 1]
     if not data:
-        return RECORD.empty_table()
+        return schema.empty_table()
     # Arrow's own reader: it lets the threads of requests run, which the same work in Python would not.
     reading = pj.ReadOptions(use_threads=False, block_size=len(data) + 1)
-    parsing = pj.ParseOptions(explicit_schema=_WIRE, unexpected_field_behavior="ignore")
+    parsing = pj.ParseOptions(explicit_schema=_wire(schema), unexpected_field_behavior="ignore")
     try:
         table = pj.read_json(pa.BufferReader(data), read_options=reading, parse_options=parsing)
         embeddings = _embeddings(table["embedding"].to_pylist())
         index = table.schema.get_field_index("embedding")
-        return table.set_column(index, "embedding", embeddings).select(RECORD.names).cast(RECORD)
+        return table.set_column(index, "embedding", embeddings).select(schema.names).cast(schema)
     except ValueError:  # Arrow's are, too
         middle = data.find(b"\n", len(data) // 2 - 1) + 1
         if middle == len(data):
             middle = data.rfind(b"\n", 0, len(data) - 1) + 1
         if middle == 0:
-            return RECORD.empty_table()
+            return schema.empty_table()
         return pa.concat_tables([_table(data[:middle]), _table(data[middle:])])
+
+
+def _wire(schema: pa.Schema) -> pa.Schema:
+    """Of a line: with the embedding in base64: shorter, quicker, and exact."""
+    return pa.schema([field.with_type(pa.string()) if field.name == "embedding" else field for field in schema])
 
 
 def _embeddings(texts: Sequence[str | None]) -> pa.Array:
@@ -460,7 +464,7 @@ def _embeddings(texts: Sequence[str | None]) -> pa.Array:
         pa.Array.from_buffers(pa.int32(), len(offsets), [None, pa.py_buffer(offsets)]),
         pa.Array.from_buffers(pa.float32(), len(values), [None, pa.py_buffer(values)]),
     )
-    return lists.cast(RECORD.field("embedding").type)
+    return lists.cast(pa.list_(pa.float32()))
 
 
 def _stems(folder: Path) -> list[str]:
@@ -474,8 +478,10 @@ def _stems(folder: Path) -> list[str]:
     return sorted({name.partition(".")[0] for name in names if SEGMENT.fullmatch(name)})
 
 
-def _read_segment(stem: Path, wanted: pc.Expression, columns: Sequence[str] = RECORD.names) -> pa.Table | None:
+def _read_segment(stem: Path, wanted: pc.Expression, columns: Sequence[str] | None = None) -> pa.Table | None:
     """None: it was removed meanwhile."""
+    schema = record_schema()
+    columns = schema.names if columns is None else list(columns)
     closed, lines = stem.with_suffix(".parquet"), stem.with_suffix(".jsonl")
     try:
         # Where both are there, the process that closed it was killed before it removed the lines.
@@ -483,7 +489,7 @@ def _read_segment(stem: Path, wanted: pc.Expression, columns: Sequence[str] = RE
             with contextlib.suppress(FileNotFoundError):
                 if path == lines:
                     return _table(path.read_bytes()).filter(wanted).select(columns)
-                return pq.read_table(path, columns=list(columns), schema=RECORD, filters=wanted, partitioning=None)
+                return pq.read_table(path, columns=columns, schema=schema, filters=wanted, partitioning=None)
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise DataError(f"{path}: cannot be read ({reason}); remove it") from error

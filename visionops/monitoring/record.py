@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from visionops.inference.prediction import BoxPrediction, LabelPrediction, Prediction
+from visionops.inference.prediction import Prediction
+from visionops.inference.task import RecordColumn
+from visionops.inference.task_registry import all_tasks
 from visionops.monitoring.features import FEATURE_NAMES
 
-__all__ = ["FEATURE_PREFIX", "RECORD", "record_of"]
+__all__ = ["FEATURE_PREFIX", "RECORD", "record_of", "record_schema", "task_columns"]
 
 FEATURE_PREFIX: Final = "feature_"
 _LISTS = ("confidences", "probabilities", "areas", "centres_x", "centres_y", "embedding")
@@ -31,17 +33,44 @@ RECORD: Final = pa.schema(
         ("image", pa.string()),
     ]
 )
-"""``labels`` and ``confidences``: of each box or attribute, as `Prediction.labels` has them; ``count``: how many.
+"""The columns of every log: those that all tasks share and those of our own.
+
+``labels`` and ``confidences``: of each box or attribute, as `Prediction.labels` has them; ``count``: how many.
 ``probabilities``: of every class of every head. ``areas``, ``centres_x``, ``centres_y``: of the boxes, as shares of the
 image, its width and its height. ``embedding``: the backbone's features where it gives them, else `descriptor`.
 ``image``: where the image is kept, its path below the folder of the log, or of batch inference the absolute one; it may
 be gone before its record is. What was written before there was this column has none."""
 
 
+def task_columns() -> Iterator[RecordColumn]:
+    """Yield the columns that all registered tasks bring, each name once.
+
+    Raises:
+        TaskError: The package of a task cannot be imported.
+    """
+    seen: set[str] = set()
+    for task in all_tasks():
+        for column in task.record_columns:
+            if column.name not in seen:
+                seen.add(column.name)
+                yield column
+
+
+def record_schema() -> pa.Schema:
+    """Return `RECORD` and behind it the columns of tasks that packages bring.
+
+    Raises:
+        TaskError: The package of a task cannot be imported.
+    """
+    brought = [column for column in task_columns() if column.name not in RECORD.names]
+    kinds = {True: pa.list_(pa.float32()), False: pa.float32()}
+    return pa.schema([*RECORD, *(pa.field(column.name, kinds[column.is_list]) for column in brought)])
+
+
 def record_of(
     prediction: Prediction, features: Mapping[str, float], embedding: npt.NDArray[np.float32]
 ) -> dict[str, Any]:
-    """The columns of `RECORD` that one image and its answer make, as plain values and an array.
+    """Return the columns of a record that one image and its answer make, as plain values and an array.
 
     When, on whose request, by which model and how quickly is the caller's to add.
 
@@ -56,21 +85,13 @@ def record_of(
     told |= {"count": len(labels), "labels": [name for name, _ in labels]}
     told |= {name: [] for name in _LISTS}
     told["confidences"] = [round(confidence, 6) for _, confidence in labels]
-    if isinstance(prediction, BoxPrediction) and len(prediction.boxes):
-        whole = np.array([prediction.width, prediction.height] * 2, dtype=np.float32)
-        boxes = np.divide(prediction.boxes, whole, dtype=np.float32)
-        sides, centres = boxes[:, 2:] - boxes[:, :2], (boxes[:, 2:] + boxes[:, :2]) / 2
-        told["areas"] = _rounded(sides.prod(axis=1))
-        told["centres_x"], told["centres_y"] = _rounded(centres[:, 0]), _rounded(centres[:, 1])
-    if isinstance(prediction, LabelPrediction):
-        told["probabilities"] = _rounded(np.concatenate([answer.probabilities for answer in prediction.answers]))
-        if prediction.embedding.size:
-            embedding = prediction.embedding
-    told["embedding"] = embedding.astype(np.float32, copy=False)  # not as JSON: the log has its bytes
+    told |= {name: _rounded(values) for name, values in prediction.record().items()}
+    own = prediction.embedding
+    told["embedding"] = (own if own.size else embedding).astype(np.float32, copy=False)  # the log has its bytes
     return told
 
 
-def _rounded(values: npt.NDArray[np.floating[Any]]) -> list[float]:
+def _rounded(values: float | list[float]) -> float | list[float]:
     # Six places are what float32 holds of a share; they halve the length of a line of JSON.
-    rounded: list[float] = np.round(values.astype(np.float64), 6).tolist()
+    rounded: float | list[float] = np.round(np.asarray(values, dtype=np.float64), 6).tolist()
     return rounded

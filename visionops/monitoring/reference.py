@@ -26,7 +26,7 @@ from visionops.inference.engines import available_cpus
 from visionops.inference.prediction import Prediction
 from visionops.inference.predictor import Load, Predictor
 from visionops.monitoring.features import describe_image
-from visionops.monitoring.record import RECORD, record_of
+from visionops.monitoring.record import record_of, record_schema
 
 __all__ = ["MOST_IMAGES", "REFERENCE_FILE", "add_reference", "read_reference", "records_of", "window_reference"]
 
@@ -51,7 +51,7 @@ def add_reference(
     val = dataset.select_split(Split.VAL)
     if REFERENCE_FILE in bundle.card.files or not val.num_images:
         return bundle
-    table = pa.Table.from_pylist(records_of(bundle, val.take_evenly(MOST_IMAGES), report), schema=RECORD)
+    table = pa.Table.from_pylist(records_of(bundle, val.take_evenly(MOST_IMAGES), report), schema=record_schema())
     # Until the card names the file it is not there: a run that is killed here leaves a whole bundle.
     pq.write_table(table, bundle.folder / REFERENCE_FILE)
     ModelBundle.create(bundle.folder, bundle.card)
@@ -81,14 +81,14 @@ def records_of(
 
 
 def read_reference(bundle: ModelBundle) -> pa.Table:
-    """Its records, with the schema `RECORD`.
+    """Its records, with the schema `record_schema`.
 
     Raises:
         BundleError: It has none, as a bundle of an earlier version.
     """
     if REFERENCE_FILE not in bundle.card.files:
         raise BundleError(f"{bundle.folder}: has no {REFERENCE_FILE} to compare with; train again")
-    return pq.read_table(bundle.folder / REFERENCE_FILE, schema=RECORD)
+    return pq.read_table(bundle.folder / REFERENCE_FILE, schema=record_schema())
 
 
 def window_reference(log: pa.Table, begin: datetime, hours: float, version: str) -> pa.Table:

@@ -60,7 +60,7 @@ class Wanted:
                 raise DataError(f"{name}: {when.isoformat()} has no time zone; say which, as {when.isoformat()}+00:00")
 
     def expression(self) -> pc.Expression:
-        """For a table of `RECORD`."""
+        """For a table of `record_schema`."""
         import pyarrow as pa
         import pyarrow.compute as pc
 
@@ -82,7 +82,7 @@ class LogStore(Protocol):
         """Bring a closed segment: whole or not at all, and once however often it is brought."""
 
     def read(self, wanted: Wanted, without: Collection[str]) -> pa.Table:
-        """The records that are wanted, with the schema `RECORD`, but for those of the segments ``without``."""
+        """The records that are wanted, with the schema `record_schema`, but for those of the segments ``without``."""
 
     def prune(self, oldest: datetime) -> None:
         """Remove the records before ``oldest``, where the store does not do so by a rule of its own."""
@@ -127,14 +127,14 @@ class _S3Store:
     def read(self, wanted: Wanted, without: Collection[str]) -> pa.Table:
         from pyarrow import dataset, fs
 
-        from visionops.monitoring.record import RECORD
+        from visionops.monitoring.record import record_schema
 
         with self._filesystem("read") as (store, prefix):
             listed = store.get_file_info(fs.FileSelector(prefix, allow_not_found=True))
             if not listed and store.get_file_info(prefix.partition("/")[0]).type is fs.FileType.NotFound:
                 raise FileNotFoundError("there is no such bucket")
             found = [info for info in listed if _may_have(info, wanted) and Path(info.path).stem not in without]
-            segments = dataset.dataset([info.path for info in found], RECORD, "parquet", store)
+            segments = dataset.dataset([info.path for info in found], record_schema(), "parquet", store)
             return segments.to_table(filter=wanted.expression())
 
     def prune(self, oldest: datetime) -> None:
@@ -174,15 +174,15 @@ class _PostgresStore:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        from visionops.monitoring.record import RECORD
+        from visionops.monitoring.record import record_schema
 
         try:
-            table = pq.read_table(segment, schema=RECORD, partitioning=None)
+            table = pq.read_table(segment, schema=record_schema(), partitioning=None)
         except FileNotFoundError:
             raise  # another process removed it
         except (pa.ArrowException, OSError) as error:
             raise DataError(f"{segment}: cannot be read ({_first_line(error)}); remove it") from error
-        names = ", ".join(f'"{name}"' for name in ("segment", "place", *RECORD.names))
+        names = ", ".join(f'"{name}"' for name in ("segment", "place", *table.schema.names))
         with self._connect("written") as cursor:
             self._make_table(cursor)
             cursor.execute(f"CREATE TEMPORARY TABLE arrived (LIKE {_TABLE}) ON COMMIT DROP")
@@ -196,15 +196,16 @@ class _PostgresStore:
     def read(self, wanted: Wanted, without: Collection[str]) -> pa.Table:
         import pyarrow as pa
 
-        from visionops.monitoring.record import RECORD
+        from visionops.monitoring.record import record_schema
 
+        schema = record_schema()
         asked: list[tuple[str, object]] = [("time >= %s", wanted.since), ("time < %s", wanted.until)]
         asked += [("model = %s", wanted.model), ("version = %s", wanted.version)]
         asked = [(text, value) for text, value in asked if value is not None]
         asked.append(("segment <> ALL(%s)", list(without)))
-        names = ", ".join(f'"{name}"' for name in RECORD.names)
+        names = ", ".join(f'"{name}"' for name in schema.names)
         where = " AND ".join(text for text, _ in asked)
-        tables = [RECORD.empty_table()]
+        tables = [schema.empty_table()]
         with self._connect("read") as cursor:
             if cursor.execute("SELECT to_regclass(%s)", [_TABLE]).fetchone() == (None,):
                 return tables[0]  # nothing was shipped yet
@@ -213,7 +214,7 @@ class _PostgresStore:
                 values = [value for _, value in asked]
                 found.execute(f"SELECT {names} FROM {_TABLE} WHERE {where}", values, binary=True)  # noqa: S608
                 while rows := found.fetchmany(_ROWS):
-                    tables.append(pa.table(list(map(list, zip(*rows, strict=True))), schema=RECORD))
+                    tables.append(pa.table(list(map(list, zip(*rows, strict=True))), schema=schema))
         return pa.concat_tables(tables)
 
     def prune(self, oldest: datetime) -> None:
@@ -249,7 +250,7 @@ class _PostgresStore:
 
     def _make_table(self, cursor: psycopg.Cursor[Any]) -> None:
         """Or add the columns that an older version did not have."""
-        from visionops.monitoring.record import RECORD
+        from visionops.monitoring.record import record_schema
 
         if self._is_made:
             return
@@ -257,7 +258,9 @@ class _PostgresStore:
         cursor.execute(
             f"CREATE TABLE IF NOT EXISTS {_TABLE} (segment text, place integer, PRIMARY KEY (segment, place))"
         )
-        columns = ", ".join(f'ADD COLUMN IF NOT EXISTS "{field.name}" {_sql_type(field.type)}' for field in RECORD)
+        columns = ", ".join(
+            f'ADD COLUMN IF NOT EXISTS "{field.name}" {_sql_type(field.type)}' for field in record_schema()
+        )
         cursor.execute(f"ALTER TABLE {_TABLE} {columns}")
         cursor.execute(f"CREATE INDEX IF NOT EXISTS {_TABLE}_by_time ON {_TABLE} (time)")
 

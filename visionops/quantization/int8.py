@@ -21,7 +21,6 @@ import numpy.typing as npt
 from visionops.data.dataset import Dataset, Split
 from visionops.data.files import atomic_folder
 from visionops.errors import DataError, QuantizationError
-from visionops.evaluation.comparison import comparison_set
 from visionops.evaluation.settings import Scoring
 from visionops.home import visionops_home
 from visionops.inference.bundle import BundleCard, ModelBundle
@@ -29,8 +28,8 @@ from visionops.inference.predictor import Predictor
 from visionops.inference.settings import Precision
 from visionops.monitoring.reference import REFERENCE_FILE, add_reference
 from visionops.quantization.settings import QuantizationPlan
-from visionops.tasks.base import Task
-from visionops.tasks.settings import METRICS
+from visionops.tasks.comparison import comparison_set
+from visionops.tasks.spec import TaskSpec
 from visionops.telemetry import forbid_telemetry
 
 __all__ = ["calibration_images", "quantization_folder", "quantize_bundle"]
@@ -41,7 +40,7 @@ _GRAPH = "model.int8.xml"
 def quantize_bundle(
     bundle: ModelBundle,
     dataset: Dataset,
-    task: Task,
+    task: TaskSpec[Any],
     plan: QuantizationPlan,
     folder: Path,
     report: Callable[[int], object],
@@ -217,11 +216,11 @@ def _card(bundle: ModelBundle, images: Dataset) -> BundleCard:
     return bundle.card.model_copy(update={"precision": Precision.INT8, "training": training, "metrics": {}})
 
 
-def _val_metrics(bundle: ModelBundle, dataset: Dataset, task: Task, scoring: Scoring) -> dict[str, float]:
+def _val_metrics(bundle: ModelBundle, dataset: Dataset, task: TaskSpec[Any], scoring: Scoring) -> dict[str, float]:
     """The card's figures belong to the graph that is served."""
     val = dataset.select_split(Split.VAL)
     as_test = val.replace_column("split", [Split.TEST.value] * val.num_images)
     known = comparison_set(as_test, [bundle.card]).dataset_for(bundle.card)
     evaluation = scoring.evaluation.model_copy(update={"latency_images": 1, "resamples": 0})
     metrics = task.evaluate(bundle, known, scoring.model_copy(update={"evaluation": evaluation}), None).metrics
-    return {name: metrics[name] for name in METRICS[scoring.use_case.task] if name in metrics}
+    return {name: metrics[name] for name in (metric.name for metric in task.metrics) if name in metrics}

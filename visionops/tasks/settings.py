@@ -1,28 +1,28 @@
-"""The settings of a training, by task, and what each task is judged by."""
+"""The settings of a training, of whatever task, and what else of a use case it reads."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
-from pydantic import Field
-
 from visionops.data.settings import ValidationPolicy
-from visionops.inference.settings import ServingConfig, Task
+from visionops.inference.settings import ServingConfig
+from visionops.inference.task_registry import all_tasks
+from visionops.open_union import OpenUnion
 from visionops.settings import Settings
-from visionops.tasks.detection.settings import DetectionTraining
-from visionops.tasks.labels.settings import LabelTraining
+from visionops.tasks.training_settings import TrainingBase
 
-__all__ = ["METRICS", "Training", "TrainingPlan"]
-
-Training = Annotated[DetectionTraining | LabelTraining, Field(discriminator="task")]
+__all__ = ["Training", "TrainingPlan"]
 
 
-METRICS: dict[Task, tuple[str, ...]] = {
-    Task.DETECTION: ("map50", "map50_95", "precision", "recall"),
-    Task.CLASSIFICATION: ("balanced_accuracy", "accuracy", "f1", "roc_auc", "pr_auc"),
-    Task.ATTRIBUTES: ("accuracy", "balanced_accuracy", "f1", "roc_auc", "pr_auc"),
-}
-"""What each task can be judged by, on val (tuning) and test (the gate); the first is the default."""
+def _all_settings() -> Sequence[type[TrainingBase]]:
+    from visionops.tasks.spec import TaskSpec
+
+    return [task.settings for task in all_tasks() if isinstance(task, TaskSpec)]
+
+
+Training = Annotated[TrainingBase, OpenUnion("task", _all_settings)]
+"""The settings of one task's training: of whichever is registered, chosen by ``task``."""
 
 
 class TrainingPlan(Settings):
@@ -36,7 +36,7 @@ class TrainingPlan(Settings):
     validation: ValidationPolicy
 
     @property
-    def task(self) -> Task:
+    def task(self) -> str:
         """What is learned."""
         return self.training.task
 

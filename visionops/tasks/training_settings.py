@@ -16,3 +16,10 @@ class TrainingBase(Settings):
     workers: int = Field(default=0, ge=0)
     device: str = "auto"
     """`auto`: a GPU when there is one, else the CPU; or `cpu`, `0`, `0,1`."""
+    task: str
+    """The use case's; a `Literal` in the settings of each task."""
+
+    @property
+    def planned_epochs(self) -> int:
+        """Epochs at most, for a progress bar; 1 where a training has none."""
+        return 1

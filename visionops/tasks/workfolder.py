@@ -13,7 +13,7 @@ from visionops.data.files import describe_os_error
 from visionops.errors import BundleError, TrainingError, VisionOpsError
 from visionops.inference.bundle import ModelBundle
 from visionops.tasks.base import alone_in
-from visionops.tasks.settings import Training
+from visionops.tasks.training_settings import TrainingBase
 
 __all__ = ["explained", "finished_bundle", "one_training_in", "require_splits"]
 
@@ -71,7 +71,7 @@ def finished_bundle(work: Path) -> ModelBundle | None:
 
 
 @contextlib.contextmanager
-def explained(training: Training, work: Path, more: str = "") -> Iterator[None]:
+def explained(training: TrainingBase, work: Path, more: str = "") -> Iterator[None]:
     """Whatever stops a trainer becomes one line with a mend.
 
     Args:
@@ -88,7 +88,7 @@ def explained(training: Training, work: Path, more: str = "") -> Iterator[None]:
         raise TrainingError(_explain(error, training, work, more)) from error
 
 
-def _explain(error: Exception, training: Training, work: Path, more: str) -> str:
+def _explain(error: Exception, training: TrainingBase, work: Path, more: str) -> str:
     text = " ".join(str(error).split())
     if isinstance(error, OSError) and error.errno in _CANNOT_WRITE:
         return f"{work}: cannot be written ({describe_os_error(error)}); free some space or set VISIONOPS_HOME"
@@ -97,12 +97,14 @@ def _explain(error: Exception, training: Training, work: Path, more: str) -> str
     if "PytorchStreamWriter" in text:
         return f"{work}: a checkpoint cannot be written (is the disk full?); free some space"
     if isinstance(error, MemoryError) or "out of memory" in text.lower() or "can't allocate memory" in text.lower():
-        size = f" at {training.image_size} px" if training.image_size else ""
+        given = {name: getattr(training, name, None) for name in ("batch", "image_size")}
+        size = f" at {given['image_size']} px" if given["image_size"] else ""
         return (
-            f"the trainer ran out of memory with batch {training.batch}{size}; lower "
+            f"the trainer ran out of memory with batch {given['batch']}{size}; lower "
             "training.batch or training.image_size"
         )
     if "NaN" in text:
-        rate = f" (now {training.learning_rate:g})" if training.learning_rate else ""
+        given_rate = getattr(training, "learning_rate", None)
+        rate = f" (now {given_rate:g})" if given_rate else ""
         return f"the training diverged ({text}); lower training.learning_rate{rate}"
     return f"the trainer stopped: {type(error).__name__}: {text[:300]}{f' (more in {more})' if more else ''}"

@@ -16,8 +16,9 @@ from visionops.data.dataset import Dataset
 from visionops.data.files import atomic_folder
 from visionops.errors import ConfigError, TrainingError
 from visionops.home import visionops_home
-from visionops.tasks.base import Task, alone_in, training_folder
+from visionops.tasks.base import alone_in, training_folder
 from visionops.tasks.settings import TrainingPlan
+from visionops.tasks.spec import TaskSpec
 from visionops.tuning.ranges import distribution_of, pick, setting_of, settings_within
 from visionops.tuning.records import importance_of, record_of, state_of, value_of
 from visionops.tuning.report import write_report
@@ -88,7 +89,7 @@ def tuning_folder(dataset: Dataset, search: SearchPlan) -> Path:
     return visionops_home() / "tuning" / f"{search.name}-{key}"
 
 
-def tune(task: Task, dataset: Dataset, search: SearchPlan, folder: Path, log: TuningLog) -> TuningResult:
+def tune(task: TaskSpec[Any], dataset: Dataset, search: SearchPlan, folder: Path, log: TuningLog) -> TuningResult:
     """Try settings until `tuning.trials` have ended, or each set of `tuning.grid` has.
 
     Called again after an interruption, it goes on: what has ended is not done again, what was under way is.
@@ -131,7 +132,7 @@ class _Search:
 
     def __init__(
         self,
-        task: Task,
+        task: TaskSpec[Any],
         dataset: Dataset,
         search: SearchPlan,
         folder: Path,
@@ -323,7 +324,7 @@ class _Search:
             number=trial.number,
             trial_id=trial._trial_id,
             pruner=self._pruner(),
-            every=-(-self._plan.training.epochs // _REPORTS),
+            every=-(-self._plan.training.planned_epochs // _REPORTS),
         )
 
     def _pruner(self) -> optuna.pruners.BasePruner | None:
@@ -332,7 +333,7 @@ class _Search:
 
         if self._grid or not self._tuning.pruning:
             return None
-        return optuna.pruners.MedianPruner(_PATIENT_TRIALS, n_warmup_steps=self._plan.training.epochs // 4)
+        return optuna.pruners.MedianPruner(_PATIENT_TRIALS, n_warmup_steps=self._plan.training.planned_epochs // 4)
 
     def _end(self, trial: optuna.Trial, outcome: Outcome) -> None:
         from optuna.trial import TrialState as Optunas

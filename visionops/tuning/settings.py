@@ -91,7 +91,7 @@ class TuningConfig(Settings):
     pruning: bool = True
     """Stop a trial early that does worse than the median of the others at the same epoch."""
     metric: str | None = None
-    """`METRICS` of the task, on the val split; the gate's when absent."""
+    """`TaskSpec.metrics` of the task, on the val split; the gate's when absent."""
     space: dict[str, SearchRange] = Field(default_factory=dict)
     """Setting under `training` ("learning_rate", "augmentation.fliplr") to what is tried for it."""
     grid: tuple[dict[str, Raw], ...] = ()

@@ -10,13 +10,13 @@ from pydantic import ValidationError
 
 from visionops.errors import ConfigError
 from visionops.schema import describe_problem, first_error
-from visionops.tasks.settings import Training
+from visionops.tasks.training_settings import TrainingBase
 from visionops.tuning.settings import SearchRange, TuningConfig
 
 __all__ = ["change_training", "find_impossible_trial", "takes_whole_numbers"]
 
 
-def takes_whole_numbers(training: Training, key: str) -> bool:
+def takes_whole_numbers(training: TrainingBase, key: str) -> bool:
     """Whether the setting ``key`` under ``training`` refuses a number because it is not whole."""
     try:
         _changed(training, {key: 0.5})
@@ -27,7 +27,7 @@ def takes_whole_numbers(training: Training, key: str) -> bool:
     return False
 
 
-def change_training(training: Training, settings: Mapping[str, Any], origin: str) -> Training:
+def change_training(training: TrainingBase, settings: Mapping[str, Any], origin: str) -> TrainingBase:
     """Return ``training`` with some settings changed, through the checks of ``--set``.
 
     Args:
@@ -42,7 +42,7 @@ def change_training(training: Training, settings: Mapping[str, Any], origin: str
     return _changed(training, settings)
 
 
-def find_impossible_trial(training: Training, tuning: TuningConfig) -> str:
+def find_impossible_trial(training: TrainingBase, tuning: TuningConfig) -> str:
     """Return what the trainer would refuse of a search, beginning with the key to correct; "" for nothing."""
     for row, settings in enumerate(tuning.grid):
         if problem := _problem(training, settings):
@@ -65,7 +65,7 @@ class _Problem(NamedTuple):
         return self.text if self.text.startswith("unknown key") else f"training.{self.key}: {self.text}"
 
 
-def _representative_trials(training: Training, space: Mapping[str, SearchRange]) -> Iterator[dict[str, Any]]:
+def _representative_trials(training: TrainingBase, space: Mapping[str, SearchRange]) -> Iterator[dict[str, Any]]:
     """Settings of which one is refused, if the search could come upon what is refused.
 
     Every value with each other setting at its first, then every pair of values; of long ranges three.
@@ -84,7 +84,7 @@ def _few(values: list[Any]) -> list[Any]:
     return values if len(values) <= 8 else [values[0], values[len(values) // 2], values[-1]]
 
 
-def _problem(training: Training, settings: Mapping[str, Any]) -> _Problem | None:
+def _problem(training: TrainingBase, settings: Mapping[str, Any]) -> _Problem | None:
     """Return what forbids these settings; None when nothing does."""
     if "task" in settings:
         return _Problem("task", "is of the use case, and no setting to try; leave it out")
@@ -99,7 +99,7 @@ def _problem(training: Training, settings: Mapping[str, Any]) -> _Problem | None
     return None
 
 
-def _changed(training: Training, settings: Mapping[str, Any]) -> Training:
+def _changed(training: TrainingBase, settings: Mapping[str, Any]) -> TrainingBase:
     raw = training.model_dump(mode="json")
     for key, value in settings.items():
         *parents, last = key.split(".")

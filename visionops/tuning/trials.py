@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Any, Self
 from visionops.data.dataset import Dataset
 from visionops.errors import ConfigError, TrainingError
 from visionops.inference.engines import available_cpus
-from visionops.tasks.base import NoLog, StopTraining, Task
+from visionops.tasks.base import NoLog, StopTraining
 from visionops.tasks.settings import TrainingPlan
+from visionops.tasks.spec import TaskSpec
 from visionops.tuning.result import TrialState
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ Notify = Callable[[str], None]
 class Job:
     """What a process needs to run one trial."""
 
-    task: Task
+    task: TaskSpec[Any]
     dataset: Dataset
     plan: TrainingPlan
     """With the settings of the trial."""

@@ -142,10 +142,10 @@ class Entry:
     def _refuse_other_task(self, model: ServedModel) -> None:
         assert self.champion is not None
         ours, theirs = (m.predictor.bundle.card.task for m in (model, self.champion))
-        if ours is not theirs:
+        if ours != theirs:
             raise RoleConflict(f"{model.ref.name} version {model.ref.version} answers {ours}, the champion {theirs}")
 
 
 def _differs(one: ServedModel, new: ServedModel) -> bool:
     """Return whether ``one`` makes sense beside the champion ``new``: another bundle that answers the same task."""
-    return one.digest != new.digest and one.predictor.bundle.card.task is new.predictor.bundle.card.task
+    return one.digest != new.digest and one.predictor.bundle.card.task == new.predictor.bundle.card.task

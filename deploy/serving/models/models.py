@@ -23,6 +23,7 @@ from visionops.inference.engines import available_cpus
 from visionops.inference.prediction import Prediction
 from visionops.inference.predictor import Image, Load, Predictor, Watch
 from visionops.inference.server_options import ModelRef
+from visionops.inference.task_registry import served_task
 
 __all__ = ["Loader", "ServedModel"]
 
@@ -98,17 +99,11 @@ class ServedModel:
     def describe(self) -> dict[str, Any]:
         """What `/model` says."""
         card = self.predictor.bundle.card
-        # What decides an answer: of a detector its thresholds, of labels each head's own.
-        decides: dict[str, Any] = (
-            {"heads": [head.model_dump() for head in card.heads]}
-            if card.heads
-            else {"thresholds": self.predictor.thresholds.model_dump()}
-        )
         return self.identity | {
-            "task": card.task.value,
+            "task": card.task,
             "architecture": card.architecture,
             "classes": list(card.class_names),
-            **decides,
+            **served_task(card.task).describe(card, self.predictor.thresholds),
             "metrics": card.metrics,
             "data_fingerprint": card.data_fingerprint,
             "preprocessing": card.preprocessing.model_dump(mode="json"),

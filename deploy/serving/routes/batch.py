@@ -10,9 +10,9 @@ from fastapi import APIRouter, Query, Request, Response
 from deploy.serving.errors import status_and_code
 from deploy.serving.models.service import Answer, PredictionRequest, Refused
 from deploy.serving.routes.context import Serving
-from deploy.serving.routes.openapi import BATCH_BODY, BATCH_RESPONSES
+from deploy.serving.routes.openapi import BATCH_BODY, batch_responses
 from deploy.serving.routes.predict import options_of, request_key
-from deploy.serving.routes.schemas import BatchResponse, ModelName
+from deploy.serving.routes.schemas import ModelName, batch_response
 from deploy.serving.routes.uploads import read_uploads
 
 __all__ = ["batch_router"]
@@ -24,7 +24,9 @@ def batch_router(serving: Serving) -> APIRouter:
     """The routes over ``serving``."""
     router = APIRouter()
 
-    @router.post("/predict/batch", response_model=BatchResponse, responses=BATCH_RESPONSES, openapi_extra=BATCH_BODY)
+    @router.post(
+        "/predict/batch", response_model=batch_response(), responses=batch_responses(), openapi_extra=BATCH_BODY
+    )
     async def predict_batch(
         request: Request, model: ModelName = "", conf: _Share = None, iou: _Share = None
     ) -> Response:

@@ -33,14 +33,13 @@ from deploy.serving.routes.tensors import (
     HEADER_LENGTH,
     INPUTS,
     Order,
-    TensorSpec,
     encode_answer,
-    output_specs,
-    output_tensors,
     read_order,
 )
 from deploy.serving.routes.uploads import read_body
 from visionops import __version__
+from visionops.inference.task import TensorSpec
+from visionops.inference.task_registry import served_task
 
 __all__ = ["oip_router"]
 
@@ -120,7 +119,8 @@ def _metadata(models: Models, name: str, version: str = "") -> dict[str, Any]:
 
 
 def _outputs(served: ServedModel) -> list[TensorSpec]:
-    return output_specs(served.predictor.bundle.card)
+    card = served.predictor.bundle.card
+    return served_task(card.task).tensor_specs(card)
 
 
 async def _infer(serving: Serving, request: Request, name: str, version: str = "") -> Response:
@@ -137,7 +137,8 @@ async def _infer(serving: Serving, request: Request, name: str, version: str = "
     served, answers = await serving.predictions.predict_together(
         wanted, order.images, functools.partial(_check_outputs, order)
     )
-    tensors = output_tensors(served.predictor.bundle.card, [answer.prediction for answer in answers])
+    card = served.predictor.bundle.card
+    tensors = served_task(card.task).tensors(card, [answer.prediction for answer in answers])
     content, length = encode_answer(served.identity, order, _outputs(served), tensors)
     request.state.log = {
         "model": served.ref.name,

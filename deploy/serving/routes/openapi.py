@@ -10,14 +10,14 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from deploy.serving.middleware.access import ROLES
-from deploy.serving.routes.schemas import ErrorAnswer, ExplainResponse, ReloadRequest, UnloadRequest, V2Error
+from deploy.serving.routes.schemas import ErrorAnswer, ReloadRequest, UnloadRequest, V2Error, explain_response
 from deploy.serving.routes.tensors import HEADER_LENGTH, INPUTS, InferRequest
 from visionops.inference.preprocessing_spec import PreprocessingSpec
+from visionops.inference.task import ServedTask
+from visionops.inference.task_registry import all_tasks
 
 __all__ = [
     "BATCH_BODY",
-    "BATCH_RESPONSES",
-    "EXPLAIN_RESPONSES",
     "HEALTH_RESPONSES",
     "IMAGE_BODY",
     "INFER_BODY",
@@ -25,7 +25,6 @@ __all__ = [
     "METRICS_RESPONSES",
     "MODELS_RESPONSES",
     "MODEL_RESPONSES",
-    "PREDICT_RESPONSES",
     "READY_RESPONSES",
     "RELOAD_BODY",
     "RELOAD_RESPONSES",
@@ -35,7 +34,10 @@ __all__ = [
     "V2_MODEL_RESPONSES",
     "V2_PROBE_RESPONSES",
     "V2_RESPONSES",
+    "batch_responses",
     "document",
+    "explain_responses",
+    "predict_responses",
 ]
 
 Responses = dict[int | str, dict[str, Any]]
@@ -119,14 +121,6 @@ _STATUS: dict[str, Any] = {
 }
 _IDENTITY = {"model": _STEEL, "image": {"width": 200, "height": 200}}
 _TIMING = {"timing_ms": {"decode": 0.8, "preprocess": 0.6, "inference": 14.2, "postprocess": 0.1, "total": 15.9}}
-_LABEL = {"class_id": 1, "class_name": "defective", "confidence": 0.97}
-_LABEL |= {"probabilities": {"ok": 0.03, "defective": 0.97}}
-_BOX = {"class_id": 2, "class_name": "scratches", "confidence": 0.91, "box": [12.0, 40.5, 180.2, 66.0]}
-_EXAMPLES = {
-    "detection": {"value": _IDENTITY | {"detections": [_BOX]} | _TIMING},
-    "classification": {"value": _IDENTITY | {"classification": _LABEL} | _TIMING},
-    "attributes": {"value": _IDENTITY | {"attributes": {"surface": _LABEL}} | _TIMING},
-}
 _REFUSED = {
     "error": {
         "code": "truncated",
@@ -152,32 +146,6 @@ METRICS_RESPONSES: Responses = _refusals(*_OF_A_PROBE) | {
 }
 MODELS_RESPONSES: Responses = _refusals(*_OF_A_CLIENT) | _answer([{"name": "steel"} | _STATUS])
 MODEL_RESPONSES: Responses = _refusals(*_OF_A_CLIENT, 404, 422) | _answer(_CARD | _STATUS)
-PREDICT_RESPONSES: Responses = _refusals(*_OF_AN_IMAGE) | {
-    200: {"content": {"application/json": {"examples": _EXAMPLES}}}
-}
-BATCH_RESPONSES: Responses = _refusals(*_OF_AN_IMAGE) | {
-    200: {
-        "content": {"application/json": {"example": {"results": [_EXAMPLES["detection"]["value"], _REFUSED]}}},
-        "description": "Every image was answered or refused on its own.",
-    }
-}
-EXPLAIN_RESPONSES: Responses = _refusals(*_OF_AN_IMAGE) | {
-    200: {
-        "model": ExplainResponse,
-        "description": "The image in grey, in colour what spoke for the answer; or the numbers.",
-        "content": {
-            "image/png": {"schema": {"type": "string", "format": "binary"}},
-            "application/json": {
-                "example": {
-                    **_IDENTITY,
-                    "detections": [_BOX],
-                    "saliency": {"box": [0.0, 0.0, 200.0, 200.0], "grid": [[0.02, 0.11], [0.64, 1.87]]},
-                    "timing_ms": {"total": 131.5},
-                }
-            },
-        },
-    },
-}
 RELOAD_RESPONSES: Responses = _refusals(*_OF_A_BODY, 409, 422, 507) | _answer(_CARD | {"role": "champion"})
 UNLOAD_RESPONSES: Responses = _refusals(*_OF_A_BODY, 404, 422) | _answer([{"name": "steel"} | _STATUS])
 V2_PROBE_RESPONSES = _refusals(*_OF_A_PROBE, body=V2Error)
@@ -299,6 +267,48 @@ INFER_BODY = {
         },
     },
 }
+
+
+def predict_responses() -> Responses:
+    """Return the answers of `/predict`, with an example of each registered task."""
+    examples = {task.name: {"value": _example(task)} for task in all_tasks()}
+    return _refusals(*_OF_AN_IMAGE) | {200: {"content": {"application/json": {"examples": examples}}}}
+
+
+def batch_responses() -> Responses:
+    """Return the answers of `/predict/batch`."""
+    example = {"results": [_example(all_tasks()[0]), _REFUSED]}
+    return _refusals(*_OF_AN_IMAGE) | {
+        200: {
+            "content": {"application/json": {"example": example}},
+            "description": "Every image was answered or refused on its own.",
+        }
+    }
+
+
+def explain_responses() -> Responses:
+    """Return the answers of `/explain`."""
+    example = {
+        **_IDENTITY,
+        **all_tasks()[0].example,
+        "saliency": {"box": [0.0, 0.0, 200.0, 200.0], "grid": [[0.02, 0.11], [0.64, 1.87]]},
+        "timing_ms": {"total": 131.5},
+    }
+    return _refusals(*_OF_AN_IMAGE) | {
+        200: {
+            "model": explain_response(),
+            "description": "The image in grey, in colour what spoke for the answer; or the numbers.",
+            "content": {
+                "image/png": {"schema": {"type": "string", "format": "binary"}},
+                "application/json": {"example": example},
+            },
+        },
+    }
+
+
+def _example(task: ServedTask[Any]) -> dict[str, Any]:
+    return _IDENTITY | dict(task.example) | _TIMING
+
 
 _KEYS = {
     "key": {

@@ -8,8 +8,8 @@ from fastapi import APIRouter, Query, Request, Response
 
 from deploy.serving.models.service import PredictionRequest
 from deploy.serving.routes.context import Serving
-from deploy.serving.routes.openapi import EXPLAIN_RESPONSES, IMAGE_BODY, PREDICT_RESPONSES
-from deploy.serving.routes.schemas import ModelName, PredictResponse
+from deploy.serving.routes.openapi import IMAGE_BODY, explain_responses, predict_responses
+from deploy.serving.routes.schemas import ModelName, predict_response
 from deploy.serving.routes.uploads import read_upload
 from visionops.inference.explain import DEFAULT_GRID
 
@@ -23,7 +23,7 @@ def predict_router(serving: Serving) -> APIRouter:
     """The routes over ``serving``."""
     router = APIRouter()
 
-    @router.post("/predict", response_model=PredictResponse, responses=PREDICT_RESPONSES, openapi_extra=IMAGE_BODY)
+    @router.post("/predict", response_model=predict_response(), responses=predict_responses(), openapi_extra=IMAGE_BODY)
     async def predict(request: Request, model: ModelName = "", conf: _Share = None, iou: _Share = None) -> Response:
         """Answer for one image, as the model's task has it. Only a detector takes `conf` and `iou`."""
         serving.dispatcher.check()
@@ -42,7 +42,7 @@ def predict_router(serving: Serving) -> APIRouter:
         }
         return Response(answer.json, media_type="application/json")
 
-    @router.post("/explain", response_class=Response, responses=EXPLAIN_RESPONSES, openapi_extra=IMAGE_BODY)
+    @router.post("/explain", response_class=Response, responses=explain_responses(), openapi_extra=IMAGE_BODY)
     async def explain(
         request: Request,
         model: ModelName = "",

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import functools
+from typing import Annotated, Any, Literal, Union
 
 from fastapi import Query
-from pydantic import Base64Bytes, BaseModel, ConfigDict, Field
+from pydantic import Base64Bytes, BaseModel, ConfigDict, Field, create_model
 
 from deploy.serving.models.roles import Breach, Role
-from deploy.serving.routes.tensors import TensorSpec
 from deploy.serving.settings import Placement
 from visionops.inference.bundle import Head, Thresholds
 from visionops.inference.calibration import Calibration
 from visionops.inference.preprocessing_spec import PreprocessingSpec
-from visionops.inference.settings import Engine, Precision, Task
+from visionops.inference.settings import Engine, Precision
+from visionops.inference.task import ServedTask, TensorSpec
+from visionops.inference.task_registry import all_tasks
 
 __all__ = [
-    "AttributesAnswer",
-    "BatchResponse",
-    "ClassificationAnswer",
-    "DetectionAnswer",
     "ErrorAnswer",
-    "ExplainResponse",
     "HealthAnswer",
     "InferResponse",
     "LiveAnswer",
@@ -30,7 +27,6 @@ __all__ = [
     "ModelName",
     "ModelReadyAnswer",
     "NameStatus",
-    "PredictResponse",
     "ReadyAnswer",
     "ReadyModel",
     "ReloadAnswer",
@@ -38,6 +34,10 @@ __all__ = [
     "ServerMetadata",
     "UnloadRequest",
     "V2Error",
+    "answer_model",
+    "batch_response",
+    "explain_response",
+    "predict_response",
 ]
 
 
@@ -60,24 +60,6 @@ class ImageSize(BaseModel):
     height: int
 
 
-class Detection(BaseModel):
-    """One found object."""
-
-    class_id: int
-    class_name: str
-    confidence: float
-    box: tuple[float, float, float, float] = Field(description="x1, y1, x2, y2 in pixels of the image")
-
-
-class Label(BaseModel):
-    """The answer to one question about the image."""
-
-    class_id: int
-    class_name: str
-    confidence: float = Field(description="probability of the class answered")
-    probabilities: dict[str, float]
-
-
 class Timing(BaseModel):
     """Milliseconds."""
 
@@ -94,26 +76,19 @@ class _Answer(BaseModel):
     timing_ms: Timing
 
 
-class DetectionAnswer(_Answer):
-    """What a detector answers."""
-
-    detections: list[Detection]
-
-
-class ClassificationAnswer(_Answer):
-    """What a classifier answers."""
-
-    classification: Label
+def answer_model(task: ServedTask[Any]) -> type[BaseModel]:
+    """Return what a model of a task answers."""
+    return _with_identity(task.answer)
 
 
-class AttributesAnswer(_Answer):
-    """What a model of several attributes answers."""
+@functools.cache
+def _with_identity(answer: type[BaseModel]) -> type[BaseModel]:
+    return create_model(answer.__name__, __base__=(answer, _Answer), __doc__=answer.__doc__)
 
-    attributes: dict[str, Label]
 
-
-PredictResponse = DetectionAnswer | ClassificationAnswer | AttributesAnswer
-"""What `/predict` answers."""
+def predict_response() -> Any:
+    """Return what `/predict` answers: a type for each registered task."""
+    return Union[tuple(answer_model(task) for task in all_tasks())]  # noqa: UP007 - made of a tuple
 
 
 class Problem(BaseModel):
@@ -129,12 +104,12 @@ class ErrorAnswer(BaseModel):
     error: Problem
 
 
-class BatchResponse(BaseModel):
-    """What `/predict/batch` answers."""
-
-    results: list[PredictResponse | ErrorAnswer] = Field(
-        description="in the order sent; of each image what /predict answers, an error body too"
-    )
+def batch_response() -> type[BaseModel]:
+    """Return what `/predict/batch` answers."""
+    told = "in the order sent; of each image what /predict answers, an error body too"
+    one: Any = predict_response() | ErrorAnswer
+    fields: dict[str, Any] = {"results": (list[one], Field(description=told))}
+    return create_model("BatchResponse", __doc__="What `/predict/batch` answers.", **fields)
 
 
 class HealthAnswer(BaseModel):
@@ -203,7 +178,7 @@ class NameStatus(BaseModel):
 class Description(ModelIdentity):
     """A model's card, and how it is run."""
 
-    task: Task
+    task: str
     architecture: str
     classes: list[str]
     heads: list[Head] | None = Field(default=None, description="of labels")
@@ -317,16 +292,14 @@ class TotalTime(BaseModel):
     total: float
 
 
-class ExplainResponse(BaseModel):
-    """What `/explain` answers as JSON; beside it stands the answer itself, as `/predict` has it."""
-
-    model: ModelIdentity
-    image: ImageSize
-    detections: list[Detection] | None = None
-    classification: Label | None = None
-    attributes: dict[str, Label] | None = None
-    saliency: SaliencyGrid
-    timing_ms: TotalTime
+def explain_response() -> type[BaseModel]:
+    """Return what `/explain` answers as JSON: beside the saliency stands the answer itself, as `/predict` has it."""
+    found = {name: field.annotation for task in all_tasks() for name, field in task.answer.model_fields.items()}
+    fields: dict[str, Any] = {"model": (ModelIdentity, ...), "image": (ImageSize, ...)}
+    fields |= {name: (annotation | None, None) for name, annotation in found.items()}  # type: ignore[operator]
+    fields |= {"saliency": (SaliencyGrid, ...), "timing_ms": (TotalTime, ...)}
+    told = "What `/explain` answers as JSON; beside it stands the answer itself, as `/predict` has it."
+    return create_model("ExplainResponse", __doc__=told, **fields)
 
 
 class ReloadRequest(Placement):

@@ -21,20 +21,15 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from deploy.serving.errors import BadTensor, UploadTooLarge, first_problem
-from visionops.inference.bundle import BundleCard
-from visionops.inference.prediction import BoxPrediction, LabelPrediction, Prediction
 from visionops.inference.predictor import Image
-from visionops.inference.settings import Task
+from visionops.inference.task import TensorSpec
 
 __all__ = [
     "HEADER_LENGTH",
     "INPUTS",
     "InferRequest",
     "Order",
-    "TensorSpec",
     "encode_answer",
-    "output_specs",
-    "output_tensors",
     "read_order",
 ]
 
@@ -44,14 +39,6 @@ HEADER_LENGTH = "Inference-Header-Content-Length"
 _MAX_VALUES = 2_000_000
 """Of a JSON document: each costs up to 70 bytes once it is read, however short it was."""
 _LENGTH = struct.Struct("<I")
-
-
-class TensorSpec(BaseModel):
-    """A tensor of a model: its name, type and shape, -1 where it depends on the request."""
-
-    name: str
-    datatype: Literal["BYTES", "UINT8", "INT32", "FP32"]
-    shape: list[int]
 
 
 INPUTS = (
@@ -255,61 +242,6 @@ def _wanted(outputs: Sequence[InferOutput], *, as_binary: bool) -> dict[str, boo
         own = output.parameters.binary_data if output.parameters else None
         wanted[output.name] = as_binary if own is None else own
     return wanted
-
-
-def output_specs(card: BundleCard) -> list[TensorSpec]:
-    """What a model of this card answers."""
-    if card.task is Task.DETECTION:
-        return [
-            TensorSpec(name="boxes", datatype="FP32", shape=[-1, 4]),
-            TensorSpec(name="scores", datatype="FP32", shape=[-1]),
-            TensorSpec(name="class_ids", datatype="INT32", shape=[-1]),
-            TensorSpec(name="class_names", datatype="BYTES", shape=[-1]),
-            TensorSpec(name="counts", datatype="INT32", shape=[-1]),
-        ]
-    return [
-        spec
-        for head in card.heads
-        for prefix in [_prefix(card.task, head.name)]
-        for spec in (
-            TensorSpec(name=f"{prefix}class_ids", datatype="INT32", shape=[-1]),
-            TensorSpec(name=f"{prefix}class_names", datatype="BYTES", shape=[-1]),
-            TensorSpec(name=f"{prefix}probabilities", datatype="FP32", shape=[-1, len(head.class_names)]),
-        )
-    ]
-
-
-def _prefix(task: Task, head: str) -> str:
-    return "" if task is Task.CLASSIFICATION else f"{head}."
-
-
-def output_tensors(card: BundleCard, predictions: Sequence[Prediction]) -> dict[str, npt.NDArray[Any]]:
-    """The answers for N images, as `output_specs` says.
-
-    Returns:
-        Of a detector the boxes of all images, one image after the other, and how many each has: ``boxes`` float32
-        (M, 4), xyxy, pixels of the original image after EXIF rotation; ``scores`` float32 (M,), descending within an
-        image; ``class_ids`` int32 (M,); ``class_names`` (M,); ``counts`` int32 (N,), of sum M.
-        Of labels for each head ``class_ids`` int32 (N,), ``class_names`` (N,), ``probabilities`` float32 (N, C).
-    """
-    boxes = [prediction for prediction in predictions if isinstance(prediction, BoxPrediction)]
-    labels = [prediction for prediction in predictions if isinstance(prediction, LabelPrediction)]
-    if card.task is Task.DETECTION:
-        names = [prediction.class_names[c] for prediction in boxes for c in prediction.class_ids]
-        return {
-            "boxes": np.concatenate([prediction.boxes for prediction in boxes]).astype(np.float32, copy=False),
-            "scores": np.concatenate([prediction.scores for prediction in boxes]).astype(np.float32, copy=False),
-            "class_ids": np.concatenate([prediction.class_ids for prediction in boxes]).astype(np.int32, copy=False),
-            "class_names": np.array(names, dtype=object),
-            "counts": np.array([len(prediction.boxes) for prediction in boxes], dtype=np.int32),
-        }
-    tensors: dict[str, npt.NDArray[Any]] = {}
-    for number, head in enumerate(card.heads):
-        answers, prefix = [prediction.answers[number] for prediction in labels], _prefix(card.task, head.name)
-        tensors[f"{prefix}class_ids"] = np.array([answer.class_id for answer in answers], dtype=np.int32)
-        tensors[f"{prefix}class_names"] = np.array([answer.class_name for answer in answers], dtype=object)
-        tensors[f"{prefix}probabilities"] = np.stack([answer.probabilities for answer in answers])
-    return tensors
 
 
 def encode_answer(

@@ -7,10 +7,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.helpers.datasets import read_as, write_folders, write_image
-from visionops.data.dataset import Attribute, Dataset
+from visionops.data.dataset import Dataset
 from visionops.data.findings import Code, Severity
 from visionops.data.formats import read_dataset
 from visionops.data.label_rules import raw_key
+from visionops.data.layers import Attribute
 from visionops.data.settings import DataConfig
 from visionops.errors import AnnotationError, DataError
 

@@ -8,14 +8,15 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from tests.helpers.datasets import write_image, write_lots
-from visionops.data.dataset import Attribute, Dataset
+from visionops.data.dataset import Dataset
 from visionops.data.files import safe_name
 from visionops.data.findings import Code, Severity
 from visionops.data.formats import read_dataset
 from visionops.data.label_rules import raw_key
+from visionops.data.layers import Attribute
 from visionops.data.settings import DataConfig
 from visionops.errors import AnnotationError, DataError
-from visionops.inference.settings import Task
+from visionops.tasks.spec import task_for
 
 ROWS = """\
 filename,glasses,hair,age
@@ -29,9 +30,10 @@ LABELS = {
 }
 
 
-def read(root, task: Task | None = None, **data) -> Dataset:
+def read(root, task: str | None = None, **data) -> Dataset:
     settings = {"source": {"kind": "folder", "path": root}, "format": "table", **data}
-    return read_dataset(root, DataConfig.model_validate(settings), "made-up", task)
+    fit = None if task is None else task_for(task).fit_dataset
+    return read_dataset(root, DataConfig.model_validate(settings), "made-up", fit)
 
 
 def answers(dataset: Dataset) -> dict[str, tuple[str | None, ...]]:
@@ -232,9 +234,9 @@ def test_classification_asks_one_question(tmp_path):
     with pytest.raises(
         DataError, match="classification has one, and the table glasses, hair, age; name one, or set task"
     ):
-        read(tmp_path, Task.CLASSIFICATION)
-    assert read(tmp_path, Task.CLASSIFICATION, labels={"glasses": LABELS["glasses"]}).attributes[0].name == "glasses"
-    assert len(read(tmp_path, Task.ATTRIBUTES).attributes) == 3
+        read(tmp_path, "classification")
+    assert read(tmp_path, "classification", labels={"glasses": LABELS["glasses"]}).attributes[0].name == "glasses"
+    assert len(read(tmp_path, "attributes").attributes) == 3
 
 
 names = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"], exclude_characters="\\/."), min_size=1)

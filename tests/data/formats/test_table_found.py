@@ -27,7 +27,6 @@ from visionops.data.formats.table import detect
 from visionops.data.listing import Listing
 from visionops.data.settings import DataConfig, FolderSource
 from visionops.errors import AnnotationError, DataError
-from visionops.inference.settings import Task
 
 HEADER = ["image", "state", "rust"]
 CELLS = [(f"{i:03d}.png", ("ok", "bent")[i % 2], i % 3 if i % 4 else None) for i in range(12)]
@@ -97,7 +96,7 @@ def test_a_table_of_any_kind_says_the_same(tmp_path, name, options):
     write_images(tmp_path)
     write_table(tmp_path / name, HEADER, CELLS, **options)
     found = evidence(tmp_path)
-    assert (found.strength, found.task) == (Strength.LIKELY, Task.ATTRIBUTES)
+    assert (found.strength, found.task) == (Strength.LIKELY, "attributes")
     assert found.settings["table"] == name
     assert answers(read_as(tmp_path, "auto")) == answers(read_by_settings(tmp_path)) == expected()
 
@@ -118,7 +117,7 @@ def test_one_column_of_labels_is_a_classification(tmp_path):
     write_images(tmp_path)
     write_table(tmp_path / "labels.csv", ["state", "file"], [(state, name) for name, state, _ in CELLS])
     found = evidence(tmp_path)
-    assert found.task is Task.CLASSIFICATION
+    assert found.task == "classification"
     assert found.settings == {"table": "labels.csv", "image_column": "file"}
     assert answers(read_as(tmp_path, "auto")) == {name: (state,) for name, state, _ in CELLS}
 
@@ -399,7 +398,7 @@ def test_faces_are_a_table_and_s3_is_for_inference(real_data):
     root = real_data / "faces"
     listing = Listing(root)
     found = recognize(listing, DataConfig(source=FolderSource(kind="folder", path=root)))
-    assert (found.format.value, found.evidence.task) == ("table", Task.ATTRIBUTES)
+    assert (found.format.value, found.evidence.task) == ("table", "attributes")
     dataset = read_as(root, "auto")
     assert dataset.split_counts() == {"": 960, "unlabelled": 240}
     assert {key[:2] for key, s in zip(dataset.column("key"), dataset.column("split"), strict=True) if s} == {"s3"}

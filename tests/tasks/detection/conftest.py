@@ -13,7 +13,7 @@ from tests.helpers.training import Recorder
 from visionops.config import Config
 from visionops.data.dataset import Dataset
 from visionops.inference.bundle import ModelBundle
-from visionops.tasks.detection import DetectionTask
+from visionops.tasks.detection.spec import DetectionTask
 from visionops.tasks.settings import TrainingPlan
 
 SPLITS = ("train",) * 8 + ("val",) * 3 + ("test",) * 2

@@ -23,7 +23,8 @@ from visionops.inference.image import decode_image
 from visionops.inference.predictor import Predictor
 from visionops.inference.preprocessing_spec import PreprocessingSpec, Tiling
 from visionops.tasks.base import NoLog, alone_in
-from visionops.tasks.detection import DetectionTask, training
+from visionops.tasks.detection import training
+from visionops.tasks.detection.spec import DetectionTask
 from visionops.tasks.detection.training import train_detector
 
 
@@ -35,7 +36,7 @@ def test_the_bundle_says_how_to_serve_it(trained, dataset):
     assert sorted(card.files) == ["checkpoint.pt", "model.onnx"]
     assert card.class_names == ("blue", "red")
     assert card.preprocessing == PreprocessingSpec(width=64, height=64)
-    assert card.decode is Decode.YOLO
+    assert card.decode == Decode.YOLO
     assert (card.thresholds.confidence, card.thresholds.iou) == (0.3, 0.6)
     assert card.data_fingerprint == dataset.fingerprint()
     assert set(card.metrics) == {"map50", "map50_95", "precision", "recall"}
@@ -262,7 +263,7 @@ def test_leftovers_of_another_training_are_cleared(interrupted, monkeypatch):
 def test_a_head_without_nms_is_exported_as_such(dataset, tmp_path):
     plan = plates_plan(model="yolo26n", epochs=1, extra={"nms": False})
     bundle = train_detector(dataset, plan, tmp_path / "work", NoLog())
-    assert bundle.card.decode is Decode.YOLO_END2END
+    assert bundle.card.decode == Decode.YOLO_END2END
     assert bundle.card.architecture == "yolo26n"
     Predictor(bundle).predict(np.zeros((50, 70, 3), np.uint8))
 

@@ -10,8 +10,9 @@ import pytest
 from PIL import Image
 
 from visionops.config import Config
-from visionops.data.dataset import Attribute, Dataset, Split
+from visionops.data.dataset import Dataset, Split
 from visionops.data.hashing import hash_images
+from visionops.data.layers import Attribute
 from visionops.inference.image import decode_image
 from visionops.tasks.settings import TrainingPlan
 

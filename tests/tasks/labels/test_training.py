@@ -11,8 +11,9 @@ from PIL import Image
 
 from tests.helpers.training import Recorder
 from tests.tasks.labels.conftest import COLOUR, SIDE, labels_plan, plates, scratch
-from visionops.data.dataset import Attribute, Dataset, Split
+from visionops.data.dataset import Dataset, Split
 from visionops.data.hashing import hash_images
+from visionops.data.layers import Attribute
 from visionops.errors import DataError, TrainingError
 from visionops.inference.bundle import Decode, ModelBundle
 from visionops.inference.image import decode_image
@@ -20,9 +21,10 @@ from visionops.inference.predictor import Predictor
 from visionops.inference.preprocessing import preprocess, to_canvas
 from visionops.inference.settings import Engine
 from visionops.tasks.base import NoLog, StopTraining
-from visionops.tasks.labels import LabelTask, training
+from visionops.tasks.labels import training
 from visionops.tasks.labels.networks import LabelNetwork
 from visionops.tasks.labels.pixels import read_canvases
+from visionops.tasks.labels.spec import CLASSIFICATION
 from visionops.tasks.labels.training import train_labels
 
 TINY_VIT = {"model": "vit_tiny_patch16_224", "image_size": 64}
@@ -419,7 +421,7 @@ def test_the_identity_is_that_of_data_settings_and_weights(dataset, tmp_path):
 
 def test_the_task_trains_through_its_door(dataset, tmp_path):
     plan = labels_plan(**scratch(epochs=1))
-    assert LabelTask().train(dataset, plan, tmp_path / "work", NoLog()).card.architecture == "cnn"
+    assert CLASSIFICATION.train(dataset, plan, tmp_path / "work", NoLog()).card.architecture == "cnn"
 
 
 def test_an_unhashed_data_set_is_hashed(dataset, tmp_path, resnet_file):

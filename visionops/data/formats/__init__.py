@@ -7,6 +7,7 @@ it. `READERS` lists them; nothing else names them one by one.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,7 +36,6 @@ from visionops.data.formats.rules import suggest
 from visionops.data.listing import Listing
 from visionops.data.settings import DataConfig, Format
 from visionops.errors import AnnotationError, DataError, one_line
-from visionops.inference.settings import Task
 
 __all__ = ["READERS", "Recognition", "keep_categories", "read_dataset", "recognize"]
 
@@ -133,7 +133,7 @@ def read_dataset(
     root: Path,
     data: DataConfig,
     name: str,
-    task: Task | None = None,
+    fit: Callable[[Dataset, Format], Dataset] | None = None,
     known: tuple[Listing, Format] | None = None,
 ) -> Dataset:
     """Read the images and labels below ``root``.
@@ -145,7 +145,7 @@ def read_dataset(
     Args:
         root: A folder of this machine, as `visionops.data.sources.fetch` gives it.
         name: Of the data set.
-        task: What it is to be learned for; where given, a data set that does not fit is refused.
+        fit: Checks what was read, and as what, and may add to it, as `TaskSpec.fit_dataset` does.
         known: The files below ``root`` and their format, where `recognize` has found it already.
 
     Raises:
@@ -161,7 +161,8 @@ def read_dataset(
     dataset = READERS[format_].read(listing, data, name)
     if not dataset.num_images and not dataset.findings:
         raise DataError(f"{root}: holds no images; check data.source.path and data.format ({format_.value})")
-    _fits(dataset, task, format_)
+    if fit is not None:
+        dataset = fit(dataset, format_)
     dataset = dataclasses.replace(dataset, notes=(*notes, *dataset.notes, *data.notes), white_level=data.white_level)
     return dataset if data.categories is None else keep_categories(dataset, data.categories)
 
@@ -180,20 +181,6 @@ def _listed(root: Path, data: DataConfig) -> tuple[Listing, Format, list[str]]:
     format_, evidence = sure[0]
     note = f"data.format says {data.format.value}, but the folder is {evidence.summary} ({evidence.reasons[0]})"
     return listing, format_, [f"{note}: read as {format_.value}."]
-
-
-def _fits(dataset: Dataset, task: Task | None, format_: Format) -> None:
-    if task is None:
-        return
-    if (task is Task.DETECTION) is bool(dataset.attributes):
-        what = "classes of whole images" if dataset.attributes else "boxes"
-        tasks = "classification or attributes" if dataset.attributes else "detection"
-        raise DataError(f"task: {task.value} does not fit {format_.value} data with {what}; set task: {tasks}")
-    if task is Task.CLASSIFICATION and len(dataset.attributes) != 1:
-        names = ", ".join(attribute.name for attribute in dataset.attributes)
-        raise DataError(
-            f"data.labels: classification has one, and the table {names}; name one, or set task: attributes"
-        )
 
 
 def keep_categories(dataset: Dataset, categories: tuple[str, ...]) -> Dataset:

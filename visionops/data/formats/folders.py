@@ -26,7 +26,6 @@ from visionops.data.label_rules import raw_key
 from visionops.data.listing import Listing, folder_of, is_hidden
 from visionops.data.settings import DataConfig
 from visionops.errors import AnnotationError, DataError
-from visionops.inference.settings import Task
 
 __all__ = ["detect", "read"]
 
@@ -58,7 +57,7 @@ def detect(listing: Listing, data: DataConfig) -> Evidence | None:
     where = f"{', '.join(splits)}, each with " if splits else ""
     what = f"image folders, {where}{counted(len(classes), 'class', 'classes')}"
     seen = f"{base or '.'}: the folders {list_names(classes)} hold images"
-    return Evidence(Strength.WEAK, what, (seen,), task=Task.CLASSIFICATION)
+    return Evidence(Strength.WEAK, what, (seen,), task="classification")
 
 
 def read(listing: Listing, data: DataConfig, name: str) -> Dataset:

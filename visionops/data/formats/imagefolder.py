@@ -35,7 +35,6 @@ from visionops.data.label_rules import LabelRule
 from visionops.data.listing import Listing, folder_of, load_yaml, suffix_of
 from visionops.data.settings import DataConfig
 from visionops.errors import AnnotationError, DataError
-from visionops.inference.settings import Task
 
 __all__ = ["detect", "read"]
 
@@ -62,7 +61,7 @@ def detect(listing: Listing, data: DataConfig) -> Evidence | None:
     if _objects_column(records) and not data.labels:
         return Evidence(Strength.SURE, f"{what}, boxes", reasons)
     count = len(data.labels or label_columns(_columns(records))[0])
-    task = Task.CLASSIFICATION if count == 1 else Task.ATTRIBUTES
+    task = "classification" if count == 1 else "attributes"
     return Evidence(Strength.SURE, f"{what}, {counted(count, 'attribute')}", reasons, task=task)
 
 

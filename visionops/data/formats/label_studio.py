@@ -35,7 +35,6 @@ from visionops.data.formats.urls import find_paths, path_of_url
 from visionops.data.listing import Listing, folder_of, suffix_of
 from visionops.data.settings import DataConfig
 from visionops.errors import AnnotationError
-from visionops.inference.settings import Task
 
 __all__ = ["detect", "read"]
 
@@ -60,7 +59,7 @@ def detect(listing: Listing, data: DataConfig) -> Evidence | None:
     choices = bool(regions) and all(region.kind == "choices" for region in regions)
     what = f"Label Studio {'JSON-MIN' if is_min else 'JSON'}, {counted(len(files), 'file')}"
     reasons = tuple(f"{file} lists tasks of Label Studio" for file in files[:3])
-    return Evidence(Strength.SURE, what, reasons, task=_task_of(regions) if choices else Task.DETECTION)
+    return Evidence(Strength.SURE, what, reasons, task=_task_of(regions) if choices else "detection")
 
 
 def read(listing: Listing, data: DataConfig, name: str) -> Dataset:
@@ -424,6 +423,6 @@ def _age(annotation: dict[str, Any]) -> tuple[str, int]:
     return changed if isinstance(changed, str) else "", number if type(number) is int else -1
 
 
-def _task_of(regions: list[Region]) -> Task:
+def _task_of(regions: list[Region]) -> str:
     questions = {region.question for region in regions}
-    return Task.CLASSIFICATION if len(questions) == 1 else Task.ATTRIBUTES
+    return "classification" if len(questions) == 1 else "attributes"

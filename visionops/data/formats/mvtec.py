@@ -13,7 +13,6 @@ from visionops.data.formats.rules import list_names
 from visionops.data.listing import Listing
 from visionops.data.settings import DataConfig
 from visionops.errors import AnnotationError
-from visionops.inference.settings import Task
 
 __all__ = ["detect", "read", "refusal"]
 
@@ -46,7 +45,7 @@ def detect(listing: Listing, data: DataConfig) -> Evidence | None:
         f"{start}train/ holds good parts only",
         f"{start}test/ has {list_names(defects)}, too" + (", with masks in ground_truth/" if masks else ""),
     )
-    return Evidence(Strength.SURE, what, reasons, task=Task.CLASSIFICATION)
+    return Evidence(Strength.SURE, what, reasons, task="classification")
 
 
 def read(listing: Listing, data: DataConfig, name: str) -> Dataset:

@@ -9,7 +9,6 @@ from typing import Any, Protocol
 from visionops.data.dataset import Dataset
 from visionops.data.listing import Listing
 from visionops.data.settings import DataConfig
-from visionops.inference.settings import Task
 
 __all__ = ["Evidence", "Reader", "Strength"]
 
@@ -34,7 +33,7 @@ class Evidence:
     """What it is, for people: "CVAT COCO 1.0, 2 subsets"."""
     reasons: tuple[str, ...]
     """What was seen, each with its place: "annotations/instances_Train.json has images, annotations, categories"."""
-    task: Task = Task.DETECTION
+    task: str = "detection"
     """What its labels are for."""
     settings: dict[str, Any] = dataclasses.field(default_factory=dict)
     """Keys of ``data`` that a configuration needs besides ``format``."""

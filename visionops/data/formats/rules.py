@@ -9,10 +9,10 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 
-from visionops.data.dataset import Attribute
 from visionops.data.findings import counted
 from visionops.data.formats.assembly import fold_name
 from visionops.data.label_rules import LabelRule, raw_key
+from visionops.data.layers import Attribute
 
 __all__ = ["DROPPED", "OUTSIDE", "UNKNOWN", "LabelReader", "is_missing", "list_names", "number_of", "suggest"]
 

@@ -37,7 +37,6 @@ from visionops.data.formats.splits import SPLIT_WORDS, split_of_file
 from visionops.data.listing import Listing, folder_of, stem_of, suffix_of
 from visionops.data.settings import DataConfig, Format
 from visionops.errors import AnnotationError, DataError
-from visionops.inference.settings import Task
 
 __all__ = ["detect", "label_columns", "names_images", "read", "split_column"]
 
@@ -143,8 +142,8 @@ def _several(tables: Sequence[_Found]) -> str:
     return f"{names}; set data.table to one"
 
 
-def _task(attributes: int) -> Task:
-    return Task.CLASSIFICATION if attributes == 1 else Task.ATTRIBUTES
+def _task(attributes: int) -> str:
+    return "classification" if attributes == 1 else "attributes"
 
 
 def _place(listing: Listing, table: str) -> str:

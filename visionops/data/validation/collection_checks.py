@@ -8,9 +8,10 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pyarrow as pa
 
-from visionops.data.dataset import ADDED, Attribute, Dataset, Split
+from visionops.data.dataset import ADDED, Dataset, Split
 from visionops.data.duplicates import copies_of_files
 from visionops.data.findings import Code, Finding, counted
+from visionops.data.layers import Attribute
 from visionops.data.settings import ValidationPolicy
 from visionops.data.validation.copy_checks import conflicting_rows
 from visionops.data.validation.splits import GIVEN_SPLITS

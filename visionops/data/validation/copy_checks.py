@@ -9,9 +9,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from visionops.data.dataset import Boxes, Dataset, Split
+from visionops.data.dataset import Dataset, Split
 from visionops.data.duplicates import LOOK_SIZE, conflicting_copies, copies_of_files, look_alike_groups
 from visionops.data.findings import Code, Finding
+from visionops.data.layers import Boxes
 from visionops.data.validation.splits import GIVEN_SPLITS
 
 __all__ = ["check_copies", "check_look_alikes", "check_scenes", "conflicting_rows", "find_look_alikes", "same_boxes"]

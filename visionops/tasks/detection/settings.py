@@ -7,7 +7,6 @@ from typing import Literal
 from pydantic import Field
 
 from visionops.data.settings import TrainingTiles
-from visionops.inference.settings import Task
 from visionops.tasks.training_settings import TrainingBase
 
 __all__ = [
@@ -18,7 +17,7 @@ __all__ = [
 class DetectionTraining(TrainingBase):
     """What the detector learns with."""
 
-    task: Literal[Task.DETECTION] = Task.DETECTION
+    task: Literal["detection"] = "detection"
     model: str = "yolov8n"
     """Any Ultralytics detector by name: yolov8n, yolo11s, yolo26n, …"""
     weights: str = "auto"
@@ -40,3 +39,8 @@ class DetectionTraining(TrainingBase):
     """Ultralytics' augmentation settings by name: mosaic, fliplr, hsv_h, scale, …"""
     extra: dict[str, float | int | str | bool] = Field(default_factory=dict)
     """Any other Ultralytics training setting by name."""
+
+    @property
+    def planned_epochs(self) -> int:
+        """See `TrainingBase`."""
+        return self.epochs

@@ -35,7 +35,6 @@ from visionops.data.tiles import cut_tiles
 from visionops.errors import TrainingError
 from visionops.inference.bundle import BundleCard, ModelBundle, Thresholds
 from visionops.inference.preprocessing_spec import PreprocessingSpec
-from visionops.inference.settings import Task as TaskName
 from visionops.tasks.base import TrainingLog
 from visionops.tasks.detection.library import quiet_library
 from visionops.tasks.detection.models import check_detector, find_weights
@@ -156,6 +155,7 @@ def _train(
     from visionops.tasks.detection.trainer import InspectionTrainer, cut_epochs, trainer_callbacks
 
     run = work / "run"
+    assert isinstance(plan.training, DetectionTraining)
     point, epoch = _resume_point(run, plan.training.epochs)
     if point is not None and epoch >= plan.training.epochs:
         return
@@ -199,6 +199,7 @@ def _told(args: dict[str, Any], plan: TrainingPlan, weights: Path | None) -> dic
     """What the trainer works with, without the places of this machine."""
     names = sorted({*AUGMENTATION, *EXTRA, *(n for n, owner in OWNED.items() if owner != "VisionOps itself")} - _PLACES)
     start = weights.name if weights else "none"
+    assert isinstance(plan.training, DetectionTraining)
     return {"model": plan.training.model, "weights": start} | {n: args[n] for n in names if n in args}
 
 
@@ -228,8 +229,8 @@ def _seal(dataset: Dataset, plan: TrainingPlan, work: Path) -> ModelBundle:
     checkpoint = read_checkpoint(work / "run" / "weights" / "best.pt")
     if checkpoint is None:
         raise TrainingError(f"{work / 'run' / 'weights'}: the training left no usable checkpoint; run it again")
-    told = _told(checkpoint["train_args"], plan, None) | {"weights": plan.training.weights}
     assert isinstance(plan.training, DetectionTraining)
+    told = _told(checkpoint["train_args"], plan, None) | {"weights": plan.training.weights}
     size, tiles = plan.training.image_size, plan.training.tiles
     with atomic_folder(work / "bundle", replace=True) as folder:
         write_checkpoint(checkpoint, told, folder / "checkpoint.pt")
@@ -237,7 +238,7 @@ def _seal(dataset: Dataset, plan: TrainingPlan, work: Path) -> ModelBundle:
             folder / "checkpoint.pt", folder / "model.onnx", image_size=size, nms_free=told.get("nms") is False
         )
         card = BundleCard(
-            task=TaskName.DETECTION,
+            task="detection",
             name=plan.name,
             architecture=plan.training.model,
             class_names=dataset.class_names,

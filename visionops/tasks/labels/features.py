@@ -31,7 +31,7 @@ from visionops.inference.bundle import BundleCard, Decode, Head, ModelBundle
 from visionops.inference.engines import load_engine
 from visionops.inference.preprocessing import to_tensor
 from visionops.inference.preprocessing_spec import PreprocessingSpec
-from visionops.inference.settings import Engine, Task
+from visionops.inference.settings import Engine
 from visionops.tasks.labels.backbones import Backbone
 from visionops.tasks.labels.pixels import VIEWS, look, read_canvases
 from visionops.tasks.labels.settings import Views
@@ -205,7 +205,7 @@ class _EngineExtractor(_Extractor):
         names = ("no", "yes")  # of a head that nobody asks: a graph has one
         export_graph(LabelNetwork(backbone.module, backbone.width, [2]), spec.width, folder / "model.onnx")
         card = BundleCard(
-            task=Task.CLASSIFICATION,
+            task="classification",
             name="features",
             architecture="features",
             class_names=names,

@@ -8,7 +8,6 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from visionops.inference.preprocessing_spec import ContentCrop
-from visionops.inference.settings import Task
 from visionops.settings import Settings
 from visionops.tasks.training_settings import TrainingBase
 
@@ -97,7 +96,7 @@ class LabelTraining(TrainingBase):
     A setting that would have no effect is refused.
     """
 
-    task: Literal[Task.CLASSIFICATION, Task.ATTRIBUTES] = Task.CLASSIFICATION
+    task: Literal["classification", "attributes"] = "classification"
     model: str = "efficientnet_lite0"
     """A backbone: efficientnet_lite0 (its weights install with us), dinov2_vits14, any model of timm by name; or one of
     ours, from scratch: cnn (three convolutions), residual (a stem and four residual blocks)."""
@@ -166,6 +165,11 @@ class LabelTraining(TrainingBase):
             raise ValueError("threshold.precision: is for recall_at_precision; leave it out, or set that metric")
         return self
 
+    @property
+    def planned_epochs(self) -> int:
+        """See `TrainingBase`."""
+        return self.epochs
+
     def idle_settings(self) -> dict[str, str]:
         """The settings that have no effect beside the others, each with what makes them so."""
         idle: dict[str, str] = {}
@@ -173,7 +177,7 @@ class LabelTraining(TrainingBase):
             idle["filters"] = f"model: {self.model} (cnn and residual have it)"
         if self.model != "cnn":
             idle["kernel"] = f"model: {self.model} (cnn has it)"
-        if self.task is Task.CLASSIFICATION:
+        if self.task == "classification":
             idle["head_weights"] = "task: classification, which has one head"
         if self.learning is Learning.SCRATCH:
             idle |= dict.fromkeys(("l2", "views"), "learning: scratch, which has no frozen backbone")

@@ -27,18 +27,19 @@ from visionops.data.dataset import Dataset, Split
 from visionops.data.files import atomic_folder
 from visionops.data.hashing import hash_images
 from visionops.errors import TrainingError
-from visionops.evaluation.label_scoring import Outcome, figures
 from visionops.inference.bundle import BundleCard, Decode, Head, ModelBundle
-from visionops.inference.decoders import softmax, split_heads
-from visionops.inference.prediction import Answer
 from visionops.inference.predictor import Predictor
 from visionops.inference.preprocessing_spec import PreprocessingSpec
 from visionops.tasks.base import TrainingLog
 from visionops.tasks.labels.backbones import Backbone, build_backbone, check_backbone, preprocessing_of
 from visionops.tasks.labels.calibration import choose_threshold, fit_temperature
+from visionops.tasks.labels.decoder import softmax, split_heads
 from visionops.tasks.labels.pixels import check_at_hand
+from visionops.tasks.labels.prediction import Answer
+from visionops.tasks.labels.scoring import Outcome, figures
 from visionops.tasks.labels.settings import GoalMetric, LabelTraining, Learning
-from visionops.tasks.settings import METRICS, TrainingPlan
+from visionops.tasks.settings import TrainingPlan
+from visionops.tasks.spec import task_for
 from visionops.tasks.workfolder import explained, finished_bundle, one_training_in, require_splits
 
 __all__ = ["train_labels"]
@@ -172,7 +173,7 @@ class _Training:
         with seeded(training.seed, 1):
             classes = [len(attribute.class_names) for attribute in self._dataset.attributes]
             network = LabelNetwork(self._backbone.module, self._backbone.width, classes, training.dropout)
-        metric = METRICS[training.task][0]
+        metric = task_for(training.task).metrics[0].name
         if training.learning is not Learning.SCRATCH:
             network.set_heads(self._solve_heads())
         if training.learning is not Learning.FROZEN:

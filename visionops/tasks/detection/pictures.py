@@ -30,10 +30,10 @@ from visionops.evaluation.drawing import (
     save,
     side_by_side,
 )
-from visionops.evaluation.matching import Matches
-from visionops.evaluation.scoring import CONFIDENCES, Scores
 from visionops.inference.image import decode_image
 from visionops.inference.preprocessing_spec import FULL_WHITE
+from visionops.tasks.detection.matching import Matches
+from visionops.tasks.detection.scoring import CONFIDENCES, Scores
 
 __all__ = ["EXAMPLE_COLOURS", "Example", "draw_charts", "draw_examples"]
 

@@ -7,20 +7,21 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from visionops.data.dataset import Boxes, Dataset
+from visionops.data.dataset import Dataset
+from visionops.data.layers import Boxes
 from visionops.errors import MetricError
-from visionops.evaluation.label_scoring import percentile_intervals
-from visionops.evaluation.matching import Matches, confusion_matrix, match
 from visionops.evaluation.measuring import class_ids_in_bundle, measure_latency, read_test_image, select_test
-from visionops.evaluation.pictures import EXAMPLE_COLOURS, Example, draw_charts, draw_examples
 from visionops.evaluation.report import NO_GALLERY, Page, write_report, writing
-from visionops.evaluation.scoring import CONFIDENCES, Scores, score
+from visionops.evaluation.resampling import percentile_intervals
+from visionops.evaluation.result import Evaluation
 from visionops.evaluation.settings import Scoring
 from visionops.inference.bundle import ModelBundle
-from visionops.inference.decoders import BoxDecoder
-from visionops.inference.prediction import BoxPrediction
 from visionops.inference.predictor import Predictor
-from visionops.tasks.base import Evaluation
+from visionops.tasks.detection.decoder import BoxDecoder
+from visionops.tasks.detection.matching import Matches, confusion_matrix, match
+from visionops.tasks.detection.pictures import EXAMPLE_COLOURS, Example, draw_charts, draw_examples
+from visionops.tasks.detection.prediction import BoxPrediction
+from visionops.tasks.detection.scoring import CONFIDENCES, Scores, score
 
 __all__ = ["evaluate"]
 

@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from visionops.data.dataset import Boxes
-from visionops.evaluation.label_scoring import mean_defined, resample
-from visionops.inference.prediction import BoxPrediction
+from visionops.data.layers import Boxes
+from visionops.evaluation.resampling import mean_defined, resample
+from visionops.tasks.detection.prediction import BoxPrediction
 
 __all__ = ["CONFIDENCES", "CURVE_METRICS", "Scores", "score"]
 

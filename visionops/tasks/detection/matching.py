@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from visionops.data.dataset import Boxes
-from visionops.inference.prediction import BoxPrediction
+from visionops.data.layers import Boxes
+from visionops.tasks.detection.prediction import BoxPrediction
 
 __all__ = ["Matches", "confusion_matrix", "match"]
 

@@ -26,12 +26,14 @@ from visionops.evaluation.drawing import (
     save,
     side_by_side,
 )
-from visionops.evaluation.label_scoring import Floats, Outcome, areas, bin_reliability, threshold_counts
+from visionops.evaluation.resampling import Floats
+from visionops.evaluation.result import Evaluation
 from visionops.inference.bundle import Head
 from visionops.inference.explain import Support, draw_saliency, explain
-from visionops.inference.prediction import LabelPrediction, Prediction
+from visionops.inference.prediction import Prediction
 from visionops.inference.predictor import Predictor
-from visionops.tasks.base import Evaluation
+from visionops.tasks.labels.prediction import LabelPrediction
+from visionops.tasks.labels.scoring import Outcome, areas, bin_reliability, threshold_counts
 
 __all__ = ["LabelExample", "draw_label_charts", "draw_label_examples"]
 

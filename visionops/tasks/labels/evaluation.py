@@ -7,28 +7,19 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from visionops.data.dataset import Attribute, Dataset
+from visionops.data.dataset import Dataset
+from visionops.data.layers import Attribute
 from visionops.errors import DataError, MetricError
-from visionops.evaluation.label_pictures import LabelExample, draw_label_charts, draw_label_examples
-from visionops.evaluation.label_scoring import (
-    CLASS_METRICS,
-    LABEL_METRICS,
-    Floats,
-    Outcome,
-    calibration_error,
-    figures,
-    log_loss,
-    mean_defined,
-    percentile_intervals,
-    resample,
-)
 from visionops.evaluation.measuring import class_ids_in_bundle, measure_latency, read_test_image, select_test
 from visionops.evaluation.report import NO_GALLERY, Page, write_report, writing
+from visionops.evaluation.resampling import Floats, mean_defined, percentile_intervals, resample
+from visionops.evaluation.result import Evaluation
 from visionops.evaluation.settings import Scoring
 from visionops.inference.bundle import Head, ModelBundle
-from visionops.inference.prediction import LabelPrediction
 from visionops.inference.predictor import Predictor
-from visionops.tasks.base import Evaluation
+from visionops.tasks.labels.pictures import LabelExample, draw_label_charts, draw_label_examples
+from visionops.tasks.labels.prediction import LabelPrediction
+from visionops.tasks.labels.scoring import CLASS_METRICS, LABEL_METRICS, Outcome, calibration_error, figures, log_loss
 
 __all__ = ["evaluate_labels"]
 

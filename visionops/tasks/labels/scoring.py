@@ -8,37 +8,29 @@ The definitions are scikit-learn's, and the tests hold them to it; what is not d
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
+from visionops.evaluation.resampling import Floats, mean_defined, ratio
 from visionops.inference.bundle import Head
 
 __all__ = [
     "CLASS_METRICS",
     "LABEL_METRICS",
-    "Floats",
     "Outcome",
     "areas",
     "bin_reliability",
     "calibration_error",
     "figures",
     "log_loss",
-    "mean_defined",
-    "percentile_intervals",
-    "resample",
     "threshold_counts",
 ]
-
-Floats = npt.NDArray[np.float64]
 
 LABEL_METRICS = ("accuracy", "balanced_accuracy", "f1", "roc_auc", "pr_auc")
 CLASS_METRICS = ("precision", "recall", "f1")
 
-_SEED = 20170  # any; all evaluations share it, so that their replicates compare draw by draw
-_CELLS = 1_000_000
-"""Weights held at once: bounds the memory, whatever the number of images and resamples."""
 _BINS = 15
 """As Guo et al. have it."""
 
@@ -102,35 +94,10 @@ def figures(outcomes: Sequence[Outcome], weights: Floats) -> dict[str, Floats]:
     known = np.stack([outcome.is_known for outcome in outcomes])
     right = np.stack([outcome.is_right for outcome in outcomes])
     is_asked = known.any(axis=0)
-    result["exact_match"] = _ratio(weights @ ((right | ~known).all(axis=0) & is_asked), weights @ is_asked)
+    result["exact_match"] = ratio(weights @ ((right | ~known).all(axis=0) & is_asked), weights @ is_asked)
     for outcome, values in zip(outcomes, by_head, strict=True):
         result |= {f"{outcome.head.name}.{metric}": value for metric, value in values.items()}
     return result
-
-
-def resample(num_images: int, resamples: int) -> Iterator[Floats]:
-    """Bootstrap draws, in batches of a bounded size: float64 (some, images), how often each image was drawn.
-
-    The draws depend on the two numbers alone.
-    """
-    random = np.random.default_rng(_SEED)
-    batch = max(1, _CELLS // num_images)
-    for start in range(0, resamples, batch):
-        count = min(batch, resamples - start)
-        drawn = random.integers(0, num_images, (count, num_images)) + np.arange(count)[:, None] * num_images
-        counts = np.bincount(drawn.ravel(), minlength=count * num_images)
-        yield counts.reshape(count, num_images).astype(np.float64)
-
-
-def percentile_intervals(replicates: dict[str, Floats]) -> dict[str, tuple[float, float]]:
-    """95 % percentile intervals (Efron and Tibshirani, An introduction to the bootstrap, 1993, chapter 13)."""
-    intervals = {}
-    for name, values in replicates.items():
-        defined = values[~np.isnan(values)]
-        if len(defined):
-            low, high = np.percentile(defined, [2.5, 97.5])
-            intervals[name] = (float(low), float(high))
-    return intervals
 
 
 def calibration_error(outcome: Outcome) -> float:
@@ -159,7 +126,7 @@ def bin_reliability(outcome: Outcome) -> tuple[npt.NDArray[np.int64], Floats, Fl
     bins = np.digitize(confidence, np.linspace(0, 1, _BINS + 1)[1:-1], right=True)
     counts = np.bincount(bins, minlength=_BINS)
     sums = [np.bincount(bins, weights=values, minlength=_BINS) for values in (confidence, right)]
-    return counts, _ratio(sums[0], counts), _ratio(sums[1], counts)
+    return counts, ratio(sums[0], counts), ratio(sums[1], counts)
 
 
 def log_loss(outcome: Outcome) -> float:
@@ -167,19 +134,6 @@ def log_loss(outcome: Outcome) -> float:
     values = outcome.known().true_probabilities
     smallest = float(np.finfo(np.float32).tiny)
     return float(-np.log(np.maximum(values, smallest)).mean()) if len(values) else float("nan")
-
-
-def mean_defined(values: Floats) -> Floats:
-    """Mean over the first axis of what is not NaN; NaN where all is."""
-    defined = ~np.isnan(values)
-    return _ratio(np.where(defined, values, 0).sum(axis=0), defined.sum(axis=0))
-
-
-def _ratio(numerator: npt.ArrayLike, denominator: npt.ArrayLike) -> Floats:
-    """NaN where the denominator is 0."""
-    top, bottom = np.asarray(numerator, dtype=np.float64), np.asarray(denominator, dtype=np.float64)
-    undefined = np.full(np.broadcast_shapes(top.shape, bottom.shape), np.nan)
-    return np.asarray(np.divide(top, bottom, out=undefined, where=bottom != 0))
 
 
 def _counts(outcome: Outcome, weights: Floats) -> tuple[Floats, Floats, Floats]:
@@ -198,9 +152,9 @@ def _head_figures(outcome: Outcome, weights: Floats) -> dict[str, Floats]:
     judged = list(outcome.judged_classes)
     under = [areas(outcome, k, weights) for k in judged]
     return {
-        "accuracy": _ratio(right.sum(axis=1), are.sum(axis=1)),
-        "balanced_accuracy": mean_defined(_ratio(right, are).T),
-        "f1": mean_defined(_ratio(2 * right, are + said)[:, judged].T),
+        "accuracy": ratio(right.sum(axis=1), are.sum(axis=1)),
+        "balanced_accuracy": mean_defined(ratio(right, are).T),
+        "f1": mean_defined(ratio(2 * right, are + said)[:, judged].T),
         "roc_auc": mean_defined(np.stack([roc for roc, _ in under])),
         "pr_auc": mean_defined(np.stack([pr for _, pr in under])),
     }
@@ -208,7 +162,7 @@ def _head_figures(outcome: Outcome, weights: Floats) -> dict[str, Floats]:
 
 def _class_figures(outcome: Outcome, weights: Floats) -> dict[str, Floats]:
     right, are, said = _counts(outcome, weights)
-    values = {"precision": _ratio(right, said), "recall": _ratio(right, are), "f1": _ratio(2 * right, are + said)}
+    values = {"precision": ratio(right, said), "recall": ratio(right, are), "f1": ratio(2 * right, are + said)}
     names = outcome.head.class_names
     return {f"{name}.{m}": values[m][:, k] for k, name in enumerate(names) for m in CLASS_METRICS}
 
@@ -250,4 +204,4 @@ def areas(outcome: Outcome, class_id: int, weights: Floats) -> tuple[Floats, Flo
     above = hits + misses
     precision = np.divide(hits, above, out=np.zeros_like(above), where=above > 0)
     both = np.where(negatives > 0, positives, 0)
-    return _ratio(pairs, positives * negatives), _ratio((new_hits * precision).sum(axis=1), both)
+    return ratio(pairs, positives * negatives), ratio((new_hits * precision).sum(axis=1), both)

@@ -1,0 +1,216 @@
+"""What is known of the images of a data set: each kind of annotation is a layer of its own, in columns.
+
+`BoxLayer` (``boxes``) has a row a box, `LabelLayer` (``labels``) a row an image with a column a question. `ValueLayer`
+holds whatever else a task learns from: a row an image, columns of any type.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Sequence
+from typing import Any, Protocol, Self
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+__all__ = [
+    "BOXES",
+    "BOXES_SCHEMA",
+    "LABELS",
+    "Attribute",
+    "BoxLayer",
+    "Boxes",
+    "LabelLayer",
+    "Layer",
+    "ValueLayer",
+    "box_layer_from",
+    "label_layer_from",
+]
+
+BOXES = "boxes"
+LABELS = "labels"
+"""Names of the layers that our readers make."""
+
+BOXES_SCHEMA = pa.schema(
+    [
+        ("image", pa.int64()),  # row of `images`
+        ("class_id", pa.int32()),  # index into `class_names`
+        ("x1", pa.float64()),  # xyxy, pixels of the image after EXIF rotation
+        ("y1", pa.float64()),
+        ("x2", pa.float64()),
+        ("y2", pa.float64()),
+        ("source_id", pa.string()),  # how the source names this annotation, for messages
+    ]
+)
+
+
+class Layer(Protocol):
+    """One kind of annotation, for all images of a data set."""
+
+    @property
+    def table(self) -> pa.Table:
+        """The annotations."""
+
+    def take(self, rows: npt.NDArray[np.int64], num_images: int) -> Self:
+        """Return the annotations of the images at ``rows``, in that order.
+
+        Args:
+            num_images: Of the data set that this is a layer of.
+        """
+
+    def append(self, other: Self, num_images: int) -> Self:
+        """Return these and, behind them, the annotations of other images.
+
+        Args:
+            other: With the same classes.
+            num_images: Of the data set that this is a layer of.
+        """
+
+    def digest(self, order: npt.NDArray[np.int64]) -> bytes:
+        """Return what identifies the content, whatever the order of rows.
+
+        Args:
+            order: Rows of the images, sorted by key.
+        """
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Boxes:
+    """The boxes of one image."""
+
+    xyxy: npt.NDArray[np.float64]
+    """float64 (N, 4), pixels of the image after EXIF rotation."""
+    class_ids: npt.NDArray[np.int32]
+    """int32 (N,)."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Attribute:
+    """A question that every image answers with one of its classes; a plain classification has one."""
+
+    name: str
+    class_names: tuple[str, ...]
+    """In the order of class ids."""
+    positive: str | None = None
+    """Of two classes, the one that is looked for ("defective")."""
+
+    @classmethod
+    def from_dict(cls, raw: dict[str, Any]) -> Attribute:
+        """Inverse of `dataclasses.asdict`."""
+        return cls(raw["name"], tuple(raw["class_names"]), raw["positive"])
+
+
+@dataclasses.dataclass(frozen=True)
+class BoxLayer:
+    """Boxes with classes, by `BOXES_SCHEMA`."""
+
+    class_names: tuple[str, ...] = ()
+    table: pa.Table = dataclasses.field(default_factory=BOXES_SCHEMA.empty_table)
+
+    def __post_init__(self) -> None:
+        if self.table.schema != BOXES_SCHEMA:
+            object.__setattr__(self, "table", self.table.select(BOXES_SCHEMA.names).cast(BOXES_SCHEMA))
+
+    def arrays(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], npt.NDArray[np.float64]]:
+        """Return all boxes at once: image row (M,), class id (M,), xyxy (M, 4)."""
+        xyxy = np.stack([self.table.column(c).to_numpy() for c in ("x1", "y1", "x2", "y2")], axis=1)
+        return self.table.column("image").to_numpy(), self.table.column("class_id").to_numpy(), xyxy.reshape(-1, 4)
+
+    def take(self, rows: npt.NDArray[np.int64], num_images: int) -> BoxLayer:
+        """See `Layer`; the boxes of an image keep their order."""
+        new_row = np.full(num_images, -1, dtype=np.int64)
+        new_row[rows] = np.arange(len(rows))
+        image = self.table.column("image").to_numpy()
+        mapped = new_row[image] if len(image) else image
+        keep = np.flatnonzero(mapped >= 0)
+        keep = keep[np.argsort(mapped[keep], kind="stable")]
+        table = self.table.take(pa.array(keep)).set_column(0, BOXES_SCHEMA.field("image"), pa.array(mapped[keep]))
+        return dataclasses.replace(self, table=table)
+
+    def append(self, other: BoxLayer, num_images: int) -> BoxLayer:
+        """See `Layer`."""
+        rows = other.table.column("image").to_numpy() + num_images
+        index = BOXES_SCHEMA.get_field_index("image")
+        moved = other.table.set_column(index, "image", pa.array(rows.astype(np.int64)))
+        return dataclasses.replace(self, table=pa.concat_tables([self.table, moved]))
+
+    def digest(self, order: npt.NDArray[np.int64]) -> bytes:
+        """See `Layer`: without the class names."""
+        image, class_ids, xyxy = self.arrays()
+        if not len(image):
+            return b""
+        rank = np.empty(len(order), dtype=np.int64)
+        rank[order] = np.arange(len(order))
+        table = np.column_stack([rank[image], class_ids, xyxy])
+        return np.ascontiguousarray(table[np.lexsort(table.T[::-1])]).tobytes()
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelLayer:
+    """Classes of whole images: for each attribute an int32 column of its name, null where it is not known."""
+
+    attributes: tuple[Attribute, ...]
+    table: pa.Table
+
+    def __post_init__(self) -> None:
+        wanted = pa.schema([(attribute.name, pa.int32()) for attribute in self.attributes])
+        if self.table.schema != wanted:
+            object.__setattr__(self, "table", self.table.select(wanted.names).cast(wanted))
+
+    def array(self) -> npt.NDArray[np.int32]:
+        """Return class ids, int32 (images, attributes); -1 where not known."""
+        columns = [self.table.column(a.name).fill_null(-1).to_numpy() for a in self.attributes]
+        return np.stack(columns, axis=1).astype(np.int32)
+
+    def take(self, rows: npt.NDArray[np.int64], num_images: int) -> LabelLayer:  # noqa: ARG002
+        """See `Layer`."""
+        return dataclasses.replace(self, table=self.table.take(pa.array(rows)))
+
+    def append(self, other: LabelLayer, num_images: int) -> LabelLayer:  # noqa: ARG002
+        """See `Layer`."""
+        return dataclasses.replace(self, table=pa.concat_tables([self.table, other.table]))
+
+    def digest(self, order: npt.NDArray[np.int64]) -> bytes:
+        """See `Layer`."""
+        asked = json.dumps([dataclasses.astuple(attribute) for attribute in self.attributes]).encode()
+        return asked + np.ascontiguousarray(self.array()[order]).tobytes()
+
+
+@dataclasses.dataclass(frozen=True)
+class ValueLayer:
+    """A row an image, in columns of any type: what a task of one's own learns from, as a measured number."""
+
+    table: pa.Table
+
+    def take(self, rows: npt.NDArray[np.int64], num_images: int) -> ValueLayer:  # noqa: ARG002
+        """See `Layer`."""
+        return ValueLayer(self.table.take(pa.array(rows)))
+
+    def append(self, other: ValueLayer, num_images: int) -> ValueLayer:  # noqa: ARG002
+        """See `Layer`."""
+        return ValueLayer(pa.concat_tables([self.table, other.table]))
+
+    def digest(self, order: npt.NDArray[np.int64]) -> bytes:
+        """See `Layer`."""
+        rows = self.table.take(pa.array(order)).combine_chunks()
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, rows.schema) as stream:
+            stream.write_table(rows)
+        return hashlib.sha256(sink.getvalue()).digest()
+
+
+def box_layer_from(class_names: Sequence[str], columns: dict[str, Any]) -> BoxLayer:
+    """Return boxes from lists or arrays by the names of `BOXES_SCHEMA`; ``source_id`` may be absent, or all be."""
+    m = len(columns.get("image", ()))
+    full = {**{f.name: [] for f in BOXES_SCHEMA}, "source_id": [""] * m, **columns}
+    arrays = {f.name: pa.array(full[f.name], type=f.type) for f in BOXES_SCHEMA}
+    return BoxLayer(tuple(class_names), pa.table(arrays, schema=BOXES_SCHEMA))
+
+
+def label_layer_from(attributes: Sequence[Attribute], columns: dict[str, Any]) -> LabelLayer:
+    """Return labels from class ids for each attribute, None where not known."""
+    arrays = {a.name: pa.array(columns[a.name], type=pa.int32()) for a in attributes}
+    return LabelLayer(tuple(attributes), pa.table(arrays))

@@ -1,0 +1,51 @@
+"""A field whose type is one of several models that are known only when a value comes.
+
+>>> Training = Annotated[TrainingBase, OpenUnion("task", settings_of_all_tasks)]
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, Union
+
+from pydantic import BaseModel, Field, GetCoreSchemaHandler, TypeAdapter
+from pydantic_core import CoreSchema, core_schema
+
+__all__ = ["OpenUnion"]
+
+
+class OpenUnion:
+    """Marks a field as a union with a discriminator whose alternatives others may add to.
+
+    Values are checked, and errors placed, as by pydantic's own unions.
+
+    Args:
+        discriminator: Key that every alternative has, as a `Literal`.
+        alternatives: Gives the models, in the order in which messages name them.
+    """
+
+    def __init__(self, discriminator: str, alternatives: Callable[[], Sequence[type[BaseModel]]]) -> None:
+        self.discriminator = discriminator
+        self._alternatives = alternatives
+
+    @property
+    def annotation(self) -> Any:
+        """The union of the alternatives as they are now."""
+        return _union(tuple(dict.fromkeys(self._alternatives())), self.discriminator)
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Check a value by the union of the moment."""
+        return core_schema.no_info_plain_validator_function(
+            lambda value: _adapter(self.annotation).validate_python(value)
+        )
+
+
+@functools.cache
+def _union(models: tuple[type[BaseModel], ...], discriminator: str) -> Any:
+    return Annotated[Union[models], Field(discriminator=discriminator)]  # noqa: UP007 - made of a tuple
+
+
+@functools.cache
+def _adapter(annotation: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(annotation)

@@ -1,0 +1,226 @@
+"""The tasks of labelling whole images: by one class, or by a class for each attribute. Importable without torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import BaseModel, Field
+
+from visionops.errors import DataError
+from visionops.inference.bundle import BundleCard, Decode, Head, Thresholds
+from visionops.inference.task import RecordColumn, TensorSpec
+from visionops.tasks.labels.settings import LabelTraining
+from visionops.tasks.spec import Known, Metric, TaskSpec
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+    import pyarrow as pa
+
+    from visionops.data.dataset import Dataset
+    from visionops.data.settings import DataConfig, Format
+    from visionops.evaluation.result import Evaluation
+    from visionops.evaluation.settings import Scoring
+    from visionops.inference.bundle import ModelBundle
+    from visionops.tasks.base import TrainingLog
+    from visionops.tasks.labels.decoder import LabelDecoder
+    from visionops.tasks.labels.prediction import LabelPrediction
+    from visionops.tasks.settings import TrainingPlan
+
+__all__ = [
+    "ATTRIBUTES",
+    "CLASSIFICATION",
+    "AttributesAnswer",
+    "AttributesTask",
+    "ClassificationAnswer",
+    "ClassificationTask",
+    "Label",
+    "LabelTask",
+]
+
+_LABEL = {"class_id": 1, "class_name": "defective", "confidence": 0.97}
+_LABEL |= {"probabilities": {"ok": 0.03, "defective": 0.97}}
+
+
+class Label(BaseModel):
+    """The answer to one question about the image."""
+
+    class_id: int
+    class_name: str
+    confidence: float = Field(description="probability of the class answered")
+    probabilities: dict[str, float]
+
+
+class ClassificationAnswer(BaseModel):
+    """What a classifier answers."""
+
+    classification: Label
+
+
+class AttributesAnswer(BaseModel):
+    """What a model of several attributes answers."""
+
+    attributes: dict[str, Label]
+
+
+class LabelTask(TaskSpec["LabelPrediction"]):
+    """A class for each question about an image; what its two tasks have in common."""
+
+    record_columns: ClassVar[tuple[RecordColumn, ...]] = (RecordColumn("probabilities", is_list=True),)
+    settings = LabelTraining
+    layer = "labels"
+    is_single: ClassVar[bool]
+    """One question, which is answered without its name."""
+
+    def check_card(self, card: BundleCard) -> None:
+        """See `ServedTask`."""
+        if card.decode != Decode.LOGITS:
+            raise ValueError(f"task {self.name} does not decode {card.decode}")
+        if not card.heads or (self.is_single and len(card.heads) != 1):
+            raise ValueError(f"task {self.name} has {len(card.heads)} heads")
+        if sum(len(head.class_names) for head in card.heads) != len(card.class_names):
+            raise ValueError("class_names and the classes of heads differ in number")
+        if card.preprocessing.tiles:
+            raise ValueError(f"task {self.name} answers for a whole image; tiles are of detectors")
+
+    def decoder(self, card: BundleCard, thresholds: Thresholds) -> LabelDecoder:  # noqa: ARG002
+        """See `ServedTask`; thresholds of labels are in the card's heads."""
+        from visionops.tasks.labels.decoder import LabelDecoder
+
+        return LabelDecoder(card, is_single=self.is_single)
+
+    def describe(self, card: BundleCard, thresholds: Thresholds) -> dict[str, Any]:  # noqa: ARG002
+        """See `ServedTask`."""
+        return {"heads": [head.model_dump() for head in card.heads]}
+
+    def tensor_specs(self, card: BundleCard) -> list[TensorSpec]:
+        """See `ServedTask`."""
+        return [
+            spec
+            for head in card.heads
+            for prefix in [self._prefix(head)]
+            for spec in (
+                TensorSpec(name=f"{prefix}class_ids", datatype="INT32", shape=[-1]),
+                TensorSpec(name=f"{prefix}class_names", datatype="BYTES", shape=[-1]),
+                TensorSpec(name=f"{prefix}probabilities", datatype="FP32", shape=[-1, len(head.class_names)]),
+            )
+        ]
+
+    def tensors(self, card: BundleCard, predictions: Sequence[LabelPrediction]) -> dict[str, npt.NDArray[Any]]:
+        """Return for each head ``class_ids`` int32 (N,), ``class_names`` (N,), ``probabilities`` float32 (N, C)."""
+        import numpy as np
+
+        tensors: dict[str, npt.NDArray[Any]] = {}
+        for number, head in enumerate(card.heads):
+            answers, prefix = [one.answers[number] for one in predictions], self._prefix(head)
+            tensors[f"{prefix}class_ids"] = np.array([answer.class_id for answer in answers], dtype=np.int32)
+            tensors[f"{prefix}class_names"] = np.array([answer.class_name for answer in answers], dtype=object)
+            tensors[f"{prefix}probabilities"] = np.stack([answer.probabilities for answer in answers])
+        return tensors
+
+    def _prefix(self, head: Head) -> str:
+        return "" if self.is_single else f"{head.name}."
+
+    def labels(self, answer: Mapping[str, Any]) -> list[tuple[str, float]]:
+        """See `ServedTask`."""
+        if self.is_single:
+            return [(answer["classification"]["class_name"], answer["classification"]["confidence"])]
+        return [(f"{name}={a['class_name']}", a["confidence"]) for name, a in answer["attributes"].items()]
+
+    def table(self, card: BundleCard, answers: Sequence[Mapping[str, Any] | None]) -> dict[str, pa.Array]:
+        """See `ServedTask`: for each head A with a class C ``A``, ``A_confidence`` and ``A_p_C``."""
+        import pyarrow as pa
+
+        columns: dict[str, pa.Array] = {}
+        for head in card.heads:
+            found = [None if answer is None else self._of_head(answer, head) for answer in answers]
+            own = {head.name: pa.array([a and a["class_name"] for a in found], pa.string())}
+            own[f"{head.name}_confidence"] = pa.array([a and a["confidence"] for a in found], pa.float32())
+            for c in head.class_names:
+                own[f"{head.name}_p_{c}"] = pa.array([a and a["probabilities"][c] for a in found], pa.float32())
+            columns |= own
+        return columns
+
+    def _of_head(self, answer: Mapping[str, Any], head: Head) -> dict[str, Any]:
+        found: dict[str, Any] = answer["classification"] if self.is_single else answer["attributes"][head.name]
+        return found
+
+    def fit_dataset(self, dataset: Dataset, format_: Format) -> Dataset:
+        """See `TaskSpec`."""
+        if not dataset.attributes:
+            raise DataError(f"task: {self.name} does not fit {format_.value} data with boxes; set task: detection")
+        return dataset
+
+    def train(self, dataset: Dataset, plan: TrainingPlan, work: Path, log: TrainingLog) -> ModelBundle:
+        """See `visionops.tasks.labels.training.train_labels`."""
+        from visionops.tasks.labels.training import train_labels
+
+        return train_labels(dataset, plan, work, log)
+
+    def evaluate(self, bundle: ModelBundle, dataset: Dataset, scoring: Scoring, folder: Path | None) -> Evaluation:
+        """See `visionops.tasks.labels.evaluation.evaluate_labels`."""
+        from visionops.tasks.labels.evaluation import evaluate_labels
+
+        return evaluate_labels(bundle, dataset, scoring, folder)
+
+    def known_to(self, test: Dataset, cards: Sequence[BundleCard]) -> Known:
+        """See `visionops.tasks.labels.known.known_labels`."""
+        from visionops.tasks.labels.known import known_labels
+
+        return known_labels(test, cards)
+
+    def dataset_for(self, test: Dataset, card: BundleCard) -> Dataset:
+        """See `visionops.tasks.labels.known.with_unknown_heads`."""
+        from visionops.tasks.labels.known import with_unknown_heads
+
+        return with_unknown_heads(test, card)
+
+
+class ClassificationTask(LabelTask):
+    """Which one of several classes an image belongs to."""
+
+    name = "classification"
+    is_single = True
+    answer = ClassificationAnswer
+    example: Mapping[str, Any] = MappingProxyType({"classification": _LABEL})
+    metrics = tuple(map(Metric, ("balanced_accuracy", "accuracy", "f1", "roc_auc", "pr_auc")))
+
+    def check_data(self, data: DataConfig) -> None:
+        """See `TaskSpec`."""
+        if len(data.labels) > 1:
+            names = ", ".join(data.labels)
+            raise ValueError(f"data.labels: classification has one, not {names}; keep one, or set task: attributes")
+
+    def fit_dataset(self, dataset: Dataset, format_: Format) -> Dataset:
+        """See `TaskSpec`."""
+        fitting = super().fit_dataset(dataset, format_)
+        if len(fitting.attributes) != 1:
+            names = ", ".join(attribute.name for attribute in fitting.attributes)
+            raise DataError(
+                f"data.labels: classification has one, and the table {names}; name one, or set task: attributes"
+            )
+        return fitting
+
+    def suits(self, dataset: Dataset) -> bool:
+        """See `TaskSpec`."""
+        return len(dataset.attributes) == 1
+
+
+class AttributesTask(LabelTask):
+    """Several questions about an image, each with its own classes."""
+
+    name = "attributes"
+    is_single = False
+    answer = AttributesAnswer
+    example: Mapping[str, Any] = MappingProxyType({"attributes": {"surface": _LABEL}})
+    metrics = tuple(map(Metric, ("accuracy", "balanced_accuracy", "f1", "roc_auc", "pr_auc")))
+
+    def suits(self, dataset: Dataset) -> bool:
+        """See `TaskSpec`."""
+        return len(dataset.attributes) > 1
+
+
+CLASSIFICATION = ClassificationTask()
+ATTRIBUTES = AttributesTask()

@@ -1,0 +1,142 @@
+"""`TaskSpec`: all that a task is, from the settings of its training to the tables of its answers.
+
+One object a task, in one module. What is heavy is imported by the methods that need it: a server imports the module,
+too. A package of the same shape brings a task of its own; `visionops.inference.task_registry` says how it is found.
+"""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from visionops.errors import TaskError
+from visionops.inference.task import P, ServedTask
+from visionops.inference.task_registry import served_task
+
+if TYPE_CHECKING:
+    from visionops.data.dataset import Dataset
+    from visionops.data.settings import DataConfig, Format
+    from visionops.evaluation.result import Evaluation
+    from visionops.evaluation.settings import Scoring
+    from visionops.inference.bundle import BundleCard, ModelBundle
+    from visionops.tasks.base import TrainingLog
+    from visionops.tasks.settings import TrainingPlan
+    from visionops.tasks.training_settings import TrainingBase
+
+__all__ = ["Known", "Metric", "TaskSpec", "task_for"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Metric:
+    """A figure that a task is judged by, as `Evaluation.metrics` and a bundle's card name it."""
+
+    name: str
+    higher_is_better: bool = True
+    is_share: bool = True
+    """Lies from 0 to 1, so that `gate.minimum` and `gate.margin` mean something."""
+
+    @property
+    def can_gate(self) -> bool:
+        """Whether a gate can judge by it."""
+        return self.higher_is_better and self.is_share
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Known:
+    """What models can be compared on."""
+
+    test: Dataset
+    """Test images with the annotations that every model knows."""
+    new: tuple[str, ...] = ()
+    """Classes, or attributes, that a model does not know, as `Evaluation.per_class` names them."""
+    left_out: tuple[str, ...] = ()
+    """What is missing from ``test``, in words: "14 boxes of crack"."""
+
+
+class TaskSpec(ServedTask[P]):
+    """One kind of learning problem.
+
+    Attributes:
+        settings: What ``training`` holds; its ``task`` is a `Literal` of the task's name.
+        metrics: What the task can be judged by, on val (tuning) and test (the gate); the first is the default.
+        layer: Name of the annotations that it learns from (`Dataset`).
+    """
+
+    settings: type[TrainingBase]
+    metrics: tuple[Metric, ...]
+    layer: str
+
+    @property
+    def gate_metrics(self) -> tuple[str, ...]:
+        """Names of the metrics that a gate can judge by; the first is its default."""
+        return tuple(metric.name for metric in self.metrics if metric.can_gate)
+
+    def check_data(self, data: DataConfig) -> None:
+        """Check that the settings of the data fit the task.
+
+        Raises:
+            ValueError: They do not; the message begins with the setting to correct.
+        """
+
+    def fit_dataset(self, dataset: Dataset, format_: Format) -> Dataset:  # noqa: ARG002
+        """Check that what a reader gave is what the task learns from; a task may add annotations of its own.
+
+        Args:
+            format_: What the data set was read as, for messages.
+
+        Raises:
+            DataError: It is not.
+        """
+        return dataset
+
+    def suits(self, dataset: Dataset) -> bool:  # noqa: ARG002
+        """Return whether a use case for this data set, of which nothing else is known, should have this task."""
+        return False
+
+    def starting_settings(self, dataset: Dataset) -> dict[str, Any]:  # noqa: ARG002
+        """Return the training settings that a data set decides by itself, for a new use case."""
+        return {}
+
+    @abc.abstractmethod
+    def train(self, dataset: Dataset, plan: TrainingPlan, work: Path, log: TrainingLog) -> ModelBundle:
+        """Train on the train split, select on the val split, export.
+
+        Args:
+            dataset: Clean and split.
+            work: A folder of this training alone. What an interrupted call left there is resumed.
+
+        Returns:
+            A sealed bundle in ``work / "bundle"``; its card has the task's metrics of the val split.
+        """
+
+    @abc.abstractmethod
+    def evaluate(self, bundle: ModelBundle, dataset: Dataset, scoring: Scoring, folder: Path | None) -> Evaluation:
+        """Score the bundle on the test split of ``dataset``; with a folder, write pictures and report into it."""
+
+    def known_to(self, test: Dataset, cards: Sequence[BundleCard]) -> Known:  # noqa: ARG002
+        """Leave out of a test split what a model cannot be asked: all of it may be asked, by default.
+
+        Args:
+            test: At least one image.
+            cards: Of the models; of this task.
+        """
+        return Known(test)
+
+    def dataset_for(self, test: Dataset, card: BundleCard) -> Dataset:  # noqa: ARG002
+        """Return the comparison's images as the model of ``card`` is scored on them."""
+        return test
+
+
+def task_for(name: str) -> TaskSpec[Any]:
+    """Return a task that can be learned.
+
+    Raises:
+        TaskError: No task of that name is registered, its package cannot be imported, or it is only served.
+    """
+    task = served_task(name)
+    if not isinstance(task, TaskSpec):
+        raise TaskError(f"task {name!r}: can be served, not trained; set another task")
+    return task
