@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Sequence
 
 from pydantic import BaseModel, ConfigDict
 
@@ -54,11 +53,11 @@ class Lot:
     labels: int = 0
     confidence: float = 0.0
 
-    def add(self, answer: Mapping[str, Any] | None) -> None:
-        """Count one image: what `Prediction.to_dict` gave, or None without an answer."""
+    def add(self, found: Sequence[tuple[str, float]] | None) -> None:
+        """Count one image: `Prediction.labels`, or None without an answer."""
         self.images += 1
-        self.answered += answer is not None
-        labels = _labels(answer) if answer else []
+        self.answered += found is not None
+        labels = found or ()
         self.shown.update({name for name, _ in labels})
         self.labels += len(labels)
         for _, confidence in labels:
@@ -72,14 +71,6 @@ class Lot:
             shares={name: count / self.answered for name, count in sorted(self.shown.items())},
             confidence=self.confidence / self.labels if self.labels else None,
         )
-
-
-def _labels(answer: Mapping[str, Any]) -> list[tuple[str, float]]:
-    """`Prediction.labels` of what `Prediction.to_dict` gave."""
-    if "attributes" in answer:
-        return [(f"{name}={a['class_name']}", a["confidence"]) for name, a in answer["attributes"].items()]
-    found = answer["detections"] if "detections" in answer else [answer["classification"]]
-    return [(one["class_name"], one["confidence"]) for one in found]
 
 
 def render_batch_html(summary: BatchSummary) -> str:

@@ -19,6 +19,7 @@ from visionops.batch.report import BatchSummary, Lot
 from visionops.data.output import Output
 from visionops.errors import DataError
 from visionops.inference.bundle import BundleCard
+from visionops.inference.task_registry import served_task
 
 __all__ = ["write_tables"]
 
@@ -47,7 +48,7 @@ def write_tables(parts: Sequence[BatchAnswers], card: BundleCard, version: str, 
     if not rows.num_rows:
         raise DataError(f"{card.name}: its data has no unlabelled images; name a folder with --input")
     rows = rows.take(pc.sort_indices(rows["key"]))
-    lots: dict[str, Lot] = {}
+    task, lots = served_task(card.task), dict[str, Lot]()
     with contextlib.ExitStack() as stack:
         writers: dict[str, _TableWriter] = {}
         for first in range(0, rows.num_rows, _CHUNK):
@@ -61,7 +62,7 @@ def write_tables(parts: Sequence[BatchAnswers], card: BundleCard, version: str, 
                 writers[name].write(table)
             for key, answer in zip(keys, told, strict=True):
                 folder, slash, _ = key.partition("/")
-                lots.setdefault(folder if slash else ".", Lot()).add(answer)
+                lots.setdefault(folder if slash else ".", Lot()).add(None if answer is None else task.labels(answer))
     summary = BatchSummary(
         model=card.name,
         version=version,
@@ -121,28 +122,14 @@ def _tables(
             [row.error and f"{key}: {row.error}" for key, row in zip(keys, rows, strict=True)], pa.string()
         ),
     }
-    if not card.heads:
-        found = [None if answer is None else len(answer["detections"]) for answer in told]
-        columns["detections"] = pa.array(found, pa.int32())
-        return {"predictions": pa.table(columns), "detections": _detections(columns, told)}
-    for head in card.heads:
-        answers = [_of_head(answer, head.name) for answer in told]
-        names = [head.name, f"{head.name}_confidence", *(f"{head.name}_p_{name}" for name in head.class_names)]
-        values = [
-            pa.array([a and a["class_name"] for a in answers], pa.string()),
-            pa.array([a and a["confidence"] for a in answers], pa.float32()),
-            *(pa.array([a and a["probabilities"][c] for a in answers], pa.float32()) for c in head.class_names),
-        ]
-        for name, array in zip(names, values, strict=True):
-            columns[_free(name, columns)] = array
-    return {"predictions": pa.table(columns)}
-
-
-def _of_head(answer: Mapping[str, Any] | None, head: str) -> dict[str, Any] | None:
-    if answer is None:
-        return None
-    found: dict[str, Any] = answer["classification"] if "classification" in answer else answer["attributes"][head]
-    return found
+    task, shared = served_task(card.task), dict(columns)
+    for name, array in task.table(card, told):
+        columns[_free(name, columns)] = array
+    tables = {"predictions": pa.table(columns)}
+    for name, part in task.part_tables(card, told).items():
+        own = {column: shared[column].take(part.rows) for column in ("key", "sha256", "model", "version")}
+        tables[name] = pa.table(own | dict(part.columns))
+    return tables
 
 
 def _free(name: str, taken: Mapping[str, Any]) -> str:
@@ -150,15 +137,3 @@ def _free(name: str, taken: Mapping[str, Any]) -> str:
     while name in taken:
         name += "_"
     return name
-
-
-def _detections(columns: Mapping[str, Any], told: Sequence[dict[str, Any] | None]) -> pa.Table:
-    found = [(row, box) for row, answer in enumerate(told) for box in (answer or {"detections": ()})["detections"]]
-    rows = pa.array([row for row, _ in found], pa.int64())
-    table = {name: columns[name].take(rows) for name in ("key", "sha256", "model", "version")}
-    table["class_id"] = pa.array([box["class_id"] for _, box in found], pa.int32())
-    table["class_name"] = pa.array([box["class_name"] for _, box in found], pa.string())
-    table["confidence"] = pa.array([box["confidence"] for _, box in found], pa.float32())
-    for at, name in enumerate(("x1", "y1", "x2", "y2")):
-        table[name] = pa.array([box["box"][at] for _, box in found], pa.float32())
-    return pa.table(table)

@@ -10,7 +10,7 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Sequence
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -47,6 +47,7 @@ BOXES_SCHEMA = pa.schema(
 )
 
 
+@runtime_checkable  # pydantic asks for it where a step has a data set
 class Layer(Protocol):
     """One kind of annotation, for all images of a data set."""
 

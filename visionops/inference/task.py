@@ -109,8 +109,8 @@ class ServedTask(abc.ABC, Generic[P]):
         """Return `Prediction.labels` of what `Prediction.to_dict` gave."""
 
     @abc.abstractmethod
-    def table(self, card: BundleCard, answers: Sequence[Mapping[str, Any] | None]) -> dict[str, pa.Array]:
-        """Return the task's columns of the table of predictions, a row an image.
+    def table(self, card: BundleCard, answers: Sequence[Mapping[str, Any] | None]) -> list[tuple[str, pa.Array]]:
+        """Return the task's columns of the table of predictions by name, a row an image; a name may come twice.
 
         Args:
             answers: Of each image what `Prediction.to_dict` gave; None for an image without an answer.

@@ -12,12 +12,11 @@ import pyarrow.compute as pc
 from visionops.monitoring.drift.comparison import Compared, read_column
 from visionops.monitoring.drift.permutation import Draw, Numbers, deal
 from visionops.monitoring.drift.report import ColumnDrift, ColumnKind, Verdict
-from visionops.monitoring.record import FEATURE_PREFIX
+from visionops.monitoring.record import FEATURE_PREFIX, task_columns
 from visionops.monitoring.settings import DriftSettings
 
 __all__ = ["compare_numbers"]
 
-_MEANS = ("confidences", "areas", "centres_x", "centres_y")
 _FEW_VALUES = 500
 """Distinct numbers up to which a column is tested as one of ties."""
 _BINS = 24
@@ -28,11 +27,13 @@ def compare_numbers(
 ) -> list[Compared]:
     """Compare each column of numbers that has a value in either table; equal columns once."""
     shared = [name for name in reference.column_names if name in current.column_names]
-    names = [name for name in shared if name.startswith(FEATURE_PREFIX) or name == "count" or name in _MEANS]
+    own = {column.name: column.is_list for column in task_columns() if column.title}
+    lists = {"confidences", *(name for name, is_list in own.items() if is_list)}
+    names = [name for name in shared if name.startswith(FEATURE_PREFIX) or name in {"count", *lists, *own}]
     same: dict[tuple[bytes, bytes], list[str]] = {}
     values: dict[str, tuple[Numbers, Numbers]] = {}
     for name in names:
-        before, after = _read_numbers(reference, name), _read_numbers(current, name)
+        before, after = (_read_numbers(table, name, is_list=name in lists) for table in (reference, current))
         if len(before) or len(after):
             values[name] = before, after
             same.setdefault((_digest(before), _digest(after)), []).append(name)
@@ -44,9 +45,9 @@ def _digest(values: Numbers) -> bytes:
     return hashlib.sha256(values.tobytes()).digest()
 
 
-def _read_numbers(table: pa.Table, name: str) -> Numbers:
+def _read_numbers(table: pa.Table, name: str, *, is_list: bool) -> Numbers:
     """One finite value an image, sorted; images without one are left out."""
-    if name in _MEANS:
+    if is_list:
         values = _means(read_column(table, name, pa.list_(pa.float32())))
     else:
         # float32 first: a constant that one table holds as float64 would differ in its last digits, and so everywhere.

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from visionops.monitoring.record import FEATURE_PREFIX
+from visionops.monitoring.record import FEATURE_PREFIX, task_columns
 
 __all__ = ["format_number", "title_of"]
 
 _WORDS = {
     "count": "the number of boxes of an image",
     "confidences": "mean confidence of an image",
-    "areas": "mean area of an image's boxes",
-    "centres_x": "mean place of boxes across",
-    "centres_y": "mean place of boxes down",
     "labels": "the mix of classes among boxes",
     "embedding": "embeddings",
 }
@@ -19,7 +16,8 @@ _WORDS = {
 
 def title_of(name: str) -> str:
     """Return the words for a column of the record, or for a class as ``class:NAME``."""
-    return _WORDS.get(name, name.removeprefix(FEATURE_PREFIX).removeprefix("class:"))
+    words = _WORDS | {column.name: column.title for column in task_columns() if column.title}
+    return words.get(name, name.removeprefix(FEATURE_PREFIX).removeprefix("class:"))
 
 
 def format_number(value: float | None) -> str:

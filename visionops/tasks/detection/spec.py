@@ -125,12 +125,12 @@ class DetectionTask(TaskSpec["BoxPrediction"]):
         """See `ServedTask`."""
         return [(one["class_name"], one["confidence"]) for one in answer["detections"]]
 
-    def table(self, card: BundleCard, answers: Sequence[Mapping[str, Any] | None]) -> dict[str, pa.Array]:  # noqa: ARG002
+    def table(self, card: BundleCard, answers: Sequence[Mapping[str, Any] | None]) -> list[tuple[str, pa.Array]]:  # noqa: ARG002
         """See `ServedTask`: ``detections``, their number."""
         import pyarrow as pa
 
         found = [None if answer is None else len(answer["detections"]) for answer in answers]
-        return {"detections": pa.array(found, pa.int32())}
+        return [("detections", pa.array(found, pa.int32()))]
 
     def part_tables(
         self,

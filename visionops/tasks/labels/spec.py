@@ -129,18 +129,18 @@ class LabelTask(TaskSpec["LabelPrediction"]):
             return [(answer["classification"]["class_name"], answer["classification"]["confidence"])]
         return [(f"{name}={a['class_name']}", a["confidence"]) for name, a in answer["attributes"].items()]
 
-    def table(self, card: BundleCard, answers: Sequence[Mapping[str, Any] | None]) -> dict[str, pa.Array]:
+    def table(self, card: BundleCard, answers: Sequence[Mapping[str, Any] | None]) -> list[tuple[str, pa.Array]]:
         """See `ServedTask`: for each head A with a class C ``A``, ``A_confidence`` and ``A_p_C``."""
         import pyarrow as pa
 
-        columns: dict[str, pa.Array] = {}
+        columns = []
         for head in card.heads:
             found = [None if answer is None else self._of_head(answer, head) for answer in answers]
-            own = {head.name: pa.array([a and a["class_name"] for a in found], pa.string())}
-            own[f"{head.name}_confidence"] = pa.array([a and a["confidence"] for a in found], pa.float32())
+            columns.append((head.name, pa.array([a and a["class_name"] for a in found], pa.string())))
+            columns.append((f"{head.name}_confidence", pa.array([a and a["confidence"] for a in found], pa.float32())))
             for c in head.class_names:
-                own[f"{head.name}_p_{c}"] = pa.array([a and a["probabilities"][c] for a in found], pa.float32())
-            columns |= own
+                shares = pa.array([a and a["probabilities"][c] for a in found], pa.float32())
+                columns.append((f"{head.name}_p_{c}", shares))
         return columns
 
     def _of_head(self, answer: Mapping[str, Any], head: Head) -> dict[str, Any]:
