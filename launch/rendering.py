@@ -150,7 +150,7 @@ def _metric_text(name: str, evaluation: Evaluation) -> str:
 
 def _tuning_rows(tuning: TuningResult) -> _Rows:
     best, default = tuning.best_trial, tuning.default_value
-    gain = "" if default is None else f"; unchanged settings {default:.4f}, a gain of {tuning.value - default:.4f}"
+    gain = "" if default is None else f"; unchanged settings {default:.4f}, a gain of {tuning.gain:.4f}"
     if best.is_default:
         gain = ", the unchanged settings: nothing that was tried is better"
     return [

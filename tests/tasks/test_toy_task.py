@@ -59,6 +59,8 @@ from visionops.tasks.base import NoLog, TrainingLog, evaluation_folder, training
 from visionops.tasks.settings import TrainingPlan
 from visionops.tasks.spec import Metric, TaskSpec, task_for
 from visionops.tasks.training_settings import TrainingBase
+from visionops.tuning.result import Trial, TuningResult
+from visionops.tuning.search import tune
 
 SIDE = 16
 COUNT = 40
@@ -70,6 +72,8 @@ class BrightnessTraining(TrainingBase):
     task: Literal["brightness"] = "brightness"
     tolerance: float = 0.05
     """An answer is right up to this far from the truth."""
+    shift: float = 0.0
+    """Added to every answer: something to search for."""
 
 
 class BrightnessAnswer(BaseModel):
@@ -161,7 +165,7 @@ class BrightnessTask(TaskSpec[BrightnessPrediction]):
         draft = _seal(self, work / "draft", plan, dataset, spec, (1.0, 0.0))
         means = [one.brightness for one in Predictor(draft).predict_many([p.read_bytes() for p in train.paths()])]
         slope, offset = np.polyfit(means, _truth(train), 1)
-        bundle = _seal(self, work / "bundle", plan, dataset, spec, (slope, offset))
+        bundle = _seal(self, work / "bundle", plan, dataset, spec, (slope, offset + plan.training.shift))
         within, mae = _score(_errors(Predictor(bundle), dataset.select_split(Split.VAL)), plan.training.tolerance)
         log.metrics({"val_within": within, "val_mae": mae}, 1)
         sealed = bundle.card.model_copy(update={"metrics": {"within": within, "mae": mae}})
@@ -240,6 +244,14 @@ def _seal(task, folder: Path, plan: TrainingPlan, dataset: Dataset, spec, line: 
         training=plan.training.model_dump(mode="json"),
     )
     return ModelBundle.create(folder, card)
+
+
+class NoTuningLog:
+    def trial(self, trial: Trial) -> None:
+        """Drop."""
+
+    def progress(self, done: int, total: int, note: str) -> None:
+        """Drop."""
 
 
 # Its way through
@@ -355,6 +367,15 @@ def test_it_is_trained_evaluated_and_gated(config, prepared, bundle, tmp_path):
     assert evaluation_folder(bundle, prepared).name.startswith("parts-")
     seen = measure(task, bundle, prepared, config.scoring, at_test=1.0)
     assert (seen.metric, seen.value, seen.images) == ("within", 1.0, prepared.num_images)
+
+
+def test_a_search_looks_for_less_of_an_error(data, prepared, tmp_path):
+    grid = "tuning={grid: [{shift: 0.2}, {shift: -0.01}, {shift: 0.1}], metric: mae}"
+    config = load_config(data.parent / "parts.yaml", [grid])
+    result = tune(task_for("brightness"), prepared, config.search_plan, tmp_path / "search", NoTuningLog())
+    assert result.settings == {"shift": -0.01}
+    assert result.value == pytest.approx(0.01, abs=0.005)
+    assert (result.minimises, TuningResult.load(result.folder)) == (True, result)
 
 
 def test_a_card_that_contradicts_the_task_is_refused(bundle):

@@ -74,6 +74,14 @@ class TaskSpec(ServedTask[P]):
         """Names of the metrics that a gate can judge by; the first is its default."""
         return tuple(metric.name for metric in self.metrics if metric.can_gate)
 
+    def metric(self, name: str) -> Metric:
+        """Return one of ``metrics``.
+
+        Raises:
+            KeyError: The task has no such metric.
+        """
+        return {metric.name: metric for metric in self.metrics}[name]
+
     def check_data(self, data: DataConfig) -> None:
         """Check that the settings of the data fit the task.
 

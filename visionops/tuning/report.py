@@ -91,7 +91,7 @@ def _history(result: TuningResult, path: Path) -> _Picture:
     last = [t.curve[max(t.curve)] for t in pruned]
     if pruned:
         axes.plot([t.number for t in pruned], last, "o", mfc="white", mec=_GREY, label="pruned (where it stopped)")
-    best = np.maximum.accumulate(values)
+    best = (np.minimum if result.minimises else np.maximum).accumulate(values)
     axes.step([*numbers, result.trials[-1].number], [*best, best[-1]], where="post", color=_BLUE, lw=1.2, label="best")
     if result.default_value is not None:
         axes.axhline(result.default_value, color=_ORANGE, ls="--", lw=1.2, label="unchanged settings")
@@ -157,7 +157,7 @@ def _parallel_coordinates(result: TuningResult, ranges: Mapping[str, SearchRange
     """One line a complete trial, over an axis a setting, ending at its value."""
     import matplotlib as mpl
 
-    complete = sorted(_complete(result), key=_of)
+    complete = sorted(_complete(result), key=_of, reverse=result.minimises)
     keys = list(dict.fromkeys(key for trial in complete for key in trial.settings))
     if not keys:
         return None

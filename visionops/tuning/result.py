@@ -58,6 +58,9 @@ class TuningResult(BaseModel):
     study: str
     """Its name in the storage."""
     metric: str
+    # Left out of the file where it is not so: results from before there were such metrics are read and written alike.
+    minimises: bool = Field(default=False, exclude_if=lambda minimises: not minimises)
+    """Less of the metric is better."""
     settings: dict[str, Setting]
     """The best ones, to be merged into ``training``; {} where nothing beats the settings of the use case."""
     best: int
@@ -75,6 +78,13 @@ class TuningResult(BaseModel):
     def best_trial(self) -> Trial:
         """The one that `settings` come from."""
         return next(trial for trial in self.trials if trial.number == self.best)
+
+    @property
+    def gain(self) -> float | None:
+        """By how much the best trial is better than the unchanged settings; None where these have no value."""
+        if self.default_value is None:
+            return None
+        return self.default_value - self.value if self.minimises else self.value - self.default_value
 
     def counts(self) -> dict[str, int]:
         """Trials by state, every state named."""

@@ -18,7 +18,7 @@ from visionops.errors import ConfigError, TrainingError
 from visionops.home import visionops_home
 from visionops.tasks.base import alone_in, training_folder
 from visionops.tasks.settings import TrainingPlan
-from visionops.tasks.spec import TaskSpec
+from visionops.tasks.spec import TaskSpec, task_for
 from visionops.tuning.ranges import distribution_of, pick, setting_of, settings_within
 from visionops.tuning.records import importance_of, record_of, state_of, value_of
 from visionops.tuning.report import write_report
@@ -152,12 +152,16 @@ class _Search:
         self._url = url
         self._machine = _machine(folder)
         self._metric = search.metric
+        self._minimises = not task_for(search.plan.task).metric(search.metric).higher_is_better
         self._grid = search.tuning.grid
         self._wanted = len(self._grid) or search.tuning.trials
         self._defaults = {key: setting_of(search.plan, key) for key in search.tuning.space}
         self._ranges = {key: distribution_of(search.plan, key, found) for key, found in search.tuning.space.items()}
         self._study = optuna.create_study(
-            study_name=folder.name, storage=storage, direction="maximize", load_if_exists=True
+            study_name=folder.name,
+            storage=storage,
+            direction="minimize" if self._minimises else "maximize",
+            load_if_exists=True,
         )
         self._trials: list[FrozenTrial] = []
         self._read()
@@ -202,6 +206,7 @@ class _Search:
             use_case=self._plan.name,
             study=self._study.study_name,
             metric=self._metric,
+            minimises=self._minimises,
             settings={} if best.user_attrs.get("default") else best.user_attrs["settings"],
             best=best.number,
             value=value_of(best),
@@ -227,7 +232,8 @@ class _Search:
     def _best(self) -> FrozenTrial | None:
         """The first of the best: nothing changes without a gain."""
         complete = [trial for trial in self._ended() if state_of(trial) is TrialState.COMPLETE]
-        return max(complete, key=lambda trial: (value_of(trial), -trial.number), default=None)
+        sign = -1 if self._minimises else 1
+        return max(complete, key=lambda trial: (sign * value_of(trial), -trial.number), default=None)
 
     def _repeat_cut_trials(self) -> None:
         """We are alone in our folder: what of ours is said to run was killed."""
