@@ -16,7 +16,7 @@ from benchmarks.contestants import OURS, Contestant, Server, start
 from benchmarks.load import Load, run_wrk, write_lua
 from benchmarks.model import make_detector, make_images
 from benchmarks.rows import Row, print_rows
-from visionops.monitoring.log import read_log
+from visionops.monitoring.log_reading import read_log
 
 __all__ = ["main"]
 

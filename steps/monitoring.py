@@ -26,7 +26,7 @@ from visionops.monitoring.drift.detection import detect_drift
 from visionops.monitoring.drift.rendering import render_drift_html
 from visionops.monitoring.drift.report import DriftReport
 from visionops.monitoring.labelled import LabelledTraffic, measure, unseen, untrained
-from visionops.monitoring.log import read_log
+from visionops.monitoring.log_reading import read_log
 from visionops.monitoring.metrics import push_monitoring
 from visionops.monitoring.policy import Decision, Observation, decide
 from visionops.monitoring.reference import read_reference, window_reference

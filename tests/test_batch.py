@@ -24,7 +24,8 @@ from visionops.data.output import open_output
 from visionops.errors import DataError
 from visionops.inference.bundle import Head, Thresholds
 from visionops.inference.predictor import Predictor
-from visionops.monitoring.log import PredictionLog, read_log
+from visionops.monitoring.log import PredictionLog
+from visionops.monitoring.log_reading import read_log
 from visionops.monitoring.record import RECORD
 from visionops.monitoring.reference import records_of
 

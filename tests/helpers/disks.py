@@ -26,4 +26,5 @@ def mounted(folder: Path, options: str) -> Iterator[Path]:
     try:
         yield folder
     finally:
-        subprocess.run(["umount", str(folder)], check=True)
+        # Detached at once: a library's thread may hold a file that it has read for a moment more.
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)

@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from tests.helpers.programs import alertmanager, alertmanager_config, get, pushed, pushgateway
-from visionops.monitoring.log import read_request_ids
+from visionops.monitoring.log_reading import read_request_ids
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 

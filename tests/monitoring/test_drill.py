@@ -26,7 +26,7 @@ from visionops.errors import ConfigError, DataError, DeploymentError
 from visionops.inference.image import decode_image
 from visionops.monitoring import drill as drilling
 from visionops.monitoring.drill import Drill, render_drill_html, run_drill
-from visionops.monitoring.log import read_log
+from visionops.monitoring.log_reading import read_log
 from visionops.monitoring.simulate import Kind
 
 KEY = "k3y"

@@ -24,7 +24,9 @@ from tests.conftest import ROOT
 from tests.helpers.disks import mounted
 from visionops.errors import DataError
 from visionops.monitoring import log as log_module
-from visionops.monitoring.log import OUTCOMES, PredictionLog, read_log
+from visionops.monitoring import segments
+from visionops.monitoring.log import OUTCOMES, PredictionLog
+from visionops.monitoring.log_reading import read_log
 from visionops.monitoring.record import RECORD
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
@@ -280,13 +282,13 @@ def test_a_log_that_somebody_removes_begins_anew(log: PredictionLog, tmp_path: P
 
 
 def test_a_disk_that_hangs_is_waited_for_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    goes_on, write = threading.Event(), log_module._OpenSegment.write
+    goes_on, write = threading.Event(), segments.OpenSegment.write
 
     def hang(*arguments: object) -> None:
         assert goes_on.wait(180)
         write(*arguments)
 
-    monkeypatch.setattr(log_module._OpenSegment, "write", hang)
+    monkeypatch.setattr(segments.OpenSegment, "write", hang)
     log = PredictionLog(tmp_path, capacity=4, patience=0.05)
     assert [log.append(record(str(n))) for n in range(10)] == [False] * 10
     assert log.counts == dict.fromkeys(OUTCOMES, 0) | {"overflow": 5}  # one is being written, four wait
@@ -348,7 +350,8 @@ def test_old_records_go(tmp_path: Path):
 
 
 def test_a_quiet_segment_is_closed_when_it_is_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(log_module, "_SEGMENT_SECONDS", 0.05)
+    for module in (log_module, segments):
+        monkeypatch.setattr(module, "SEGMENT_SECONDS", 0.05)
     log = PredictionLog(tmp_path)
     assert log.append(record())
     until(lambda: [path.suffix for path in tmp_path.iterdir()] == [".parquet"])

@@ -23,7 +23,8 @@ from visionops.addresses import check_store
 from visionops.errors import ConfigError, DataError
 from visionops.inference.settings import ServingConfig
 from visionops.monitoring import shipping
-from visionops.monitoring.log import PredictionLog, read_log
+from visionops.monitoring.log import PredictionLog
+from visionops.monitoring.log_reading import read_log
 from visionops.monitoring.record import RECORD
 from visionops.monitoring.stores import open_store
 

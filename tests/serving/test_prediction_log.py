@@ -34,7 +34,7 @@ from visionops.inference.predictor import Predictor
 from visionops.monitoring import features
 from visionops.monitoring.drift.detection import detect_drift
 from visionops.monitoring.images import is_sampled
-from visionops.monitoring.log import read_log
+from visionops.monitoring.log_reading import read_log
 from visionops.monitoring.record import RECORD
 from visionops.monitoring.reference import records_of
 from visionops.monitoring.settings import DriftSettings

@@ -52,7 +52,8 @@ from visionops.inference.task import RecordColumn, TensorSpec
 from visionops.inference.task_registry import register, unregister
 from visionops.monitoring.drift.detection import detect_drift
 from visionops.monitoring.labelled import measure
-from visionops.monitoring.log import PredictionLog, read_log
+from visionops.monitoring.log import PredictionLog
+from visionops.monitoring.log_reading import read_log
 from visionops.monitoring.reference import add_reference, read_reference
 from visionops.monitoring.settings import DriftSettings
 from visionops.tasks.base import NoLog, TrainingLog, evaluation_folder, training_folder

@@ -14,7 +14,8 @@ from visionops.errors import DataError
 from visionops.inference.bundle import ModelBundle
 from visionops.inference.prediction import Prediction
 from visionops.monitoring.features import describe_image
-from visionops.monitoring.log import PredictionLog, read_request_ids
+from visionops.monitoring.log import PredictionLog
+from visionops.monitoring.log_reading import read_request_ids
 from visionops.monitoring.record import record_of
 
 __all__ = ["BatchRecorder"]

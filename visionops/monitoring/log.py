@@ -19,43 +19,36 @@ True
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import dataclasses
 import errno
-import fcntl
-import os
 import queue
 import threading
 import time
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.json as pj
-import pyarrow.parquet as pq
-from pydantic_core import to_json
-
 from visionops.data.files import describe_os_error
-from visionops.errors import DataError
-from visionops.monitoring.record import record_schema
+from visionops.monitoring.segments import (
+    SEGMENT_SECONDS,
+    OpenSegment,
+    close_segment,
+    record_line,
+    segment_rows,
+    segment_size,
+)
 from visionops.monitoring.shipping import MARK, Shipper
-from visionops.monitoring.stores import SEGMENT, Wanted, is_store, open_store, segment_begin
+from visionops.monitoring.stores import SEGMENT, segment_begin
 
-__all__ = ["OUTCOMES", "PredictionLog", "read_log", "read_request_ids"]
+__all__ = ["OUTCOMES", "PredictionLog"]
 
 OUTCOMES = ("written", "overflow", "disk_full", "unwritable", "invalid", "closed", "unshipped")
 """What becomes of a record: it is written, or dropped because too many waited, the disk was full, the folder could not
 be written, the record was none, or the log was closed. Unshipped: it was written, and went before the store had it."""
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_NAME_TIME = "%Y%m%dT%H%M%S%f"
-_SEGMENT_SECONDS = 3600.0
 _CLOSING_SECONDS = 10.0
 
 
@@ -110,7 +103,7 @@ class PredictionLog:
         self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
         self._counts = dict.fromkeys(OUTCOMES, 0)
         self._counting = threading.Lock()
-        self._open: _OpenSegment | None = None
+        self._open: OpenSegment | None = None
         self._is_slow = False
         self._is_closed = False
         self._write_problem = ""
@@ -119,7 +112,7 @@ class PredictionLog:
         self._tidying: queue.SimpleQueue[bool] = queue.SimpleQueue()
         self._tidying.put(True)
         try:
-            self._open = _OpenSegment(folder)  # so that a folder that cannot be written is known before it is needed
+            self._open = OpenSegment(folder)  # so that a folder that cannot be written is known before it is needed
         except OSError as error:
             self._write_problem = self._describe(error)
         self._writer = threading.Thread(target=self._write_all, name="prediction-log", daemon=True)
@@ -138,7 +131,7 @@ class PredictionLog:
             Whether a killed process would leave it behind. Where this is False, `counts` and `problem` say why.
         """
         try:
-            line = _line(record)
+            line = record_line(record)
         except (ValueError, TypeError, KeyError, AttributeError):
             self._count("invalid")
             return False
@@ -214,7 +207,7 @@ class PredictionLog:
             if self._open and self._open.is_gone():
                 self._leave()
             if self._open is None:
-                self._open = _OpenSegment(self._folder)
+                self._open = OpenSegment(self._folder)
             self._open.write(b"".join([waiting.line for waiting in group]))
             if self._write_problem:
                 self._write_problem = ""
@@ -251,12 +244,12 @@ class PredictionLog:
         goes_on = True
         while goes_on:
             with contextlib.suppress(queue.Empty):
-                goes_on = self._tidying.get(timeout=_SEGMENT_SECONDS)
+                goes_on = self._tidying.get(timeout=SEGMENT_SECONDS)
             try:
                 self._prune()
                 for path in self._segments():
                     if path.suffix == ".jsonl":
-                        _close_segment(path)
+                        close_segment(path)
                 self._prune()
                 self._tidy_problem = ""
             except OSError as error:
@@ -275,234 +268,15 @@ class PredictionLog:
         """
         segments = self._segments()
         closed = [path for path in segments if path.suffix == ".parquet"]
-        total = sum(map(_size, segments)) + self._segment_bytes
-        oldest = datetime.now(UTC) - self._max_age - timedelta(seconds=_SEGMENT_SECONDS)
+        total = sum(map(segment_size, segments)) + self._segment_bytes
+        oldest = datetime.now(UTC) - self._max_age - timedelta(seconds=SEGMENT_SECONDS)
         shipped = {path for path in closed if self._shipper is None or self._shipper.has_shipped(path)}
         for path in sorted(closed, key=lambda path: path not in shipped):
             if total > self._max_bytes or (path in shipped and segment_begin(path.name) < oldest):
-                total -= _size(path)
+                total -= segment_size(path)
                 if path not in shipped:
-                    self._count("unshipped", _rows(path))
+                    self._count("unshipped", segment_rows(path))
                 path.unlink(missing_ok=True)  # another process may have been faster
         for mark in self._folder.glob(f"*{MARK}"):
             if not mark.with_suffix(".parquet").exists():
                 mark.unlink(missing_ok=True)
-
-
-def read_log(
-    place: Path | str,
-    since: datetime | None = None,
-    until: datetime | None = None,
-    model: str | None = None,
-    version: str | None = None,
-    *,
-    store: str | None = None,
-) -> pa.Table:
-    """The records of all segments, open ones included, by time.
-
-    Args:
-        place: The folder; or the URI of a store, which has the closed segments.
-        since: From this time on; aware.
-        until: Before this time; aware.
-        model: Only of this registered model.
-        version: Only of this version.
-        store: Of the folder's log: what the folder does not have (any more) is read there.
-
-    Returns:
-        With the schema `record_schema`.
-
-    Raises:
-        DataError: There is no such folder, a segment cannot be read, the store cannot be reached, or a time is naive.
-    """
-    wanted = Wanted(since, until, model, version)
-    tables = {}
-    if is_store(place):
-        store = str(place)
-    elif store is None or Path(place).exists():
-        expression = wanted.expression()
-        found = {stem: _read_segment(Path(place, stem), expression) for stem in _stems(Path(place))}
-        tables = {stem: table for stem, table in found.items() if table is not None}
-    shipped = [open_store(store).read(wanted, tables.keys())] if store else []
-    return pa.concat_tables([record_schema().empty_table(), *tables.values(), *shipped]).sort_by("time")
-
-
-def read_request_ids(folder: Path, prefix: str) -> set[str]:
-    """Those that begin with ``prefix``.
-
-    Raises:
-        DataError: As `read_log`.
-    """
-    wanted = pc.starts_with(pc.field("request_id"), prefix)
-    tables = [_read_segment(folder / stem, wanted, ["request_id"]) for stem in _stems(folder)]
-    return {name for table in tables if table is not None for name in table["request_id"].to_pylist()}
-
-
-class _OpenSegment:
-    """A file that lines are added to, locked for as long as it is open.
-
-    Raises:
-        OSError: It cannot be made.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        now = datetime.now(UTC)
-        self.path = folder / f"{now.strftime(_NAME_TIME)}Z-{os.getpid()}-{uuid.uuid4().hex[:8]}.jsonl"
-        self.size = 0
-        self.is_torn = False
-        self._begun = time.monotonic()
-        self._fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o640)
-        try:
-            # Who tidies may have been here first, and removed it as empty: `is_gone` tells.
-            fcntl.flock(self._fd, fcntl.LOCK_EX)
-        except OSError:
-            os.close(self._fd)
-            raise
-
-    @property
-    def seconds_left(self) -> float:
-        """Until it is to be closed."""
-        return max(0.0, self._begun + _SEGMENT_SECONDS - time.monotonic())
-
-    def is_due(self, segment_bytes: int) -> bool:
-        """Whether it is to be closed now."""
-        return self.size >= segment_bytes or (self.size > 0 and self.seconds_left == 0)
-
-    def is_gone(self) -> bool:
-        """Whether somebody removed the file."""
-        return os.fstat(self._fd).st_nlink == 0
-
-    def write(self, data: bytes) -> None:
-        """Add all of ``data`` or, by a try that must not fail, nothing.
-
-        Raises:
-            OSError: It cannot be written.
-        """
-        rest = memoryview(data)
-        try:
-            while rest:
-                rest = rest[os.write(self._fd, rest) :]
-        except OSError:
-            try:
-                os.ftruncate(self._fd, self.size)
-            except OSError:
-                self.is_torn = True  # its last line only, if nothing follows
-            raise
-        self.size += len(data)
-
-    def close(self) -> None:
-        """Leave it to who tidies."""
-        with contextlib.suppress(OSError):
-            if not self.size:
-                self.path.unlink(missing_ok=True)
-        os.close(self._fd)
-
-
-def _line(record: Mapping[str, Any]) -> bytes:
-    when = record["time"].astimezone(UTC).replace(tzinfo=None)
-    embedding = np.asarray(record["embedding"], dtype="<f4").tobytes()
-    wire = {**record, "time": when.isoformat(" "), "embedding": base64.b64encode(embedding).decode()}
-    return to_json(wire, inf_nan_mode="null") + b"\n"
-
-
-def _close_segment(path: Path) -> None:
-    """Turn a segment whose writer has left it into Parquet.
-
-    Raises:
-        OSError: It cannot be written. Nothing is lost: the lines stay.
-    """
-    with contextlib.suppress(FileNotFoundError, BlockingIOError), path.open("rb+") as file:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.fstat(file.fileno()).st_nlink == 0:
-            return  # another process closed it while this one opened it
-        target = path.with_suffix(".parquet")
-        table = None if target.exists() else _table(file.read())
-        if table is not None and table.num_rows:
-            temporary = target.with_name(f".{target.name}")
-            with temporary.open("wb") as out:
-                pq.write_table(table, out, compression="zstd")
-                out.flush()
-                os.fsync(out.fileno())  # the lines go, and may be on the disk already
-            temporary.replace(target)
-        path.unlink()
-
-
-def _table(data: bytes) -> pa.Table:
-    """The records of some lines; what is not whole, or no record, is left out."""
-    schema = record_schema()
-    data = data[: data.rfind(b"\n") + 1]
-    if not data:
-        return schema.empty_table()
-    # Arrow's own reader: it lets the threads of requests run, which the same work in Python would not.
-    reading = pj.ReadOptions(use_threads=False, block_size=len(data) + 1)
-    parsing = pj.ParseOptions(explicit_schema=_wire(schema), unexpected_field_behavior="ignore")
-    try:
-        table = pj.read_json(pa.BufferReader(data), read_options=reading, parse_options=parsing)
-        embeddings = _embeddings(table["embedding"].to_pylist())
-        index = table.schema.get_field_index("embedding")
-        return table.set_column(index, "embedding", embeddings).select(schema.names).cast(schema)
-    except ValueError:  # Arrow's are, too
-        middle = data.find(b"\n", len(data) // 2 - 1) + 1
-        if middle == len(data):
-            middle = data.rfind(b"\n", 0, len(data) - 1) + 1
-        if middle == 0:
-            return schema.empty_table()
-        return pa.concat_tables([_table(data[:middle]), _table(data[middle:])])
-
-
-def _wire(schema: pa.Schema) -> pa.Schema:
-    """Of a line: with the embedding in base64: shorter, quicker, and exact."""
-    return pa.schema([field.with_type(pa.string()) if field.name == "embedding" else field for field in schema])
-
-
-def _embeddings(texts: Sequence[str | None]) -> pa.Array:
-    parts = [np.frombuffer(base64.b64decode(text or ""), "<f4") for text in texts]
-    offsets = np.cumsum([0, *map(len, parts)], dtype=np.int32)
-    values = np.concatenate([np.empty(0, np.float32), *parts])
-    # By buffers: `pa.array` would import pandas, where it is installed, into a server that does not need it.
-    lists = pa.ListArray.from_arrays(
-        pa.Array.from_buffers(pa.int32(), len(offsets), [None, pa.py_buffer(offsets)]),
-        pa.Array.from_buffers(pa.float32(), len(values), [None, pa.py_buffer(values)]),
-    )
-    return lists.cast(pa.list_(pa.float32()))
-
-
-def _stems(folder: Path) -> list[str]:
-    """Of all segments. Listed twice: a segment that is closed meanwhile may be missed by one listing, not by both."""
-    try:
-        names = [path.name for _ in range(2) for path in folder.iterdir()]
-    except OSError as error:
-        raise DataError(
-            f"{folder}: cannot be listed ({describe_os_error(error)}); give the folder of a prediction log"
-        ) from error
-    return sorted({name.partition(".")[0] for name in names if SEGMENT.fullmatch(name)})
-
-
-def _read_segment(stem: Path, wanted: pc.Expression, columns: Sequence[str] | None = None) -> pa.Table | None:
-    """None: it was removed meanwhile."""
-    schema = record_schema()
-    columns = schema.names if columns is None else list(columns)
-    closed, lines = stem.with_suffix(".parquet"), stem.with_suffix(".jsonl")
-    try:
-        # Where both are there, the process that closed it was killed before it removed the lines.
-        for path in (closed, lines, closed):
-            with contextlib.suppress(FileNotFoundError):
-                if path == lines:
-                    return _table(path.read_bytes()).filter(wanted).select(columns)
-                return pq.read_table(path, columns=columns, schema=schema, filters=wanted, partitioning=None)
-    except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise DataError(f"{path}: cannot be read ({reason}); remove it") from error
-    return None
-
-
-def _size(path: Path) -> int:
-    with contextlib.suppress(FileNotFoundError):
-        return path.stat().st_size
-    return 0
-
-
-def _rows(path: Path) -> int:
-    with contextlib.suppress(OSError, ValueError):
-        return int(pq.read_metadata(path).num_rows)
-    return 0

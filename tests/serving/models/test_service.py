@@ -22,7 +22,7 @@ from tests.helpers.bundles import make_bundle
 from tests.serving.conftest import settings_of
 from visionops.errors import ImageError
 from visionops.inference.predictor import Predictor
-from visionops.monitoring.log import read_log
+from visionops.monitoring.log_reading import read_log
 
 _Result = TypeVar("_Result")
 

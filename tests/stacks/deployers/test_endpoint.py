@@ -25,7 +25,7 @@ from tests.helpers.programs import free_port, until
 from visionops.errors import BundleError, DeploymentError
 from visionops.inference.bundle import ModelBundle
 from visionops.inference.settings import ServingConfig
-from visionops.monitoring.log import read_log
+from visionops.monitoring.log_reading import read_log
 
 ANY_PORT = ServingConfig(port=0)
 

@@ -1,0 +1,185 @@
+"""Segments of the prediction log: lines of JSON while a process writes one, Parquet once it is closed."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import fcntl
+import os
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.json as pj
+import pyarrow.parquet as pq
+from pydantic_core import to_json
+
+from visionops.monitoring.record import record_schema
+
+__all__ = [
+    "SEGMENT_SECONDS",
+    "OpenSegment",
+    "close_segment",
+    "read_lines",
+    "record_line",
+    "segment_rows",
+    "segment_size",
+]
+
+SEGMENT_SECONDS = 3600.0
+"""After so long an open segment is closed."""
+_NAME_TIME = "%Y%m%dT%H%M%S%f"
+
+
+class OpenSegment:
+    """A file that lines are added to, locked for as long as it is open.
+
+    Raises:
+        OSError: It cannot be made.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        now = datetime.now(UTC)
+        self.path = folder / f"{now.strftime(_NAME_TIME)}Z-{os.getpid()}-{uuid.uuid4().hex[:8]}.jsonl"
+        self.size = 0
+        self.is_torn = False
+        self._begun = time.monotonic()
+        self._fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o640)
+        try:
+            # Who tidies may have been here first, and removed it as empty: `is_gone` tells.
+            fcntl.flock(self._fd, fcntl.LOCK_EX)
+        except OSError:
+            os.close(self._fd)
+            raise
+
+    @property
+    def seconds_left(self) -> float:
+        """Until it is to be closed."""
+        return max(0.0, self._begun + SEGMENT_SECONDS - time.monotonic())
+
+    def is_due(self, segment_bytes: int) -> bool:
+        """Whether it is to be closed now."""
+        return self.size >= segment_bytes or (self.size > 0 and self.seconds_left == 0)
+
+    def is_gone(self) -> bool:
+        """Whether somebody removed the file."""
+        return os.fstat(self._fd).st_nlink == 0
+
+    def write(self, data: bytes) -> None:
+        """Add all of ``data`` or, by a try that must not fail, nothing.
+
+        Raises:
+            OSError: It cannot be written.
+        """
+        rest = memoryview(data)
+        try:
+            while rest:
+                rest = rest[os.write(self._fd, rest) :]
+        except OSError:
+            try:
+                os.ftruncate(self._fd, self.size)
+            except OSError:
+                self.is_torn = True  # its last line only, if nothing follows
+            raise
+        self.size += len(data)
+
+    def close(self) -> None:
+        """Leave it to who tidies."""
+        with contextlib.suppress(OSError):
+            if not self.size:
+                self.path.unlink(missing_ok=True)
+        os.close(self._fd)
+
+
+def record_line(record: Mapping[str, Any]) -> bytes:
+    """Write a record as a line of an open segment.
+
+    Raises:
+        ValueError, TypeError, KeyError, AttributeError: It is no record.
+    """
+    when = record["time"].astimezone(UTC).replace(tzinfo=None)
+    embedding = np.asarray(record["embedding"], dtype="<f4").tobytes()
+    wire = {**record, "time": when.isoformat(" "), "embedding": base64.b64encode(embedding).decode()}
+    return to_json(wire, inf_nan_mode="null") + b"\n"
+
+
+def close_segment(path: Path) -> None:
+    """Turn a segment whose writer has left it into Parquet.
+
+    Raises:
+        OSError: It cannot be written. Nothing is lost: the lines stay.
+    """
+    with contextlib.suppress(FileNotFoundError, BlockingIOError), path.open("rb+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.fstat(file.fileno()).st_nlink == 0:
+            return  # another process closed it while this one opened it
+        target = path.with_suffix(".parquet")
+        table = None if target.exists() else read_lines(file.read())
+        if table is not None and table.num_rows:
+            temporary = target.with_name(f".{target.name}")
+            with temporary.open("wb") as out:
+                pq.write_table(table, out, compression="zstd")
+                out.flush()
+                os.fsync(out.fileno())  # the lines go, and may be on the disk already
+            temporary.replace(target)
+        path.unlink()
+
+
+def read_lines(data: bytes) -> pa.Table:
+    """Read the records of some lines, by `record_schema`; what is not whole, or no record, is left out."""
+    schema = record_schema()
+    data = data[: data.rfind(b"\n") + 1]
+    if not data:
+        return schema.empty_table()
+    # Arrow's own reader: it lets the threads of requests run, which the same work in Python would not.
+    reading = pj.ReadOptions(use_threads=False, block_size=len(data) + 1)
+    parsing = pj.ParseOptions(explicit_schema=_wire(schema), unexpected_field_behavior="ignore")
+    try:
+        table = pj.read_json(pa.BufferReader(data), read_options=reading, parse_options=parsing)
+        embeddings = _embeddings(table["embedding"].to_pylist())
+        index = table.schema.get_field_index("embedding")
+        return table.set_column(index, "embedding", embeddings).select(schema.names).cast(schema)
+    except ValueError:  # Arrow's are, too
+        middle = data.find(b"\n", len(data) // 2 - 1) + 1
+        if middle == len(data):
+            middle = data.rfind(b"\n", 0, len(data) - 1) + 1
+        if middle == 0:
+            return schema.empty_table()
+        return pa.concat_tables([read_lines(data[:middle]), read_lines(data[middle:])])
+
+
+def _wire(schema: pa.Schema) -> pa.Schema:
+    """Of a line: with the embedding in base64: shorter, quicker, and exact."""
+    return pa.schema([field.with_type(pa.string()) if field.name == "embedding" else field for field in schema])
+
+
+def _embeddings(texts: Sequence[str | None]) -> pa.Array:
+    parts = [np.frombuffer(base64.b64decode(text or ""), "<f4") for text in texts]
+    offsets = np.cumsum([0, *map(len, parts)], dtype=np.int32)
+    values = np.concatenate([np.empty(0, np.float32), *parts])
+    # By buffers: `pa.array` would import pandas, where it is installed, into a server that does not need it.
+    lists = pa.ListArray.from_arrays(
+        pa.Array.from_buffers(pa.int32(), len(offsets), [None, pa.py_buffer(offsets)]),
+        pa.Array.from_buffers(pa.float32(), len(values), [None, pa.py_buffer(values)]),
+    )
+    return lists.cast(pa.list_(pa.float32()))
+
+
+def segment_size(path: Path) -> int:
+    """Return the bytes of a file; 0 when it is gone."""
+    with contextlib.suppress(FileNotFoundError):
+        return path.stat().st_size
+    return 0
+
+
+def segment_rows(path: Path) -> int:
+    """Return the records of a closed segment; 0 when it cannot be read."""
+    with contextlib.suppress(OSError, ValueError):
+        return int(pq.read_metadata(path).num_rows)
+    return 0
