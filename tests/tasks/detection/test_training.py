@@ -176,7 +176,7 @@ import sys
 from pathlib import Path
 from tests.tasks.detection.conftest import plates, plates_plan
 from visionops.tasks.base import NoLog
-from visionops.tasks.detection import DetectionTask
+from visionops.tasks.detection.spec import DetectionTask
 folder = Path(sys.argv[1])
 DetectionTask().train(plates(folder / "images"), plates_plan(epochs=300, patience=0), folder / "work", NoLog())
 """
