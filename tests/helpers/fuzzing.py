@@ -219,7 +219,7 @@ def _hook(event: str, args: tuple[Any, ...]) -> None:
     if isinstance(path, int) or path is None:
         return
     name = os.path.abspath(os.fsdecode(path))  # noqa: PTH100 - Path refuses zero bytes
-    if name != _Watch.root and not name.startswith((f"{_Watch.root}/", *_Watch.allowed)):
+    if not f"{name}/".startswith((f"{_Watch.root}/", *_Watch.allowed)):  # an import lists a folder itself
         raise OpenedOutside(name)
 
 
