@@ -176,7 +176,6 @@ import sys
 from pathlib import Path
 from tests.helpers.bundles import make_bundle
 from visionops.data.dataset import Dataset
-from visionops.data.layers import Attribute
 from visionops.quantization.int8 import _quantize, _Tensors
 
 bundle = make_bundle(Path(sys.argv[1]))

@@ -19,13 +19,13 @@ from typing import Any
 import numpy as np
 
 from deploy.serving.errors import BadRequest, UploadTooLarge
+from deploy.serving.options import option_names
 from visionops.inference.predictor import Image
 
 __all__ = ["PAYLOADS", "Request", "largest_body", "read_bytes", "read_request"]
 
 PAYLOADS = ("binData", "strData", "jsonData", "data")
 _OVERHEAD = 64 * 1024
-_OPTIONS = {"conf": "confidence", "iou": "iou"}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -81,16 +81,17 @@ def read_bytes(data: bytes, limit: int) -> Request:
 def _with_options(value: object) -> tuple[object, dict[str, float]]:
     if not isinstance(value, Mapping):
         raise BadRequest(f"jsonData: is {type(value).__name__}, not an object with an image", "bad_message")
-    if unknown := sorted(set(value) - {"image", *_OPTIONS}):
-        raise BadRequest(f"jsonData: unknown {unknown[0]!r}; there are: image, {', '.join(_OPTIONS)}", "bad_message")
+    names = option_names()
+    if unknown := sorted(set(value) - {"image", *names}):
+        raise BadRequest(f"jsonData: unknown {unknown[0]!r}; there are: image, {', '.join(names)}", "bad_message")
     if "image" not in value:
         raise BadRequest("jsonData: has no image, which is base64 of a file", "missing_image")
     options = {}
-    for name in _OPTIONS.keys() & value.keys():
+    for name in names.keys() & value.keys():
         number = value[name]
         if isinstance(number, bool) or not isinstance(number, int | float) or not 0 <= number <= 1:
             raise BadRequest(f"jsonData.{name}: is {number!r}, not a number from 0 to 1", "bad_parameter")
-        options[_OPTIONS[name]] = float(number)
+        options[names[name]] = float(number)
     return value["image"], options
 
 

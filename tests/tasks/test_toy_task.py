@@ -37,7 +37,7 @@ from visionops.data.output import open_output
 from visionops.data.settings import Format
 from visionops.data.splitting.assignment import assign_splits
 from visionops.data.validation.judging import validate
-from visionops.errors import ConfigError, DataError
+from visionops.errors import ConfigError, DataError, OptionError
 from visionops.evaluation.measuring import measure_latency, read_test_image, select_test
 from visionops.evaluation.report import NO_GALLERY, Page, load_evaluation, write_report, writing
 from visionops.evaluation.resampling import percentile_intervals, resample
@@ -119,13 +119,18 @@ class BrightnessDecoder:
         return "" if outputs[0].shape == (1, 1) else "(1, 1)"
 
     def decode(self, views: Sequence[RawOutput], options: Mapping[str, float]) -> BrightnessPrediction:
+        if unknown := sorted(set(options) - {"floor"}):
+            raise OptionError(f"{unknown[0]}: a brightness takes floor")
         (view,) = views
-        return BrightnessPrediction(view.geometry.width, view.geometry.height, float(view.outputs[0][0, 0]))
+        found = float(view.outputs[0][0, 0])
+        shown = found if found >= options.get("floor", 0.0) else 0.0
+        return BrightnessPrediction(view.geometry.width, view.geometry.height, shown)
 
 
 class BrightnessTask(TaskSpec[BrightnessPrediction]):
     name = "brightness"
     settings = BrightnessTraining
+    options: ClassVar = MappingProxyType({"floor": "Of a brightness: what is below it counts as dark."})
     record_columns: ClassVar = (RecordColumn("brightness", title="brightness of the part"),)
     answer = BrightnessAnswer
     example: Mapping[str, Any] = MappingProxyType({"brightness": 0.42})
@@ -402,6 +407,15 @@ def test_it_is_served_recorded_and_told_in_the_schema(bundle, tmp_path):
         assert client.get("/v2/models/parts").json()["outputs"] == [
             {"name": "brightness", "datatype": "FP32", "shape": [-1]}
         ]
+        dark = client.post("/predict?floor=0.9", files={"file": ("a.png", shade(rng, 0.6))}).json()
+        assert dark["brightness"] == 0.0
+        body = {"inputs": [pixels], "parameters": {"floor": 0.9}}
+        assert client.post("/v2/models/parts/infer", json=body).json()["outputs"][0]["data"] == [0.0]
+        refused = client.post("/predict?conf=0.5", files={"file": ("a.png", shade(rng, 0.6))})
+        assert (refused.status_code, refused.json()["error"]["message"]) == (
+            422,
+            "confidence: a brightness takes floor",
+        )
         explained = client.post("/explain?grid=2&format=json", files={"file": ("a.png", shade(rng, 0.6))}).json()
         assert explained["brightness"] == pytest.approx(0.6, abs=0.02)
         schema = client.get("/openapi.json").json()
@@ -409,8 +423,9 @@ def test_it_is_served_recorded_and_told_in_the_schema(bundle, tmp_path):
         assert {"$ref": "#/components/schemas/BrightnessAnswer"} in content["schema"]["anyOf"]
         assert content["examples"]["brightness"]["value"]["brightness"] == 0.42
     rows = read_log(log, model="parts")
-    assert rows["brightness"].to_pylist() == pytest.approx([0.3, 0.25, 0.75, 0.5], abs=0.02)
-    assert rows["count"].to_pylist() == [0] * 4
+    # As the card has it, whatever a request wants: nothing counts as dark.
+    assert sorted(rows["brightness"].to_pylist()) == pytest.approx([0.25, 0.3, 0.5, 0.5, 0.6, 0.75], abs=0.02)
+    assert rows["count"].to_pylist() == [0] * 6
 
 
 def test_a_batch_has_its_column(bundle, config, tmp_path):
@@ -458,4 +473,4 @@ def test_it_is_a_model_of_mlflow(bundle):
     assert answer["brightness"] == pytest.approx(0.2, abs=0.02)
     signature = _signature(task_for("brightness"))
     assert [column.name for column in signature.outputs.inputs] == ["width", "height", "brightness"]
-    assert signature.params is None
+    assert [param.name for param in signature.params] == ["floor"]

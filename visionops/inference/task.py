@@ -9,6 +9,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
 
 from pydantic import BaseModel
@@ -61,14 +62,14 @@ class ServedTask(abc.ABC, Generic[P]):
 
     Attributes:
         name: As bundles and configurations write it.
-        options: What a request may set for itself, each a number from 0 to 1.
+        options: What a request may set for itself, each a number from 0 to 1, and what it means.
         record_columns: Columns of the prediction log that are the task's own; `Prediction.record` gives their values.
         answer: Fields of `Prediction.to_dict`, for OpenAPI and MLflow; its docstring is shown to clients.
         example: An answer of this task, by `answer`.
     """
 
     name: str
-    options: ClassVar[tuple[str, ...]] = ()
+    options: ClassVar[Mapping[str, str]] = MappingProxyType({})
     record_columns: ClassVar[tuple[RecordColumn, ...]] = ()
     answer: type[BaseModel]
     example: Mapping[str, Any]

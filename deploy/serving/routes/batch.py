@@ -2,33 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
 import orjson
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
 
 from deploy.serving.errors import status_and_code
 from deploy.serving.models.service import Answer, PredictionRequest, Refused
 from deploy.serving.routes.context import Serving
 from deploy.serving.routes.openapi import BATCH_BODY, batch_responses
-from deploy.serving.routes.predict import options_of, request_key
+from deploy.serving.routes.predict import options_reader, request_key
 from deploy.serving.routes.schemas import ModelName, batch_response
 from deploy.serving.routes.uploads import read_uploads
 
 __all__ = ["batch_router"]
 
-_Share = Annotated[float | None, Query(ge=0, le=1, allow_inf_nan=False)]
-
 
 def batch_router(serving: Serving) -> APIRouter:
     """The routes over ``serving``."""
-    router = APIRouter()
+    router, options_of_task = APIRouter(), Depends(options_reader())
 
     @router.post(
         "/predict/batch", response_model=batch_response(), responses=batch_responses(), openapi_extra=BATCH_BODY
     )
     async def predict_batch(
-        request: Request, model: ModelName = "", conf: _Share = None, iou: _Share = None
+        request: Request, model: ModelName = "", options: dict[str, float] = options_of_task
     ) -> Response:
         """Answer for many images at once, in the order sent; one that cannot be used fails alone.
 
@@ -39,7 +37,7 @@ def batch_router(serving: Serving) -> APIRouter:
         serving.dispatcher.check()
         images = await read_uploads(request, serving.settings.max_batch_bytes, serving.settings.max_batch_files)
         choice = serving.models.choose(model, key=request_key(request))
-        wanted = PredictionRequest(choice, options_of(conf, iou), request.state.request_id)
+        wanted = PredictionRequest(choice, options, request.state.request_id)
         answers = await serving.predictions.predict_each(wanted, images)
         failed = sum(not isinstance(answer, Answer) for answer in answers)
         request.state.log = {

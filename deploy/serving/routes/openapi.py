@@ -11,7 +11,7 @@ from pydantic.json_schema import models_json_schema
 
 from deploy.serving.middleware.access import ROLES
 from deploy.serving.routes.schemas import ErrorAnswer, ReloadRequest, UnloadRequest, V2Error, explain_response
-from deploy.serving.routes.tensors import HEADER_LENGTH, INPUTS, InferRequest
+from deploy.serving.routes.tensors import HEADER_LENGTH, INPUTS, infer_request
 from visionops.inference.preprocessing_spec import PreprocessingSpec
 from visionops.inference.task import ServedTask
 from visionops.inference.task_registry import all_tasks
@@ -330,7 +330,7 @@ def document(app: FastAPI) -> dict[str, Any]:
     told = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
     schemas = told["components"]["schemas"]
     bodies: list[tuple[type[BaseModel], Literal["validation"]]] = [
-        (body, "validation") for body in (InferRequest, ReloadRequest, UnloadRequest)
+        (body, "validation") for body in (infer_request(), ReloadRequest, UnloadRequest)
     ]
     schemas |= models_json_schema(bodies, ref_template="#/components/schemas/{model}")[1]["$defs"]
     for name in ("HTTPValidationError", "ValidationError"):

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 
 from deploy.serving.models.service import PredictionRequest
+from deploy.serving.options import option_names
 from deploy.serving.routes.context import Serving
 from deploy.serving.routes.openapi import IMAGE_BODY, explain_responses, predict_responses
 from deploy.serving.routes.schemas import ModelName, predict_response
 from deploy.serving.routes.uploads import read_upload
 from visionops.inference.explain import DEFAULT_GRID
 
-__all__ = ["options_of", "predict_router", "request_key"]
+__all__ = ["options_reader", "predict_router", "request_key"]
 
 _Grid = Annotated[int, Query(ge=2, le=16)]
 _Share = Annotated[float | None, Query(ge=0, le=1, allow_inf_nan=False)]
@@ -21,16 +24,16 @@ _Share = Annotated[float | None, Query(ge=0, le=1, allow_inf_nan=False)]
 
 def predict_router(serving: Serving) -> APIRouter:
     """The routes over ``serving``."""
-    router = APIRouter()
+    router, options_of_task = APIRouter(), Depends(options_reader())
 
     @router.post("/predict", response_model=predict_response(), responses=predict_responses(), openapi_extra=IMAGE_BODY)
-    async def predict(request: Request, model: ModelName = "", conf: _Share = None, iou: _Share = None) -> Response:
+    async def predict(request: Request, model: ModelName = "", options: dict[str, float] = options_of_task) -> Response:
         """Answer for one image, as the model's task has it. Only a detector takes `conf` and `iou`."""
         serving.dispatcher.check()
         # The model is taken when the image is here: one that is replaced must not wait for who sends slowly.
         data = await read_upload(request, serving.models.get(model).ref.max_upload_bytes)
         choice = serving.models.choose(model, key=request_key(request))
-        wanted = PredictionRequest(choice, options_of(conf, iou), request.state.request_id)
+        wanted = PredictionRequest(choice, options, request.state.request_id)
         answer, queue_ms = await serving.predictions.predict(wanted, data)
         request.state.log = {
             "model": answer.served.ref.name,
@@ -46,8 +49,7 @@ def predict_router(serving: Serving) -> APIRouter:
     async def explain(
         request: Request,
         model: ModelName = "",
-        conf: _Share = None,
-        iou: _Share = None,
+        options: dict[str, float] = options_of_task,
         grid: _Grid = DEFAULT_GRID,
         format: Literal["png", "json"] | None = None,  # noqa: A002 - as it stands in the address
     ) -> Response:
@@ -59,7 +61,7 @@ def predict_router(serving: Serving) -> APIRouter:
         data = await read_upload(request, serving.models.get(model).ref.max_upload_bytes)
         served = serving.models.get(model)
         as_json = format == "json" or (format is None and _wants_json(request.headers.get("accept", "")))
-        response = await serving.explainer.respond(served, data, options_of(conf, iou), grid, as_json=as_json)
+        response = await serving.explainer.respond(served, data, options, grid, as_json=as_json)
         request.state.log = {"model": served.ref.name, "version": served.ref.version, "bytes": len(data)}
         return response
 
@@ -73,9 +75,17 @@ def request_key(request: Request) -> str:
     return request.headers.get("x-request-key") or by_server
 
 
-def options_of(conf: float | None, iou: float | None) -> dict[str, float]:
-    """The parameters of a request as the predictor's options."""
-    return {name: value for name, value in (("confidence", conf), ("iou", iou)) if value is not None}
+def options_reader() -> Callable[..., dict[str, float]]:
+    """Return what reads the options of all registered tasks from the address of a request."""
+    names = option_names()
+
+    def read(**given: float | None) -> dict[str, float]:
+        return {option: value for name, option in names.items() if (value := given[name]) is not None}
+
+    shown = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_Share) for name in names]
+    # FastAPI reads the parameters off it.
+    read.__signature__ = inspect.Signature(shown)  # type: ignore[attr-defined]
+    return read
 
 
 def _wants_json(accept: str) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 import dataclasses
+import functools
 import math
 import struct
 from collections.abc import Mapping, Sequence
@@ -18,9 +19,10 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import numpy.typing as npt
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from deploy.serving.errors import BadTensor, UploadTooLarge, first_problem
+from deploy.serving.options import registered_options
 from visionops.inference.predictor import Image
 from visionops.inference.task import TensorSpec
 
@@ -30,6 +32,7 @@ __all__ = [
     "InferRequest",
     "Order",
     "encode_answer",
+    "infer_request",
     "read_order",
 ]
 
@@ -39,6 +42,7 @@ HEADER_LENGTH = "Inference-Header-Content-Length"
 _MAX_VALUES = 2_000_000
 """Of a JSON document: each costs up to 70 bytes once it is read, however short it was."""
 _LENGTH = struct.Struct("<I")
+_AS_BINARY = "binary_data_output"
 
 
 INPUTS = (
@@ -55,14 +59,7 @@ class _Strict(BaseModel):
 class InferParameters(_Strict):
     """What one request wants otherwise. A misspelt threshold must not be ignored."""
 
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
-
-    confidence: float | None = Field(default=None, ge=0, le=1, allow_inf_nan=False)
-    """Of a detector: lowest score of a box."""
-    iou: float | None = Field(default=None, ge=0, le=1, allow_inf_nan=False)
-    """Of a detector: overlap above which the weaker of two boxes of a class goes."""
-    binary_data_output: bool | None = None
-    """All outputs as binary data, unless an output says otherwise."""
+    model_config = ConfigDict(extra="forbid")
 
 
 class InputParameters(_Strict):
@@ -107,6 +104,25 @@ class InferRequest(_Strict):
     outputs: list[InferOutput] | None = Field(default=None, max_length=1024)
 
 
+def infer_request() -> type[InferRequest]:
+    """Return what `/infer` takes, with the options of every registered task among the parameters."""
+    return _with_options(tuple(registered_options().items()))
+
+
+@functools.cache
+def _with_options(options: tuple[tuple[str, str], ...]) -> type[InferRequest]:
+    fields: dict[str, Any] = {
+        name: (float | None, Field(default=None, ge=0, le=1, allow_inf_nan=False, description=told))
+        for name, told in options
+    }
+    told = "All outputs as binary data, unless an output says otherwise."
+    fields[_AS_BINARY] = (bool | None, Field(default=None, description=told))
+    base = InferParameters
+    parameters: Any = create_model(base.__name__, __base__=base, __doc__=base.__doc__, **fields)
+    whole: dict[str, Any] = {"parameters": (parameters | None, None)}
+    return create_model(InferRequest.__name__, __base__=InferRequest, __doc__=InferRequest.__doc__, **whole)
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Order:
     """A request, read."""
@@ -133,14 +149,13 @@ def read_order(body: bytes, json_length: str | None, max_images: int) -> Order:
     """
     length = _json_length(json_length, len(body))
     request = _parse(body[:length] if length < len(body) else body)
-    tensor, parameters = request.inputs[0], request.parameters or InferParameters()
+    tensor, given = request.inputs[0], request.parameters.model_dump(exclude_none=True) if request.parameters else {}
     images = _images(tensor, memoryview(body)[length:], max_images)
-    thresholds = (("confidence", parameters.confidence), ("iou", parameters.iou))
-    as_binary = bool(parameters.binary_data_output)
+    as_binary = bool(given.pop(_AS_BINARY, None))
     return Order(
         request.id,
         images,
-        {name: value for name, value in thresholds if value is not None},
+        given,
         _wanted(request.outputs, as_binary=as_binary) if request.outputs else None,
         as_binary,
     )
@@ -158,7 +173,7 @@ def _parse(text: bytes) -> InferRequest:
     if sum(text.count(mark) for mark in (b",", b"[", b"{")) > _MAX_VALUES:
         raise UploadTooLarge(f"the JSON holds over {_MAX_VALUES} values; send the tensor as binary data")
     try:
-        return InferRequest.model_validate(orjson.loads(text))
+        return infer_request().model_validate(orjson.loads(text))
     except orjson.JSONDecodeError as error:
         raise BadTensor(f"the request is no JSON: {error}") from error
     except ValidationError as error:

@@ -54,7 +54,12 @@ class DetectionTask(TaskSpec["BoxPrediction"]):
     """Boxes with classes."""
 
     name = "detection"
-    options: ClassVar[tuple[str, ...]] = ("confidence", "iou")
+    options: ClassVar[Mapping[str, str]] = MappingProxyType(
+        {
+            "confidence": "Of a detector: lowest score of a box.",
+            "iou": "Of a detector: overlap above which the weaker of two boxes of a class goes.",
+        }
+    )
     record_columns: ClassVar[tuple[RecordColumn, ...]] = (
         RecordColumn("areas", is_list=True, title="mean area of an image's boxes"),
         RecordColumn("centres_x", is_list=True, title="mean place of boxes across"),
