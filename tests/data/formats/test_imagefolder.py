@@ -94,7 +94,7 @@ def test_boxes_are_xywh_and_splits_are_folders(tmp_path, kind, format_):
         write(tmp_path / "data" / split, boxes(), kind)
     (tmp_path / "README.md").write_text(NESTED)
     found = evidence(tmp_path)
-    assert (found.format.value, found.evidence.task) == ("imagefolder", "detection")
+    assert (found.format.value, found.evidence.layer) == ("imagefolder", "boxes")
     dataset = read_as(tmp_path, format_)
     assert dataset.split_counts() == {"train": 3, "val": 3, "test": 3}
     assert dataset.class_names == ("scratch", "no", "off", "007")
@@ -148,7 +148,7 @@ def test_columns_of_classes_are_attributes(tmp_path, kind):
     ]
     write(tmp_path, rows, kind)
     found = evidence(tmp_path)
-    assert (found.format.value, found.evidence.task) == ("imagefolder", "attributes")
+    assert (found.format.value, found.evidence.layer) == ("imagefolder", "labels")
     dataset = read_as(tmp_path, "auto")
     assert dataset.attributes == (Attribute("label", ("bent", "ok")), Attribute("rust", ("false", "true"), "true"))
     assert dataset.label_array()[:2].tolist() == [[1, 1], [0, 0]]

@@ -96,7 +96,7 @@ def test_a_table_of_any_kind_says_the_same(tmp_path, name, options):
     write_images(tmp_path)
     write_table(tmp_path / name, HEADER, CELLS, **options)
     found = evidence(tmp_path)
-    assert (found.strength, found.task) == (Strength.LIKELY, "attributes")
+    assert (found.strength, found.layer) == (Strength.LIKELY, "labels")
     assert found.settings["table"] == name
     assert answers(read_as(tmp_path, "auto")) == answers(read_by_settings(tmp_path)) == expected()
 
@@ -117,7 +117,7 @@ def test_one_column_of_labels_is_a_classification(tmp_path):
     write_images(tmp_path)
     write_table(tmp_path / "labels.csv", ["state", "file"], [(state, name) for name, state, _ in CELLS])
     found = evidence(tmp_path)
-    assert found.task == "classification"
+    assert found.layer == "labels"
     assert found.settings == {"table": "labels.csv", "image_column": "file"}
     assert answers(read_as(tmp_path, "auto")) == {name: (state,) for name, state, _ in CELLS}
 
@@ -398,7 +398,7 @@ def test_faces_are_a_table_and_s3_is_for_inference(real_data):
     root = real_data / "faces"
     listing = Listing(root)
     found = recognize(listing, DataConfig(source=FolderSource(kind="folder", path=root)))
-    assert (found.format.value, found.evidence.task) == ("table", "attributes")
+    assert (found.format.value, found.evidence.layer) == ("table", "labels")
     dataset = read_as(root, "auto")
     assert dataset.split_counts() == {"": 960, "unlabelled": 240}
     assert {key[:2] for key, s in zip(dataset.column("key"), dataset.column("split"), strict=True) if s} == {"s3"}

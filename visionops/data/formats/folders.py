@@ -23,6 +23,7 @@ from visionops.data.formats.protocol import Evidence, Strength
 from visionops.data.formats.rules import DROPPED, OUTSIDE, LabelReader, list_names
 from visionops.data.formats.splits import SPLIT_WORDS
 from visionops.data.label_rules import raw_key
+from visionops.data.layers import LABELS
 from visionops.data.listing import Listing, folder_of, is_hidden
 from visionops.data.settings import DataConfig
 from visionops.errors import AnnotationError, DataError
@@ -57,7 +58,7 @@ def detect(listing: Listing, data: DataConfig) -> Evidence | None:
     where = f"{', '.join(splits)}, each with " if splits else ""
     what = f"image folders, {where}{counted(len(classes), 'class', 'classes')}"
     seen = f"{base or '.'}: the folders {list_names(classes)} hold images"
-    return Evidence(Strength.WEAK, what, (seen,), task="classification")
+    return Evidence(Strength.WEAK, what, (seen,), layer=LABELS)
 
 
 def read(listing: Listing, data: DataConfig, name: str) -> Dataset:

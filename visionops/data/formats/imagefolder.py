@@ -32,6 +32,7 @@ from visionops.data.formats.rules import LabelReader, list_names, number_of, sug
 from visionops.data.formats.splits import split_of_folders
 from visionops.data.formats.table import label_columns
 from visionops.data.label_rules import LabelRule
+from visionops.data.layers import LABELS
 from visionops.data.listing import Listing, folder_of, load_yaml, suffix_of
 from visionops.data.settings import DataConfig
 from visionops.errors import AnnotationError, DataError
@@ -61,8 +62,7 @@ def detect(listing: Listing, data: DataConfig) -> Evidence | None:
     if _objects_column(records) and not data.labels:
         return Evidence(Strength.SURE, f"{what}, boxes", reasons)
     count = len(data.labels or label_columns(_columns(records))[0])
-    task = "classification" if count == 1 else "attributes"
-    return Evidence(Strength.SURE, f"{what}, {counted(count, 'attribute')}", reasons, task=task)
+    return Evidence(Strength.SURE, f"{what}, {counted(count, 'attribute')}", reasons, layer=LABELS)
 
 
 def read(listing: Listing, data: DataConfig, name: str) -> Dataset:

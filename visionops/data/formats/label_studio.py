@@ -32,6 +32,7 @@ from visionops.data.formats.protocol import Evidence, Strength
 from visionops.data.formats.rules import LabelReader
 from visionops.data.formats.splits import split_of_file
 from visionops.data.formats.urls import find_paths, path_of_url
+from visionops.data.layers import BOXES, LABELS
 from visionops.data.listing import Listing, folder_of, suffix_of
 from visionops.data.settings import DataConfig
 from visionops.errors import AnnotationError
@@ -59,7 +60,7 @@ def detect(listing: Listing, data: DataConfig) -> Evidence | None:
     choices = bool(regions) and all(region.kind == "choices" for region in regions)
     what = f"Label Studio {'JSON-MIN' if is_min else 'JSON'}, {counted(len(files), 'file')}"
     reasons = tuple(f"{file} lists tasks of Label Studio" for file in files[:3])
-    return Evidence(Strength.SURE, what, reasons, task=_task_of(regions) if choices else "detection")
+    return Evidence(Strength.SURE, what, reasons, layer=LABELS if choices else BOXES)
 
 
 def read(listing: Listing, data: DataConfig, name: str) -> Dataset:
@@ -421,8 +422,3 @@ def _age(annotation: dict[str, Any]) -> tuple[str, int]:
     changed = annotation.get("updated_at") or annotation.get("created_at")
     number = annotation.get("id") if "result" in annotation else annotation.get("annotation_id")
     return changed if isinstance(changed, str) else "", number if type(number) is int else -1
-
-
-def _task_of(regions: list[Region]) -> str:
-    questions = {region.question for region in regions}
-    return "classification" if len(questions) == 1 else "attributes"

@@ -10,6 +10,7 @@ from visionops.data.dataset import Dataset
 from visionops.data.findings import counted
 from visionops.data.formats.protocol import Evidence, Strength
 from visionops.data.formats.rules import list_names
+from visionops.data.layers import LABELS
 from visionops.data.listing import Listing
 from visionops.data.settings import DataConfig
 from visionops.errors import AnnotationError
@@ -45,7 +46,7 @@ def detect(listing: Listing, data: DataConfig) -> Evidence | None:
         f"{start}train/ holds good parts only",
         f"{start}test/ has {list_names(defects)}, too" + (", with masks in ground_truth/" if masks else ""),
     )
-    return Evidence(Strength.SURE, what, reasons, task="classification")
+    return Evidence(Strength.SURE, what, reasons, layer=LABELS)
 
 
 def read(listing: Listing, data: DataConfig, name: str) -> Dataset:

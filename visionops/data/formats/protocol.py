@@ -7,6 +7,7 @@ import enum
 from typing import Any, Protocol
 
 from visionops.data.dataset import Dataset
+from visionops.data.layers import BOXES
 from visionops.data.listing import Listing
 from visionops.data.settings import DataConfig
 
@@ -33,8 +34,8 @@ class Evidence:
     """What it is, for people: "CVAT COCO 1.0, 2 subsets"."""
     reasons: tuple[str, ...]
     """What was seen, each with its place: "annotations/instances_Train.json has images, annotations, categories"."""
-    task: str = "detection"
-    """What its labels are for."""
+    layer: str = BOXES
+    """What kind of annotations it has."""
     settings: dict[str, Any] = dataclasses.field(default_factory=dict)
     """Keys of ``data`` that a configuration needs besides ``format``."""
 

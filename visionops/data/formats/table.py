@@ -34,6 +34,7 @@ from visionops.data.formats.names import Bases, plain_name
 from visionops.data.formats.protocol import Evidence, Strength
 from visionops.data.formats.rules import LabelReader, is_missing, list_names, suggest
 from visionops.data.formats.splits import SPLIT_WORDS, split_of_file
+from visionops.data.layers import LABELS
 from visionops.data.listing import Listing, folder_of, stem_of, suffix_of
 from visionops.data.settings import DataConfig, Format
 from visionops.errors import AnnotationError, DataError
@@ -76,11 +77,11 @@ def detect(listing: Listing, data: DataConfig) -> Evidence | None:
     if data.format is Format.TABLE and data.table is not None:
         if listing.find(data.table) is None:
             return None
-        return Evidence(Strength.LIKELY, "attribute table", (f"{data.table} is there",), task=_task(len(data.labels)))
+        return Evidence(Strength.LIKELY, "attribute table", (f"{data.table} is there",), layer=LABELS)
     tables = _find_tables(listing, data)
     if len(tables) > 1:
         reasons = tuple(f"{table.place} names images" for table in tables)
-        return Evidence(Strength.LIKELY, f"{len(tables)} attribute tables", reasons, task=_task(len(data.labels)))
+        return Evidence(Strength.LIKELY, f"{len(tables)} attribute tables", reasons, layer=LABELS)
     if not tables:
         return None
     return _evidence(listing, data, tables[0])
@@ -90,7 +91,7 @@ def _evidence(listing: Listing, data: DataConfig, found: _Found) -> Evidence | N
     """Look at all of the one table; None where it has no labels."""
     settings = found.settings(data)
     reason = f"column {found.header[found.image]} of {found.place} names images"
-    plain = Evidence(Strength.LIKELY, "attribute table", (reason,), task=_task(len(data.labels)), settings=settings)
+    plain = Evidence(Strength.LIKELY, "attribute table", (reason,), layer=LABELS, settings=settings)
     try:
         rows = list(read_rows(listing.path(found.place), found.delimiter))[found.columns is None :]
     except AnnotationError:
@@ -108,7 +109,7 @@ def _evidence(listing: Listing, data: DataConfig, found: _Found) -> Evidence | N
     kind = suffix_of(found.place).removeprefix(".").upper()
     what = f"attribute table ({kind}), {counted(len(rows), 'row')}, {counted(count, 'attribute')}"
     reasons = (reason, f"{list_names(guess.attributes)} {'hold' if count > 1 else 'holds'} classes")
-    return Evidence(Strength.LIKELY, what, reasons, task=_task(count), settings=settings)
+    return Evidence(Strength.LIKELY, what, reasons, layer=LABELS, settings=settings)
 
 
 def read(listing: Listing, data: DataConfig, name: str) -> Dataset:
@@ -140,10 +141,6 @@ def _several(tables: Sequence[_Found]) -> str:
     if len({tuple(table.header) for table in tables}) == 1 and len(splits) == len(tables):
         return f"{names}; join them into one with a column split"
     return f"{names}; set data.table to one"
-
-
-def _task(attributes: int) -> str:
-    return "classification" if attributes == 1 else "attributes"
 
 
 def _place(listing: Listing, table: str) -> str:
