@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.evaluation.test_scoring import boxes, prediction
+from tests.tasks.detection.test_scoring import boxes, prediction
 from visionops.tasks.detection.matching import confusion_matrix, match
 
 TRUTH = boxes([(0, 0, 0, 10, 10), (1, 50, 50, 70, 70)])

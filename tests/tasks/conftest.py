@@ -1,0 +1,5 @@
+"""The fixtures of scenes of coloured cells."""
+
+from tests.helpers.scenes import make_dataset, scoring
+
+__all__ = ["make_dataset", "scoring"]
