@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import psycopg
 import pyarrow.fs
@@ -22,11 +22,14 @@ from tests.monitoring.test_log import lines_of, record, until
 from visionops.addresses import check_store
 from visionops.errors import ConfigError, DataError
 from visionops.inference.settings import ServingConfig
+from visionops.inference.task import RecordColumn
+from visionops.inference.task_registry import register, unregister
 from visionops.monitoring import shipping
 from visionops.monitoring.log import PredictionLog
 from visionops.monitoring.log_reading import read_log
 from visionops.monitoring.record import RECORD
 from visionops.monitoring.stores import open_store
+from visionops.tasks.labels.spec import ClassificationTask
 
 NOW = datetime.now(UTC)
 NOWHERE = "postgresql://tester@127.0.0.1:1/postgres"
@@ -238,6 +241,33 @@ CREATE OR REPLACE FUNCTION hold() RETURNS trigger LANGUAGE plpgsql AS
 CREATE TRIGGER hold BEFORE INSERT ON visionops_predictions FOR EACH ROW EXECUTE FUNCTION hold();
 """
 WAITS = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE 'INSERT%'"
+
+
+class Grades(ClassificationTask):
+    """A task that only some processes have."""
+
+    name = "grades"
+    record_columns: ClassVar = (RecordColumn("grade"), RecordColumn("parts", is_list=True))
+
+
+def test_columns_of_a_task_come_where_its_package_is(store: str, make_log, tmp_path: Path):
+    log = make_log(store=store)
+    log.append(new("without"))
+    log.close()
+    register(Grades())
+    try:
+        (row,) = read_log(store).to_pylist()
+        assert (row["grade"], row["parts"]) == (None, None)
+        log = make_log(store=store)
+        log.append(new("with", grade=0.5, parts=[0.25, 0.75]))
+        log.close()
+        rows = {row["request_id"]: row for row in read_log(store).to_pylist()}
+        assert (rows["with"]["grade"], rows["with"]["parts"]) == (0.5, [0.25, 0.75])
+        assert rows["without"]["grade"] is None
+    finally:
+        unregister("grades")
+    assert read_log(store).schema == RECORD
+    assert sorted(ids(store)) == ["with", "without"]
 
 
 def test_killed_while_it_ships_nothing_is_lost_or_there_twice(database: str, make_log, tmp_path: Path):

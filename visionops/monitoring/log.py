@@ -31,6 +31,7 @@ from pathlib import Path
 from typing import Any
 
 from visionops.data.files import describe_os_error
+from visionops.monitoring.record import record_schema
 from visionops.monitoring.segments import (
     SEGMENT_SECONDS,
     OpenSegment,
@@ -79,6 +80,7 @@ class PredictionLog:
 
     Raises:
         DataError: ``store`` names none.
+        TaskError: The package of a task cannot be imported.
     """
 
     def __init__(
@@ -93,6 +95,7 @@ class PredictionLog:
         on_outcome: Callable[[str, int], None] | None = None,
         store: str | None = None,
     ) -> None:
+        record_schema()  # so that a task whose package is broken is known now, not in a thread
         self._folder = folder
         self._max_bytes = max_bytes
         self._max_age = timedelta(days=max_age_days)

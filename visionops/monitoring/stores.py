@@ -39,6 +39,8 @@ _CONNECT_SECONDS = 10
 _STUCK_SECONDS = 30
 _ROWS = 5000
 _TABLE = "visionops_predictions"
+_COLUMNS = "SELECT attname FROM pg_attribute WHERE attrelid = to_regclass(%s) AND attnum > 0 AND NOT attisdropped"
+"""Of a table; none where there is no such table."""
 _LOCK = 0x56_4F_50_4C
 """Of the database, while the table is made: two that make it at once would fail."""
 
@@ -203,19 +205,22 @@ class _PostgresStore:
         asked += [("model = %s", wanted.model), ("version = %s", wanted.version)]
         asked = [(text, value) for text, value in asked if value is not None]
         asked.append(("segment <> ALL(%s)", list(without)))
-        names = ", ".join(f'"{name}"' for name in schema.names)
         where = " AND ".join(text for text, _ in asked)
         tables = [schema.empty_table()]
         with self._connect("read") as cursor:
-            if cursor.execute("SELECT to_regclass(%s)", [_TABLE]).fetchone() == (None,):
+            there = {name for (name,) in cursor.execute(_COLUMNS, [_TABLE])}
+            if not there:
                 return tables[0]  # nothing was shipped yet
+            # Whoever ships may lack the package of a task that this process has.
+            known = pa.schema([field for field in schema if field.name in there])
+            names = ", ".join(f'"{name}"' for name in known.names)
             # A cursor of the server: what is read is not in memory twice.
             with cursor.connection.cursor(_TABLE) as found:
                 values = [value for _, value in asked]
                 found.execute(f"SELECT {names} FROM {_TABLE} WHERE {where}", values, binary=True)  # noqa: S608
                 while rows := found.fetchmany(_ROWS):
-                    tables.append(pa.table(list(map(list, zip(*rows, strict=True))), schema=schema))
-        return pa.concat_tables(tables)
+                    tables.append(pa.table(list(map(list, zip(*rows, strict=True))), schema=known))
+        return pa.concat_tables(tables, promote_options="default")
 
     def prune(self, oldest: datetime) -> None:
         with self._connect("written") as cursor:
