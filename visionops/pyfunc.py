@@ -32,7 +32,7 @@ from visionops.inference.image import ImageProblem
 from visionops.inference.predictor import Predictor
 from visionops.inference.settings import Engine
 from visionops.inference.task import ServedTask
-from visionops.inference.task_registry import served_task
+from visionops.inference.task_registry import requirement_of, served_task
 
 __all__ = ["VisionOpsModel", "log_pyfunc"]
 
@@ -97,6 +97,10 @@ def log_pyfunc(bundle: ModelBundle, name: str, engine: Engine = Engine.OPENVINO)
         name: Of the logged model.
         engine: What runs the graph; ``load_model(uri, model_config={"engine": …})`` takes another.
     """
+    task = served_task(bundle.card.task)
+    requirements = [f"{package}=={version(package)}" for package in _REQUIREMENTS]
+    if brought := requirement_of(task.name):
+        requirements.append(brought)
     with warnings.catch_warnings():
         # An example would be stored and run; the signature is written by hand instead.
         warnings.filterwarnings("ignore", ".*input example was not provided", UserWarning)
@@ -106,8 +110,8 @@ def log_pyfunc(bundle: ModelBundle, name: str, engine: Engine = Engine.OPENVINO)
             data_path=str(bundle.folder),
             code_paths=[str(Path(visionops.__file__).parent)],
             model_config={"engine": engine.value},
-            signature=_signature(served_task(bundle.card.task)),
-            pip_requirements=[f"{package}=={version(package)}" for package in _REQUIREMENTS],
+            signature=_signature(task),
+            pip_requirements=requirements,
             metadata={"bundle_digest": bundle.digest, "class_names": list(bundle.card.class_names)},
         )
 

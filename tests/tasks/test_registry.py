@@ -63,11 +63,13 @@ def test_all_that_a_task_says_of_itself_needs_no_heavy_library():
 def test_a_package_brings_a_task_to_every_process(tmp_path):
     environment = install(tmp_path, "grades = grades_task:SPEC")
     code = (
-        "from visionops.inference.task_registry import task_names, served_task;"
+        "from visionops.inference.task_registry import requirement_of, task_names, served_task;"
         "import sys; assert 'grades_task' not in sys.modules;"
-        "print(*task_names(), type(served_task('grades')).__name__)"
+        "print(*task_names(), type(served_task('grades')).__name__);"
+        "print(requirement_of('grades'), requirement_of('detection'))"
     )
-    assert run(code, environment) == "detection classification attributes grades Grades"
+    said = ["detection classification attributes grades Grades", "grades==1.0 None"]
+    assert run(code, environment).splitlines() == said
 
 
 @pytest.mark.parametrize(

@@ -205,6 +205,10 @@ class BrightnessTask(TaskSpec[BrightnessPrediction]):
         return evaluation
 
 
+BRIGHTNESS = BrightnessTask()
+"""What an entry point of a package would name."""
+
+
 def _truth(dataset: Dataset) -> np.ndarray:
     return dataset.layers["lux"].table.column("lux").to_numpy()
 
@@ -265,7 +269,7 @@ class NoTuningLog:
 
 @pytest.fixture(scope="module", autouse=True)
 def _registered() -> Iterator[None]:
-    register(BrightnessTask())
+    register(BRIGHTNESS)
     yield
     unregister("brightness")
 

@@ -22,7 +22,7 @@ from visionops.errors import TaskError
 if TYPE_CHECKING:
     from visionops.inference.task import ServedTask
 
-__all__ = ["GROUP", "TaskName", "all_tasks", "register", "served_task", "task_names", "unregister"]
+__all__ = ["GROUP", "TaskName", "all_tasks", "register", "requirement_of", "served_task", "task_names", "unregister"]
 
 GROUP = "visionops.tasks"
 """The group of entry points."""
@@ -82,6 +82,12 @@ def all_tasks() -> tuple[ServedTask[Any], ...]:
         TaskError: The package of one cannot be imported.
     """
     return tuple(map(served_task, task_names()))
+
+
+def requirement_of(name: str) -> str | None:
+    """Return the package that brings a task, as "package==1.0"; None for ours and for one of this process alone."""
+    found = [point.dist for point in _points() if point.name == name and point.dist is not None]
+    return f"{found[0].name}=={found[0].version}" if found else None
 
 
 def _require(name: str) -> str:
