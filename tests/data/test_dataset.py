@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import dataclasses
 import itertools
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -10,7 +12,7 @@ from hypothesis import strategies as st
 from tests.helpers.datasets import read_as, write_vision
 from visionops.data.dataset import IMAGES_SCHEMA, Dataset, Split
 from visionops.data.findings import Code, Finding
-from visionops.data.layers import BOXES_SCHEMA
+from visionops.data.layers import BOXES_SCHEMA, ValueLayer
 from visionops.errors import DataError
 
 
@@ -112,3 +114,43 @@ def test_shards_are_all_images_once_wherever_else_they_are_cut():
     firsts = [hashed.shard(n, 7).column("sha256") for n in range(7)]
     assert list(itertools.chain(*firsts)) == hashes
     assert made_up().shard(0, 1).boxes_of(2).class_ids.tolist() == [1, 0]
+
+
+# Layers
+
+
+@pytest.fixture
+def weighed() -> Dataset:
+    """Two images of which only the weight of the part is known."""
+    plain = Dataset.from_columns("parts", (), {"key": ["b", "a"], "split": ["train", "test"]}, {})
+    grams = ValueLayer(pa.table({"grams": [2.5, None], "scale": ["one", "two"]}))
+    return dataclasses.replace(plain, layers={"weights": grams})
+
+
+def test_a_layer_of_values_follows_its_images(weighed, tmp_path):
+    weighed.save(tmp_path)
+    loaded = Dataset.load(tmp_path)
+    assert (loaded, loaded.fingerprint()) == (weighed, weighed.fingerprint())
+    assert loaded.take([1, 0]).layers["weights"].table.column("scale").to_pylist() == ["two", "one"]
+    assert loaded.append(weighed).layers["weights"].table.column("grams").to_pylist() == [2.5, None, 2.5, None]
+    assert loaded.select_split(Split.TEST).layers["weights"].table.to_pylist() == [{"grams": None, "scale": "two"}]
+
+
+def test_its_content_is_part_of_the_identity_and_the_order_of_rows_is_not(weighed):
+    heavier = weighed.with_layer("weights", ValueLayer(pa.table({"grams": [2.6, None], "scale": ["one", "two"]})))
+    assert (
+        len({weighed.fingerprint(), heavier.fingerprint(), dataclasses.replace(weighed, layers={}).fingerprint()}) == 3
+    )
+    assert weighed.take([1, 0]).fingerprint() == weighed.fingerprint()
+
+
+def test_without_boxes_and_labels_it_says_what_it_has(weighed):
+    assert weighed.describe() == "2 images, weights"
+    assert (weighed.num_boxes, weighed.class_names, weighed.attributes) == (0, (), ())
+    assert weighed.label_array().shape == (2, 0)
+
+
+@pytest.mark.parametrize("name", ["", "../up", "Weights", "a.b", "layer-x"])
+def test_the_name_of_a_layer_is_one_of_a_file(weighed, name):
+    with pytest.raises(ValueError, match="a layer cannot be called"):
+        weighed.with_layer(name, ValueLayer(pa.table({"grams": [1.0, 2.0]})))

@@ -17,6 +17,7 @@ import dataclasses
 import enum
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,7 @@ from visionops.inference.preprocessing_spec import FULL_WHITE
 
 __all__ = ["ADDED", "IMAGES_SCHEMA", "Dataset", "Split"]
 
+_LAYER_NAME = re.compile(r"[a-z][a-z0-9_]*")
 _OTHER = "layer-"
 """Before the name of a layer that our readers do not make, in a file's name."""
 
@@ -90,7 +92,7 @@ class Dataset:
     name: str
     images: pa.Table
     layers: Mapping[str, Layer] = dataclasses.field(default_factory=dict)
-    """By name; each has annotations of these images."""
+    """By name (small letters, digits and _); each has annotations of these images."""
     notes: tuple[str, ...] = ()
     """Sentences a person should read about how this data set came to be ("test was cut from val")."""
     findings: tuple[Finding, ...] = ()
@@ -100,6 +102,9 @@ class Dataset:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "notes", tuple(map(one_line, self.notes)))
+        for name in self.layers:
+            if not _LAYER_NAME.fullmatch(name):  # it becomes the name of a file
+                raise ValueError(f"a layer cannot be called {name!r}: small letters, digits and _ only")
         if self.images.schema != IMAGES_SCHEMA:
             object.__setattr__(self, "images", self.images.select(IMAGES_SCHEMA.names).cast(IMAGES_SCHEMA))
 
@@ -224,8 +229,10 @@ class Dataset:
 
     def describe(self) -> str:
         """How much there is of what, for people: "1800 images, 4189 boxes, 6 classes"."""
-        if not self.attributes:
+        if not self.attributes and (BOXES in self.layers or not self.layers):
             return f"{self.num_images} images, {self.num_boxes} boxes, {len(self.class_names)} classes"
+        if not self.attributes:
+            return ", ".join([f"{self.num_images} images", *sorted(self.layers)])
         if len(self.attributes) == 1:
             return f"{self.num_images} images, {len(self.attributes[0].class_names)} classes"
         return f"{self.num_images} images, {len(self.attributes)} attributes, {len(self.all_class_names)} classes"
