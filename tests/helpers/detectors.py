@@ -38,7 +38,7 @@ def tamed_detector(
             module.momentum = None
     head = model.model[-1]
     head.end2end = end2end
-    outputs: dict[str, torch.Tensor] = {}
+    outputs: dict[torch.nn.Module, torch.Tensor] = {}
     with torch.no_grad():
         model.train()(batch)
         layers = [branch[-1] for part in (head.one2one if end2end else head.one2many).values() for branch in part]
