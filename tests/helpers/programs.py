@@ -141,7 +141,9 @@ def started(
 def alertmanager_config(path: Path, url: str) -> Path:
     """Ours, with the webhook at ``url``, and quicker."""
     text = (MONITORING / "alertmanager" / "alertmanager.yml").read_text()
-    text = re.sub(r"(group_wait|group_interval): \w+", r"\1: 1s", text)
+    text = re.sub(r"group_interval: \w+", "group_interval: 1s", text)
+    # Prometheus sends the alerts of each rule by themselves: what keeps another back may come seconds later.
+    text = re.sub(r"group_wait: \w+", "group_wait: 5s", text)
     path.write_text(string.Template(text).substitute(VISIONOPS_ALERT_WEBHOOK=url))
     return path
 
