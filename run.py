@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from launch.rendering import print_list
 from launch.requests import REQUESTS, Request, TrainRequest
-from launch.terminal import exit_code, own_fields, request_flags, run_inspection, run_request
+from launch.terminal import exit_code, flag_problem, own_fields, request_flags, run_inspection, run_request
 from visionops.monitoring.simulate import Kind
 
 _EPILOG = """
@@ -181,8 +181,7 @@ def _to_request(parser: argparse.ArgumentParser, arguments: argparse.Namespace) 
     try:
         return REQUESTS[arguments.pipeline](**given)
     except ValidationError as error:
-        (first, *_) = error.errors()
-        parser.error(f"--{first['loc'][0]} {first['msg'].removeprefix('Value error, ')}")
+        parser.error(flag_problem(error))
 
 
 def _inspection_settings(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> list[str]:

@@ -21,7 +21,7 @@ from launch.requests import (
     TuneRequest,
     ValidateRequest,
 )
-from launch.terminal import exit_code, own_fields, request_flags, run_inspection, run_request
+from launch.terminal import exit_code, flag_problem, own_fields, request_flags, run_inspection, run_request
 from stacks.spec import known_stacks
 
 __all__ = ["app", "to_command"]
@@ -163,8 +163,7 @@ def _build(request: type[Request], fields: dict[str, Any]) -> Request:
     try:
         return request(**fields)
     except ValidationError as error:
-        (first, *_) = error.errors()
-        raise typer.BadParameter(f"--{first['loc'][0]} {first['msg'].removeprefix('Value error, ')}") from error
+        raise typer.BadParameter(flag_problem(error)) from error
 
 
 for _name, _command in _COMMANDS.items():

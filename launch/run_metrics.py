@@ -40,7 +40,7 @@ def run_with_metrics(gateway: str, pipeline: str, use_case: str, run: Callable[[
 
     try:
         summary = run()
-    except Exception:
+    except Exception:  # whatever a step raises: it is counted, and goes on
         push(None)
         raise
     push(summary)

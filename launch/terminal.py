@@ -9,13 +9,23 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from launch.preparation import check_request
 from launch.rendering import print_plan, print_summary
 from launch.requests import DrillRequest, MonitorRequest, Request, TrainRequest, TuneRequest
 from launch.service import launch
 from visionops.errors import StackError, VisionOpsError
 
-__all__ = ["exit_code", "following_request", "own_fields", "request_flags", "run_inspection", "run_request"]
+__all__ = [
+    "exit_code",
+    "flag_problem",
+    "following_request",
+    "own_fields",
+    "request_flags",
+    "run_inspection",
+    "run_request",
+]
 
 
 def exit_code(work: Callable[[], None]) -> int:
@@ -86,6 +96,12 @@ def following_request(request: Request) -> Request | None:
 def own_fields(request: type[Request]) -> list[str]:
     """Fields that a request has beside those of every request."""
     return [name for name in request.model_fields if name not in Request.model_fields]
+
+
+def flag_problem(error: ValidationError) -> str:
+    """Return the first problem of a request in words, with the flag that it is about."""
+    (first, *_) = error.errors()
+    return f"--{first['loc'][0]} {first['msg'].removeprefix('Value error, ')}"
 
 
 def request_flags(request: Request) -> list[str]:
