@@ -5,12 +5,9 @@ from __future__ import annotations
 from zenml import pipeline
 from zenml.enums import ExecutionMode
 
-from pipelines.validation import validated
+from pipelines.preparation import judge_and_release, prepare_data
 from stacks.same_code import require_same_code
-from steps.data import ingest, prepare, recall_split_history
-from steps.learning import evaluate
 from steps.quantize import quantize_champion
-from steps.release import gate, register, release_model
 from visionops.config import Config
 
 __all__ = ["quantize"]
@@ -20,13 +17,6 @@ __all__ = ["quantize"]
 @pipeline(name="quantize", execution_mode=ExecutionMode.FAIL_FAST, on_init=require_same_code)
 def quantize(config: Config, source_fingerprint: str) -> None:
     """Ingest, validate and prepare as `training` does (and from its cache), quantize; then as `training` goes on."""
-    dataset = ingest(config.data, config.use_case, source_fingerprint)
-    policy = config.validation.without_shards()
-    validation = validated(dataset, config.validation)
-    history = recall_split_history(config.use_case)
-    prepared, _, splits = prepare(dataset, validation, history, config.data, policy, config.use_case)
+    prepared, splits = prepare_data(config, source_fingerprint)
     bundle = quantize_champion(prepared, splits, config.quantization_plan)
-    evaluation = evaluate(bundle, prepared, config.scoring)
-    version = register(bundle, evaluation, config.use_case)
-    decision = gate(version, evaluation, prepared, config.judging)
-    release_model(version, decision, prepared, config.serving)
+    judge_and_release(bundle, prepared, config)

@@ -5,11 +5,9 @@ from __future__ import annotations
 from zenml import pipeline
 from zenml.enums import ExecutionMode
 
-from pipelines.validation import validated
+from pipelines.preparation import judge_and_release, prepare_data
 from stacks.same_code import require_same_code
-from steps.data import ingest, prepare, recall_split_history
-from steps.learning import evaluate, train
-from steps.release import gate, register, release_model
+from steps.learning import train
 from visionops.config import Config
 
 __all__ = ["training"]
@@ -22,13 +20,6 @@ def training(config: Config, source_fingerprint: str) -> None:
 
     Each step is given only the sections it reads, so that a change elsewhere does not run it again.
     """
-    dataset = ingest(config.data, config.use_case, source_fingerprint)
-    policy = config.validation.without_shards()
-    validation = validated(dataset, config.validation)
-    history = recall_split_history(config.use_case)
-    prepared, _, splits = prepare(dataset, validation, history, config.data, policy, config.use_case)
+    prepared, splits = prepare_data(config, source_fingerprint)
     bundle = train(prepared, splits, config.training_plan)
-    evaluation = evaluate(bundle, prepared, config.scoring)
-    version = register(bundle, evaluation, config.use_case)
-    decision = gate(version, evaluation, prepared, config.judging)
-    release_model(version, decision, prepared, config.serving)
+    judge_and_release(bundle, prepared, config)
