@@ -12,28 +12,24 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from visionops.monitoring.drift.comparison import Compared, read_column
-from visionops.monitoring.drift.permutation import Numbers, deal
+from visionops.monitoring.drift.permutation import Numbers, deal, generator_of
 from visionops.monitoring.drift.report import ColumnDrift, ColumnKind, Verdict
 from visionops.monitoring.settings import DriftSettings
 
-__all__ = ["compare_classes"]
+__all__ = ["Pattern", "compare_classes", "compare_mix", "compare_share", "read_patterns"]
 
-_Pattern = tuple[str, ...]
+Pattern = tuple[str, ...]
 """What an image shows, each class as often as it has boxes."""
-_Patterns = Counter[_Pattern]
-"""To the number of such images."""
 
 _MIX_IMAGES = 2000
 """Of each table, at most, in the test of the mix: with more, what it could add is far below the least effect."""
 
 
-def compare_classes(
-    reference: pa.Table, current: pa.Table, settings: DriftSettings, rng: np.random.Generator
-) -> list[Compared]:
+def compare_classes(reference: pa.Table, current: pa.Table, settings: DriftSettings) -> list[Compared]:
     """Compare each class once, and the mix of classes where it says more than they do."""
     if not {"labels"} <= {*reference.column_names} & {*current.column_names}:
         return []
-    sides = _read_patterns(reference), _read_patterns(current)
+    sides = Counter(read_patterns(reference)), Counter(read_patterns(current))
     patterns = sorted(sides[0] | sides[1])
     shown_in: dict[str, list[int]] = {}
     for row, pattern in enumerate(patterns):
@@ -53,13 +49,14 @@ def compare_classes(
         first = next((name for name in names if shown[name].sum() >= settings.min_shown), names[0])
         others = [name for name in names if name != first]
         same_as = (*(f"class:{name}" for name in others), *(("labels",) if key == mix_of else ()))
-        columns.append(Compared(_compare_share(first, same_as, shown[first], counts.sum(axis=1), settings)))
-    return columns if mix_of is not None else [*columns, _compare_mix(patterns, counts, settings, rng)]
+        columns.append(Compared(compare_share(first, same_as, shown[first], counts.sum(axis=1), settings)))
+    return columns if mix_of is not None else [*columns, compare_mix(*sides, settings)]
 
 
-def _read_patterns(table: pa.Table) -> _Patterns:
+def read_patterns(table: pa.Table) -> list[Pattern]:
+    """Return what each image shows, in the order of the rows."""
     lists = read_column(table, "labels", pa.list_(pa.string())).to_pylist()
-    return Counter(tuple(sorted(name for name in labels or () if name is not None)) for labels in lists)
+    return [tuple(sorted(name for name in labels or () if name is not None)) for labels in lists]
 
 
 def _images_or_others(rows: Sequence[int], number: int) -> tuple[int, ...]:
@@ -73,7 +70,7 @@ def _images_or_others(rows: Sequence[int], number: int) -> tuple[int, ...]:
     return tuple(row for row in range(number) if row not in without)
 
 
-def _carrier_of_mix(groups: Mapping[tuple[int, ...], object], patterns: Sequence[_Pattern]) -> tuple[int, ...] | None:
+def _carrier_of_mix(groups: Mapping[tuple[int, ...], object], patterns: Sequence[Pattern]) -> tuple[int, ...] | None:
     """The classes, by their key in ``groups``, that say all that the mix says; None where it says more.
 
     Images of two kinds, each with as many labels as the other (one of two classes, as a rule): the share of one kind
@@ -84,7 +81,7 @@ def _carrier_of_mix(groups: Mapping[tuple[int, ...], object], patterns: Sequence
     return varying[0] if is_one_bit else None
 
 
-def _compare_share(
+def compare_share(
     name: str,
     same_as: tuple[str, ...],
     shown: npt.NDArray[np.int64],
@@ -126,16 +123,15 @@ def _fisher_p(ours: int, theirs: int, our_images: int, their_images: int) -> flo
     return min(float(fisher_exact([[ours, theirs], [our_images - ours, their_images - theirs]]).pvalue), 1.0)
 
 
-def _compare_mix(
-    patterns: Sequence[_Pattern], counts: npt.NDArray[np.int64], settings: DriftSettings, rng: np.random.Generator
-) -> Compared:
-    """Boxes of an image are alike, so images are exchanged, not boxes: chi-square over boxes would cry wolf.
+def compare_mix(reference: Counter[Pattern], current: Counter[Pattern], settings: DriftSettings) -> Compared:
+    """Compare the shares of all classes among all boxes; images without a box do not count.
 
-    Args:
-        counts: Images of reference and current with each pattern, (2, patterns).
+    Boxes of an image are alike, so images are exchanged, not boxes: chi-square over boxes would cry wolf.
     """
-    has_boxes = np.array([bool(pattern) for pattern in patterns])
-    images = (counts * has_boxes).sum(axis=1)
+    patterns = sorted(pattern for pattern in reference | current if pattern)
+    counts = np.array([[side[pattern] for pattern in patterns] for side in (reference, current)], np.int64)
+    images = counts.sum(axis=1)
+    rng = generator_of("labels", settings.seed)
     column = ColumnDrift(
         name="labels",
         kind=ColumnKind.MIX,
@@ -147,7 +143,7 @@ def _compare_mix(
     )
     if images.min() < settings.min_images:
         return Compared(column)
-    drawn = np.array([_draw_images(side, rng) for side in counts * has_boxes])
+    drawn = np.array([_draw_images(side, rng) for side in counts])
     kept = drawn.sum(axis=0) > 0
     drawn = drawn[:, kept]
     both = drawn.sum(axis=0)
@@ -169,7 +165,7 @@ def _compare_mix(
     return Compared(column, lambda size: distance(deal(both, smaller, size, rng)))
 
 
-def _count_boxes(patterns: Sequence[_Pattern]) -> Any:
+def _count_boxes(patterns: Sequence[Pattern]) -> Any:
     """Boxes of each class on an image of each pattern: a sparse matrix (classes, patterns), float32."""
     from scipy.sparse import csr_array
 

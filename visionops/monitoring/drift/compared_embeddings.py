@@ -8,28 +8,30 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from visionops.monitoring.drift.comparison import Compared, read_column
-from visionops.monitoring.drift.permutation import Draw, Numbers, choose
+from visionops.monitoring.drift.permutation import Draw, Numbers, choose, generator_of
 from visionops.monitoring.drift.report import ColumnDrift, ColumnKind, Verdict
 from visionops.monitoring.settings import DriftSettings
 
-__all__ = ["compare_embeddings"]
+__all__ = ["Vectors", "compare_embeddings", "compare_vectors", "read_vectors"]
 
-_Vectors = npt.NDArray[np.float32]
+Vectors = npt.NDArray[np.float32]
+"""(rows, components)."""
 
 _COMPONENTS = 16
 """Of embeddings: with more, what moves drowns in what does not."""
 
 
-def compare_embeddings(
-    reference: pa.Table, current: pa.Table, settings: DriftSettings, rng: np.random.Generator
-) -> list[Compared]:
-    """MMD (Gretton et al., A kernel two-sample test, 2012), RBF kernel, its width by the median heuristic."""
+def compare_embeddings(reference: pa.Table, current: pa.Table, settings: DriftSettings) -> list[Compared]:
+    """Compare the vectors of both tables, where either has any."""
     if not {"embedding"} <= {*reference.column_names} & {*current.column_names}:
         return []
-    before = _read_vectors(reference, None)
-    after = _read_vectors(current, before.shape[1] or None)
-    if not len(before) and not len(after):
-        return []
+    _, before = read_vectors(reference, None)
+    _, after = read_vectors(current, before.shape[1] or None)
+    return [compare_vectors(before, after, settings)] if len(before) or len(after) else []
+
+
+def compare_vectors(before: Vectors, after: Vectors, settings: DriftSettings) -> Compared:
+    """MMD (Gretton et al., A kernel two-sample test, 2012), RBF kernel, its width by the median heuristic."""
     column = ColumnDrift(
         name="embedding",
         kind=ColumnKind.EMBEDDING,
@@ -40,31 +42,33 @@ def compare_embeddings(
         min_effect=settings.min_mmd,
     )
     if min(len(before), len(after)) < settings.min_images:
-        return [Compared(column)]
+        return Compared(column)
+    rng = generator_of(column.name, settings.seed)
     first, second = (_draw_vectors(vectors, settings.embedding_images, rng) for vectors in (before, after))
     kernel = _kernel(_whiten(np.concatenate([first, second])))
     found, effect = _mmd(kernel, len(first))
     column = column.model_copy(update={"statistic": found, "effect": effect})
-    return [Compared(column, _exchanges(kernel, len(first), rng))]
+    return Compared(column, _exchanges(kernel, len(first), rng))
 
 
-def _read_vectors(table: pa.Table, length: int | None) -> _Vectors:
-    """Those of ``length`` (the most frequent when absent) without a missing number, float32 (rows, length)."""
+def read_vectors(table: pa.Table, length: int | None) -> tuple[npt.NDArray[np.int64], Vectors]:
+    """Return the vectors of ``length`` (the most frequent when absent) without a missing number, after their rows."""
     lists = read_column(table, "embedding", pa.list_(pa.float32()))
     lengths = pc.list_value_length(lists).fill_null(0).to_numpy(zero_copy_only=False)
     if length is None:
         length = int(np.bincount(lengths[lengths > 0]).argmax()) if (lengths > 0).any() else 0
     if not length:
-        return np.empty((0, 0), np.float32)
-    if not (lengths == length).all():
+        return np.empty(0, np.int64), np.empty((0, 0), np.float32)
+    rows = np.flatnonzero(lengths == length)
+    if len(rows) < len(lists):
         lists = lists.filter(pa.array(lengths == length))
-    flat: _Vectors = lists.flatten().to_numpy(zero_copy_only=False).astype(np.float32, copy=False)
+    flat: Vectors = lists.flatten().to_numpy(zero_copy_only=False).astype(np.float32, copy=False)
     vectors = flat.reshape(-1, length)
     finite = np.isfinite(vectors).all(axis=1)
-    return vectors if finite.all() else vectors[finite]
+    return (rows, vectors) if finite.all() else (rows[finite], vectors[finite])
 
 
-def _draw_vectors(vectors: _Vectors, number: int, rng: np.random.Generator) -> Numbers:
+def _draw_vectors(vectors: Vectors, number: int, rng: np.random.Generator) -> Numbers:
     """At random, but whatever the order of the rows: they are put in the order of their bytes first."""
     rows = np.ascontiguousarray(vectors).view(np.dtype((np.void, vectors.itemsize * vectors.shape[1]))).ravel()
     order = np.argsort(rows, kind="stable")

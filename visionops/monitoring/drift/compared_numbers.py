@@ -10,51 +10,56 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from visionops.monitoring.drift.comparison import Compared, read_column
-from visionops.monitoring.drift.permutation import Draw, Numbers, deal
+from visionops.monitoring.drift.permutation import Draw, Numbers, deal, generator_of
 from visionops.monitoring.drift.report import ColumnDrift, ColumnKind, Verdict
 from visionops.monitoring.record import FEATURE_PREFIX, task_columns
 from visionops.monitoring.settings import DriftSettings
 
-__all__ = ["compare_numbers"]
+__all__ = ["compare_number", "compare_numbers", "number_columns", "read_numbers", "sorted_numbers"]
 
 _FEW_VALUES = 500
 """Distinct numbers up to which a column is tested as one of ties."""
 _BINS = 24
 
 
-def compare_numbers(
-    reference: pa.Table, current: pa.Table, settings: DriftSettings, rng: np.random.Generator
-) -> list[Compared]:
+def compare_numbers(reference: pa.Table, current: pa.Table, settings: DriftSettings) -> list[Compared]:
     """Compare each column of numbers that has a value in either table; equal columns once."""
-    shared = [name for name in reference.column_names if name in current.column_names]
-    own = {column.name: column.is_list for column in task_columns() if column.title}
-    lists = {"confidences", *(name for name, is_list in own.items() if is_list)}
-    names = [name for name in shared if name.startswith(FEATURE_PREFIX) or name in {"count", *lists, *own}]
     same: dict[tuple[bytes, bytes], list[str]] = {}
     values: dict[str, tuple[Numbers, Numbers]] = {}
-    for name in names:
-        before, after = (_read_numbers(table, name, is_list=name in lists) for table in (reference, current))
+    for name in number_columns(reference, current):
+        before, after = (sorted_numbers(read_numbers(table, name)) for table in (reference, current))
         if len(before) or len(after):
             values[name] = before, after
             same.setdefault((_digest(before), _digest(after)), []).append(name)
     # The same numbers four times would make the correction four times as strict, and the share count one change thrice.
-    return [_compare_number(first, tuple(others), *values[first], settings, rng) for first, *others in same.values()]
+    return [compare_number(first, tuple(others), *values[first], settings) for first, *others in same.values()]
 
 
 def _digest(values: Numbers) -> bytes:
     return hashlib.sha256(values.tobytes()).digest()
 
 
-def _read_numbers(table: pa.Table, name: str, *, is_list: bool) -> Numbers:
-    """One finite value an image, sorted; images without one are left out."""
-    if is_list:
-        values = _means(read_column(table, name, pa.list_(pa.float32())))
-    else:
-        # float32 first: a constant that one table holds as float64 would differ in its last digits, and so everywhere.
-        column = read_column(table, name, pa.float32())
-        column = column.fill_null(0.0) if name == "count" else column
-        values = column.to_numpy(zero_copy_only=False).astype(np.float64)
-    return np.sort(values[np.isfinite(values)])  # sorted, because sums depend on their order
+def number_columns(reference: pa.Table, current: pa.Table) -> list[str]:
+    """Return the columns of both tables that hold numbers, in the order of the reference."""
+    shared = [name for name in reference.column_names if name in current.column_names]
+    own = {column.name for column in task_columns() if column.title}
+    return [name for name in shared if name.startswith(FEATURE_PREFIX) or name in {"count", "confidences", *own}]
+
+
+def read_numbers(table: pa.Table, name: str) -> Numbers:
+    """Return one value an image, float64 (rows,): of a list its mean; NaN where there is none."""
+    if pa.types.is_nested(table.schema.field(name).type):
+        return _means(read_column(table, name, pa.list_(pa.float32())))
+    # float32 first: a constant that one table holds as float64 would differ in its last digits, and so everywhere.
+    column = read_column(table, name, pa.float32())
+    column = column.fill_null(0.0) if name == "count" else column
+    values: Numbers = column.to_numpy(zero_copy_only=False).astype(np.float64)
+    return values
+
+
+def sorted_numbers(values: Numbers) -> Numbers:
+    """Return the finite ones in their order, because sums depend on it."""
+    return np.sort(values[np.isfinite(values)])
 
 
 def _means(lists: pa.Array) -> Numbers:
@@ -67,16 +72,13 @@ def _means(lists: pa.Array) -> Numbers:
     return np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
 
-def _compare_number(
-    name: str,
-    same_as: tuple[str, ...],
-    before: Numbers,
-    after: Numbers,
-    settings: DriftSettings,
-    rng: np.random.Generator,
+def compare_number(
+    name: str, same_as: tuple[str, ...], before: Numbers, after: Numbers, settings: DriftSettings
 ) -> Compared:
+    """Compare two sets of numbers, each finite and sorted."""
     from scipy.stats import cramervonmises_2samp
 
+    rng = generator_of(name, settings.seed)
     values = np.unique(np.concatenate([before, after]))
     tied = len(values) <= min(_FEW_VALUES, (len(before) + len(after)) / 2)
     column = ColumnDrift(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import numpy as np
 import pyarrow as pa
 
 from visionops.monitoring.drift.compared_classes import compare_classes
@@ -16,7 +15,7 @@ from visionops.monitoring.drift.permutation import permutation_p
 from visionops.monitoring.drift.report import ColumnDrift, DriftReport, Verdict
 from visionops.monitoring.settings import DriftSettings
 
-__all__ = ["detect_drift"]
+__all__ = ["compare_columns", "count_exchanges", "detect_drift", "give_p", "holm_bound"]
 
 
 def detect_drift(reference: pa.Table, current: pa.Table, settings: DriftSettings) -> DriftReport:
@@ -30,29 +29,49 @@ def detect_drift(reference: pa.Table, current: pa.Table, settings: DriftSettings
         reference: Columns of `visionops.monitoring.record`; those that are missing in either table are not compared.
         current: As ``reference``.
     """
-    rng = np.random.default_rng(settings.seed)
-    columns = [
-        *compare_numbers(reference, current, settings, rng),
-        *compare_classes(reference, current, settings, rng),
-        *compare_embeddings(reference, current, settings, rng),
-    ]
+    compared = compare_columns(reference, current, settings)
+    limit = count_exchanges(sum(one.is_tested for one in compared), settings)
     return DriftReport(
         reference_images=reference.num_rows,
         current_images=current.num_rows,
-        columns=tuple(_judge(_test(columns, settings), settings.alpha)),
+        columns=tuple(_judge([give_p(one, limit) for one in compared], settings.alpha)),
         settings=settings,
     )
 
 
-def _test(compared: Sequence[Compared], settings: DriftSettings) -> list[ColumnDrift]:
-    """Give each column its p-value: only here is it known how many are tested, and so how small one must be."""
-    tested = sum(one.is_tested for one in compared)
-    # The least p-value is then below half of what Holm asks of the clearest column.
-    limit = max(settings.permutations, math.ceil(2 * tested / settings.alpha))
+def compare_columns(reference: pa.Table, current: pa.Table, settings: DriftSettings) -> list[Compared]:
+    """Compare all columns, of which some still lack their p-value, and none is judged."""
     return [
-        column if draw is None else column.model_copy(update={"p_value": permutation_p(column.statistic, draw, limit)})
-        for column, draw in compared
+        *compare_numbers(reference, current, settings),
+        *compare_classes(reference, current, settings),
+        *compare_embeddings(reference, current, settings),
     ]
+
+
+def count_exchanges(tested: int, settings: DriftSettings) -> int:
+    """Return how many exchanges of images a p-value may take, by the number of tested columns."""
+    # The least p-value is then below half of what Holm asks of the clearest column.
+    return max(settings.permutations, math.ceil(2 * tested / settings.alpha))
+
+
+def give_p(compared: Compared, limit: int) -> ColumnDrift:
+    """Return the column with its p-value, where there are enough images for one; ``limit`` by `count_exchanges`."""
+    column, draw = compared
+    if draw is None:
+        return column
+    return column.model_copy(update={"p_value": permutation_p(column.statistic, draw, limit)})
+
+
+def holm_bound(columns: Sequence[ColumnDrift], alpha: float) -> float:
+    """Return the uncorrected p-value up to which Holm's correction calls a column drifted, if its effect matters.
+
+    The correction passes from the clearest column to the next until one fails: all before have a p-value below that
+    one's bound, and all behind have none.
+    """
+    ordered = sorted(column.p_value for column in columns if column.p_value is not None)
+    bounds = [alpha / (len(ordered) - rank) for rank in range(len(ordered))]
+    failed = (bound for p, bound in zip(ordered, bounds, strict=True) if p > bound)
+    return next(failed, alpha)
 
 
 def _judge(columns: Sequence[ColumnDrift], alpha: float) -> list[ColumnDrift]:

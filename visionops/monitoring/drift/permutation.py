@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import zlib
+
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Draw", "Numbers", "choose", "deal", "permutation_p"]
+__all__ = ["Draw", "Numbers", "choose", "deal", "generator_of", "permutation_p"]
 
 Numbers = npt.NDArray[np.float64]
 Draw = Callable[[int], Numbers]
@@ -23,6 +25,11 @@ _FEW_IMAGES = 500
 """Up to here shuffling all images is quicker than drawing some of them."""
 _FEW_PATTERNS = 64
 """Up to here dealing images pattern by pattern is quicker than dealing them one by one, however few there are."""
+
+
+def generator_of(column: str, seed: int) -> np.random.Generator:
+    """Return the chance of one column: the same whatever other columns are compared, and in whatever order."""
+    return np.random.default_rng([seed, zlib.crc32(column.encode())])
 
 
 def permutation_p(found: float | None, draw: Draw, limit: int) -> float:
