@@ -1,0 +1,161 @@
+"""Our tests, registered with Evidently.
+
+Evidently gives a test the values of one column that are there, the reference's first. Numbers and classes are all that
+their tests need, so `ValueDrift("feature_noise", method="visionops_cramer_von_mises")` works in any report once
+`register_tests` ran. The mix of classes and the embedding need more of an image than a number: their tests look it up
+by the number of the row, inside `testing`.
+
+>>> register_tests()
+>>> with testing(frames, DriftSettings(), tested=20):
+...     snapshot = Report([ValueDrift(column="embedding", method="visionops_mmd")]).run(current, reference)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import dataclasses
+import types
+from collections import Counter
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+import pandas as pd
+from evidently.legacy.calculation_engine.python_engine import PythonEngine
+from evidently.legacy.calculations.stattests.registry import (
+    PythonStatTest,
+    PythonStatTestData,
+    StatTest,
+    add_stattest_impl,
+    register_stattest,
+)
+from evidently.legacy.core import ColumnType
+
+from visionops.monitoring.drift.compared_classes import compare_mix, compare_share
+from visionops.monitoring.drift.compared_embeddings import compare_vectors
+from visionops.monitoring.drift.compared_numbers import compare_number, sorted_numbers
+from visionops.monitoring.drift.comparison import Compared
+from visionops.monitoring.drift.detection import count_exchanges, give_p
+from visionops.monitoring.drift.permutation import Numbers
+from visionops.monitoring.drift.report import ColumnDrift
+from visionops.monitoring.evidently.frames import Frames, Side
+from visionops.monitoring.settings import DriftSettings
+
+__all__ = ["METHODS", "register_tests", "testing"]
+
+METHODS: Mapping[str, str] = types.MappingProxyType(
+    {
+        "Cramér-von Mises": "visionops_cramer_von_mises",
+        "D, permutation": "visionops_d_permutation",
+        "Fisher's exact": "visionops_fisher",
+        "distance, permutation": "visionops_mix_permutation",
+        "MMD, permutation": "visionops_mmd",
+    }
+)
+"""`ColumnDrift.test` to the name of the method in Evidently."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Testing:
+    """What a test must know beside the values."""
+
+    settings: DriftSettings
+    limit: int
+    """Exchanges of images, by `count_exchanges`."""
+    frames: Frames | None = None
+    done: dict[str, ColumnDrift] = dataclasses.field(default_factory=dict)
+    """By the column's name: Evidently tests each twice, once to count the drifted ones."""
+
+
+_TESTING: contextvars.ContextVar[_Testing | None] = contextvars.ContextVar("testing", default=None)
+
+
+@contextlib.contextmanager
+def testing(frames: Frames, settings: DriftSettings, tested: int) -> Iterator[None]:
+    """Test with these settings, and what the records hold beside numbers, until the end of the block.
+
+    Args:
+        tested: How many columns are, which sets the number of exchanges as in `detect_drift`.
+    """
+    token = _TESTING.set(_Testing(settings, count_exchanges(tested, settings), frames))
+    try:
+        yield
+    finally:
+        _TESTING.reset(token)
+
+
+def register_tests() -> None:
+    """Make the tests of `METHODS` known to Evidently; again is the same."""
+    numerical, categorical = [ColumnType.Numerical], [ColumnType.Categorical]
+    kinds: Mapping[str, tuple[list[ColumnType], type[_Test]]] = {
+        "Cramér-von Mises": (numerical, _NumberTest),
+        "D, permutation": (numerical, _NumberTest),
+        "Fisher's exact": (categorical, _ClassTest),
+        "distance, permutation": (categorical, _MixTest),
+        "MMD, permutation": (numerical, _EmbeddingTest),
+    }
+    for test, (feature_types, implementation) in kinds.items():
+        stat_test = StatTest(METHODS[test], f"{test} p_value", feature_types, DriftSettings().alpha)
+        register_stattest(stat_test)
+        add_stattest_impl(stat_test, PythonEngine, implementation())
+
+
+class _Test(PythonStatTest):  # type: ignore[misc]
+    """One column by its values: the p-value, and whether it is at most the threshold and the change large enough."""
+
+    def __call__(self, data: PythonStatTestData, feature_type: ColumnType, threshold: float) -> tuple[float, bool]:
+        run = _TESTING.get() or _Testing(DriftSettings(), DriftSettings().permutations)
+        name = str(data.reference_data.name)
+        if name not in run.done:
+            run.done[name] = give_p(self.compare(name, data.reference_data, data.current_data, run), run.limit)
+        column = run.done[name]
+        if column.p_value is None:
+            return 1.0, False  # too few images to say
+        return column.p_value, column.p_value <= threshold and abs(column.effect or 0.0) >= column.min_effect
+
+    def compare(self, name: str, reference: pd.Series, current: pd.Series, run: _Testing) -> Compared:
+        """Compare the values of one column that are there."""
+        raise NotImplementedError
+
+
+class _NumberTest(_Test):
+    def compare(self, name: str, reference: pd.Series, current: pd.Series, run: _Testing) -> Compared:
+        before, after = (sorted_numbers(_numbers(side)) for side in (reference, current))
+        return compare_number(name, (), before, after, run.settings)
+
+
+class _ClassTest(_Test):
+    def compare(self, name: str, reference: pd.Series, current: pd.Series, run: _Testing) -> Compared:
+        shown = np.array([(side == "yes").sum() for side in (reference, current)], np.int64)
+        images = np.array([len(reference), len(current)], np.int64)
+        return Compared(compare_share(name.removeprefix("class:"), (), shown, images, run.settings))
+
+
+class _MixTest(_Test):
+    def compare(self, name: str, reference: pd.Series, current: pd.Series, run: _Testing) -> Compared:  # noqa: ARG002
+        frames = _frames(run)
+        before, after = (
+            Counter(side.patterns[row] for row in values.index)
+            for side, values in ((frames.reference, reference), (frames.current, current))
+        )
+        return compare_mix(before, after, run.settings)
+
+
+class _EmbeddingTest(_Test):
+    def compare(self, name: str, reference: pd.Series, current: pd.Series, run: _Testing) -> Compared:  # noqa: ARG002
+        frames = _frames(run)
+
+        def vectors(side: Side, values: pd.Series) -> np.ndarray:
+            return side.vectors[side.vector_of[values.index.to_numpy()]]
+
+        return compare_vectors(vectors(frames.reference, reference), vectors(frames.current, current), run.settings)
+
+
+def _numbers(values: pd.Series) -> Numbers:
+    return values.to_numpy(np.float64)
+
+
+def _frames(run: _Testing) -> Frames:
+    if run.frames is None:
+        raise ValueError("the mix of classes and the embedding are tested by `run_report` only: a column does not do")
+    return run.frames
