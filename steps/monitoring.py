@@ -22,8 +22,6 @@ from visionops.evaluation.settings import Scoring
 from visionops.home import visionops_home
 from visionops.inference.settings import ServingConfig, UseCase
 from visionops.lineage import read_splits
-from visionops.monitoring.drift.detection import detect_drift
-from visionops.monitoring.drift.rendering import render_drift_html
 from visionops.monitoring.drift.report import DriftReport
 from visionops.monitoring.labelled import LabelledTraffic, measure, unseen, untrained
 from visionops.monitoring.log_reading import read_log
@@ -54,7 +52,11 @@ def compare_traffic(
             else read_reference(bundle)
         )
     traffic = log.filter(pc.field("time") >= begin)
-    report = detect_drift(reference, traffic, monitoring.drift)
+    # Here, because Evidently takes seconds to import, which no other step needs.
+    from visionops.monitoring.evidently.comparison import look_for_drift
+
+    workspace = monitoring.drift.workspace or str(visionops_home() / "evidently")
+    report, page, problem = look_for_drift(reference, traffic, monitoring.drift, use_case.name, workspace)
     log_metadata(
         {
             "version": champion.version,
@@ -62,10 +64,13 @@ def compare_traffic(
             "drifted": report.drifted,
             "share": report.share,
             "embedding_drifted": report.embedding_drifted,
+            "snapshot": report.snapshot.id if report.snapshot else "",
         }
     )
     announce(report.explain())
-    return report, HTMLString(render_drift_html(report))
+    if problem:
+        announce(problem)
+    return report, HTMLString(page)
 
 
 @step(enable_cache=False)

@@ -8,12 +8,26 @@ from pydantic import Field, model_validator
 
 from visionops.settings import Settings
 
-__all__ = ["DriftSettings", "MonitoringConfig", "ReferenceKind", "RetrainPolicy"]
+__all__ = ["DriftMethod", "DriftSettings", "MonitoringConfig", "ReferenceKind", "RetrainPolicy"]
+
+
+class DriftMethod(enum.StrEnum):
+    """Whose tests decide what drifted."""
+
+    VISIONOPS = "visionops"
+    """Ours, corrected for the number of columns, and only changes that are large enough to matter."""
+    EVIDENTLY = "evidently"
+    """Evidently's `DataDriftPreset`: its own choice of a test and a threshold for each column, without a correction."""
 
 
 class DriftSettings(Settings):
     """When a difference is a drift."""
 
+    method: DriftMethod = DriftMethod.VISIONOPS
+    """Whose tests decide. ``evidently`` reads no other setting here but ``workspace``."""
+    workspace: str = ""
+    """Where Evidently's snapshots go, for `evidently ui`: a folder, or the URL of its server. Empty: ``evidently`` in
+    the folder of VisionOps."""
     alpha: float = Field(default=0.01, gt=0, lt=1)
     """Chance that a window without any change raises an alarm in whatever column. At 0.05, daily monitoring would cry
     wolf every third week."""

@@ -6,12 +6,22 @@ from typing import Any
 
 from visionops.monitoring.drift.report import ColumnDrift, DriftReport
 from visionops.monitoring.drift.wording import format_number
+from visionops.monitoring.settings import DriftMethod
 
-__all__ = ["render_drift_html"]
+__all__ = ["render_drift_html", "render_drift_section"]
 
 
 def render_drift_html(report: DriftReport) -> str:
     """Return a page with the sentence, and a row per column: before, now, how sure and how large the change is."""
+    return _render("report.html.j2", report)
+
+
+def render_drift_section(report: DriftReport) -> str:
+    """Return the same as a part of a page, whose style touches nothing else."""
+    return _render("section.html.j2", report)
+
+
+def _render(template: str, report: DriftReport) -> str:
     import jinja2
 
     environment = jinja2.Environment(
@@ -21,7 +31,12 @@ def render_drift_html(report: DriftReport) -> str:
     )
     environment.filters["number"] = format_number
     ranked: Any = sorted(report.columns, key=lambda c: (not c.drifted, c.p_adjusted if c.p_adjusted is not None else 2))
-    return environment.get_template("report.html.j2").render(report=report, columns=ranked, outline=_outline)
+    return environment.get_template(template).render(
+        report=report,
+        columns=ranked,
+        outline=_outline,
+        by_evidently=report.settings.method is DriftMethod.EVIDENTLY,
+    )
 
 
 def _outline(column: ColumnDrift, side: int) -> str:

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, computed_field
 from visionops.monitoring.drift.wording import format_number, title_of
 from visionops.monitoring.settings import DriftSettings
 
-__all__ = ["ColumnDrift", "ColumnKind", "DriftReport", "Verdict"]
+__all__ = ["ColumnDrift", "ColumnKind", "DriftReport", "EvidentlySnapshot", "Verdict"]
 
 _SMALL_SHIFT = 0.2
 """Cohen's d below which a drift is told as one of spread or shape, not of the mean."""
@@ -60,6 +60,8 @@ class ColumnDrift(BaseModel):
     embeddings MMD."""
     min_effect: float
     """From which on it matters."""
+    threshold: float | None = None
+    """With ``method: evidently``: what ``statistic`` is compared with; which side is drift depends on the test."""
     before: float | None = None
     """Of a number its mean, of a class the share of images that show it."""
     after: float | None = None
@@ -105,6 +107,19 @@ class ColumnDrift(BaseModel):
         return f"{self.title} {word} from {format_number(before)} to {format_number(after)}{size}"
 
 
+class EvidentlySnapshot(BaseModel):
+    """A report in an Evidently workspace."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    workspace: str
+    """Folder, absolute, or URL."""
+    project: str
+    """UUID of the use case's project."""
+    id: str
+    """UUID of the snapshot."""
+
+
 class DriftReport(BaseModel):
     """What changed between the reference and a window."""
 
@@ -115,6 +130,8 @@ class DriftReport(BaseModel):
     columns: tuple[ColumnDrift, ...]
     """In the order of the record; columns without a value in both tables are left out."""
     settings: DriftSettings
+    snapshot: EvidentlySnapshot | None = None
+    """Where Evidently's report on the same tables is; None where it was not kept."""
 
     @computed_field  # type: ignore[prop-decorator]
     @property

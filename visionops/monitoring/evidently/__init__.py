@@ -10,3 +10,10 @@ for drift imports them, when it runs.
     workspace   snapshots, for `evidently ui`
     page        our verdict, and below it Evidently's report
 """
+
+from __future__ import annotations
+
+import os
+
+# Before Evidently is imported: its telemetry is on otherwise.
+os.environ.setdefault("DO_NOT_TRACK", "1")

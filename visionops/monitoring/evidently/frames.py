@@ -19,6 +19,9 @@ from visionops.monitoring.drift.report import ColumnDrift, ColumnKind
 
 __all__ = ["Frames", "Side", "read_frames", "safe_name"]
 
+_SAFE = str.maketrans(
+    {"<": "\N{SINGLE LEFT-POINTING ANGLE QUOTATION MARK}", ">": "\N{SINGLE RIGHT-POINTING ANGLE QUOTATION MARK}"}
+)
 _MOST_VECTORS = 500
 """Of each table, to find the first principal component by."""
 
@@ -79,18 +82,18 @@ def read_frames(reference: pa.Table, current: pa.Table, columns: Sequence[Column
     vectors = _read_embeddings(*tables)
     if all(len(of_side) for _, of_side in vectors):
         axis, centre = _first_component([of_side for _, of_side in vectors])
-        components = [_spread((of_side - centre) @ axis, of_rows) for of_rows, of_side in vectors]
+        components = [_spread(of_side @ axis - centre @ axis, of_rows) for of_rows, of_side in vectors]
         add("embedding", numbers, components)
-    sides = [
+    before, after = (
         Side(pd.DataFrame(frame, index=pd.RangeIndex(len(table))), shown, of_side, of_rows)
         for frame, table, shown, (of_rows, of_side) in zip(data, tables, patterns, vectors, strict=True)
-    ]
-    return Frames(*sides, tuple(numbers), tuple(categories))
+    )
+    return Frames(before, after, tuple(numbers), tuple(categories))
 
 
 def safe_name(name: str) -> str:
     """Return a name that Evidently can write into a page: it does not escape what stands there in a script."""
-    return name.replace("<", "‹").replace(">", "›")
+    return name.translate(_SAFE)
 
 
 def _finite(values: Numbers) -> Numbers:
@@ -119,17 +122,17 @@ def _read_embeddings(reference: pa.Table, current: pa.Table) -> list[tuple[npt.N
     return [(of_rows, vectors) for of_rows, (_, vectors) in zip(vector_of, found, strict=True)]
 
 
-def _first_component(sides: Sequence[Vectors]) -> tuple[Vectors, Vectors]:
+def _first_component(sides: Sequence[Vectors]) -> tuple[Numbers, Numbers]:
     """Return the direction in which both sides together vary most, and their centre, (components,) each."""
     few = [side[np.linspace(0, len(side) - 1, min(len(side), _MOST_VECTORS)).astype(int)] for side in sides]
     both = np.concatenate(few).astype(np.float64)
     centre = both.mean(axis=0)
     axis = np.linalg.svd(both - centre, full_matrices=False)[2][0]
     axis *= np.sign(axis[np.abs(axis).argmax()]) or 1.0  # which way it points is chance
-    return axis.astype(np.float32), centre.astype(np.float32)
+    return axis, centre
 
 
-def _spread(values: npt.NDArray[np.float32], vector_of: npt.NDArray[np.int64]) -> Numbers:
+def _spread(values: Numbers, vector_of: npt.NDArray[np.int64]) -> Numbers:
     """Return the value of each record's vector, NaN where it has none."""
     spread = np.full(len(vector_of), np.nan)
     spread[vector_of >= 0] = values[vector_of[vector_of >= 0]]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import os
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,18 +10,14 @@ from datetime import datetime
 from typing import Any
 
 import pyarrow as pa
-
-from visionops.monitoring.drift.detection import holm_bound
-from visionops.monitoring.drift.report import DriftReport
-from visionops.monitoring.evidently.frames import Frames, Side, read_frames, safe_name
-
-os.environ.setdefault("DO_NOT_TRACK", "1")  # before the import: its telemetry is on otherwise
-
 from evidently import DataDefinition, Dataset, Report
 from evidently.core.report import Snapshot
 from evidently.metrics import DriftedColumnsCount, ValueDrift
 from evidently.presets import DatasetStats, ValueStats
 
+from visionops.monitoring.drift.detection import holm_bound
+from visionops.monitoring.drift.report import DriftReport
+from visionops.monitoring.evidently.frames import Frames, Side, read_frames, safe_name
 from visionops.monitoring.evidently.stattests import METHODS, register_tests, testing
 
 __all__ = ["drift_scores", "quietly", "read_sides", "run_report", "summary"]
@@ -71,9 +66,7 @@ def read_sides(frames: Frames) -> tuple[Dataset, Dataset]:
     """Return the window and the reference, in the order that Evidently takes them."""
 
     def read(side: Side) -> Dataset:
-        definition = DataDefinition(
-            numerical_columns=list(frames.numbers), categorical_columns=list(frames.categories)
-        )
+        definition = DataDefinition(numerical_columns=list(frames.numbers), categorical_columns=list(frames.categories))
         return Dataset.from_pandas(side.frame, data_definition=definition)
 
     return read(frames.current), read(frames.reference)
@@ -92,7 +85,9 @@ def _untested(container: type) -> Mapping[str, Any]:
     # `include_tests=False` does the same, but then the container does not find its own metrics.
     parameters = inspect.signature(container).parameters
     return {name: {} if name.startswith("unique") else [] for name in parameters if name.endswith("_count_tests")} | {
-        name: [] for name in parameters if name.endswith("_tests") and not name.endswith(("_count_tests", "include_tests"))
+        name: []
+        for name in parameters
+        if name.endswith("_tests") and not name.endswith(("_count_tests", "include_tests"))
     }
 
 

@@ -30,9 +30,10 @@ from evidently.legacy.calculations.stattests.registry import (
     register_stattest,
 )
 from evidently.legacy.core import ColumnType
+from evidently.legacy.metrics.data_drift.embedding_drift_methods import model
 
 from visionops.monitoring.drift.compared_classes import compare_mix, compare_share
-from visionops.monitoring.drift.compared_embeddings import compare_vectors
+from visionops.monitoring.drift.compared_embeddings import Vectors, compare_vectors
 from visionops.monitoring.drift.compared_numbers import compare_number, sorted_numbers
 from visionops.monitoring.drift.comparison import Compared
 from visionops.monitoring.drift.detection import count_exchanges, give_p
@@ -41,7 +42,7 @@ from visionops.monitoring.drift.report import ColumnDrift
 from visionops.monitoring.evidently.frames import Frames, Side
 from visionops.monitoring.settings import DriftSettings
 
-__all__ = ["METHODS", "register_tests", "testing"]
+__all__ = ["CLASSIFIER", "METHODS", "register_tests", "testing"]
 
 METHODS: Mapping[str, str] = types.MappingProxyType(
     {
@@ -53,6 +54,11 @@ METHODS: Mapping[str, str] = types.MappingProxyType(
     }
 )
 """`ColumnDrift.test` to the name of the method in Evidently."""
+
+CLASSIFIER = "evidently_embedding_classifier"
+"""Evidently's own default for embeddings, as a test of our column ``embedding``."""
+_SMALL_REFERENCE = 1000
+"""Images of the reference below which Evidently compares its classifier with one that guesses."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,7 +91,7 @@ def testing(frames: Frames, settings: DriftSettings, tested: int) -> Iterator[No
 
 
 def register_tests() -> None:
-    """Make the tests of `METHODS` known to Evidently; again is the same."""
+    """Make the tests of `METHODS` and `CLASSIFIER` known to Evidently; again is the same."""
     numerical, categorical = [ColumnType.Numerical], [ColumnType.Categorical]
     kinds: Mapping[str, tuple[list[ColumnType], type[_Test]]] = {
         "Cramér-von Mises": (numerical, _NumberTest),
@@ -98,12 +104,15 @@ def register_tests() -> None:
         stat_test = StatTest(METHODS[test], f"{test} p_value", feature_types, DriftSettings().alpha)
         register_stattest(stat_test)
         add_stattest_impl(stat_test, PythonEngine, implementation())
+    classifier = StatTest(CLASSIFIER, "Domain classifier", numerical, 0.55)
+    register_stattest(classifier)
+    add_stattest_impl(classifier, PythonEngine, _ClassifierTest())
 
 
 class _Test(PythonStatTest):  # type: ignore[misc]
     """One column by its values: the p-value, and whether it is at most the threshold and the change large enough."""
 
-    def __call__(self, data: PythonStatTestData, feature_type: ColumnType, threshold: float) -> tuple[float, bool]:
+    def __call__(self, data: PythonStatTestData, _: ColumnType, threshold: float) -> tuple[float, bool]:
         run = _TESTING.get() or _Testing(DriftSettings(), DriftSettings().permutations)
         name = str(data.reference_data.name)
         if name not in run.done:
@@ -132,7 +141,7 @@ class _ClassTest(_Test):
 
 
 class _MixTest(_Test):
-    def compare(self, name: str, reference: pd.Series, current: pd.Series, run: _Testing) -> Compared:  # noqa: ARG002
+    def compare(self, _: str, reference: pd.Series, current: pd.Series, run: _Testing) -> Compared:
         frames = _frames(run)
         before, after = (
             Counter(side.patterns[row] for row in values.index)
@@ -142,13 +151,30 @@ class _MixTest(_Test):
 
 
 class _EmbeddingTest(_Test):
-    def compare(self, name: str, reference: pd.Series, current: pd.Series, run: _Testing) -> Compared:  # noqa: ARG002
-        frames = _frames(run)
+    def compare(self, _: str, reference: pd.Series, current: pd.Series, run: _Testing) -> Compared:
+        return compare_vectors(*_vectors(run, reference, current), run.settings)
 
-        def vectors(side: Side, values: pd.Series) -> np.ndarray:
-            return side.vectors[side.vector_of[values.index.to_numpy()]]
 
-        return compare_vectors(vectors(frames.reference, reference), vectors(frames.current, current), run.settings)
+class _ClassifierTest(PythonStatTest):  # type: ignore[misc]
+    """`EmbeddingsDrift` would do the same, and a t-SNE of 5,000 images beside it, which takes minutes and is random."""
+
+    def __call__(self, data: PythonStatTestData, _: ColumnType, threshold: float) -> tuple[float, bool]:
+        run = _TESTING.get() or _Testing(DriftSettings(), DriftSettings().permutations)
+        reference, current = (pd.DataFrame(side) for side in _vectors(run, data.reference_data, data.current_data))
+        method = model(threshold=threshold, bootstrap=len(reference) < _SMALL_REFERENCE)
+        score, drifted, _ = method(current, reference)
+        return float(score), bool(drifted)
+
+
+def _vectors(run: _Testing, reference: pd.Series, current: pd.Series) -> tuple[Vectors, Vectors]:
+    """Return the embeddings of the rows that the two columns hold."""
+    frames = _frames(run)
+
+    def of(side: Side, values: pd.Series) -> Vectors:
+        vectors: Vectors = side.vectors[side.vector_of[values.index.to_numpy()]]
+        return vectors
+
+    return of(frames.reference, reference), of(frames.current, current)
 
 
 def _numbers(values: pd.Series) -> Numbers:

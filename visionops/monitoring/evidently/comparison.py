@@ -1,0 +1,51 @@
+"""What the drift step does: the verdict, Evidently's report beside it, its snapshot and the page."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import pyarrow as pa
+
+from visionops.errors import StackError
+from visionops.monitoring.drift.detection import detect_drift
+from visionops.monitoring.drift.report import DriftReport
+from visionops.monitoring.evidently.page import render_both
+from visionops.monitoring.evidently.preset import detect_by_preset
+from visionops.monitoring.evidently.report import run_report
+from visionops.monitoring.evidently.workspace import save_snapshot
+from visionops.monitoring.settings import DriftMethod, DriftSettings
+
+__all__ = ["DriftFindings", "look_for_drift"]
+
+
+class DriftFindings(NamedTuple):
+    """A report, and the page that shows it."""
+
+    report: DriftReport
+    page: str
+    """HTML; loads nothing."""
+    problem: str = ""
+    """Why the snapshot was not kept; "" where it was."""
+
+
+def look_for_drift(
+    reference: pa.Table, current: pa.Table, settings: DriftSettings, use_case: str, workspace: str
+) -> DriftFindings:
+    """Compare two tables of records by the method of ``settings``, and keep Evidently's report on them.
+
+    A workspace that cannot be written costs the snapshot, not the verdict.
+
+    Args:
+        workspace: Folder or URL; see `save_snapshot`.
+    """
+    if settings.method is DriftMethod.EVIDENTLY:
+        report, snapshot = detect_by_preset(reference, current, settings, name=use_case)
+    else:
+        report = detect_drift(reference, current, settings)
+        snapshot = run_report(reference, current, report, name=use_case)
+    problem = ""
+    try:
+        report = report.model_copy(update={"snapshot": save_snapshot(snapshot, report, use_case, workspace)})
+    except StackError as error:
+        problem = str(error)
+    return DriftFindings(report, render_both(report, snapshot), problem)
