@@ -2,7 +2,7 @@
 
     python -m benchmarks.drift --bundle DIR              # the steel champion, three seeds: 23 minutes, two busy cores
     python -m benchmarks.drift --bundle DIR --out truth  # keep the tables and the plot there
-    python -m benchmarks.drift --scale                   # only: what a report over 100,000 records costs
+    python -m benchmarks.drift --scale                   # only: what the drift step over 100,000 records costs
 
 The reference is the bundle's own predictions on the val images of ``configs/steel.yaml``, split as the pipeline splits
 them. Windows are drawn from its test images, which it has not seen either: each without repetition, but they overlap.
@@ -11,8 +11,11 @@ what differs between the two does not count. *Repeated*: half of a window comes 
 of all classes: what moving the share of a class must not be caught by. *Class share*: of each class in turn, which is
 what most boxes of an image show, as on a sixth of all; *class shown*: on any image, as 0.16 to 0.23 of them.
 
-Beside ours stands Evidently's ``DataDriftPreset`` on four features of the pixels (``make peers``), by its own verdict,
-which takes half of the columns, and by any column. The exit status is 1 when ours misses a target.
+Beside ours stand our tests inside Evidently, whose verdicts and p-values must be equal, and Evidently's
+``DataDriftPreset`` by its own verdict, which takes half of the columns, and by any column: on the columns of our
+record, as ``monitoring.drift.method: evidently`` has it, and on four features of the pixels of a reference system. The
+exit status is 1 when ours misses a target, or Evidently's figures are not ours. ``--no-peer`` leaves Evidently out,
+which takes most of the time.
 """
 
 from __future__ import annotations
@@ -25,16 +28,17 @@ import multiprocessing
 import os
 import resource
 import sys
+import tempfile
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
-from benchmarks.drift_peer import ask_evidently, has_evidently
+from benchmarks.drift_peer import PeerVerdicts, ask_evidently
 from benchmarks.drift_windows import CLEAN, Group, Scenes, draw_groups, load_data
 from benchmarks.rows import Row, cores, print_rows
 from visionops.config import load_config
@@ -48,8 +52,20 @@ __all__ = ["Cell", "draw_plot", "least_caught", "main", "print_table", "write_ta
 
 _CAUGHT = 0.95
 """Share of the windows that must be caught: 19 of 20."""
-OURS, PRESET, ANY_COLUMN = "ours", "Evidently", "Evidently, any column"
-_COLOURS = {OURS: "#0072B2", PRESET: "#D55E00", ANY_COLUMN: "#E69F00"}
+OURS, THROUGH = "ours", "ours in Evidently"
+PRESET, ANY_COLUMN = "Evidently", "Evidently, any column"
+RECORD, RECORD_ANY = "Evidently on our columns", "any of our columns"
+_ANY = (ANY_COLUMN, RECORD_ANY)
+_COLOURS = {
+    OURS: "#0072B2",
+    THROUGH: "#56B4E9",
+    PRESET: "#D55E00",
+    ANY_COLUMN: "#E69F00",
+    RECORD: "#009E73",
+    RECORD_ANY: "#CC79A7",
+}
+_EQUAL = 1e-12
+"""Largest difference between two p-values that are the same."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -83,8 +99,8 @@ class Cell:
         return worst <= (1 - _CAUGHT) * self.windows if self.is_clean else worst >= _CAUGHT * self.windows
 
 
-def measure(told: argparse.Namespace) -> tuple[list[Cell], float]:
-    """The truth table, and the median seconds of a report."""
+def measure(told: argparse.Namespace) -> tuple[list[Cell], float, float]:
+    """The truth table, the median seconds of a report, and how far Evidently's p-values of our tests are from ours."""
 
     def tell(what: str) -> None:
         print(f"\r{what:60}", end="", file=sys.stderr, flush=True)
@@ -109,9 +125,11 @@ def measure(told: argparse.Namespace) -> tuple[list[Cell], float]:
                 seconds += [took for _, took in answers]
             reports.append(found)
     alarms = {OURS: [[sum(r.drifted for r in group) for group in found] for found in reports]}
-    if has_evidently():
+    distance = 0.0
+    if not told.no_peer:
         tell("Evidently")
-        alarms |= _ask_peer(by_seed)
+        peer_alarms, distance = _ask_peer(by_seed, told.seeds)
+        alarms |= peer_alarms
     tell("")
     cells = [
         Cell(
@@ -125,7 +143,7 @@ def measure(told: argparse.Namespace) -> tuple[list[Cell], float]:
         )
         for row, group in enumerate(by_seed[0])
     ]
-    return cells, float(np.median(seconds))
+    return cells, float(np.median(seconds)), distance
 
 
 def _compare(settings: DriftSettings, pair: tuple[pa.Table, pa.Table]) -> tuple[DriftReport, float]:
@@ -134,13 +152,23 @@ def _compare(settings: DriftSettings, pair: tuple[pa.Table, pa.Table]) -> tuple[
     return report, time.perf_counter() - start
 
 
-def _ask_peer(by_seed: Sequence[Sequence[Group]]) -> dict[str, list[list[int]]]:
-    verdicts = iter(ask_evidently([pair for groups in by_seed for group in groups for pair in group.pairs]))
-    found = [[[next(verdicts) for _ in group.pairs] for group in groups] for groups in by_seed]
-    return {
-        PRESET: [[sum(v.drifted for v in group) for group in groups] for groups in found],
-        ANY_COLUMN: [[sum(bool(v.columns) for v in group) for group in groups] for groups in found],
+def _ask_peer(by_seed: Sequence[Sequence[Group]], seeds: Sequence[int]) -> tuple[dict[str, list[list[int]]], float]:
+    found: list[list[list[PeerVerdicts]]] = []
+    for seed, groups in zip(seeds, by_seed, strict=True):
+        verdicts = iter(ask_evidently([pair for group in groups for pair in group.pairs], DriftSettings(seed=seed)))
+        found.append([[next(verdicts) for _ in group.pairs] for group in groups])
+    judges: dict[str, Callable[[PeerVerdicts], bool]] = {
+        THROUGH: lambda v: bool(v.ours),
+        PRESET: lambda v: v.pixels_drifted,
+        ANY_COLUMN: lambda v: bool(v.pixels),
+        RECORD: lambda v: v.preset_drifted,
+        RECORD_ANY: lambda v: bool(v.preset),
     }
+    alarms = {
+        judge: [[sum(map(is_alarm, group)) for group in groups] for groups in found]
+        for judge, is_alarm in judges.items()
+    }
+    return alarms, max(verdict.p_distance for groups in found for group in groups for verdict in group)
 
 
 def least_caught(cells: Sequence[Cell], judge: str) -> str:
@@ -164,11 +192,13 @@ def print_table(cells: Sequence[Cell]) -> bool:
             counts = "; ".join(f"{judge} {row[0].worst(judge)}" for judge in row[0].alarms)
             print(f"\n  {kind}, alarms in {row[0].windows}: {counts}", end="")
             continue
-        print(f"\n\n  {kind:14}" + "".join(f"{cell.label:>7}" for cell in row) + "  least")
+        print(f"\n\n  {kind:17}" + "".join(f"{cell.label:>7}" for cell in row) + "  least")
         for judge in row[0].alarms:
-            title = {ANY_COLUMN: "  any column"}.get(judge, judge)
+            title = {ANY_COLUMN: "  any column", RECORD: "  ours, preset", RECORD_ANY: "  any of ours"}.get(
+                judge, judge
+            )
             counts = "".join(f"{cell.worst(judge):>7}" for cell in row)
-            print(f"  {title:14}{counts}  {least_caught(row, judge)}", end="\n" if judge != ANY_COLUMN else "")
+            print(f"  {title:17}{counts}  {least_caught(row, judge)}")
     missed = [cell for cell in cells if cell.asked and not cell.is_good(OURS)]
     print("\n" + "".join(f"\n  MISSED: {c.kind} {c.label}, {c.alarms[OURS]} of {c.windows}" for c in missed))
     return not missed
@@ -210,7 +240,7 @@ def draw_plot(cells: Sequence[Cell], path: Path) -> None:
     for axis, (kind, row) in zip(axes.flat, kinds.items(), strict=False):
         for judge in row[0].alarms:
             shares = [sum(cell.alarms[judge]) / (cell.windows * len(cell.alarms[judge])) for cell in row]
-            style = {"color": _COLOURS[judge], "linestyle": "--" if judge == ANY_COLUMN else "-"}
+            style = {"color": _COLOURS[judge], "linestyle": "--" if judge in _ANY else "-"}
             axis.plot(range(len(row)), shares, marker="o", markersize=4, label=judge, **style)
         axis.axhline(_CAUGHT, color="black", linewidth=0.8, linestyle=":")
         axis.set_xticks(range(len(row)), [CLEAN, *(cell.label for cell in row[1:])], fontsize=8, rotation=45)
@@ -226,15 +256,22 @@ def draw_plot(cells: Sequence[Cell], path: Path) -> None:
 
 
 def measure_scale(images: int) -> list[Row]:
-    """Seconds and memory of a report over made-up records, in a process of its own."""
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
+    """Seconds and memory of a report over made-up records, and of the step with Evidently, each in its own process."""
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(1) as pool:
         seconds, before, peak, columns = pool.apply(_report_at_scale, (images,))
+    with context.Pool(1) as pool:
+        step, imported, step_peak, page = pool.apply(_step_at_scale, (images,))
     return [
         Row("images, in each table", images, ""),
         Row("columns", columns, ""),
         Row("a report", seconds, "s", "<= 30", seconds <= 30),
         Row("memory at most", peak, "MB", "<= 1000", peak <= 1000),
         Row("of it libraries and the two tables", before, "MB"),
+        Row("the step, with Evidently", step, "s", "<= 45", step <= 45),
+        Row("of it importing Evidently", imported, "s"),
+        Row("memory at most", step_peak, "MB", "<= 1500", step_peak <= 1500),
+        Row("page", page, "MB", "<= 5", page <= 5),
     ]
 
 
@@ -245,6 +282,21 @@ def _report_at_scale(images: int) -> tuple[float, float, float, int]:
     report = detect_drift(before, after, DriftSettings())
     seconds = time.perf_counter() - start
     return seconds, start_memory, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, len(report.columns)
+
+
+def _step_at_scale(images: int) -> tuple[float, float, float, float]:
+    """Seconds of all and of the import, MB of memory at most, MB of the page."""
+    before, after = (_made_up(images, seed) for seed in (0, 1))
+    start = time.perf_counter()
+    from visionops.monitoring.evidently.comparison import look_for_drift
+
+    imported = time.perf_counter() - start
+    with tempfile.TemporaryDirectory() as folder:
+        findings = look_for_drift(before, after, DriftSettings(), "made-up", folder)
+    seconds = time.perf_counter() - start
+    assert findings.report.snapshot, findings.problem
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return seconds, imported, peak, len(findings.page.encode()) / 1e6
 
 
 def _made_up(images: int, seed: int) -> pa.Table:
@@ -281,6 +333,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--shuffles", type=int, default=200, help="clean windows of val and test mixed: %(default)s")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--out", type=Path, help="folder for drift.md, drift.json and drift.png")
+    parser.add_argument("--no-peer", action="store_true", help="ours alone")
     parser.add_argument("--scale", action="store_true", help="measure the cost instead")
     told = parser.parse_args(arguments)
     if told.scale:
@@ -290,10 +343,14 @@ def main(arguments: list[str] | None = None) -> int:
     if told.bundle is None:
         parser.error("--bundle DIR is needed: the folder of a trained model's bundle")
     start = time.monotonic()
-    cells, seconds = measure(told)
+    cells, seconds, distance = measure(told)
     met = print_table(cells)
-    if not has_evidently():
-        print("  evidently: not installed: make peers")
+    if not told.no_peer:
+        is_same = distance <= _EQUAL and all(cell.alarms[OURS] == cell.alarms[THROUGH] for cell in cells)
+        print(
+            f"  p-values of our tests in Evidently differ by {distance:.1g} at most" + ("" if is_same else ": MISSED")
+        )
+        met &= is_same
     told_by = f"load {os.getloadavg()[0]:.1f} on {cores()} cores"
     print(f"  a report took {seconds * 1000:.0f} ms (median), all {time.monotonic() - start:.0f} s; {told_by}")
     if told.out:

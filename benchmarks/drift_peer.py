@@ -1,40 +1,44 @@
-"""The peer of our drift: Evidently's ``DataDriftPreset`` on four features of the pixels, as a reference system.
+"""Evidently beside ours: our tests inside it, its preset on our columns, and the preset on a reference system's.
 
-Evidently lives in an environment of its own (``make peers``), and is given the features as Parquet.
+All three are asked in a process of their own, since Evidently takes seconds to import.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import json
-import subprocess
-import tempfile
+import multiprocessing
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from benchmarks.contestants import environment_folder
 from benchmarks.rows import cores
+from visionops.monitoring.drift.detection import detect_drift
+from visionops.monitoring.settings import DriftSettings
 
-__all__ = ["PIXEL_FEATURES", "PeerVerdict", "ask_evidently", "has_evidently", "pixel_features"]
+__all__ = ["PIXEL_FEATURES", "PeerVerdicts", "ask_evidently", "pixel_features"]
 
 PIXEL_FEATURES = ("brightness_mean", "brightness_std", "contrast", "sharpness")
-_SCRIPT = Path(__file__).parent / "peers" / "evidently" / "compare.py"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class PeerVerdict:
-    """What Evidently says of a window."""
+class PeerVerdicts:
+    """What is said of a window."""
 
-    drifted: bool
-    """The preset's verdict: half of the columns or more."""
-    columns: tuple[str, ...]
-    """Those that drifted."""
+    ours: tuple[str, ...]
+    """Columns that our tests call drifted, judged by Evidently."""
+    p_distance: float
+    """Largest difference between a p-value that Evidently gives and ours."""
+    preset: tuple[str, ...]
+    """Columns of the record that drifted by `DataDriftPreset`."""
+    preset_drifted: bool
+    """Its verdict on those: half of the columns or more."""
+    pixels: tuple[str, ...]
+    """Of the pixel features, those that drifted by `DataDriftPreset`."""
+    pixels_drifted: bool
 
 
 def pixel_features(rgb: npt.NDArray[np.uint8]) -> dict[str, float]:
@@ -53,38 +57,53 @@ def pixel_features(rgb: npt.NDArray[np.uint8]) -> dict[str, float]:
     return dict(zip(PIXEL_FEATURES, map(float, found), strict=True))
 
 
-def has_evidently() -> bool:
-    """Whether `benchmarks.peers` has made its environment."""
-    return _python().exists()
+def ask_evidently(pairs: Sequence[tuple[pa.Table, pa.Table]], settings: DriftSettings) -> list[PeerVerdicts]:
+    """Return its verdicts on each (reference, window)."""
+    with ProcessPoolExecutor(cores(), multiprocessing.get_context("spawn"), initializer=_draw_nothing) as pool:
+        return list(pool.map(partial(_ask, settings), pairs, chunksize=4))
 
 
-def ask_evidently(pairs: Sequence[tuple[pa.Table, pa.Table]]) -> list[PeerVerdict]:
-    """Its verdict of each (reference, window), from their columns `PIXEL_FEATURES`."""
-    shares = np.array_split(np.arange(len(pairs)), cores())
-    with ThreadPoolExecutor(cores()) as pool:
-        found = pool.map(_ask, ([pairs[i] for i in share] for share in shares))
-    return [verdict for verdicts in found for verdict in verdicts]
+def _draw_nothing() -> None:
+    """Drawings take most of Evidently's time, and decide nothing."""
+    from evidently.metrics.column_statistics import ValueDriftCalculation
+    from evidently.presets import DataDriftPreset
+
+    import visionops.monitoring.evidently  # noqa: F401 (switches telemetry off, before the import of Evidently)
+
+    ValueDriftCalculation._render = lambda *_: []
+    DataDriftPreset.render = lambda *_, **__: []
 
 
-def _ask(pairs: Sequence[tuple[pa.Table, pa.Table]]) -> list[PeerVerdict]:
-    if not pairs:
-        return []
-    sides = [
-        table.select(PIXEL_FEATURES)
-        .append_column("pair", pa.array([number] * len(table), pa.int32()))
-        .append_column("is_current", pa.array([side] * len(table), pa.int8()))
-        for number, pair in enumerate(pairs)
-        for side, table in enumerate(pair)
-    ]
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "pairs.parquet"
-        pq.write_table(pa.concat_tables(sides), file)
-        command = [str(_python()), str(_SCRIPT), str(file)]
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, cwd=folder)
-    answers = [json.loads(line) for line in done.stdout.splitlines()]
-    assert len(answers) == len(pairs), done.stdout[-500:]
-    return [PeerVerdict(answer["drifted"], tuple(answer["columns"])) for answer in answers]
+def _ask(settings: DriftSettings, pair: tuple[pa.Table, pa.Table]) -> PeerVerdicts:
+    from evidently import Report
+    from evidently.presets import DataDriftPreset
+
+    from visionops.monitoring.evidently.preset import detect_by_preset
+    from visionops.monitoring.evidently.report import drift_scores, quietly, run_report
+
+    report = detect_drift(*pair, settings)
+    through = run_report(*pair, report, has_summary=False)
+    ours = {column.name: column.p_value for column in report.columns if column.p_value is not None}
+    theirs = drift_scores(through)
+    assert ours.keys() == theirs.keys(), ours.keys() ^ theirs.keys()
+    preset = detect_by_preset(*pair, settings, has_summary=False)[1]
+    with quietly():
+        reference, current = (table.select(PIXEL_FEATURES).to_pandas() for table in pair)
+        pixels = Report([DataDriftPreset()], include_tests=True).run(current, reference)
+    judged = _failed(through), _failed(preset), _failed(pixels)
+    return PeerVerdicts(
+        ours=judged[0][0],
+        p_distance=max((abs(p - theirs[name]) for name, p in ours.items()), default=0.0),
+        preset=judged[1][0],
+        preset_drifted=judged[1][1],
+        pixels=judged[2][0],
+        pixels_drifted=judged[2][1],
+    )
 
 
-def _python() -> Path:
-    return environment_folder("evidently") / "bin" / "python"
+def _failed(snapshot: object) -> tuple[tuple[str, ...], bool]:
+    """Return the columns that drifted, and whether enough did, by the status of the tests."""
+    tests = snapshot.dict()["tests"]  # type: ignore[attr-defined]
+    failed = [test["metric_config"]["params"] for test in tests if test["status"].value == "FAIL"]
+    columns = tuple(params["column"] for params in failed if params["type"].endswith("ValueDrift"))
+    return columns, any(params["type"].endswith("DriftedColumnsCount") for params in failed)

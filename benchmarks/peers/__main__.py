@@ -16,7 +16,7 @@ from benchmarks.contestants import PEERS, environment_folder
 
 __all__ = ["main"]
 
-_NAMES = (*PEERS, "evidently")
+_NAMES = tuple(PEERS)
 
 
 def main(arguments: list[str] | None = None) -> int:

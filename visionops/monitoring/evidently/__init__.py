@@ -14,6 +14,12 @@ for drift imports them, when it runs.
 from __future__ import annotations
 
 import os
+import warnings
 
 # Before Evidently is imported: its telemetry is on otherwise.
 os.environ.setdefault("DO_NOT_TRACK", "1")
+
+with warnings.catch_warnings():
+    # What it warns of while it is imported concerns its authors: NumPy's and Litestar's old names.
+    warnings.simplefilter("ignore")
+    import evidently.ui.workspace  # noqa: F401

@@ -29,6 +29,7 @@ def detect_by_preset(
     *,
     name: str = "",
     timestamp: datetime | None = None,
+    has_summary: bool = True,
 ) -> tuple[DriftReport, Snapshot]:
     """Compare two tables as `detect_drift` does, and leave the verdict on each column to Evidently.
 
@@ -38,6 +39,8 @@ def detect_by_preset(
 
     Args:
         name: Of the snapshot.
+        timestamp: Of the snapshot; now when absent.
+        has_summary: Describe the tables, too, beside the drift.
     """
     compared = [one.column for one in compare_columns(reference, current, settings)]
     frames = read_frames(reference, current, compared)
@@ -52,7 +55,7 @@ def detect_by_preset(
         metrics.append(ValueDrift(column="embedding", method=CLASSIFIER))
     register_tests()
     with quietly(), testing(frames, settings, len(compared)):
-        snapshot = Report([*metrics, *summary(frames)], include_tests=True).run(
+        snapshot = Report([*metrics, *(summary(frames) if has_summary else ())], include_tests=True).run(
             *read_sides(frames), name=name, timestamp=timestamp
         )
     verdicts, scores = _read_verdicts(snapshot), drift_scores(snapshot)
@@ -86,7 +89,7 @@ def _read_verdicts(snapshot: Snapshot) -> Mapping[str, Mapping[str, Any]]:
 def _judge(column: ColumnDrift, verdict: Mapping[str, Any], score: float) -> ColumnDrift:
     return column.model_copy(
         update={
-            "test": verdict["method"],
+            "test": "domain classifier" if verdict["method"] == CLASSIFIER else verdict["method"],
             "statistic": score,
             "p_value": score if verdict["method"].endswith("p_value") else None,
             "threshold": verdict["threshold"],

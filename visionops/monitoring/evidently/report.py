@@ -24,7 +24,13 @@ __all__ = ["drift_scores", "quietly", "read_sides", "run_report", "summary"]
 
 
 def run_report(
-    reference: pa.Table, current: pa.Table, report: DriftReport, *, name: str = "", timestamp: datetime | None = None
+    reference: pa.Table,
+    current: pa.Table,
+    report: DriftReport,
+    *,
+    name: str = "",
+    timestamp: datetime | None = None,
+    has_summary: bool = True,
 ) -> Snapshot:
     """Run our tests once more inside Evidently, with its plots, summary statistics and missing values.
 
@@ -34,6 +40,8 @@ def run_report(
     Args:
         report: By `detect_drift`, on the same tables.
         name: Of the snapshot.
+        timestamp: Of the snapshot; now when absent.
+        has_summary: Describe the tables, too, beside the drift.
     """
     frames = read_frames(reference, current, report.columns)
     there = {*frames.numbers, *frames.categories}
@@ -51,7 +59,7 @@ def run_report(
         metrics = [count, *(ValueDrift(column=c, method=m, threshold=bound) for c, m in methods.items())]
     register_tests()
     with quietly(), testing(frames, report.settings, sum(column.p_value is not None for column in report.columns)):
-        return Report([*metrics, *summary(frames)], include_tests=True).run(
+        return Report([*metrics, *(summary(frames) if has_summary else ())], include_tests=True).run(
             *read_sides(frames), name=name, timestamp=timestamp
         )
 
