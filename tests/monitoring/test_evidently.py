@@ -100,9 +100,11 @@ def test_evidently_gives_the_p_values_of_ours_on_any_tables(pair, seed):
 
 
 def test_a_p_value_is_that_of_scipy():
-    before, after = records(300), records(200, 1, shares=(0.8, 0.1, 0.1))
+    distinct = np.random.default_rng(0).permutation(500) / 500
+    before = replace(records(300), "feature_noise", distinct[:300])
+    after = replace(records(200, 1, shares=(0.8, 0.1, 0.1)), "feature_noise", distinct[300:])
     scores = drift_scores(run_report(before, after, detect_drift(before, after, QUICK), has_summary=False))
-    noise = [table["feature_noise"].to_numpy() for table in (before, after)]
+    noise = [table["feature_noise"].to_numpy().astype(np.float64) for table in (before, after)]
     assert scores["feature_noise"] == pytest.approx(cramervonmises_2samp(*noise, method="asymptotic").pvalue, abs=1e-12)
     shown = [sum("crack" in row for row in table["labels"].to_pylist()) for table in (before, after)]
     expected = fisher_exact([shown, [300 - shown[0], 200 - shown[1]]]).pvalue
@@ -144,7 +146,9 @@ def test_what_is_too_few_to_say_has_no_test():
     assert not few & drift_scores(run_report(before, after, report, has_summary=False)).keys()
     nothing = records(0)
     report = detect_drift(before, nothing, QUICK)
-    assert drift_scores(run_report(before, nothing, report)) == {}
+    snapshot = run_report(before, nothing, report)
+    assert drift_scores(snapshot) == {}
+    assert "Too few to say" in render_both(report, snapshot)
 
 
 def test_the_page_shows_ours_first_then_evidently_and_loads_nothing(monkeypatch: pytest.MonkeyPatch):
@@ -162,7 +166,9 @@ def test_the_page_shows_ours_first_then_evidently_and_loads_nothing(monkeypatch:
     assert page.count("<body>") == 1
     outside = re.findall(r"<(?:script|img|iframe|audio|video|source|embed)\b[^>]*\bsrc=[^>]*>|<link\b[^>]*>", page)
     assert outside == []
-    assert not re.search(r"@import|url\(\s*['\"]?(?:https?:)?//", page)
+    styles = "".join(re.findall(r"<style>.*?</style>", page, re.DOTALL))
+    assert "@import" not in styles
+    assert all(address.startswith("data:") for address in re.findall(r"url\(['\"]?([^)]*)", styles))
     assert os.environ["DO_NOT_TRACK"]
     assert len(page.encode()) < 5_000_000
 
