@@ -55,11 +55,12 @@ class Frames:
 
 
 def read_frames(reference: pa.Table, current: pa.Table, columns: Sequence[ColumnDrift]) -> Frames:
-    """Read the columns that have a value in both tables.
+    """Read these columns, those without a value in one of the tables left out.
 
     Args:
-        columns: Of a report on the same tables: they say which classes there are.
+        columns: Of a report on the same tables.
     """
+    wanted = {column.name for column in columns}
     tables = reference, current
     data: tuple[dict[str, object], dict[str, object]] = {}, {}
     numbers: list[str] = []
@@ -71,16 +72,16 @@ def read_frames(reference: pa.Table, current: pa.Table, columns: Sequence[Column
             for frame, side in zip(data, sides, strict=True):
                 frame[safe_name(name)] = side
 
-    for name in number_columns(*tables):
+    for name in (name for name in number_columns(*tables) if name in wanted):
         add(name, numbers, [_finite(read_numbers(table, name)) for table in tables])
     patterns = [read_patterns(table) if "labels" in table.column_names else [] for table in tables]
     for name in (column.name for column in columns if column.kind is ColumnKind.CLASS):
         class_name = name.removeprefix("class:")
         add(name, categories, [np.array([_shows(class_name, row) for row in side], object) for side in patterns])
-    if any(column.kind is ColumnKind.MIX for column in columns):
+    if "labels" in wanted:
         add("labels", categories, [np.array([_main_class(row) for row in side], object) for side in patterns])
     vectors = _read_embeddings(*tables)
-    if all(len(of_side) for _, of_side in vectors):
+    if "embedding" in wanted and all(len(of_side) for _, of_side in vectors):
         axis, centre = _first_component([of_side for _, of_side in vectors])
         components = [_spread(of_side @ axis - centre @ axis, of_rows) for of_rows, of_side in vectors]
         add("embedding", numbers, components)

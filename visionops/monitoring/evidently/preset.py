@@ -16,7 +16,7 @@ from visionops.monitoring.drift.detection import compare_columns
 from visionops.monitoring.drift.report import ColumnDrift, ColumnKind, DriftReport, Verdict
 from visionops.monitoring.evidently.frames import read_frames, safe_name
 from visionops.monitoring.evidently.report import drift_scores, quietly, read_sides, summary
-from visionops.monitoring.evidently.stattests import CLASSIFIER, register_tests, testing
+from visionops.monitoring.evidently.stattests import CLASSIFIER, given_tests, register_tests
 from visionops.monitoring.settings import DriftSettings
 
 __all__ = ["detect_by_preset"]
@@ -54,7 +54,7 @@ def detect_by_preset(
     if "embedding" in frames.numbers:
         metrics.append(ValueDrift(column="embedding", method=CLASSIFIER))
     register_tests()
-    with quietly(), testing(frames, settings, len(compared)):
+    with quietly(), given_tests(frames, settings, {}):
         snapshot = Report([*metrics, *(summary(frames) if has_summary else ())], include_tests=True).run(
             *read_sides(frames), name=name, timestamp=timestamp
         )

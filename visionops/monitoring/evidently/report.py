@@ -18,9 +18,12 @@ from evidently.presets import DatasetStats, ValueStats
 from visionops.monitoring.drift.detection import holm_bound
 from visionops.monitoring.drift.report import DriftReport
 from visionops.monitoring.evidently.frames import Frames, Side, read_frames, safe_name
-from visionops.monitoring.evidently.stattests import METHODS, register_tests, testing
+from visionops.monitoring.evidently.stattests import METHODS, OUR_TESTS, given_tests, register_tests
 
 __all__ = ["drift_scores", "quietly", "read_sides", "run_report", "summary"]
+
+_ANY_COLUMN = 1e-6
+"""Share of drifted columns at which the count fails: with the first one, as our verdict does."""
 
 
 def run_report(
@@ -34,8 +37,10 @@ def run_report(
 ) -> Snapshot:
     """Run our tests once more inside Evidently, with its plots, summary statistics and missing values.
 
-    Evidently judges one column at a time. Its threshold is therefore what Holm's correction over all columns leaves of
-    ``alpha``, so that it calls the same columns drifted. Columns with too few images to say have no test there.
+    Evidently judges one column at a time. It calls the same columns drifted as ours, because its tests take what Holm's
+    correction over all columns leaves of ``alpha``. Only columns that were tested are in its report: none with too few
+    images to say, and of equal ones the first. What it counts by stays the same from window to window, so that its
+    dashboard draws one line.
 
     Args:
         report: By `detect_drift`, on the same tables.
@@ -43,22 +48,18 @@ def run_report(
         timestamp: Of the snapshot; now when absent.
         has_summary: Describe the tables, too, beside the drift.
     """
-    frames = read_frames(reference, current, report.columns)
-    there = {*frames.numbers, *frames.categories}
-    tested = [column for column in report.columns if column.p_value is not None and safe_name(column.name) in there]
-    methods = {safe_name(column.name): METHODS[column.test] for column in tested}
-    bound = holm_bound(report.columns, report.settings.alpha)
+    tested = [column for column in report.columns if column.p_value is not None]
+    tests = {safe_name(column.name): column.test for column in tested}
+    frames = read_frames(reference, current, tested)
+    alpha = report.settings.alpha
     metrics: list[Any] = []
-    if methods:
+    if tests:
         count = DriftedColumnsCount(
-            columns=list(methods),
-            drift_share=1 / len(methods),  # the count fails with the first column, as our verdict does
-            per_column_method=methods,
-            per_column_threshold=dict.fromkeys(methods, bound),
+            drift_share=_ANY_COLUMN, num_method=OUR_TESTS, cat_method=OUR_TESTS, threshold=alpha
         )
-        metrics = [count, *(ValueDrift(column=c, method=m, threshold=bound) for c, m in methods.items())]
+        metrics = [count, *(ValueDrift(column=c, method=METHODS[t], threshold=alpha) for c, t in tests.items())]
     register_tests()
-    with quietly(), testing(frames, report.settings, sum(column.p_value is not None for column in report.columns)):
+    with quietly(), given_tests(frames, report.settings, tests, holm_bound(report.columns, alpha)):
         return Report([*metrics, *(summary(frames) if has_summary else ())], include_tests=True).run(
             *read_sides(frames), name=name, timestamp=timestamp
         )

@@ -3,10 +3,10 @@
 Evidently gives a test the values of one column that are there, the reference's first. Numbers and classes are all that
 their tests need, so `ValueDrift("feature_noise", method="visionops_cramer_von_mises")` works in any report once
 `register_tests` ran. The mix of classes and the embedding need more of an image than a number: their tests look it up
-by the number of the row, inside `testing`.
+by the number of the row, inside `given_tests`.
 
 >>> register_tests()
->>> with testing(frames, DriftSettings(), tested=20):
+>>> with given_tests(frames, DriftSettings(), {"embedding": "MMD, permutation"}):
 ...     snapshot = Report([ValueDrift(column="embedding", method="visionops_mmd")]).run(current, reference)
 """
 
@@ -42,7 +42,7 @@ from visionops.monitoring.drift.report import ColumnDrift
 from visionops.monitoring.evidently.frames import Frames, Side
 from visionops.monitoring.settings import DriftSettings
 
-__all__ = ["CLASSIFIER", "METHODS", "register_tests", "testing"]
+__all__ = ["CLASSIFIER", "METHODS", "OUR_TESTS", "given_tests", "register_tests"]
 
 METHODS: Mapping[str, str] = types.MappingProxyType(
     {
@@ -54,6 +54,10 @@ METHODS: Mapping[str, str] = types.MappingProxyType(
     }
 )
 """`ColumnDrift.test` to the name of the method in Evidently."""
+
+OUR_TESTS = "visionops"
+"""Of each column the test that ours chose: what counts the drifted columns has one method for all windows, so that
+their number is one line in the dashboard of a workspace."""
 
 CLASSIFIER = "evidently_embedding_classifier"
 """Evidently's own default for embeddings, as a test of our column ``embedding``."""
@@ -69,6 +73,10 @@ class _Testing:
     limit: int
     """Exchanges of images, by `count_exchanges`."""
     frames: Frames | None = None
+    bound: float | None = None
+    """In place of Evidently's threshold."""
+    tests: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """Column to `ColumnDrift.test`."""
     done: dict[str, ColumnDrift] = dataclasses.field(default_factory=dict)
     """By the column's name: Evidently tests each twice, once to count the drifted ones."""
 
@@ -77,13 +85,16 @@ _TESTING: contextvars.ContextVar[_Testing | None] = contextvars.ContextVar("test
 
 
 @contextlib.contextmanager
-def testing(frames: Frames, settings: DriftSettings, tested: int) -> Iterator[None]:
+def given_tests(
+    frames: Frames, settings: DriftSettings, tests: Mapping[str, str], bound: float | None = None
+) -> Iterator[None]:
     """Test with these settings, and what the records hold beside numbers, until the end of the block.
 
     Args:
-        tested: How many columns are, which sets the number of exchanges as in `detect_drift`.
+        tests: Column to `ColumnDrift.test`; how many there are sets the number of exchanges, as in `detect_drift`.
+        bound: The p-value up to which a column drifted, by `holm_bound`, in place of Evidently's threshold.
     """
-    token = _TESTING.set(_Testing(settings, count_exchanges(tested, settings), frames))
+    token = _TESTING.set(_Testing(settings, count_exchanges(len(tests), settings), frames, bound, tests))
     try:
         yield
     finally:
@@ -91,19 +102,17 @@ def testing(frames: Frames, settings: DriftSettings, tested: int) -> Iterator[No
 
 
 def register_tests() -> None:
-    """Make the tests of `METHODS` and `CLASSIFIER` known to Evidently; again is the same."""
+    """Make the tests of `METHODS`, `OUR_TESTS` and `CLASSIFIER` known to Evidently; again is the same."""
     numerical, categorical = [ColumnType.Numerical], [ColumnType.Categorical]
-    kinds: Mapping[str, tuple[list[ColumnType], type[_Test]]] = {
-        "Cramér-von Mises": (numerical, _NumberTest),
-        "D, permutation": (numerical, _NumberTest),
-        "Fisher's exact": (categorical, _ClassTest),
-        "distance, permutation": (categorical, _MixTest),
-        "MMD, permutation": (numerical, _EmbeddingTest),
-    }
-    for test, (feature_types, implementation) in kinds.items():
-        stat_test = StatTest(METHODS[test], f"{test} p_value", feature_types, DriftSettings().alpha)
+    for test, implementation in _IMPLEMENTATIONS.items():
+        feature_types = categorical if isinstance(implementation, _ClassTest | _MixTest) else numerical
+        shown = f"{test} p_value; Holm, least effect"
+        stat_test = StatTest(METHODS[test], shown, feature_types, DriftSettings().alpha)
         register_stattest(stat_test)
-        add_stattest_impl(stat_test, PythonEngine, implementation())
+        add_stattest_impl(stat_test, PythonEngine, implementation)
+    any_test = StatTest(OUR_TESTS, "VisionOps", [*numerical, *categorical], DriftSettings().alpha)
+    register_stattest(any_test)
+    add_stattest_impl(any_test, PythonEngine, _OurTests())
     classifier = StatTest(CLASSIFIER, "Domain classifier", numerical, 0.55)
     register_stattest(classifier)
     add_stattest_impl(classifier, PythonEngine, _ClassifierTest())
@@ -118,9 +127,10 @@ class _Test(PythonStatTest):  # type: ignore[misc]
         if name not in run.done:
             run.done[name] = give_p(self.compare(name, data.reference_data, data.current_data, run), run.limit)
         column = run.done[name]
+        limit = threshold if run.bound is None else run.bound
         if column.p_value is None:
             return 1.0, False  # too few images to say
-        return column.p_value, column.p_value <= threshold and abs(column.effect or 0.0) >= column.min_effect
+        return column.p_value, column.p_value <= limit and abs(column.effect or 0.0) >= column.min_effect
 
     def compare(self, name: str, reference: pd.Series, current: pd.Series, run: _Testing) -> Compared:
         """Compare the values of one column that are there."""
@@ -155,8 +165,31 @@ class _EmbeddingTest(_Test):
         return compare_vectors(*_vectors(run, reference, current), run.settings)
 
 
+class _OurTests(PythonStatTest):  # type: ignore[misc]
+    """The one that ours chose for the column."""
+
+    def __call__(self, data: PythonStatTestData, feature_type: ColumnType, threshold: float) -> tuple[float, bool]:
+        run = _TESTING.get()
+        name = data.reference_data.name
+        if run is None or name not in run.tests:
+            raise ValueError(f"no test is chosen for column {name!r}: name one of {', '.join(METHODS.values())}")
+        return _IMPLEMENTATIONS[run.tests[name]](data, feature_type, threshold)
+
+
+_IMPLEMENTATIONS: Mapping[str, _Test] = types.MappingProxyType(
+    {
+        "Cramér-von Mises": _NumberTest(),
+        "D, permutation": _NumberTest(),
+        "Fisher's exact": _ClassTest(),
+        "distance, permutation": _MixTest(),
+        "MMD, permutation": _EmbeddingTest(),
+    }
+)
+"""By `ColumnDrift.test`."""
+
+
 class _ClassifierTest(PythonStatTest):  # type: ignore[misc]
-    """`EmbeddingsDrift` would do the same, and a t-SNE of 5,000 images beside it, which takes minutes and is random."""
+    """`EmbeddingsDrift` would do the same, and a t-SNE of 5,000 images beside it, which takes long and is random."""
 
     def __call__(self, data: PythonStatTestData, _: ColumnType, threshold: float) -> tuple[float, bool]:
         run = _TESTING.get() or _Testing(DriftSettings(), DriftSettings().permutations)
