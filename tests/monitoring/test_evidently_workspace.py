@@ -64,6 +64,22 @@ def test_a_snapshot_has_our_p_values_and_needs_nothing_of_ours_to_be_read(worksp
     assert all(kind.startswith("evidently:") for kind in types)
 
 
+def test_two_windows_are_points_of_the_same_lines(workspace):
+    """Evidently draws a line per configuration of a metric: what follows from a window must not be in it."""
+    from evidently.ui.workspace import Workspace
+
+    folder, found = workspace
+    kept = Workspace(str(folder))
+    lines = [
+        {
+            json.dumps(result.metric_value_location.metric.params, sort_keys=True)
+            for result in run.metric_results.values()
+        }
+        for run in (kept.get_run(one.report.snapshot.project, one.report.snapshot.id) for one in found[:2])
+    ]
+    assert lines[0] == lines[1]
+
+
 def test_the_dashboard_of_a_project_shows_the_share_and_each_column(workspace):
     from evidently.ui.workspace import Workspace
 

@@ -16,7 +16,7 @@ from visionops.monitoring.drift.detection import compare_columns
 from visionops.monitoring.drift.report import ColumnDrift, ColumnKind, DriftReport, Verdict
 from visionops.monitoring.evidently.frames import read_frames, safe_name
 from visionops.monitoring.evidently.report import drift_scores, quietly, read_sides, summary
-from visionops.monitoring.evidently.stattests import CLASSIFIER, given_tests, register_tests
+from visionops.monitoring.evidently.stattests import CLASSIFIER, SMALL_REFERENCE, given_tests, register_tests
 from visionops.monitoring.settings import DriftSettings
 
 __all__ = ["detect_by_preset"]
@@ -87,12 +87,14 @@ def _read_verdicts(snapshot: Snapshot) -> Mapping[str, Mapping[str, Any]]:
 
 
 def _judge(column: ColumnDrift, verdict: Mapping[str, Any], score: float) -> ColumnDrift:
+    is_classifier = verdict["method"] == CLASSIFIER
+    has_threshold = not (is_classifier and column.reference_images < SMALL_REFERENCE)
     return column.model_copy(
         update={
-            "test": "domain classifier" if verdict["method"] == CLASSIFIER else verdict["method"],
+            "test": "domain classifier" if is_classifier else verdict["method"],
             "statistic": score,
             "p_value": score if verdict["method"].endswith("p_value") else None,
-            "threshold": verdict["threshold"],
+            "threshold": verdict["threshold"] if has_threshold else None,
             "verdict": Verdict.DRIFTED if verdict["drifted"] else Verdict.STABLE,
         }
     )

@@ -42,7 +42,7 @@ from visionops.monitoring.drift.report import ColumnDrift
 from visionops.monitoring.evidently.frames import Frames, Side
 from visionops.monitoring.settings import DriftSettings
 
-__all__ = ["CLASSIFIER", "METHODS", "OUR_TESTS", "given_tests", "register_tests"]
+__all__ = ["CLASSIFIER", "METHODS", "OUR_TESTS", "SMALL_REFERENCE", "given_tests", "register_tests"]
 
 METHODS: Mapping[str, str] = types.MappingProxyType(
     {
@@ -61,8 +61,8 @@ their number is one line in the dashboard of a workspace."""
 
 CLASSIFIER = "evidently_embedding_classifier"
 """Evidently's own default for embeddings, as a test of our column ``embedding``."""
-_SMALL_REFERENCE = 1000
-"""Images of the reference below which Evidently compares its classifier with one that guesses."""
+SMALL_REFERENCE = 1000
+"""Images of the reference below which Evidently compares its classifier with one that guesses, not with a threshold."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -194,7 +194,7 @@ class _ClassifierTest(PythonStatTest):  # type: ignore[misc]
     def __call__(self, data: PythonStatTestData, _: ColumnType, threshold: float) -> tuple[float, bool]:
         run = _TESTING.get() or _Testing(DriftSettings(), DriftSettings().permutations)
         reference, current = (pd.DataFrame(side) for side in _vectors(run, data.reference_data, data.current_data))
-        method = model(threshold=threshold, bootstrap=len(reference) < _SMALL_REFERENCE)
+        method = model(threshold=threshold, bootstrap=len(reference) < SMALL_REFERENCE)
         score, drifted, _ = method(current, reference)
         return float(score), bool(drifted)
 
