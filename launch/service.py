@@ -45,7 +45,7 @@ def launch(request: Request, on_end: Callable[[RunSummary], None] = lambda _: No
 
     with open_session(config.name, request.stack) as session:
         if isinstance(request, TrainRequest) and request.tuned:
-            config = tuned_config(request, config, session.tracking_uri)
+            config = tuned_config(request, config)
         if session.dags:
             return _hand_over(request, config, session)
         if request.schedule:
@@ -82,11 +82,12 @@ def start_call(call: PipelineCall, request: Request, config: Config, plan: DagPl
     from zenml.config.schedule import Schedule
 
     from stacks.session import errors_in_one_line, placement, require_success
+    from stacks.tracking import tracker_settings
 
     options = placement(call.pipeline, plan, config=config, **call.inputs)
     if request.schedule:
         options["schedule"] = Schedule(cron_expression=request.schedule)
-    settings = options.pop("settings", {}) | {"experiment_tracker": {"experiment_name": config.name}}
+    settings = options.pop("settings", {}) | tracker_settings(config.name)
     # What was read when a DAG was made says nothing of the data when it runs.
     is_cached = False if not request.cache or plan.id else None
     configured = call.pipeline.with_options(settings=settings, enable_cache=is_cached, **options)
@@ -96,7 +97,7 @@ def start_call(call: PipelineCall, request: Request, config: Config, plan: DagPl
     return run
 
 
-def tuned_config(request: TrainRequest, config: Config, tracking_uri: str) -> Config:
+def tuned_config(request: TrainRequest, config: Config) -> Config:
     """Return the use case with the best settings of the newest search, but for those that the request sets.
 
     Raises:
@@ -104,18 +105,18 @@ def tuned_config(request: TrainRequest, config: Config, tracking_uri: str) -> Co
         StackError: There is no search yet.
     """
     from steps.progress import announce
-    from steps.tuning_log import newest_tuning
+    from steps.tuned import newest_tuning
     from visionops.config import with_training
     from visionops.tuning.report import settings_text
 
-    found = newest_tuning(tracking_uri, config.name)
+    found = newest_tuning(config.name)
     explicit = [override.partition("=")[0].strip() for override in request.settings]
     settings = {
         key: value
-        for key, value in found["settings"].items()
+        for key, value in found.settings.items()
         if not any(f"training.{key}.".startswith(f"{name}.") for name in explicit)
     }
-    announce(f"tuned (val {found['metric']} {found['value']:.4f}): {settings_text(settings)}")
+    announce(f"tuned (val {found.metric} {found.value:.4f}): {settings_text(settings)}")
     return with_training(config, settings, "--tuned")
 
 

@@ -38,4 +38,4 @@ class TuningMaterializer(FolderMaterializer):
     def extract_metadata(self, data: TuningResult) -> dict[str, Any]:
         """What the dashboard shows beside the artifact."""
         told: dict[str, Any] = {key: setting_text(value) for key, value in data.best_trial.settings.items()}
-        return {"metric": data.metric, "value": data.value, "trials": data.counts(), **told}
+        return {"use_case": data.use_case, "metric": data.metric, "value": data.value, "trials": data.counts(), **told}

@@ -21,7 +21,9 @@ from stacks.integrations import leave_out_unused_integrations
 from stacks.paths import require_usable_paths
 from stacks.placement import IN_THIS_PROCESS, DagPlan, run_options
 from stacks.spec import load_stack
-from stacks.tracking import active_tracking_uri, ensure_experiment
+from stacks.registry import active_registry_uri
+from stacks.tracking import prepare_tracker
+from stacks.trackers.experiments import ensure_experiment
 from stacks.zenml_server import active_stack_name, require_zenml_server
 from visionops.errors import StackError, VisionOpsError
 from visionops.home import visionops_home
@@ -35,7 +37,6 @@ class Session:
     """What a run needs to know of its stack."""
 
     stack: str
-    tracking_uri: str
     dags: str = ""
     """Where Airflow finds pipelines, which it runs when their time comes; "" where they run now."""
 
@@ -48,8 +49,8 @@ def open_session(use_case: str, stack: str | None) -> Iterator[Session]:
         stack: Its name; None for the active one, or `local` where none of ours is active yet.
 
     Raises:
-        StackError: A path that a library cannot use, an unknown stack, one that cannot be applied, or a ZenML server
-            that does not answer.
+        StackError: A path that a library cannot use, an unknown stack, one that cannot be applied, a ZenML server
+            that does not answer, or an experiment tracker that has no adapter.
         RegistryError: The registry does not answer: known now, not after hours of training.
         VisionOpsError: Another run of the same use case is at work.
     """
@@ -61,11 +62,12 @@ def open_session(use_case: str, stack: str | None) -> Iterator[Session]:
         apply(name)
     client = Client()
     with _active(client, name, keep=stack is None), _one_run_at_a_time(use_case), brief_waits():
-        uri = active_tracking_uri()
+        prepare_tracker(use_case)
+        uri = active_registry_uri()
         ModelRegistry(uri).ping()
         ensure_experiment(uri, use_case, visionops_home() / "mlflow" / "artifacts")
         config = client.active_stack.orchestrator.config
-        yield Session(name, uri, str(getattr(config, "dag_output_dir", None) or ""))
+        yield Session(name, str(getattr(config, "dag_output_dir", None) or ""))
 
 
 def placement(pipeline: Pipeline, dag: DagPlan | None = None, **inputs: Any) -> dict[str, Any]:

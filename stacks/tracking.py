@@ -1,68 +1,100 @@
-"""MLflow experiments whose files lie where they should."""
+"""The experiment tracker of the active stack: which adapter it has, and the run that is open for a step."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from importlib.util import find_spec
+from typing import Any, Protocol
 
+from stacks.trackers.mlflow import MlflowAdapter
+from stacks.trackers.trackio import TrackioAdapter
+from stacks.trackers.wandb import WandbAdapter
 from visionops.errors import StackError
+from visionops.tracking import RunTracker
 
-__all__ = ["active_tracking_uri", "ensure_experiment"]
-
-_REMOTE = ("http://", "https://", "databricks")
+__all__ = ["ADAPTERS", "TrackerAdapter", "active_run", "prepare_tracker", "tracker_settings"]
 
 
-def active_tracking_uri() -> str:
-    """Where the experiment tracker of the active stack writes.
+class TrackerAdapter(Protocol):
+    """What we need of a flavor of experiment trackers beyond ZenML's component."""
+
+    def set_environment(self) -> None:
+        """Set what the tracker's library reads when it is imported; called before."""
+
+    def prepare(self, tracker: Any, use_case: str) -> None:
+        """See before hours of training that runs can be written.
+
+        Args:
+            tracker: ZenML's component.
+
+        Raises:
+            StackError: They cannot.
+        """
+
+    def settings(self, use_case: str) -> dict[str, Any]:
+        """Return the settings of ZenML's component for the steps of a run."""
+
+    def open_run(self) -> RunTracker:
+        """Return the run that ZenML has opened for the step.
+
+        Raises:
+            StackError: There is none.
+        """
+
+
+ADAPTERS: dict[str, TrackerAdapter] = {
+    "mlflow": MlflowAdapter(),
+    "trackio": TrackioAdapter(),
+    "wandb": WandbAdapter(),
+}
+"""By ZenML's flavor, which is the name of the library, too."""
+
+
+def prepare_tracker(use_case: str) -> None:
+    """Make the tracker of the active stack ready for a run of ``use_case``.
 
     Raises:
-        StackError: The stack has no MLflow tracker.
+        StackError: The stack has no tracker, one without an adapter, its library is not installed, or runs cannot be
+            written.
     """
     from zenml.client import Client
 
-    stack = Client().active_stack
-    tracker = stack.experiment_tracker
-    if tracker is None or not hasattr(tracker, "get_tracking_uri"):
-        raise StackError(f"stack {stack.name!r}: has no MLflow experiment tracker; run python -m stacks.apply local")
-    return str(tracker.get_tracking_uri())
+    flavor, adapter = _active_adapter()
+    if find_spec(flavor) is None:
+        extra = "pipelines" if flavor == "mlflow" else flavor
+        raise StackError(f"experiment tracker: {flavor} is not installed; pip install 'visionops[{extra}]'")
+    adapter.set_environment()
+    adapter.prepare(Client().active_stack.experiment_tracker, use_case)
 
 
-def ensure_experiment(tracking_uri: str, name: str, artifact_root: Path) -> str:
-    """Create the experiment ``name`` unless it exists.
-
-    On a bare database MLflow gives a new experiment the location ``./mlruns`` of whatever folder the process started
-    in; so it must exist, with a location of ours, before anybody else creates it. A server knows its own root.
-
-    Args:
-        artifact_root: Its files go to ``artifact_root / name``, for a tracking database on this machine.
-
-    Returns:
-        The experiment's id.
+def tracker_settings(use_case: str) -> dict[str, Any]:
+    """Return what a pipeline's ``settings`` say to the tracker of the active stack.
 
     Raises:
-        StackError: The database cannot be opened, or the experiment was deleted.
+        StackError: The stack has no tracker, or one without an adapter.
     """
-    import mlflow
-    from mlflow.exceptions import MlflowException
-    from sqlalchemy.exc import SQLAlchemyError
-
-    local = not tracking_uri.startswith(_REMOTE)
-    try:
-        _make_folder_of(tracking_uri)
-        client = mlflow.MlflowClient(tracking_uri)
-        if found := client.get_experiment_by_name(name):
-            if found.lifecycle_stage == "deleted":
-                client.restore_experiment(found.experiment_id)
-            return str(found.experiment_id)
-        return str(client.create_experiment(name, (artifact_root / name).resolve().as_uri() if local else None))
-    except (MlflowException, SQLAlchemyError, OSError) as error:
-        raise StackError(f"{tracking_uri}: experiment {name!r} cannot be made ready ({_first_line(error)})") from error
+    return {"experiment_tracker": _active_adapter()[1].settings(use_case)}
 
 
-def _make_folder_of(tracking_uri: str) -> None:
-    scheme, _, path = tracking_uri.partition(":///")
-    if scheme == "sqlite":
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
+def active_run() -> RunTracker:
+    """Return the run that is open for the step.
+
+    Raises:
+        StackError: There is none, or no adapter for it.
+    """
+    return _active_adapter()[1].open_run()
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+def _active_adapter() -> tuple[str, TrackerAdapter]:
+    """From ZenML's records alone: loading the stack would import the library."""
+    from zenml.client import Client
+    from zenml.enums import StackComponentType
+
+    stack = Client().active_stack_model
+    trackers = stack.components.get(StackComponentType.EXPERIMENT_TRACKER)
+    known = ", ".join(ADAPTERS)
+    if not trackers:
+        raise StackError(f"stack {stack.name!r}: has no experiment tracker; add one of flavor {known}")
+    flavor = str(trackers[0].flavor_name)
+    if flavor not in ADAPTERS:
+        raise StackError(f"stack {stack.name!r}: no adapter for its experiment tracker {flavor!r}; use one of {known}")
+    return flavor, ADAPTERS[flavor]

@@ -11,7 +11,7 @@ from typing import cast
 
 from zenml.client import Client
 
-from stacks.tracking import active_tracking_uri
+from stacks.registry import active_registry_uri
 from visionops.alerts import Alerter
 from visionops.code_version import code_version
 from visionops.endpoint import Endpoint, EndpointDeployer
@@ -36,8 +36,8 @@ _IDENTITY = ".identity"
 
 
 def active_registry() -> ModelRegistry:
-    """The registry of the active stack: MLflow's, beside its tracker."""
-    return ModelRegistry(active_tracking_uri())
+    """Return the registry of the active stack."""
+    return ModelRegistry(active_registry_uri())
 
 
 @contextmanager

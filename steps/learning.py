@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import mlflow
 from zenml import log_metadata, step
 
 from materializers.evaluation import EvaluationMaterializer
 from materializers.model_bundle import ModelBundleMaterializer
+from stacks.tracking import active_run
 from steps.data import CACHE
-from steps.mlflow_log import MlflowLog
 from steps.progress import announce, progress
+from steps.run_log import RunLog
 from visionops.data.dataset import Split
 from visionops.data.history import SplitHistory
 from visionops.data.shards import StoredDataset
@@ -36,7 +36,7 @@ def train(prepared: StoredDataset, splits: SplitHistory, plan: TrainingPlan) -> 
     """
     dataset = prepared.only(Split.TRAIN, Split.VAL)
     with progress("train", plan.training.planned_epochs) as report:
-        log = MlflowLog(report)
+        log = RunLog(active_run(), report)
         bundle = task_for(plan.task).train(dataset, plan, training_folder(dataset, plan), log)
     return add_splits(add_reference(bundle, dataset), splits)
 
@@ -52,8 +52,9 @@ def evaluate(bundle: ModelBundle, prepared: StoredDataset, scoring: Scoring) -> 
     evaluation = task.evaluate(bundle, known.dataset_for(bundle.card), scoring, folder)
     if not known.is_whole:
         announce(f"scored {known.explain()}")
-    mlflow.log_metrics({f"test_{name}": value for name, value in evaluation.metrics.items()})
-    mlflow.log_artifacts(str(evaluation.folder), artifact_path="evaluation")
+    run = active_run()
+    run.metrics({f"test_{name}": value for name, value in evaluation.metrics.items()})
+    run.artifacts(evaluation.folder, "evaluation")
     log_metadata(dict(evaluation.metrics))
     metric = scoring.metric
     announce(f"test {metric} {evaluation.metrics[metric]:.3f} on {evaluation.num_images} images")

@@ -7,8 +7,9 @@ from typing import Annotated
 from zenml import log_metadata, step
 
 from materializers.tuning import TuningMaterializer
+from stacks.tracking import active_run
 from steps.progress import announce, progress
-from steps.tuning_log import MlflowTuningLog
+from steps.tuning_log import RunTuningLog
 from visionops.data.dataset import Split
 from visionops.data.shards import StoredDataset
 from visionops.tasks.spec import task_for
@@ -19,14 +20,14 @@ from visionops.tuning.settings import SearchPlan
 __all__ = ["search"]
 
 
-# Not cached: its study remembers every trial, and the newest run of the tracker says what is best now.
+# Not cached: its study remembers every trial, and the newest result says what is best now.
 @step(enable_cache=False, experiment_tracker=True, output_materializers={"tuning": TuningMaterializer})
 def search(prepared: StoredDataset, plan: SearchPlan) -> Annotated[TuningResult, "tuning"]:
     """Try settings, or go on where an interrupted run stopped."""
     dataset = prepared.only(Split.TRAIN, Split.VAL)
     trials = len(plan.tuning.grid) or plan.tuning.trials
     with progress("tune", trials) as report:
-        log = MlflowTuningLog(report, plan.metric)
+        log = RunTuningLog(active_run(), report, plan.metric)
         result = tune(task_for(plan.plan.task), dataset, plan, tuning_folder(dataset, plan), log)
     log.finish(result)
     log_metadata({"study": result.study})

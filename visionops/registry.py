@@ -148,6 +148,27 @@ class ModelRegistry:
             last = max(versions, key=lambda version: (version.trained, -version.created.timestamp()))
             return self._read(client, name, last.version)
 
+    @contextlib.contextmanager
+    def open_run(self, name: str) -> Iterator[None]:
+        """Let MLflow log here while the block runs: to the open run where it is of this server, else to one of its own.
+
+        Args:
+            name: Of the experiment; it is made unless it is there.
+        """
+        import mlflow
+
+        other = mlflow.active_run()
+        if other is not None and mlflow.get_tracking_uri() == self.tracking_uri:
+            yield
+            return
+        with self._client() as client, self._as_tracker():
+            experiment = mlflow.set_experiment(name)
+            run = client.create_run(experiment.experiment_id, run_name=f"register {name}")
+            with mlflow.start_run(run_id=run.info.run_id, nested=True):
+                yield
+        if other is not None:  # MLflow has one experiment, whatever the server
+            mlflow.set_experiment(experiment_id=other.info.experiment_id)
+
     def register(self, name: str, model_uri: str, bundle: ModelBundle, evaluation: Evaluation) -> RegisteredVersion:
         """Make a new version of the logged model, the challenger.
 
@@ -162,7 +183,7 @@ class ModelRegistry:
         tags = {_DIGEST: bundle.digest, _TEST: evaluation.test_fingerprint}
         tags |= {_PRECISION: bundle.card.precision.value, _TRAINED: trained.isoformat()}
         tags |= {f"test.{key}": f"{value:.6f}" for key, value in evaluation.metrics.items()}
-        with self._client() as client:
+        with self._client() as client, self._as_tracker():
             mlflow.set_registry_uri(self.tracking_uri)
             with contextlib.redirect_stderr(io.StringIO()):  # it announces itself there, under our progress bars
                 made = mlflow.register_model(model_uri, name, tags=tags)
@@ -300,15 +321,26 @@ class ModelRegistry:
         """
         import mlflow
 
-        with self._client() as client:
+        with self._client() as client, self._as_tracker():
             source = client.get_model_version_download_uri(version.name, version.version)
-            mlflow.set_tracking_uri(self.tracking_uri)
             folder.mkdir(parents=True, exist_ok=True)
             local = Path(mlflow.artifacts.download_artifacts(artifact_uri=source, dst_path=str(folder)))
         cards = sorted(local.glob("*/*/bundle.json"))
         if not cards:
             raise RegistryError(f"{version.name} version {version.version}: its model holds no bundle; train again")
         return ModelBundle.load(cards[0].parent)
+
+    @contextlib.contextmanager
+    def _as_tracker(self) -> Iterator[None]:
+        """Make this server the one of MLflow's functions, which may be used for a tracker elsewhere."""
+        import mlflow
+
+        before = mlflow.get_tracking_uri() if mlflow.is_tracking_uri_set() else ""
+        mlflow.set_tracking_uri(self.tracking_uri)
+        try:
+            yield
+        finally:
+            mlflow.set_tracking_uri(before)
 
     @contextlib.contextmanager
     def _client(self) -> Iterator[MlflowClient]:

@@ -38,12 +38,13 @@ _SMOKE_IMAGES = 3
 def register_bundle(
     registry: ModelRegistry, name: str, bundle: ModelBundle, evaluation: Evaluation
 ) -> RegisteredVersion:
-    """Log the bundle to the active MLflow run and make it the challenger; one that is registered already is found."""
+    """Log the bundle to the registry's MLflow and make it the challenger; one that is registered already is found."""
     if existing := registry.by_digest(name, bundle.digest):
         return existing
     from visionops.pyfunc import log_pyfunc
 
-    return registry.register(name, log_pyfunc(bundle, name).model_uri, bundle, evaluation)
+    with registry.open_run(name):
+        return registry.register(name, log_pyfunc(bundle, name).model_uri, bundle, evaluation)
 
 
 def judge(

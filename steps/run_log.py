@@ -1,4 +1,4 @@
-"""`TrainingLog` on the MLflow run that ZenML's tracker has opened for the step."""
+"""`TrainingLog` on the run that is open for the step, whatever tracks it."""
 
 from __future__ import annotations
 
@@ -6,30 +6,30 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import mlflow
-
 from steps.progress import Report
+from visionops.tracking import RunTracker
 
-__all__ = ["MlflowLog"]
+__all__ = ["RunLog"]
 
 
-class MlflowLog:
+class RunLog:
     """Parameters, metrics per epoch and files of one training; epochs on the terminal too."""
 
-    def __init__(self, report: Report) -> None:
+    def __init__(self, run: RunTracker, report: Report) -> None:
+        self._run = run
         self._report = report
 
     def params(self, params: Mapping[str, Any]) -> None:
-        """Log what the trainer was really given; MLflow takes 6,000 characters a value."""
-        mlflow.log_params({key: str(value)[:6000] for key, value in params.items()})
+        """Log what the trainer was really given."""
+        self._run.params(params)
 
     def metrics(self, metrics: Mapping[str, float], step: int) -> None:
         """Log one epoch."""
-        mlflow.log_metrics(dict(metrics), step=step)
+        self._run.metrics(metrics, step)
 
     def artifact(self, path: Path, folder: str) -> None:
         """Log one file."""
-        mlflow.log_artifact(str(path), artifact_path=folder)
+        self._run.artifact(path, folder)
 
     def progress(self, done: int, total: int, note: str) -> None:
         """Move the bar."""

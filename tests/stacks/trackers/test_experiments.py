@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import mlflow
 import pytest
 
-from stacks.tracking import ensure_experiment
+from stacks.trackers.experiments import ensure_experiment
 from visionops.errors import StackError
 
 

@@ -1,0 +1,130 @@
+"""Runs in Trackio: a database and files on this machine, or a server of one's own."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stacks.trackers.files import is_page, is_picture, plain
+from visionops.errors import StackError
+from visionops.home import visionops_home
+from visionops.tracking import RunEnd, RunTracker
+
+if TYPE_CHECKING:
+    from trackio.run import Run
+
+__all__ = ["TrackioAdapter", "TrackioRun"]
+
+_FOLDER = "TRACKIO_DIR"
+_NO_NAME = re.compile(r"[^A-Za-z0-9._-]+")
+
+
+class TrackioAdapter:
+    """A `TrackerAdapter`: a run for each step, named after the run of the pipeline."""
+
+    def set_environment(self) -> None:
+        """Set Trackio's folder, which it reads once, when it is imported."""
+        os.environ.setdefault(_FOLDER, str(visionops_home() / "trackio"))
+
+    def prepare(self, tracker: Any, use_case: str) -> None:
+        """Nothing is needed: Trackio makes its folder."""
+
+    def settings(self, use_case: str) -> dict[str, Any]:
+        """Return what ZenML's component is given for a run."""
+        return {"tags": [use_case]}
+
+    def open_run(self) -> RunTracker:
+        """Return the run that ZenML has opened for the step.
+
+        Raises:
+            StackError: There is none.
+        """
+        from trackio import context_vars
+
+        run = context_vars.current_run.get()
+        if run is None:
+            raise StackError("Trackio: no run is open; give the step experiment_tracker=True")
+        return TrackioRun(run)
+
+
+class TrackioRun:
+    """A `RunTracker` on a run of Trackio."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._tags: dict[str, str] = {}
+
+    def params(self, params: Mapping[str, Any]) -> None:
+        """Log parameters, as the run's config."""
+        self._configure({key: plain(value) for key, value in params.items()})
+
+    def metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Log metrics."""
+        self._run.log(dict(metrics), step=step)
+
+    def artifact(self, path: Path, folder: str = "") -> None:
+        """Log a file; pictures and pages as what Trackio shows beside the metrics."""
+        import trackio
+
+        name = f"{folder}/{path.name}" if folder else path.name
+        if is_picture(path):
+            self._run.log({name: trackio.Image(path)})
+        elif is_page(path):
+            self._run.log({name: trackio.Html(path, inject=False)})
+        else:
+            kept = trackio.Artifact(_NO_NAME.sub("-", name), type="file")
+            kept.add_file(path, name)
+            self._run.log_artifact(kept)
+
+    def artifacts(self, source: Path, folder: str) -> None:
+        """Log the files of a folder."""
+        for path in sorted(path for path in source.rglob("*") if path.is_file()):
+            self.artifact(path, "/".join([folder, *path.relative_to(source).parts[:-1]]))
+
+    def tags(self, tags: Mapping[str, str]) -> None:
+        """Set tags, in the run's config: Trackio has none."""
+        self._tags |= tags
+        self._configure({"tags": dict(self._tags)})
+
+    def link(self, name: str, url: str) -> None:
+        """Set the tag ``link.NAME``."""
+        self.tags({f"link.{name}": url})
+
+    @contextmanager
+    def child(self, name: str, end: RunEnd = RunEnd.FINISHED) -> Iterator[RunTracker]:
+        """Open a run in the group of this one."""
+        above = self._run
+        # Not by trackio.init, which finishes the run that is open.
+        run = type(above)(
+            url=above.url,
+            project=above.project,
+            client=None,
+            name=f"{above.name} {name}",
+            group=above.name,
+            config={"parent": above.id, "name": name},
+            space_id=above._space_id,
+            bucket_id=above._bucket_id,
+            server_base_url=above._server_base_url,
+            write_token=above._write_token,
+        )
+        ended = RunEnd.FAILED
+        below = TrackioRun(run)
+        try:
+            yield below
+            ended = end
+        finally:
+            below._configure({"end": ended.value})
+            with contextlib.redirect_stdout(io.StringIO()):  # it announces each end there
+                run.finish()
+
+    def _configure(self, changes: Mapping[str, Any]) -> None:
+        self._run.config.update(changes)
+        # Trackio sends its config with the first line of a run only, and ours may come after that.
+        self._run._config_logged = False
+        self._run.log({})

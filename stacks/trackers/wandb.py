@@ -1,0 +1,130 @@
+"""Runs in Weights & Biases, or in its files where it is offline."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stacks.trackers.files import is_page, is_picture, plain
+from visionops.errors import StackError
+from visionops.tracking import RunEnd, RunTracker
+
+if TYPE_CHECKING:
+    from wandb.sdk.wandb_run import Run
+
+__all__ = ["WandbAdapter", "WandbRun"]
+
+_EPOCH = "epoch"
+
+
+class WandbAdapter:
+    """A `TrackerAdapter`: a run for each step, grouped by the run of the pipeline, tagged with the use case."""
+
+    def set_environment(self) -> None:
+        """Keep W&B from sending its own errors to its makers, unless the environment says otherwise."""
+        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+
+    def prepare(self, tracker: Any, use_case: str) -> None:
+        """Create the folder of offline runs: without it W&B writes somewhere below /tmp."""
+        del use_case
+        if folder := tracker.config.init_kwargs.get("dir"):
+            try:
+                Path(folder).mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise StackError(f"{folder}: cannot be made for W&B ({error.strerror}); set init_kwargs.dir") from error
+
+    def settings(self, use_case: str) -> dict[str, Any]:
+        """Return what ZenML's component is given for a run."""
+        return {"tags": [use_case]}
+
+    def open_run(self) -> RunTracker:
+        """Return the run that ZenML has opened for the step.
+
+        Raises:
+            StackError: There is none.
+        """
+        import wandb
+
+        if wandb.run is None:
+            raise StackError("W&B: no run is open; give the step experiment_tracker=True")
+        return WandbRun(wandb.run)
+
+
+class WandbRun:
+    """A `RunTracker` on a run of W&B."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._tags: dict[str, str] = {}
+        # W&B drops what comes late for its own step, which pictures move on as well.
+        run.define_metric("*", step_metric=_EPOCH)
+
+    def params(self, params: Mapping[str, Any]) -> None:
+        """Log parameters, as the run's config."""
+        self._run.config.update({key: plain(value) for key, value in params.items()}, allow_val_change=True)
+
+    def metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Log metrics; those without a step go to the summary."""
+        if step is None:
+            self._run.summary.update(dict(metrics))
+        else:
+            self._run.log({**metrics, _EPOCH: step})
+
+    def artifact(self, path: Path, folder: str = "") -> None:
+        """Log a file; pictures and pages as what W&B shows in its panels."""
+        import wandb
+
+        name = f"{folder}/{path.name}" if folder else path.name
+        if is_picture(path):
+            self._run.log({name: wandb.Image(str(path))})
+        elif is_page(path):
+            self._run.log({name: wandb.Html(path.read_text(encoding="utf-8"), inject=False)})
+        else:
+            copy = Path(self._run.dir) / name
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, copy)
+            self._run.save(str(copy), base_path=self._run.dir, policy="now")
+
+    def artifacts(self, source: Path, folder: str) -> None:
+        """Log the files of a folder."""
+        for path in sorted(path for path in source.rglob("*") if path.is_file()):
+            self.artifact(path, "/".join([folder, *path.relative_to(source).parts[:-1]]))
+
+    def tags(self, tags: Mapping[str, str]) -> None:
+        """Set tags, in the run's config: those of W&B have no value."""
+        self._tags |= tags
+        self._run.config.update({"tags": dict(self._tags)}, allow_val_change=True)
+
+    def link(self, name: str, url: str) -> None:
+        """Set the tag ``link.NAME``."""
+        self.tags({f"link.{name}": url})
+
+    @contextmanager
+    def child(self, name: str, end: RunEnd = RunEnd.FINISHED) -> Iterator[RunTracker]:
+        """Open a run in the group of this one."""
+        import wandb
+
+        settings = self._run.settings
+        run = wandb.init(
+            entity=self._run.entity or None,
+            project=self._run.project,
+            name=name,
+            group=self._run.group or self._run.name,
+            job_type="trial",
+            mode=settings.mode,
+            dir=settings.root_dir,
+            config={"parent": self._run.id},
+            settings=wandb.Settings(console="off", silent=True),
+            reinit="create_new",
+        )
+        code = 1
+        try:
+            yield WandbRun(run)
+            run.summary["end"] = end.value
+            code = 0 if end is not RunEnd.FAILED else 1
+        finally:
+            run.finish(exit_code=code)
