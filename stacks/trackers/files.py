@@ -5,7 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-__all__ = ["is_page", "is_picture", "plain"]
+__all__ = ["OWN", "is_page", "is_picture", "plain"]
+
+OWN = "visionops"
+"""Key of a run's config below which stands what is no parameter, where a tracker has no other place for it."""
 
 _PICTURES = {".png", ".jpg", ".jpeg"}
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stacks.trackers.files import is_page, is_picture, plain
+from stacks.trackers.files import OWN, is_page, is_picture, plain
 from visionops.errors import StackError
 from visionops.home import visionops_home
 from visionops.tracking import RunEnd, RunTracker
@@ -58,15 +58,14 @@ class TrackioRun:
 
     def __init__(self, run: Run) -> None:
         self._run = run
-        self._tags: dict[str, str] = {}
 
     def params(self, params: Mapping[str, Any]) -> None:
         """Log parameters, as the run's config."""
         self._configure({key: plain(value) for key, value in params.items()})
 
     def metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Log metrics."""
-        self._run.log(dict(metrics), step=step)
+        """Log metrics; those without a step have step 0, as in MLflow."""
+        self._run.log(dict(metrics), step=step or 0)
 
     def artifact(self, path: Path, folder: str = "") -> None:
         """Log a file; pictures and pages as what Trackio shows beside the metrics."""
@@ -89,8 +88,7 @@ class TrackioRun:
 
     def tags(self, tags: Mapping[str, str]) -> None:
         """Set tags, in the run's config: Trackio has none."""
-        self._tags |= tags
-        self._configure({"tags": dict(self._tags)})
+        self._note("tags", self._run.config.get(OWN, {}).get("tags", {}) | dict(tags))
 
     def link(self, name: str, url: str) -> None:
         """Set the tag ``link.NAME``."""
@@ -107,7 +105,7 @@ class TrackioRun:
             client=None,
             name=f"{above.name} {name}",
             group=above.name,
-            config={"parent": above.id, "name": name},
+            config={OWN: {"parent": above.id}},
             space_id=above._space_id,
             bucket_id=above._bucket_id,
             server_base_url=above._server_base_url,
@@ -119,12 +117,19 @@ class TrackioRun:
             yield below
             ended = end
         finally:
-            below._configure({"end": ended.value})
+            below._note("end", ended.value)
             with contextlib.redirect_stdout(io.StringIO()):  # it announces each end there
                 run.finish()
 
+    def _note(self, key: str, value: Any) -> None:
+        self._configure({OWN: self._run.config.get(OWN, {}) | {key: value}})
+
     def _configure(self, changes: Mapping[str, Any]) -> None:
-        self._run.config.update(changes)
-        # Trackio sends its config with the first line of a run only, and ours may come after that.
-        self._run._config_logged = False
-        self._run.log({})
+        """Change the run's config, which Trackio sends once, with the first line of the run; ours may come later."""
+        run = self._run
+        run.config.update(changes)
+        with run._queue_lock:
+            for line in run._queued_logs:  # of lines that are sent together the first config counts
+                line["config"] = None
+        run._config_logged = False
+        run.log({}, step=0)

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stacks.trackers.files import is_page, is_picture, plain
+from stacks.trackers.files import OWN, is_page, is_picture, plain
 from visionops.errors import StackError
 from visionops.tracking import RunEnd, RunTracker
 
@@ -59,7 +59,6 @@ class WandbRun:
 
     def __init__(self, run: Run) -> None:
         self._run = run
-        self._tags: dict[str, str] = {}
         # W&B drops what comes late for its own step, which pictures move on as well.
         run.define_metric("*", step_metric=_EPOCH)
 
@@ -96,8 +95,7 @@ class WandbRun:
 
     def tags(self, tags: Mapping[str, str]) -> None:
         """Set tags, in the run's config: those of W&B have no value."""
-        self._tags |= tags
-        self._run.config.update({"tags": dict(self._tags)}, allow_val_change=True)
+        self._note("tags", self._run.config.get(OWN, {}).get("tags", {}) | dict(tags))
 
     def link(self, name: str, url: str) -> None:
         """Set the tag ``link.NAME``."""
@@ -117,14 +115,18 @@ class WandbRun:
             job_type="trial",
             mode=settings.mode,
             dir=settings.root_dir,
-            config={"parent": self._run.id},
+            config={OWN: {"parent": self._run.id}},
             settings=wandb.Settings(console="off", silent=True),
             reinit="create_new",
         )
-        code = 1
+        ended = RunEnd.FAILED
+        below = WandbRun(run)
         try:
-            yield WandbRun(run)
-            run.summary["end"] = end.value
-            code = 0 if end is not RunEnd.FAILED else 1
+            yield below
+            ended = end
         finally:
-            run.finish(exit_code=code)
+            below._note("end", ended.value)
+            run.finish(exit_code=int(ended is RunEnd.FAILED))
+
+    def _note(self, key: str, value: Any) -> None:
+        self._run.config.update({OWN: self._run.config.get(OWN, {}) | {key: value}}, allow_val_change=True)
