@@ -14,6 +14,7 @@ from launch import TrainRequest
 from launch.service import tuned_config
 from launch.terminal import following_request
 from visionops.errors import ConfigError
+from visionops.tuning.result import TuningResult
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -173,10 +174,11 @@ def test_a_search_that_cannot_be_is_one_line_before_anything_runs(capsys, settin
 
 
 def test_set_wins_over_what_was_tuned(monkeypatch, capsys):
-    import steps.tuning_log
+    import steps.tuned
 
-    found = {"settings": {"epochs": 7, "batch": 4, "augmentation.fliplr": 0.1}, "metric": "map50", "value": 0.9}
-    monkeypatch.setattr(steps.tuning_log, "newest_tuning", lambda uri, name: found)
+    settings = {"epochs": 7, "batch": 4, "augmentation.fliplr": 0.1}
+    found = TuningResult(use_case="sample", study="s", metric="map50", settings=settings, best=0, value=0.9, trials=())
+    monkeypatch.setattr(steps.tuned, "newest_tuning", lambda name: found)
     for sets, expected in (
         ([], (7, 4, 0.1)),
         (["training.epochs=3"], (3, 4, 0.1)),
@@ -189,7 +191,7 @@ def test_set_wins_over_what_was_tuned(monkeypatch, capsys):
             with pytest.raises(ConfigError, match="unknown key"):
                 request.load_config()
             continue
-        training = tuned_config(request, request.load_config(), "").training
+        training = tuned_config(request, request.load_config()).training
         assert (training.epochs, training.batch, training.augmentation["fliplr"]) == expected
     assert "batch=4" in capsys.readouterr().err
 

@@ -231,6 +231,7 @@ def test_a_tuning_result_keeps_its_trials_and_shows_its_pictures(store, request,
     }
     assert all(found.exists(uri) for uri in shown)
     assert materializer.extract_metadata(result) == {
+        "use_case": "toy",
         "metric": "map50",
         "value": 0.75,
         "trials": {"complete": 4, "pruned": 0, "failed": 0},

@@ -5,10 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from zenml.enums import StackComponentType
 
 import stacks.apply as apply_module
 from stacks.apply import Action, apply, main
+from stacks.registry import active_registry_uri
 from stacks.spec import ComponentSpec, ComponentType, StackSpec, load_stack
+from stacks.tracking import prepare_tracker, tracker_settings
 from steps.context import active_alerter, active_pushgateway
 from tests.stacks.test_spec import CLUSTER
 from visionops.errors import StackError
@@ -49,6 +52,7 @@ def test_a_dry_run_changes_nothing(client):
     assert [change.kind for change in changes] == [
         "flavor",
         "flavor",
+        "flavor",
         "orchestrator",
         "artifact_store",
         "experiment_tracker",
@@ -62,7 +66,7 @@ def test_a_dry_run_changes_nothing(client):
 
 
 def test_the_second_call_changes_nothing(client, zenml_home):
-    assert len(apply("local")) == 9
+    assert len(apply("local")) == 10
     assert apply("local") == []
     stack = client.get_stack("local")
     assert {kind.value for kind in stack.components} == {
@@ -82,11 +86,61 @@ def test_the_second_call_changes_nothing(client, zenml_home):
     assert (active_alerter().config.url, active_pushgateway()) == ("", "")
 
 
+def test_a_stack_whose_registry_hung_on_its_tracker_gets_one_at_the_same_address(client, monkeypatch):
+    of_before = ComponentSpec(name="local", flavor="mlflow")
+    use(monkeypatch, components={ComponentType.MODEL_REGISTRY: of_before})
+    apply("local")
+    activate_anew(client)
+    uri = active_registry_uri()
+    monkeypatch.undo()
+    assert [str(change) for change in apply("local")] == [
+        "create model_registry local-models (flavor visionops_mlflow)",
+        "update stack local (alerter, artifact_store, experiment_tracker, model_deployer, model_registry, orchestrator)",
+    ]
+    activate_anew(client)
+    assert client.active_stack.model_registry.flavor == "visionops_mlflow"
+    assert active_registry_uri() == uri
+    assert client.active_stack.model_registry.list_models() == []
+
+
+def test_the_registry_stands_without_an_mlflow_tracker(client, zenml_home):
+    apply("local")
+    components = {kind: found[0].id for kind, found in client.get_stack("local").components.items()}
+    del components[StackComponentType.EXPERIMENT_TRACKER]
+    client.create_stack("untracked", components)
+    client.activate_stack("untracked")
+    client.active_stack.validate()
+    assert active_registry_uri() == f"sqlite:///{zenml_home}/mlflow/mlflow.db"
+    with pytest.raises(StackError, match="'untracked': has no experiment tracker; add one of flavor mlflow, trackio, w"):
+        tracker_settings("case")
+
+
+def test_a_tracker_without_an_adapter_is_named_with_those_that_have_one(client):
+    apply("local")
+    components = {kind: found[0].id for kind, found in client.get_stack("local").components.items()}
+    comet = client.create_stack_component("comet", "comet", StackComponentType.EXPERIMENT_TRACKER, {"api_key": "x"})
+    client.create_stack("comet", components | {StackComponentType.EXPERIMENT_TRACKER: comet.id})
+    client.activate_stack("comet")
+    with pytest.raises(StackError, match="'comet': no adapter .* tracker 'comet'; use one of mlflow, trackio, wandb$"):
+        prepare_tracker("case")
+
+
+def test_neither_registry_nor_mlflow_is_one_line(client):
+    apply("local")
+    components = {kind: found[0].id for kind, found in client.get_stack("local").components.items()}
+    for kind in (StackComponentType.EXPERIMENT_TRACKER, StackComponentType.MODEL_REGISTRY):
+        del components[kind]
+    client.create_stack("bare", components)
+    client.activate_stack("bare")
+    with pytest.raises(StackError, match="'bare': has no model registry; add one of flavor visionops_mlflow"):
+        active_registry_uri()
+
+
 def test_a_stack_from_before_there_were_alerts_gets_an_alerter_and_keeps_the_rest(client, monkeypatch):
     now = load_stack("local")
     before = {kind: spec for kind, spec in now.components.items() if kind is not ComponentType.ALERTER}
     monkeypatch.setattr(
-        apply_module, "load_stack", lambda _: now.model_copy(update={"flavors": now.flavors[:1], "components": before})
+        apply_module, "load_stack", lambda _: now.model_copy(update={"flavors": now.flavors[:-1], "components": before})
     )
     apply("local")
     activate_anew(client)

@@ -1,4 +1,4 @@
-"""A search in a real tracker, and what `--tuned` finds there."""
+"""A search in MLflow, in the layout that it has had from the beginning."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import json
 import mlflow
 import pytest
 
-from steps.tuning_log import MlflowTuningLog, newest_tuning
+from stacks.trackers.mlflow import MlflowAdapter
+from steps.tuning_log import RunTuningLog
 from tests.helpers.tracking import make_tracking
 from tests.tuning.quadratic import Quadratic, dataset, search_plan
-from visionops.errors import VisionOpsError
 from visionops.tuning.search import tune
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -27,7 +27,7 @@ def tracking(tmp_path, monkeypatch):
 
 def search(task, case, folder):
     with mlflow.start_run() as run:
-        log = MlflowTuningLog(lambda _done, _note="": None, "map50")
+        log = RunTuningLog(MlflowAdapter().open_run(), lambda _done, _note="": None, "map50")
         result = tune(task, dataset(), case, folder, log)
         log.finish(result)
     return run.info.run_id, result
@@ -54,26 +54,3 @@ def test_a_run_for_each_trial_below_that_of_the_search(tracking, tmp_path):
     assert (best["settings"], best["value"], best["trial"]) == ({"batch": 8}, result.value, 2)
     assert (tmp_path / "artifacts" / parent / "artifacts" / "tuning" / "report.html").is_file()
     assert client.get_run(parent).data.tags["best.batch"] == "8"
-
-
-def test_the_newest_finished_search_counts(tracking, tmp_path):
-    task = Quadratic(tmp_path / "diary")
-    search(task, search_plan({"grid": [{"batch": 8}]}), tmp_path / "first")
-    search(task, search_plan({"grid": [{"batch": 12, "learning_rate": 0.012345678901234}]}), tmp_path / "second")
-    with mlflow.start_run():  # a search that was killed
-        MlflowTuningLog(lambda _done, _note="": None, "map50")
-    found = newest_tuning(tracking, "toy")
-    assert found["settings"] == {"batch": 12, "learning_rate": 0.012345678901234}
-    assert type(found["settings"]["batch"]) is int
-
-
-def test_none_yet_is_one_line_with_what_to_do(tracking):
-    with pytest.raises(VisionOpsError, match=r"--tuned: toy has no finished tuning; run .* --pipeline tuning$"):
-        newest_tuning(tracking, "toy")
-
-
-def test_a_tracker_that_cannot_be_read_is_one_line(tmp_path):
-    (tmp_path / "broken.db").write_text("no database, but long enough to be looked at " * 50)
-    with pytest.raises(VisionOpsError, match="--tuned: the tracker does not answer") as caught:
-        newest_tuning(f"sqlite:///{tmp_path / 'broken.db'}", "toy")
-    assert "\n" not in str(caught.value)
