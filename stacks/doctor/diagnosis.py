@@ -41,6 +41,7 @@ from stacks.doctor.server import (
     registered_stack,
     with_secrets,
 )
+from stacks.doctor.trackers import check_trackio, check_unknown_tracker, check_wandb
 from stacks.doctor.tracking import check_registry, check_tracker
 from stacks.paths import require_usable_paths
 from stacks.spec import ComponentSpec, ComponentType, StackSpec, known_stacks, load_stack, unset_variables
@@ -63,7 +64,11 @@ _CHECKS: dict[tuple[ComponentType, str], tuple[Check, ...]] = {
     (ComponentType.ARTIFACT_STORE, "local"): (check_artifact_folder,),
     (ComponentType.ARTIFACT_STORE, "s3"): (check_s3_store,),
     (ComponentType.EXPERIMENT_TRACKER, "mlflow"): (check_tracker,),
+    (ComponentType.EXPERIMENT_TRACKER, "trackio"): (check_trackio,),
+    (ComponentType.EXPERIMENT_TRACKER, "wandb"): (check_wandb,),
+    (ComponentType.EXPERIMENT_TRACKER, _ANY): (check_unknown_tracker,),
     (ComponentType.MODEL_REGISTRY, "mlflow"): (check_registry,),
+    (ComponentType.MODEL_REGISTRY, "visionops_mlflow"): (check_registry,),
     (ComponentType.MODEL_DEPLOYER, "visionops_local"): (check_local_deployer,),
     (ComponentType.MODEL_DEPLOYER, "visionops_container"): (check_container_deployer,),
     (ComponentType.MODEL_DEPLOYER, "visionops_kubernetes"): _CLUSTER_DEPLOYER,
@@ -81,6 +86,9 @@ _LIBRARIES = {
     "visionops_seldon": (("kubernetes", "boto3"), "kubernetes,s3"),
     "visionops_kserve": (("kubernetes", "boto3"), "kubernetes,s3"),
     "mlflow": (("mlflow",), "pipelines"),
+    "visionops_mlflow": (("mlflow",), "pipelines"),
+    "trackio": (("trackio",), "trackio"),
+    "wandb": (("wandb",), "wandb"),
 }
 """What a flavor imports, and the extra of ours that brings it."""
 

@@ -46,22 +46,30 @@ def check_tracker(examined: Examined) -> Iterator[Finding]:
 
 
 def check_registry(examined: Examined) -> Iterator[Finding]:
-    """A model registry: that of the tracker, asked as a run asks it, with the environment's login."""
+    """A model registry, asked as a run asks it, with the environment's login: its own, or that of the tracker."""
     tracker = examined.stack.components.get(ComponentType.EXPERIMENT_TRACKER)
-    uri = str(tracker.configuration.get("tracking_uri") or "") if tracker else ""
-    if not tracker:
-        yield broken("the stack has no experiment tracker, whose registry it is", "add one of flavor mlflow")
+    beside = str(tracker.configuration.get("tracking_uri") or "") if tracker and tracker.flavor == "mlflow" else None
+    uri = str(examined.component.configuration.get("uri") or "") or beside
+    if uri is None:
+        yield broken("the stack has no MLflow tracker, whose registry it is", "use flavor visionops_mlflow, with a uri")
     elif uri.startswith(("http://", "https://")):
         token = os.environ.get("MLFLOW_TRACKING_TOKEN")
         user = os.environ.get("MLFLOW_TRACKING_USERNAME")
         password = os.environ.get("MLFLOW_TRACKING_PASSWORD", "")
         own: dict[str, Any] = {"tracking_token": token, "tracking_username": user, "tracking_password": password}
         own["tracking_insecure_tls"] = os.environ.get("MLFLOW_TRACKING_INSECURE_TLS", "") == "true"
+        if uri != beside:
+            yield from _check_server(uri, own)
         login = "set MLFLOW_TRACKING_TOKEN, or MLFLOW_TRACKING_USERNAME and _PASSWORD: run.py asks with them"
         answer = _search(uri, "registered-models", own, login)
-        yield ok("the tracker's server answers") if isinstance(answer, dict) else answer
-    else:
+        where = "the tracker's server" if uri == beside else f"{uri}: its registry"
+        yield ok(f"{where} answers") if isinstance(answer, dict) else answer
+    elif uri == beside:
         yield ok("in the tracker's database")
+    else:
+        if uri.startswith("sqlite:///") and examined.is_remote:
+            yield broken("a database on this machine, and steps run elsewhere", "run `mlflow server`, and name its URL")
+        yield from _check_database(uri)
 
 
 def _check_server(uri: str, own: dict[str, Any]) -> Iterator[Finding]:
