@@ -60,8 +60,8 @@ def active_registry_uri() -> str:
     stack = Client().active_stack
     if uri := getattr(getattr(stack.model_registry, "config", None), "uri", ""):
         return str(uri)
-    if hasattr(stack.experiment_tracker, "get_tracking_uri"):
-        return str(stack.experiment_tracker.get_tracking_uri())
+    if tracked := getattr(stack.experiment_tracker, "get_tracking_uri", None):
+        return str(tracked())
     raise StackError(
         f"stack {stack.name!r}: has no model registry; add one of flavor {_FLAVOR}, or python -m stacks.apply local"
     )

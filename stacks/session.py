@@ -20,10 +20,10 @@ from stacks.changes import one_line
 from stacks.integrations import leave_out_unused_integrations
 from stacks.paths import require_usable_paths
 from stacks.placement import IN_THIS_PROCESS, DagPlan, run_options
-from stacks.spec import load_stack
 from stacks.registry import active_registry_uri
-from stacks.tracking import prepare_tracker
+from stacks.spec import load_stack
 from stacks.trackers.experiments import ensure_experiment
+from stacks.tracking import prepare_tracker
 from stacks.zenml_server import active_stack_name, require_zenml_server
 from visionops.errors import StackError, VisionOpsError
 from visionops.home import visionops_home

@@ -60,7 +60,9 @@ def check_trackio(examined: Examined) -> Iterator[Finding]:
     try:
         answer = ask(shown)
     except StackError as error:
-        yield broken(f"{shown}: Trackio does not answer ({error})", "start it with `trackio show`, or correct server_url")
+        yield broken(
+            f"{shown}: Trackio does not answer ({error})", "start it with `trackio show`, or correct server_url"
+        )
         return
     if answer.ok:
         yield ok(f"{shown}: Trackio answers")
@@ -70,6 +72,4 @@ def check_trackio(examined: Examined) -> Iterator[Finding]:
 
 def check_unknown_tracker(examined: Examined) -> Iterator[Finding]:
     """A tracker that steps cannot write to."""
-    yield broken(
-        f"no adapter for flavor {examined.component.flavor}", f"use a tracker of flavor {', '.join(ADAPTERS)}"
-    )
+    yield broken(f"no adapter for flavor {examined.component.flavor}", f"use a tracker of flavor {', '.join(ADAPTERS)}")

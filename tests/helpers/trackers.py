@@ -134,6 +134,7 @@ def wandb_store(folder: Path) -> Store:
     @contextmanager
     def opened(name: str) -> Iterator[RunTracker]:
         import wandb
+
         from stacks.trackers.wandb import WandbAdapter
 
         folder.mkdir(parents=True, exist_ok=True)

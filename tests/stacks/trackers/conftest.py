@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from stacks.tracking import ADAPTERS
-from tests.helpers.tracking import make_tracking
 from tests.helpers.trackers import Store, Tape, mlflow_store, trackio_store, wandb_store
+from tests.helpers.tracking import make_tracking
 from tests.tasks.detection.conftest import plates, plates_plan
 from visionops.tasks.detection.spec import DetectionTask
 

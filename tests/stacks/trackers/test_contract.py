@@ -104,11 +104,16 @@ def test_a_search_has_a_run_for_each_trial_below_its_own(store, tmp_path):
 def test_a_run_below_that_raises_has_failed(store):
     with store.opened("above") as run:
         run.metrics({"loss": 3.0}, 1)
-        with pytest.raises(ZeroDivisionError), run.child("below", RunEnd.STOPPED) as below:
-            below.metrics({"loss": 1.0}, 1)
-            raise ZeroDivisionError
+        with pytest.raises(ZeroDivisionError):
+            fail_in(run.child("below", RunEnd.STOPPED))
         with run.child("other", RunEnd.STOPPED) as below:
             below.metrics({"loss": 2.0}, 1)
     found = {child.name.split()[-1]: child for child in store.read("above").children}
     assert {name: child.end for name, child in found.items()} == {"below": "failed", "other": "stopped"}
     assert found["below"].epochs == {1: {"loss": 1.0}}
+
+
+def fail_in(child):
+    with child as run:
+        run.metrics({"loss": 1.0}, 1)
+        raise ZeroDivisionError
