@@ -76,12 +76,18 @@ def tracker_settings(use_case: str) -> dict[str, Any]:
 
 
 def active_run() -> RunTracker:
-    """Return the run that is open for the step.
+    """Return the run that is open for the step; with a ZenML server it links to the run of the pipeline there.
 
     Raises:
         StackError: There is none, or no adapter for it.
     """
-    return _active_adapter()[1].open_run()
+    from zenml import get_step_context
+    from zenml.utils.dashboard_utils import get_run_url
+
+    run = _active_adapter()[1].open_run()
+    if url := get_run_url(get_step_context().pipeline_run):
+        run.link("zenml", url)
+    return run
 
 
 def _active_adapter() -> tuple[str, TrackerAdapter]:
