@@ -20,7 +20,7 @@ run: .venv/installed  ## The default use case, from rendered images to an answer
 test: .venv/installed  ## All tests
 	$(TESTS) $(TEST_ARGS)
 
-coverage: .venv/installed  ## All tests, with branch coverage of visionops/: slower by the tracer
+coverage: .venv/installed  ## All tests, with branch coverage of every package: slower by the tracer
 	$(TESTS) --cov --cov-report=term --cov-fail-under=90 $(TEST_ARGS)
 
 staging: .venv/installed  ## Train configs/sample.yaml on the stacks local and staging, which must be equal; after `make images`
