@@ -9,18 +9,16 @@ from datetime import UTC, datetime
 
 from launch.summary import RunSummary
 from visionops.errors import StackError
+from visionops.monitoring.gateway import Pushgateway
 from visionops.monitoring.metrics import TrainingFigures, push_pipeline
 
 __all__ = ["run_with_metrics"]
 
 
-def run_with_metrics(gateway: str, pipeline: str, use_case: str, run: Callable[[], RunSummary]) -> RunSummary:
+def run_with_metrics(gateway: Pushgateway, pipeline: str, use_case: str, run: Callable[[], RunSummary]) -> RunSummary:
     """Call ``run`` and push how it ended to a Pushgateway; of a run that a person interrupts, nothing.
 
     A gateway that does not answer is a line on the terminal, and fails no run.
-
-    Args:
-        gateway: Its URL; "" for nowhere.
     """
     start = time.monotonic()
 
@@ -34,6 +32,7 @@ def run_with_metrics(gateway: str, pipeline: str, use_case: str, run: Callable[[
                 is_success=summary is not None,
                 finished=datetime.now(UTC),
                 training=_training_figures(summary) if summary else None,
+                steps=summary.steps if summary else None,
             )
         except StackError as error:
             sys.stderr.write(f"warning: {error}\n")
@@ -55,4 +54,5 @@ def _training_figures(summary: RunSummary) -> TrainingFigures | None:
         metrics={name: evaluation.metrics[name] for name in evaluation.headline},
         images=summary.splits or {},
         is_promoted=summary.gate is not None and summary.gate.promote,
+        per_class=evaluation.per_class,
     )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import tempfile
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,6 +50,8 @@ class RunSummary:
     run: str = ""
     """Name of the run; "" where an orchestrator has taken it over for later."""
     seconds: float | None = None
+    steps: dict[str, int] | None = None
+    """``ran`` and ``cached`` to their number; not part of `to_dict`."""
     splits: dict[str, int] | None = None
     """Split to its number of images."""
     sample_image: str | None = None
@@ -142,6 +146,9 @@ _ARTIFACTS: dict[str, type] = {
 }
 """Output of a step to its type. Others are not loaded: that of a bundle would hash all its files for nothing."""
 
+_RAN, _CACHED = "completed", "cached"
+"""ZenML's words for how a step ended."""
+
 _FIELDS: dict[type, str] = {
     Evaluation: "evaluation",
     GateDecision: "gate",
@@ -168,7 +175,14 @@ def summarize(run: PipelineRunResponse, use_case: str, stack: str) -> RunSummary
     ):
         sections["model"] = dataclasses.replace(model, alias="champion")
     seconds = (run.end_time - run.start_time).total_seconds() if run.end_time and run.start_time else None
-    return RunSummary(use_case=use_case, stack=stack, run=run.name, seconds=seconds, **sections)
+    steps = _count_steps(step.status for step in run.steps.values())
+    return RunSummary(use_case=use_case, stack=stack, run=run.name, seconds=seconds, steps=steps, **sections)
+
+
+def _count_steps(statuses: Iterable[str]) -> dict[str, int]:
+    """Count the steps that ended well, by whether their result was there already."""
+    counts = Counter(statuses)
+    return {"ran": counts[_RAN], "cached": counts[_CACHED]}
 
 
 def _outputs(run: PipelineRunResponse) -> list[tuple[str, Any]]:

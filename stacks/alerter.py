@@ -10,7 +10,9 @@ import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
+from urllib.parse import urlsplit
 
+from pydantic import model_validator
 from zenml.alerter.base_alerter import (
     BaseAlerter,
     BaseAlerterConfig,
@@ -21,6 +23,7 @@ from zenml.utils.secret_utils import SecretField
 
 from visionops.alerts import Alert, Severity
 from visionops.errors import StackError
+from visionops.monitoring.gateway import Pushgateway
 
 __all__ = ["AlertmanagerAlerter", "AlertmanagerConfig", "AlertmanagerFlavor", "AlertmanagerParameters"]
 
@@ -47,11 +50,53 @@ class AlertmanagerConfig(BaseAlerterConfig):
     url: str = ""
     """Of Alertmanager, as ``http://127.0.0.1:9093``; "": nobody is told."""
     pushgateway_url: str = ""
-    """Of the Pushgateway that pipelines tell their figures; "": none."""
+    """Of the Pushgateway that pipelines push their figures to, as ``https://host:9091``; "": none."""
+    pushgateway_username: str = ""
+    """Of the Pushgateway; "" where it wants no login. As ``{{secret.key}}`` of ZenML, as the next two."""
+    pushgateway_password: str | None = SecretField(default=None)
+    """Of the Pushgateway."""
+    pushgateway_ca: str = ""
+    """Certificate of the authority that signed the Pushgateway's: a file of the machine that pushes, or its text (PEM),
+    which pods have, too."""
     username: str = ""
     """Of Alertmanager, where it asks for one."""
     password: str | None = SecretField(default=None)
     """As ``{{secret.key}}`` of ZenML."""
+
+    # Before: afterwards an attribute that refers to a secret is looked up in ZenML, which may not have it yet.
+    @model_validator(mode="before")
+    @classmethod
+    def _check_pushgateway(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        url, username, password = (str(data.get(f"pushgateway_{key}") or "") for key in ("url", "username", "password"))
+        if "@" in urlsplit(url).netloc:
+            raise ValueError("pushgateway_url: holds a login; give it by pushgateway_username and pushgateway_password")
+        if bool(username) != bool(password):
+            lacks, has = ("USERNAME", "password") if password else ("PASSWORD", "username")
+            raise ValueError(
+                f"pushgateway_{lacks.lower()}: is missing, and there is a {has}; set VISIONOPS_PUSHGATEWAY_{lacks}"
+            )
+        return data
+
+    def pushgateway(self) -> Pushgateway:
+        """Return the Pushgateway, with its login.
+
+        Raises:
+            StackError: ZenML has not the secret that holds it.
+        """
+        try:
+            return Pushgateway(
+                url=self.pushgateway_url,
+                username=self.pushgateway_username,
+                password=self.pushgateway_password or "",
+                ca=self.pushgateway_ca,
+            )
+        except KeyError as error:
+            raise StackError(
+                f"Pushgateway {self.pushgateway_url}: {error.args[0]} Make it by zenml secret create, or set "
+                "VISIONOPS_PUSHGATEWAY_USERNAME and VISIONOPS_PUSHGATEWAY_PASSWORD and apply the stack"
+            ) from error
 
 
 class AlertmanagerAlerter(BaseAlerter):

@@ -17,6 +17,7 @@ from visionops.code_version import code_version
 from visionops.endpoint import Endpoint, EndpointDeployer
 from visionops.errors import DeploymentError, StackError
 from visionops.inference.bundle import ModelBundle
+from visionops.monitoring.gateway import Pushgateway
 from visionops.registry import ModelRegistry, RegisteredVersion
 
 __all__ = [
@@ -87,9 +88,14 @@ def active_alerter() -> Alerter | None:
     return cast("Alerter | None", stack.alerter)
 
 
-def active_pushgateway() -> str:
-    """Where the active stack keeps figures of pipelines; "" for nowhere."""
-    return getattr(getattr(Client().active_stack.alerter, "config", None), "pushgateway_url", "")
+def active_pushgateway() -> Pushgateway:
+    """Return where the active stack keeps figures of pipelines; one without a URL for nowhere.
+
+    Raises:
+        StackError: The secret with its login is missing.
+    """
+    find = getattr(getattr(Client().active_stack.alerter, "config", None), "pushgateway", Pushgateway)
+    return cast("Pushgateway", find())
 
 
 def live_endpoint(name: str) -> Endpoint:

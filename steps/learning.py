@@ -9,6 +9,7 @@ from zenml import log_metadata, step
 from materializers.evaluation import EvaluationMaterializer
 from materializers.model_bundle import ModelBundleMaterializer
 from stacks.tracking import active_run
+from steps.curves import pushed_curves
 from steps.data import CACHE
 from steps.progress import announce, progress
 from steps.run_log import RunLog
@@ -35,8 +36,9 @@ def train(prepared: StoredDataset, splits: SplitHistory, plan: TrainingPlan) -> 
     The bundle carries what the model says of the val split, and the history of splits.
     """
     dataset = prepared.only(Split.TRAIN, Split.VAL)
-    with progress("train", plan.training.planned_epochs) as report:
-        log = RunLog(active_run(), report)
+    epochs = plan.training.planned_epochs
+    with progress("train", epochs) as report, pushed_curves(plan.name, epochs) as curves:
+        log = RunLog(active_run(), report, curves)
         bundle = task_for(plan.task).train(dataset, plan, training_folder(dataset, plan), log)
     return add_splits(add_reference(bundle, dataset), splits)
 

@@ -1,4 +1,4 @@
-"""`TrainingLog` on the run that is open for the step, whatever tracks it."""
+"""`TrainingLog` on the run that is open for the step, whatever tracks it, and on Prometheus."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from steps.progress import Report
+from visionops.monitoring.curves import TrainingCurves
 from visionops.tracking import RunTracker
 
 __all__ = ["RunLog"]
@@ -15,9 +16,10 @@ __all__ = ["RunLog"]
 class RunLog:
     """Parameters, metrics per epoch and files of one training; epochs on the terminal too."""
 
-    def __init__(self, run: RunTracker, report: Report) -> None:
+    def __init__(self, run: RunTracker, report: Report, curves: TrainingCurves | None = None) -> None:
         self._run = run
         self._report = report
+        self._curves = curves
 
     def params(self, params: Mapping[str, Any]) -> None:
         """Log what the trainer was really given."""
@@ -26,6 +28,8 @@ class RunLog:
     def metrics(self, metrics: Mapping[str, float], step: int) -> None:
         """Log one epoch."""
         self._run.metrics(metrics, step)
+        if self._curves is not None:
+            self._curves.epoch(metrics, step)
 
     def artifact(self, path: Path, folder: str) -> None:
         """Log one file."""

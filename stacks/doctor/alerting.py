@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from stacks.doctor.findings import Examined, Finding, broken, ok, warning
+from stacks.doctor.findings import Examined, Finding, broken, of_error, ok, warning
 from stacks.doctor.web import ask
 from visionops.errors import StackError
 
@@ -27,9 +27,20 @@ def check_alertmanager(examined: Examined) -> Iterator[Finding]:
 
 def check_pushgateway(examined: Examined) -> Iterator[Finding]:
     """Where pipelines' figures go."""
-    config = _config(examined)
-    if config.pushgateway_url:
-        yield _check("Pushgateway", config.pushgateway_url, "/-/ready", "VISIONOPS_PUSHGATEWAY", None)
+    try:
+        gateway = _config(examined).pushgateway()
+        if not gateway:
+            return
+        gateway.require_ready()
+    except StackError as error:
+        yield of_error(error)
+        return
+    secured = gateway.url.startswith("https:")
+    if gateway.username and not secured:
+        yield warning(f"Pushgateway {gateway.url}: gets its password in plain text", "use https:// where it speaks TLS")
+        return
+    how = [how for how, holds in (("login accepted", gateway.username), ("certificate trusted", secured)) if holds]
+    yield ok(f"Pushgateway {gateway.url}: ready" + "".join(f", {each}" for each in how))
 
 
 def _config(examined: Examined) -> AlertmanagerConfig:

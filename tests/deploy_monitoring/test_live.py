@@ -50,6 +50,7 @@ from visionops.alerts import decision_alerts
 from visionops.errors import ConfigError
 from visionops.inference.bundle import ModelBundle
 from visionops.monitoring.drift.report import DriftReport
+from visionops.monitoring.gateway import Pushgateway
 from visionops.monitoring.log import PredictionLog
 from visionops.monitoring.metrics import push_monitoring
 from visionops.monitoring.policy import Observation, Performance, decide
@@ -185,7 +186,7 @@ def observe(report: DriftReport, performance: Performance | None = None) -> Obse
     )
 
 
-def run_pipelines(gateway: str, alertmanager_port: int) -> None:
+def run_pipelines(gateway: Pushgateway, alertmanager_port: int) -> None:
     """What they tell of `steel`, where monitoring also tells people; of `casting`, where it has ended with that; of
     `pcb`, where one column drifted; and of two trainings of `faces`, of which the second fails.
     """
@@ -308,7 +309,7 @@ models:
         seeing_port, blind_port = enter(prometheus(seeing.parent, seeing)), enter(prometheus(blind.parent, blind))
         watched = Watched(seeing_port, blind_port, manager, hook, ports, expected)
         enter(clients(busy))
-        run_pipelines(gateway, manager)
+        run_pipelines(Pushgateway(gateway), manager)
         seen_well = f'visionops_keys_last_read_successful{{instance="{watched.servers["busy"]}"}} == 1'
         until(lambda: query(watched.prometheus, seen_well))
         keys.write_text("no key\n")

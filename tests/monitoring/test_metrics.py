@@ -10,6 +10,7 @@ import pytest
 from tests.helpers.programs import pushed, pushgateway
 from tests.helpers.traffic import compare_traffic
 from visionops.errors import StackError
+from visionops.monitoring.gateway import Pushgateway
 from visionops.monitoring.metrics import METRICS, TrainingFigures, push_monitoring, push_pipeline
 from visionops.monitoring.policy import Action, Observation, Performance, decide
 from visionops.monitoring.settings import RetrainPolicy
@@ -28,21 +29,25 @@ NOTHING_LABELLED = Observation(
 
 
 @pytest.fixture(scope="module")
-def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pushgateway]:
     with pushgateway(tmp_path_factory.mktemp("pushgateway") / "run") as url:
-        yield url
+        yield Pushgateway(url)
 
 
-def test_what_monitoring_saw_replaces_what_it_saw_before(gateway: str):
+def test_what_monitoring_saw_replaces_what_it_saw_before(gateway: Pushgateway):
     report = compare_traffic()
     seen = NOTHING_LABELLED.model_copy(update={"performance": FALLEN})
     decision = decide(seen, RetrainPolicy())
     push_monitoring(gateway, "steel", report, seen, decision, "3", CREATED, finished=CREATED)
-    figures = pushed(gateway, "steel")
+    figures = pushed(gateway.url, "steel")
     assert figures["visionops_drift_share",] == report.share > 0
     assert figures["visionops_drifted_columns",] == len(report.drifted_columns)
     assert figures["visionops_drift_column_drifted", "feature_brightness", "number"] == 1
     assert figures["visionops_drift_column_effect_ratio", "feature_brightness", "number"] > 1
+    (column,) = report.drifted_columns
+    of_column = ("feature_brightness", "number")
+    assert figures["visionops_drift_column_p_value", *of_column] == column.p_adjusted < 0.05
+    assert figures["visionops_drift_column_statistic", *of_column] == column.statistic
     assert figures["visionops_performance_high", "map50"] == 0.55
     assert figures["visionops_champion_info", "3"] == 1
     assert figures["visionops_champion_created_timestamp_seconds",] == CREATED.timestamp()
@@ -53,22 +58,28 @@ def test_what_monitoring_saw_replaces_what_it_saw_before(gateway: str):
     assert {name for name, *_ in figures if not name.startswith("push_")} == monitoring
     few = NOTHING_LABELLED.model_copy(update={"performance": FALLEN.model_copy(update={"images": 20})})
     push_monitoring(gateway, "steel", report, few, decision, "3", CREATED)
-    figures = pushed(gateway, "steel")
+    figures = pushed(gateway.url, "steel")
     assert figures["visionops_performance", "map50"] == 0.5
     assert ("visionops_performance_high", "map50") not in figures, "what alerts are made on"
     push_monitoring(gateway, "steel", report, few, decision, "3", CREATED, policy=RetrainPolicy(min_labelled=20))
-    assert pushed(gateway, "steel")["visionops_performance_high", "map50"] == 0.55
+    assert pushed(gateway.url, "steel")["visionops_performance_high", "map50"] == 0.55
 
     push_monitoring(gateway, "steel", report, NOTHING_LABELLED, decision, "4", CREATED)
-    figures = pushed(gateway, "steel")
+    figures = pushed(gateway.url, "steel")
     assert ("visionops_champion_info", "3") not in figures
     assert ("visionops_performance", "map50") not in figures
 
 
-def test_what_a_gateway_refuses_is_an_error_in_one_line(gateway: str):
+def test_what_a_gateway_refuses_is_an_error_in_one_line(gateway: Pushgateway):
     figures = TrainingFigures({"map50": 0.8}, {}, is_promoted=False)
     with pytest.raises(StackError, match="takes no figures") as caught:
         push_pipeline(
-            f"{gateway}/nowhere", "training", "x", seconds=1, is_success=True, finished=CREATED, training=figures
+            Pushgateway(f"{gateway.url}/nowhere"),
+            "training",
+            "x",
+            seconds=1,
+            is_success=True,
+            finished=CREATED,
+            training=figures,
         )
     assert "\n" not in str(caught.value)

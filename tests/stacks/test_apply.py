@@ -15,6 +15,7 @@ from stacks.tracking import prepare_tracker, tracker_settings
 from steps.context import active_alerter, active_pushgateway
 from tests.stacks.test_spec import CLUSTER
 from visionops.errors import StackError
+from visionops.monitoring.gateway import Pushgateway
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # ZenML, SQLAlchemy and MLflow warn of their own code
 
@@ -53,6 +54,7 @@ def test_a_dry_run_changes_nothing(client):
         "flavor",
         "flavor",
         "flavor",
+        "secret",
         "orchestrator",
         "artifact_store",
         "experiment_tracker",
@@ -66,7 +68,7 @@ def test_a_dry_run_changes_nothing(client):
 
 
 def test_the_second_call_changes_nothing(client, zenml_home):
-    assert len(apply("local")) == 10
+    assert len(apply("local")) == 11
     assert apply("local") == []
     stack = client.get_stack("local")
     assert {kind.value for kind in stack.components} == {
@@ -83,7 +85,7 @@ def test_the_second_call_changes_nothing(client, zenml_home):
     assert active.artifact_store.path == str(zenml_home / "artifacts")
     assert active.experiment_tracker.get_tracking_uri() == f"sqlite:///{zenml_home}/mlflow/mlflow.db"
     assert hasattr(active.model_deployer, "deploy_bundle")
-    assert (active_alerter().config.url, active_pushgateway()) == ("", "")
+    assert (active_alerter().config.url, active_pushgateway()) == ("", Pushgateway())
 
 
 def test_a_stack_whose_registry_hung_on_its_tracker_gets_one_at_the_same_address(client, monkeypatch):
@@ -147,7 +149,7 @@ def test_a_stack_from_before_there_were_alerts_gets_an_alerter_and_keeps_the_res
     )
     apply("local")
     activate_anew(client)
-    assert (active_alerter(), active_pushgateway()) == (None, "")
+    assert (active_alerter(), active_pushgateway()) == (None, Pushgateway())
     kept = {kind: [c.id for c in found] for kind, found in client.get_stack("local").components.items()}
     monkeypatch.undo()
     monkeypatch.setenv("VISIONOPS_ALERTMANAGER", "http://127.0.0.1:9093")
@@ -161,7 +163,7 @@ def test_a_stack_from_before_there_were_alerts_gets_an_alerter_and_keeps_the_res
     assert kept.items() <= {kind: [c.id for c in found] for kind, found in components.items()}.items()
     activate_anew(client)
     assert active_alerter().config.url == "http://127.0.0.1:9093"
-    assert active_pushgateway() == "http://127.0.0.1:9091"
+    assert active_pushgateway() == Pushgateway("http://127.0.0.1:9091")
     monkeypatch.undo()
     assert [str(change) for change in apply("local")] == ["update alerter local (pushgateway_url, url)"]
     assert apply("local") == []

@@ -8,19 +8,18 @@ it has to say: a training that fails leaves the figures of the last one that did
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from visionops.errors import StackError
+from visionops.monitoring.curves import CURVES
 from visionops.monitoring.drift.report import ColumnDrift, ColumnKind, DriftReport, Verdict
+from visionops.monitoring.gateway import Pushgateway
 from visionops.monitoring.policy import Action, Decision, Observation, is_conclusive
 from visionops.monitoring.settings import RetrainPolicy
 
-__all__ = ["JOB", "METRICS", "TrainingFigures", "push_monitoring", "push_pipeline"]
-
-JOB = "visionops_pipelines"
-"""Label of all that is pushed."""
+__all__ = ["METRICS", "TrainingFigures", "push_monitoring", "push_pipeline"]
 
 METRICS: Mapping[str, str] = {
     "visionops_traffic_images": "Predictions that monitoring looked at.",
@@ -29,6 +28,8 @@ METRICS: Mapping[str, str] = {
     "visionops_compared_columns": "Columns that had values enough to say.",
     "visionops_drift_column_drifted": "Whether a column drifted.",
     "visionops_drift_column_effect_ratio": "How large a column's change is: 1 is the least that matters.",
+    "visionops_drift_column_statistic": "Statistic of a column's test; its scale is the test's own.",
+    "visionops_drift_column_p_value": "How likely a column's change is by chance, after Holm's correction.",
     "visionops_embedding_drift": "Maximum mean discrepancy of the embeddings: 0 the same.",
     "visionops_performance": "The gate's metric on labelled traffic.",
     "visionops_performance_low": "Lower end of its 95 % interval; absent where the labels say nothing of the traffic.",
@@ -44,13 +45,18 @@ METRICS: Mapping[str, str] = {
     "visionops_pipeline_last_success_timestamp_seconds": "When a pipeline last ended well.",
     "visionops_pipeline_duration_seconds": "What the last run took.",
     "visionops_pipeline_succeeded": "Whether the last run ended well.",
+    "visionops_pipeline_steps": "Steps of the last run that ended well, by whether they ran or were cached.",
     "visionops_training_metric": "Figures of the last training on its test split.",
+    "visionops_training_class_metric": "Figures of each class or attribute on the test split of the last training.",
     "visionops_training_images": "Images of each split of the last training.",
     "visionops_training_promoted": "Whether the last training made a champion.",
 }
 """All that is pushed, each a gauge, and what it says."""
 
-_PATIENCE_S = 10
+_MOST_CLASSES = 100
+"""Classes whose figures are pushed; of more those with the most test images."""
+_CURVES_STAY_S = 86_400.0
+"""So long after its last epoch the curves of a training stay on the gateway."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -62,10 +68,12 @@ class TrainingFigures:
     images: Mapping[str, int]
     """Of each split."""
     is_promoted: bool
+    per_class: Mapping[str, Mapping[str, float]] = dataclasses.field(default_factory=dict)
+    """Class or attribute to its figures on the test split; ``instances`` is a count."""
 
 
 def push_monitoring(
-    gateway: str,
+    gateway: Pushgateway,
     use_case: str,
     report: DriftReport,
     seen: Observation,
@@ -78,7 +86,6 @@ def push_monitoring(
     """Tell what a run of monitoring saw and decided, in place of all that the run before told.
 
     Args:
-        gateway: URL of a Pushgateway; "": nothing is told.
         champion_created: When it was trained; aware.
         finished: Aware; now when absent.
         policy: Decides whether a figure on labelled traffic says anything; without that its interval, on which alerts
@@ -96,6 +103,12 @@ def push_monitoring(
         "visionops_drift_column_drifted": {_labels(column): column.drifted for column in compared},
         "visionops_drift_column_effect_ratio": {
             _labels(column): abs(column.effect or 0.0) / column.min_effect for column in compared if column.min_effect
+        },
+        "visionops_drift_column_statistic": {
+            _labels(column): column.statistic for column in compared if column.statistic is not None
+        },
+        "visionops_drift_column_p_value": {
+            _labels(column): p for column in compared if (p := _p_value(column)) is not None
         },
         "visionops_new_labels": seen.new_labels,
         "visionops_champion_info": {(("version", champion_version),): 1},
@@ -116,11 +129,11 @@ def push_monitoring(
         if worth.interval is not None and is_conclusive(worth, policy or RetrainPolicy()):
             low, high = worth.interval
             figures |= {"visionops_performance_low": {of_metric: low}, "visionops_performance_high": {of_metric: high}}
-    _push(gateway, {"use_case": use_case}, figures, replace=True)
+    gateway.push({"use_case": use_case}, figures, METRICS, replace=True)
 
 
 def push_pipeline(
-    gateway: str,
+    gateway: Pushgateway,
     pipeline: str,
     use_case: str,
     *,
@@ -128,14 +141,15 @@ def push_pipeline(
     is_success: bool,
     finished: datetime,
     training: TrainingFigures | None = None,
+    steps: Mapping[str, int] | None = None,
 ) -> None:
-    """Tell how a run of a pipeline ended.
+    """Tell how a run of a pipeline ended, and forget the curves of trainings that ended over a day ago.
 
     Args:
-        gateway: URL of a Pushgateway; "": nothing is told.
         seconds: That it took.
         finished: Aware.
         training: What it came to, where it trained.
+        steps: ``ran`` and ``cached`` to their number.
 
     Raises:
         StackError: The gateway does not answer, or refuses.
@@ -151,43 +165,26 @@ def push_pipeline(
         figures["visionops_training_metric"] = {(("metric", name),): v for name, v in training.metrics.items()}
         figures["visionops_training_images"] = {(("split", name),): n for name, n in training.images.items()}
         figures["visionops_training_promoted"] = training.is_promoted
-    _push(gateway, {"use_case": use_case, "pipeline": pipeline}, figures, replace=False)
+        figures["visionops_training_class_metric"] = _class_figures(training.per_class)
+    if steps:
+        figures["visionops_pipeline_steps"] = {(("state", state),): number for state, number in steps.items()}
+    gateway.push({"use_case": use_case, "pipeline": pipeline}, figures, METRICS, replace=False)
+    gateway.forget(CURVES, _CURVES_STAY_S)
 
 
 def _labels(column: ColumnDrift) -> tuple[tuple[str, str], ...]:
     return ("column", column.name), ("kind", column.kind.value)
 
 
-def _push(gateway: str, group: Mapping[str, str], figures: Mapping[str, Any], *, replace: bool) -> None:
-    """Figures by the name of their metric: a number, or one for each set of labels."""
-    if not gateway:
-        return
-    import requests
-    from prometheus_client import CollectorRegistry, Gauge, push_to_gateway, pushadd_to_gateway
-
-    registry = CollectorRegistry()
-    for name, figure in figures.items():
-        values = figure if isinstance(figure, Mapping) else {(): figure}
-        if not values:
-            continue  # a gauge without labels would say 0
-        gauge = Gauge(name, METRICS[name], [key for key, _ in next(iter(values))], registry=registry)
-        for labels, value in values.items():
-            (gauge.labels(**dict(labels)) if labels else gauge).set(float(value))
-    push = push_to_gateway if replace else pushadd_to_gateway
-    try:
-        push(gateway, JOB, registry, dict(group), timeout=_PATIENCE_S, handler=_send)
-    except requests.RequestException as error:
-        answer = error.response
-        why = type(error).__name__ if answer is None else f"{answer.status_code} {' '.join(answer.text.split())[:200]}"
-        raise StackError(
-            f"Pushgateway {gateway}: takes no figures ({why}); start it, or set VISIONOPS_PUSHGATEWAY to one that runs"
-        ) from error
+def _p_value(column: ColumnDrift) -> float | None:
+    return column.p_value if column.p_adjusted is None else column.p_adjusted
 
 
-def _send(
-    url: str, method: str, timeout: float | None, headers: Sequence[tuple[str, str]], data: bytes
-) -> Callable[[], None]:
-    """As a handler of prometheus_client, whose own leaves the answer open."""
-    import requests
-
-    return lambda: requests.request(method, url, data=data, headers=dict(headers), timeout=timeout).raise_for_status()
+def _class_figures(per_class: Mapping[str, Mapping[str, float]]) -> dict[tuple[tuple[str, str], ...], float]:
+    most = sorted(per_class, key=lambda name: (-per_class[name].get("instances", 0), name))[:_MOST_CLASSES]
+    return {
+        (("class", name), ("metric", metric)): value
+        for name in most
+        for metric, value in per_class[name].items()
+        if metric != "instances" and math.isfinite(value)
+    }
