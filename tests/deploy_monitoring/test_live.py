@@ -49,6 +49,7 @@ from tests.serving.test_switching import server
 from visionops.alerts import decision_alerts
 from visionops.errors import ConfigError
 from visionops.inference.bundle import ModelBundle
+from visionops.monitoring.curves import TrainingCurves
 from visionops.monitoring.drift.report import DriftReport
 from visionops.monitoring.gateway import Pushgateway
 from visionops.monitoring.log import PredictionLog
@@ -203,8 +204,13 @@ def run_pipelines(gateway: Pushgateway, alertmanager_port: int) -> None:
     push_monitoring(gateway, "casting", other_camera, seen, decision, "3", old, long_ago)
     darker = compare_traffic(["feature_brightness"])
     push_monitoring(gateway, "pcb", darker, observe(darker), decide(observe(darker), policy), "3", now)
-    measured = dataclasses.replace(evaluation(), metrics={"accuracy": 0.9}, headline=("accuracy",))
-    trained = RunSummary("faces", "local", splits={"train": 70, "test": 15}, evaluation=measured)
+    per_class = {"eyes": {"instances": 9, "accuracy": 0.9, "f1": 0.8}}
+    measured = dataclasses.replace(evaluation(), metrics={"accuracy": 0.9}, per_class=per_class, headline=("accuracy",))
+    steps = {"ran": 6, "cached": 2}
+    trained = RunSummary("faces", "local", steps=steps, splits={"train": 70, "test": 15}, evaluation=measured)
+    curves = TrainingCurves(gateway, "faces", "training", epochs=2)
+    curves.epoch({"train_loss": 0.5, "val_accuracy": 0.8, "learning_rate": 0.001}, 1)
+    assert curves.close() == ""
     run_with_metrics(gateway, "training", "faces", lambda: trained)
 
     def fail() -> RunSummary:

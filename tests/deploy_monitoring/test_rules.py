@@ -17,6 +17,7 @@ from stacks.alerter import AlertmanagerParameters
 from tests.conftest import ROOT
 from tests.helpers.programs import MONITORING, RULES, run
 from visionops.alerts import DECISION
+from visionops.monitoring.curves import EPOCH_METRICS
 from visionops.monitoring.images import IMAGE_OUTCOMES
 from visionops.monitoring.log import OUTCOMES
 from visionops.monitoring.metrics import METRICS
@@ -38,7 +39,9 @@ def known_metrics() -> set[str]:
     log = LogMetrics(metrics, OUTCOMES, lambda: (1, 2))
     log.watch_unshipped(lambda: 0)
     log.keep_images(IMAGE_OUTCOMES)
-    return METRICS.keys() | set(re.findall(r"^# HELP (\S+)", metrics.text().decode(), re.MULTILINE))
+    return (
+        METRICS.keys() | EPOCH_METRICS.keys() | set(re.findall(r"^# HELP (\S+)", metrics.text().decode(), re.MULTILINE))
+    )
 
 
 def test_prometheus_takes_our_configuration():

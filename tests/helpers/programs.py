@@ -17,7 +17,7 @@ import time
 import urllib.parse
 import urllib.request
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,8 +26,10 @@ from typing import Any, TypeVar
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from deploy.pushgateway import USERNAME, write_access
 from tests.conftest import ROOT
 from visionops.alerts import Alerter
+from visionops.monitoring.gateway import Pushgateway
 
 MONITORING = ROOT / "deploy" / "monitoring"
 RULES = MONITORING / "prometheus" / "rules.yml"
@@ -111,6 +113,7 @@ def started(
     port: int,
     *command: str,
     ready: str = "/-/ready",
+    status: int = 200,
     env: Mapping[str, str] | None = None,
     seconds: float = 180.0,
 ) -> Iterator[int]:
@@ -126,7 +129,7 @@ def started(
         )
     try:
         try:
-            until(lambda: get(port, ready)[0] == 200 or process.poll() is not None, seconds)
+            until(lambda: get(port, ready)[0] == status or process.poll() is not None, seconds)
         except AssertionError as error:
             error.add_note(path.read_text())
             raise
@@ -172,11 +175,30 @@ def prometheus(folder: Path, config: Path) -> Iterator[int]:
 def pushgateway(folder: Path) -> Iterator[str]:
     """Its URL."""
     folder.mkdir()
+    with _pushgateway(folder) as port:
+        yield f"http://127.0.0.1:{port}"
+
+
+@contextmanager
+def secured_pushgateway(folder: Path, hosts: Sequence[str] = ("localhost",)) -> Iterator[Pushgateway]:
+    """One that wants a login and speaks TLS, with both; its files are below ``folder``/access."""
+    folder.mkdir()
+    access = folder / "access"
+    write_access(access, hosts)
+    # To whom speaks plain HTTP it says that it does not.
+    with _pushgateway(folder, f"--web.config.file={access / 'server' / 'web.yml'}", status=400) as port:
+        password, ca = (access / "client" / "password").read_text(), str(access / "client" / "ca.crt")
+        yield Pushgateway(f"https://{hosts[0]}:{port}", USERNAME, password, ca)
+
+
+@contextmanager
+def _pushgateway(folder: Path, *flags: str, status: int = 200) -> Iterator[int]:
     port = free_port()
     name = next((n for n in ("prometheus-pushgateway", "pushgateway") if shutil.which(n)), "prometheus-pushgateway")
     # The Debian package keeps its figures below /var/lib.
-    with started(folder, port, name, "--persistence.file=", f"--web.listen-address=127.0.0.1:{port}"):
-        yield f"http://127.0.0.1:{port}"
+    own = ("--persistence.file=", f"--web.listen-address=127.0.0.1:{port}")
+    with started(folder, port, name, *own, *flags, status=status):
+        yield port
 
 
 def pushed(url: str, use_case: str) -> dict[tuple[str, ...], float]:

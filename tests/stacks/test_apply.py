@@ -169,6 +169,31 @@ def test_a_stack_from_before_there_were_alerts_gets_an_alerter_and_keeps_the_res
     assert apply("local") == []
 
 
+def test_the_login_of_the_pushgateway_is_a_secret_and_never_half(client, monkeypatch):
+    monkeypatch.setenv("VISIONOPS_PUSHGATEWAY", "https://gateway:9091")
+    monkeypatch.setenv("VISIONOPS_PUSHGATEWAY_USERNAME", "visionops")
+    with pytest.raises(
+        StackError, match="password: is missing, and there is a username; set VISIONOPS_PUSHGATEWAY_PASS"
+    ):
+        apply("local")
+    assert names(client) == {"default"}
+    monkeypatch.setenv("VISIONOPS_PUSHGATEWAY_PASSWORD", "a password of this test")
+    apply("local")
+    activate_anew(client)
+    gateway = active_pushgateway()
+    assert (gateway.username, gateway.password) == ("visionops", "a password of this test")
+    kept = client.active_stack_model.components[StackComponentType.ALERTER][0].configuration
+    assert kept["pushgateway_password"] == "{{pushgateway-local.password}}"
+    assert "a password of this test" not in str(kept)
+    client.delete_secret("pushgateway-local")
+    with pytest.raises(StackError, match="secret pushgateway-local does not exist.*set VISIONOPS_PUSHGATEWAY_USERNAME"):
+        active_pushgateway()
+    monkeypatch.setenv("VISIONOPS_PUSHGATEWAY", "https://me:mine@gateway:9091")
+    with pytest.raises(StackError, match="pushgateway_url: holds a login; give it by pushgateway_username") as caught:
+        apply("local")
+    assert "mine" not in str(caught.value)
+
+
 def test_a_changed_setting_is_updated_and_a_removed_one_goes(client, monkeypatch, tmp_path):
     apply("local")
     deployer = {"folder": str(tmp_path), "host": "::1"}

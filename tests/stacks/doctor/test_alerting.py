@@ -1,10 +1,15 @@
 """What tells people."""
 
+import dataclasses
+from pathlib import Path
+from typing import Any
+
 import pytest
 
 from stacks.doctor.alerting import check_alertmanager, check_pushgateway
 from stacks.doctor.findings import Examined
 from tests.helpers.doctor import BASIC, examined, trouble, well
+from tests.helpers.programs import secured_pushgateway
 from tests.helpers.web import answering
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # ZenML, SQLAlchemy and MLflow warn of their own code
@@ -27,3 +32,26 @@ def test_what_tells_people_is_asked(nobody):
     gone = trouble(check_pushgateway(alerter(pushgateway_url=nobody)))
     assert f"Pushgateway {nobody}: does not answer (connection refused); start it, or set VISIONOPS_PUSH" in gone
     assert f"Alertmanager {nobody}: does not answer" in trouble(check_alertmanager(alerter(url=nobody)))
+
+
+def test_a_pushgateway_is_asked_with_its_login_over_tls(tmp_path: Path):
+    def seen(**changes: str) -> Examined:
+        given = dataclasses.asdict(dataclasses.replace(gateway, **changes))
+        own: dict[str, Any] = {f"pushgateway_{key}": value for key, value in given.items()}
+        return examined("alerter", "visionops_alertmanager", **own)
+
+    with secured_pushgateway(tmp_path / "run") as gateway:
+        assert well(check_pushgateway(seen())).endswith(": ready, login accepted, certificate trusted")
+        wrong = trouble(check_pushgateway(seen(password="wrong")))
+        assert wrong.startswith(
+            f"broken: Pushgateway {gateway.url}: does not answer (refuses the login (401)); set VIS"
+        )
+        assert "(its certificate is not trusted: unable" in trouble(check_pushgateway(seen(ca="")))
+        assert "(wants a login (401)); set VISIONOPS" in trouble(check_pushgateway(seen(username="", password="")))
+    with answering({"/-/ready": {}}) as server:
+        plain = trouble(check_pushgateway(seen(url=server.url)))
+        assert (
+            plain
+            == f"warning: Pushgateway {server.url}: gets its password in plain text; use https:// where it spe"
+            + ("aks TLS")
+        )
