@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import bcrypt
 import kubernetes_validate
 import pytest
 import yaml
@@ -40,6 +41,7 @@ COMPOSE = yaml.safe_load((ROOT / "deploy" / "compose.yaml").read_text())["servic
 KUBERNETES = ["1.30", "1.35"]
 
 IMAGES = {"serving": "registry.example/vision/visionops-serving:3", "pipeline": "registry.example/vision/pipeline:3"}
+PEM = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
 ENDPOINT = {"name": "cells", "version": "3_a", "uri": "s3://visionops/bundles/abc", "digest": "abc"}
 ALL = {
     "images": IMAGES,
@@ -48,6 +50,7 @@ ALL = {
         "postgres": {"password": "p"},
         "grafana": {"password": "g"},
         "alerts": {"webhook": "https://alerts.example/x"},
+        "pushgateway": {"password": "pw", "ca": PEM, "certificate": PEM, "key": PEM},
         "zenml": {"apiKey": "z"},
     },
     "zenml": {"zenml": {"secretsStore": {"sql": {"encryptionKey": "e"}}}},
@@ -217,6 +220,10 @@ SECRETS = {
     "secrets.postgres.password": "make the Secret postgres with PGPASSWORD",
     "secrets.grafana.password": "make the Secret grafana-admin with admin-user and admin-password",
     "secrets.alerts.webhook": "make the Secret alerts with webhook",
+    "secrets.pushgateway.password": "make the Secrets pushgateway with web.yml",
+    "secrets.pushgateway.certificate": "python -m deploy.pushgateway",
+    "secrets.pushgateway.key": "python -m deploy.pushgateway",
+    "secrets.pushgateway.ca": "python -m deploy.pushgateway",
     "secrets.zenml.apiKey": "zenml service-account create",
     "zenml.zenml.secretsStore.sql.encryptionKey": "openssl rand -hex 32",
 }
@@ -233,7 +240,8 @@ def test_no_secret_has_a_default(helm, chart, path):
 def test_secrets_that_are_there_already_are_not_made(render):
     objects = render(merged(ALL, "secrets", EXISTING))
     assert objects.names("Secret") == set()
-    assert render(ALL).names("Secret") == {"s3", "postgres", "grafana-admin", "alerts", "zenml-account"}
+    made = {"s3", "postgres", "grafana-admin", "alerts", "zenml-account", "pushgateway", "pushgateway-login"}
+    assert render(ALL).names("Secret") == made
 
 
 @pytest.mark.parametrize(
@@ -357,6 +365,30 @@ def test_prometheus_has_our_rules_and_jobs(render, tmp_path):
         for text in (config["prometheus.yml"], (MONITORING / "prometheus/prometheus.yml").read_text())
     )
     assert ours == theirs
+
+
+def test_the_pushgateway_has_a_login_and_speaks_tls_and_prometheus_has_both(render):
+    objects = render(ALL)
+    held = objects.find("Secret", "pushgateway")["stringData"]
+    web = yaml.safe_load(held["web.yml"])
+    assert set(web["tls_server_config"].values()) <= held.keys()
+    (hashed,) = web["basic_auth_users"].values()
+    login = objects.find("Secret", "pushgateway-login")["stringData"]
+    assert list(web["basic_auth_users"]) == [login["VISIONOPS_PUSHGATEWAY_USERNAME"]]
+    assert bcrypt.checkpw(login["VISIONOPS_PUSHGATEWAY_PASSWORD"].encode(), hashed.encode())
+    gateway = VALUES["prometheus"]["prometheus-pushgateway"]
+    (mounted,) = gateway["extraVolumeMounts"]
+    assert f"--web.config.file={mounted['mountPath']}/web.yml" in gateway["extraArgs"]
+    (read,) = VALUES["prometheus"]["server"]["extraVolumeMounts"]
+    config = yaml.safe_load(objects.find("ConfigMap", "release-visionops-prometheus")["data"]["prometheus.yml"])
+    (job,) = [job for job in config["scrape_configs"] if job["job_name"] == "visionops_pushgateway"]
+    assert job["scheme"] == "https"
+    files = {job["basic_auth"]["password_file"], job["tls_config"]["ca_file"]}
+    assert files == {f"{read['mountPath']}/VISIONOPS_PUSHGATEWAY_{key}" for key in ("PASSWORD", "CA")}
+    jobs = [o["spec"]["jobTemplate"]["spec"]["template"]["spec"] for o in objects if o["kind"] == "CronJob"]
+    for (container,) in (job["containers"] for job in jobs):
+        assert {"secretRef": {"name": "pushgateway-login", "optional": True}} in container["envFrom"]
+        assert {"name": "VISIONOPS_PUSHGATEWAY", "value": "https://pushgateway:9091"} in container["env"]
 
 
 def test_alertmanager_has_our_routes_and_reads_the_address_from_its_secret(render, tmp_path):

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from deploy.pushgateway import USERNAME
 from deploy.serving.metrics import Metrics
 from deploy.serving.models.log_metrics import LogMetrics
 from deploy.serving.models.model_metrics import ModelMetrics
@@ -24,6 +25,7 @@ from visionops.monitoring.metrics import METRICS
 
 CASES = Path(__file__).with_name("rules_test.yml")
 METRIC = re.compile(r"\b(?:visionops|process)_[a-z_]+\b")
+NAMES = ("prometheus", "secured")
 SUFFIX = re.compile(r"_(bucket|sum|count)$")
 
 
@@ -44,8 +46,20 @@ def known_metrics() -> set[str]:
     )
 
 
-def test_prometheus_takes_our_configuration():
-    assert "SUCCESS" in run("promtool", "check", "config", MONITORING / "prometheus" / "prometheus.yml")
+@pytest.mark.parametrize("name", ["prometheus.yml", "secured.yml"])
+def test_prometheus_takes_our_configuration(name: str):
+    assert "SUCCESS" in run("promtool", "check", "config", MONITORING / "prometheus" / name)
+
+
+def test_the_secured_configuration_differs_in_how_the_pushgateway_is_read():
+    plain, secured = (yaml.safe_load((MONITORING / "prometheus" / f"{n}.yml").read_text()) for n in NAMES)
+    job = secured["scrape_configs"][-1]
+    assert [job.pop("scheme"), job.pop("basic_auth")["username"], job.pop("tls_config")] == [
+        "https",
+        USERNAME,
+        {"ca_file": "access/ca.crt"},
+    ]
+    assert secured == plain
 
 
 def test_the_rules_do_what_their_cases_say():

@@ -186,7 +186,7 @@ def test_the_login_of_the_pushgateway_is_a_secret_and_never_half(client, monkeyp
     assert kept["pushgateway_password"] == "{{pushgateway-local.password}}"
     assert "a password of this test" not in str(kept)
     client.delete_secret("pushgateway-local")
-    with pytest.raises(StackError, match="secret pushgateway-local does not exist.*set VISIONOPS_PUSHGATEWAY_USERNAME"):
+    with pytest.raises(StackError, match=r"pushgateway-local does not exist.*set VISIONOPS_PUSHGATEWAY_USERNAME"):
         active_pushgateway()
     monkeypatch.setenv("VISIONOPS_PUSHGATEWAY", "https://me:mine@gateway:9091")
     with pytest.raises(StackError, match="pushgateway_url: holds a login; give it by pushgateway_username") as caught:

@@ -68,7 +68,12 @@ postgresql+psycopg://mlflow@postgres/mlflow
 {{- end }}
 
 {{- define "visionops.url.pushgateway" -}}
-{{ and .Values.prometheus.enabled (index .Values.prometheus "prometheus-pushgateway").enabled | ternary "http://pushgateway:9091" .Values.external.pushgateway }}
+{{ include "visionops.ownPushgateway" . | empty | not | ternary "https://pushgateway:9091" .Values.external.pushgateway }}
+{{- end }}
+
+{{/* "true" where the chart brings the Pushgateway, else empty. */}}
+{{- define "visionops.ownPushgateway" -}}
+{{- if and .Values.prometheus.enabled (index .Values.prometheus "prometheus-pushgateway").enabled }}true{{ end }}
 {{- end }}
 
 {{/* Port of an address: as it says, or its scheme's. */}}
