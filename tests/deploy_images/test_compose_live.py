@@ -12,15 +12,18 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 import requests
 import yaml
 
+from deploy.pushgateway import USERNAME, write_access
 from deploy.serving.middleware.keys import Client, Role, make_key
 from tests.conftest import ROOT
 from tests.helpers.bundles import encode, filled, make_bundle
 from tests.helpers.programs import free_port, query, until
+from visionops.monitoring.gateway import Pushgateway
 from visionops.monitoring.metrics import push_pipeline
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -65,6 +68,12 @@ class Running:
     ports: dict[str, int]
     project: str
     key: str
+    access: Path
+    """Files of the Pushgateway's login and certificate."""
+
+    def gateway(self) -> Pushgateway:
+        password, ca = (self.access / "client" / "password").read_text(), str(self.access / "client" / "ca.crt")
+        return Pushgateway(f"https://127.0.0.1:{self.ports['pushgateway']}", USERNAME, password, ca)
 
     def url(self, service: str) -> str:
         return f"http://127.0.0.1:{self.ports[service]}"
@@ -84,6 +93,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     bundle = make_bundle(folder / "cells").folder
     for path in (folder, bundle, *bundle.rglob("*")):
         path.chmod(0o755)
+    write_access(folder / "access")
     key, line = make_key(Client("line-3", Role.PREDICT))
     environment = {
         "VISIONOPS_BUNDLE": str(bundle),
@@ -95,6 +105,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         "VISIONOPS_S3_SECRET": "secret-of-this-test",
         "VISIONOPS_GRAFANA_PASSWORD": "unused",
         "VISIONOPS_ALERT_WEBHOOK": "http://hook:8080/alerts",
+        "VISIONOPS_PUSHGATEWAY_ACCESS": str(folder / "access"),
     }
     content = yaml.safe_load((DEPLOY / "compose.yaml").read_text().replace("- ./", f"- {DEPLOY}/"))
     services = {name: service for name, service in content["services"].items() if name not in LEFT_OUT}
@@ -125,7 +136,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
             env=os.environ | environment,
         )
         assert up.returncode == 0, up.stdout + up.stderr
-        yield Running(ports, project, key)
+        yield Running(ports, project, key, folder / "access")
     finally:
         for name in podman("ps", "-a", "--format", "{{.Names}}", check=False).split():
             if name.startswith(project):
@@ -195,7 +206,7 @@ def test_mlflow_keeps_runs_in_postgres_and_artifacts_in_s3(running):
 
 def test_an_alert_of_prometheus_goes_through_alertmanager_to_who_is_told(running):
     finished = datetime.now(UTC)
-    push_pipeline(running.url("pushgateway"), "training", "cells", seconds=1, is_success=False, finished=finished)
+    push_pipeline(running.gateway(), "training", "cells", seconds=1, is_success=False, finished=finished)
 
     def told() -> list[str]:
         alerts = requests.get(f"{running.url('alertmanager')}/api/v2/alerts", timeout=30).json()
