@@ -7,9 +7,11 @@ import math
 from collections.abc import Callable, Iterator
 
 import pytest
+from zenml.enums import ExecutionStatus
 
 from launch import RunSummary
 from launch.run_metrics import run_with_metrics
+from launch.summary import _count_steps
 from tests.helpers.programs import free_port, pushed, pushgateway
 from tests.helpers.tracking import evaluation
 from visionops.errors import ConfigError
@@ -73,3 +75,8 @@ def test_a_gateway_that_cannot_be_reached_fails_no_run_and_is_named(capsys):
     assert warning.count("\n") == 1
     run_with_metrics(Pushgateway(), "training", "faces", lambda: done)
     assert capsys.readouterr().err == ""
+
+
+def test_steps_are_counted_by_whether_their_result_was_there():
+    counted = _count_steps([ExecutionStatus.CACHED, ExecutionStatus.COMPLETED, ExecutionStatus.CACHED])
+    assert counted == {"ran": 1, "cached": 2}
