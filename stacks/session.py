@@ -24,6 +24,7 @@ from stacks.registry import active_registry_uri
 from stacks.spec import load_stack
 from stacks.trackers.experiments import ensure_experiment
 from stacks.tracking import prepare_tracker
+from stacks.validators.active import require_roles
 from stacks.zenml_server import active_stack_name, require_zenml_server
 from visionops.errors import StackError, VisionOpsError
 from visionops.home import visionops_home
@@ -78,15 +79,14 @@ def placement(pipeline: Pipeline, dag: DagPlan | None = None, **inputs: Any) -> 
         inputs: What the pipeline is about to be called with: its steps are known once it is.
 
     Raises:
-        StackError: As `run_options`.
+        StackError: As `run_options`, or the stack has no data validator for a step of the pipeline.
     """
-    name = Client().active_stack_model.name
-    if name not in known_stacks():
-        return {}
     prepared = pipeline.copy()
     prepared.prepare(**inputs)
     steps = {runs_as: invocation.step.name for runs_as, invocation in prepared.invocations.items()}
-    return run_options(load_stack(name), steps, dag)
+    require_roles(steps.values())
+    name = Client().active_stack_model.name
+    return run_options(load_stack(name), steps, dag) if name in known_stacks() else {}
 
 
 @contextmanager

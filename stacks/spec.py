@@ -62,6 +62,7 @@ class ComponentType(enum.StrEnum):
     CONTAINER_REGISTRY = "container_registry"
     IMAGE_BUILDER = "image_builder"
     ALERTER = "alerter"
+    DATA_VALIDATOR = "data_validator"
 
 
 class _Strict(BaseModel):

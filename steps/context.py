@@ -7,11 +7,12 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from zenml.client import Client
 
 from stacks.registry import active_registry_uri
+from stacks.validators.active import Role, active_validator
 from visionops.alerts import Alerter
 from visionops.code_version import code_version
 from visionops.endpoint import Endpoint, EndpointDeployer
@@ -20,9 +21,15 @@ from visionops.inference.bundle import ModelBundle
 from visionops.monitoring.gateway import Pushgateway
 from visionops.registry import ModelRegistry, RegisteredVersion
 
+if TYPE_CHECKING:  # tables and image libraries come with them, which not every pipeline needs
+    from visionops.data.validation.validator import ImageValidator
+    from visionops.monitoring.drift.validator import DriftValidator
+
 __all__ = [
     "active_alerter",
     "active_deployer",
+    "active_drift_validator",
+    "active_image_validator",
     "active_pushgateway",
     "active_registry",
     "cache_identity",
@@ -30,6 +37,7 @@ __all__ = [
     "is_store_local",
     "live_endpoint",
     "shared_place",
+    "validation_identity",
     "version_bundle",
 ]
 
@@ -98,6 +106,24 @@ def active_pushgateway() -> Pushgateway:
     return cast("Pushgateway", find())
 
 
+def active_image_validator() -> ImageValidator:
+    """Return the data validator of the active stack, for images and labels.
+
+    Raises:
+        StackError: The stack has none, or one that validates no images.
+    """
+    return cast("ImageValidator", active_validator(Role.IMAGES))
+
+
+def active_drift_validator() -> DriftValidator:
+    """Return the data validator of the active stack, for drift.
+
+    Raises:
+        StackError: The stack has none, or one that looks for no drift.
+    """
+    return cast("DriftValidator", active_validator(Role.DRIFT))
+
+
 def live_endpoint(name: str) -> Endpoint:
     """The endpoint of a use case, on the active stack.
 
@@ -130,6 +156,18 @@ def cache_identity() -> str:
     """
     store = Client().active_stack.artifact_store
     return f"{code_version()} {_store_identity(Path(store.path)) if store.config.is_local else store.path}"
+
+
+def validation_identity() -> str:
+    """Return what a cached validation depends on beside its inputs: as `cache_identity`, and who validates.
+
+    Without a validator the step runs, and says so: ZenML hides what a function of a cache key raises.
+    """
+    try:
+        validator = active_image_validator().identity
+    except StackError:
+        validator = "none"
+    return f"{cache_identity()} {validator}".rstrip()
 
 
 def _store_identity(folder: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Annotated
 
 from zenml import log_metadata, step
@@ -12,7 +13,7 @@ from materializers.dataset import DatasetMaterializer
 from materializers.shard_results import ShardMaterializer
 from materializers.split_history import SplitHistoryMaterializer
 from materializers.validation_report import ValidationReportMaterializer
-from steps.context import active_registry, cache_identity
+from steps.context import active_image_validator, active_registry, cache_identity, validation_identity
 from steps.progress import announce, progress
 from visionops.data.additions import join_additions, read_additions
 from visionops.data.audit import render_label_audit_html
@@ -25,9 +26,9 @@ from visionops.data.settings import DataConfig, ValidationPolicy
 from visionops.data.shards import StoredDataset
 from visionops.data.sources import fetch
 from visionops.data.splitting.assignment import assign_splits
-from visionops.data.validation.inspected import InspectedImages, inspect_shard
-from visionops.data.validation.judging import judge_shards, validate
+from visionops.data.validation.inspected import InspectedImages
 from visionops.data.validation.report import ValidationReport
+from visionops.data.validation.validator import validate_by
 from visionops.home import visionops_home
 from visionops.inference.settings import UseCase
 from visionops.lineage import recall_splits
@@ -46,6 +47,8 @@ __all__ = [
 
 CACHE = CachePolicy(cache_func=cache_identity)
 """A step's result is reused while its inputs, parameters, the domain code and the artifact store are the same."""
+_VALIDATION_CACHE = CachePolicy(cache_func=validation_identity)
+"""And the stack's data validator is."""
 
 
 @step(cache_policy=CACHE, output_materializers={"dataset": DatasetMaterializer})
@@ -65,29 +68,29 @@ def ingest(data: DataConfig, use_case: UseCase, source_fingerprint: str) -> Anno
     return dataset
 
 
-@step(cache_policy=CACHE, output_materializers={"validation": ValidationReportMaterializer})
+@step(cache_policy=_VALIDATION_CACHE, output_materializers={"validation": ValidationReportMaterializer})
 def validate_data(dataset: Dataset, policy: ValidationPolicy) -> Annotated[ValidationReport, "validation"]:
     """Look at every image and label; the verdict falls in `prepare`, so that the card is kept in any case."""
     with progress("validate", dataset.num_images) as report:
-        return validate(dataset, policy, report)
+        return validate_by(active_image_validator(), dataset, policy, report)
 
 
-@step(cache_policy=CACHE, output_materializers={"inspected": ShardMaterializer})
+@step(cache_policy=_VALIDATION_CACHE, output_materializers={"inspected": ShardMaterializer})
 def validate_shard(
     dataset: StoredDataset, policy: ValidationPolicy, shard: int, shards: int
 ) -> Annotated[InspectedImages, "inspected"]:
     """Decode the images of one of ``shards`` parts; no others come to this machine."""
     part = dataset.fetch(dataset.tables.shard(shard, shards))
     with progress(f"shard {shard + 1}/{shards}", part.num_images) as report:
-        return inspect_shard(part, policy, report)
+        return active_image_validator().inspect_images(part, policy, report)
 
 
-@step(cache_policy=CACHE, output_materializers={"validation": ValidationReportMaterializer})
+@step(cache_policy=_VALIDATION_CACHE, output_materializers={"validation": ValidationReportMaterializer})
 def join_validation(
     dataset: StoredDataset, inspected: list[InspectedImages], policy: ValidationPolicy
 ) -> Annotated[ValidationReport, "validation"]:
     """What `validate_data` says: copies, leaks and the balance of classes are of the collection as a whole."""
-    return judge_shards(dataset.tables, inspected, policy, dataset.fetch)
+    return active_image_validator().judge_images(dataset.tables, inspected, policy, dataset.fetch)
 
 
 @step(enable_cache=False)
@@ -126,8 +129,9 @@ def prepare(
     cleaned, fetch = clean(dataset.tables, validation), dataset.fetch
     added = read_additions(data, use_case.name, task_for(use_case.task).fit_dataset, visionops_home() / "data")
     if added:
+        check = functools.partial(validate_by, active_image_validator())
         with progress("additions", cleaned.num_images + added.num_images) as report:
-            cleaned, fetch = join_additions(fetch(cleaned), added, policy, report), _at_hand
+            cleaned, fetch = join_additions(fetch(cleaned), added, policy, report, check), _at_hand
     elif data.additions:
         announce("data.additions: holds no labelled image yet")
     distance = policy.near_duplicate_distance

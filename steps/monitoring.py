@@ -12,7 +12,14 @@ import pyarrow.compute as pc
 from zenml import log_metadata, step
 from zenml.types import HTMLString
 
-from steps.context import active_alerter, active_deployer, active_pushgateway, active_registry, champion_bundle
+from steps.context import (
+    active_alerter,
+    active_deployer,
+    active_drift_validator,
+    active_pushgateway,
+    active_registry,
+    champion_bundle,
+)
 from steps.progress import announce
 from visionops.alerts import Told, decision_alerts
 from visionops.data.additions import read_additions
@@ -52,11 +59,8 @@ def compare_traffic(
             else read_reference(bundle)
         )
     traffic = log.filter(pc.field("time") >= begin)
-    # Here, because Evidently takes seconds to import, which no other step needs.
-    from visionops.monitoring.evidently.comparison import look_for_drift
-
-    workspace = monitoring.drift.workspace or str(visionops_home() / "evidently")
-    report, page, problem = look_for_drift(reference, traffic, monitoring.drift, use_case.name, workspace)
+    validator = active_drift_validator()
+    report, page, problem = validator.look_for_drift(reference, traffic, monitoring.drift, use_case.name)
     log_metadata(
         {
             "version": champion.version,

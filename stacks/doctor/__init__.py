@@ -8,6 +8,7 @@
     cluster    namespaces of Kubernetes
     registries registries of container images
     alerting   Alertmanager and Pushgateway
+    validators data validators, and Evidently's workspace
     server     ZenML's server or database, and what it has of the stack
     diagnosis  which checks a component has; all of them at once
     report     the table

@@ -43,6 +43,7 @@ from stacks.doctor.server import (
 )
 from stacks.doctor.trackers import check_trackio, check_unknown_tracker, check_wandb
 from stacks.doctor.tracking import check_registry, check_tracker
+from stacks.doctor.validators import check_evidently, check_images, check_own_validator, lacks_validator
 from stacks.paths import require_usable_paths
 from stacks.spec import ComponentSpec, ComponentType, StackSpec, known_stacks, load_stack, unset_variables
 from stacks.zenml_server import active_stack_name, require_zenml_server
@@ -77,6 +78,9 @@ _CHECKS: dict[tuple[ComponentType, str], tuple[Check, ...]] = {
     (ComponentType.CONTAINER_REGISTRY, _ANY): (check_container_registry,),
     (ComponentType.IMAGE_BUILDER, "local"): (check_image_builder,),
     (ComponentType.ALERTER, "visionops_alertmanager"): (check_alertmanager, check_pushgateway),
+    (ComponentType.DATA_VALIDATOR, "visionops_images"): (check_images,),
+    (ComponentType.DATA_VALIDATOR, "visionops_evidently"): (check_evidently,),
+    (ComponentType.DATA_VALIDATOR, _ANY): (check_own_validator,),
 }
 """Each in a thread of its own."""
 _LIBRARIES = {
@@ -89,6 +93,7 @@ _LIBRARIES = {
     "visionops_mlflow": (("mlflow",), "pipelines"),
     "trackio": (("trackio",), "trackio"),
     "wandb": (("wandb",), "wandb"),
+    "visionops_evidently": (("evidently",), "drift"),
 }
 """What a flavor imports, and the extra of ours that brings it."""
 
@@ -153,7 +158,10 @@ def diagnose(name: str | None = None) -> Diagnosis:
         (kind.value.replace("_", " "), component.flavor, _looks(kind, component, spec, unset))
         for kind, component in spec.components.items()
     ]
-    return Diagnosis(name, (*rows, *_all_at_once(tasks)), time.monotonic() - began)
+    found = _all_at_once(tasks)
+    if ComponentType.DATA_VALIDATOR not in spec.components:
+        found.append(Row("data validator", "", (lacks_validator(name, has_file=name in known_stacks()),)))
+    return Diagnosis(name, (*rows, *found), time.monotonic() - began)
 
 
 def _load(name: str, unset: Sequence[str]) -> StackSpec:

@@ -99,7 +99,7 @@ def test_a_workspace_that_takes_nothing_costs_the_snapshot_only(method, tmp_path
     assert findings.report.drifted
     assert findings.report.snapshot is None
     assert findings.problem.startswith(f"Evidently workspace {tmp_path / 'file'}: takes no snapshot (")
-    assert findings.problem.endswith("set monitoring.drift.workspace")
+    assert findings.problem.endswith("set the data validator's workspace (VISIONOPS_EVIDENTLY)")
     assert '<main class="drift">' in findings.page
 
 

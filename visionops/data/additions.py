@@ -27,11 +27,13 @@ from visionops.data.sources import fetch, of_additions
 from visionops.data.splitting.assignment import assign_splits
 from visionops.data.validation.copy_checks import same_boxes
 from visionops.data.validation.judging import validate
+from visionops.data.validation.report import ValidationReport
 from visionops.errors import DataError
 
 __all__ = ["ADDED", "add_images", "fit_classes", "join_additions", "read_additions"]
 
 _MOST_NAMED = 3
+_Validate = Callable[[Dataset, ValidationPolicy, Callable[[int], None] | None], ValidationReport]
 
 
 def read_additions(
@@ -129,7 +131,11 @@ def add_images(
 
 
 def join_additions(
-    dataset: Dataset, added: Dataset, validation: ValidationPolicy, progress: Callable[[int], None] | None = None
+    dataset: Dataset,
+    added: Dataset,
+    validation: ValidationPolicy,
+    progress: Callable[[int], None] | None = None,
+    validate: _Validate = validate,
 ) -> Dataset:
     """Return ``dataset`` with ``added`` behind it, clean, the additions without a split.
 
@@ -140,6 +146,7 @@ def join_additions(
         dataset: Clean.
         added: By `read_additions`.
         progress: Called with the number of images looked at so far.
+        validate: Checks both together.
 
     Raises:
         DataError: The policy stops at what was found, or a class is unknown.

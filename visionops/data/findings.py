@@ -75,6 +75,8 @@ class Code(enum.StrEnum):
     TOO_FEW_IMAGES = "too_few_images"
     TOO_FEW_INSTANCES = "too_few_instances"
     CLASS_IMBALANCE = "class_imbalance"
+    # a validator of one's own
+    OWN_CHECK = "own_check"
 
 
 DEFAULT_SEVERITY: dict[Code, Severity] = {
@@ -127,6 +129,7 @@ DEFAULT_SEVERITY: dict[Code, Severity] = {
     Code.TOO_FEW_IMAGES: Severity.ERROR,
     Code.TOO_FEW_INSTANCES: Severity.ERROR,
     Code.CLASS_IMBALANCE: Severity.WARNING,
+    Code.OWN_CHECK: Severity.ERROR,
 }
 
 

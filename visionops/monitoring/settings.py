@@ -24,10 +24,7 @@ class DriftSettings(Settings):
     """When a difference is a drift."""
 
     method: DriftMethod = DriftMethod.VISIONOPS
-    """Whose tests decide. ``evidently`` reads no other setting here but ``workspace``."""
-    workspace: str = ""
-    """Where Evidently's snapshots go, for `evidently ui`: a folder, or the URL of its server. Empty: ``evidently`` in
-    the folder of VisionOps."""
+    """Whose tests decide. ``evidently`` reads no other setting here, and needs a stack whose data validator has it."""
     alpha: float = Field(default=0.01, gt=0, lt=1)
     """Chance that a window without any change raises an alarm in whatever column. At 0.05, daily monitoring would cry
     wolf every third week."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from visionops.data.dataset import Dataset
 from visionops.data.duplicates import LOOK_SIZE
+from visionops.data.findings import Code
 from visionops.data.settings import ValidationPolicy
 from visionops.data.validation.inspection import Inspection, inspect_images
 from visionops.errors import DataError
@@ -47,6 +48,17 @@ class InspectedImages:
 
     rows: pa.Table
     """A row an image; see `_ROWS`."""
+
+    def refuse(self, reasons: Mapping[str, str]) -> InspectedImages:
+        """Mark images as unusable, each by a finding of code ``own_check``; unusable ones stay as they are.
+
+        Args:
+            reasons: Key of an image to what is wrong and how to fix it, without the place.
+        """
+        if not reasons:
+            return self
+        rows = [_refused(row, reasons[row["key"]]) if row["key"] in reasons else row for row in self.rows.to_pylist()]
+        return InspectedImages(pa.Table.from_pylist(rows, schema=_ROWS))
 
     def save(self, folder: Path) -> None:
         """Write ``inspected.parquet`` into ``folder``."""
@@ -94,6 +106,15 @@ def join_shards(dataset: Dataset, parts: Sequence[InspectedImages]) -> list[Insp
         raise DataError(f"{dataset.name}: {lacking} is in no shard that was validated; run again with --no-cache")
     rows = rows.take(pa.array([row_of[key] for key in keys], pa.int64()))
     return [_inspection(row) for batch in rows.to_batches(4096) for row in batch.to_pylist()]
+
+
+def _refused(row: dict[str, Any], reason: str) -> dict[str, Any]:
+    """Return what `inspect_images` says of an image that cannot be used."""
+    if row["problem"]:
+        return row
+    blank = Inspection(Code.OWN_CHECK.value, reason, sha256=row["sha256"])
+    told = {name: getattr(blank, name) for name in ("problem", "message", "sha256", "phash", "brightness", "peak")}
+    return {"key": row["key"], **told}
 
 
 def _inspection(row: dict[str, Any]) -> Inspection:

@@ -56,4 +56,5 @@ TITLES = {
     Code.TOO_FEW_IMAGES: "Too few images",
     Code.TOO_FEW_INSTANCES: "Class with too few examples",
     Code.CLASS_IMBALANCE: "Classes are out of balance",
+    Code.OWN_CHECK: "Refused by a check of your own",
 }

@@ -2,30 +2,18 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import pyarrow as pa
 
 from visionops.errors import StackError
 from visionops.monitoring.drift.detection import detect_drift
-from visionops.monitoring.drift.report import DriftReport
+from visionops.monitoring.drift.validator import DriftFindings
 from visionops.monitoring.evidently.page import render_both
 from visionops.monitoring.evidently.preset import detect_by_preset
 from visionops.monitoring.evidently.report import run_report
 from visionops.monitoring.evidently.workspace import save_snapshot
 from visionops.monitoring.settings import DriftMethod, DriftSettings
 
-__all__ = ["DriftFindings", "look_for_drift"]
-
-
-class DriftFindings(NamedTuple):
-    """A report, and the page that shows it."""
-
-    report: DriftReport
-    page: str
-    """HTML; loads nothing."""
-    problem: str = ""
-    """Why the snapshot was not kept; "" where it was."""
+__all__ = ["look_for_drift"]
 
 
 def look_for_drift(

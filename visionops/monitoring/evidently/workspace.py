@@ -41,7 +41,8 @@ def save_snapshot(snapshot: Snapshot, report: DriftReport, use_case: str, addres
     except (OSError, ValueError, EvidentlyError, requests.RequestException) as error:
         why = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         raise StackError(
-            f"Evidently workspace {address}: takes no snapshot ({why}); set monitoring.drift.workspace"
+            f"Evidently workspace {address}: takes no snapshot ({why}); set the data validator's workspace "
+            "(VISIONOPS_EVIDENTLY)"
         ) from error
     where = address if _is_server(address) else str(Path(address).absolute())
     return EvidentlySnapshot(workspace=where, project=str(project.id), id=str(added.id))

@@ -1,0 +1,56 @@
+"""Our checks of images and labels, and drift with Evidently beside our verdict or in its place."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, ClassVar, cast
+
+from zenml.data_validators.base_data_validator import BaseDataValidatorFlavor
+
+from stacks.validators.flavors import EvidentlyValidatorConfig, EvidentlyValidatorFlavor
+from stacks.validators.images import ImagesValidator
+from visionops.errors import StackError
+from visionops.home import visionops_home
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from visionops.monitoring.drift.validator import DriftFindings
+    from visionops.monitoring.settings import DriftSettings
+
+__all__ = ["EvidentlyValidator"]
+
+
+class EvidentlyValidator(ImagesValidator):
+    """Adds Evidently's report to the page, its snapshot to a workspace, and its own tests by choice."""
+
+    NAME: ClassVar[str] = "VisionOps with Evidently"
+    FLAVOR: ClassVar[type[BaseDataValidatorFlavor]] = EvidentlyValidatorFlavor
+    OF_DRIFT: ClassVar[frozenset[str]] = frozenset({"workspace"})
+
+    @property
+    def config(self) -> EvidentlyValidatorConfig:
+        """Return the component's settings."""
+        return cast("EvidentlyValidatorConfig", self._config)
+
+    @property
+    def workspace(self) -> str:
+        """Return the folder or the URL that snapshots go to."""
+        return self.config.workspace or str(visionops_home() / "evidently")
+
+    def look_for_drift(
+        self, reference: pa.Table, current: pa.Table, settings: DriftSettings, use_case: str
+    ) -> DriftFindings:
+        """Compare by either method; see `DriftValidator`. A workspace that takes nothing costs the snapshot only.
+
+        Raises:
+            StackError: Evidently is not installed.
+        """
+        if find_spec("evidently") is None:
+            raise StackError(
+                f"data validator {self.name!r}: evidently is not installed; pip install 'visionops[drift]'"
+            )
+        # Here, because Evidently takes seconds to import, which no other step needs.
+        from visionops.monitoring.evidently.comparison import look_for_drift
+
+        return look_for_drift(reference, current, settings, use_case, self.workspace)

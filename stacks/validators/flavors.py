@@ -1,0 +1,75 @@
+"""ZenML data validator flavors ``visionops_images`` and ``visionops_evidently``.
+
+Only ZenML is imported at the top: every `zenml` command loads this module.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from zenml.data_validators.base_data_validator import BaseDataValidatorConfig, BaseDataValidatorFlavor
+
+if TYPE_CHECKING:
+    from stacks.validators.evidently import EvidentlyValidator
+    from stacks.validators.images import ImagesValidator
+
+__all__ = [
+    "EvidentlyValidatorConfig",
+    "EvidentlyValidatorFlavor",
+    "ImagesValidatorConfig",
+    "ImagesValidatorFlavor",
+]
+
+
+class ImagesValidatorConfig(BaseDataValidatorConfig):
+    """Nothing to set: limits and severities are the use case's, under ``validation``."""
+
+
+class ImagesValidatorFlavor(BaseDataValidatorFlavor):
+    """Registers `ImagesValidator` with ZenML."""
+
+    @property
+    def name(self) -> str:
+        """Return the name of the flavor."""
+        return "visionops_images"
+
+    @property
+    def config_class(self) -> type[ImagesValidatorConfig]:
+        """Return the class of the component's settings."""
+        return ImagesValidatorConfig
+
+    @property
+    def implementation_class(self) -> type[ImagesValidator]:
+        """Return the class of the component."""
+        from stacks.validators.images import ImagesValidator
+
+        return ImagesValidator
+
+
+class EvidentlyValidatorConfig(ImagesValidatorConfig):
+    """Where Evidently keeps its history."""
+
+    workspace: str = ""
+    """For `evidently ui`: a folder, or the URL of its server, whose key is in ``EVIDENTLY_SECRET``. Empty:
+    ``evidently`` in the folder of VisionOps."""
+
+
+class EvidentlyValidatorFlavor(BaseDataValidatorFlavor):
+    """Registers `EvidentlyValidator` with ZenML."""
+
+    @property
+    def name(self) -> str:
+        """Return the name of the flavor."""
+        return "visionops_evidently"
+
+    @property
+    def config_class(self) -> type[EvidentlyValidatorConfig]:
+        """Return the class of the component's settings."""
+        return EvidentlyValidatorConfig
+
+    @property
+    def implementation_class(self) -> type[EvidentlyValidator]:
+        """Return the class of the component."""
+        from stacks.validators.evidently import EvidentlyValidator
+
+        return EvidentlyValidator

@@ -1,0 +1,63 @@
+"""The part of a stack that validates images and labels. Data validators implement it; steps call it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from visionops.data.dataset import Dataset
+from visionops.data.settings import ValidationPolicy
+from visionops.data.validation.inspected import InspectedImages
+from visionops.data.validation.report import ValidationReport
+
+__all__ = ["ImageValidator", "validate_by"]
+
+
+class ImageValidator(Protocol):
+    """Decodes images where they are, in one part or in many, then judges all of them together."""
+
+    @property
+    def identity(self) -> str:
+        """What decides its findings beside images, labels and policy: part of the cache key of each validation.
+
+        Empty for the checks of `visionops`, whose code is part of every cache key.
+        """
+
+    def inspect_images(
+        self, images: Dataset, policy: ValidationPolicy, progress: Callable[[int], None] | None = None
+    ) -> InspectedImages:
+        """Decode the images of a data set, or of one of its shards.
+
+        Args:
+            progress: Called with the number of images decoded so far.
+
+        Returns:
+            A row an image, in row order.
+        """
+
+    def judge_images(
+        self,
+        dataset: Dataset,
+        parts: Sequence[InspectedImages],
+        policy: ValidationPolicy,
+        fetch: Callable[[Dataset], Dataset] = lambda images: images,
+    ) -> ValidationReport:
+        """Judge the whole data set by what was decoded; the report does not depend on the number of parts.
+
+        Args:
+            parts: Each image in one of them.
+            fetch: Return some of the images with paths of this machine.
+
+        Raises:
+            DataError: An image was not decoded.
+        """
+
+
+def validate_by(
+    validator: ImageValidator,
+    dataset: Dataset,
+    policy: ValidationPolicy,
+    progress: Callable[[int], None] | None = None,
+) -> ValidationReport:
+    """Validate a data set whose images are on this machine, in one part."""
+    return validator.judge_images(dataset, [validator.inspect_images(dataset, policy, progress)], policy)
