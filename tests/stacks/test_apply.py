@@ -54,6 +54,8 @@ def test_a_dry_run_changes_nothing(client):
         "flavor",
         "flavor",
         "flavor",
+        "flavor",
+        "flavor",
         "secret",
         "orchestrator",
         "artifact_store",
@@ -61,6 +63,7 @@ def test_a_dry_run_changes_nothing(client):
         "model_registry",
         "model_deployer",
         "alerter",
+        "data_validator",
         "stack",
     ]
     assert {change.action for change in changes} == {Action.CREATE}
@@ -68,7 +71,7 @@ def test_a_dry_run_changes_nothing(client):
 
 
 def test_the_second_call_changes_nothing(client, zenml_home):
-    assert len(apply("local")) == 11
+    assert len(apply("local")) == 14
     assert apply("local") == []
     stack = client.get_stack("local")
     assert {kind.value for kind in stack.components} == {
@@ -78,6 +81,7 @@ def test_the_second_call_changes_nothing(client, zenml_home):
         "model_registry",
         "model_deployer",
         "alerter",
+        "data_validator",
     }
     assert client.active_stack_model.name == "default"
     client.activate_stack("local")
@@ -98,7 +102,7 @@ def test_a_stack_whose_registry_hung_on_its_tracker_gets_one_at_the_same_address
     created, updated = map(str, apply("local"))
     assert created == "create model_registry local-models (flavor visionops_mlflow)"
     assert updated.startswith(
-        "update stack local (alerter, artifact_store, experiment_tracker, model_deployer, model_r"
+        "update stack local (alerter, artifact_store, data_validator, experiment_tracker, model_d"
     )
     activate_anew(client)
     assert client.active_stack.model_registry.flavor == "visionops_mlflow"
@@ -144,8 +148,9 @@ def test_neither_registry_nor_mlflow_is_one_line(client):
 def test_a_stack_from_before_there_were_alerts_gets_an_alerter_and_keeps_the_rest(client, monkeypatch):
     now = load_stack("local")
     before = {kind: spec for kind, spec in now.components.items() if kind is not ComponentType.ALERTER}
+    flavors = tuple(flavor for flavor in now.flavors if flavor.type is not ComponentType.ALERTER)
     monkeypatch.setattr(
-        apply_module, "load_stack", lambda _: now.model_copy(update={"flavors": now.flavors[:-1], "components": before})
+        apply_module, "load_stack", lambda _: now.model_copy(update={"flavors": flavors, "components": before})
     )
     apply("local")
     activate_anew(client)
