@@ -51,7 +51,7 @@ def open_session(use_case: str, stack: str | None) -> Iterator[Session]:
 
     Raises:
         StackError: A path that a library cannot use, an unknown stack, one that cannot be applied, a ZenML server
-            that does not answer, or an experiment tracker that has no adapter.
+            that does not answer, an experiment tracker that has no adapter, or a flavor that cannot be imported.
         RegistryError: The registry does not answer: known now, not after hours of training.
         VisionOpsError: Another run of the same use case is at work.
     """
@@ -63,7 +63,10 @@ def open_session(use_case: str, stack: str | None) -> Iterator[Session]:
         apply(name)
     client = Client()
     with _active(client, name, keep=stack is None), _one_run_at_a_time(use_case), brief_waits():
-        prepare_tracker(use_case)
+        try:
+            prepare_tracker(use_case)
+        except ImportError as error:  # the first to load the stack: a flavor of somebody's own may be gone
+            raise StackError(f"stack {name!r}: {one_line(error)}") from error
         uri = active_registry_uri()
         ModelRegistry(uri).ping()
         ensure_experiment(uri, use_case, visionops_home() / "mlflow" / "artifacts")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ import stacks.apply as apply_module
 from pipelines.monitoring import monitoring
 from pipelines.validation import validation
 from stacks.apply import apply
-from stacks.session import placement
+from stacks.session import open_session, placement
 from stacks.spec import ComponentSpec, ComponentType, FlavorSpec, load_stack
 from steps.context import (
     active_drift_validator,
@@ -122,6 +123,23 @@ def test_the_cache_key_of_a_validation_has_who_validates(client):
         seen.add(validation_identity())
     assert len(seen) == 3
     assert cache_identity() == ours, "no other step runs again"
+
+
+def test_a_flavor_that_is_gone_is_one_line(client, tmp_path, monkeypatch):
+    module = tmp_path / "gone_checks.py"
+    module.write_text(
+        "from tests.stacks.validators.dark import DarkFlavor\nclass GoneFlavor(DarkFlavor): name = 'gone'"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    stack_with(client, "gone", "gone_checks.GoneFlavor", "gone")
+    assert active_image_validator().flavor == "gone"
+    module.unlink()
+    monkeypatch.delitem(sys.modules, "gone_checks")
+    activate(client, "gone")
+    says = pytest.raises(StackError, match=r"'gone': Couldn't import custom flavor gone: .*make sure")
+    with says as caught, open_session("case", "gone"):
+        pass
+    assert "\n" not in str(caught.value)
 
 
 def test_a_validator_is_exchanged_by_the_stack_file_and_back(client, monkeypatch):
