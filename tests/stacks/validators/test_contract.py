@@ -65,7 +65,7 @@ def test_evidentlys_own_tests_need_a_validator_that_has_them(tmp_path):
 
 
 def test_a_check_of_ones_own_refuses_an_image_and_the_policy_may_leave_it_out(tmp_path):
-    files = {"a.png": images.encode(images.Image.new("RGB", (40, 40), 5), "PNG"), "b.jpg": images.jpeg(1)}
+    files = {"a.png": images.encode(images.Image.new("RGB", (40, 40), (5, 5, 5)), "PNG"), "b.jpg": images.jpeg(1)}
     dataset = dataset_of(tmp_path, files)
     report = validate_by(component(DarkFlavor(), darkest=30), dataset, POLICY)
     (finding,) = report.errors
@@ -83,7 +83,8 @@ def test_a_check_of_ones_own_refuses_an_image_and_the_policy_may_leave_it_out(tm
 def test_an_image_that_is_unusable_already_keeps_its_finding(tmp_path):
     dataset = dataset_of(tmp_path, {"cut.jpg": images.truncated_jpeg(), "b.jpg": images.jpeg(1)})
     report = validate_by(component(DarkFlavor(), darkest=255), dataset, POLICY)
-    assert [(f.code, f.where) for f in report.errors] == [(Code.TRUNCATED, "cut.jpg"), (Code.OWN_CHECK, "b.jpg")]
+    seen = [(f.code, f.where) for f in report.errors if f.images]
+    assert seen == [(Code.TRUNCATED, "cut.jpg"), (Code.OWN_CHECK, "b.jpg")]
 
 
 def test_the_identity_of_ones_own_follows_its_settings_and_its_code(tmp_path, monkeypatch):
