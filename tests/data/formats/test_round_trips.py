@@ -101,6 +101,7 @@ TOOLS = [
 @given(made=data_sets())
 @example(made=_all_odd("", "train", "no"))
 @example(made=_all_odd("x/", "val", "\u00e9"))
+@example(made=([Made("a.png", 9, 9, [("b", (1, 2, 3, 4))], "train"), Made(" /a.png", 9, 9, [], "val")], ["b"]))
 @example(made=([Made("a.png", 100, 101, [(name, (1, 2, 3, 4)) for name in _ODD[2:5]])], list(_ODD[2:5])))
 def test_what_a_tool_writes_is_read_back(tool, made):
     images, classes = made

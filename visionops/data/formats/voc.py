@@ -175,7 +175,7 @@ class _FileReader:
             else:
                 objects += self._read_object(element, f"object {index}")
         size = (self._size("width"), self._size("height"))
-        return _File(self.name, (self.root.findtext("filename") or "").strip(), size, objects, deleted)
+        return _File(self.name, _file_name(self.root.findtext("filename") or ""), size, objects, deleted)
 
     def _read_object(self, element: ET.Element, which: str) -> list[_Object]:
         class_name = (element.findtext("name") or "").strip()
@@ -235,6 +235,12 @@ class _FileReader:
 
     def _error(self, message: str) -> AnnotationError:
         return AnnotationError(f"{self.path}: {message}")
+
+
+def _file_name(text: str) -> str:
+    """Return a name without blanks around it, but for a folder that is named by blanks: that is no path from /."""
+    name = text.strip()
+    return text if name.startswith("/") and "\n" not in text else name
 
 
 def _points(polygon: ET.Element) -> list[tuple[float, float]]:
