@@ -44,6 +44,7 @@ from visionops.inference.preprocessing import Window
 from visionops.inference.preprocessing_spec import PreprocessingSpec, Tiling
 from visionops.inference.tiling import WEAKEST_PART, Detections, merge_tiles, tile_windows
 from visionops.tasks.base import NoLog
+from visionops.tasks.conversion import convert
 from visionops.tasks.detection.decoder import BoxDecoder
 from visionops.tasks.detection.matching import match
 from visionops.tasks.detection.prediction import BoxPrediction
@@ -164,7 +165,8 @@ def train(dataset: Dataset, work: Path, epochs: int, *, tiles: TrainingTiles | N
         training["tiles"] = tiles.model_dump()
     source = {"source": {"kind": "folder", "path": "castings"}}
     config = Config.model_validate({"name": "castings", "data": source, "training": training})
-    return DetectionTask().train(dataset, config.training_plan, work, NoLog())
+    converted = convert(dataset, config.conversion_plan, work / "converted")
+    return DetectionTask().train(converted, config.training_plan, work / "training", NoLog())
 
 
 def none(found: Sequence[Detections]) -> Detections:

@@ -15,13 +15,50 @@ from visionops.data.dataset import Dataset
 from visionops.data.shards import Shards, StoredDataset, pack_shards, read_index, stored_dataset
 from visionops.home import visionops_home
 
-__all__ = ["DatasetMaterializer"]
+__all__ = ["DatasetMaterializer", "ShardedMaterializer"]
 
 _INDEX = "shards"
 """Of a remote store: the file that names the index of the images."""
 
 
-class DatasetMaterializer(FolderMaterializer):
+class ShardedMaterializer(FolderMaterializer):
+    """Base: gives subclasses the shards of a remote store, below `<store>/visionops/shards`."""
+
+    SKIP_REGISTRATION: ClassVar[bool] = True
+
+    def _pack(self, data: Dataset, folder: Path) -> None:
+        """Send the bytes of ``data`` that the store does not have; name their index in ``folder``."""
+        store = self.artifact_store
+        store.makedirs(self._shards_uri)
+        stored = self._read_by_step()
+        index = pack_shards(data, self._shards_uri, open_=store.open, exists=store.exists, stored=stored)
+        (folder / _INDEX).write_text(index, encoding="utf-8")
+
+    def _stored(self, tables: Dataset, folder: Path) -> StoredDataset:
+        """Return ``tables`` with a way to fetch their bytes, by the index that ``folder`` names."""
+        cache = visionops_home() / "cache" / "images"
+        return stored_dataset(tables, self._shards_uri, self._read_shards(folder), self.artifact_store.open, cache)
+
+    def _read_by_step(self) -> Shards:
+        """Return the shards of the data sets that the running step was given: what comes of these needs no new ones."""
+        step = StepContext.get()
+        given = [artifact for inputs in step.inputs.values() for artifact in inputs] if step else []
+        found: Shards = {}
+        for artifact in given:
+            if artifact.materializer.attribute == DatasetMaterializer.__name__:
+                found |= self._read_shards(DatasetMaterializer(artifact.uri, self.artifact_store).reading())
+        return found
+
+    def _read_shards(self, folder: Path) -> Shards:
+        index = (folder / _INDEX).read_text(encoding="utf-8")
+        return read_index(self._shards_uri, index, self.artifact_store.open)
+
+    @property
+    def _shards_uri(self) -> str:
+        return f"{self.artifact_store.path.rstrip('/')}/visionops/shards"
+
+
+class DatasetMaterializer(ShardedMaterializer):
     """Tables that refer to the images.
 
     With a local store the images stay where they are, so the cost does not grow with their bytes. With a remote store
@@ -37,11 +74,7 @@ class DatasetMaterializer(FolderMaterializer):
         with self.writing() as folder:
             data.save(folder)
             if not self._is_local:
-                store = self.artifact_store
-                store.makedirs(self._shards_uri)
-                stored = self._read_by_step()
-                index = pack_shards(data, self._shards_uri, open_=store.open, exists=store.exists, stored=stored)
-                (folder / _INDEX).write_text(index, encoding="utf-8")
+                self._pack(data, folder)
 
     def load(self, data_type: type[Any]) -> Dataset | StoredDataset:
         """Read the tables; of a remote store fetch the images that this machine does not have.
@@ -50,12 +83,7 @@ class DatasetMaterializer(FolderMaterializer):
         """
         folder = self.reading()
         tables = Dataset.load(folder)
-        if self._is_local:
-            stored = StoredDataset(tables, lambda images: images)
-        else:
-            shards = self._read_shards(folder)
-            cache = visionops_home() / "cache" / "images"
-            stored = stored_dataset(tables, self._shards_uri, shards, self.artifact_store.open, cache)
+        stored = StoredDataset(tables, lambda images: images) if self._is_local else self._stored(tables, folder)
         return stored if data_type is StoredDataset else stored.fetch(tables)
 
     def save_visualizations(self, data: Dataset) -> dict[str, VisualizationType]:
@@ -79,24 +107,6 @@ class DatasetMaterializer(FolderMaterializer):
         """The content, and where the bytes lie: a moved folder must not be answered from the cache."""
         where = hashlib.sha256("\n".join(data.column("path")).encode()).hexdigest()
         return f"{data.fingerprint()}-{where[:16]}"
-
-    def _read_by_step(self) -> Shards:
-        """Return the shards of the data sets that the running step was given: what comes of these needs no new ones."""
-        step = StepContext.get()
-        given = [artifact for inputs in step.inputs.values() for artifact in inputs] if step else []
-        found: Shards = {}
-        for artifact in given:
-            if artifact.materializer.attribute == type(self).__name__:
-                found |= self._read_shards(type(self)(artifact.uri, self.artifact_store).reading())
-        return found
-
-    def _read_shards(self, folder: Path) -> Shards:
-        index = (folder / _INDEX).read_text(encoding="utf-8")
-        return read_index(self._shards_uri, index, self.artifact_store.open)
-
-    @property
-    def _shards_uri(self) -> str:
-        return f"{self.artifact_store.path.rstrip('/')}/visionops/shards"
 
 
 def _summary(data: Dataset) -> str:

@@ -7,6 +7,7 @@ from zenml.enums import ExecutionMode
 
 from pipelines.preparation import judge_and_release, prepare_data
 from stacks.same_code import require_same_code
+from steps.conversion import convert
 from steps.learning import train
 from visionops.config import Config
 
@@ -16,10 +17,11 @@ __all__ = ["training"]
 # FAIL_FAST raises the error of the step; the other modes raise "a step failed".
 @pipeline(name="training", execution_mode=ExecutionMode.FAIL_FAST, on_init=require_same_code)
 def training(config: Config, source_fingerprint: str) -> None:
-    """Ingest, validate, prepare, train, evaluate, register, gate, release.
+    """Ingest, validate, prepare, convert, train, evaluate, register, gate, release.
 
     Each step is given only the sections it reads, so that a change elsewhere does not run it again.
     """
     prepared, splits = prepare_data(config, source_fingerprint)
-    bundle = train(prepared, splits, config.training_plan)
+    converted = convert(prepared, config.conversion_plan)
+    bundle = train(converted, splits, config.training_plan)
     judge_and_release(bundle, prepared, config)

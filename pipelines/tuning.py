@@ -7,6 +7,7 @@ from zenml.enums import ExecutionMode
 
 from pipelines.preparation import prepare_data
 from stacks.same_code import require_same_code
+from steps.conversion import convert
 from steps.tuning import search
 from visionops.config import Config
 
@@ -16,6 +17,7 @@ __all__ = ["tuning"]
 # FAIL_FAST raises the error of the step; the other modes raise "a step failed".
 @pipeline(name="tuning", execution_mode=ExecutionMode.FAIL_FAST, on_init=require_same_code)
 def tuning(config: Config, source_fingerprint: str) -> None:
-    """Ingest, validate and prepare as `training` does (and from its cache), then search."""
+    """Ingest, validate and prepare as `training` does (and from its cache), convert, then search."""
     prepared, _ = prepare_data(config, source_fingerprint)
-    search(prepared, config.search_plan)
+    converted = convert(prepared, config.conversion_plan)
+    search(converted, prepared, config.search_plan)

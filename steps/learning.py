@@ -1,4 +1,4 @@
-"""From a prepared data set to an evaluated bundle."""
+"""From a converted data set to an evaluated bundle."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from visionops.lineage import add_splits
 from visionops.monitoring.reference import add_reference
 from visionops.tasks.base import evaluation_folder, training_folder
 from visionops.tasks.comparison import comparison_set
+from visionops.tasks.conversion import ConvertedDataset
 from visionops.tasks.settings import TrainingPlan
 from visionops.tasks.spec import task_for
 
@@ -30,17 +31,16 @@ __all__ = ["evaluate", "train"]
 
 
 @step(cache_policy=CACHE, experiment_tracker=True, output_materializers={"bundle": ModelBundleMaterializer})
-def train(prepared: StoredDataset, splits: SplitHistory, plan: TrainingPlan) -> Annotated[ModelBundle, "bundle"]:
+def train(converted: ConvertedDataset, splits: SplitHistory, plan: TrainingPlan) -> Annotated[ModelBundle, "bundle"]:
     """Train, or resume what an interrupted run left, and export.
 
     The bundle carries what the model says of the val split, and the history of splits.
     """
-    dataset = prepared.only(Split.TRAIN, Split.VAL)
     epochs = plan.training.planned_epochs
     with progress("train", epochs) as report, pushed_curves(plan.name, epochs) as curves:
         log = RunLog(active_run(), report, curves)
-        bundle = task_for(plan.task).train(dataset, plan, training_folder(dataset, plan), log)
-    return add_splits(add_reference(bundle, dataset), splits)
+        bundle = task_for(plan.task).train(converted, plan, training_folder(converted.dataset, plan), log)
+    return add_splits(add_reference(bundle, converted.dataset), splits)
 
 
 @step(cache_policy=CACHE, experiment_tracker=True, output_materializers={"evaluation": EvaluationMaterializer})

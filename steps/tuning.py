@@ -1,4 +1,4 @@
-"""From a prepared data set to better settings."""
+"""From a converted data set to better settings."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from steps.progress import announce, progress
 from steps.tuning_log import RunTuningLog
 from visionops.data.dataset import Split
 from visionops.data.shards import StoredDataset
+from visionops.tasks.conversion import ConvertedDataset
 from visionops.tasks.spec import task_for
+from visionops.tuning.data import SearchData
 from visionops.tuning.result import TuningResult
 from visionops.tuning.search import tune, tuning_folder
 from visionops.tuning.settings import SearchPlan
@@ -22,13 +24,16 @@ __all__ = ["search"]
 
 # Not cached: its study remembers every trial, and the newest result says what is best now.
 @step(enable_cache=False, experiment_tracker=True, output_materializers={"tuning": TuningMaterializer})
-def search(prepared: StoredDataset, plan: SearchPlan) -> Annotated[TuningResult, "tuning"]:
-    """Try settings, or go on where an interrupted run stopped."""
-    dataset = prepared.only(Split.TRAIN, Split.VAL)
+def search(converted: ConvertedDataset, prepared: StoredDataset, plan: SearchPlan) -> Annotated[TuningResult, "tuning"]:
+    """Try settings, or go on where an interrupted run stopped.
+
+    ``prepared`` is converted anew, and its images come here, only for trials that change what the conversion reads.
+    """
     trials = len(plan.tuning.grid) or plan.tuning.trials
     with progress("tune", trials) as report:
         log = RunTuningLog(active_run(), report, plan.metric)
-        result = tune(task_for(plan.plan.task), dataset, plan, tuning_folder(dataset, plan), log)
+        data = SearchData(converted, lambda: prepared.only(Split.TRAIN, Split.VAL))
+        result = tune(task_for(plan.plan.task), data, plan, tuning_folder(converted.dataset, plan), log)
     log.finish(result)
     log_metadata({"study": result.study})
     announce(f"best val {result.metric} {result.value:.4f} in trial {result.best} of {len(result.trials)}")

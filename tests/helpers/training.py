@@ -1,10 +1,27 @@
-"""A `TrainingLog` that remembers what it was told."""
+"""A training from a prepared data set, and a `TrainingLog` that remembers what it was told."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+
+from visionops.data.dataset import Dataset
+from visionops.inference.bundle import ModelBundle
+from visionops.tasks.base import TrainingLog
+from visionops.tasks.conversion import convert
+from visionops.tasks.settings import TrainingPlan
+
+__all__ = ["Recorder", "convert_and_train"]
+
+
+def convert_and_train(
+    train: Callable[..., ModelBundle], dataset: Dataset, plan: TrainingPlan, work: Path, log: TrainingLog
+) -> ModelBundle:
+    """As `TaskSpec.train` on ``dataset``, converted beside ``work``."""
+    place = next(folder for folder in work.parents if folder.is_dir())
+    converted = convert(dataset, plan.conversion, place / f"{work.name}-converted", log.progress)
+    return train(converted, plan, work, log)
 
 
 class Recorder:

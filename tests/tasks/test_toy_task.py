@@ -57,9 +57,11 @@ from visionops.monitoring.log_reading import read_log
 from visionops.monitoring.reference import add_reference, read_reference
 from visionops.monitoring.settings import DriftSettings
 from visionops.tasks.base import NoLog, TrainingLog, evaluation_folder, training_folder
+from visionops.tasks.conversion import ConvertedDataset, convert
 from visionops.tasks.settings import TrainingPlan
 from visionops.tasks.spec import Metric, TaskSpec, task_for
 from visionops.tasks.training_settings import TrainingBase
+from visionops.tuning.data import SearchData
 from visionops.tuning.result import Trial, TuningResult
 from visionops.tuning.search import tune
 
@@ -163,8 +165,9 @@ class BrightnessTask(TaskSpec[BrightnessPrediction]):
             raise DataError(f"{dataset.name}: {error}; begin the names of files with their brightness") from error
         return dataset.with_layer("lux", ValueLayer(pa.table({"lux": pa.array(lux, pa.float64())})))
 
-    def train(self, dataset: Dataset, plan: TrainingPlan, work: Path, log: TrainingLog) -> ModelBundle:
+    def train(self, converted: ConvertedDataset, plan: TrainingPlan, work: Path, log: TrainingLog) -> ModelBundle:
         assert isinstance(plan.training, BrightnessTraining)
+        dataset = converted.dataset
         train = dataset.select_split(Split.TRAIN)
         spec = PreprocessingSpec(width=SIDE, height=SIDE, resize=Resize.STRETCH, white=dataset.white)
         # Before there is a model there is a graph that gives the mean of its input.
@@ -317,7 +320,8 @@ def prepared(config: Config, tmp_path_factory) -> Dataset:
 @pytest.fixture(scope="module")
 def bundle(config: Config, prepared: Dataset, tmp_path_factory) -> ModelBundle:
     work = tmp_path_factory.mktemp("work")
-    made = task_for(config.task).train(prepared, config.training_plan, work, NoLog())
+    converted = convert(prepared, config.conversion_plan, work / "converted")
+    made = task_for(config.task).train(converted, config.training_plan, work / "training", NoLog())
     return add_reference(ModelBundle.load(made.folder), prepared)
 
 
@@ -382,7 +386,9 @@ def test_it_is_trained_evaluated_and_gated(config, prepared, bundle, tmp_path):
 def test_a_search_looks_for_less_of_an_error(data, prepared, tmp_path):
     grid = "tuning={grid: [{shift: 0.2}, {shift: -0.01}, {shift: 0.1}], metric: mae}"
     config = load_config(data.parent / "parts.yaml", [grid])
-    result = tune(task_for("brightness"), prepared, config.search_plan, tmp_path / "search", NoTuningLog())
+    converted = convert(prepared, config.conversion_plan, tmp_path / "converted")
+    data = SearchData(converted, lambda: prepared)
+    result = tune(task_for("brightness"), data, config.search_plan, tmp_path / "search", NoTuningLog())
     assert result.settings == {"shift": -0.01}
     assert result.value == pytest.approx(0.01, abs=0.005)
     assert (result.minimises, TuningResult.load(result.folder)) == (True, result)

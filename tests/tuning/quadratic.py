@@ -17,7 +17,9 @@ from visionops.evaluation.result import Evaluation
 from visionops.evaluation.settings import Scoring
 from visionops.inference.bundle import ModelBundle
 from visionops.tasks.base import TrainingLog, alone_in
+from visionops.tasks.conversion import ConvertedDataset
 from visionops.tasks.settings import TrainingPlan
+from visionops.tuning.data import SearchData
 from visionops.tuning.result import Trial
 from visionops.tuning.settings import SearchPlan
 
@@ -42,7 +44,7 @@ class Quadratic:
     """A batch with which the process is killed once, after its second epoch."""
     metric: str = "map50"
 
-    def train(self, dataset: Dataset, plan: TrainingPlan, work: Path, log: TrainingLog) -> ModelBundle:
+    def train(self, converted: ConvertedDataset, plan: TrainingPlan, work: Path, log: TrainingLog) -> ModelBundle:
         training = plan.training
         with alone_in(work):
             (work / "checkpoint").touch()
@@ -84,6 +86,11 @@ class Notes:
 def dataset() -> Dataset:
     images = {"key": [f"{i}.png" for i in range(6)], "sha256": [f"{i}" * 64 for i in range(6)]}
     return Dataset.from_columns("toy", ("a",), {**images, "split": ["train"] * 4 + ["val", "test"]}, {})
+
+
+def search_data(plan: SearchPlan) -> SearchData:
+    """What a search of `Quadratic` is given: no trial looks into it."""
+    return SearchData(ConvertedDataset(dataset(), plan.plan.conversion, Path("nowhere")), dataset)
 
 
 def search_plan(tuning: dict[str, Any], **training: Any) -> SearchPlan:

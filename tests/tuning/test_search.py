@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.tuning.quadratic import Notes, Quadratic, dataset, score, search_plan
+from tests.tuning.quadratic import Notes, Quadratic, dataset, score, search_data, search_plan
 from visionops.errors import ConfigError, TrainingError
 from visionops.tasks.base import alone_in, training_folder
 from visionops.tuning.result import TrialState
@@ -33,7 +33,7 @@ def task(tmp_path):
 
 
 def search(task, case, log=None):
-    return tune(task, dataset(), case, tuning_folder(dataset(), case), log or Notes())
+    return tune(task, search_data(case), case, tuning_folder(dataset(), case), log or Notes())
 
 
 def outline(result):
@@ -175,13 +175,13 @@ def test_a_search_cut_in_two_tries_what_a_whole_one_does(task, tmp_path, monkeyp
 
 KILLED = """
 import sys
-from tests.tuning.quadratic import Notes, Quadratic, dataset, search_plan
+from tests.tuning.quadratic import Notes, Quadratic, dataset, search_data, search_plan
 from visionops.tuning.search import tune, tuning_folder
 from pathlib import Path
 if __name__ == "__main__":
     case = search_plan({tuning!r})
     task = Quadratic(Path({diary!r}), dies_at={dies_at})
-    tune(task, dataset(), case, tuning_folder(dataset(), case), Notes())
+    tune(task, search_data(case), case, tuning_folder(dataset(), case), Notes())
 """
 
 

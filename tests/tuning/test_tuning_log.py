@@ -10,7 +10,7 @@ import pytest
 from stacks.trackers.mlflow import MlflowAdapter
 from steps.tuning_log import RunTuningLog
 from tests.helpers.tracking import make_tracking
-from tests.tuning.quadratic import Quadratic, dataset, search_plan
+from tests.tuning.quadratic import Quadratic, search_data, search_plan
 from visionops.tuning.search import tune
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -28,7 +28,7 @@ def tracking(tmp_path, monkeypatch):
 def search(task, case, folder):
     with mlflow.start_run() as run:
         log = RunTuningLog(MlflowAdapter().open_run(), lambda _done, _note="": None, "map50")
-        result = tune(task, dataset(), case, folder, log)
+        result = tune(task, search_data(case), case, folder, log)
         log.finish(result)
     return run.info.run_id, result
 

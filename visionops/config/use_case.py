@@ -16,7 +16,7 @@ from visionops.monitoring.settings import MonitoringConfig
 from visionops.quantization.settings import QuantizationConfig, QuantizationPlan
 from visionops.settings import Settings
 from visionops.tasks.detection.settings import DetectionTraining
-from visionops.tasks.settings import Training, TrainingPlan
+from visionops.tasks.settings import ConversionPlan, Training, TrainingPlan
 from visionops.tasks.spec import task_for
 from visionops.tuning.settings import SearchPlan, TuningConfig
 from visionops.tuning.trial_settings import change_training, find_impossible_trial
@@ -94,6 +94,11 @@ class Config(Settings):
         """What a training reads."""
         policy = self.validation.without_shards()
         return TrainingPlan(name=self.name, training=self.training, serving=self.serving, validation=policy)
+
+    @property
+    def conversion_plan(self) -> ConversionPlan:
+        """What the conversion of its data for the trainer reads."""
+        return self.training_plan.conversion
 
     @property
     def scoring(self) -> Scoring:

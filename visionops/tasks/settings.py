@@ -12,7 +12,7 @@ from visionops.open_union import OpenUnion
 from visionops.settings import Settings
 from visionops.tasks.training_settings import TrainingBase
 
-__all__ = ["Training", "TrainingPlan"]
+__all__ = ["ConversionPlan", "Training", "TrainingPlan"]
 
 
 def _all_settings() -> Sequence[type[TrainingBase]]:
@@ -23,6 +23,18 @@ def _all_settings() -> Sequence[type[TrainingBase]]:
 
 Training = Annotated[TrainingBase, OpenUnion("task", _all_settings)]
 """The settings of one task's training: of whichever is registered, chosen by ``task``."""
+
+
+class ConversionPlan(Settings):
+    """All that the conversion of a data set for its trainer reads of a use case."""
+
+    training: Training
+    """Only the settings that the conversion depends on; all others stand at their defaults."""
+
+    @property
+    def task(self) -> str:
+        """What is learned."""
+        return self.training.task
 
 
 class TrainingPlan(Settings):
@@ -39,6 +51,15 @@ class TrainingPlan(Settings):
     def task(self) -> str:
         """What is learned."""
         return self.training.task
+
+    @property
+    def conversion(self) -> ConversionPlan:
+        """What its data set is converted by: the same for trainings that can share one."""
+        from visionops.tasks.spec import task_for
+
+        read = {"task", *task_for(self.task).conversion_settings(self.training)}
+        told = self.training.model_dump(mode="json", include=read)
+        return ConversionPlan(training=type(self.training).model_validate(told))
 
     def identity(self) -> dict[str, Any]:
         """Return what decides the result, as JSON has it: two trainings with the same go on from one another.

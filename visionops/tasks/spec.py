@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from visionops.evaluation.settings import Scoring
     from visionops.inference.bundle import BundleCard, ModelBundle
     from visionops.tasks.base import TrainingLog
-    from visionops.tasks.settings import TrainingPlan
+    from visionops.tasks.conversion import ConvertedDataset, Progress
+    from visionops.tasks.settings import ConversionPlan, TrainingPlan
     from visionops.tasks.training_settings import TrainingBase
 
 __all__ = ["Known", "Metric", "TaskSpec", "task_for"]
@@ -108,12 +109,38 @@ class TaskSpec(ServedTask[P]):
         """Return the training settings that a data set decides by itself, for a new use case."""
         return {}
 
+    def conversion_settings(self, training: TrainingBase) -> frozenset[str]:  # noqa: ARG002
+        """Return the names of the training settings that `convert` depends on, for settings as these: none by default.
+
+        With them at these values and all others at their defaults, the settings must be valid.
+        """
+        return frozenset()
+
+    def convert(
+        self,
+        dataset: Dataset,
+        plan: ConversionPlan,
+        folder: Path,
+        progress: Progress,  # noqa: ARG002
+    ) -> ConvertedDataset:
+        """Write what the trainer reads into ``folder``: by default, links to the images, a folder for each split.
+
+        Args:
+            dataset: Clean and split; the images of train and val are on this machine.
+            plan: Holds no setting that `conversion_settings` does not name.
+            folder: Empty, and moved once this returns: nothing in it may hold its name.
+        """
+        from visionops.tasks.conversion import link_splits
+
+        return link_splits(dataset, plan, folder)
+
     @abc.abstractmethod
-    def train(self, dataset: Dataset, plan: TrainingPlan, work: Path, log: TrainingLog) -> ModelBundle:
+    def train(self, converted: ConvertedDataset, plan: TrainingPlan, work: Path, log: TrainingLog) -> ModelBundle:
         """Train on the train split, select on the val split, export.
 
         Args:
-            dataset: Clean and split.
+            converted: What `convert` made of a data set, by ``plan.conversion``. Not to be written into: other
+                trainings read it, too.
             work: A folder of this training alone. What an interrupted call left there is resumed.
 
         Returns:

@@ -2,6 +2,7 @@
 
     visionops_home()/tuning/<use case>-<key>/
     ├── study.db         every trial, as Optuna keeps it (not with `tuning.storage`)
+    ├── converted/       data sets of trials that change what the conversion reads, while the search runs
     ├── result/          tuning.json, report.html and its pictures
     └── machine          which RUNNING trials of a shared storage are ours
 

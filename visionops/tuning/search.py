@@ -19,6 +19,7 @@ from visionops.home import visionops_home
 from visionops.tasks.base import alone_in, training_folder
 from visionops.tasks.settings import TrainingPlan
 from visionops.tasks.spec import TaskSpec, task_for
+from visionops.tuning.data import SearchData
 from visionops.tuning.ranges import distribution_of, pick, setting_of, settings_within
 from visionops.tuning.records import importance_of, record_of, state_of, value_of
 from visionops.tuning.report import write_report
@@ -35,6 +36,9 @@ __all__ = ["TuningLog", "require_search", "tune", "tuning_folder"]
 
 _PATIENT_TRIALS = 5
 """No trial is pruned before so many are complete, nor in the first quarter of its epochs."""
+
+_CONVERTED = "converted"
+"""Folder of the search: data sets converted for trials that change what the conversion reads; gone in the end."""
 
 _REPORTS = 50
 """Most epochs of a trial that the study is told of: each costs a look at all trials."""
@@ -89,7 +93,7 @@ def tuning_folder(dataset: Dataset, search: SearchPlan) -> Path:
     return visionops_home() / "tuning" / f"{search.name}-{key}"
 
 
-def tune(task: TaskSpec[Any], dataset: Dataset, search: SearchPlan, folder: Path, log: TuningLog) -> TuningResult:
+def tune(task: TaskSpec[Any], data: SearchData, search: SearchPlan, folder: Path, log: TuningLog) -> TuningResult:
     """Try settings until `tuning.trials` have ended, or each set of `tuning.grid` has.
 
     Called again after an interruption, it goes on: what has ended is not done again, what was under way is.
@@ -100,7 +104,7 @@ def tune(task: TaskSpec[Any], dataset: Dataset, search: SearchPlan, folder: Path
 
     Args:
         task: Trains; travels to other processes when `tuning.parallel` is above 1.
-        dataset: Clean and split. The test split is not looked at.
+        data: Clean and split. The test split is not looked at.
         folder: Of this search alone; see `tuning_folder`.
 
     Raises:
@@ -112,9 +116,10 @@ def tune(task: TaskSpec[Any], dataset: Dataset, search: SearchPlan, folder: Path
     with alone_in(folder):
         url = search.tuning.storage or f"sqlite:///{folder / 'study.db'}"
         with open_storage(url) as storage:
-            study = _Search(task, dataset, search, folder, log, storage, url)
+            study = _Search(task, data, search, folder, log, storage, url)
             study.run()
             result = study.result()
+        shutil.rmtree(folder / _CONVERTED, ignore_errors=True)
     # A later search writes new files: the old ones may be links into an earlier artifact.
     with atomic_folder(folder / "result", replace=True) as new:
         result.save(new)
@@ -133,7 +138,7 @@ class _Search:
     def __init__(
         self,
         task: TaskSpec[Any],
-        dataset: Dataset,
+        data: SearchData,
         search: SearchPlan,
         folder: Path,
         log: TuningLog,
@@ -143,7 +148,8 @@ class _Search:
         import optuna
 
         self._task = task
-        self._dataset = dataset
+        self._data = data
+        self._dataset = data.dataset
         self._plan = search.plan
         self._tuning = search.tuning
         self._folder = folder
@@ -275,7 +281,12 @@ class _Search:
             if others[0].user_attrs["work"] == work:
                 others.append(trial)
                 return
-        running[workers.submit(self._job(trial))] = [trial]
+        try:
+            job = self._job(trial)
+        except TrainingError as error:  # its data cannot be converted for these settings
+            self._end(trial, Outcome(TrialState.FAILED, note=str(error)))
+            return
+        running[workers.submit(job)] = [trial]
 
     def _ask(self) -> optuna.Trial:
         """The next trial, with its settings."""
@@ -321,7 +332,7 @@ class _Search:
         plan = self._changed(attributes["settings"], attributes)
         return Job(
             task=self._task,
-            dataset=self._dataset,
+            converted=self._data.converted_for(plan, self._folder / _CONVERTED),
             plan=plan,
             work=training_folder(self._dataset, plan),
             metric=self._metric,

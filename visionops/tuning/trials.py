@@ -17,10 +17,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from visionops.data.dataset import Dataset
 from visionops.errors import ConfigError, TrainingError
 from visionops.inference.engines import available_cpus
 from visionops.tasks.base import NoLog, StopTraining
+from visionops.tasks.conversion import ConvertedDataset
 from visionops.tasks.settings import TrainingPlan
 from visionops.tasks.spec import TaskSpec
 from visionops.tuning.result import TrialState
@@ -39,7 +39,8 @@ class Job:
     """What a process needs to run one trial."""
 
     task: TaskSpec[Any]
-    dataset: Dataset
+    converted: ConvertedDataset
+    """Shared with other trials."""
     plan: TrainingPlan
     """With the settings of the trial."""
     work: Path
@@ -72,7 +73,7 @@ def run_trial(job: Job, notify: Notify | None = None) -> Outcome:
     start = time.perf_counter()
     try:
         with open_storage(job.storage, is_new=False) as storage:
-            bundle = job.task.train(job.dataset, job.plan, job.work, _TrialLog(job, storage, notify))
+            bundle = job.task.train(job.converted, job.plan, job.work, _TrialLog(job, storage, notify))
         outcome = _judged(bundle.card.metrics, job.metric)
     except StopTraining:
         outcome = Outcome(TrialState.PRUNED)

@@ -9,6 +9,7 @@ import pytest
 from stacks.tracking import ADAPTERS
 from tests.helpers.trackers import Store, Tape, mlflow_store, trackio_store, wandb_store
 from tests.helpers.tracking import make_tracking
+from tests.helpers.training import convert_and_train
 from tests.tasks.detection.conftest import plates, plates_plan
 from visionops.tasks.detection.spec import DetectionTask
 
@@ -18,7 +19,7 @@ def tape(tmp_path_factory: pytest.TempPathFactory) -> Tape:
     """What a real training of a detector tells its log."""
     folder = tmp_path_factory.mktemp("taped")
     tape = Tape(folder / "files")
-    DetectionTask().train(plates(folder / "images"), plates_plan(), folder / "work", tape)
+    convert_and_train(DetectionTask().train, plates(folder / "images"), plates_plan(), folder / "work", tape)
     return tape
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from steps.run_log import RunLog
 from steps.tuning_log import RunTuningLog
-from tests.tuning.quadratic import Quadratic, dataset, search_plan
+from tests.tuning.quadratic import Quadratic, search_data, search_plan
 from visionops.tracking import RunEnd
 from visionops.tuning.search import tune
 
@@ -81,7 +81,7 @@ def test_a_search_has_a_run_for_each_trial_below_its_own(store, tmp_path):
     plan = search_plan({"grid": [{"batch": 24}, {"batch": 12}, {"batch": 8}]}, epochs=3)
     with store.opened("search") as run:
         log = RunTuningLog(run, silent, "map50")
-        result = tune(task, dataset(), plan, tmp_path / "search", log)
+        result = tune(task, search_data(plan), plan, tmp_path / "search", log)
         log.finish(result)
         run.metrics({"after": 1.0})  # the run above is still open
     found = store.read("search")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.helpers.training import Recorder
+from tests.helpers.training import Recorder, convert_and_train
 from visionops.config import Config
 from visionops.data.dataset import Dataset
 from visionops.inference.bundle import ModelBundle
@@ -80,4 +80,4 @@ def trained(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> tuple
     work = tmp_path_factory.mktemp("work")
     recorder = Recorder()
     plan = plates_plan(augmentation={"mosaic": 0.25, "degrees": 3}, extra={"nbs": 4, "cos_lr": True})
-    return DetectionTask().train(dataset, plan, work, recorder), recorder, work
+    return convert_and_train(DetectionTask().train, dataset, plan, work, recorder), recorder, work

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import errno
+import functools
 import json
 import logging
 import os
@@ -14,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.helpers.training import Recorder
+from tests.helpers.training import Recorder, convert_and_train
 from tests.tasks.detection.conftest import plates, plates_plan
 from visionops.data.findings import Code, Severity
 from visionops.errors import ConfigError, DataError, TrainingError
@@ -25,7 +26,8 @@ from visionops.inference.preprocessing_spec import PreprocessingSpec, Tiling
 from visionops.tasks.base import NoLog, alone_in
 from visionops.tasks.detection import training
 from visionops.tasks.detection.spec import DetectionTask
-from visionops.tasks.detection.training import train_detector
+
+train_detector = functools.partial(convert_and_train, training.train_detector)
 
 
 def test_the_bundle_says_how_to_serve_it(trained, dataset):
@@ -137,7 +139,8 @@ def test_the_same_again_gives_the_same_bundle_without_the_images_of_test(trained
     splits, paths = dataset.column("split"), dataset.column("path")
     assert "test" in splits
     at_hand = [path if split != "test" else "" for split, path in zip(splits, paths, strict=True)]
-    again = DetectionTask().train(
+    again = convert_and_train(
+        DetectionTask().train,
         dataset.replace_column("path", at_hand),
         plates_plan(augmentation={"mosaic": 0.25, "degrees": 3}, extra={"nbs": 4, "cos_lr": True}),
         tmp_path / "work",
@@ -175,10 +178,12 @@ SCRIPT = """
 import sys
 from pathlib import Path
 from tests.tasks.detection.conftest import plates, plates_plan
+from tests.helpers.training import convert_and_train
 from visionops.tasks.base import NoLog
 from visionops.tasks.detection.spec import DetectionTask
 folder = Path(sys.argv[1])
-DetectionTask().train(plates(folder / "images"), plates_plan(epochs=300, patience=0), folder / "work", NoLog())
+plan = plates_plan(epochs=300, patience=0)
+convert_and_train(DetectionTask().train, plates(folder / "images"), plan, folder / "work", NoLog())
 """
 
 
@@ -275,7 +280,7 @@ def test_with_tiles_the_trainer_and_the_card_have_the_same(tmp_path):
     dataset = plates(tmp_path / "plates", ("train", "train", "val", "test"))  # 67 pixels wide: larger than a tile
     recorder = Recorder()
     plan = plates_plan(epochs=1, tiles={"size": 48, "overlap": 24, "keep_empty": 1.0, "max_tiles": 9})
-    bundle = DetectionTask().train(dataset, plan, tmp_path / "work", recorder)
+    bundle = convert_and_train(DetectionTask().train, dataset, plan, tmp_path / "work", recorder)
     assert bundle.card.preprocessing == PreprocessingSpec(
         width=64, height=64, tiles=Tiling(size=48, overlap=24, max_tiles=9)
     )
@@ -301,7 +306,7 @@ def test_the_trainer_reads_tiles(tmp_path, monkeypatch):
     monkeypatch.setattr("visionops.tasks.detection.trainer.InspectionTrainer.train", stop)
     plan = plates_plan(epochs=1, tiles={"size": 48, "overlap": 24, "keep_empty": 1.0})
     with pytest.raises(KeyboardInterrupt):
-        DetectionTask().train(dataset, plan, tmp_path / "work", NoLog())
+        convert_and_train(DetectionTask().train, dataset, plan, tmp_path / "work", NoLog())
     (names,) = seen
     assert names
     assert all(name.startswith("2.png__") for name in names)
@@ -310,12 +315,16 @@ def test_the_trainer_reads_tiles(tmp_path, monkeypatch):
 def test_tiles_that_leave_nothing_to_learn_are_refused(tmp_path):
     dataset = plates(tmp_path / "plates", ("train", "train", "train", "val", "test"))  # the fourth has no plate
     with pytest.raises(TrainingError, match=r"no tile of the val split has a box.*training\.tiles\.keep_empty"):
-        DetectionTask().train(
-            dataset, plates_plan(tiles={"size": 48, "overlap": 24, "keep_empty": 0}), tmp_path / "work", NoLog()
+        convert_and_train(
+            DetectionTask().train,
+            dataset,
+            plates_plan(tiles={"size": 48, "overlap": 24, "keep_empty": 0}),
+            tmp_path / "work",
+            NoLog(),
         )
     pieces = plates_plan(tiles={"size": 32, "overlap": 1, "keep_empty": 1, "min_visible": 1})
     with pytest.raises(TrainingError, match=r"no box of .* in the train split.*lower training\.tiles\.min_visible"):
-        DetectionTask().train(dataset, pieces, tmp_path / "other", NoLog())
+        convert_and_train(DetectionTask().train, dataset, pieces, tmp_path / "other", NoLog())
 
 
 @pytest.mark.parametrize("split", ["train", "val", "test"])
@@ -410,7 +419,7 @@ def test_whatever_stops_the_trainer_is_one_line_with_a_mend(dataset, tmp_path, m
 
 
 def test_the_trainers_own_errors_are_in_its_log(dataset, tmp_path, monkeypatch):
-    monkeypatch.setattr(training, "write_yolo", lambda *_: tmp_path / "data.yaml")
+    monkeypatch.setattr(training, "link_yolo", lambda *_: tmp_path / "data.yaml")
     (tmp_path / "data.yaml").write_text("names: [blue, red]")
     with pytest.raises(TrainingError, match="the trainer stopped"):
         train_detector(dataset, plates_plan(), tmp_path / "work", NoLog())

@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 import json
 import re
 
@@ -9,7 +10,7 @@ import timm
 import torch
 from PIL import Image
 
-from tests.helpers.training import Recorder
+from tests.helpers.training import Recorder, convert_and_train
 from tests.tasks.labels.conftest import COLOUR, SIDE, labels_plan, plates, scratch
 from visionops.data.dataset import Dataset, Split
 from visionops.data.hashing import hash_images
@@ -25,7 +26,8 @@ from visionops.tasks.labels import training
 from visionops.tasks.labels.networks import LabelNetwork
 from visionops.tasks.labels.pixels import read_canvases
 from visionops.tasks.labels.spec import CLASSIFICATION
-from visionops.tasks.labels.training import train_labels
+
+train_labels = functools.partial(convert_and_train, training.train_labels)
 
 TINY_VIT = {"model": "vit_tiny_patch16_224", "image_size": 64}
 
@@ -421,7 +423,7 @@ def test_the_identity_is_that_of_data_settings_and_weights(dataset, tmp_path):
 
 def test_the_task_trains_through_its_door(dataset, tmp_path):
     plan = labels_plan(**scratch(epochs=1))
-    assert CLASSIFICATION.train(dataset, plan, tmp_path / "work", NoLog()).card.architecture == "cnn"
+    assert convert_and_train(CLASSIFICATION.train, dataset, plan, tmp_path / "work", NoLog()).card.architecture == "cnn"
 
 
 def test_an_unhashed_data_set_is_hashed(dataset, tmp_path, resnet_file):

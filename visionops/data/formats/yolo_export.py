@@ -8,11 +8,8 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import os
-import shutil
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +23,7 @@ from visionops.data.dataset import Dataset, Split
 from visionops.data.fast_json import paused_gc
 from visionops.data.files import atomic_folder, describe_os_error, file_header
 from visionops.data.formats.yolo import DATA_FILE, SPLIT_FOLDERS
+from visionops.data.layout import flat_names, link_file
 from visionops.errors import DataError
 from visionops.inference.image import decode_image
 from visionops.inference.jpeg import read_simple_jpeg
@@ -36,7 +34,6 @@ _TRAINER_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp"})
 _JPEG_SUFFIXES = frozenset({".jpg", ".jpeg"})
 _HEAD_BYTES = 4096
 """What most JPEGs without EXIF say of themselves lies in here."""
-_MAX_STEM = 120
 _SPLITS = {split.value: split for split in Split}
 
 
@@ -103,7 +100,7 @@ def _plan(dataset: Dataset) -> list[_Item]:
             f"{missing[0]}: the image is not on this machine ({len(missing)} such); validate the data set first"
         )
     parts = [os.path.splitext(key) for key in keys]  # noqa: PTH122 - per image, Path costs more than the link
-    stems = _flat_names(keys, [stem for stem, _ in parts])
+    stems = flat_names(keys, [stem for stem, _ in parts])
     splits = [_SPLITS[value] for value in dataset.column("split")]
     suffixes = [suffix.lower() for _, suffix in parts]
     columns = (dataset.column(c) for c in ("plain", "width", "height", "num_bytes"))
@@ -148,22 +145,6 @@ def _ends_well(item: _Item, file: int) -> bool:
     return os.pread(file, 3, max(size - 2, 0)) == b"\xff\xd9"
 
 
-def _flat_names(keys: Sequence[str], paths: Sequence[str]) -> list[str]:
-    """File names without suffix: readable, and unique whatever the case, the suffixes and the order of keys.
-
-    Args:
-        paths: The keys without their suffixes.
-    """
-    stems = [path.replace("/", "__") for path in paths]
-    count = Counter(map(str.casefold, stems))
-    return [
-        stem
-        if count[stem.casefold()] == 1 and len(stem) <= _MAX_STEM and "~" not in stem
-        else f"{stem[:_MAX_STEM]}~{sha256(key.encode()).hexdigest()[:16]}"
-        for stem, key in zip(stems, keys, strict=True)
-    ]
-
-
 @paused_gc()
 def _label_texts(dataset: Dataset, items: Sequence[_Item]) -> list[bytes]:
     image, class_ids, xyxy = dataset.box_arrays()
@@ -205,20 +186,10 @@ def _link_images(folder: Path, items: Iterable[_Item]) -> list[_Item]:
     others = []
     for item in items:
         if _can_be_linked(item):
-            _link(item.source, f"{folders[item.split]}{item.stem}{item.suffix}")
+            link_file(item.source, f"{folders[item.split]}{item.stem}{item.suffix}")
         else:
             others.append(item)
     return others
-
-
-def _link(source: str, target: str) -> None:
-    for link in (os.symlink, os.link):
-        try:
-            link(source, target)
-        except OSError:
-            continue
-        return
-    shutil.copyfile(source, target)
 
 
 def _encode_images(folder: Path, items: Sequence[_Item], white: int) -> None:

@@ -25,9 +25,11 @@ if TYPE_CHECKING:
     from visionops.evaluation.settings import Scoring
     from visionops.inference.bundle import ModelBundle
     from visionops.tasks.base import TrainingLog
+    from visionops.tasks.conversion import ConvertedDataset, Progress
     from visionops.tasks.detection.decoder import BoxDecoder
     from visionops.tasks.detection.prediction import BoxPrediction
-    from visionops.tasks.settings import TrainingPlan
+    from visionops.tasks.settings import ConversionPlan, TrainingPlan
+    from visionops.tasks.training_settings import TrainingBase
 
 __all__ = ["DETECTION", "Detection", "DetectionAnswer", "DetectionTask"]
 
@@ -180,14 +182,24 @@ class DetectionTask(TaskSpec["BoxPrediction"]):
             return {}
         return {"image_size": max(2 * _STRIDE, int(-(-float(np.median(known)) // _STRIDE) * _STRIDE))}
 
-    def train(self, dataset: Dataset, plan: TrainingPlan, work: Path, log: TrainingLog) -> ModelBundle:
+    def conversion_settings(self, training: TrainingBase) -> frozenset[str]:
+        """See `TaskSpec`: tiles, and the seed that draws empty ones. The trainer scales images as it reads them."""
+        return frozenset({"tiles", "seed"} if getattr(training, "tiles", None) else ())
+
+    def convert(self, dataset: Dataset, plan: ConversionPlan, folder: Path, progress: Progress) -> ConvertedDataset:
+        """See `visionops.tasks.detection.conversion.convert_boxes`."""
+        from visionops.tasks.detection.conversion import convert_boxes
+
+        return convert_boxes(dataset, plan, folder, progress)
+
+    def train(self, converted: ConvertedDataset, plan: TrainingPlan, work: Path, log: TrainingLog) -> ModelBundle:
         """See `visionops.tasks.detection.training.train_detector`."""
         from visionops.tasks.detection.library import prepare_library
 
         prepare_library()
         from visionops.tasks.detection.training import train_detector
 
-        return train_detector(dataset, plan, work, log)
+        return train_detector(converted, plan, work, log)
 
     def evaluate(self, bundle: ModelBundle, dataset: Dataset, scoring: Scoring, folder: Path | None) -> Evaluation:
         """See `visionops.tasks.detection.evaluation.evaluate`."""

@@ -2,11 +2,9 @@
 
     work/
     ├── training.json    whose training this is; another's leftovers are cleared
-    ├── tiles/           with `training.tiles`, the tiles of large images; gone when the bundle is there
-    ├── data/            the data set in YOLO layout, images linked
+    ├── data/            links to the converted data set, in YOLO layout; with `training.tiles`, gone in the end
     ├── run/             Ultralytics' own: weights/last.pt after each epoch, weights/best.pt, results.csv, plots
     ├── trainer.log      what Ultralytics says
-    ├── label_audit.png  training images with their boxes
     └── bundle/          the result, complete or not there
 
 Called again, it returns the finished bundle, or goes on after the last epoch whose checkpoint can be read, or starts
@@ -20,22 +18,22 @@ import hashlib
 import json
 import logging
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from visionops.data.audit import write_label_audit
 from visionops.data.dataset import Dataset, Split
 from visionops.data.files import atomic_folder
 from visionops.data.findings import DEFAULT_SEVERITY, Code, Severity
-from visionops.data.formats.yolo_export import write_yolo
 from visionops.data.settings import ValidationPolicy
-from visionops.data.tiles import cut_tiles
 from visionops.errors import TrainingError
 from visionops.inference.bundle import BundleCard, ModelBundle, Thresholds
 from visionops.inference.preprocessing_spec import PreprocessingSpec
 from visionops.tasks.base import TrainingLog
+from visionops.tasks.conversion import ConvertedDataset, require_converted_for
+from visionops.tasks.detection.conversion import AUDIT_FILE, link_yolo
 from visionops.tasks.detection.library import quiet_library
 from visionops.tasks.detection.models import check_detector, find_weights
 from visionops.tasks.detection.settings import DetectionTraining
@@ -49,22 +47,24 @@ _LOG = logging.getLogger("visionops.training")
 _PLACES = frozenset({"data", "model", "pretrained"})  # paths of this machine; the last two are told by name
 
 
-def train_detector(dataset: Dataset, plan: TrainingPlan, work: Path, log: TrainingLog) -> ModelBundle:
+def train_detector(converted: ConvertedDataset, plan: TrainingPlan, work: Path, log: TrainingLog) -> ModelBundle:
     """Train on the train split, keep the epoch with the best mAP50-95 on the val split, export it.
 
     Args:
-        dataset: Clean and split; its images lie where ``path`` says.
+        converted: By `visionops.tasks.detection.conversion.convert_boxes`.
         work: A folder of this training alone.
 
     Raises:
         ConfigError: A setting that the trainer does not have.
         TrainingError: An unknown detector, unusable weights or splits, or the trainer stopped; with the mend.
-        DataError: The images are not at hand.
+        DataError: The converted data set, or an image that it refers to, is gone.
     """
     assert isinstance(plan.training, DetectionTraining)
+    dataset = converted.dataset
     settings = trainer_settings(plan.training)
     check_detector(plan.training.model)
-    _check_splits(dataset, plan)
+    require_converted_for(converted, plan)
+    _check_splits(converted, plan)
     weights = find_weights(plan.training.model, plan.training.weights)
     with (
         explained(plan.training, work, str(work / "trainer.log")),
@@ -74,27 +74,41 @@ def train_detector(dataset: Dataset, plan: TrainingPlan, work: Path, log: Traini
         bundle = finished_bundle(work)
         if bundle is None:
             with quiet_library(work / "trainer.log"):
-                _train(dataset, plan, settings, weights, work, report)
+                _train(converted, plan, settings, weights, work, report)
                 bundle = _seal(dataset, plan, work)
-        if plan.training.tiles:  # gigabytes, and links to them
-            for name in ("data", "tiles"):
-                shutil.rmtree(work / name, ignore_errors=True)
+        if plan.training.tiles:  # as many as there are tiles
+            shutil.rmtree(work / "data", ignore_errors=True)
         report.params(bundle.card.training)
         report.epochs(work / "run" / "results.csv")
-        _report_files(work, log)
+        _report_files(work, converted.folder, log)
         return bundle
 
 
-def _check_splits(dataset: Dataset, plan: TrainingPlan) -> None:
+def _check_splits(converted: ConvertedDataset, plan: TrainingPlan) -> None:
+    dataset = converted.dataset
     require_splits(dataset)
-    _check_classes(dataset, "label some, or leave the class out with data.categories", plan.validation)
+    _, class_ids, _ = dataset.select_split(Split.TRAIN).box_arrays()
+    counts = np.bincount(class_ids, minlength=len(dataset.class_names)).tolist()
+    _check_classes(dataset, counts, "label some, or leave the class out with data.categories", plan.validation)
+    if not converted.facts:
+        return
+    for split in (Split.TRAIN, Split.VAL):
+        if not converted.facts["images"].get(split.value):
+            raise TrainingError(
+                f"{dataset.name}: no tile of the {split.value} split has a box, and none without was kept; "
+                "raise training.tiles.keep_empty"
+            )
+    mend = "label some, or lower training.tiles.min_visible"
+    _check_classes(dataset, converted.facts["boxes"], mend, plan.validation)
 
 
-def _check_classes(dataset: Dataset, mend: str, policy: ValidationPolicy) -> None:
-    """Refuse classes that nothing teaches, unless the policy lets classes of too few boxes pass; then say so."""
-    train = dataset.select_split(Split.TRAIN)
-    seen = np.bincount(train.box_arrays()[1], minlength=len(dataset.class_names))
-    missing = [name for name, count in zip(dataset.class_names, seen, strict=True) if not count]
+def _check_classes(dataset: Dataset, counts: Sequence[int], mend: str, policy: ValidationPolicy) -> None:
+    """Refuse classes that nothing teaches, unless the policy lets classes of too few boxes pass; then say so.
+
+    Args:
+        counts: Boxes of each class that the trainer is shown.
+    """
+    missing = [name for name, count in zip(dataset.class_names, counts, strict=True) if not count]
     if not missing:
         return
     problem = f"{dataset.name}: no box of {', '.join(missing)} in the train split"
@@ -134,10 +148,6 @@ class _Report:
             self._log.params(params)
             self._params_told = True
 
-    def cutting(self, done: int, total: int) -> None:
-        if done * 20 // total != (done - 1) * 20 // total:  # in twentieths
-            self._log.progress(done, total, "images cut into tiles")
-
     def epochs(self, results: Path) -> None:
         from visionops.tasks.detection.trainer import read_epochs
 
@@ -149,7 +159,12 @@ class _Report:
 
 
 def _train(
-    dataset: Dataset, plan: TrainingPlan, settings: dict[str, Any], weights: Path | None, work: Path, report: _Report
+    converted: ConvertedDataset,
+    plan: TrainingPlan,
+    settings: dict[str, Any],
+    weights: Path | None,
+    work: Path,
+    report: _Report,
 ) -> None:
     """Leave the best checkpoint in ``run/weights``."""
     from visionops.tasks.detection.trainer import InspectionTrainer, cut_epochs, trainer_callbacks
@@ -159,10 +174,7 @@ def _train(
     point, epoch = _resume_point(run, plan.training.epochs)
     if point is not None and epoch >= plan.training.epochs:
         return
-    # Others are no business of the trainer's, and need not be on this machine.
-    shown = _tiled(dataset.select_split(Split.TRAIN, Split.VAL), plan, work, report)
-    data = write_yolo(shown, work / "data")
-    write_label_audit(shown.select_split(Split.TRAIN), work / "label_audit.png")
+    data = link_yolo(converted, work / "data")
     places: dict[str, Any] = {"data": str(data), "save_dir": str(run)}
     if point is not None:
         _LOG.warning("training goes on after epoch %d, from %s", epoch, point)
@@ -177,22 +189,6 @@ def _train(
         started=lambda args: report.params(_told(args, plan, weights)), epoch_done=report.epochs
     )
     InspectionTrainer(overrides={**told, **places}, _callbacks=callbacks).train()
-
-
-def _tiled(dataset: Dataset, plan: TrainingPlan, work: Path, report: _Report) -> Dataset:
-    """What the trainer is shown: tiles of the images, where the configuration has some."""
-    assert isinstance(plan.training, DetectionTraining)
-    if (tiles := plan.training.tiles) is None:
-        return dataset
-    shown = cut_tiles(dataset, tiles, work / "tiles", seed=plan.training.seed, progress=report.cutting)
-    for split in (Split.TRAIN, Split.VAL):
-        if not shown.split_counts().get(split.value):
-            raise TrainingError(
-                f"{dataset.name}: no tile of the {split.value} split has a box, and none without was kept; "
-                "raise training.tiles.keep_empty"
-            )
-    _check_classes(shown, "label some, or lower training.tiles.min_visible", plan.validation)
-    return shown
 
 
 def _told(args: dict[str, Any], plan: TrainingPlan, weights: Path | None) -> dict[str, Any]:
@@ -267,10 +263,10 @@ def _val_metrics(checkpoint: dict[str, Any]) -> dict[str, float]:
     }
 
 
-def _report_files(work: Path, log: TrainingLog) -> None:
+def _report_files(work: Path, converted: Path, log: TrainingLog) -> None:
     for path in sorted((work / "run").glob("*")):
         if path.suffix in {".png", ".jpg", ".csv"}:
             log.artifact(path, "training")
-    for name in ("label_audit.png", "trainer.log"):
-        if (work / name).is_file():
-            log.artifact(work / name, "training")
+    for path in (converted / AUDIT_FILE, work / "trainer.log"):
+        if path.is_file():
+            log.artifact(path, "training")

@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field
 from visionops.errors import DataError
 from visionops.inference.bundle import BundleCard, Decode, Head, Thresholds
 from visionops.inference.task import RecordColumn, TensorSpec
-from visionops.tasks.labels.settings import LabelTraining
+from visionops.tasks.labels.settings import LabelTraining, Learning
 from visionops.tasks.spec import Known, Metric, TaskSpec
 
 if TYPE_CHECKING:
@@ -25,9 +25,11 @@ if TYPE_CHECKING:
     from visionops.evaluation.settings import Scoring
     from visionops.inference.bundle import ModelBundle
     from visionops.tasks.base import TrainingLog
+    from visionops.tasks.conversion import ConvertedDataset, Progress
     from visionops.tasks.labels.decoder import LabelDecoder
     from visionops.tasks.labels.prediction import LabelPrediction
-    from visionops.tasks.settings import TrainingPlan
+    from visionops.tasks.settings import ConversionPlan, TrainingPlan
+    from visionops.tasks.training_settings import TrainingBase
 
 __all__ = [
     "ATTRIBUTES",
@@ -42,6 +44,9 @@ __all__ = [
 
 _LABEL = {"class_id": 1, "class_name": "defective", "confidence": 0.97}
 _LABEL |= {"probabilities": {"ok": 0.03, "defective": 0.97}}
+_FEATURE_SETTINGS = frozenset(
+    {"learning", "model", "weights", "image_size", "resize", "crop", "views", "device", "workers"}
+)
 
 
 class Label(BaseModel):
@@ -153,11 +158,23 @@ class LabelTask(TaskSpec["LabelPrediction"]):
             raise DataError(f"task: {self.name} does not fit {format_.value} data with boxes; set task: detection")
         return dataset
 
-    def train(self, dataset: Dataset, plan: TrainingPlan, work: Path, log: TrainingLog) -> ModelBundle:
+    def conversion_settings(self, training: TrainingBase) -> frozenset[str]:
+        """See `TaskSpec`: what features depend on, and how they are computed; from scratch there are none."""
+        if training.model_dump(include={"learning"})["learning"] == Learning.SCRATCH:
+            return frozenset({"learning"})
+        return _FEATURE_SETTINGS
+
+    def convert(self, dataset: Dataset, plan: ConversionPlan, folder: Path, progress: Progress) -> ConvertedDataset:
+        """See `visionops.tasks.labels.conversion.convert_labels`."""
+        from visionops.tasks.labels.conversion import convert_labels
+
+        return convert_labels(dataset, plan, folder, progress)
+
+    def train(self, converted: ConvertedDataset, plan: TrainingPlan, work: Path, log: TrainingLog) -> ModelBundle:
         """See `visionops.tasks.labels.training.train_labels`."""
         from visionops.tasks.labels.training import train_labels
 
-        return train_labels(dataset, plan, work, log)
+        return train_labels(converted, plan, work, log)
 
     def evaluate(self, bundle: ModelBundle, dataset: Dataset, scoring: Scoring, folder: Path | None) -> Evaluation:
         """See `visionops.tasks.labels.evaluation.evaluate_labels`."""

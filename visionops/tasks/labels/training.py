@@ -5,9 +5,9 @@
     ├── run/             state.pt after each epoch, history.csv (not of `frozen` learning)
     └── bundle/          the result, complete or not there
 
-Called again, it returns the finished bundle, or goes on after the last epoch; features of a frozen backbone that are
-in the cache are not computed again. Whatever is learned, logits on val come from the exported graph in the engine that
-serves: temperature, threshold and figures of the card are those of the bundle.
+Called again, it returns the finished bundle, or goes on after the last epoch. Whatever is learned, logits on val come
+from the exported graph in the engine that serves: temperature, threshold and figures of the card are those of the
+bundle.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import difflib
 import importlib.metadata
 import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,16 +25,17 @@ import numpy.typing as npt
 
 from visionops.data.dataset import Dataset, Split
 from visionops.data.files import atomic_folder
-from visionops.data.hashing import hash_images
 from visionops.errors import TrainingError
 from visionops.inference.bundle import BundleCard, Decode, Head, ModelBundle
 from visionops.inference.predictor import Predictor
 from visionops.inference.preprocessing_spec import PreprocessingSpec
 from visionops.tasks.base import TrainingLog
-from visionops.tasks.labels.backbones import Backbone, build_backbone, check_backbone, preprocessing_of
+from visionops.tasks.conversion import ConvertedDataset, require_converted_for
+from visionops.tasks.labels.backbones import Backbone, build_backbone, check_backbone
 from visionops.tasks.labels.calibration import choose_threshold, fit_temperature
+from visionops.tasks.labels.conversion import preprocessing_for, read_features
 from visionops.tasks.labels.decoder import softmax, split_heads
-from visionops.tasks.labels.pixels import check_at_hand
+from visionops.tasks.labels.device import torch_device
 from visionops.tasks.labels.prediction import Answer
 from visionops.tasks.labels.scoring import Outcome, figures
 from visionops.tasks.labels.settings import GoalMetric, LabelTraining, Learning
@@ -48,31 +49,31 @@ _LOG = logging.getLogger("visionops.training")
 _SAID_ELSEWHERE = frozenset({"task", "device", "workers", "resize", "crop"})
 
 
-def train_labels(dataset: Dataset, plan: TrainingPlan, work: Path, log: TrainingLog) -> ModelBundle:
+def train_labels(converted: ConvertedDataset, plan: TrainingPlan, work: Path, log: TrainingLog) -> ModelBundle:
     """Train on the train split, select on the val split, export.
 
     Args:
-        dataset: Clean and split; its images lie where ``path`` says.
+        converted: By `visionops.tasks.labels.conversion.convert_labels`.
         work: A folder of this training alone.
 
     Raises:
         TrainingError: An unknown backbone, weights that cannot be had, unusable splits, or the trainer stopped; with
             the mend.
-        DataError: The images are not at hand, or one cannot be read.
+        DataError: An image cannot be read, or the features are gone.
     """
-    training = plan.training
+    training, dataset = plan.training, converted.dataset
     assert isinstance(training, LabelTraining)
     check_backbone(training.model)
+    require_converted_for(converted, plan)
     _check_data(dataset, training)
-    device = _device(training.device)
+    device = torch_device(training.device)
     with explained(training, work):
-        dataset = hash_images(dataset)
-        spec = preprocessing_of(training).model_copy(update={"white": dataset.white})
+        spec = preprocessing_for(training, dataset)
         backbone = _backbone(training, spec.width)
         with one_training_in(work, _identity(dataset, plan, backbone)):
             bundle = finished_bundle(work)
             if bundle is None:
-                bundle = _Training(dataset, plan, training, spec, backbone, device, work, log).run()
+                bundle = _Training(converted, plan, training, spec, backbone, device, work, log).run()
             log.params(bundle.card.training)
             if (work / "run" / "history.csv").is_file():
                 log.artifact(work / "run" / "history.csv", "training")
@@ -101,25 +102,6 @@ def _check_data(dataset: Dataset, training: LabelTraining) -> None:
             f"training.threshold: {dataset.name} has no attribute with a positive class; name one with "
             "data.labels.<attribute>.positive, or leave the threshold out"
         )
-    check_at_hand(dataset.take(_rows(dataset, Split.TRAIN, Split.VAL)))
-
-
-def _rows(dataset: Dataset, *splits: Split) -> npt.NDArray[np.int64]:
-    return np.flatnonzero(np.isin(np.array(dataset.column("split"), dtype=object), [s.value for s in splits]))
-
-
-def _device(asked: str) -> str:
-    import torch
-
-    if asked == "auto":
-        return "cuda:0" if torch.cuda.is_available() else "cpu"
-    if asked == "cpu":
-        return asked
-    count = torch.cuda.device_count()
-    if asked.isdigit() and int(asked) < count:
-        return f"cuda:{asked}"
-    known = ", ".join(["auto", "cpu", *map(str, range(count))])
-    raise TrainingError(f"training.device: there is no {asked!r} here; known are {known}")
 
 
 def _backbone(training: LabelTraining, size: int) -> Backbone:
@@ -148,7 +130,7 @@ class _Training:
 
     def __init__(
         self,
-        dataset: Dataset,
+        converted: ConvertedDataset,
         plan: TrainingPlan,
         training: LabelTraining,
         spec: PreprocessingSpec,
@@ -157,7 +139,9 @@ class _Training:
         work: Path,
         log: TrainingLog,
     ) -> None:
-        self._dataset, self._plan, self._training, self._spec = dataset, plan, training, spec
+        dataset = converted.dataset
+        self._converted, self._dataset = converted, dataset
+        self._plan, self._training, self._spec = plan, training, spec
         self._backbone, self._device, self._work, self._log = backbone, device, work, log
         self._train, self._val = dataset.select_split(Split.TRAIN), dataset.select_split(Split.VAL)
         self._heads = tuple(
@@ -202,22 +186,10 @@ class _Training:
         return bundle
 
     def _solve_heads(self) -> list[tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]]:
-        from visionops.tasks.labels.features import FeatureStore
         from visionops.tasks.labels.heads import fit_head
 
         training = self._training
-        store = FeatureStore(self._backbone, training.model, self._spec, self._device)
-
-        def progress(split: Split) -> Callable[[int, int], None]:
-            def tell(done: int, total: int) -> None:
-                if done * 20 // total != (done - 1) * 20 // total:  # in twentieths
-                    self._log.progress(done, total, f"features of {split.value}")
-
-            return tell
-
-        workers = training.workers
-        train = store.features(self._train, training.views, workers=workers, progress=progress(Split.TRAIN))
-        val = store.features(self._val, workers=workers, progress=progress(Split.VAL))[:, 0]
+        train, val = read_features(self._converted, self._backbone, training, self._spec)
         counts = self._train.images.column("weight").to_numpy().astype(np.float64)
         heads = []
         for column, attribute in enumerate(self._dataset.attributes):

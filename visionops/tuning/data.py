@@ -1,0 +1,50 @@
+"""The converted data sets that the trials of a search share."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+from visionops.data.dataset import Dataset
+from visionops.tasks.conversion import ConvertedDataset, convert
+from visionops.tasks.settings import TrainingPlan
+
+__all__ = ["SearchData"]
+
+
+@dataclasses.dataclass(frozen=True)
+class SearchData:
+    """What a search trains on."""
+
+    converted: ConvertedDataset
+    """By the settings of the use case: for every trial that does not change what the conversion reads."""
+    prepared: Callable[[], Dataset]
+    """Returns what it was converted from, with the images of train and val at hand."""
+
+    @property
+    def dataset(self) -> Dataset:
+        """The tables."""
+        return self.converted.dataset
+
+    def converted_for(self, plan: TrainingPlan, folder: Path) -> ConvertedDataset:
+        """Return the data set converted for ``plan``, once for all trials that can share it.
+
+        Args:
+            folder: Receives those of other settings than the use case's.
+
+        Raises:
+            DataError: As `visionops.tasks.conversion.convert`; so are the others.
+            TrainingError: It cannot be converted.
+        """
+        wanted = plan.conversion
+        if wanted == self.converted.plan:
+            return self.converted
+        target = folder / hashlib.sha256(wanted.model_dump_json().encode()).hexdigest()[:16]
+        known = self._made.get(target)
+        if known is None:
+            known = self._made[target] = convert(self.prepared(), wanted, target)
+        return known
+
+    _made: dict[Path, ConvertedDataset] = dataclasses.field(default_factory=dict, init=False, repr=False)
