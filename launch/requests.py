@@ -81,7 +81,7 @@ class TrainRequest(Request):
 
     pipeline: ClassVar[str] = "training"
     description: ClassVar[str] = (
-        "data -> validated -> split -> trained -> evaluated -> registered -> gated -> served (the default)"
+        "data -> validated -> split -> converted -> trained -> evaluated -> registered -> gated -> served (the default)"
     )
 
     tuned: bool = False
@@ -99,7 +99,9 @@ class TuneRequest(Request):
     """Search for better training settings."""
 
     pipeline: ClassVar[str] = "tuning"
-    description: ClassVar[str] = "data -> validated -> split -> many trainings -> the best settings, for --tuned"
+    description: ClassVar[str] = (
+        "data -> validated -> split -> converted -> many trainings -> the best settings, for --tuned"
+    )
 
 
 class BatchRequest(Request):

@@ -55,6 +55,7 @@ def test_help_teaches(capsys):
 def test_a_dry_run_shows_every_setting_and_starts_nothing(capsys):
     assert run.main(["--dry-run", "--set", "training.epochs=5"]) == 0
     out, _ = lines(capsys)
+    assert "-> split -> converted -> trained ->" in out[0]
     shown = yaml.safe_load("\n".join(out[out.index("") + 1 :]))
     assert shown["training"]["epochs"] == 5
     assert shown["gate"]["metric"] == "map50"

@@ -13,7 +13,7 @@ from visionops.config import Config, load_config
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # ZenML and SQLAlchemy warn of their own code
 
-CACHED = {"ingest", "validate_data", "prepare", "train", "evaluate"}
+CACHED = {"ingest", "validate_data", "prepare", "convert", "train", "evaluate"}
 """Other steps run each time: the registry, or the endpoint, may have changed."""
 
 CHANGES: dict[str, set[str]] = {
@@ -23,6 +23,9 @@ CHANGES: dict[str, set[str]] = {
     "validation.min_images=20": {"validate_data", "prepare", "train"},
     "training.epochs=5": {"train"},
     "training.augmentation.mosaic=0.5": {"train"},
+    "training.image_size=320": {"train"},
+    "training.seed=3": {"train"},
+    "training.tiles={size: 320, overlap: 64}": {"convert", "train"},
     "evaluation.worst_images=3": {"evaluate"},
     "gate.metric=map50_95": {"evaluate"},
     "gate.minimum=0.9": set(),
@@ -41,6 +44,48 @@ CHANGES: dict[str, set[str]] = {
 def test_a_step_runs_again_only_when_what_it_reads_has_changed(override):
     before, after = _parameters(_config()), _parameters(_config(override))
     assert {name for name in CACHED if before[name] != after[name]} == CHANGES[override]
+
+
+LABELS: dict[str, set[str]] = {
+    "training.views=mirrored": {"convert", "train"},
+    "training.image_size=96": {"convert", "train"},
+    "training.crop={margin: 0.1}": {"convert", "train"},
+    "training.l2=0.5": {"train"},
+    "training.balance=weights": {"train"},
+    "training.calibrate=false": {"train"},
+    "training.threshold={metric: f1}": {"train"},
+    "training.seed=3": {"train"},
+    "gate.minimum=0.99": set(),
+}
+"""Of heads on a frozen backbone, whose features are converted."""
+
+
+@pytest.mark.parametrize("override", LABELS)
+def test_features_are_computed_anew_only_for_what_they_depend_on(override):
+    before, after = (_parameters(_config(*own, name="casting")) for own in ((), (override,)))
+    assert {name for name in CACHED if before[name] != after[name]} == LABELS[override]
+
+
+@pytest.mark.parametrize("override", ["training.epochs=99", "training.filters=8", "training.image_size=64"])
+def test_from_scratch_every_training_has_the_same_links(override):
+    before, after = (_parameters(_config(*own, name="casting-cnn")) for own in ((), (override,)))
+    assert {name for name in CACHED if before[name] != after[name]} == {"train"}
+
+
+@pytest.mark.parametrize("name", ["training", "tuning"])
+def test_learning_starts_from_what_was_converted(name):
+    import pipelines.training
+    import pipelines.tuning
+
+    module, learns = {"training": (pipelines.training, "train"), "tuning": (pipelines.tuning, "search")}[name]
+    pipeline = getattr(module, name).copy()
+    pipeline.prepare(config=_config("tuning.grid=[{epochs: 1}]"), source_fingerprint="unchanged")
+    given = {
+        step: {artifact.invocation_id for inputs in invocation.input_artifacts.values() for artifact in inputs}
+        for step, invocation in pipeline.invocations.items()
+    }
+    assert given["convert"] == {"prepare"}
+    assert "convert" in given[learns]
 
 
 def test_every_section_has_a_change():
@@ -64,8 +109,8 @@ def test_what_steps_are_given_comes_back_from_json_as_it_was(path):
         assert type(model).model_validate_json(model.model_dump_json()) == model
 
 
-def _config(*overrides: str) -> Config:
-    return load_config(Path(ROOT / "configs" / "sample.yaml"), overrides)
+def _config(*overrides: str, name: str = "sample") -> Config:
+    return load_config(Path(ROOT / "configs" / f"{name}.yaml"), overrides)
 
 
 def _invocations(config: Config) -> dict[str, dict[str, Any]]:
