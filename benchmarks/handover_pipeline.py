@@ -5,8 +5,10 @@ from typing import Any
 
 from zenml import pipeline, step
 
+from materializers.converted import ConvertedMaterializer
 from materializers.dataset import DatasetMaterializer
 from visionops.data.dataset import Dataset
+from visionops.tasks.conversion import ConvertedDataset
 
 __all__ = ["run_handover"]
 
@@ -35,6 +37,17 @@ def _take_dataset(value: Dataset) -> None:
     assert value.num_images
 
 
+@step(enable_cache=False, output_materializers=ConvertedMaterializer)
+def _give_converted() -> ConvertedDataset:
+    converted: ConvertedDataset = _held["value"]
+    return converted
+
+
+@step(enable_cache=False)
+def _take_converted(value: ConvertedDataset) -> None:
+    assert value.folder.is_dir()
+
+
 @step(enable_cache=False)
 def _give_path() -> Path:
     return Path(_held["value"])
@@ -56,11 +69,16 @@ def _datasets() -> None:
 
 
 @pipeline(enable_cache=False)
+def _conversions() -> None:
+    _take_converted(_give_converted())
+
+
+@pipeline(enable_cache=False)
 def _paths() -> None:
     _take_path(_give_path())
 
 
-def run_handover(value: int | Dataset | Path) -> None:
+def run_handover(value: int | Dataset | ConvertedDataset | Path) -> None:
     """Run one pipeline in which the first step returns ``value`` and the second takes it."""
     _held["value"] = value
-    {int: _numbers, Dataset: _datasets}.get(type(value), _paths)()
+    {int: _numbers, Dataset: _datasets, ConvertedDataset: _conversions}.get(type(value), _paths)()
