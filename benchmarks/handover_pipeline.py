@@ -8,7 +8,7 @@ from zenml import pipeline, step
 from materializers.converted import ConvertedMaterializer
 from materializers.dataset import DatasetMaterializer
 from visionops.data.dataset import Dataset
-from visionops.tasks.conversion import ConvertedDataset
+from visionops.tasks.converted import ConvertedDataset
 
 __all__ = ["run_handover"]
 

@@ -15,7 +15,7 @@ from visionops.data.dataset import Dataset
 from visionops.data.layout import list_layout, restore_layout
 from visionops.errors import DataError
 from visionops.home import visionops_home
-from visionops.tasks.conversion import ConvertedDataset
+from visionops.tasks.converted import ConvertedDataset
 from visionops.tasks.settings import ConversionPlan
 
 __all__ = ["ConvertedMaterializer"]

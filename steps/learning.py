@@ -23,7 +23,7 @@ from visionops.lineage import add_splits
 from visionops.monitoring.reference import add_reference
 from visionops.tasks.base import evaluation_folder, training_folder
 from visionops.tasks.comparison import comparison_set
-from visionops.tasks.conversion import ConvertedDataset
+from visionops.tasks.converted import ConvertedDataset
 from visionops.tasks.settings import TrainingPlan
 from visionops.tasks.spec import task_for
 

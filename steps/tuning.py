@@ -12,7 +12,7 @@ from steps.progress import announce, progress
 from steps.tuning_log import RunTuningLog
 from visionops.data.dataset import Split
 from visionops.data.shards import StoredDataset
-from visionops.tasks.conversion import ConvertedDataset
+from visionops.tasks.converted import ConvertedDataset
 from visionops.tasks.spec import task_for
 from visionops.tuning.data import SearchData
 from visionops.tuning.result import TuningResult

@@ -24,7 +24,8 @@ from visionops.data.dataset import Dataset, Split
 from visionops.data.hashing import hash_images
 from visionops.data.shards import StoredDataset
 from visionops.errors import DataError
-from visionops.tasks.conversion import ConvertedDataset, convert
+from visionops.tasks.conversion import convert
+from visionops.tasks.converted import ConvertedDataset
 from visionops.tasks.detection.conversion import link_yolo
 
 pytestmark = pytest.mark.filterwarnings("ignore")

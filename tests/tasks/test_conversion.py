@@ -17,7 +17,8 @@ from tests.tasks.labels.conftest import plates as labelled_plates
 from visionops.data.dataset import Split
 from visionops.errors import DataError, TrainingError
 from visionops.tasks.base import NoLog
-from visionops.tasks.conversion import ConvertedDataset, conversion_folder, convert, require_converted_for
+from visionops.tasks.conversion import conversion_folder, convert
+from visionops.tasks.converted import ConvertedDataset, require_converted_for
 from visionops.tasks.detection.conversion import link_yolo
 from visionops.tasks.detection.training import train_detector
 from visionops.tasks.labels.features import FeatureStore

@@ -57,7 +57,8 @@ from visionops.monitoring.log_reading import read_log
 from visionops.monitoring.reference import add_reference, read_reference
 from visionops.monitoring.settings import DriftSettings
 from visionops.tasks.base import NoLog, TrainingLog, evaluation_folder, training_folder
-from visionops.tasks.conversion import ConvertedDataset, convert
+from visionops.tasks.conversion import convert
+from visionops.tasks.converted import ConvertedDataset
 from visionops.tasks.settings import TrainingPlan
 from visionops.tasks.spec import Metric, TaskSpec, task_for
 from visionops.tasks.training_settings import TrainingBase

@@ -17,7 +17,7 @@ from visionops.evaluation.result import Evaluation
 from visionops.evaluation.settings import Scoring
 from visionops.inference.bundle import ModelBundle
 from visionops.tasks.base import TrainingLog, alone_in
-from visionops.tasks.conversion import ConvertedDataset
+from visionops.tasks.converted import ConvertedDataset
 from visionops.tasks.settings import TrainingPlan
 from visionops.tuning.data import SearchData
 from visionops.tuning.result import Trial

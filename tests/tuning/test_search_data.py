@@ -8,7 +8,7 @@ import pytest
 
 from tests.tuning.quadratic import Notes, Quadratic, dataset, search_data, search_plan
 from visionops.errors import TrainingError
-from visionops.tasks.conversion import ConvertedDataset
+from visionops.tasks.converted import ConvertedDataset
 from visionops.tuning import data as data_module
 from visionops.tuning.result import TrialState
 from visionops.tuning.search import tune

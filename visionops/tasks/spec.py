@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from visionops.evaluation.settings import Scoring
     from visionops.inference.bundle import BundleCard, ModelBundle
     from visionops.tasks.base import TrainingLog
-    from visionops.tasks.conversion import ConvertedDataset, Progress
+    from visionops.tasks.converted import ConvertedDataset, Progress
     from visionops.tasks.settings import ConversionPlan, TrainingPlan
     from visionops.tasks.training_settings import TrainingBase
 
@@ -130,7 +130,7 @@ class TaskSpec(ServedTask[P]):
             plan: Holds no setting that `conversion_settings` does not name.
             folder: Empty, and moved once this returns: nothing in it may hold its name.
         """
-        from visionops.tasks.conversion import link_splits
+        from visionops.tasks.converted import link_splits
 
         return link_splits(dataset, plan, folder)
 

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from visionops.data.dataset import Dataset
-from visionops.tasks.conversion import ConvertedDataset, convert
+from visionops.tasks.conversion import convert
+from visionops.tasks.converted import ConvertedDataset
 from visionops.tasks.settings import TrainingPlan
 
 __all__ = ["SearchData"]

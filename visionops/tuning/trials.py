@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Self
 from visionops.errors import ConfigError, TrainingError
 from visionops.inference.engines import available_cpus
 from visionops.tasks.base import NoLog, StopTraining
-from visionops.tasks.conversion import ConvertedDataset
+from visionops.tasks.converted import ConvertedDataset
 from visionops.tasks.settings import TrainingPlan
 from visionops.tasks.spec import TaskSpec
 from visionops.tuning.result import TrialState

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from visionops.evaluation.settings import Scoring
     from visionops.inference.bundle import ModelBundle
     from visionops.tasks.base import TrainingLog
-    from visionops.tasks.conversion import ConvertedDataset, Progress
+    from visionops.tasks.converted import ConvertedDataset, Progress
     from visionops.tasks.detection.decoder import BoxDecoder
     from visionops.tasks.detection.prediction import BoxPrediction
     from visionops.tasks.settings import ConversionPlan, TrainingPlan

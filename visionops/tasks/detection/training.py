@@ -32,7 +32,7 @@ from visionops.errors import TrainingError
 from visionops.inference.bundle import BundleCard, ModelBundle, Thresholds
 from visionops.inference.preprocessing_spec import PreprocessingSpec
 from visionops.tasks.base import TrainingLog
-from visionops.tasks.conversion import ConvertedDataset, require_converted_for
+from visionops.tasks.converted import ConvertedDataset, require_converted_for
 from visionops.tasks.detection.conversion import AUDIT_FILE, link_yolo
 from visionops.tasks.detection.library import quiet_library
 from visionops.tasks.detection.models import check_detector, find_weights

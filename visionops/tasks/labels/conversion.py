@@ -21,7 +21,7 @@ from visionops.data.hashing import hash_images
 from visionops.data.layout import link_images
 from visionops.errors import DataError, TrainingError
 from visionops.inference.preprocessing_spec import PreprocessingSpec
-from visionops.tasks.conversion import ConvertedDataset, Progress
+from visionops.tasks.converted import ConvertedDataset, Progress
 from visionops.tasks.labels.backbones import Backbone, build_backbone, check_backbone, preprocessing_of
 from visionops.tasks.labels.device import torch_device
 from visionops.tasks.labels.pixels import check_at_hand

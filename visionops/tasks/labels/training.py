@@ -30,7 +30,7 @@ from visionops.inference.bundle import BundleCard, Decode, Head, ModelBundle
 from visionops.inference.predictor import Predictor
 from visionops.inference.preprocessing_spec import PreprocessingSpec
 from visionops.tasks.base import TrainingLog
-from visionops.tasks.conversion import ConvertedDataset, require_converted_for
+from visionops.tasks.converted import ConvertedDataset, require_converted_for
 from visionops.tasks.labels.backbones import Backbone, build_backbone, check_backbone
 from visionops.tasks.labels.calibration import choose_threshold, fit_temperature
 from visionops.tasks.labels.conversion import preprocessing_for, read_features
