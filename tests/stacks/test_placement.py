@@ -36,6 +36,7 @@ STEPS = [
     "recall_split_history",
     "validate_data",
     "prepare",
+    "convert",
     "train",
     "evaluate",
     "register",
