@@ -87,7 +87,7 @@ class ConvertedMaterializer(ShardedMaterializer):
         with self.artifact_store.open(path, "w") as file:
             file.write(
                 f"<h3>{html.escape(data.dataset.name)}</h3><p>{html.escape(data.dataset.describe())}, converted for "
-                f"{html.escape(data.plan.task)}</p><pre>{html.escape(settings)}</pre>"
+                f"{html.escape(data.plan.task)}</p><pre>{html.escape(settings, quote=False)}</pre>"
             )
         return {path: VisualizationType.HTML}
 
