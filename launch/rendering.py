@@ -127,6 +127,8 @@ def _sentences(summary: RunSummary) -> _Rows:
         rows.append(("drift", summary.drift.explain()))
     if summary.labelled:
         rows.append(("labels", summary.labelled.explain()))
+    if summary.estimate:
+        rows.append(("estimate", summary.estimate.explain()))
     if summary.retraining:
         rows.append(("decision", summary.retraining.sentence))
     if summary.drill:

@@ -20,6 +20,7 @@ from visionops.errors import VisionOpsError
 from visionops.evaluation.result import Evaluation
 from visionops.monitoring.drift.report import DriftReport
 from visionops.monitoring.drill import DrillResult
+from visionops.monitoring.estimation.report import PerformanceEstimate
 from visionops.monitoring.labelled import LabelledTraffic
 from visionops.monitoring.policy import Action, Decision
 from visionops.registry import GateDecision, RegisteredVersion
@@ -66,6 +67,7 @@ class RunSummary:
     batch: BatchSummary | None = None
     drift: DriftReport | None = None
     labelled: LabelledTraffic | None = None
+    estimate: PerformanceEstimate | None = None
     retraining: Decision | None = None
     drill: DrillResult | None = None
     untold: tuple[str, ...] | None = None
@@ -102,7 +104,7 @@ class RunSummary:
         for name in ("gate", "endpoint", "batch", "retraining"):
             if section := getattr(self, name):
                 found[name] = section.model_dump(mode="json")
-        for name in ("drift", "labelled", "drill"):
+        for name in ("drift", "labelled", "estimate", "drill"):
             if section := getattr(self, name):
                 found[name] = section.model_dump(mode="json") | {"explanation": section.explain()}
         if self.model:
@@ -140,6 +142,7 @@ _ARTIFACTS: dict[str, type] = {
     "batch": BatchSummary,
     "drift": DriftReport,
     "labelled_traffic": LabelledTraffic,
+    "performance_estimate": PerformanceEstimate,
     "retraining": Decision,
     "drill": DrillResult,
     "told": Told,
@@ -157,6 +160,7 @@ _FIELDS: dict[type, str] = {
     BatchSummary: "batch",
     DriftReport: "drift",
     LabelledTraffic: "labelled",
+    PerformanceEstimate: "estimate",
     Decision: "retraining",
     DrillResult: "drill",
 }

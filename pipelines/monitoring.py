@@ -6,7 +6,7 @@ from zenml import pipeline
 from zenml.enums import ExecutionMode
 
 from stacks.same_code import require_same_code
-from steps.monitoring import compare_traffic, decide_retraining, score_labelled_traffic, tell
+from steps.monitoring import compare_traffic, decide_retraining, estimate_performance, score_labelled_traffic, tell
 from visionops.config import Config
 
 __all__ = ["monitoring"]
@@ -15,13 +15,14 @@ __all__ = ["monitoring"]
 # FAIL_FAST raises the error of the step; the other modes raise "a step failed".
 @pipeline(name="monitoring", execution_mode=ExecutionMode.FAIL_FAST, on_init=require_same_code)
 def monitoring(config: Config, is_requested: bool, tells: bool) -> None:
-    """Compare the champion's latest predictions with its own of the val split, score it on new labels, decide.
+    """Compare the champion's latest predictions with its own of the val split, score it with and without labels, decide.
 
     A training that is decided on is the next run: `--pipeline training` as it is, with its gate.
     """
     drift, _ = compare_traffic(config.use_case, config.monitoring, config.serving)
     labelled = score_labelled_traffic(config.data, config.validation.without_shards(), config.scoring)
+    estimate, _ = estimate_performance(labelled, config.monitoring, config.scoring)
     policy = config.monitoring.policy
-    observation, decision = decide_retraining(drift, labelled, config.use_case, policy, is_requested)
+    observation, decision = decide_retraining(drift, labelled, estimate, config.use_case, policy, is_requested)
     if tells:
         tell(drift, observation, decision, config.use_case, policy)

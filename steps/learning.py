@@ -20,6 +20,7 @@ from visionops.evaluation.result import Evaluation
 from visionops.evaluation.settings import Scoring
 from visionops.inference.bundle import ModelBundle
 from visionops.lineage import add_splits
+from visionops.monitoring.estimation.held_out import add_held_out
 from visionops.monitoring.reference import add_reference
 from visionops.tasks.base import evaluation_folder, training_folder
 from visionops.tasks.comparison import comparison_set
@@ -34,13 +35,13 @@ __all__ = ["evaluate", "train"]
 def train(converted: ConvertedDataset, splits: SplitHistory, plan: TrainingPlan) -> Annotated[ModelBundle, "bundle"]:
     """Train, or resume what an interrupted run left, and export.
 
-    The bundle carries what the model says of the val split, and the history of splits.
+    The bundle carries what the model says of the val split, the truth beside it, and the history of splits.
     """
     epochs = plan.training.planned_epochs
     with progress("train", epochs) as report, pushed_curves(plan.name, epochs) as curves:
         log = RunLog(active_run(), report, curves)
         bundle = task_for(plan.task).train(converted, plan, training_folder(converted.dataset, plan), log)
-    return add_splits(add_reference(bundle, converted.dataset), splits)
+    return add_splits(add_held_out(add_reference(bundle, converted.dataset), converted.dataset), splits)
 
 
 @step(cache_policy=CACHE, experiment_tracker=True, output_materializers={"evaluation": EvaluationMaterializer})

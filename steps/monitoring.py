@@ -30,6 +30,9 @@ from visionops.home import visionops_home
 from visionops.inference.settings import ServingConfig, UseCase
 from visionops.lineage import read_splits
 from visionops.monitoring.drift.report import DriftReport
+from visionops.monitoring.estimation.rendering import render_estimate_html
+from visionops.monitoring.estimation.report import PerformanceEstimate
+from visionops.monitoring.estimation.window import estimate_window
 from visionops.monitoring.labelled import LabelledTraffic, measure, unseen, untrained
 from visionops.monitoring.log_reading import read_log
 from visionops.monitoring.metrics import push_monitoring
@@ -38,7 +41,7 @@ from visionops.monitoring.reference import read_reference, window_reference
 from visionops.monitoring.settings import MonitoringConfig, ReferenceKind, RetrainPolicy
 from visionops.tasks.spec import task_for
 
-__all__ = ["compare_traffic", "decide_retraining", "score_labelled_traffic", "tell"]
+__all__ = ["compare_traffic", "decide_retraining", "estimate_performance", "score_labelled_traffic", "tell"]
 
 
 # Nothing here is cached: there are new predictions, and perhaps new labels, each time.
@@ -112,8 +115,32 @@ def score_labelled_traffic(
 
 
 @step(enable_cache=False)
+def estimate_performance(
+    labelled_traffic: LabelledTraffic, monitoring: MonitoringConfig, scoring: Scoring
+) -> tuple[Annotated[PerformanceEstimate, "performance_estimate"], Annotated[HTMLString, "performance_report"]]:
+    """Estimate the gate's metric of the window without labels, and show it beside the figure on labelled traffic."""
+    use_case, end = scoring.use_case, datetime.now(UTC)
+    begin = end - timedelta(hours=monitoring.window_hours)
+    folder, store = active_deployer().prediction_log(use_case.name), scoring.serving.prediction_log_store
+    with champion_bundle(use_case.name) as (champion, bundle):
+        log = read_log(folder, since=begin, until=end, model=use_case.name, version=champion.version, store=store)
+        at_test = champion.test_metric(scoring.metric)
+        task = task_for(use_case.task)
+        report = estimate_window(task, bundle, log, (begin, end), scoring.metric, monitoring.estimation, at_test)
+    if seen := report.estimate:
+        log_metadata({"is_estimate": True, "metric": seen.metric, "value": seen.value, "interval": list(seen.interval)})
+    announce(report.explain())
+    return report, HTMLString(render_estimate_html(report, labelled_traffic.performance))
+
+
+@step(enable_cache=False)
 def decide_retraining(
-    drift: DriftReport, labelled_traffic: LabelledTraffic, use_case: UseCase, policy: RetrainPolicy, is_requested: bool
+    drift: DriftReport,
+    labelled_traffic: LabelledTraffic,
+    performance_estimate: PerformanceEstimate,
+    use_case: UseCase,
+    policy: RetrainPolicy,
+    is_requested: bool,
 ) -> tuple[Annotated[Observation, "observation"], Annotated[Decision, "retraining"]]:
     """What follows, and why."""
     registry, now = active_registry(), datetime.now(UTC)
@@ -128,6 +155,7 @@ def decide_retraining(
         age_days=(now - champion.trained) / timedelta(days=1),
         hours_since_training=(now - last) / timedelta(hours=1),
         performance=labelled_traffic.performance,
+        estimate=performance_estimate.estimate,
         is_requested=is_requested,
     )
     decision = decide(observation, policy)

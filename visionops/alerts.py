@@ -10,7 +10,7 @@ from typing import Protocol
 
 from pydantic import BaseModel, ConfigDict
 
-from visionops.monitoring.policy import Action, Decision, Observation
+from visionops.monitoring.policy import Action, Decision, Level, Observation, broken_level
 from visionops.monitoring.settings import RetrainPolicy
 
 __all__ = ["DECISION", "Alert", "Alerter", "Severity", "Told", "decision_alerts"]
@@ -71,10 +71,11 @@ def decision_alerts(
 ) -> tuple[Alert, ...]:
     """What is to be sent after a decision: one alert with its sentence, and the end of those that no longer hold.
 
-    Critical from the share of drifted columns on that calls for a training, as the rule on that share is: it keeps the
-    rule's alert back, so that people get one message.
+    Critical from the share of drifted columns on that calls for a training, and below the critical level of the gate's
+    metric, as the rules on these are: it keeps the rules' alerts back, so that people get one message.
     """
-    is_grave = seen.drift_share >= policy.drift_share
+    is_below = broken_level(seen.performance, policy) is Level.CRITICAL
+    is_grave = seen.drift_share >= policy.drift_share or is_below
     holds = None if decision.action is Action.NOTHING else Severity.CRITICAL if is_grave else Severity.WARNING
     return tuple(
         Alert(

@@ -17,7 +17,7 @@ from visionops.monitoring.curves import CURVES
 from visionops.monitoring.drift.report import ColumnDrift, ColumnKind, DriftReport, Verdict
 from visionops.monitoring.gateway import Pushgateway
 from visionops.monitoring.policy import Action, Decision, Observation, is_conclusive
-from visionops.monitoring.settings import RetrainPolicy
+from visionops.monitoring.settings import PerformanceLevels, RetrainPolicy
 
 __all__ = ["METRICS", "TrainingFigures", "push_monitoring", "push_pipeline"]
 
@@ -36,6 +36,11 @@ METRICS: Mapping[str, str] = {
     "visionops_performance_high": "Upper end of its 95 % interval; absent where the labels say nothing of the traffic.",
     "visionops_performance_images": "Labelled images behind it.",
     "visionops_performance_at_test": "The champion's figure on the test split.",
+    "visionops_performance_level": "Level of the gate's metric below which people are told, by severity.",
+    "visionops_estimated_performance": "The gate's metric, estimated without labels.",
+    "visionops_estimated_performance_low": "Lower end of the estimate's 95 % interval.",
+    "visionops_estimated_performance_high": "Upper end of the estimate's 95 % interval.",
+    "visionops_estimated_performance_images": "Predictions behind the estimate.",
     "visionops_new_labels": "Images labelled since the last training.",
     "visionops_champion_info": "1 for the version that monitoring looked at.",
     "visionops_champion_created_timestamp_seconds": "When the champion was trained.",
@@ -89,11 +94,12 @@ def push_monitoring(
         champion_created: When it was trained; aware.
         finished: Aware; now when absent.
         policy: Decides whether a figure on labelled traffic says anything; without that its interval, on which alerts
-            are made, is not pushed. The default policy when absent.
+            are made, is not pushed. It has the levels of the metric, too. The default policy when absent.
 
     Raises:
         StackError: The gateway does not answer, or refuses.
     """
+    policy = policy or RetrainPolicy()
     compared = [column for column in report.columns if column.verdict is not Verdict.TOO_FEW]
     figures: dict[str, Any] = {
         "visionops_traffic_images": report.current_images,
@@ -126,9 +132,22 @@ def push_monitoring(
             "visionops_performance_images": {of_metric: worth.images},
             "visionops_performance_at_test": {of_metric: worth.at_test},
         }
-        if worth.interval is not None and is_conclusive(worth, policy or RetrainPolicy()):
+        if worth.interval is not None and is_conclusive(worth, policy):
             low, high = worth.interval
             figures |= {"visionops_performance_low": {of_metric: low}, "visionops_performance_high": {of_metric: high}}
+        figures["visionops_performance_level"] = {
+            (*of_metric, ("severity", severity)): level
+            for severity, level in policy.levels.get(worth.metric, PerformanceLevels())
+            if level is not None
+        }
+    if guess := seen.estimate:
+        of_metric = (("metric", guess.metric),)
+        figures |= {
+            "visionops_estimated_performance": {of_metric: guess.value},
+            "visionops_estimated_performance_low": {of_metric: guess.interval[0]},
+            "visionops_estimated_performance_high": {of_metric: guess.interval[1]},
+            "visionops_estimated_performance_images": {of_metric: guess.images},
+        }
     gateway.push({"use_case": use_case}, figures, METRICS, replace=True)
 
 

@@ -10,7 +10,17 @@ from pydantic import BaseModel, ConfigDict
 from visionops.data.findings import counted
 from visionops.monitoring.settings import RetrainPolicy
 
-__all__ = ["Action", "Decision", "Observation", "Performance", "decide", "is_conclusive"]
+__all__ = [
+    "Action",
+    "Decision",
+    "Estimate",
+    "Level",
+    "Observation",
+    "Performance",
+    "broken_level",
+    "decide",
+    "is_conclusive",
+]
 
 
 class _Facts(BaseModel):
@@ -32,6 +42,19 @@ class Performance(_Facts):
     """Labels that the champion does not know, in words, as those of a new class; "" for none."""
 
 
+class Estimate(_Facts):
+    """How well the champion seems to do on a window, without labels (`visionops.monitoring.estimation`)."""
+
+    metric: str
+    value: float
+    interval: tuple[float, float]
+    """95 %."""
+    at_test: float | None = None
+    """The champion's figure on the test split; None where the registry does not have it."""
+    images: int
+    """Predictions looked at."""
+
+
 class Observation(_Facts):
     """What is known when a decision is asked for."""
 
@@ -50,7 +73,16 @@ class Observation(_Facts):
     """Since the last training of this use case gave a version, whether or not it became champion."""
     performance: Performance | None = None
     """None: no labelled traffic."""
+    estimate: Estimate | None = None
+    """None: nothing was estimated."""
     is_requested: bool = False
+
+
+class Level(enum.StrEnum):
+    """How bad a figure below an agreed level is."""
+
+    WARNING = "warning"
+    CRITICAL = "critical"
 
 
 class Action(enum.StrEnum):
@@ -81,6 +113,13 @@ _NEXT: Final = {
 def decide(seen: Observation, policy: RetrainPolicy) -> Decision:
     """What the policy makes of an observation: the same for the same, and without effects."""
     decision = _decide(seen, policy)
+    if level := broken_level(seen.performance, policy):
+        assert seen.performance is not None
+        told = _level(seen.performance, level, policy)
+        if decision.action is Action.NOTHING:
+            decision = _decision(Action.ALERT, (told,))
+        else:
+            decision = decision.model_copy(update={"sentence": f"{decision.sentence}; {told}"})
     doubt = _doubt(seen.performance, policy)
     return decision.model_copy(update={"sentence": f"{decision.sentence}; {doubt}"}) if doubt else decision
 
@@ -90,6 +129,17 @@ def is_conclusive(performance: Performance, policy: RetrainPolicy) -> bool:
     return (
         performance.interval is not None and performance.images >= policy.min_labelled and not policy.labels_are_chosen
     )
+
+
+def broken_level(performance: Performance | None, policy: RetrainPolicy) -> Level | None:
+    """Return the worst of the policy's levels that all of the interval on labelled traffic lies below."""
+    if performance is None or not is_conclusive(performance, policy) or performance.metric not in policy.levels:
+        return None
+    assert performance.interval is not None
+    levels, high = policy.levels[performance.metric], performance.interval[1]
+    if levels.critical is not None and high < levels.critical:
+        return Level.CRITICAL
+    return Level.WARNING if levels.warning is not None and high < levels.warning else None
 
 
 def _decide(seen: Observation, policy: RetrainPolicy) -> Decision:
@@ -132,6 +182,14 @@ def _reasons(seen: Observation, policy: RetrainPolicy) -> tuple[str, ...]:
                 f"{worse.metric} on labelled traffic is {worse.value:.3f} "
                 f"({worse.interval[0]:.3f} to {worse.interval[1]:.3f}), all below {least:.3f}"
             )
+    guess = seen.estimate
+    if guess is not None and guess.at_test is not None and policy.estimated_drop is not None:
+        least = guess.at_test - policy.estimated_drop
+        if guess.interval[1] < least:
+            found.append(
+                f"{guess.metric} as estimated without labels is {guess.value:.3f} "
+                f"({guess.interval[0]:.3f} to {guess.interval[1]:.3f}), all below {least:.3f}"
+            )
     if policy.max_age_days is not None and seen.age_days > policy.max_age_days:
         found.append(f"the champion is {seen.age_days:.0f} days old, over {policy.max_age_days:g}")
     if policy.new_labels is not None and seen.new_labels >= policy.new_labels:
@@ -152,6 +210,15 @@ def _doubt(worse: Performance | None, policy: RetrainPolicy) -> str:
     else:
         why = "there is no interval to judge it by (set evaluation.resamples)"
     return f"{worse.metric} on labelled traffic is {worse.value:.3f}, but {why}"
+
+
+def _level(worse: Performance, level: Level, policy: RetrainPolicy) -> str:
+    assert worse.interval is not None
+    low, high = worse.interval
+    return (
+        f"{worse.metric} on labelled traffic is {worse.value:.3f} ({low:.3f} to {high:.3f}), all below the {level} "
+        f"level of {getattr(policy.levels[worse.metric], level.value):g}"
+    )
 
 
 def _share(seen: Observation) -> str:

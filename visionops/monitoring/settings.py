@@ -8,7 +8,15 @@ from pydantic import Field, model_validator
 
 from visionops.settings import Settings
 
-__all__ = ["DriftMethod", "DriftSettings", "MonitoringConfig", "ReferenceKind", "RetrainPolicy"]
+__all__ = [
+    "DriftMethod",
+    "DriftSettings",
+    "EstimationSettings",
+    "MonitoringConfig",
+    "PerformanceLevels",
+    "ReferenceKind",
+    "RetrainPolicy",
+]
 
 
 class DriftMethod(enum.StrEnum):
@@ -50,6 +58,35 @@ class DriftSettings(Settings):
     seed: int = 0
 
 
+class EstimationSettings(Settings):
+    """How the gate's metric is estimated without labels."""
+
+    enabled: bool = True
+    draws: int = Field(default=500, ge=100, le=100_000)
+    """Of the calibration, and of the truth of every image; the interval comes from them."""
+    min_images: int = Field(default=30, ge=2)
+    """Predictions of a window, or of a part of it, below which nothing is estimated."""
+    min_held_out: int = Field(default=25, ge=2)
+    """Labelled images of the val split to calibrate on, below which nothing is estimated."""
+    seed: int = Field(default=0, ge=0)
+
+
+class PerformanceLevels(Settings):
+    """Below which figure of a metric people are told, however it was at test."""
+
+    warning: float | None = Field(default=None, ge=0, le=1)
+    critical: float | None = Field(default=None, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _agree(self) -> PerformanceLevels:
+        if self.warning is not None and self.critical is not None and self.critical > self.warning:
+            raise ValueError(f"critical {self.critical} is above warning {self.warning}: nobody is warned")
+        return self
+
+
+_ACCURACY = PerformanceLevels(warning=0.85, critical=0.8)
+
+
 class RetrainPolicy(Settings):
     """Each threshold alone is a reason; absent: none."""
 
@@ -62,6 +99,11 @@ class RetrainPolicy(Settings):
     performance_drop: float | None = Field(default=0.05, ge=0, le=1)
     """Of the gate's metric, from the champion's test figure down to labelled traffic. The whole interval must lie
     below, so that a few labels do not call for a training; without an interval nothing follows."""
+    levels: dict[str, PerformanceLevels] = Field(default={"accuracy": _ACCURACY, "balanced_accuracy": _ACCURACY})
+    """Metric to the levels below which people are told; only the gate's counts, and no training follows. The whole
+    interval on labelled traffic must lie below. Other metrics have none: 0.8 is poor for accuracy and fine for mAP."""
+    estimated_drop: float | None = Field(default=None, ge=0, le=1)
+    """As ``performance_drop``, of the estimate without labels. Absent, as by default: an estimate calls for nothing."""
     min_labelled: int = Field(default=30, ge=2)
     """Labelled images that the champion has not seen, below which their figure says nothing: resamples of a few images
     are too sure."""
@@ -104,4 +146,5 @@ class MonitoringConfig(Settings):
     reference_hours: float = Field(default=168, gt=0, allow_inf_nan=False)
     """With ``reference: window``: how far it reaches back from where the window begins."""
     drift: DriftSettings = DriftSettings()
+    estimation: EstimationSettings = EstimationSettings()
     policy: RetrainPolicy = RetrainPolicy()

@@ -26,6 +26,7 @@ from visionops.home import visionops_home
 from visionops.inference.bundle import BundleCard, ModelBundle
 from visionops.inference.predictor import Predictor
 from visionops.inference.settings import Precision
+from visionops.monitoring.estimation.held_out import HELD_OUT_FILE, add_held_out
 from visionops.monitoring.reference import REFERENCE_FILE, add_reference
 from visionops.quantization.settings import QuantizationPlan
 from visionops.tasks.comparison import comparison_set
@@ -70,7 +71,10 @@ def quantize_bundle(
     graph = _quantize(bundle, _Tensors(bundle, images, report))
     folder.parent.mkdir(parents=True, exist_ok=True)
     with atomic_folder(folder, replace=True) as unfinished:
-        for name in bundle.card.files.keys() - {REFERENCE_FILE}:  # it would be what the float model said
+        for name in bundle.card.files.keys() - {
+            REFERENCE_FILE,
+            HELD_OUT_FILE,
+        }:  # they would be what the float model said
             shutil.copy2(bundle.folder / name, unfinished / name)
         openvino.save_model(graph, unfinished / _GRAPH, compress_to_fp16=False)
         card = _card(bundle, images)
@@ -78,7 +82,7 @@ def quantize_bundle(
         ModelBundle.create(
             unfinished, card.model_copy(update={"metrics": _val_metrics(measured, dataset, task, plan.scoring)})
         )
-    return add_reference(ModelBundle.load(folder), dataset)
+    return add_held_out(add_reference(ModelBundle.load(folder), dataset), dataset)
 
 
 def calibration_images(dataset: Dataset, count: int) -> Dataset:

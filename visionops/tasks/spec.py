@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from visionops.data.settings import DataConfig, Format
     from visionops.evaluation.result import Evaluation
     from visionops.evaluation.settings import Scoring
-    from visionops.inference.bundle import BundleCard, ModelBundle
+    from visionops.inference.bundle import BundleCard, Head, ModelBundle
     from visionops.tasks.base import TrainingLog
     from visionops.tasks.converted import ConvertedDataset, Progress
     from visionops.tasks.settings import ConversionPlan, TrainingPlan
@@ -133,6 +133,13 @@ class TaskSpec(ServedTask[P]):
         from visionops.tasks.converted import link_splits
 
         return link_splits(dataset, plan, folder)
+
+    def questions(self, card: BundleCard) -> Sequence[Head]:  # noqa: ARG002
+        """Return the questions whose class probabilities are ``probabilities`` in the prediction log, in that order.
+
+        Of these, performance is estimated without labels; of a task without any, as by default, it is not.
+        """
+        return ()
 
     @abc.abstractmethod
     def train(self, converted: ConvertedDataset, plan: TrainingPlan, work: Path, log: TrainingLog) -> ModelBundle:

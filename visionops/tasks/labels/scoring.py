@@ -23,6 +23,7 @@ __all__ = [
     "areas",
     "bin_reliability",
     "calibration_error",
+    "figure_of",
     "figures",
     "log_loss",
     "threshold_counts",
@@ -31,6 +32,7 @@ __all__ = [
 LABEL_METRICS = ("accuracy", "balanced_accuracy", "f1", "roc_auc", "pr_auc")
 CLASS_METRICS = ("precision", "recall", "f1")
 
+_AREAS = ("roc_auc", "pr_auc")
 _BINS = 15
 """As Guo et al. have it."""
 
@@ -100,6 +102,11 @@ def figures(outcomes: Sequence[Outcome], weights: Floats) -> dict[str, Floats]:
     return result
 
 
+def figure_of(outcomes: Sequence[Outcome], weights: Floats, metric: str) -> Floats:
+    """Return one of `LABEL_METRICS` as `figures` has it, float64 (weightings,), without the cost of the others."""
+    return mean_defined(np.stack([_head_figure(outcome, weights, metric) for outcome in outcomes]))
+
+
 def calibration_error(outcome: Outcome) -> float:
     """Expected calibration error of the most probable class, 15 bins of equal width; NaN where nothing is known.
 
@@ -148,16 +155,27 @@ def _counts(outcome: Outcome, weights: Floats) -> tuple[Floats, Floats, Floats]:
 
 
 def _head_figures(outcome: Outcome, weights: Floats) -> dict[str, Floats]:
-    right, are, said = _counts(outcome, weights)
-    judged = list(outcome.judged_classes)
-    under = [areas(outcome, k, weights) for k in judged]
-    return {
-        "accuracy": ratio(right.sum(axis=1), are.sum(axis=1)),
-        "balanced_accuracy": mean_defined(ratio(right, are).T),
-        "f1": mean_defined(ratio(2 * right, are + said)[:, judged].T),
-        "roc_auc": mean_defined(np.stack([roc for roc, _ in under])),
-        "pr_auc": mean_defined(np.stack([pr for _, pr in under])),
+    counts = _counts(outcome, weights)
+    under = [areas(outcome, k, weights) for k in outcome.judged_classes]
+    return {name: _of_counts(outcome, counts, name) for name in LABEL_METRICS if name not in _AREAS} | {
+        name: mean_defined(np.stack([pair[position] for pair in under])) for position, name in enumerate(_AREAS)
     }
+
+
+def _head_figure(outcome: Outcome, weights: Floats, metric: str) -> Floats:
+    if metric in _AREAS:
+        under = [areas(outcome, k, weights)[_AREAS.index(metric)] for k in outcome.judged_classes]
+        return mean_defined(np.stack(under))
+    return _of_counts(outcome, _counts(outcome, weights), metric)
+
+
+def _of_counts(outcome: Outcome, counts: tuple[Floats, Floats, Floats], metric: str) -> Floats:
+    right, are, said = counts
+    if metric == "accuracy":
+        return ratio(right.sum(axis=1), are.sum(axis=1))
+    if metric == "balanced_accuracy":
+        return mean_defined(ratio(right, are).T)
+    return mean_defined(ratio(2 * right, are + said)[:, list(outcome.judged_classes)].T)
 
 
 def _class_figures(outcome: Outcome, weights: Floats) -> dict[str, Floats]:

@@ -170,6 +170,10 @@ class LabelTask(TaskSpec["LabelPrediction"]):
 
         return convert_labels(dataset, plan, folder, progress)
 
+    def questions(self, card: BundleCard) -> Sequence[Head]:
+        """See `TaskSpec`."""
+        return card.heads
+
     def train(self, converted: ConvertedDataset, plan: TrainingPlan, work: Path, log: TrainingLog) -> ModelBundle:
         """See `visionops.tasks.labels.training.train_labels`."""
         from visionops.tasks.labels.training import train_labels

@@ -1,0 +1,147 @@
+"""Estimate a metric from probabilities: the expected confusion matrix, and draws of the truth for an interval."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from visionops.data.findings import counted
+from visionops.inference.bundle import Head
+from visionops.monitoring.estimation.calibration import Calibration, fit_calibration
+from visionops.monitoring.estimation.held_out import HeldOut
+from visionops.monitoring.estimation.probabilities import answers_of, split_by_head
+from visionops.monitoring.settings import EstimationSettings
+from visionops.tasks.labels.scoring import LABEL_METRICS, Outcome, figure_of
+
+__all__ = ["MOST_IMAGES", "Estimator", "Guess", "TooFewError"]
+
+Floats = npt.NDArray[np.float64]
+
+MOST_IMAGES: Final = 5000
+"""Of a window, spread evenly over it. A longer one gets an interval that is too wide rather than too narrow."""
+_MIN_OF_CLASS: Final = 5
+"""Images of each class that must be expected: the recall of a class with fewer is hardly a figure."""
+
+
+class TooFewError(Exception):
+    """Nothing is estimated, and the message says why. Never leaves this package."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Guess:
+    """The metric of a window, by its probabilities."""
+
+    value: float
+    low: float
+    high: float
+    """95 %: where the metric would lie if all images of the window were labelled."""
+
+
+class Estimator:
+    """Estimates one metric of one model on any window.
+
+    Args:
+        questions: Heads of the model, in the order of its card.
+        metric: What the gate looks at.
+
+    Raises:
+        TooFewError: The metric is none of `LABEL_METRICS`, or the held-out images cannot calibrate a head.
+    """
+
+    def __init__(self, questions: Sequence[Head], held_out: HeldOut, metric: str, settings: EstimationSettings) -> None:
+        if metric not in LABEL_METRICS:
+            raise TooFewError(f"{metric} cannot be estimated without labels; {', '.join(LABEL_METRICS)} can")
+        self._questions, self._metric, self._settings = tuple(questions), metric, settings
+        rng = np.random.default_rng([settings.seed, 0])
+        self._calibrations = [
+            self._calibrate(head, probabilities, held_out.truth[:, column], rng)
+            for column, (head, probabilities) in enumerate(
+                zip(questions, split_by_head(held_out.probabilities, questions), strict=True)
+            )
+        ]
+
+    def _calibrate(
+        self, head: Head, probabilities: Floats, truth: npt.NDArray[np.int64], rng: np.random.Generator
+    ) -> Calibration:
+        known = np.flatnonzero(truth >= 0)
+        if len(known) < self._settings.min_held_out:
+            raise TooFewError(
+                f"{counted(len(known), 'labelled val image')} of {head.name} are too few to calibrate on "
+                f"({self._settings.min_held_out} needed)"
+            )
+        if len(np.unique(truth[known])) < 2:
+            raise TooFewError(f"all val images of {head.name} are of one class, which calibrates nothing")
+        return fit_calibration(probabilities[known], truth[known], self._settings.draws, rng)
+
+    def estimate(self, probabilities: Floats) -> Guess:
+        """Estimate the metric of a window. The same images, in the same order, give the same figures.
+
+        The value is that of the expected confusion matrix (of the areas, the expected counts at each threshold). For
+        the interval, calibrations are drawn, and by each the truth of every image, as each drawn window is then scored.
+        The classes of several heads are drawn independently of each other.
+
+        Args:
+            probabilities: (images, classes of all heads), as the record has them.
+
+        Raises:
+            TooFewError: There are too few images, or too few of a class.
+        """
+        images = len(probabilities)
+        if images < self._settings.min_images:
+            raise TooFewError(
+                f"{counted(images, 'prediction')} are too few to estimate from ({self._settings.min_images} needed)"
+            )
+        if images > MOST_IMAGES:
+            probabilities = probabilities[np.linspace(0, images - 1, MOST_IMAGES).astype(np.int64)]
+        parts = split_by_head(probabilities, self._questions)
+        answers = [answers_of(head, part) for head, part in zip(self._questions, parts, strict=True)]
+        value = self._expected(parts, answers)
+        rng = np.random.default_rng([self._settings.seed, 1])
+        drawn = [self._drawn(parts, answers, draw, rng) for draw in range(self._settings.draws)]
+        low, high = np.nanpercentile(drawn, [2.5, 97.5])
+        return Guess(value, min(float(low), value), max(float(high), value))
+
+    def _expected(self, parts: Sequence[Floats], answers: Sequence[npt.NDArray[np.int64]]) -> float:
+        figures = []
+        for head, calibration, part, said in zip(self._questions, self._calibrations, parts, answers, strict=True):
+            expected = calibration.apply(part)
+            self._require_classes(head, expected)
+            images, classes = part.shape
+            # Each image stands there once as every class, and weighs what that class's probability is.
+            outcome = Outcome(
+                head,
+                np.tile(np.arange(classes), images),
+                np.repeat(part, classes, axis=0),
+                np.repeat(said, classes),
+            )
+            figures.append(figure_of([outcome], expected.reshape(1, -1), self._metric)[0])
+        return float(np.mean(figures))
+
+    def _require_classes(self, head: Head, expected: Floats) -> None:
+        if self._metric == "accuracy":
+            return  # defined whatever the classes are
+        counts = expected.sum(axis=0)
+        fewest = int(counts.argmin())
+        if counts[fewest] < _MIN_OF_CLASS:
+            raise TooFewError(
+                f"about {counted(round(counts[fewest]), 'image')} of {head.class_names[fewest]} are too few to "
+                f"estimate {self._metric} from ({_MIN_OF_CLASS} needed)"
+            )
+
+    def _drawn(
+        self,
+        parts: Sequence[Floats],
+        answers: Sequence[npt.NDArray[np.int64]],
+        draw: int,
+        rng: np.random.Generator,
+    ) -> float:
+        outcomes = []
+        for head, calibration, part, said in zip(self._questions, self._calibrations, parts, answers, strict=True):
+            sums = calibration.apply(part, draw).cumsum(axis=1)
+            truth = (rng.random((len(part), 1)) >= sums[:, :-1]).sum(axis=1)
+            outcomes.append(Outcome(head, truth, part, said))
+        return float(figure_of(outcomes, np.ones((1, len(parts[0]))), self._metric)[0])
