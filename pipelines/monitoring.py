@@ -15,7 +15,7 @@ __all__ = ["monitoring"]
 # FAIL_FAST raises the error of the step; the other modes raise "a step failed".
 @pipeline(name="monitoring", execution_mode=ExecutionMode.FAIL_FAST, on_init=require_same_code)
 def monitoring(config: Config, is_requested: bool, tells: bool) -> None:
-    """Compare the champion's latest predictions with its own of the val split, score it with and without labels, decide.
+    """Compare the champion's latest predictions with its own of the val split, score it, decide.
 
     A training that is decided on is the next run: `--pipeline training` as it is, with its gate.
     """
