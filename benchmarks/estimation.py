@@ -150,11 +150,11 @@ def _read(config: Config, data: Path) -> Dataset:
 def _features(config: Config, dataset: Dataset, work: Path) -> dict[str, npt.NDArray[np.float32]]:
     """Return the backbone's features of every image in every light, float32 (images, width), by the engine that serves.
 
-    A head is trained to have a bundle with that backbone; it is not used further.
+    A head is trained on a few images to have a bundle with that backbone; it is not used further.
     """
     training = LabelTraining(task=config.task, model=_BACKBONE, learning=Learning.FROZEN)
     plan = config.training_plan.model_copy(update={"training": training})
-    bundle = task_for(config.task).train(_cut(config, dataset, 0), plan, work, NoLog())
+    bundle = task_for(config.task).train(_cut(config, dataset.take_evenly(120), 0), plan, work, NoLog())
     assert isinstance(bundle, ModelBundle)
     predictor = Predictor(bundle, streams=cores(), load=Load(images=1))
 
@@ -287,9 +287,10 @@ def _print(windows: Sequence[Window]) -> None:
             estimate, labelled = (
                 np.mean([getattr(w, name) for w in both], axis=0) for name in ("estimate", "labelled")
             )
+            agree, hold = sum(w.is_within for w in both), sum(w.is_covered for w in both)
             print(
                 f"| {both[0].use_case} | {light} | {size} | {len(both)} | {_interval(estimate)} "
-                f"| {_interval(labelled)} | {sum(w.is_within for w in both)} | {sum(w.is_covered for w in both)} | {len(group) - len(both)} |",
+                f"| {_interval(labelled)} | {agree} | {hold} | {len(group) - len(both)} |",
                 flush=True,
             )
 
