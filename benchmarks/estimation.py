@@ -101,6 +101,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="real images: %(default)s")
     parser.add_argument("--seeds", type=int, default=10, help="splits of each data set: %(default)s")
     parser.add_argument("--windows", type=int, default=5, help="of each split, light and size: %(default)s")
+    parser.add_argument("--images", type=int, default=600, help="of each data set, at most: %(default)s")
     parser.add_argument("--features", type=Path, help="folder that keeps features from one run to the next")
     parser.add_argument("--simulate", action="store_true", help="coverage on simulated windows instead")
     parser.add_argument("--json", type=Path, help="every window, for a machine")
@@ -121,7 +122,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _measure(name: str, told: argparse.Namespace) -> Iterator[Window]:
     config = load_config(Path("configs", f"{name}.yaml"))
-    dataset = _read(config, told.data)
+    dataset = _read(config, told.data).take_evenly(told.images)
     kept = (told.features or Path(tempfile.mkdtemp(prefix="visionops-estimation-"))) / f"{name}.npz"
     if not kept.exists():
         kept.parent.mkdir(parents=True, exist_ok=True)

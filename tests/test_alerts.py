@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from visionops.alerts import DECISION, Severity, decision_alerts
-from visionops.monitoring.policy import Observation, decide
+from visionops.monitoring.policy import Observation, Performance, decide
 from visionops.monitoring.settings import RetrainPolicy
 
 SEEN = Observation(
@@ -23,6 +23,9 @@ POLICY = RetrainPolicy()
 NEVER = timedelta(0)
 
 
+BELOW = Performance(metric="accuracy", value=0.75, interval=(0.7, 0.79), at_test=0.76, images=200)
+
+
 @pytest.mark.parametrize(
     ("changes", "severity", "summary"),
     [
@@ -30,6 +33,7 @@ NEVER = timedelta(0)
         ({"drift_share": 0.1}, Severity.WARNING, "steel: monitoring asks for a person"),
         ({"drift_share": 0.3, "new_labels": 0}, Severity.CRITICAL, "steel: monitoring asks for a person"),
         ({"drift_share": 0.3}, Severity.CRITICAL, "steel: monitoring trains again"),
+        ({"performance": BELOW}, Severity.CRITICAL, "steel: monitoring asks for a person"),
         ({"embedding_drifted": True}, Severity.WARNING, "steel: monitoring trains again"),
     ],
 )

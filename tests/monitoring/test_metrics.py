@@ -12,11 +12,13 @@ from tests.helpers.traffic import compare_traffic
 from visionops.errors import StackError
 from visionops.monitoring.gateway import Pushgateway
 from visionops.monitoring.metrics import METRICS, TrainingFigures, push_monitoring, push_pipeline
-from visionops.monitoring.policy import Action, Observation, Performance, decide
-from visionops.monitoring.settings import RetrainPolicy
+from visionops.monitoring.policy import Action, Estimate, Observation, Performance, decide
+from visionops.monitoring.settings import PerformanceLevels, RetrainPolicy
 
 CREATED = datetime(2026, 3, 1, tzinfo=UTC)
 FALLEN = Performance(metric="map50", value=0.5, interval=(0.45, 0.55), at_test=0.65, images=200)
+GUESS = Estimate(metric="map50", value=0.6, interval=(0.5, 0.7), at_test=0.65, images=100)
+AGREED = RetrainPolicy(levels={"map50": PerformanceLevels(warning=0.6, critical=0.5)})
 NOTHING_LABELLED = Observation(
     images=100,
     drift_share=0.3,
@@ -36,9 +38,9 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pushgateway]:
 
 def test_what_monitoring_saw_replaces_what_it_saw_before(gateway: Pushgateway):
     report = compare_traffic()
-    seen = NOTHING_LABELLED.model_copy(update={"performance": FALLEN})
+    seen = NOTHING_LABELLED.model_copy(update={"performance": FALLEN, "estimate": GUESS})
     decision = decide(seen, RetrainPolicy())
-    push_monitoring(gateway, "steel", report, seen, decision, "3", CREATED, finished=CREATED)
+    push_monitoring(gateway, "steel", report, seen, decision, "3", CREATED, finished=CREATED, policy=AGREED)
     figures = pushed(gateway.url, "steel")
     assert figures["visionops_drift_share",] == report.share > 0
     assert figures["visionops_drifted_columns",] == len(report.drifted_columns)
@@ -49,6 +51,12 @@ def test_what_monitoring_saw_replaces_what_it_saw_before(gateway: Pushgateway):
     assert figures["visionops_drift_column_p_value", *of_column] == column.p_adjusted < 0.05
     assert figures["visionops_drift_column_statistic", *of_column] == column.statistic
     assert figures["visionops_performance_high", "map50"] == 0.55
+    assert {s: figures["visionops_performance_level", "map50", s] for s in ("warning", "critical")} == {
+        "warning": 0.6,
+        "critical": 0.5,
+    }
+    assert figures["visionops_estimated_performance", "map50"] == 0.6
+    assert figures["visionops_estimated_performance_low", "map50"] == 0.5
     assert figures["visionops_champion_info", "3"] == 1
     assert figures["visionops_champion_created_timestamp_seconds",] == CREATED.timestamp()
     assert {action: figures["visionops_decision", action] for action in Action} == {
@@ -68,6 +76,7 @@ def test_what_monitoring_saw_replaces_what_it_saw_before(gateway: Pushgateway):
     figures = pushed(gateway.url, "steel")
     assert ("visionops_champion_info", "3") not in figures
     assert ("visionops_performance", "map50") not in figures
+    assert ("visionops_estimated_performance", "map50") not in figures
 
 
 def test_what_a_gateway_refuses_is_an_error_in_one_line(gateway: Pushgateway):

@@ -5,8 +5,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from visionops.monitoring.policy import Action, Observation, Performance, decide, is_conclusive
-from visionops.monitoring.settings import RetrainPolicy
+from visionops.monitoring.policy import (
+    Action,
+    Estimate,
+    Level,
+    Observation,
+    Performance,
+    broken_level,
+    decide,
+    is_conclusive,
+)
+from visionops.monitoring.settings import PerformanceLevels, RetrainPolicy
 
 CALM = Observation(
     images=400,
@@ -140,3 +149,66 @@ def test_a_training_has_a_reason_labels_and_its_time_or_was_asked_for(share, emb
         assert decision.reasons
         assert labels >= POLICY.min_new_labels
         assert hours >= POLICY.cooldown_hours
+
+
+def accuracy(low: float, high: float, **changes) -> Performance:
+    value = (low + high) / 2
+    told = {"metric": "accuracy", "value": value, "interval": (low, high), "at_test": value, "images": 200}
+    return Performance(**told | changes)
+
+
+@pytest.mark.parametrize(
+    ("performance", "level"),
+    [
+        (accuracy(0.9, 0.95), None),
+        (accuracy(0.8, 0.86), None),  # not all of the interval
+        (accuracy(0.8, 0.84), Level.WARNING),
+        (accuracy(0.7, 0.79), Level.CRITICAL),
+        (accuracy(0.7, 0.79, metric="balanced_accuracy"), Level.CRITICAL),
+        (accuracy(0.7, 0.79, metric="map50"), None),  # no level is agreed on
+        (accuracy(0.7, 0.79, images=29), None),
+        (accuracy(0.7, 0.79, interval=None), None),
+        (None, None),
+    ],
+)
+def test_people_are_told_below_a_level_and_nothing_is_trained(performance, level):
+    assert broken_level(performance, POLICY) is level
+    decision = decide(seen(performance=performance), POLICY)
+    assert decision.action is (Action.ALERT if level else Action.NOTHING)
+    if level:
+        bound = {Level.WARNING: "0.85", Level.CRITICAL: "0.8"}[level]
+        assert decision.sentence.endswith(f"all below the {level} level of {bound}")
+
+
+def test_levels_are_the_use_cases_own():
+    strict = RetrainPolicy(levels={"map50": PerformanceLevels(warning=0.7)})
+    poor = accuracy(0.6, 0.65)
+    assert broken_level(poor, strict) is None
+    assert broken_level(poor.model_copy(update={"metric": "map50"}), strict) is Level.WARNING
+    assert broken_level(accuracy(0.1, 0.2), RetrainPolicy(levels={})) is None
+    chosen = RetrainPolicy(labels_are_chosen=True)
+    assert broken_level(accuracy(0.1, 0.2), chosen) is None
+    with pytest.raises(ValidationError, match="nobody is warned"):
+        PerformanceLevels(warning=0.8, critical=0.85)
+
+
+def test_a_level_stands_beside_what_else_is_decided():
+    both = decide(seen(performance=accuracy(0.7, 0.79, at_test=0.95)), POLICY)
+    assert both.action is Action.RETRAIN
+    assert "all below 0.900; accuracy on labelled traffic" in both.sentence
+    assert both.sentence.endswith("all below the critical level of 0.8")
+
+
+FALLEN_GUESS = Estimate(metric="accuracy", value=0.7, interval=(0.6, 0.8), at_test=0.9, images=300)
+
+
+def test_an_estimate_calls_for_nothing_unless_the_policy_says_so():
+    assert decide(seen(estimate=FALLEN_GUESS), POLICY) == decide(CALM, POLICY)
+    wanted = RetrainPolicy(estimated_drop=0.05)
+    decision = decide(seen(estimate=FALLEN_GUESS), wanted)
+    assert decision.action is Action.RETRAIN
+    assert decision.reasons == ("accuracy as estimated without labels is 0.700 (0.600 to 0.800), all below 0.850",)
+    assert decide(seen(estimate=FALLEN_GUESS, new_labels=0), wanted).action is Action.ALERT
+    chance = FALLEN_GUESS.model_copy(update={"interval": (0.6, 0.86)})
+    assert decide(seen(estimate=chance), wanted).action is Action.NOTHING
+    assert decide(seen(estimate=FALLEN_GUESS.model_copy(update={"at_test": None})), wanted).action is Action.NOTHING

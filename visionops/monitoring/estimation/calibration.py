@@ -7,6 +7,8 @@ import dataclasses
 import numpy as np
 import numpy.typing as npt
 
+from visionops.tasks.labels.calibration import fit_temperature
+
 __all__ = ["Calibration", "fit_calibration"]
 
 Floats = npt.NDArray[np.float64]
@@ -16,38 +18,45 @@ _SMALLEST = 1e-6
 """The record keeps six places, so a probability of 1 may be anything above 1 - 5e-7."""
 _PRIOR = np.array([1.0, 0.0])
 _PRECISION = np.array([4.0, 1.0])
-"""Of slope and offset: normal priors around "calibrated already" with deviations of 0.5 and 1. Without errors among the
-held-out images the likelihood alone would ask for certainty; some hundred images outweigh the prior."""
+"""Of slope and offset: normal priors around "the temperature is all it needs", with deviations of 0.5 and 1. Without
+errors among the held-out images the likelihood alone would ask for certainty; some hundred images outweigh it."""
 _STEPS = 50
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Calibration:
-    """Platt scaling of each class of a head: ``logit(p') = slope * logit(p) + offset``, then normalized.
+    """A temperature, and Platt scaling of each class: ``logit(p') = slope * logit(p) + offset``, then normalized.
 
     Platt, Probabilistic outputs for support vector machines, 1999; one class against the rest as in Zadrozny and Elkan,
     Transforming classifier scores into accurate multiclass probability estimates, 2002. Of two classes one is scaled,
     and the other is the rest.
     """
 
+    temperature: float
+    """Divides the logarithms of the probabilities first; 1 for a model whose own was fitted on these images."""
     parameters: Floats
     """float64 (scaled classes, 2): slope and offset, the most probable ones."""
     drawn: Floats
     """float64 (draws, scaled classes, 2): others that the held-out images allow, as often as they are probable."""
 
-    def apply(self, probabilities: Floats, draw: int | None = None) -> Floats:
+    def apply(self, probabilities: Floats) -> Floats:
         """Return calibrated probabilities, float64 (images, classes), each row with the sum 1.
 
         Args:
             probabilities: (images, classes), as the model gives them.
-            draw: Use these of the drawn parameters; the most probable ones when absent.
         """
-        parameters = self.parameters if draw is None else self.drawn[draw]
-        logits = _logits(probabilities[:, -len(parameters) :])
-        scaled = _sigmoid(logits * parameters[:, 0] + parameters[:, 1])
+        return self._scale(probabilities, self.parameters[None])[0]
+
+    def apply_drawn(self, probabilities: Floats, draws: slice) -> Floats:
+        """Return the same by each of some drawn parameters: float64 (draws, images, classes)."""
+        return self._scale(probabilities, self.drawn[draws])
+
+    def _scale(self, probabilities: Floats, parameters: Floats) -> Floats:
+        logits = _logits(_tempered(probabilities, self.temperature)[:, -parameters.shape[1] :])
+        scaled = _sigmoid(logits * parameters[:, None, :, 0] + parameters[:, None, :, 1])
         if probabilities.shape[1] == 2:
-            return np.concatenate([1 - scaled, scaled], axis=1)
-        return np.asarray(scaled / scaled.sum(axis=1, keepdims=True))
+            return np.concatenate([1 - scaled, scaled], axis=2)
+        return np.asarray(scaled / scaled.sum(axis=2, keepdims=True))
 
 
 def fit_calibration(probabilities: Floats, truth: Ids, draws: int, rng: np.random.Generator) -> Calibration:
@@ -65,7 +74,8 @@ def fit_calibration(probabilities: Floats, truth: Ids, draws: int, rng: np.rando
     """
     classes = probabilities.shape[1]
     scaled = range(1, 2) if classes == 2 else range(classes)
-    logits = _logits(probabilities)
+    temperature = fit_temperature(np.log(_kept(probabilities)), truth)
+    logits = _logits(_tempered(probabilities, temperature))
     parameters, drawn = np.zeros((len(scaled), 2)), np.zeros((draws, len(scaled), 2))
     for column, k in enumerate(scaled):
         is_class = (truth == k).astype(np.float64)
@@ -74,11 +84,20 @@ def fit_calibration(probabilities: Floats, truth: Ids, draws: int, rng: np.rando
         spread = np.linalg.cholesky(np.linalg.inv(hessian))
         parameters[column] = fit
         drawn[:, column] = fit + rng.standard_normal((draws, 2)) @ spread.T
-    return Calibration(parameters, drawn)
+    return Calibration(temperature, parameters, drawn)
+
+
+def _kept(probabilities: Floats) -> Floats:
+    return np.clip(probabilities.astype(np.float64), _SMALLEST, 1 - _SMALLEST)
+
+
+def _tempered(probabilities: Floats, temperature: float) -> Floats:
+    powers = _kept(probabilities) ** (1 / temperature)
+    return np.asarray(powers / powers.sum(axis=1, keepdims=True))
 
 
 def _logits(probabilities: Floats) -> Floats:
-    kept = np.clip(probabilities.astype(np.float64), _SMALLEST, 1 - _SMALLEST)
+    kept = _kept(probabilities)
     return np.asarray(np.log(kept) - np.log1p(-kept))
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from visionops.data.findings import counted
+from visionops.evaluation.resampling import mean_defined
 from visionops.inference.bundle import Head
 from visionops.monitoring.estimation.calibration import Calibration, fit_calibration
 from visionops.monitoring.estimation.held_out import HeldOut
@@ -23,6 +24,8 @@ Floats = npt.NDArray[np.float64]
 
 MOST_IMAGES: Final = 5000
 """Of a window, spread evenly over it. A longer one gets an interval that is too wide rather than too narrow."""
+_CELLS: Final = 1_000_000
+"""Weights held at once."""
 _MIN_OF_CLASS: Final = 5
 """Images of each class that must be expected: the recall of a class with fewer is hardly a figure."""
 
@@ -99,25 +102,16 @@ class Estimator:
             probabilities = probabilities[np.linspace(0, images - 1, MOST_IMAGES).astype(np.int64)]
         parts = split_by_head(probabilities, self._questions)
         answers = [answers_of(head, part) for head, part in zip(self._questions, parts, strict=True)]
-        value = self._expected(parts, answers)
-        rng = np.random.default_rng([self._settings.seed, 1])
-        drawn = [self._drawn(parts, answers, draw, rng) for draw in range(self._settings.draws)]
-        low, high = np.nanpercentile(drawn, [2.5, 97.5])
+        outcomes = [_as_every_class(*of_head) for of_head in zip(self._questions, parts, answers, strict=True)]
+        value = self._expected(parts, outcomes)
+        low, high = np.nanpercentile(self._drawn(parts, outcomes), [2.5, 97.5])
         return Guess(value, min(float(low), value), max(float(high), value))
 
-    def _expected(self, parts: Sequence[Floats], answers: Sequence[npt.NDArray[np.int64]]) -> float:
+    def _expected(self, parts: Sequence[Floats], outcomes: Sequence[Outcome]) -> float:
         figures = []
-        for head, calibration, part, said in zip(self._questions, self._calibrations, parts, answers, strict=True):
+        for head, calibration, part, outcome in zip(self._questions, self._calibrations, parts, outcomes, strict=True):
             expected = calibration.apply(part)
             self._require_classes(head, expected)
-            images, classes = part.shape
-            # Each image stands there once as every class, and weighs what that class's probability is.
-            outcome = Outcome(
-                head,
-                np.tile(np.arange(classes), images),
-                np.repeat(part, classes, axis=0),
-                np.repeat(said, classes),
-            )
             figures.append(figure_of([outcome], expected.reshape(1, -1), self._metric)[0])
         return float(np.mean(figures))
 
@@ -132,16 +126,28 @@ class Estimator:
                 f"estimate {self._metric} from ({_MIN_OF_CLASS} needed)"
             )
 
-    def _drawn(
-        self,
-        parts: Sequence[Floats],
-        answers: Sequence[npt.NDArray[np.int64]],
-        draw: int,
-        rng: np.random.Generator,
-    ) -> float:
-        outcomes = []
-        for head, calibration, part, said in zip(self._questions, self._calibrations, parts, answers, strict=True):
-            sums = calibration.apply(part, draw).cumsum(axis=1)
-            truth = (rng.random((len(part), 1)) >= sums[:, :-1]).sum(axis=1)
-            outcomes.append(Outcome(head, truth, part, said))
-        return float(figure_of(outcomes, np.ones((1, len(parts[0]))), self._metric)[0])
+    def _drawn(self, parts: Sequence[Floats], outcomes: Sequence[Outcome]) -> Floats:
+        """The metric of every draw, (draws,)."""
+        rng = np.random.default_rng([self._settings.seed, 1])
+        figures = []
+        for calibration, part, outcome in zip(self._calibrations, parts, outcomes, strict=True):
+            batch, of_head = max(1, _CELLS // part.size), []
+            for start in range(0, self._settings.draws, batch):
+                sums = calibration.apply_drawn(part, slice(start, start + batch)).cumsum(axis=2)
+                truth = (rng.random((*sums.shape[:2], 1)) >= sums[..., :-1]).sum(axis=2)
+                is_drawn = truth[..., None] == np.arange(part.shape[1])
+                weights = is_drawn.reshape(len(sums), -1).astype(np.float64)
+                of_head.append(figure_of([outcome], weights, self._metric))
+            figures.append(np.concatenate(of_head))
+        return mean_defined(np.stack(figures))
+
+
+def _as_every_class(head: Head, probabilities: Floats, answers: npt.NDArray[np.int64]) -> Outcome:
+    """Each image once as every class: weights then say what it is, or how probably."""
+    images, classes = probabilities.shape
+    return Outcome(
+        head,
+        np.tile(np.arange(classes), images),
+        np.repeat(probabilities, classes, axis=0),
+        np.repeat(answers, classes),
+    )
