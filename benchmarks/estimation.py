@@ -22,6 +22,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -126,7 +127,8 @@ def _measure(name: str, told: argparse.Namespace) -> Iterator[Window]:
     kept = (told.features or Path(tempfile.mkdtemp(prefix="visionops-estimation-"))) / f"{name}.npz"
     if not kept.exists():
         kept.parent.mkdir(parents=True, exist_ok=True)
-        np.savez(kept, **_features(config, dataset, kept.parent / name))
+        seen: dict[str, Any] = _features(config, dataset, kept.parent / name)
+        np.savez(kept, **seen)
     with np.load(kept) as found:
         features = {light: found[light] for light in _LIGHT}
     for seed in range(told.seeds):
@@ -247,7 +249,12 @@ def _probabilities(
         softmax((features @ weight.T + bias) / head.temperature)
         for head, (weight, bias) in zip(heads, layers, strict=True)
     ]
-    return np.round(np.concatenate(parts, axis=1).astype(np.float64), 6)
+    return _as_kept(np.concatenate(parts, axis=1))
+
+
+def _as_kept(probabilities: npt.NDArray[np.float32]) -> Floats:
+    """The record has six places."""
+    return np.round(np.asarray(probabilities, dtype=np.float64), 6)
 
 
 def _estimate(estimator: Estimator, probabilities: Floats) -> tuple[float, float, float] | None:
@@ -332,7 +339,7 @@ def _simulated(rng: np.random.Generator, images: int, classes: int, sharpness: f
     logits = rng.normal(0, 4, (images, classes))
     true = softmax(logits.astype(np.float32)).astype(np.float64)
     truth = (rng.random((images, 1)) >= true.cumsum(axis=1)[:, :-1]).sum(axis=1)
-    return np.round(softmax((logits * sharpness).astype(np.float32)).astype(np.float64), 6), truth
+    return _as_kept(softmax((logits * sharpness).astype(np.float32))), truth
 
 
 def _print_simulation() -> None:

@@ -45,7 +45,7 @@ class Calibration:
         Args:
             probabilities: (images, classes), as the model gives them.
         """
-        return self._scale(probabilities, self.parameters[None])[0]
+        return np.asarray(self._scale(probabilities, self.parameters[None])[0])
 
     def apply_drawn(self, probabilities: Floats, draws: slice) -> Floats:
         """Return the same by each of some drawn parameters: float64 (draws, images, classes)."""
