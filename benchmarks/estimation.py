@@ -254,7 +254,8 @@ def _probabilities(
 
 def _as_kept(probabilities: npt.NDArray[np.float32]) -> Floats:
     """The record has six places."""
-    return np.round(np.asarray(probabilities, dtype=np.float64), 6)
+    kept: Floats = probabilities.astype(np.float64)
+    return kept.round(6)
 
 
 def _estimate(estimator: Estimator, probabilities: Floats) -> tuple[float, float, float] | None:
