@@ -46,6 +46,7 @@ from visionops.monitoring.estimation.probabilities import answers_of, split_by_h
 from visionops.monitoring.settings import EstimationSettings
 from visionops.monitoring.simulate import Kind, modify
 from visionops.tasks.base import NoLog
+from visionops.tasks.conversion import convert
 from visionops.tasks.labels.calibration import choose_threshold, fit_temperature
 from visionops.tasks.labels.decoder import softmax
 from visionops.tasks.labels.heads import fit_head
@@ -157,7 +158,8 @@ def _features(config: Config, dataset: Dataset, work: Path) -> dict[str, npt.NDA
     """
     training = LabelTraining(task=config.task, model=_BACKBONE, learning=Learning.FROZEN)
     plan = config.training_plan.model_copy(update={"training": training})
-    bundle = task_for(config.task).train(_cut(config, dataset.take_evenly(120), 0), plan, work, NoLog())
+    converted = convert(_cut(config, dataset.take_evenly(120), 0), plan.conversion, work / "converted")
+    bundle = task_for(config.task).train(converted, plan, work / "training", NoLog())
     assert isinstance(bundle, ModelBundle)
     predictor = Predictor(bundle, streams=cores(), load=Load(images=1))
 
