@@ -4,6 +4,7 @@
     ├── ConfigError            a configuration file or a --set override cannot be used
     ├── DataError              a data set cannot be read, split or written
     │   ├── AnnotationError    an annotation file is malformed or contradicts its images
+    │   ├── LabelError         a label that a person gives does not fit the task, its classes or the image
     │   ├── ImageError         the bytes of one image cannot be used
     │   ├── MetricError        the test images do not define the figure that is asked for
     │   └── ValidationStopped  the validation policy stops the run
@@ -15,7 +16,8 @@
     ├── RegistryError          the model registry does not answer, or contradicts itself
     │   └── ChampionChangedError  another run made another version champion meanwhile
     ├── DeploymentError        an endpoint cannot be started, switched or stopped, or does not answer
-    └── StackError             a stack file or a stack component cannot be used
+    ├── StackError             a stack file or a stack component cannot be used
+    └── ReviewError            what review refuses; its tree is in `visionops.review.errors`
 
 A message is one line that names the place and the mend. The command line prints it and exits with 2; the
 server maps it to a status and a code. A user's mistake never shows a stack trace.
@@ -33,6 +35,7 @@ __all__ = [
     "DataError",
     "DeploymentError",
     "ImageError",
+    "LabelError",
     "MetricError",
     "OptionError",
     "QuantizationError",
@@ -89,6 +92,12 @@ class AnnotationError(DataError):
     """An annotation file is malformed, or refers to what is not there."""
 
     code = "bad_annotation"
+
+
+class LabelError(DataError):
+    """A label that a person gives does not fit the task, its classes or the image."""
+
+    code = "bad_label"
 
 
 class ImageError(DataError):

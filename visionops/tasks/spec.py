@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from pydantic import BaseModel
 
 from visionops.errors import TaskError
 from visionops.inference.task import P, ServedTask
@@ -18,12 +20,14 @@ from visionops.inference.task_registry import served_task
 
 if TYPE_CHECKING:
     from visionops.data.dataset import Dataset
+    from visionops.data.layers import Layer
     from visionops.data.settings import DataConfig, Format
     from visionops.evaluation.result import Evaluation
     from visionops.evaluation.settings import Scoring
     from visionops.inference.bundle import BundleCard, Head, ModelBundle
     from visionops.tasks.base import TrainingLog
     from visionops.tasks.converted import ConvertedDataset, Progress
+    from visionops.tasks.labelling import LabelScheme
     from visionops.tasks.settings import ConversionPlan, TrainingPlan
     from visionops.tasks.training_settings import TrainingBase
 
@@ -64,11 +68,13 @@ class TaskSpec(ServedTask[P]):
         settings: What ``training`` holds; its ``task`` is a `Literal` of the task's name.
         metrics: What the task can be judged by, on val (tuning) and test (the gate); the first is the default.
         layer: Name of the annotations that it learns from (`Dataset`).
+        label_form: What a person answers for one image, for OpenAPI; None for a task whose labels are not reviewed.
     """
 
     settings: type[TrainingBase]
     metrics: tuple[Metric, ...]
     layer: str
+    label_form: type[BaseModel] | None = None
 
     @property
     def gate_metrics(self) -> tuple[str, ...]:
@@ -157,6 +163,58 @@ class TaskSpec(ServedTask[P]):
     @abc.abstractmethod
     def evaluate(self, bundle: ModelBundle, dataset: Dataset, scoring: Scoring, folder: Path | None) -> Evaluation:
         """Score the bundle on the test split of ``dataset``; with a folder, write pictures and report into it."""
+
+    def check_scheme(self, scheme: LabelScheme) -> None:
+        """Check that labels of this task can be given by ``scheme``.
+
+        Raises:
+            LabelError: They cannot.
+            TaskError: The task has no `label_form`.
+        """
+        self._not_reviewed(scheme)
+
+    def check_label(self, label: Mapping[str, Any], scheme: LabelScheme, width: int, height: int) -> dict[str, Any]:
+        """Return a label that a person gives, by `label_form`, as it is kept.
+
+        Args:
+            width: Pixels of the image after EXIF rotation.
+            height: Pixels of the image after EXIF rotation.
+
+        Raises:
+            LabelError: It is not of this form, or contradicts the scheme or the image.
+            TaskError: The task has no `label_form`.
+        """
+        self._not_reviewed(label, scheme, width, height)
+
+    def label_of(self, answer: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the label that says what a model's answer says, to be confirmed.
+
+        Args:
+            answer: What `Prediction.to_dict` gave.
+
+        Raises:
+            TaskError: The task has no `label_form`.
+        """
+        self._not_reviewed(answer)
+
+    def labels_in(self, dataset: Dataset) -> list[dict[str, Any] | None]:
+        """Return the label of each image of a data set; None for an image without one.
+
+        Raises:
+            TaskError: The task has no `label_form`.
+        """
+        self._not_reviewed(dataset)
+
+    def layer_of(self, labels: Sequence[Mapping[str, Any]], scheme: LabelScheme) -> Layer:
+        """Return labels by `check_label`, one an image, as the layer that the task learns from.
+
+        Raises:
+            TaskError: The task has no `label_form`.
+        """
+        self._not_reviewed(labels, scheme)
+
+    def _not_reviewed(self, *_: object) -> NoReturn:
+        raise TaskError(f"task {self.name!r}: its labels cannot be reviewed; give its TaskSpec a label_form")
 
     def known_to(self, test: Dataset, cards: Sequence[BundleCard]) -> Known:  # noqa: ARG002
         """Leave out of a test split what a model cannot be asked: all of it may be asked, by default.

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import BaseModel, Field
 
-from visionops.errors import DataError
+from visionops.errors import DataError, LabelError
 from visionops.inference.bundle import BundleCard, Decode, Thresholds
 from visionops.inference.task import PartTable, RecordColumn, TensorSpec
+from visionops.tasks.detection.labelling import BoxLabels, box_layer, boxes_in, check_boxes
 from visionops.tasks.detection.settings import DetectionTraining
 from visionops.tasks.spec import Known, Metric, TaskSpec
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from visionops.data.dataset import Dataset
+    from visionops.data.layers import BoxLayer
     from visionops.data.settings import Format
     from visionops.evaluation.result import Evaluation
     from visionops.evaluation.settings import Scoring
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from visionops.tasks.converted import ConvertedDataset, Progress
     from visionops.tasks.detection.decoder import BoxDecoder
     from visionops.tasks.detection.prediction import BoxPrediction
+    from visionops.tasks.labelling import LabelScheme
     from visionops.tasks.settings import ConversionPlan, TrainingPlan
     from visionops.tasks.training_settings import TrainingBase
 
@@ -78,6 +81,7 @@ class DetectionTask(TaskSpec["BoxPrediction"]):
     settings = DetectionTraining
     metrics = tuple(map(Metric, ("map50", "map50_95", "precision", "recall")))
     layer = "boxes"
+    label_form = BoxLabels
 
     def check_card(self, card: BundleCard) -> None:
         """See `ServedTask`."""
@@ -206,6 +210,28 @@ class DetectionTask(TaskSpec["BoxPrediction"]):
         from visionops.tasks.detection.evaluation import evaluate
 
         return evaluate(bundle, dataset, scoring, folder)
+
+    def check_scheme(self, scheme: LabelScheme) -> None:
+        """See `TaskSpec`."""
+        if not scheme.class_names or scheme.questions:
+            raise LabelError(f"task {self.name}: boxes have classes and no questions; name the classes")
+
+    def check_label(self, label: Mapping[str, Any], scheme: LabelScheme, width: int, height: int) -> dict[str, Any]:
+        """See `TaskSpec`: ``{"boxes": [{"class_name", "box": [x1, y1, x2, y2]}]}``."""
+        return check_boxes(label, scheme, width, height)
+
+    def label_of(self, answer: Mapping[str, Any]) -> dict[str, Any]:
+        """See `TaskSpec`."""
+        found = answer["detections"]
+        return {"boxes": [{"class_name": one["class_name"], "box": list(one["box"])} for one in found]}
+
+    def labels_in(self, dataset: Dataset) -> list[dict[str, Any] | None]:
+        """See `TaskSpec`."""
+        return boxes_in(dataset)
+
+    def layer_of(self, labels: Sequence[Mapping[str, Any]], scheme: LabelScheme) -> BoxLayer:
+        """See `TaskSpec`."""
+        return box_layer(labels, scheme)
 
     def known_to(self, test: Dataset, cards: Sequence[BundleCard]) -> Known:
         """See `visionops.tasks.detection.known.known_boxes`."""

@@ -9,9 +9,17 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import BaseModel, Field
 
-from visionops.errors import DataError
+from visionops.errors import DataError, LabelError
 from visionops.inference.bundle import BundleCard, Decode, Head, Thresholds
 from visionops.inference.task import RecordColumn, TensorSpec
+from visionops.tasks.labels.labelling import (
+    AttributeLabels,
+    ClassLabel,
+    check_attributes,
+    check_class,
+    label_layer,
+    labels_in,
+)
 from visionops.tasks.labels.settings import LabelTraining, Learning
 from visionops.tasks.spec import Known, Metric, TaskSpec
 
@@ -20,12 +28,14 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from visionops.data.dataset import Dataset
+    from visionops.data.layers import LabelLayer
     from visionops.data.settings import DataConfig, Format
     from visionops.evaluation.result import Evaluation
     from visionops.evaluation.settings import Scoring
     from visionops.inference.bundle import ModelBundle
     from visionops.tasks.base import TrainingLog
     from visionops.tasks.converted import ConvertedDataset, Progress
+    from visionops.tasks.labelling import LabelScheme
     from visionops.tasks.labels.decoder import LabelDecoder
     from visionops.tasks.labels.prediction import LabelPrediction
     from visionops.tasks.settings import ConversionPlan, TrainingPlan
@@ -186,6 +196,12 @@ class LabelTask(TaskSpec["LabelPrediction"]):
 
         return evaluate_labels(bundle, dataset, scoring, folder)
 
+    def check_scheme(self, scheme: LabelScheme) -> None:
+        """See `TaskSpec`."""
+        if scheme.class_names or not scheme.questions or (self.is_single and len(scheme.questions) > 1):
+            wanted = "one question" if self.is_single else "questions"
+            raise LabelError(f"task {self.name}: labels answer {wanted}, each with its classes; name them")
+
     def known_to(self, test: Dataset, cards: Sequence[BundleCard]) -> Known:
         """See `visionops.tasks.labels.known.known_labels`."""
         from visionops.tasks.labels.known import known_labels
@@ -207,6 +223,7 @@ class ClassificationTask(LabelTask):
     answer = ClassificationAnswer
     example: Mapping[str, Any] = MappingProxyType({"classification": _LABEL})
     metrics = tuple(map(Metric, ("balanced_accuracy", "accuracy", "f1", "roc_auc", "pr_auc")))
+    label_form = ClassLabel
 
     def check_data(self, data: DataConfig) -> None:
         """See `TaskSpec`."""
@@ -228,6 +245,30 @@ class ClassificationTask(LabelTask):
         """See `TaskSpec`."""
         return len(dataset.attributes) == 1
 
+    def check_label(
+        self,
+        label: Mapping[str, Any],
+        scheme: LabelScheme,
+        width: int,  # noqa: ARG002
+        height: int,  # noqa: ARG002
+    ) -> dict[str, Any]:
+        """See `TaskSpec`: ``{"class_name": …}``."""
+        return check_class(label, scheme)
+
+    def label_of(self, answer: Mapping[str, Any]) -> dict[str, Any]:
+        """See `TaskSpec`."""
+        return {"class_name": answer["classification"]["class_name"]}
+
+    def labels_in(self, dataset: Dataset) -> list[dict[str, Any] | None]:
+        """See `TaskSpec`."""
+        found = [next(iter(answers.values())) for answers in labels_in(dataset)]
+        return [None if name is None else {"class_name": name} for name in found]
+
+    def layer_of(self, labels: Sequence[Mapping[str, Any]], scheme: LabelScheme) -> LabelLayer:
+        """See `TaskSpec`."""
+        (question,) = scheme.questions
+        return label_layer([{question.name: label["class_name"]} for label in labels], scheme.questions)
+
 
 class AttributesTask(LabelTask):
     """Several questions about an image, each with its own classes."""
@@ -237,10 +278,33 @@ class AttributesTask(LabelTask):
     answer = AttributesAnswer
     example: Mapping[str, Any] = MappingProxyType({"attributes": {"surface": _LABEL}})
     metrics = tuple(map(Metric, ("accuracy", "balanced_accuracy", "f1", "roc_auc", "pr_auc")))
+    label_form = AttributeLabels
 
     def suits(self, dataset: Dataset) -> bool:
         """See `TaskSpec`."""
         return len(dataset.attributes) > 1
+
+    def check_label(
+        self,
+        label: Mapping[str, Any],
+        scheme: LabelScheme,
+        width: int,  # noqa: ARG002
+        height: int,  # noqa: ARG002
+    ) -> dict[str, Any]:
+        """See `TaskSpec`: ``{"attributes": {name: class or None}}``."""
+        return check_attributes(label, scheme)
+
+    def label_of(self, answer: Mapping[str, Any]) -> dict[str, Any]:
+        """See `TaskSpec`."""
+        return {"attributes": {name: one["class_name"] for name, one in answer["attributes"].items()}}
+
+    def labels_in(self, dataset: Dataset) -> list[dict[str, Any] | None]:
+        """See `TaskSpec`."""
+        return [{"attributes": answers} if any(answers.values()) else None for answers in labels_in(dataset)]
+
+    def layer_of(self, labels: Sequence[Mapping[str, Any]], scheme: LabelScheme) -> LabelLayer:
+        """See `TaskSpec`."""
+        return label_layer([label["attributes"] for label in labels], scheme.questions)
 
 
 CLASSIFICATION = ClassificationTask()

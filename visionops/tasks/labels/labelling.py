@@ -1,0 +1,82 @@
+"""Classes that people give to whole images: their forms, their checks, and their way into a data set and out of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from visionops.errors import LabelError
+from visionops.tasks.labelling import LabelForm, LabelScheme, Question, class_among, read_form
+
+if TYPE_CHECKING:
+    from visionops.data.dataset import Dataset
+    from visionops.data.layers import LabelLayer
+
+__all__ = ["AttributeLabels", "ClassLabel", "check_attributes", "check_class", "label_layer", "labels_in"]
+
+
+class ClassLabel(LabelForm):
+    """The class of an image."""
+
+    class_name: str
+
+
+class AttributeLabels(LabelForm):
+    """The class that an image has for each attribute; null, or left out, where it cannot be said."""
+
+    attributes: dict[str, str | None]
+
+
+def check_class(label: Mapping[str, Any], scheme: LabelScheme) -> dict[str, Any]:
+    """Return a label with one class.
+
+    Raises:
+        LabelError: It has not the form `ClassLabel`, or the class is unknown.
+    """
+    (question,) = scheme.questions
+    name = read_form(ClassLabel, label).class_name
+    return {"class_name": class_among(name, question.class_names, question.name)}
+
+
+def check_attributes(label: Mapping[str, Any], scheme: LabelScheme) -> dict[str, Any]:
+    """Return a label that has every attribute, in the order of the scheme.
+
+    Raises:
+        LabelError: It has not the form `AttributeLabels`, answers nothing, or has an unknown attribute or class.
+    """
+    given = read_form(AttributeLabels, label).attributes
+    known = {question.name: question for question in scheme.questions}
+    for name in given:
+        if name not in known:
+            raise LabelError(f"label: unknown attribute {name[:100]!r}; expected one of {', '.join(known)}")
+    answers = {name: given.get(name) for name in known}
+    if not any(answers.values()):
+        raise LabelError("label: attributes: answers nothing; name a class for at least one")
+    for name, answer in answers.items():
+        if answer is not None:
+            class_among(answer, known[name].class_names, name)
+    return {"attributes": answers}
+
+
+def label_layer(answers: Sequence[Mapping[str, str | None]], questions: Sequence[Question]) -> LabelLayer:
+    """Return checked answers, attribute to class and one an image, as a layer of a data set."""
+    from visionops.data.layers import Attribute, label_layer_from
+
+    columns = {
+        question.name: [
+            None if one[question.name] is None else question.class_names.index(str(one[question.name]))
+            for one in answers
+        ]
+        for question in questions
+    }
+    return label_layer_from([Attribute(question.name, question.class_names) for question in questions], columns)
+
+
+def labels_in(dataset: Dataset) -> list[dict[str, str | None]]:
+    """Return the class of each attribute of each image; None where it is not known."""
+    columns = [
+        [None if class_id < 0 else attribute.class_names[class_id] for class_id in column]
+        for attribute, column in zip(dataset.attributes, dataset.label_array().T.tolist(), strict=True)
+    ]
+    names = [attribute.name for attribute in dataset.attributes]
+    return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
