@@ -1,0 +1,110 @@
+"""What review refuses. An API maps each class to the status beside it, and its ``code`` to the body.
+
+VisionOpsError
+└── ReviewError
+    ├── NotFound          404  there is no such item, use case or version
+    ├── Invalid           422  a text, number or answer cannot be kept
+    ├── Forbidden         403  only an admin may do it
+    ├── Conflict          409  the item, or an earlier write, is otherwise
+    │   ├── KeyReused     409  the key was used for another write
+    │   ├── HeldByAnother 409  another reviewer has the item
+    │   ├── LeaseExpired  409  the lease ended before the decision came
+    │   └── WrongState    409  the item is in a state that does not allow it
+    ├── Unavailable       503  the database or the images cannot be reached or written
+    └── OtherSchema       503  the database has the schema of another version
+
+A `LabelError` (422) says what is wrong with a label, an `ImageError` what is wrong with an image.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from visionops.errors import VisionOpsError
+
+__all__ = [
+    "Conflict",
+    "Forbidden",
+    "HeldByAnother",
+    "Invalid",
+    "KeyReused",
+    "LeaseExpired",
+    "NotFound",
+    "OtherSchema",
+    "ReviewError",
+    "Unavailable",
+    "WrongState",
+]
+
+
+class ReviewError(VisionOpsError):
+    """Base of what review refuses."""
+
+    code = "review_error"
+    status: ClassVar[int] = 500
+
+
+class NotFound(ReviewError):
+    """There is no such item, use case or version."""
+
+    code = "not_found"
+    status = 404
+
+
+class Invalid(ReviewError):
+    """A text, number or answer cannot be kept."""
+
+    code = "invalid"
+    status = 422
+
+
+class Forbidden(ReviewError):
+    """Only an admin may do it."""
+
+    code = "forbidden"
+    status = 403
+
+
+class Conflict(ReviewError):
+    """The item, or an earlier write, is otherwise than the write takes for granted."""
+
+    code = "conflict"
+    status = 409
+
+
+class KeyReused(Conflict):
+    """The key was used for another write."""
+
+    code = "key_reused"
+
+
+class HeldByAnother(Conflict):
+    """Another reviewer has the item."""
+
+    code = "held_by_another"
+
+
+class LeaseExpired(Conflict):
+    """The lease ended before the decision came."""
+
+    code = "lease_expired"
+
+
+class WrongState(Conflict):
+    """The item is in a state that does not allow it."""
+
+    code = "wrong_state"
+
+
+class Unavailable(ReviewError):
+    """The database or the images cannot be reached or written. The same write may be sent again, with its key."""
+
+    code = "unavailable"
+    status = 503
+
+
+class OtherSchema(ReviewError):
+    """The database has the schema of another version."""
+
+    code = "other_schema"
+    status = 503

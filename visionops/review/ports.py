@@ -1,0 +1,220 @@
+"""What review needs of a database and of a place for images. `visionops.review_store` has both."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Collection, Iterator, Sequence
+from datetime import datetime
+from typing import Protocol
+
+from visionops.review.checks import check_name, digest_of
+from visionops.review.items import AuditRow, DataVersion, Decision, Origin, ReviewItem, Submission, UseCase
+from visionops.review.states import Actor, Change, State
+
+__all__ = ["Added", "ImageStore", "ReviewStore", "Stats", "Wanted", "Write"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Write:
+    """The identity of a write, by which a client may send it again: it is done once, and answered the same."""
+
+    id: str
+    """Of the actor and the client's key: SHA-256, so that two clients may choose the same key."""
+    content: str
+    """SHA-256 of what is to be written."""
+    actor: Actor
+    now: datetime
+    """Aware."""
+
+    @classmethod
+    def of(cls, key: str, actor: Actor, now: datetime, *content: object) -> Write:
+        """Return the identity of a write.
+
+        Args:
+            key: The client's; up to 200 characters.
+            content: All that decides what is written, as plain values; not the time.
+
+        Raises:
+            Invalid: The key is empty, too long, or not one line.
+        """
+        return cls(digest_of(actor.name, check_name(key, "key")), digest_of(*content), actor, now)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Added:
+    """What became of a submission."""
+
+    item: ReviewItem
+    is_new: bool
+    """False where the image was in review already."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which items are listed, newest first."""
+
+    use_case: str | None = None
+    states: Collection[State] = ()
+    """Any of them; all when empty."""
+    origin: Origin | None = None
+    sha256: str | None = None
+    reference: str | None = None
+    """Of any arrival of the image, as a request id."""
+    limit: int = 100
+    after: str | None = None
+    """Id of the last item of the page before."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Stats:
+    """How a use case's queue stands."""
+
+    states: dict[str, int]
+    """Items by state, every state named."""
+    verdicts: dict[str, int]
+    """Decisions of the present rounds by verdict."""
+    reviewers: dict[str, int]
+    """Decisions by reviewer, all rounds."""
+    unused: int
+    """Decided items with a label that no data version has."""
+    oldest_pending: datetime | None
+    versions: int
+    """Number of the newest data version; 0 before the first."""
+
+
+class ReviewStore(Protocol):
+    """Keeps items, decisions and their audit. Every method is one transaction.
+
+    All raise `Unavailable` where the database cannot be reached or written, and `OtherSchema` where it is of another
+    version. Those that take a `Write` return the first answer when it comes again, and raise `KeyReused` when its
+    content is another.
+    """
+
+    def put_use_case(self, use_case: UseCase) -> None:
+        """Make a use case known, or add classes to it.
+
+        Raises:
+            Conflict: It is known with another task, or the scheme does not extend the known one.
+        """
+
+    def use_case(self, name: str) -> UseCase:
+        """Return a use case.
+
+        Raises:
+            NotFound: It is not known.
+        """
+
+    def use_cases(self) -> list[UseCase]:
+        """Return all of them, by name."""
+
+    def added(self, write: Write) -> Added | None:
+        """Return what `add` answered to this write before; None when it did not."""
+
+    def reserve(self, sha256: str, now: datetime) -> str | None:
+        """Announce an image before it is put into the image store, so that no sweep removes it.
+
+        Returns:
+            A token for `add`; None where the image is durable already.
+        """
+
+    def add(self, submission: Submission, token: str | None, write: Write) -> Added | None:
+        """Keep an arrival, and make an item of its image unless there is one.
+
+        Args:
+            token: Of `reserve`, after which the image was made durable.
+
+        Returns:
+            None where a sweep has taken the reservation meanwhile: begin again with `reserve`.
+
+        Raises:
+            NotFound: The use case is not known.
+        """
+
+    def change(self, item: str, change: Change, write: Write, decision: Decision | None = None) -> ReviewItem:
+        """Apply a change to an item by `advance`, with its audit row and, of `Action.DECIDE`, the decision.
+
+        Raises:
+            NotFound: There is no such item.
+            ReviewError: As `advance`.
+        """
+
+    def claim_next(self, use_case: str, change: Change, write: Write) -> ReviewItem | None:
+        """Apply a claim to the claimable item of the highest priority, the oldest first; None where there is none."""
+
+    def export(self, use_case: str, write: Write) -> DataVersion | None:
+        """Take all decided items with a label into the next data version; None where there is none."""
+
+    def item(self, item: str) -> ReviewItem:
+        """Return an item.
+
+        Raises:
+            NotFound: There is none of this id.
+        """
+
+    def items(self, wanted: Wanted) -> list[ReviewItem]:
+        """Return a page of items.
+
+        Raises:
+            NotFound: There is no item `Wanted.after`.
+        """
+
+    def arrivals(self, item: str) -> list[Submission]:
+        """Return all arrivals of an item's image, oldest first."""
+
+    def decisions(self, item: str) -> list[Decision]:
+        """Return the decisions of an item, by round."""
+
+    def history(self, item: str) -> list[AuditRow]:
+        """Return every change of an item, oldest first."""
+
+    def version(self, use_case: str, number: int) -> list[tuple[ReviewItem, Decision]]:
+        """Return what a data version has, by image.
+
+        Raises:
+            NotFound: There is no such version.
+        """
+
+    def versions(self, use_case: str) -> list[DataVersion]:
+        """Return the data versions of a use case, oldest first."""
+
+    def stats(self, use_case: str) -> Stats:
+        """Return how the queue of a use case stands."""
+
+    def unfinished(self, before: datetime) -> list[str]:
+        """Return the SHA-256 of images that were announced before this time and of which nothing more was heard."""
+
+    def missing(self, digests: Sequence[str]) -> set[str]:
+        """Return those of ``digests`` that the database does not know as durable images."""
+
+    def forget(self, sha256: str, before: datetime, remove: Callable[[], None]) -> bool:
+        """Call ``remove`` for an image that nothing refers to, while no intake of the same image can begin.
+
+        Args:
+            before: An image announced since is left alone.
+
+        Returns:
+            Whether it was removed: False where something refers to it.
+        """
+
+
+class ImageStore(Protocol):
+    """Keeps encoded images by their SHA-256. All raise `Unavailable` where it cannot be reached or written."""
+
+    def put(self, sha256: str, data: bytes) -> None:
+        """Keep an image. When this returns, it survives a crash; putting it again changes nothing."""
+
+    def read(self, sha256: str) -> bytes:
+        """Return an image.
+
+        Raises:
+            NotFound: It is not there.
+        """
+
+    def digests(self) -> Iterator[tuple[str, datetime]]:
+        """Yield the images that are there, and when each was put."""
+
+    def remove(self, sha256: str) -> None:
+        """Remove an image, if it is there."""
+
+    def tidy(self, before: datetime) -> int:
+        """Remove what interrupted calls of `put` left before this time; return how many."""

@@ -1,0 +1,268 @@
+"""The review of images: take them in, hand them out, keep what is decided, and make data versions of it.
+
+>>> review = Review(store, images)
+>>> added = review.add("steel", data, Arrival(Origin.UPLOAD), Actor("line 3"), key="part-0007", now=now)
+>>> item = review.claim_next("steel", Actor("anna"), key="c1", now=now)
+>>> review.decide(item.id, Answer(Verdict.CONFIRM), Actor("anna"), key="d1", now=now).status.state
+<State.DECIDED: 'decided'>
+
+Every method that writes takes a key of the client's, by which the write may be sent again: the same key with the same
+content is done once and gets the same answer, with another content it is refused.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from pydantic import ValidationError
+
+from visionops.inference.image import read_header
+from visionops.review.checks import check_json, check_name, in_utc
+from visionops.review.errors import Invalid, Unavailable, WrongState
+from visionops.review.items import (
+    DataVersion,
+    Decision,
+    ImageFacts,
+    Origin,
+    Predicted,
+    Reason,
+    ReviewItem,
+    Submission,
+    UseCase,
+    decision_id,
+)
+from visionops.review.ports import Added, ImageStore, ReviewStore, Write
+from visionops.review.states import Action, Actor, Change, Verdict
+from visionops.schema import describe_problem, first_error
+from visionops.tasks.spec import TaskSpec, task_for
+
+__all__ = ["LEASE", "Answer", "Arrival", "Review"]
+
+LEASE = timedelta(minutes=15)
+"""How long a claim lasts unless it is renewed."""
+_ATTEMPTS = 5
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Arrival:
+    """What is known of an image that arrives; see `Submission`."""
+
+    origin: Origin
+    reference: str = ""
+    name: str = ""
+    comment: str = ""
+    label: Mapping[str, Any] | None = None
+    """In the task's form."""
+    predicted: Predicted | None = None
+    reasons: tuple[Reason, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Answer:
+    """What a reviewer says."""
+
+    verdict: Verdict
+    label: Mapping[str, Any] | None = None
+    """Of a correction, in the task's form."""
+    reason: str = ""
+    """Of a rejection."""
+    comment: str = ""
+
+
+class Review:
+    """Every operation of a review, checked. Safe to call from several threads and processes.
+
+    All methods raise `Unavailable` where the database or the images cannot be reached or written. Nothing is half done
+    then: the same write with the same key completes it, or gets the answer that was lost.
+    """
+
+    def __init__(self, store: ReviewStore, images: ImageStore) -> None:
+        self.store = store
+        self.images = images
+
+    def put_use_case(self, use_case: UseCase) -> None:
+        """Make a use case known, or add classes to it.
+
+        Raises:
+            LabelError: The scheme does not fit the task.
+            TaskError: There is no such task, or its labels cannot be reviewed.
+            Conflict: It is known with another task, or classes are missing or in another order.
+        """
+        task_for(use_case.task).check_scheme(use_case.scheme)
+        self.store.put_use_case(use_case)
+
+    def add(self, use_case: str, data: bytes, arrival: Arrival, actor: Actor, *, key: str, now: datetime) -> Added:
+        """Take an image in. When this returns, image and item survive a crash.
+
+        Args:
+            data: The encoded image.
+            now: Aware.
+
+        Raises:
+            ImageError: The bytes are no usable image.
+            LabelError: The label that came with it does not fit.
+            Invalid: A text, the prediction or the key cannot be kept.
+            NotFound: The use case is not known.
+            KeyReused: The key was used for another write.
+        """
+        submission = self._submission(use_case, data, arrival)
+        content = dataclasses.asdict(submission)
+        write = Write.of(key, actor, in_utc(now), "add", content)
+        if (known := self.store.added(write)) is not None:
+            return known
+        for _ in range(_ATTEMPTS):
+            token = self.store.reserve(submission.image.sha256, write.now)
+            if token is not None:
+                self.images.put(submission.image.sha256, data)
+            if (added := self.store.add(submission, token, write)) is not None:
+                return added
+        raise Unavailable(f"image {submission.image.sha256}: was removed by sweeps while it arrived; send it again")
+
+    def claim_next(
+        self, use_case: str, actor: Actor, *, key: str, now: datetime, lease: timedelta = LEASE
+    ) -> ReviewItem | None:
+        """Claim the item to review first; None where nothing waits.
+
+        Raises:
+            NotFound: The use case is not known.
+            Invalid: The lease is longer than a day.
+        """
+        claim = Change(Action.CLAIM, actor, until=in_utc(now) + lease)
+        write = Write.of(key, actor, in_utc(now), "claim next", use_case, lease.total_seconds())
+        return self.store.claim_next(use_case, claim, write)
+
+    def claim(self, item: str, actor: Actor, *, key: str, now: datetime, lease: timedelta = LEASE) -> ReviewItem:
+        """Claim an item; one's own again makes its lease longer.
+
+        Raises:
+            NotFound: There is no such item.
+            HeldByAnother: Another reviewer has it.
+            WrongState: It is decided.
+        """
+        return self._lease(Action.CLAIM, item, actor, key, now, lease)
+
+    def renew(self, item: str, actor: Actor, *, key: str, now: datetime, lease: timedelta = LEASE) -> ReviewItem:
+        """Make the lease of one's own claim longer.
+
+        Raises:
+            LeaseExpired: It has ended.
+            HeldByAnother: Another reviewer has the item.
+            WrongState: It is not claimed.
+        """
+        return self._lease(Action.RENEW, item, actor, key, now, lease)
+
+    def release(self, item: str, actor: Actor, *, key: str, now: datetime) -> ReviewItem:
+        """Give a claimed item back, undecided.
+
+        Raises:
+            Forbidden: Another reviewer has it, and the actor is no admin.
+            WrongState: It is not claimed.
+        """
+        change = Change(Action.RELEASE, actor)
+        return self.store.change(item, change, Write.of(key, actor, in_utc(now), "release", item))
+
+    def decide(self, item: str, answer: Answer, actor: Actor, *, key: str, now: datetime) -> ReviewItem:
+        """Keep what a reviewer says of an item that they have claimed.
+
+        Raises:
+            LabelError: The label does not fit the task, its classes or the image.
+            Invalid: There is a label where there should be none, or none where there should be one; or a text is too
+                long.
+            LeaseExpired: The lease ended; claim the item again.
+            HeldByAnother: Another reviewer has it.
+            WrongState: Nobody has claimed it, it is decided, or there is no prediction to confirm.
+        """
+        now = in_utc(now)
+        found = self.store.item(item)
+        decision = Decision(
+            id=decision_id(item, found.status.round),
+            item=item,
+            round=found.status.round,
+            reviewer=actor.name,
+            at=now,
+            verdict=answer.verdict,
+            label=self._label(found, answer),
+            reason=answer.reason,
+            comment=answer.comment,
+        )
+        given = None if answer.label is None else check_json(answer.label, "label")
+        write = Write.of(key, actor, now, "decide", item, answer.verdict, given, answer.reason, answer.comment)
+        change = Change(Action.DECIDE, actor, verdict=answer.verdict, reason=answer.reason)
+        return self.store.change(item, change, write, decision)
+
+    def reopen(self, item: str, reason: str, actor: Actor, *, key: str, now: datetime) -> ReviewItem:
+        """Let a decided item be decided anew; what was decided stays in its history and in its data version.
+
+        Raises:
+            Forbidden: The actor is no admin.
+            WrongState: It is not decided yet.
+        """
+        change = Change(Action.REOPEN, actor, reason=reason)
+        return self.store.change(item, change, Write.of(key, actor, in_utc(now), "reopen", item, reason))
+
+    def export(self, use_case: str, actor: Actor, *, key: str, now: datetime) -> DataVersion | None:
+        """Take all decided items with a label into the next data version; None where there is none.
+
+        Raises:
+            NotFound: The use case is not known.
+        """
+        check_name(use_case, "use case")
+        return self.store.export(use_case, Write.of(key, actor, in_utc(now), "export", use_case))
+
+    def _lease(self, action: Action, item: str, actor: Actor, key: str, now: datetime, lease: timedelta) -> ReviewItem:
+        change = Change(action, actor, until=in_utc(now) + lease)
+        return self.store.change(
+            item, change, Write.of(key, actor, in_utc(now), action.value, item, lease.total_seconds())
+        )
+
+    def _submission(self, use_case: str, data: bytes, arrival: Arrival) -> Submission:
+        check_name(use_case, "use case")
+        known = self.store.use_case(use_case)
+        task = task_for(known.task)
+        header = read_header(data)
+        image = ImageFacts(hashlib.sha256(data).hexdigest(), len(data), header.width, header.height, header.format)
+        label = arrival.label
+        if label is not None:
+            label = task.check_label(label, known.scheme, image.width, image.height)
+        predicted = arrival.predicted and _checked(arrival.predicted, task)
+        return Submission(
+            use_case=use_case,
+            image=image,
+            origin=arrival.origin,
+            reference=arrival.reference,
+            name=arrival.name,
+            comment=arrival.comment,
+            proposed=label,
+            predicted=predicted,
+            reasons=arrival.reasons,
+        )
+
+    def _label(self, item: ReviewItem, answer: Answer) -> Mapping[str, Any] | None:
+        if answer.verdict is Verdict.REJECT:
+            if answer.label is not None:
+                raise Invalid("label: a rejection has none")
+            return None
+        use_case, image = self.store.use_case(item.use_case), item.image
+        task, label = task_for(use_case.task), answer.label
+        if answer.verdict is Verdict.CONFIRM:
+            if label is not None:
+                raise Invalid("label: a confirmation has none of its own; send a correction")
+            if item.first.predicted is None:
+                raise WrongState(f"item {item.id}: has no prediction to confirm; send a correction")
+            label = task.label_of(item.first.predicted.answer)
+        elif label is None:
+            raise Invalid("label: is missing; a correction has one")
+        return task.check_label(label, use_case.scheme, image.width, image.height)
+
+
+def _checked(predicted: Predicted, task: TaskSpec[Any]) -> Predicted:
+    """Return a prediction with the task's fields alone."""
+    try:
+        answer = task.answer.model_validate(predicted.answer)
+    except ValidationError as error:
+        raise Invalid(f"prediction: {describe_problem(first_error(error), task.answer).text}") from error
+    return dataclasses.replace(predicted, answer=answer.model_dump(mode="json"))

@@ -1,0 +1,279 @@
+"""The life of an item as data and pure functions: pending, claimed, decided, exported.
+
+    claim    pending -> claimed, or claimed -> claimed once the lease of its holder has ended
+    renew    claimed -> claimed, by the holder while the lease runs
+    release  claimed -> pending, by the holder, or an admin
+    decide   claimed -> decided, by the holder while the lease runs
+    export   decided -> exported in a data version, once; a rejected item stays decided
+    reopen   decided or exported -> pending, by an admin: a new round begins, and what was decided stays
+
+`advance` is the only way from one status to the next. A store calls it inside a transaction that has the item locked,
+and keeps one audit row for each call. The time is always passed in.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from types import MappingProxyType
+from typing import Any
+
+from visionops.review.checks import check_name, check_text, in_utc
+from visionops.review.errors import Forbidden, HeldByAnother, Invalid, LeaseExpired, WrongState
+
+__all__ = [
+    "LONGEST_LEASE",
+    "NEW",
+    "TRANSITIONS",
+    "Action",
+    "Actor",
+    "Change",
+    "State",
+    "Status",
+    "Verdict",
+    "advance",
+    "claimable",
+]
+
+LONGEST_LEASE = timedelta(days=1)
+
+
+class State(enum.StrEnum):
+    """Where an item is."""
+
+    PENDING = "pending"
+    CLAIMED = "claimed"
+    DECIDED = "decided"
+    EXPORTED = "exported"
+
+
+class Action(enum.StrEnum):
+    """What changes an item."""
+
+    CLAIM = "claim"
+    RENEW = "renew"
+    RELEASE = "release"
+    DECIDE = "decide"
+    EXPORT = "export"
+    REOPEN = "reopen"
+
+
+class Verdict(enum.StrEnum):
+    """What a reviewer says of an image."""
+
+    CONFIRM = "confirm"
+    """The model is right: its answer is the label."""
+    CORRECT = "correct"
+    """The label is another, as where something is missing."""
+    REJECT = "reject"
+    """The image is no training data, for a reason."""
+
+    @property
+    def has_label(self) -> bool:
+        """Whether the image becomes training data."""
+        return self is not Verdict.REJECT
+
+
+TRANSITIONS: Mapping[tuple[State, Action], State] = MappingProxyType(
+    {
+        (State.PENDING, Action.CLAIM): State.CLAIMED,
+        (State.CLAIMED, Action.CLAIM): State.CLAIMED,
+        (State.CLAIMED, Action.RENEW): State.CLAIMED,
+        (State.CLAIMED, Action.RELEASE): State.PENDING,
+        (State.CLAIMED, Action.DECIDE): State.DECIDED,
+        (State.DECIDED, Action.EXPORT): State.EXPORTED,
+        (State.DECIDED, Action.REOPEN): State.PENDING,
+        (State.EXPORTED, Action.REOPEN): State.PENDING,
+    }
+)
+"""All that can happen; what stands in no line is refused with `WrongState`."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Actor:
+    """Who changes something: a reviewer, or a program such as the intake of traffic.
+
+    Raises:
+        Invalid: The name is empty, longer than 200 characters, or not one line.
+    """
+
+    name: str
+    is_admin: bool = False
+
+    def __post_init__(self) -> None:
+        check_name(self.name, "reviewer")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Status:
+    """The part of an item that changes."""
+
+    state: State = State.PENDING
+    round: int = 1
+    """Goes up when the item is reopened. A round has one decision at most."""
+    revision: int = 0
+    """Goes up with every change."""
+    holder: str | None = None
+    """Who has claimed it, or decided this round."""
+    lease_until: datetime | None = None
+    """While it is claimed; UTC."""
+    verdict: Verdict | None = None
+    """Of this round."""
+    version: int | None = None
+    """The data version that has this round's label."""
+
+
+NEW = Status()
+"""Of an item that has just come."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Change:
+    """A wish to change an item, and what it needs to know."""
+
+    action: Action
+    actor: Actor
+    until: datetime | None = None
+    """Of a claim or renewal: when the lease ends; aware."""
+    verdict: Verdict | None = None
+    """Of a decision."""
+    version: int | None = None
+    """Of an export."""
+    reason: str = ""
+    """Of a reopening or a rejection, for the audit."""
+
+    def details(self) -> dict[str, Any]:
+        """Return what an audit row keeps, as plain values."""
+        found: dict[str, Any] = {"version": self.version, "reason": self.reason or None}
+        found["until"] = self.until and in_utc(self.until).isoformat()
+        found["verdict"] = self.verdict and self.verdict.value
+        return {name: value for name, value in found.items() if value is not None}
+
+
+def claimable(status: Status, now: datetime) -> bool:
+    """Return whether anybody may claim the item: it is pending, or the lease of its holder has ended."""
+    return status.state is State.PENDING or (
+        status.state is State.CLAIMED and status.lease_until is not None and status.lease_until <= now
+    )
+
+
+def advance(status: Status, change: Change, now: datetime, item: str) -> Status:
+    """Return the status after a change.
+
+    Args:
+        now: Aware.
+        item: Its id, for messages.
+
+    Raises:
+        WrongState: The state does not allow it.
+        HeldByAnother: Another reviewer has the item.
+        LeaseExpired: The lease ended before.
+        Forbidden: Only an admin may do it.
+        Invalid: A lease that has ended already or is longer than a day, or a reopening without a reason.
+    """
+    now = in_utc(now)
+    target = TRANSITIONS.get((status.state, change.action))
+    if target is None:
+        raise WrongState(_refusal(status, change, item))
+    _GUARDS[change.action](status, change, now, item)
+    after = dataclasses.replace(status, state=target, revision=status.revision + 1)
+    match change.action:
+        case Action.CLAIM | Action.RENEW:
+            until = in_utc(change.until) if change.until else None
+            return dataclasses.replace(after, holder=change.actor.name, lease_until=until)
+        case Action.RELEASE:
+            return dataclasses.replace(after, holder=None, lease_until=None)
+        case Action.DECIDE:
+            return dataclasses.replace(after, lease_until=None, verdict=change.verdict)
+        case Action.EXPORT:
+            return dataclasses.replace(after, version=change.version)
+        case Action.REOPEN:
+            return Status(round=status.round + 1, revision=after.revision)
+
+
+def _refusal(status: Status, change: Change, item: str) -> str:
+    place = f"item {item}: cannot be {_DONE[change.action]}, "
+    match status.state:
+        case State.PENDING:
+            return place + "nobody has claimed it; claim it first"
+        case State.CLAIMED:
+            return f"{place}{status.holder} has claimed it and not decided yet"
+        case State.DECIDED:
+            return f"{place}{status.holder} has decided it; an admin can reopen it"
+        case State.EXPORTED:
+            return f"{place}it is in data version {status.version}; an admin can reopen it"
+
+
+_DONE = {
+    Action.CLAIM: "claimed",
+    Action.RENEW: "renewed",
+    Action.RELEASE: "released",
+    Action.DECIDE: "decided",
+    Action.EXPORT: "exported",
+    Action.REOPEN: "reopened",
+}
+
+
+def _guard_claim(status: Status, change: Change, now: datetime, item: str) -> None:
+    _check_lease(change, now)
+    if status.state is State.CLAIMED and status.holder != change.actor.name and not claimable(status, now):
+        raise HeldByAnother(f"item {item}: {status.holder} has claimed it until {_moment(status)}; take another")
+
+
+def _guard_renew(status: Status, change: Change, now: datetime, item: str) -> None:
+    _check_lease(change, now)
+    _guard_holder(status, change, now, item)
+
+
+def _guard_holder(status: Status, change: Change, now: datetime, item: str) -> None:
+    if status.holder != change.actor.name:
+        raise HeldByAnother(f"item {item}: {status.holder} has claimed it until {_moment(status)}; take another")
+    if claimable(status, now):
+        raise LeaseExpired(f"item {item}: the lease of {status.holder} ended at {_moment(status)}; claim it again")
+
+
+def _guard_decide(status: Status, change: Change, now: datetime, item: str) -> None:
+    if change.verdict is None:
+        raise ValueError("a decision has a verdict")
+    _guard_holder(status, change, now, item)
+
+
+def _guard_release(status: Status, change: Change, now: datetime, item: str) -> None:  # noqa: ARG001
+    if status.holder != change.actor.name and not change.actor.is_admin:
+        raise Forbidden(f"item {item}: {status.holder} has claimed it; only they or an admin can release it")
+
+
+def _guard_export(status: Status, change: Change, now: datetime, item: str) -> None:  # noqa: ARG001
+    if change.version is None:
+        raise ValueError("an export has a version")
+    if status.verdict is None or not status.verdict.has_label:
+        raise WrongState(f"item {item}: cannot be exported, {status.holder} has rejected it")
+
+
+def _guard_reopen(status: Status, change: Change, now: datetime, item: str) -> None:  # noqa: ARG001
+    if not change.actor.is_admin:
+        raise Forbidden(f"item {item}: only an admin can reopen it")
+    if not change.reason.strip():
+        raise Invalid("reason: is empty; say why the item is reopened")
+    check_text(change.reason, "reason")
+
+
+def _check_lease(change: Change, now: datetime) -> None:
+    if change.until is None or not now < in_utc(change.until) <= now + LONGEST_LEASE:
+        raise Invalid(f"lease: must end within {LONGEST_LEASE.total_seconds():.0f} s from now")
+
+
+def _moment(status: Status) -> str:
+    return f"{status.lease_until:%Y-%m-%d %H:%M:%S} UTC"
+
+
+_GUARDS = {
+    Action.CLAIM: _guard_claim,
+    Action.RENEW: _guard_renew,
+    Action.RELEASE: _guard_release,
+    Action.DECIDE: _guard_decide,
+    Action.EXPORT: _guard_export,
+    Action.REOPEN: _guard_reopen,
+}

@@ -1,0 +1,71 @@
+"""Find and remove what crashes left: images that no item refers to, and drafts of images.
+
+An image is announced in the database before it is put, and made known there once it is durable. So an image without
+either was left by an intake that died, or by a database that was restored from an earlier backup. Both are removed only
+when they are older than ``grace``, and each inside a transaction that holds off an intake of the same image.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import itertools
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+
+from visionops.review.checks import in_utc
+from visionops.review.ports import ImageStore, ReviewStore
+
+__all__ = ["GRACE", "Swept", "sweep"]
+
+GRACE = timedelta(hours=24)
+"""Younger images are left alone: their intake may still be under way."""
+_BATCH = 500
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Swept:
+    """What a sweep found."""
+
+    images: int
+    """Looked at."""
+    orphans: tuple[str, ...]
+    """SHA-256 of old images that nothing refers to."""
+    removed: int
+    """How many of them are gone now; with a dry run none."""
+    drafts: int
+    """Unfinished files that were removed."""
+
+
+def sweep(
+    store: ReviewStore, images: ImageStore, now: datetime, *, grace: timedelta = GRACE, dry_run: bool = False
+) -> Swept:
+    """Remove orphans that are older than ``grace``.
+
+    Args:
+        now: Aware.
+        dry_run: Only look.
+
+    Raises:
+        Unavailable: The database or the images cannot be reached.
+    """
+    before = in_utc(now) - grace
+    looked, orphans = 0, []
+    for batch in _batches(images):
+        looked += len(batch)
+        old = [sha256 for sha256, put in batch if put < before]
+        orphans += sorted(store.missing(old)) if old else []
+    # An intake that died before it put its image left only its announcement.
+    gone = [sha256 for sha256 in store.unfinished(before) if sha256 not in orphans]
+    if dry_run:
+        return Swept(looked, tuple(orphans), 0, 0)
+    removed = sum(store.forget(sha256, before, functools.partial(images.remove, sha256)) for sha256 in orphans)
+    for sha256 in gone:
+        store.forget(sha256, before, functools.partial(images.remove, sha256))
+    return Swept(looked, tuple(orphans), removed, images.tidy(before))
+
+
+def _batches(images: ImageStore) -> Iterator[list[tuple[str, datetime]]]:
+    found = images.digests()
+    while batch := list(itertools.islice(found, _BATCH)):
+        yield batch
