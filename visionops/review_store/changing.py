@@ -1,0 +1,134 @@
+"""How items change: each function locks what it changes, and applies `advance` to what it finds there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import and_, func, insert, or_, select
+from sqlalchemy.orm import Session
+
+from visionops.review.checks import in_utc
+from visionops.review.errors import NotFound, WrongState
+from visionops.review.items import DataVersion, Decision, ReviewItem
+from visionops.review.ports import Write
+from visionops.review.states import Action, Change, State, Verdict, advance
+from visionops.review_store.models import DecisionRow, ItemRow, MemberRow, UseCaseRow, VersionRow
+from visionops.review_store.reading import read_item, read_use_case
+from visionops.review_store.rows import status_of, status_to_answer, version_of
+from visionops.review_store.writes import answered, as_it_was, keep_answer, keep_audit, set_status
+
+__all__ = ["change_item", "claim_next", "export"]
+
+
+def change_item(session: Session, item: str, change: Change, write: Write, decision: Decision | None) -> ReviewItem:
+    """See `ReviewStore.change`."""
+    if (row := answered(session, write)) is not None:
+        return as_it_was(session, row)
+    found = session.get(ItemRow, item, with_for_update=True)
+    if found is None:
+        raise NotFound(f"item {item}: is not there; `visionops review list` shows which are")
+    return _apply(session, found, change, write, decision)
+
+
+def claim_next(session: Session, use_case: str, change: Change, write: Write) -> ReviewItem | None:
+    """See `ReviewStore.claim_next`."""
+    if (row := answered(session, write)) is not None:
+        return as_it_was(session, row)
+    read_use_case(session, use_case)
+    free = or_(
+        ItemRow.state == State.PENDING.value,
+        and_(ItemRow.state == State.CLAIMED.value, ItemRow.lease_until <= in_utc(write.now)),
+    )
+    found = session.scalar(
+        select(ItemRow)
+        .where(ItemRow.use_case == use_case, free)
+        .order_by(ItemRow.priority.desc(), ItemRow.added, ItemRow.id)
+        .limit(1)
+        .with_for_update(skip_locked=True)  # what another reviewer is claiming now is no choice
+    )
+    return None if found is None else _apply(session, found, change, write, None)
+
+
+def _apply(session: Session, row: ItemRow, change: Change, write: Write, decision: Decision | None) -> ReviewItem:
+    before = status_of(row)
+    after = advance(before, change, write.now, row.id)
+    if decision is not None:
+        if (decision.item, decision.round) != (row.id, before.round):
+            raise WrongState(f"item {row.id}: was reopened meanwhile; look at it again")
+        session.execute(
+            insert(DecisionRow).values(
+                id=decision.id,
+                item=decision.item,
+                round=decision.round,
+                reviewer=decision.reviewer,
+                at=in_utc(decision.at),
+                verdict=decision.verdict.value,
+                label=decision.label,
+                reason=decision.reason,
+                comment=decision.comment,
+            )
+        )
+    set_status(session, row.id, before, after)
+    keep_audit(session, row.id, write, change.action.value, before.state.value, after, change.details())
+    keep_answer(session, write, row.id, {"status": status_to_answer(after)})
+    session.expire(row)
+    return read_item(session, row.id)
+
+
+def export(session: Session, use_case: str, write: Write) -> DataVersion | None:
+    """See `ReviewStore.export`."""
+    if (row := answered(session, write)) is not None:
+        return version_of(session.get_one(VersionRow, (use_case, row.answer["version"])))
+    # One export of a use case at a time; intake, which only refers to the row, goes on.
+    locked = select(UseCaseRow).where(UseCaseRow.name == use_case).with_for_update(key_share=True)
+    if session.scalar(locked) is None:
+        read_use_case(session, use_case)
+    rows = _exportable(session, use_case)
+    if not rows:
+        return None
+    newest = session.scalar(select(func.max(VersionRow.number)).where(VersionRow.use_case == use_case))
+    version = DataVersion(use_case, (newest or 0) + 1, in_utc(write.now), write.actor.name, len(rows))
+    session.execute(
+        insert(VersionRow).values(
+            use_case=use_case,
+            number=version.number,
+            at=version.at,
+            actor=version.by,
+            num_items=version.num_items,
+        )
+    )
+    _export_rows(session, rows, version, write)
+    keep_answer(session, write, None, {"version": version.number})
+    return version
+
+
+def _exportable(session: Session, use_case: str) -> Sequence[ItemRow]:
+    query = (
+        select(ItemRow)
+        .where(
+            ItemRow.use_case == use_case,
+            ItemRow.state == State.DECIDED.value,
+            ItemRow.verdict != Verdict.REJECT.value,
+        )
+        .order_by(ItemRow.id)
+        .with_for_update()
+    )
+    return session.scalars(query).all()
+
+
+def _export_rows(session: Session, rows: Sequence[ItemRow], version: DataVersion, write: Write) -> None:
+    change = Change(Action.EXPORT, write.actor, version=version.number)
+    of_this_round = and_(ItemRow.id == DecisionRow.item, ItemRow.round == DecisionRow.round)
+    decisions = session.execute(
+        select(DecisionRow.item, DecisionRow.id)
+        .join(ItemRow, of_this_round)
+        .where(ItemRow.use_case == version.use_case, ItemRow.state == State.DECIDED.value)
+    )
+    decided = dict(decisions.tuples().all())
+    for row in rows:
+        before = status_of(row)
+        after = advance(before, change, write.now, row.id)
+        set_status(session, row.id, before, after)
+        keep_audit(session, row.id, write, change.action.value, before.state.value, after, change.details())
+    members = [{"decision": decided[row.id], "use_case": version.use_case, "version": version.number} for row in rows]
+    session.execute(insert(MemberRow), members)

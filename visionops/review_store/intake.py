@@ -1,0 +1,111 @@
+"""How images come in: announced, put by the caller, made known with their item. Each function in one transaction."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from datetime import datetime
+
+from sqlalchemy import and_, delete, insert, select
+from sqlalchemy.orm import Session
+
+from visionops.review.checks import in_utc
+from visionops.review.items import Submission
+from visionops.review.ports import Added, Write
+from visionops.review.states import NEW
+from visionops.review_store.models import ArrivalRow, ImageRow, ItemRow, SubmissionRow
+from visionops.review_store.reading import read_item, read_use_case
+from visionops.review_store.rows import status_columns, status_to_answer, submission_columns
+from visionops.review_store.writes import answered, as_it_was, count_rows, keep_answer, keep_audit
+
+__all__ = ["add", "added_before", "forget", "reserve"]
+
+
+def added_before(session: Session, write: Write) -> Added | None:
+    """See `ReviewStore.added`."""
+    if (row := answered(session, write)) is None:
+        return None
+    return Added(as_it_was(session, row), row.answer["is_new"])
+
+
+def reserve(session: Session, sha256: str, now: datetime) -> str | None:
+    """See `ReviewStore.reserve`."""
+    if session.get(ImageRow, sha256) is not None:
+        return None
+    row = session.get(ArrivalRow, sha256, with_for_update=True)
+    if row is not None:
+        row.at = max(row.at, in_utc(now))
+        return row.token
+    token = secrets.token_hex(16)
+    session.execute(insert(ArrivalRow).values(sha256=sha256, token=token, at=in_utc(now)))
+    return token
+
+
+def add(session: Session, submission: Submission, token: str | None, write: Write) -> Added | None:
+    """See `ReviewStore.add`."""
+    if (known := added_before(session, write)) is not None:
+        return known
+    if not _keep_image(session, submission, token):
+        return None
+    read_use_case(session, submission.use_case)
+    is_new = session.get(ItemRow, submission.item) is None
+    if is_new:
+        _insert_item(session, submission, write)
+    session.execute(insert(SubmissionRow).values(is_first=is_new, **submission_columns(submission, write)))
+    item = read_item(session, submission.item)
+    keep_answer(session, write, item.id, {"status": status_to_answer(item.status), "is_new": is_new})
+    return Added(item, is_new)
+
+
+def _keep_image(session: Session, submission: Submission, token: str | None) -> bool:
+    """Make an image known that is durable now; False where a sweep has removed it meanwhile."""
+    image = submission.image
+    if _is_known(session, image.sha256):
+        return True
+    mine = and_(ArrivalRow.sha256 == image.sha256, ArrivalRow.token == (token or ""))
+    if not count_rows(session, delete(ArrivalRow).where(mine)):
+        return _is_known(session, image.sha256)  # another intake of the same image may have been faster
+    session.execute(
+        insert(ImageRow).values(
+            sha256=image.sha256,
+            num_bytes=image.num_bytes,
+            width=image.width,
+            height=image.height,
+            format=image.format,
+        )
+    )
+    return True
+
+
+def _insert_item(session: Session, submission: Submission, write: Write) -> None:
+    session.execute(
+        insert(ItemRow).values(
+            id=submission.item,
+            use_case=submission.use_case,
+            sha256=submission.image.sha256,
+            added=in_utc(write.now),
+            priority=submission.priority,
+            **status_columns(NEW),
+        )
+    )
+    details = {"origin": submission.origin.value, "reference": submission.reference}
+    keep_audit(session, submission.item, write, "add", "", NEW, details)
+
+
+def forget(session: Session, sha256: str, before: datetime, remove: Callable[[], None]) -> bool:
+    """See `ReviewStore.forget`."""
+    row = session.get(ArrivalRow, sha256, with_for_update=True)
+    if row is None:
+        # Holds off an announcement of the same image until this transaction ends.
+        session.execute(insert(ArrivalRow).values(sha256=sha256, token="", at=in_utc(before)))
+    elif row.at >= in_utc(before):
+        return False
+    is_known = _is_known(session, sha256)
+    if not is_known:
+        remove()
+    session.execute(delete(ArrivalRow).where(ArrivalRow.sha256 == sha256))
+    return not is_known
+
+
+def _is_known(session: Session, sha256: str) -> bool:
+    return session.scalar(select(ImageRow.sha256).where(ImageRow.sha256 == sha256)) is not None

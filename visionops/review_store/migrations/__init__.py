@@ -1,0 +1,1 @@
+"""Schemas of the review database, each a step from the one before."""

@@ -1,0 +1,49 @@
+"""Open the review that the environment names: for command lines, services and steps alike.
+
+``VISIONOPS_REVIEW_DATABASE``: ``postgresql://user@host/database``, or the path of a file of SQLite; by default
+``review/review.db`` below ``$VISIONOPS_HOME``. ``VISIONOPS_REVIEW_IMAGES``: ``s3://bucket/prefix``, or a folder; by
+default ``review/images`` there. Passwords and keys come from PGPASSWORD and the variables of AWS.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+
+from visionops.home import visionops_home
+from visionops.review.service import Review
+from visionops.review_store.database import Database
+from visionops.review_store.images import open_images
+from visionops.review_store.store import SqlReviewStore
+
+__all__ = ["DATABASE", "IMAGES", "open_database", "open_review"]
+
+DATABASE = "VISIONOPS_REVIEW_DATABASE"
+IMAGES = "VISIONOPS_REVIEW_IMAGES"
+
+
+def open_database(place: str | None = None) -> Database:
+    """Return the database at ``place``, or else the one that the environment names; nothing is asked of it yet.
+
+    Raises:
+        Invalid: It is no address, or holds a password.
+    """
+    return Database(place or os.environ.get(DATABASE) or str(visionops_home() / "review" / "review.db"))
+
+
+@contextlib.contextmanager
+def open_review(database: str | None = None, images: str | None = None) -> Iterator[Review]:
+    """The review of a database and a place for images, while the block runs; an empty database gets its tables.
+
+    Raises:
+        Invalid: One is no address, or holds a password.
+        OtherSchema: The database is of another version.
+        Unavailable: It cannot be reached or written.
+    """
+    place = images or os.environ.get(IMAGES) or str(visionops_home() / "review" / "images")
+    opened = open_database(database)
+    try:
+        yield Review(SqlReviewStore(opened), open_images(place))
+    finally:
+        opened.close()

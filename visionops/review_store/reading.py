@@ -1,0 +1,168 @@
+"""What is read of the database of review. Every function is called inside one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Row, Select, and_, func, or_, select, true
+from sqlalchemy.orm import Session
+
+from visionops.review.errors import Invalid, NotFound
+from visionops.review.items import DataVersion, Decision, ReviewItem, UseCase
+from visionops.review.ports import Stats, Wanted
+from visionops.review.states import State, Verdict
+from visionops.review_store.models import (
+    DecisionRow,
+    ImageRow,
+    ItemRow,
+    MemberRow,
+    SubmissionRow,
+    UseCaseRow,
+    VersionRow,
+)
+from visionops.review_store.rows import decision_of, item_of, use_case_of, version_of
+
+__all__ = [
+    "MOST_LISTED",
+    "items_with",
+    "read_item",
+    "read_items",
+    "read_stats",
+    "read_use_case",
+    "read_version",
+    "read_versions",
+]
+
+MOST_LISTED = 1000
+"""Items on a page."""
+
+_Parts = Select[tuple[ItemRow, SubmissionRow, ImageRow]]
+
+
+def items_with() -> _Parts:
+    """Return the query of items with their first arrival and image."""
+    return (
+        select(ItemRow, SubmissionRow, ImageRow)
+        .join(SubmissionRow, and_(SubmissionRow.item == ItemRow.id, SubmissionRow.is_first == true()))
+        .join(ImageRow, ImageRow.sha256 == ItemRow.sha256)
+    )
+
+
+def read_use_case(session: Session, name: str) -> UseCase:
+    """Return a use case.
+
+    Raises:
+        NotFound: It is not known.
+    """
+    row = session.get(UseCaseRow, name)
+    if row is None:
+        raise NotFound(f"use case {name}: is not in review; import images of it, or put its classes there, first")
+    return use_case_of(row)
+
+
+def read_item(session: Session, item: str) -> ReviewItem:
+    """Return an item.
+
+    Raises:
+        NotFound: There is none of this id.
+    """
+    found = session.execute(items_with().where(ItemRow.id == item)).one_or_none()
+    if found is None:
+        raise NotFound(f"item {item}: is not there; `visionops review list` shows which are")
+    return item_of(*found)
+
+
+def read_items(session: Session, wanted: Wanted) -> list[ReviewItem]:
+    """Return a page of items, newest first.
+
+    Raises:
+        NotFound: There is no item `Wanted.after`.
+        Invalid: The page is empty or longer than `MOST_LISTED`.
+    """
+    if not 1 <= wanted.limit <= MOST_LISTED:
+        raise Invalid(f"limit: {wanted.limit} is not from 1 to {MOST_LISTED}")
+    query = items_with()
+    for column, value in (
+        (ItemRow.use_case, wanted.use_case),
+        (ItemRow.sha256, wanted.sha256),
+        (SubmissionRow.origin, wanted.origin and wanted.origin.value),
+    ):
+        if value is not None:
+            query = query.where(column == value)
+    if wanted.states:
+        query = query.where(ItemRow.state.in_(sorted(state.value for state in wanted.states)))
+    if wanted.reference is not None:
+        named = select(SubmissionRow.item).where(SubmissionRow.reference == wanted.reference)
+        query = query.where(ItemRow.id.in_(named))
+    if wanted.after is not None:
+        last = session.get(ItemRow, wanted.after)
+        if last is None:
+            raise NotFound(f"item {wanted.after}: is not there, so nothing comes after it")
+        query = query.where(or_(ItemRow.added < last.added, and_(ItemRow.added == last.added, ItemRow.id < last.id)))
+    query = query.order_by(ItemRow.added.desc(), ItemRow.id.desc()).limit(wanted.limit)
+    return _items(session.execute(query).all())
+
+
+def _items(rows: Sequence[Row[Any]]) -> list[ReviewItem]:
+    return [item_of(*row) for row in rows]
+
+
+def read_version(session: Session, use_case: str, number: int) -> list[tuple[ReviewItem, Decision]]:
+    """Return what a data version has, by image.
+
+    Raises:
+        NotFound: There is no such version.
+    """
+    if session.get(VersionRow, (use_case, number)) is None:
+        raise NotFound(f"use case {use_case}: has no data version {number}")
+    query = (
+        items_with()
+        .add_columns(DecisionRow)
+        .join(DecisionRow, DecisionRow.item == ItemRow.id)
+        .join(MemberRow, MemberRow.decision == DecisionRow.id)
+        .where(MemberRow.use_case == use_case, MemberRow.version == number)
+        .order_by(ItemRow.sha256)
+    )
+    return [(item_of(row[0], row[1], row[2]), decision_of(row[3])) for row in session.execute(query)]
+
+
+def read_versions(session: Session, use_case: str) -> list[DataVersion]:
+    """Return the data versions of a use case, oldest first."""
+    query = select(VersionRow).where(VersionRow.use_case == use_case).order_by(VersionRow.number)
+    return [version_of(row) for row in session.scalars(query)]
+
+
+def read_stats(session: Session, use_case: str) -> Stats:
+    """Return how the queue of a use case stands.
+
+    Raises:
+        NotFound: It is not known.
+    """
+    read_use_case(session, use_case)
+    of_case = ItemRow.use_case == use_case
+    counts: dict[str, int] = dict(_pairs(session, select(ItemRow.state, func.count()).where(of_case), ItemRow.state))
+    judged = select(ItemRow.verdict, func.count()).where(of_case, ItemRow.verdict.is_not(None))
+    verdicts = dict(_pairs(session, judged, ItemRow.verdict))
+    by_reviewer = (
+        select(DecisionRow.reviewer, func.count()).join(ItemRow, ItemRow.id == DecisionRow.item).where(of_case)
+    )
+    unused = select(func.count()).where(
+        of_case, ItemRow.state == State.DECIDED.value, ItemRow.verdict != Verdict.REJECT.value
+    )
+    oldest: datetime | None = session.scalar(
+        select(func.min(ItemRow.added)).where(of_case, ItemRow.state == State.PENDING.value)
+    )
+    return Stats(
+        states={state.value: counts.get(state.value, 0) for state in State},
+        verdicts={verdict.value: verdicts.get(verdict.value, 0) for verdict in Verdict},
+        reviewers=dict(_pairs(session, by_reviewer, DecisionRow.reviewer)),
+        unused=session.scalar(unused) or 0,
+        oldest_pending=oldest,
+        versions=session.scalar(select(func.max(VersionRow.number)).where(VersionRow.use_case == use_case)) or 0,
+    )
+
+
+def _pairs(session: Session, query: Select[Any], column: Any) -> list[tuple[str, int]]:
+    return [(name, count) for name, count in session.execute(query.group_by(column).order_by(column))]

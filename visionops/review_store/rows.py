@@ -1,0 +1,150 @@
+"""From rows to what the domain knows, and back."""
+
+from __future__ import annotations
+
+import dataclasses
+from datetime import datetime
+from typing import Any
+
+from visionops.review.checks import in_utc
+from visionops.review.items import (
+    AuditRow,
+    DataVersion,
+    Decision,
+    ImageFacts,
+    Origin,
+    Predicted,
+    Reason,
+    ReviewItem,
+    Submission,
+    UseCase,
+)
+from visionops.review.ports import Write
+from visionops.review.states import State, Status, Verdict
+from visionops.review_store.models import (
+    AuditEntry,
+    DecisionRow,
+    ImageRow,
+    ItemRow,
+    SubmissionRow,
+    UseCaseRow,
+    VersionRow,
+)
+from visionops.tasks.labelling import LabelScheme
+
+__all__ = [
+    "audit_of",
+    "decision_of",
+    "item_of",
+    "status_columns",
+    "status_from_answer",
+    "status_of",
+    "status_to_answer",
+    "submission_columns",
+    "submission_of",
+    "use_case_of",
+    "version_of",
+]
+
+
+def use_case_of(row: UseCaseRow) -> UseCase:
+    """Return a use case."""
+    return UseCase(row.name, row.task, LabelScheme.model_validate(row.scheme))
+
+
+def status_of(row: ItemRow) -> Status:
+    """Return the changing part of an item."""
+    return Status(
+        state=State(row.state),
+        round=row.round,
+        revision=row.revision,
+        holder=row.holder,
+        lease_until=row.lease_until,
+        verdict=None if row.verdict is None else Verdict(row.verdict),
+        version=row.version,
+    )
+
+
+def status_columns(status: Status) -> dict[str, Any]:
+    """Return the columns of `ItemRow` that hold a status."""
+    found = {field.name: getattr(status, field.name) for field in dataclasses.fields(status)}
+    return {**found, "state": status.state.value, "verdict": status.verdict and status.verdict.value}
+
+
+def status_to_answer(status: Status) -> dict[str, Any]:
+    """Return a status as JSON, for the answer to a write."""
+    return {**status_columns(status), "lease_until": status.lease_until and in_utc(status.lease_until).isoformat()}
+
+
+def status_from_answer(answer: dict[str, Any]) -> Status:
+    """Return what `status_to_answer` wrote."""
+    until = answer["lease_until"] and datetime.fromisoformat(answer["lease_until"])
+    verdict = answer["verdict"] and Verdict(answer["verdict"])
+    return Status(**{**answer, "state": State(answer["state"]), "verdict": verdict, "lease_until": until})
+
+
+def submission_of(row: SubmissionRow, item: ItemRow, image: ImageRow) -> Submission:
+    """Return an arrival."""
+    predicted = None
+    if row.model is not None and row.model_version is not None and row.answer is not None:
+        predicted = Predicted(row.model, row.model_version, row.answer)
+    return Submission(
+        use_case=item.use_case,
+        image=ImageFacts(image.sha256, image.num_bytes, image.width, image.height, image.format),
+        origin=Origin(row.origin),
+        reference=row.reference,
+        name=row.name,
+        comment=row.comment,
+        proposed=row.proposed,
+        predicted=predicted,
+        reasons=tuple(Reason(**reason) for reason in row.reasons),
+    )
+
+
+def submission_columns(submission: Submission, write: Write) -> dict[str, Any]:
+    """Return the columns of `SubmissionRow`, but for ``is_first``."""
+    predicted = submission.predicted
+    return {
+        "item": submission.item,
+        "at": in_utc(write.now),
+        "actor": write.actor.name,
+        "origin": submission.origin.value,
+        "reference": submission.reference,
+        "name": submission.name,
+        "comment": submission.comment,
+        "proposed": submission.proposed,
+        "model": predicted and predicted.model,
+        "model_version": predicted and predicted.version,
+        "answer": predicted and predicted.answer,
+        "reasons": [dataclasses.asdict(reason) for reason in submission.reasons],
+    }
+
+
+def item_of(item: ItemRow, first: SubmissionRow, image: ImageRow) -> ReviewItem:
+    """Return an item."""
+    return ReviewItem(item.id, submission_of(first, item, image), item.added, status_of(item))
+
+
+def decision_of(row: DecisionRow) -> Decision:
+    """Return a decision."""
+    return Decision(
+        id=row.id,
+        item=row.item,
+        round=row.round,
+        reviewer=row.reviewer,
+        at=row.at,
+        verdict=Verdict(row.verdict),
+        label=row.label,
+        reason=row.reason,
+        comment=row.comment,
+    )
+
+
+def audit_of(row: AuditEntry) -> AuditRow:
+    """Return a change of an item."""
+    return AuditRow(row.item, row.revision, row.at, row.actor, row.action, row.before, row.after, row.details)
+
+
+def version_of(row: VersionRow) -> DataVersion:
+    """Return a data version."""
+    return DataVersion(row.use_case, row.number, row.at, row.actor, row.num_items)

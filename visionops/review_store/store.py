@@ -1,0 +1,175 @@
+"""`SqlReviewStore`: the database of review behind the port of the domain.
+
+Every method is one transaction. What changes an item locks its row, applies `advance` to what it finds there, and keeps
+the new status, the audit row and the answer to the write together, or nothing of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+
+from sqlalchemy import insert, select
+from sqlalchemy.orm import Session
+
+from visionops.review.checks import in_utc
+from visionops.review.errors import Conflict
+from visionops.review.items import AuditRow, DataVersion, Decision, ReviewItem, Submission, UseCase
+from visionops.review.ports import Added, Stats, Wanted, Write
+from visionops.review.states import Change
+from visionops.review_store import changing, intake
+from visionops.review_store.database import Database
+from visionops.review_store.models import (
+    ArrivalRow,
+    AuditEntry,
+    DecisionRow,
+    ImageRow,
+    ItemRow,
+    SubmissionRow,
+    UseCaseRow,
+)
+from visionops.review_store.reading import (
+    read_item,
+    read_items,
+    read_stats,
+    read_use_case,
+    read_version,
+    read_versions,
+)
+from visionops.review_store.rows import audit_of, decision_of, submission_of, use_case_of
+from visionops.review_store.schema import prepare
+
+__all__ = ["SqlReviewStore"]
+
+
+class SqlReviewStore:
+    """Implements `visionops.review.ports.ReviewStore`.
+
+    Raises:
+        OtherSchema: The database is of another version.
+        Unavailable: It cannot be reached or written.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        prepare(database)
+
+    def close(self) -> None:
+        """Close its connections."""
+        self._database.close()
+
+    # Use cases
+
+    def put_use_case(self, use_case: UseCase) -> None:
+        """See `ReviewStore`."""
+        self._database.write(lambda session: _put_use_case(session, use_case))
+
+    def use_case(self, name: str) -> UseCase:
+        """See `ReviewStore`."""
+        return self._database.read(lambda session: read_use_case(session, name))
+
+    def use_cases(self) -> list[UseCase]:
+        """See `ReviewStore`."""
+        query = select(UseCaseRow).order_by(UseCaseRow.name)
+        return self._database.read(lambda session: [use_case_of(row) for row in session.scalars(query)])
+
+    # Writing
+
+    def added(self, write: Write) -> Added | None:
+        """See `ReviewStore`."""
+        return self._database.read(lambda session: intake.added_before(session, write))
+
+    def reserve(self, sha256: str, now: datetime) -> str | None:
+        """See `ReviewStore`."""
+        return self._database.write(lambda session: intake.reserve(session, sha256, now))
+
+    def add(self, submission: Submission, token: str | None, write: Write) -> Added | None:
+        """See `ReviewStore`."""
+        return self._database.write(lambda session: intake.add(session, submission, token, write))
+
+    def change(self, item: str, change: Change, write: Write, decision: Decision | None = None) -> ReviewItem:
+        """See `ReviewStore`."""
+        return self._database.write(lambda session: changing.change_item(session, item, change, write, decision))
+
+    def claim_next(self, use_case: str, change: Change, write: Write) -> ReviewItem | None:
+        """See `ReviewStore`."""
+        return self._database.write(lambda session: changing.claim_next(session, use_case, change, write))
+
+    def export(self, use_case: str, write: Write) -> DataVersion | None:
+        """See `ReviewStore`."""
+        return self._database.write(lambda session: changing.export(session, use_case, write))
+
+    # Reading
+
+    def item(self, item: str) -> ReviewItem:
+        """See `ReviewStore`."""
+        return self._database.read(lambda session: read_item(session, item))
+
+    def items(self, wanted: Wanted) -> list[ReviewItem]:
+        """See `ReviewStore`."""
+        return self._database.read(lambda session: read_items(session, wanted))
+
+    def arrivals(self, item: str) -> list[Submission]:
+        """See `ReviewStore`."""
+        query = (
+            select(SubmissionRow, ItemRow, ImageRow)
+            .join(ItemRow, ItemRow.id == SubmissionRow.item)
+            .join(ImageRow, ImageRow.sha256 == ItemRow.sha256)
+            .where(SubmissionRow.item == item)
+            .order_by(SubmissionRow.number)
+        )
+        return self._database.read(lambda session: [submission_of(*row) for row in session.execute(query).tuples()])
+
+    def decisions(self, item: str) -> list[Decision]:
+        """See `ReviewStore`."""
+        query = select(DecisionRow).where(DecisionRow.item == item).order_by(DecisionRow.round)
+        return self._database.read(lambda session: [decision_of(row) for row in session.scalars(query)])
+
+    def history(self, item: str) -> list[AuditRow]:
+        """See `ReviewStore`."""
+        query = select(AuditEntry).where(AuditEntry.item == item).order_by(AuditEntry.revision)
+        return self._database.read(lambda session: [audit_of(row) for row in session.scalars(query)])
+
+    def version(self, use_case: str, number: int) -> list[tuple[ReviewItem, Decision]]:
+        """See `ReviewStore`."""
+        return self._database.read(lambda session: read_version(session, use_case, number))
+
+    def versions(self, use_case: str) -> list[DataVersion]:
+        """See `ReviewStore`."""
+        return self._database.read(lambda session: read_versions(session, use_case))
+
+    def stats(self, use_case: str) -> Stats:
+        """See `ReviewStore`."""
+        return self._database.read(lambda session: read_stats(session, use_case))
+
+    # Sweeping
+
+    def unfinished(self, before: datetime) -> list[str]:
+        """See `ReviewStore`."""
+        query = select(ArrivalRow.sha256).where(ArrivalRow.at < in_utc(before)).order_by(ArrivalRow.sha256)
+        return self._database.read(lambda session: list(session.scalars(query)))
+
+    def missing(self, digests: Sequence[str]) -> set[str]:
+        """See `ReviewStore`."""
+        query = select(ImageRow.sha256).where(ImageRow.sha256.in_(digests))
+        return set(digests) - self._database.read(lambda session: set(session.scalars(query)))
+
+    def forget(self, sha256: str, before: datetime, remove: Callable[[], None]) -> bool:
+        """See `ReviewStore`."""
+        return self._database.write(lambda session: intake.forget(session, sha256, before, remove))
+
+
+def _put_use_case(session: Session, use_case: UseCase) -> None:
+    row = session.get(UseCaseRow, use_case.name, with_for_update=True)
+    scheme = use_case.scheme.model_dump(mode="json")
+    if row is None:
+        session.execute(insert(UseCaseRow).values(name=use_case.name, task=use_case.task, scheme=scheme))
+        return
+    known = use_case_of(row)
+    if known.task != use_case.task:
+        raise Conflict(f"use case {known.name}: is in review as {known.task}, not {use_case.task}")
+    if not use_case.scheme.extends(known.scheme):
+        raise Conflict(
+            f"use case {known.name}: its classes in review are others; add new ones behind those that are there"
+        )
+    row.scheme = scheme
