@@ -21,6 +21,7 @@ from launch.requests import (
     TuneRequest,
     ValidateRequest,
 )
+from launch.review import review_app
 from launch.terminal import exit_code, flag_problem, own_fields, request_flags, run_inspection, run_request
 from stacks.spec import known_stacks
 
@@ -36,6 +37,7 @@ app = typer.Typer(
 )
 _stack = typer.Typer(help="List, apply and check stacks.", no_args_is_help=True)
 app.add_typer(_stack, name="stack")
+app.add_typer(review_app, name="review")
 
 _COMMANDS: dict[str, tuple[type[Request], str, str]] = {
     "train": (

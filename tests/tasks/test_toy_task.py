@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from onnx import TensorProto, helper, numpy_helper
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from tests.helpers.bundles import encode, filled
 from tests.serving.conftest import client_of, settings_of
@@ -37,7 +37,7 @@ from visionops.data.output import open_output
 from visionops.data.settings import Format
 from visionops.data.splitting.assignment import assign_splits
 from visionops.data.validation.judging import validate
-from visionops.errors import ConfigError, DataError, OptionError
+from visionops.errors import ConfigError, DataError, LabelError, OptionError
 from visionops.evaluation.measuring import measure_latency, read_test_image, select_test
 from visionops.evaluation.report import NO_GALLERY, Page, load_evaluation, write_report, writing
 from visionops.evaluation.resampling import percentile_intervals, resample
@@ -56,9 +56,15 @@ from visionops.monitoring.log import PredictionLog
 from visionops.monitoring.log_reading import read_log
 from visionops.monitoring.reference import add_reference, read_reference
 from visionops.monitoring.settings import DriftSettings
+from visionops.review.exchange import dataset_of
+from visionops.review.items import Origin, Predicted, UseCase
+from visionops.review.service import Answer, Arrival
+from visionops.review.states import Actor, Verdict
+from visionops.review_store.opening import open_review
 from visionops.tasks.base import NoLog, TrainingLog, evaluation_folder, training_folder
 from visionops.tasks.conversion import convert
 from visionops.tasks.converted import ConvertedDataset
+from visionops.tasks.labelling import LabelForm, LabelScheme, read_form
 from visionops.tasks.settings import TrainingPlan
 from visionops.tasks.spec import Metric, TaskSpec, task_for
 from visionops.tasks.training_settings import TrainingBase
@@ -84,6 +90,10 @@ class BrightnessAnswer(BaseModel):
     """How bright the part is."""
 
     brightness: float
+
+
+class BrightnessLabel(LabelForm):
+    brightness: float = Field(ge=0, le=1)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -139,6 +149,7 @@ class BrightnessTask(TaskSpec[BrightnessPrediction]):
     example: Mapping[str, Any] = MappingProxyType({"brightness": 0.42})
     metrics = (Metric("within"), Metric("mae", higher_is_better=False, is_share=False))
     layer = "lux"
+    label_form = BrightnessLabel
 
     def check_card(self, card: BundleCard) -> None:
         if card.decode != "number":
@@ -165,6 +176,22 @@ class BrightnessTask(TaskSpec[BrightnessPrediction]):
         except ValueError as error:
             raise DataError(f"{dataset.name}: {error}; begin the names of files with their brightness") from error
         return dataset.with_layer("lux", ValueLayer(pa.table({"lux": pa.array(lux, pa.float64())})))
+
+    def check_scheme(self, scheme: LabelScheme) -> None:
+        if scheme != LabelScheme():
+            raise LabelError("task brightness: a number has no classes; name none")
+
+    def check_label(self, label: Mapping[str, Any], scheme: LabelScheme, width: int, height: int) -> dict[str, Any]:
+        return read_form(BrightnessLabel, label).model_dump()
+
+    def label_of(self, answer: Mapping[str, Any]) -> dict[str, Any]:
+        return {"brightness": answer["brightness"]}
+
+    def labels_in(self, dataset: Dataset) -> list[dict[str, Any] | None]:
+        return [{"brightness": lux} for lux in dataset.layers["lux"].table.column("lux").to_pylist()]
+
+    def layer_of(self, labels: Sequence[Mapping[str, Any]], scheme: LabelScheme) -> ValueLayer:
+        return ValueLayer(pa.table({"lux": pa.array([label["brightness"] for label in labels], pa.float64())}))
 
     def train(self, converted: ConvertedDataset, plan: TrainingPlan, work: Path, log: TrainingLog) -> ModelBundle:
         assert isinstance(plan.training, BrightnessTraining)
@@ -485,3 +512,23 @@ def test_it_is_a_model_of_mlflow(bundle):
     signature = _signature(task_for("brightness"))
     assert [column.name for column in signature.outputs.inputs] == ["width", "height", "brightness"]
     assert [param.name for param in signature.params] == ["floor"]
+
+
+def test_its_answers_are_reviewed(tmp_path):
+    rng, anna, now = np.random.default_rng(4), Actor("anna"), datetime.now(UTC)
+    with open_review(str(tmp_path / "review.db"), str(tmp_path / "images")) as review:
+        review.put_use_case(UseCase("parts", "brightness", LabelScheme()))
+        arrival = Arrival(Origin.UPLOAD, predicted=Predicted("parts", "1", {"brightness": 0.4}))
+        answers = [Answer(Verdict.CONFIRM), Answer(Verdict.CORRECT, {"brightness": 0.7})]
+        for number, answer in enumerate(answers):
+            item = review.add("parts", shade(rng, 0.4), arrival, anna, key=f"a{number}", now=now).item.id
+            review.claim(item, anna, key=f"c{number}", now=now)
+            for wrong in (1.5, float("nan"), "bright"):
+                with pytest.raises(LabelError, match="label: brightness: Input should be"):
+                    review.decide(item, Answer(Verdict.CORRECT, {"brightness": wrong}), anna, key="w", now=now)
+            review.decide(item, answer, anna, key=f"d{number}", now=now)
+        review.export("parts", anna, key="e", now=now)
+        found = review.store.version("parts", 1)
+    dataset = dataset_of("parts", "brightness", LabelScheme(), found, tmp_path)
+    assert sorted(_truth(dataset).tolist()) == [0.4, 0.7]
+    assert task_for("brightness").labels_in(dataset) == [decision.label for _, decision in found]

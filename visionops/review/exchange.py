@@ -1,0 +1,228 @@
+"""Between reviews and folders of images: take a data set in, and write decided labels out as one."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from visionops.data.dataset import Dataset
+from visionops.data.files import atomic_folder, describe_os_error
+from visionops.data.formats.yolo_export import write_yolo
+from visionops.data.settings import Format
+from visionops.errors import DataError, VisionOpsError
+from visionops.inference.image_types import preferred_suffix
+from visionops.review.checks import digest_of
+from visionops.review.errors import Invalid, Unavailable
+from visionops.review.items import Decision, Origin, ReviewItem
+from visionops.review.service import Answer, Arrival, Review
+from visionops.review.states import Actor, State, Verdict
+from visionops.tasks.labelling import LabelScheme, Question
+from visionops.tasks.spec import task_for
+
+__all__ = ["EXPORTS", "TakenIn", "check_export", "dataset_of", "scheme_of", "take_in", "write_export"]
+
+EXPORTS = (Format.COCO, Format.YOLO, Format.CSV)
+"""What decided labels are written as. A table of classes of whole images is CSV, too."""
+_IMAGES = "images"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class TakenIn:
+    """What became of the images of a data set."""
+
+    new: int
+    known: int
+    """In review before."""
+    decided: int
+    refused: tuple[str, ...]
+    """A line for each image that could not be taken in."""
+
+
+def scheme_of(dataset: Dataset) -> LabelScheme:
+    """Return what can be answered about the images of a data set."""
+    questions = tuple(Question(name=a.name, class_names=a.class_names) for a in dataset.attributes)
+    return LabelScheme(class_names=() if questions else dataset.class_names, questions=questions)
+
+
+def take_in(
+    review: Review,
+    use_case: str,
+    dataset: Dataset,
+    actor: Actor,
+    now: datetime,
+    *,
+    labelled: bool,
+    decided: bool = False,
+    progress: Callable[[int], None] | None = None,
+) -> TakenIn:
+    """Take the images of a data set in; taken in again, nothing changes.
+
+    Args:
+        labelled: Whether its labels come with the images.
+        decided: Whether they count as the actor's decisions. What another has claimed or decided stays.
+        progress: Called with the number of images so far.
+
+    Raises:
+        ReviewError: The use case is not known, or database or images cannot be reached.
+    """
+    task = task_for(review.store.use_case(use_case).task)
+    labels = task.labels_in(dataset) if labelled else [None] * dataset.num_images
+    counts, refused = dict.fromkeys(("new", "known", "decided"), 0), []
+    for row, (key, path) in enumerate(zip(dataset.column("key"), dataset.paths(), strict=True)):
+        try:
+            data = path.read_bytes()
+            arrival = Arrival(Origin.IMPORT, name=key[-200:], label=labels[row])
+            write = digest_of("import", use_case, key, labels[row])
+            added = review.add(use_case, data, arrival, actor, key=f"{write} add", now=now)
+            counts["new" if added.is_new else "known"] += 1
+            if decided and labels[row] is not None and added.item.status.state is State.PENDING:
+                review.claim(added.item.id, actor, key=f"{write} claim", now=now)
+                answer = Answer(Verdict.CORRECT, label=labels[row])
+                review.decide(added.item.id, answer, actor, key=f"{write} decide", now=now)
+                counts["decided"] += 1
+        except Unavailable:
+            raise
+        except VisionOpsError as error:
+            refused.append(f"{key}: {error}")
+        except OSError as error:
+            refused.append(f"{key}: cannot be read ({describe_os_error(error)})")
+        if progress:
+            progress(row + 1)
+    return TakenIn(**counts, refused=tuple(refused))
+
+
+def dataset_of(
+    use_case: str, task: str, scheme: LabelScheme, found: Sequence[tuple[ReviewItem, Decision]], folder: Path
+) -> Dataset:
+    """Return decided labels as a data set of the images that are named by their hashes in ``folder``."""
+    names = [_name(item) for item, _ in found]
+    labels = [decision.label or {} for _, decision in found]
+    images = {
+        "key": names,
+        "path": [str(folder / name) for name in names],
+        "sha256": [item.image.sha256 for item, _ in found],
+        "num_bytes": [item.image.num_bytes for item, _ in found],
+        "width": [item.image.width for item, _ in found],
+        "height": [item.image.height for item, _ in found],
+    }
+    dataset = Dataset.from_columns(use_case, scheme.class_names, images, {})
+    spec = task_for(task)
+    return dataset.with_layer(spec.layer, spec.layer_of(labels, scheme))
+
+
+def check_export(review: Review, use_case: str, format_: Format, folder: Path) -> None:
+    """Check that a data version can be written, before one is made.
+
+    Raises:
+        DataError: The folder is there.
+        Invalid: The format cannot hold the labels of the task.
+        NotFound: The use case is not known.
+    """
+    if folder.exists():
+        raise DataError(f"{folder}: is there; choose another folder")
+    case = review.store.use_case(use_case)
+    fitting = EXPORTS if case.scheme.class_names else (Format.CSV,)
+    if format_ not in fitting:
+        raise Invalid(f"format: {case.task} is written as {', '.join(fitting)}, not {format_.value}")
+
+
+def write_export(
+    review: Review, use_case: str, found: Sequence[tuple[ReviewItem, Decision]], format_: Format, folder: Path
+) -> None:
+    """Write images and labels of a data version; ``folder`` is whole or not there.
+
+    Args:
+        found: As `ReviewStore.version` gives it.
+        format_: One of `EXPORTS`.
+
+    Raises:
+        DataError: The folder is there, or cannot be written.
+        Invalid: The format cannot hold the labels of the task.
+    """
+    check_export(review, use_case, format_, folder)
+    case = review.store.use_case(use_case)
+    has_boxes = bool(case.scheme.class_names)
+    with atomic_folder(folder.absolute(), replace=False) as temporary:
+        images = temporary / _IMAGES
+        images.mkdir()
+        for item, _ in found:
+            (images / _name(item)).write_bytes(review.images.read(item.image.sha256))
+        dataset = dataset_of(use_case, case.task, case.scheme, found, images)
+        if format_ is Format.YOLO:
+            _write_yolo(dataset, images, temporary)
+        elif format_ is Format.COCO:
+            (temporary / "annotations.json").write_text(_coco(dataset, found), encoding="utf-8")
+        else:
+            labels = [decision.label or {} for _, decision in found]
+            table = _boxes_csv(dataset, labels) if has_boxes else _labels_csv(dataset, case.scheme, labels)
+            (temporary / "labels.csv").write_text(table, encoding="utf-8", newline="")
+
+
+def _write_yolo(dataset: Dataset, images: Path, folder: Path) -> None:
+    """Write YOLO files right below ``folder``, with the images themselves instead of links to them."""
+    layout = folder / "yolo"
+    write_yolo(dataset, layout)
+    for path in sorted(layout.rglob("*")):
+        if path.is_symlink():
+            path.resolve().replace(path)
+    shutil.rmtree(images)
+    for path in sorted(layout.iterdir()):
+        path.replace(folder / path.name)
+    layout.rmdir()
+
+
+def _name(item: ReviewItem) -> str:
+    return item.image.sha256 + preferred_suffix(item.image.format)
+
+
+def _coco(dataset: Dataset, found: Sequence[tuple[ReviewItem, Decision]]) -> str:
+    images = [
+        {"id": row, "file_name": f"{_IMAGES}/{_name(item)}", "width": item.image.width, "height": item.image.height}
+        for row, (item, _) in enumerate(found, 1)
+    ]
+    annotations: list[dict[str, Any]] = []
+    for row, boxes in enumerate(dataset.boxes_by_image(), 1):
+        for class_id, (x1, y1, x2, y2) in zip(boxes.class_ids.tolist(), boxes.xyxy.tolist(), strict=True):
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": row,
+                    "category_id": class_id + 1,
+                    "bbox": [x1, y1, x2 - x1, y2 - y1],
+                    "area": (x2 - x1) * (y2 - y1),
+                    "iscrowd": 0,
+                }
+            )
+    categories = [{"id": number, "name": name} for number, name in enumerate(dataset.class_names, 1)]
+    return json.dumps({"images": images, "annotations": annotations, "categories": categories}, ensure_ascii=False)
+
+
+def _boxes_csv(dataset: Dataset, labels: Sequence[Mapping[str, Any]]) -> str:
+    rows: list[list[Any]] = [["filename", "width", "height", "class", "xmin", "ymin", "xmax", "ymax"]]
+    sizes = zip(dataset.column("key"), dataset.column("width"), dataset.column("height"), strict=True)
+    for (key, width, height), label in zip(sizes, labels, strict=True):
+        start = [f"{_IMAGES}/{key}", width, height]
+        rows += [[*start, one["class_name"], *one["box"]] for one in label["boxes"]] or [[*start, *[""] * 5]]
+    return _csv(rows)
+
+
+def _labels_csv(dataset: Dataset, scheme: LabelScheme, labels: Sequence[Mapping[str, Any]]) -> str:
+    names = [question.name for question in scheme.questions]
+    rows: list[list[Any]] = [["filename", *names]]
+    for key, label in zip(dataset.column("key"), labels, strict=True):
+        answers = label.get("attributes") or {names[0]: label.get("class_name")}
+        rows.append([f"{_IMAGES}/{key}", *(answers[name] or "" for name in names)])
+    return _csv(rows)
+
+
+def _csv(rows: Sequence[Sequence[Any]]) -> str:
+    text = io.StringIO()
+    csv.writer(text).writerows(rows)
+    return text.getvalue()
