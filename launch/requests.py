@@ -139,6 +139,17 @@ class MonitorRequest(Request):
     """Train again, whatever is found."""
     decide_only: bool = False
     """Decide, but send no alert and train nothing."""
+    ignore_drills: bool = False
+    """Leave what a drill sent out of the comparison, as monitoring.ignore_drills: true does."""
+
+    def load_config(self) -> Config:
+        """Read the use case, whose ``monitoring.ignore_drills`` the flag sets; the training that follows reads its own.
+
+        Raises:
+            ConfigError: As of any request.
+        """
+        flagged = ("monitoring.ignore_drills=true",) if self.ignore_drills else ()
+        return load_config(self.config, (*self.settings, *flagged))
 
 
 class DrillRequest(Request):

@@ -41,7 +41,8 @@ def train(converted: ConvertedDataset, splits: SplitHistory, plan: TrainingPlan)
     with progress("train", epochs) as report, pushed_curves(plan.name, epochs) as curves:
         log = RunLog(active_run(), report, curves)
         bundle = task_for(plan.task).train(converted, plan, training_folder(converted.dataset, plan), log)
-    return add_splits(add_held_out(add_reference(bundle, converted.dataset), converted.dataset), splits)
+    judged = add_reference(bundle, converted.dataset, rules=plan.records)
+    return add_splits(add_held_out(judged, converted.dataset), splits)
 
 
 @step(cache_policy=CACHE, experiment_tracker=True, output_materializers={"evaluation": EvaluationMaterializer})

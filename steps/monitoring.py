@@ -23,6 +23,7 @@ from steps.context import (
 from steps.progress import announce
 from visionops.alerts import Told, decision_alerts
 from visionops.data.additions import read_additions
+from visionops.data.findings import counted
 from visionops.data.settings import DataConfig, ValidationPolicy
 from visionops.errors import MetricError, StackError
 from visionops.evaluation.settings import Scoring
@@ -30,15 +31,15 @@ from visionops.home import visionops_home
 from visionops.inference.settings import ServingConfig, UseCase
 from visionops.lineage import read_splits
 from visionops.monitoring.drift.report import DriftReport
+from visionops.monitoring.drill_ids import drill_rows
 from visionops.monitoring.estimation.rendering import render_estimate_html
 from visionops.monitoring.estimation.report import PerformanceEstimate
 from visionops.monitoring.estimation.window import estimate_window
 from visionops.monitoring.labelled import LabelledTraffic, measure, unseen, untrained
-from visionops.monitoring.log_reading import read_log
 from visionops.monitoring.metrics import push_monitoring
 from visionops.monitoring.policy import Decision, Observation, decide
-from visionops.monitoring.reference import read_reference, window_reference
-from visionops.monitoring.settings import MonitoringConfig, ReferenceKind, RetrainPolicy
+from visionops.monitoring.settings import MonitoringConfig, RetrainPolicy
+from visionops.monitoring.traffic import LogPlace, read_traffic
 from visionops.tasks.spec import task_for
 
 __all__ = ["compare_traffic", "decide_retraining", "estimate_performance", "score_labelled_traffic", "tell"]
@@ -50,24 +51,18 @@ def compare_traffic(
     use_case: UseCase, monitoring: MonitoringConfig, serving: ServingConfig
 ) -> tuple[Annotated[DriftReport, "drift"], Annotated[HTMLString, "drift_report"]]:
     """Compare what the champion was asked lately with what it was validated on, or asked before."""
-    slides = monitoring.reference is ReferenceKind.WINDOW
-    begin = datetime.now(UTC) - timedelta(hours=monitoring.window_hours)
-    since = begin - timedelta(hours=monitoring.reference_hours if slides else 0)
-    folder, store = active_deployer().prediction_log(use_case.name), serving.prediction_log_store
+    folder = active_deployer().prediction_log(use_case.name)
     with champion_bundle(use_case.name) as (champion, bundle):
-        log = read_log(folder, since=since, model=use_case.name, version=champion.version, store=store)
-        reference = (
-            window_reference(log, begin, monitoring.reference_hours, champion.version)
-            if slides
-            else read_reference(bundle)
-        )
-    traffic = log.filter(pc.field("time") >= begin)
+        place = LogPlace(folder, serving.prediction_log_store, use_case.name, champion.version)
+        traffic = read_traffic(bundle, place, monitoring, datetime.now(UTC))
     validator = active_drift_validator()
-    report, page, problem = validator.look_for_drift(reference, traffic, monitoring.drift, use_case.name)
+    report, page, problem = validator.look_for_drift(
+        traffic.reference, traffic.window, monitoring.drift, use_case.name, traffic.history
+    )
     log_metadata(
         {
             "version": champion.version,
-            "images": traffic.num_rows,
+            "images": traffic.window.num_rows,
             "drifted": report.drifted,
             "share": report.share,
             "embedding_drifted": report.embedding_drifted,
@@ -75,6 +70,8 @@ def compare_traffic(
         }
     )
     announce(report.explain())
+    if traffic.drills:
+        announce(f"{counted(traffic.drills, 'image')} of drills left out")
     if problem:
         announce(problem)
     return report, HTMLString(page)
@@ -123,7 +120,9 @@ def estimate_performance(
     begin = end - timedelta(hours=monitoring.window_hours)
     folder, store = active_deployer().prediction_log(use_case.name), scoring.serving.prediction_log_store
     with champion_bundle(use_case.name) as (champion, bundle):
-        log = read_log(folder, since=begin, until=end, model=use_case.name, version=champion.version, store=store)
+        log = LogPlace(folder, store, use_case.name, champion.version).read(begin, end)
+        if monitoring.ignore_drills:
+            log = log.filter(pc.invert(drill_rows(log)))
         at_test = champion.test_metric(scoring.metric)
         task = task_for(use_case.task)
         report = estimate_window(task, bundle, log, (begin, end), scoring.metric, monitoring.estimation, at_test)

@@ -111,7 +111,7 @@ def create_app(settings: Settings, started: Sequence[Started] = (), loader: Load
             CORSMiddleware,
             allow_origins=settings.cors_origins,
             allow_methods=["GET", "HEAD", "POST"],
-            allow_headers=["Authorization", "Content-Type", "Traceparent", "X-API-Key", "X-Request-ID"],
+            allow_headers=["Authorization", "Content-Type", "Traceparent", "X-API-Key", "X-Request-ID", "X-Source"],
             expose_headers=[
                 "RateLimit-Limit",
                 "RateLimit-Remaining",

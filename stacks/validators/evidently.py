@@ -39,7 +39,12 @@ class EvidentlyValidator(ImagesValidator):
         return self.config.workspace or str(visionops_home() / "evidently")
 
     def look_for_drift(
-        self, reference: pa.Table, current: pa.Table, settings: DriftSettings, use_case: str
+        self,
+        reference: pa.Table,
+        current: pa.Table,
+        settings: DriftSettings,
+        use_case: str,
+        history: pa.Table | None = None,
     ) -> DriftFindings:
         """Compare by either method; see `DriftValidator`. A workspace that takes nothing costs the snapshot only.
 
@@ -53,4 +58,4 @@ class EvidentlyValidator(ImagesValidator):
         # Here, because Evidently takes seconds to import, which no other step needs.
         from visionops.monitoring.evidently.comparison import look_for_drift
 
-        return look_for_drift(reference, current, settings, use_case, self.workspace)
+        return look_for_drift(reference, current, settings, use_case, self.workspace, history)

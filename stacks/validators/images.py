@@ -76,7 +76,12 @@ class ImagesValidator(BaseDataValidator):
         return judge_shards(dataset, parts, policy, fetch)
 
     def look_for_drift(
-        self, reference: pa.Table, current: pa.Table, settings: DriftSettings, use_case: str
+        self,
+        reference: pa.Table,
+        current: pa.Table,
+        settings: DriftSettings,
+        use_case: str,
+        history: pa.Table | None = None,
     ) -> DriftFindings:
         """Compare by our tests alone; see `DriftValidator`.
 
@@ -95,7 +100,7 @@ class ImagesValidator(BaseDataValidator):
                 f"{settings.method}; set it to {DriftMethod.VISIONOPS}, or use a stack with one of flavor "
                 "visionops_evidently"
             )
-        report = detect_drift(reference, current, settings)
+        report = detect_drift(reference, current, settings, history)
         return DriftFindings(report, render_drift_html(report))
 
     def data_profiling(

@@ -93,7 +93,13 @@ class Config(Settings):
     def training_plan(self) -> TrainingPlan:
         """What a training reads."""
         policy = self.validation.without_shards()
-        return TrainingPlan(name=self.name, training=self.training, serving=self.serving, validation=policy)
+        return TrainingPlan(
+            name=self.name,
+            training=self.training,
+            serving=self.serving,
+            validation=policy,
+            records=self.monitoring.record_rules,
+        )
 
     @property
     def conversion_plan(self) -> ConversionPlan:

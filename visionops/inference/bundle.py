@@ -20,10 +20,20 @@ import json
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from visionops.errors import BundleError
 from visionops.inference.preprocessing_spec import PreprocessingSpec
+from visionops.inference.record_rules import RecordRules
 from visionops.inference.settings import Precision
 from visionops.inference.task_registry import TaskName, served_task
 
@@ -105,6 +115,8 @@ class BundleCard(BaseModel):
     data_fingerprint: str = ""
     training: dict[str, Any] = Field(default_factory=dict)
     """What the trainer was told, for a reader; serving does not use it."""
+    records: RecordRules = RecordRules()
+    """What a record of its predictions holds beside the task's own columns, in the reference as in the log."""
     files: dict[str, str] = Field(default_factory=dict)
     """File name to SHA-256, lower-case hex."""
 
@@ -112,6 +124,14 @@ class BundleCard(BaseModel):
     def _agree(self) -> BundleCard:
         served_task(self.task).check_card(self)
         return self
+
+    @model_serializer(mode="wrap")
+    def _write(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out rules that say nothing: the digest of a bundle without any is what it was."""
+        card: dict[str, Any] = write(self)
+        if self.records == RecordRules():
+            card.pop("records", None)
+        return card
 
 
 @dataclasses.dataclass(frozen=True)

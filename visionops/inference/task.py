@@ -23,10 +23,23 @@ if TYPE_CHECKING:
     from visionops.inference.bundle import BundleCard, Thresholds
     from visionops.inference.decoders import Decoder
 
-__all__ = ["P", "PartTable", "RecordColumn", "ServedTask", "TensorSpec"]
+__all__ = [
+    "ENTROPY_PREFIX",
+    "PROBABILITY_PREFIX",
+    "P",
+    "PartTable",
+    "RecordColumn",
+    "ServedTask",
+    "TensorSpec",
+]
 
 P = TypeVar("P", bound=Prediction)
 """The prediction type of a task."""
+
+PROBABILITY_PREFIX = "probability:"
+"""Before a class, in the name of a derived column that holds its probability."""
+ENTROPY_PREFIX = "entropy:"
+"""Before a question, in the name of a derived column that says how undecided its answer is."""
 
 
 class TensorSpec(BaseModel):
@@ -104,6 +117,17 @@ class ServedTask(abc.ABC, Generic[P]):
     @abc.abstractmethod
     def tensors(self, card: BundleCard, predictions: Sequence[P]) -> dict[str, npt.NDArray[Any]]:
         """Return the predictions for N images as the arrays that `tensor_specs` names; text as dtype object."""
+
+    def derived_columns(self, card: BundleCard, records: pa.Table) -> dict[str, pa.Array]:  # noqa: ARG002
+        """Return what drift compares beside the records' own columns: float32 (rows,) by name, null where missing.
+
+        Names begin with `PROBABILITY_PREFIX` or `ENTROPY_PREFIX`. Computed when tables are compared: the log and the
+        reference hold nothing twice, and older ones have it.
+
+        Args:
+            records: By `visionops.monitoring.record.record_schema`, of the model of ``card``.
+        """
+        return {}
 
     @abc.abstractmethod
     def labels(self, answer: Mapping[str, Any]) -> list[tuple[str, float]]:

@@ -24,6 +24,7 @@ from visionops.data.files import describe_os_error
 from visionops.endpoint import Endpoint
 from visionops.errors import ConfigError, DataError, DeploymentError
 from visionops.inference.image import decode_image
+from visionops.monitoring.drill_ids import drill_ids
 from visionops.monitoring.simulate import Kind, class_shift, describe_change, draw_images, modify, require_severity
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ def run_drill(
     test = _test_images(prepared)
     rows = _rows(test, drill)
     paths = test.paths()
-    request_ids = f"drill-{uuid.uuid4().hex[:8]}"
+    request_ids = drill_ids(uuid.uuid4().hex[:8])
     start = time.perf_counter()
     answers: list[tuple[float, str]] = []
     with _sessions(endpoint) as sessions, _pool() as pool:

@@ -106,9 +106,11 @@ def push_monitoring(
         "visionops_drift_share": report.share,
         "visionops_drifted_columns": len(report.drifted_columns),
         "visionops_compared_columns": len(compared),
-        "visionops_drift_column_drifted": {_labels(column): column.drifted for column in compared},
+        "visionops_drift_column_drifted": {_labels(column, report): column.drifted for column in compared},
         "visionops_drift_column_effect_ratio": {
-            _labels(column): abs(column.effect or 0.0) / column.min_effect for column in compared if column.min_effect
+            _labels(column, report): abs(column.effect or 0.0) / column.min_effect
+            for column in compared
+            if column.min_effect
         },
         "visionops_drift_column_statistic": {
             _labels(column): column.statistic for column in compared if column.statistic is not None
@@ -122,9 +124,9 @@ def push_monitoring(
         "visionops_decision": {(("action", action.value),): action is decision.action for action in Action},
         "visionops_monitoring_last_run_timestamp_seconds": (finished or datetime.now(UTC)).timestamp(),
     }
-    for column in compared:
-        if column.kind is ColumnKind.EMBEDDING:
-            figures["visionops_embedding_drift"] = column.effect or 0.0
+    embeddings = [column.effect or 0.0 for column in compared if column.kind is ColumnKind.EMBEDDING]
+    if embeddings:
+        figures["visionops_embedding_drift"] = max(embeddings)  # of the source that moved most
     if worth := seen.performance:
         of_metric = (("metric", worth.metric),)
         figures |= {
@@ -191,8 +193,10 @@ def push_pipeline(
     gateway.forget(CURVES, _CURVES_STAY_S)
 
 
-def _labels(column: ColumnDrift) -> tuple[tuple[str, str], ...]:
-    return ("column", column.name), ("kind", column.kind.value)
+def _labels(column: ColumnDrift, report: DriftReport) -> tuple[tuple[str, str], ...]:
+    """With the source only where there are any; of these there are at most `MOST_SOURCES` and the others together."""
+    by_source = (("source", column.source),) if report.sources else ()
+    return ("column", column.name), ("kind", column.kind.value), *by_source
 
 
 def _p_value(column: ColumnDrift) -> float | None:

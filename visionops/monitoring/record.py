@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Any, Final
 
 import numpy as np
@@ -12,11 +13,24 @@ import pyarrow as pa
 from visionops.inference.prediction import Prediction
 from visionops.inference.task import RecordColumn
 from visionops.inference.task_registry import all_tasks
+from visionops.monitoring.columns import Value, encode_values
 from visionops.monitoring.features import FEATURE_NAMES
 
-__all__ = ["FEATURE_PREFIX", "RECORD", "record_of", "record_schema", "task_columns"]
+__all__ = [
+    "COLUMN_PREFIX",
+    "FEATURE_PREFIX",
+    "OPTIONAL",
+    "RECORD",
+    "record_of",
+    "record_schema",
+    "task_columns",
+]
 
 FEATURE_PREFIX: Final = "feature_"
+COLUMN_PREFIX: Final = "column:"
+"""Before the name of a user's column, in drift reports."""
+OPTIONAL: Final = ("source", "columns")
+"""Columns that a record has only where there is something to say: without them a line is as short as it was."""
 _LISTS = ("confidences", "probabilities", "areas", "centres_x", "centres_y", "embedding")
 RECORD: Final = pa.schema(
     [
@@ -31,6 +45,7 @@ RECORD: Final = pa.schema(
         ("labels", pa.list_(pa.string())),
         *((name, pa.list_(pa.float32())) for name in _LISTS),
         ("image", pa.string()),
+        *((name, pa.string()) for name in OPTIONAL),
     ]
 )
 """The columns of every log: those that all tasks share and those of our own.
@@ -39,7 +54,9 @@ RECORD: Final = pa.schema(
 ``probabilities``: of every class of every head. ``areas``, ``centres_x``, ``centres_y``: of the boxes, as shares of the
 image, its width and its height. ``embedding``: the backbone's features where it gives them, else `descriptor`.
 ``image``: where the image is kept, its path below the folder of the log, or of batch inference the absolute one; it may
-be gone before its record is. What was written before there was this column has none."""
+be gone before its record is. ``source``: the camera, line or site that sent it (`visionops.monitoring.sources`).
+``columns``: values of the user's columns (`visionops.monitoring.columns`), a JSON object. What was written before there
+were these columns has none."""
 
 
 def task_columns() -> Iterator[RecordColumn]:
@@ -68,7 +85,12 @@ def record_schema() -> pa.Schema:
 
 
 def record_of(
-    prediction: Prediction, features: Mapping[str, float], embedding: npt.NDArray[np.float32]
+    prediction: Prediction,
+    features: Mapping[str, float],
+    embedding: npt.NDArray[np.float32],
+    *,
+    source: str = "",
+    columns: Mapping[str, Value] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """Return the columns of a record that one image and its answer make, as plain values and an array.
 
@@ -79,6 +101,8 @@ def record_of(
             be compared with each other and with the reference.
         features: By `image_features`.
         embedding: By `descriptor`, for a prediction that has none of its own.
+        source: By `is_source`; "" where it is not known.
+        columns: By `UserColumns.values`.
     """
     labels = prediction.labels()
     told: dict[str, Any] = {FEATURE_PREFIX + name: features[name] for name in FEATURE_NAMES}
@@ -88,6 +112,10 @@ def record_of(
     told |= {name: _rounded(values) for name, values in prediction.record().items()}
     own = prediction.embedding
     told["embedding"] = (own if own.size else embedding).astype(np.float32, copy=False)  # the log has its bytes
+    if source:
+        told["source"] = source
+    if columns:
+        told["columns"] = encode_values(columns)
     return told
 
 

@@ -6,6 +6,7 @@ choice, what the same model was asked before.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
@@ -25,8 +26,11 @@ from visionops.inference.bundle import ModelBundle
 from visionops.inference.engines import available_cpus
 from visionops.inference.prediction import Prediction
 from visionops.inference.predictor import Load, Predictor
+from visionops.inference.record_rules import RecordRules
+from visionops.monitoring.columns import UserColumns
 from visionops.monitoring.features import describe_image
-from visionops.monitoring.record import record_of, record_schema
+from visionops.monitoring.record import OPTIONAL, record_of, record_schema
+from visionops.monitoring.sources import source_of
 
 __all__ = ["MOST_IMAGES", "REFERENCE_FILE", "add_reference", "read_reference", "records_of", "window_reference"]
 
@@ -36,22 +40,32 @@ MOST_IMAGES = 5000
 
 
 def add_reference(
-    bundle: ModelBundle, dataset: Dataset, report: Callable[[int], object] = lambda _done: None
+    bundle: ModelBundle,
+    dataset: Dataset,
+    report: Callable[[int], object] = lambda _done: None,
+    rules: RecordRules | None = None,
 ) -> ModelBundle:
     """The bundle with `REFERENCE_FILE`: its own predictions for the val split of ``dataset``.
 
-    A bundle that has one, or a data set without a val split, comes back as it is.
+    A bundle that has one by the same rules, or a data set without a val split, comes back as it is.
 
     Args:
         report: Told how many images are done.
+        rules: Sealed into the card, for every later record of the model; those of the card when absent.
 
     Raises:
-        DataError: An image cannot be read.
+        ConfigError: A function of the rules cannot be imported.
+        DataError: An image cannot be read, or one of these functions fails on it.
     """
     val = dataset.select_split(Split.VAL)
-    if REFERENCE_FILE in bundle.card.files or not val.num_images:
+    is_made = REFERENCE_FILE in bundle.card.files and rules in (None, bundle.card.records)
+    if is_made or not val.num_images:
         return bundle
+    if rules is not None:
+        bundle = dataclasses.replace(bundle, card=bundle.card.model_copy(update={"records": rules}))
     table = pa.Table.from_pylist(records_of(bundle, val.take_evenly(MOST_IMAGES), report), schema=record_schema())
+    empty = [name for name in OPTIONAL if table[name].null_count == len(table)]
+    table = table.drop_columns(empty)  # without sources and columns the file is what it was
     # Until the card names the file it is not there: a run that is killed here leaves a whole bundle.
     pq.write_table(table, bundle.folder / REFERENCE_FILE)
     ModelBundle.create(bundle.folder, bundle.card)
@@ -66,14 +80,16 @@ def records_of(
     Both are of the prediction at the card's own thresholds, whatever the server answers at.
 
     Raises:
-        DataError: An image cannot be read.
+        ConfigError: A function of the card's rules cannot be imported.
+        DataError: An image cannot be read, or one of these functions fails on it.
     """
+    columns = UserColumns.load(bundle.card.records.columns)
     cpus = available_cpus()
     predictor = Predictor(bundle, streams=cpus, load=Load(images=1))
     names = {"model": bundle.card.name, "version": "", "digest": ""}
     records = []
     with ThreadPoolExecutor(2 * cpus) as pool:
-        found = pool.map(partial(_record, predictor), images.column("key"), images.paths())
+        found = pool.map(partial(_record, predictor, columns), images.column("key"), images.paths())
         for done, record in enumerate(found, start=1):
             records.append(record | names)
             report(done)
@@ -109,11 +125,18 @@ def window_reference(log: pa.Table, begin: datetime, hours: float, version: str)
     return log.filter(of_before)
 
 
-def _record(predictor: Predictor, key: str, path: Path) -> dict[str, Any]:
+def _record(predictor: Predictor, columns: UserColumns, key: str, path: Path) -> dict[str, Any]:
     records: list[dict[str, Any]] = []
+    source = source_of(predictor.bundle.card.records.source_pattern, key)
 
     def watch(rgb: npt.NDArray[np.uint8], prediction: Prediction) -> None:
-        records.append(record_of(prediction, *describe_image(rgb)))
+        values = columns.values(rgb, prediction, fail)
+        records.append(record_of(prediction, *describe_image(rgb), source=source, columns=values))
+
+    def fail(name: str, error: Exception) -> None:
+        # Here, and not in the log: a reference without the column would say nothing of all later traffic.
+        why = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise DataError(f"monitoring.columns.{name}: fails on {key} ({why}); correct the function")
 
     try:
         predictor.predict(path.read_bytes(), where=key, watch=watch)

@@ -6,6 +6,7 @@ import enum
 
 from pydantic import Field, model_validator
 
+from visionops.inference.record_rules import ColumnRules, RecordRules, SourcePattern
 from visionops.settings import Settings
 
 __all__ = [
@@ -145,6 +146,20 @@ class MonitoringConfig(Settings):
     reference: ReferenceKind = ReferenceKind.BUNDLE
     reference_hours: float = Field(default=168, gt=0, allow_inf_nan=False)
     """With ``reference: window``: how far it reaches back from where the window begins."""
+    ignore_drills: bool = False
+    """Leave what `--pipeline drift-drill` sent out of the comparison. False: a drill sees its own alarm."""
+    columns: ColumnRules = Field(default_factory=dict)
+    """More to compare: name of a column to ``module:function``, which is given ``image``, uint8 (H, W, 3) RGB, or
+    ``prediction``, the answer as the API has it, or both, and returns a number or a short text. Sealed into the bundle
+    by the next training."""
+    source_pattern: SourcePattern = ""
+    """Where traffic has no header X-Source: a regular expression whose group ``source`` names the camera, searched in
+    the request id, and in the keys of the data set's images for the reference. Sealed into the bundle, too."""
     drift: DriftSettings = DriftSettings()
     estimation: EstimationSettings = EstimationSettings()
     policy: RetrainPolicy = RetrainPolicy()
+
+    @property
+    def record_rules(self) -> RecordRules:
+        """What a training seals into the card of its bundle."""
+        return RecordRules(columns=self.columns, source_pattern=self.source_pattern)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any
 
 from visionops.data.settings import ValidationPolicy
+from visionops.inference.record_rules import RecordRules
 from visionops.inference.settings import ServingConfig
 from visionops.inference.task_registry import all_tasks
 from visionops.open_union import OpenUnion
@@ -46,6 +47,8 @@ class TrainingPlan(Settings):
     serving: ServingConfig
     """The bundle's thresholds and precision, and the engine that its figures come from."""
     validation: ValidationPolicy
+    records: RecordRules = RecordRules()
+    """What the reference in the bundle, and every later record, holds beside the task's own columns."""
 
     @property
     def task(self) -> str:
@@ -64,6 +67,6 @@ class TrainingPlan(Settings):
     def identity(self) -> dict[str, Any]:
         """Return what decides the result, as JSON has it: two trainings with the same go on from one another.
 
-        The validation policy only says which data are refused.
+        The validation policy only says which data are refused, and the rules of records what is written afterwards.
         """
-        return self.model_dump(mode="json", exclude={"validation"})
+        return self.model_dump(mode="json", exclude={"validation", "records"})

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from prometheus_client import Counter, Gauge
+from prometheus_client import Counter, Gauge, Summary
 
 from deploy.serving.metrics import Metrics
 
-__all__ = ["NO_RECORD", "LogMetrics"]
+__all__ = ["NO_RECORD", "ColumnMetrics", "LogMetrics"]
 
 NO_RECORD = "failed"
 """Outcome of a prediction of which no record could be made."""
@@ -95,3 +95,42 @@ class LogMetrics:
                 size.set(found[1])
 
         self._metrics.before_scrape(measure)
+
+
+class ColumnMetrics:
+    """Counters of what a record holds beside the task's columns.
+
+    Names of columns come from the cards of the served models, and no source is a label: nothing comes from requests.
+    """
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._seconds = Summary(
+            "visionops_prediction_column_seconds",
+            "What the function of a user's column took for an image.",
+            ["column"],
+            registry=metrics.registry,
+        )
+        self._failures = Counter(
+            "visionops_prediction_column_failures",
+            "Images that a user's column has no value of, because its function failed.",
+            ["column"],
+            registry=metrics.registry,
+        )
+
+        self._bad_sources = Counter(
+            "visionops_prediction_bad_sources",
+            "Predictions whose X-Source cannot be one, remembered without it.",
+            registry=metrics.registry,
+        )
+
+    def bad_source(self) -> None:
+        """Count a prediction whose client named what cannot be a source."""
+        self._bad_sources.inc()
+
+    def took(self, column: str, seconds: float) -> None:
+        """Count what the function of a column took for one image."""
+        self._seconds.labels(column).observe(seconds)
+
+    def failed(self, column: str) -> None:
+        """Count an image that the function of a column failed on."""
+        self._failures.labels(column).inc()

@@ -24,6 +24,7 @@ from visionops.inference.prediction import Prediction
 from visionops.inference.predictor import Image, Load, Predictor, Watch
 from visionops.inference.server_options import ModelRef
 from visionops.inference.task_registry import served_task
+from visionops.monitoring.columns import NO_COLUMNS, UserColumns
 
 __all__ = ["Loader", "ServedModel"]
 
@@ -39,6 +40,8 @@ class ServedModel:
     calibration: Calibration
     record: Record = dataclasses.field(default_factory=Record)
     """How it did on its last images."""
+    columns: UserColumns = NO_COLUMNS
+    """Functions of the user's that each of its records has a value of."""
 
     def predict(
         self,
@@ -136,6 +139,7 @@ class Loader:
             BundleError: It is missing, corrupt, or does not run on this engine.
             MemoryCap: There is no room for it.
             SmokeTestFailed: It runs and does not answer as a model of its task should.
+            ConfigError: A function of its own columns cannot be imported here, and predictions are to be remembered.
         """
         bundle = ModelBundle.load(ref.bundle)
         own = bundle.card.thresholds
@@ -145,6 +149,8 @@ class Loader:
             max_detections=own.max_detections,
         )
         who = f"{ref.name} version {ref.version}"
+        rules = bundle.card.records
+        columns = UserColumns.load(rules.columns) if rules.columns and self._settings.prediction_log else NO_COLUMNS
         self._memory.check_before(bundle, who)
         try:
             calibration = self._calibrate(bundle, ref, beside)
@@ -168,7 +174,7 @@ class Loader:
             _log.exception("model_failed", extra={"fields": {"version": ref.version}})
             raise SmokeTestFailed(f"{who}: {' '.join(str(error).split()) or type(error).__name__}") from error
         self._memory.check_after(who)
-        return ServedModel(ref, predictor, calibration)
+        return ServedModel(ref, predictor, calibration, columns=columns)
 
     def _cache(self, bundle: ModelBundle) -> Path | None:
         # A folder for each bundle, so that whoever removes old bundles knows what to remove here.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,12 +14,13 @@ import numpy.typing as npt
 
 from deploy.serving.metrics import Metrics
 from deploy.serving.models.disk import DiskSpace
-from deploy.serving.models.log_metrics import NO_RECORD, LogMetrics
+from deploy.serving.models.log_metrics import NO_RECORD, ColumnMetrics, LogMetrics
 from deploy.serving.models.models import ServedModel
 from deploy.serving.settings import Settings
 from visionops.inference.prediction import Prediction
 from visionops.inference.predictor import Image
 from visionops.monitoring.images import IMAGE_OUTCOMES, ImageSamples
+from visionops.monitoring.sources import is_source, source_of
 
 if TYPE_CHECKING:
     from visionops.monitoring.log import PredictionLog
@@ -56,6 +57,7 @@ class Recorder:
         log: None: nothing is remembered.
         on_failure: Called when no record could be made of a prediction.
         images: None: records only.
+        columns: Counts what the user's own columns take and where they fail, and sources that are none.
     """
 
     def __init__(
@@ -63,9 +65,12 @@ class Recorder:
         log: PredictionLog | None = None,
         on_failure: Callable[[], None] = lambda: None,
         images: ImageSamples | None = None,
+        columns: ColumnMetrics | None = None,
     ) -> None:
         self._log = log
         self._on_failure = on_failure
+        self._columns = columns
+        self._failed_columns: set[tuple[str, str]] = set()
         self._images = images
 
     def eye(self) -> Seen | None:
@@ -79,6 +84,7 @@ class Recorder:
         request_id: str,
         served: ServedModel,
         latency_ms: float,
+        source: str = "",
     ) -> Remembered | None:
         """What is remembered of one prediction, not yet kept; None where nothing is.
 
@@ -88,6 +94,8 @@ class Recorder:
         Args:
             image: As the client sent it. Pixels are not kept as a file: there is none.
             latency_ms: From the encoded image to the prediction.
+            source: As the client sent it. What cannot be a source is counted and not kept; without one, the rule of the
+                bundle reads it off the request's id.
         """
         if seen is None or seen.found is None:
             return None
@@ -104,7 +112,12 @@ class Recorder:
                 "version": served.ref.version,
                 "digest": served.digest,
                 "latency_ms": latency_ms,
-                **record_of(prediction, *describe_image(rgb)),
+                **record_of(
+                    prediction,
+                    *describe_image(rgb),
+                    source=self._source(source, served, request_id),
+                    columns=self._values(served, rgb, prediction),
+                ),
             }
         except Exception:  # noqa: BLE001 - logged in full; whatever it is, the prediction is answered
             _log.exception("record_failed", extra={"fields": {"request_id": request_id}})
@@ -112,6 +125,30 @@ class Recorder:
             return None
         is_sampled = self._images is not None and self._images.wants(request_id)
         return Remembered(record, image if is_sampled and isinstance(image, bytes) else None)
+
+    def _source(self, sent: str, served: ServedModel, request_id: str) -> str:
+        if is_source(sent):
+            return sent
+        if sent and self._columns:
+            self._columns.bad_source()
+        return source_of(served.predictor.bundle.card.records.source_pattern, request_id)
+
+    def _values(
+        self, served: ServedModel, rgb: npt.NDArray[np.uint8], prediction: Prediction
+    ) -> Mapping[str, float | str]:
+        counted = self._columns
+        if counted is None or not served.columns.names:
+            return {}
+
+        def failed(name: str, error: Exception) -> None:
+            counted.failed(name)
+            # Once for each model: a function that fails on every image must not fill the log of the server.
+            if (served.digest, name) not in self._failed_columns:
+                self._failed_columns.add((served.digest, name))
+                fields = {**served.identity, "column": name}
+                _log.error("column_failed", exc_info=error, extra={"fields": fields})
+
+        return served.columns.values(rgb, prediction, failed, counted.took)
 
     def keep(self, predictions: Iterable[Remembered | None]) -> None:
         """Write them. When this returns, a killed process leaves the records behind, unless the log has a problem."""
@@ -162,4 +199,4 @@ def open_recorder(settings: Settings, metrics: Metrics) -> Recorder:
             max_age_days=settings.prediction_log_max_days,
             on_outcome=counters.image_kept,
         )
-    return Recorder(log, functools.partial(counters.recorded, NO_RECORD), images)
+    return Recorder(log, functools.partial(counters.recorded, NO_RECORD), images, ColumnMetrics(metrics))

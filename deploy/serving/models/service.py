@@ -39,6 +39,8 @@ class PredictionRequest:
     options: Mapping[str, float]
     """Thresholds of this request alone, as of `Predictor.predict`."""
     request_id: str
+    source: str = ""
+    """Camera, line or site of the images, as the client names it: whatever it sent; "" for nothing."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -174,7 +176,7 @@ class PredictionService:
             request.choice, image, request.options, timing=timing, where=where, watch=seen
         )
         timing["total"] = (time.perf_counter() - start) * 1000
-        record = self._recorder.record(image, seen, record_id, served, timing["total"])
+        record = self._recorder.record(image, seen, record_id, served, timing["total"], request.source)
         return Answer(served, prediction, timing, record=record)
 
 

@@ -20,7 +20,7 @@ from deploy.serving.routes.openapi import (
     V2_PROBE_RESPONSES,
     V2_RESPONSES,
 )
-from deploy.serving.routes.predict import request_key
+from deploy.serving.routes.predict import request_key, request_source
 from deploy.serving.routes.schemas import (
     InferResponse,
     LiveAnswer,
@@ -133,7 +133,7 @@ async def _infer(serving: Serving, request: Request, name: str, version: str = "
     order = read() if len(body) <= _SMALL else await serving.dispatcher.run(read)
     # Taken when the body is here, as in /predict.
     choice = serving.models.choose(name, version, key=request_key(request))
-    wanted = PredictionRequest(choice, order.options, request.state.request_id)
+    wanted = PredictionRequest(choice, order.options, request.state.request_id, request_source(request))
     served, answers = await serving.predictions.predict_together(
         wanted, order.images, functools.partial(_check_outputs, order)
     )

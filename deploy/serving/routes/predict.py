@@ -15,8 +15,9 @@ from deploy.serving.routes.openapi import IMAGE_BODY, explain_responses, predict
 from deploy.serving.routes.schemas import ModelName, predict_response
 from deploy.serving.routes.uploads import read_upload
 from visionops.inference.explain import DEFAULT_GRID
+from visionops.monitoring.sources import SOURCE_HEADER
 
-__all__ = ["options_reader", "predict_router", "request_key"]
+__all__ = ["options_reader", "predict_router", "request_key", "request_source"]
 
 _Grid = Annotated[int, Query(ge=2, le=16)]
 _Share = Annotated[float | None, Query(ge=0, le=1, allow_inf_nan=False)]
@@ -33,7 +34,7 @@ def predict_router(serving: Serving) -> APIRouter:
         # The model is taken when the image is here: one that is replaced must not wait for who sends slowly.
         data = await read_upload(request, serving.models.get(model).ref.max_upload_bytes)
         choice = serving.models.choose(model, key=request_key(request))
-        wanted = PredictionRequest(choice, options, request.state.request_id)
+        wanted = PredictionRequest(choice, options, request.state.request_id, request_source(request))
         answer, queue_ms = await serving.predictions.predict(wanted, data)
         request.state.log = {
             "model": answer.served.ref.name,
@@ -73,6 +74,11 @@ def request_key(request: Request) -> str:
     state = request.state
     by_server: str = getattr(state, "key", "") or getattr(state, "request_id", "")
     return request.headers.get("x-request-key") or by_server
+
+
+def request_source(request: Request) -> str:
+    """Return the source that a request names, as it came; "" for none. No answer depends on it."""
+    return ",".join(request.headers.getlist(SOURCE_HEADER))
 
 
 def options_reader() -> Callable[..., dict[str, float]]:

@@ -14,9 +14,19 @@ import pyarrow as pa
 from visionops.monitoring.drift.comparison import Compared, read_column
 from visionops.monitoring.drift.permutation import Numbers, deal, generator_of
 from visionops.monitoring.drift.report import ColumnDrift, ColumnKind, Verdict
+from visionops.monitoring.record import COLUMN_PREFIX
 from visionops.monitoring.settings import DriftSettings
 
-__all__ = ["Pattern", "compare_classes", "compare_mix", "compare_share", "read_patterns"]
+__all__ = [
+    "Pattern",
+    "compare_classes",
+    "compare_mix",
+    "compare_share",
+    "compare_texts",
+    "read_patterns",
+    "read_texts",
+    "text_columns",
+]
 
 Pattern = tuple[str, ...]
 """What an image shows, each class as often as it has boxes."""
@@ -57,6 +67,32 @@ def read_patterns(table: pa.Table) -> list[Pattern]:
     """Return what each image shows, in the order of the rows."""
     lists = read_column(table, "labels", pa.list_(pa.string())).to_pylist()
     return [tuple(sorted(name for name in labels or () if name is not None)) for labels in lists]
+
+
+def compare_texts(reference: pa.Table, current: pa.Table, settings: DriftSettings) -> list[Compared]:
+    """Compare each of the user's columns that holds texts: their shares among the images that have one."""
+    compared = []
+    for name in text_columns(reference, current):
+        sides = Counter(read_texts(reference, name)), Counter(read_texts(current, name))
+        if any(pattern for side in sides for pattern in side):
+            compared.append(compare_mix(*sides, settings, name))
+    return compared
+
+
+def text_columns(reference: pa.Table, current: pa.Table) -> list[str]:
+    """Return the columns of both tables that hold texts of the user's, in the order of the reference."""
+    return [
+        name
+        for name in reference.column_names
+        if name.startswith(COLUMN_PREFIX)
+        and name in current.column_names
+        and pa.types.is_string(reference.schema.field(name).type)
+    ]
+
+
+def read_texts(table: pa.Table, name: str) -> list[Pattern]:
+    """Return the text of each image as a pattern of one, in the order of the rows; () where there is none."""
+    return [(text,) if text else () for text in table.column(name).to_pylist()]
 
 
 def _images_or_others(rows: Sequence[int], number: int) -> tuple[int, ...]:
@@ -123,7 +159,9 @@ def _fisher_p(ours: int, theirs: int, our_images: int, their_images: int) -> flo
     return min(float(fisher_exact([[ours, theirs], [our_images - ours, their_images - theirs]]).pvalue), 1.0)
 
 
-def compare_mix(reference: Counter[Pattern], current: Counter[Pattern], settings: DriftSettings) -> Compared:
+def compare_mix(
+    reference: Counter[Pattern], current: Counter[Pattern], settings: DriftSettings, name: str = "labels"
+) -> Compared:
     """Compare the shares of all classes among all boxes; images without a box do not count.
 
     Boxes of an image are alike, so images are exchanged, not boxes: chi-square over boxes would cry wolf.
@@ -131,9 +169,9 @@ def compare_mix(reference: Counter[Pattern], current: Counter[Pattern], settings
     patterns = sorted(pattern for pattern in reference | current if pattern)
     counts = np.array([[side[pattern] for pattern in patterns] for side in (reference, current)], np.int64)
     images = counts.sum(axis=1)
-    rng = generator_of("labels", settings.seed)
+    rng = generator_of(name, settings.seed)
     column = ColumnDrift(
-        name="labels",
+        name=name,
         kind=ColumnKind.MIX,
         verdict=Verdict.TOO_FEW,
         reference_images=int(images[0]),

@@ -9,10 +9,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from visionops.inference.task import ENTROPY_PREFIX, PROBABILITY_PREFIX
 from visionops.monitoring.drift.comparison import Compared, read_column
 from visionops.monitoring.drift.permutation import Draw, Numbers, deal, generator_of
 from visionops.monitoring.drift.report import ColumnDrift, ColumnKind, Verdict
-from visionops.monitoring.record import FEATURE_PREFIX, task_columns
+from visionops.monitoring.record import COLUMN_PREFIX, FEATURE_PREFIX, task_columns
 from visionops.monitoring.settings import DriftSettings
 
 __all__ = ["compare_number", "compare_numbers", "number_columns", "read_numbers", "sorted_numbers"]
@@ -20,6 +21,7 @@ __all__ = ["compare_number", "compare_numbers", "number_columns", "read_numbers"
 _FEW_VALUES = 500
 """Distinct numbers up to which a column is tested as one of ties."""
 _BINS = 24
+_PREFIXES = (FEATURE_PREFIX, PROBABILITY_PREFIX, ENTROPY_PREFIX, COLUMN_PREFIX)
 
 
 def compare_numbers(reference: pa.Table, current: pa.Table, settings: DriftSettings) -> list[Compared]:
@@ -43,7 +45,12 @@ def number_columns(reference: pa.Table, current: pa.Table) -> list[str]:
     """Return the columns of both tables that hold numbers, in the order of the reference."""
     shared = [name for name in reference.column_names if name in current.column_names]
     own = {column.name for column in task_columns() if column.title}
-    return [name for name in shared if name.startswith(FEATURE_PREFIX) or name in {"count", "confidences", *own}]
+    numbers = [name for name in shared if name.startswith(_PREFIXES) or name in {"count", "confidences", *own}]
+    return [name for name in numbers if not _is_text(reference, name)]
+
+
+def _is_text(table: pa.Table, name: str) -> bool:
+    return bool(pa.types.is_string(table.schema.field(name).type))
 
 
 def read_numbers(table: pa.Table, name: str) -> Numbers:

@@ -3,40 +3,66 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 
 import pyarrow as pa
 
-from visionops.monitoring.drift.compared_classes import compare_classes
+from visionops.monitoring.drift.compared_classes import compare_classes, compare_mix, compare_texts
 from visionops.monitoring.drift.compared_embeddings import compare_embeddings
 from visionops.monitoring.drift.compared_numbers import compare_numbers
 from visionops.monitoring.drift.comparison import Compared
 from visionops.monitoring.drift.permutation import permutation_p
 from visionops.monitoring.drift.report import ColumnDrift, DriftReport, Verdict
+from visionops.monitoring.drift.strata import Strata, stratify
 from visionops.monitoring.settings import DriftSettings
 
-__all__ = ["compare_columns", "count_exchanges", "detect_drift", "give_p", "holm_bound"]
+__all__ = ["compare_columns", "compare_strata", "count_exchanges", "detect_drift", "give_p", "holm_bound"]
 
 
-def detect_drift(reference: pa.Table, current: pa.Table, settings: DriftSettings) -> DriftReport:
+def detect_drift(
+    reference: pa.Table, current: pa.Table, settings: DriftSettings, history: pa.Table | None = None
+) -> DriftReport:
     """Compare a window of records with the reference, column by column.
 
     Neither the order of rows nor how values are encoded matters: what is missing is not there (a class that no image
     shows has a share of 0), and float64 is read as the float32 of the record. The same tables and settings give the
     same report.
 
+    Where the window names sources, each is compared by itself, and how they are mixed is one column more, ``source``.
+    Holm's correction is over all columns of all sources.
+
     Args:
         reference: Columns of `visionops.monitoring.record`; those that are missing in either table are not compared.
         current: As ``reference``.
+        history: Earlier traffic, for sources that the reference does not know.
     """
-    compared = compare_columns(reference, current, settings)
+    strata = stratify(reference, current, settings, history)
+    compared = compare_strata(strata, settings)
     limit = count_exchanges(sum(one.is_tested for one in compared), settings)
     return DriftReport(
         reference_images=reference.num_rows,
         current_images=current.num_rows,
         columns=tuple(_judge([give_p(one, limit) for one in compared], settings.alpha)),
         settings=settings,
+        sources=tuple(part.describe() for part in strata.parts) if strata.has_sources else (),
+        left_out=strata.left_out,
     )
+
+
+def compare_strata(strata: Strata, settings: DriftSettings) -> list[Compared]:
+    """Compare all columns of each part, and the mix of sources."""
+    if not strata.has_sources:
+        compared = compare_columns(strata.reference, strata.current, settings)
+    else:
+        compared = [
+            one._replace(column=one.column.model_copy(update={"source": part.source}))
+            for part in strata.parts
+            for one in compare_columns(strata.reference.take(part.before), strata.current.take(part.after), settings)
+        ]
+    if any(strata.mix[0]):
+        compared.append(compare_mix(Counter(strata.mix[0]), Counter(strata.mix[1]), settings, "source"))
+    return compared
 
 
 def compare_columns(reference: pa.Table, current: pa.Table, settings: DriftSettings) -> list[Compared]:
@@ -44,6 +70,7 @@ def compare_columns(reference: pa.Table, current: pa.Table, settings: DriftSetti
     return [
         *compare_numbers(reference, current, settings),
         *compare_classes(reference, current, settings),
+        *compare_texts(reference, current, settings),
         *compare_embeddings(reference, current, settings),
     ]
 

@@ -3,16 +3,35 @@
 from __future__ import annotations
 
 import enum
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, computed_field
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, computed_field, model_serializer
 
+from visionops.inference.task import ENTROPY_PREFIX, PROBABILITY_PREFIX
 from visionops.monitoring.drift.wording import format_number, title_of
+from visionops.monitoring.record import COLUMN_PREFIX
 from visionops.monitoring.settings import DriftSettings
 
-__all__ = ["ColumnDrift", "ColumnKind", "DriftReport", "EvidentlySnapshot", "Verdict"]
+__all__ = [
+    "OTHER_SOURCES",
+    "Against",
+    "ColumnDrift",
+    "ColumnKind",
+    "DriftReport",
+    "EvidentlySnapshot",
+    "SourceDrift",
+    "Verdict",
+]
+
+OTHER_SOURCES = "(other)"
+"""Stands for the sources that are too rare to be judged apart, and for traffic without one. No source has this name."""
 
 _SMALL_SHIFT = 0.2
 """Cohen's d below which a drift is told as one of spread or shape, not of the mean."""
+_NEW = (PROBABILITY_PREFIX, ENTROPY_PREFIX, COLUMN_PREFIX, "source")
+"""Begin the columns that an older reference does not have."""
+_NAMED = 4
+"""Columns that are named before "and N more"."""
 
 
 class ColumnKind(enum.StrEnum):
@@ -34,6 +53,25 @@ class Verdict(enum.StrEnum):
     TOO_FEW = "too few to say"
 
 
+class Against(enum.StrEnum):
+    """What the images of a source are compared with."""
+
+    OWN = "its own images in the reference"
+    HISTORY = "its own earlier traffic"
+    REFERENCE = "the whole reference"
+
+
+class SourceDrift(BaseModel):
+    """A source that is judged by itself."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    name: str
+    reference_images: int
+    current_images: int
+    against: Against
+
+
 class ColumnDrift(BaseModel):
     """What was found in one column. Numbers are None where there were too few images to say."""
 
@@ -41,6 +79,8 @@ class ColumnDrift(BaseModel):
 
     name: str
     """Of the record's column; of a class ``class:NAME``."""
+    source: str = ""
+    """Whose images are compared; "" for those of all sources."""
     kind: ColumnKind
     verdict: Verdict
     reference_images: int
@@ -79,9 +119,24 @@ class ColumnDrift(BaseModel):
         return self.verdict is Verdict.DRIFTED
 
     @property
+    def is_unknown(self) -> bool:
+        """Only the window has the column, as after an update: the reference comes with the next training."""
+        return self.reference_images == 0 < self.current_images and self.name.startswith(_NEW)
+
+    @property
     def title(self) -> str:
         """The column in words."""
         return title_of(self.name)
+
+    @property
+    def label(self) -> str:
+        """The column in words, after its source where it has one."""
+        return f"{self.source}: {self.title}" if self.source else self.title
+
+    @property
+    def outcome(self) -> str:
+        """The verdict in words."""
+        return "not compared: the reference has none" if self.is_unknown else self.verdict.value
 
     @property
     def same_titles(self) -> str:
@@ -90,9 +145,12 @@ class ColumnDrift(BaseModel):
 
     def explain(self) -> str:
         """What changed, as the part of a sentence: ``brightness fell from 0.48 to 0.24 (d = 3.1)``."""
+        return f"{self.source}: {self._change()}" if self.source else self._change()
+
+    def _change(self) -> str:
         before, after, effect = self.before, self.after, format_number(abs(self.effect or 0.0))
         if self.effect is None:
-            return f"{self.title}: {self.verdict}"
+            return f"{self.title}: {self.outcome}"
         if self.kind is ColumnKind.EMBEDDING:
             return f"embeddings moved (MMD {effect})"
         if before is None or after is None:
@@ -105,6 +163,13 @@ class ColumnDrift(BaseModel):
             return f"{self.title} changed in shape, its spread {spread} (D = {effect})"
         size = "" if self.shift is None else f" (d = {format_number(abs(self.shift))})"
         return f"{self.title} {word} from {format_number(before)} to {format_number(after)}{size}"
+
+    @model_serializer(mode="wrap")
+    def _write(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        column: dict[str, Any] = write(self)
+        if not self.source:
+            column.pop("source", None)  # a report without sources is what it was
+        return column
 
 
 class EvidentlySnapshot(BaseModel):
@@ -130,6 +195,10 @@ class DriftReport(BaseModel):
     columns: tuple[ColumnDrift, ...]
     """In the order of the record; columns without a value in both tables are left out."""
     settings: DriftSettings
+    sources: tuple[SourceDrift, ...] = ()
+    """Those that were judged by themselves; none where the traffic names no source."""
+    left_out: int = 0
+    """Images of sources that are too rare to be judged."""
     snapshot: EvidentlySnapshot | None = None
     """Where Evidently's report on the same tables is; None where it was not kept."""
 
@@ -166,7 +235,7 @@ class DriftReport(BaseModel):
         """
         found = self.drifted_columns
         more = f" and {len(found) - most} more" if len(found) > most else ""
-        return ", ".join(column.title for column in found[:most]) + more
+        return ", ".join(column.label for column in found[:most]) + more
 
     def explain(self, most: int = 4) -> str:
         """One sentence: what drifted, the clearest first.
@@ -176,6 +245,22 @@ class DriftReport(BaseModel):
         """
         compared = sum(column.verdict is not Verdict.TOO_FEW for column in self.columns)
         sizes = f"{self.current_images:,} images against {self.reference_images:,} of the reference"
+        if self.sources:
+            number = len(self.sources)
+            sizes += f", {number} source{'s' if number > 1 else ''} apart"
+        return self._verdict(compared, sizes, most) + self._not_compared()
+
+    def _not_compared(self) -> str:
+        unknown = list(dict.fromkeys(column.title for column in self.columns if column.is_unknown))
+        told = ""
+        if unknown:
+            more = f" and {len(unknown) - _NAMED} more" if len(unknown) > _NAMED else ""
+            told += f" Not compared, the reference has none: {', '.join(unknown[:_NAMED])}{more}; train again."
+        if self.left_out:
+            told += f" Not judged: {self.left_out:,} images of sources with fewer than {self.settings.min_images} each."
+        return told
+
+    def _verdict(self, compared: int, sizes: str, most: int) -> str:
         if not compared:
             return f"Too few to say: {sizes}; a column needs {self.settings.min_images} of each."
         if not self.drifted:
@@ -184,3 +269,16 @@ class DriftReport(BaseModel):
         told = "; ".join(column.explain() for column in found[:most])
         more = f"; and {len(found) - most} more" if len(found) > most else ""
         return f"Drift: {len(found)} of {compared} columns in {sizes}: {told}{more}."
+
+    @property
+    def drifted_sources(self) -> tuple[str, ...]:
+        """Sources with a column that drifted, by name."""
+        return tuple(sorted({column.source for column in self.columns if column.drifted and column.source}))
+
+    @model_serializer(mode="wrap")
+    def _write(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        report: dict[str, Any] = write(self)
+        if not self.sources:
+            report.pop("sources", None)  # a report without sources is what it was
+            report.pop("left_out", None)
+        return report

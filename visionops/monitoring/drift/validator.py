@@ -26,7 +26,12 @@ class DriftValidator(Protocol):
     """Compares two tables of records."""
 
     def look_for_drift(
-        self, reference: pa.Table, current: pa.Table, settings: DriftSettings, use_case: str
+        self,
+        reference: pa.Table,
+        current: pa.Table,
+        settings: DriftSettings,
+        use_case: str,
+        history: pa.Table | None = None,
     ) -> DriftFindings:
         """Compare a window of records with the reference, by the method of ``settings``.
 
@@ -34,6 +39,7 @@ class DriftValidator(Protocol):
             reference: Columns of `visionops.monitoring.record`.
             current: As ``reference``.
             use_case: Name below which a history is kept, where there is one.
+            history: Earlier traffic, for sources that the reference does not know.
 
         Raises:
             StackError: It has not that method.

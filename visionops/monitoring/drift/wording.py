@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from visionops.monitoring.record import FEATURE_PREFIX, task_columns
+from visionops.inference.task import ENTROPY_PREFIX, PROBABILITY_PREFIX
+from visionops.monitoring.record import COLUMN_PREFIX, FEATURE_PREFIX, task_columns
 
 __all__ = ["format_number", "title_of"]
 
@@ -11,12 +12,17 @@ _WORDS = {
     "confidences": "mean confidence of an image",
     "labels": "the mix of classes among boxes",
     "embedding": "embeddings",
+    "source": "the mix of sources",
 }
+_BEFORE = {PROBABILITY_PREFIX: "probability of ", ENTROPY_PREFIX: "entropy of ", COLUMN_PREFIX: ""}
 
 
 def title_of(name: str) -> str:
     """Return the words for a column of the record, or for a class as ``class:NAME``."""
     words = _WORDS | {column.name: column.title for column in task_columns() if column.title}
+    for prefix, before in _BEFORE.items():
+        if name.startswith(prefix):
+            return before + name.removeprefix(prefix)
     return words.get(name, name.removeprefix(FEATURE_PREFIX).removeprefix("class:"))
 
 

@@ -17,7 +17,12 @@ __all__ = ["look_for_drift"]
 
 
 def look_for_drift(
-    reference: pa.Table, current: pa.Table, settings: DriftSettings, use_case: str, workspace: str
+    reference: pa.Table,
+    current: pa.Table,
+    settings: DriftSettings,
+    use_case: str,
+    workspace: str,
+    history: pa.Table | None = None,
 ) -> DriftFindings:
     """Compare two tables of records by the method of ``settings``, and keep Evidently's report on them.
 
@@ -25,12 +30,13 @@ def look_for_drift(
 
     Args:
         workspace: Folder or URL; see `save_snapshot`.
+        history: Earlier traffic, for sources that the reference does not know.
     """
     if settings.method is DriftMethod.EVIDENTLY:
-        report, snapshot = detect_by_preset(reference, current, settings, name=use_case)
+        report, snapshot = detect_by_preset(reference, current, settings, history=history, name=use_case)
     else:
-        report = detect_drift(reference, current, settings)
-        snapshot = run_report(reference, current, report, name=use_case)
+        report = detect_drift(reference, current, settings, history)
+        snapshot = run_report(reference, current, report, history=history, name=use_case)
     problem = ""
     try:
         report = report.model_copy(update={"snapshot": save_snapshot(snapshot, report, use_case, workspace)})

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
-from visionops.monitoring.drift.compared_classes import Pattern, read_patterns
+from visionops.monitoring.drift.compared_classes import Pattern, read_patterns, read_texts
 from visionops.monitoring.drift.compared_embeddings import Vectors, read_vectors
 from visionops.monitoring.drift.compared_numbers import number_columns, read_numbers
 from visionops.monitoring.drift.permutation import Numbers
 from visionops.monitoring.drift.report import ColumnDrift, ColumnKind
+from visionops.monitoring.drift.strata import Strata
 
-__all__ = ["Frames", "Side", "read_frames", "safe_name"]
+__all__ = ["Frames", "Side", "frame_name", "read_frames", "safe_name"]
 
 _SAFE = str.maketrans(
     {"<": "\N{SINGLE LEFT-POINTING ANGLE QUOTATION MARK}", ">": "\N{SINGLE RIGHT-POINTING ANGLE QUOTATION MARK}"}
@@ -31,12 +34,13 @@ class Side:
     """One of the two tables."""
 
     frame: pd.DataFrame
-    """Rows in the order of the records, numbered from 0; columns as `ColumnDrift.name`, made safe by `safe_name`.
+    """Rows in the order of the records, numbered from 0; columns by `frame_name`. One of a source has values in its
+    rows only.
 
     A class is ``yes`` or ``no``, ``labels`` the class of most boxes of an image, and ``embedding`` the first principal
     component. A value that is not there is NaN or None."""
-    patterns: Sequence[Pattern]
-    """What each image shows; empty without a column ``labels``."""
+    patterns: Mapping[str, Sequence[Pattern]]
+    """Of a mix, by `ColumnDrift.name`: what each image shows, its text or its source."""
     vectors: Vectors
     vector_of: npt.NDArray[np.int64]
     """Row of ``vectors`` by the number of the record, -1 for none."""
@@ -54,42 +58,90 @@ class Frames:
     """The others."""
 
 
-def read_frames(reference: pa.Table, current: pa.Table, columns: Sequence[ColumnDrift]) -> Frames:
+def read_frames(strata: Strata, columns: Sequence[ColumnDrift]) -> Frames:
     """Read these columns, those without a value in one of the tables left out.
 
     Args:
         columns: Of a report on the same tables.
     """
-    wanted = {column.name for column in columns}
-    tables = reference, current
+    tables = strata.reference, strata.current
+    patterns = _read_patterns(strata, {column.name for column in columns if column.kind is ColumnKind.MIX})
+    vectors = _read_embeddings(*tables)
+    numeric = {*number_columns(*tables), "embedding"}
+    rows_of = {part.source: (part.before, part.after) for part in strata.parts}
     data: tuple[dict[str, object], dict[str, object]] = {}, {}
     numbers: list[str] = []
     categories: list[str] = []
-
-    def add(name: str, of: list[str], sides: Sequence[npt.NDArray[np.generic]]) -> None:
+    read = _Reader(tables, patterns, vectors)
+    for column in columns:
+        sides = read.values(column)
+        if column.source:
+            sides = [_only(rows, side) for rows, side in zip(rows_of[column.source], sides, strict=True)]
         if all(bool(pd.notna(side).any()) for side in sides):
-            of.append(safe_name(name))
+            name = frame_name(column)
+            (numbers if column.name in numeric else categories).append(name)
             for frame, side in zip(data, sides, strict=True):
-                frame[safe_name(name)] = side
-
-    for name in (name for name in number_columns(*tables) if name in wanted):
-        add(name, numbers, [_finite(read_numbers(table, name)) for table in tables])
-    patterns = [read_patterns(table) if "labels" in table.column_names else [] for table in tables]
-    for name in (column.name for column in columns if column.kind is ColumnKind.CLASS):
-        class_name = name.removeprefix("class:")
-        add(name, categories, [np.array([_shows(class_name, row) for row in side], object) for side in patterns])
-    if "labels" in wanted:
-        add("labels", categories, [np.array([_main_class(row) for row in side], object) for side in patterns])
-    vectors = _read_embeddings(*tables)
-    if "embedding" in wanted and all(len(of_side) for _, of_side in vectors):
-        axis, centre = _first_component([of_side for _, of_side in vectors])
-        components = [_spread(of_side @ axis - centre @ axis, of_rows) for of_rows, of_side in vectors]
-        add("embedding", numbers, components)
+                frame[name] = side
     before, after = (
         Side(pd.DataFrame(frame, index=pd.RangeIndex(len(table))), shown, of_side, of_rows)
         for frame, table, shown, (of_rows, of_side) in zip(data, tables, patterns, vectors, strict=True)
     )
     return Frames(before, after, tuple(numbers), tuple(categories))
+
+
+def frame_name(column: ColumnDrift) -> str:
+    """Return the name of a column of a report in the frames: its own, made safe, and its source."""
+    name = safe_name(column.name)
+    return f"{name} [{column.source}]" if column.source else name
+
+
+@dataclasses.dataclass(frozen=True)
+class _Reader:
+    """Values of columns in both tables."""
+
+    tables: tuple[pa.Table, pa.Table]
+    patterns: Sequence[Mapping[str, Sequence[Pattern]]]
+    vectors: Sequence[tuple[npt.NDArray[np.int64], Vectors]]
+
+    def values(self, column: ColumnDrift) -> list[npt.NDArray[Any]]:
+        """Return the value of each image, (rows,) for reference and current."""
+        if column.kind is ColumnKind.EMBEDDING:
+            return list(self._components)
+        if column.kind is ColumnKind.CLASS:
+            name = column.name.removeprefix("class:")
+            return [np.array([_shows(name, row) for row in side["labels"]], object) for side in self.patterns]
+        if column.kind is ColumnKind.MIX:
+            return [np.array([_main_class(row) for row in side[column.name]], object) for side in self.patterns]
+        return [_finite(read_numbers(table, column.name)) for table in self.tables]
+
+    @functools.cached_property
+    def _components(self) -> tuple[Numbers, ...]:
+        """The first principal component of the embeddings; NaN where a table has none."""
+        if not all(len(of_side) for _, of_side in self.vectors):
+            return tuple(np.full(len(of_rows), np.nan) for of_rows, _ in self.vectors)
+        axis, centre = _first_component([of_side for _, of_side in self.vectors])
+        return tuple(_spread(of_side @ axis - centre @ axis, of_rows) for of_rows, of_side in self.vectors)
+
+
+def _read_patterns(strata: Strata, mixes: Collection[str]) -> list[dict[str, Sequence[Pattern]]]:
+    """Return the patterns of reference and current by the name of the mix; of ``labels`` always, for the classes."""
+    found = []
+    for table, sources in zip((strata.reference, strata.current), strata.mix, strict=True):
+        patterns: dict[str, Sequence[Pattern]] = {
+            "labels": read_patterns(table) if "labels" in table.column_names else []
+        }
+        for name in mixes:
+            if name != "labels":
+                patterns[name] = sources if name == "source" else read_texts(table, name)
+        found.append(patterns)
+    return found
+
+
+def _only(rows: npt.NDArray[np.int64], values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return the values of these rows, and a missing one of all others."""
+    kept: npt.NDArray[Any] = np.full_like(values, np.nan if values.dtype != object else None)
+    kept[rows] = values[rows]
+    return kept
 
 
 def safe_name(name: str) -> str:

@@ -12,9 +12,10 @@ from evidently.core.report import Snapshot
 from evidently.metrics import ValueDrift
 from evidently.presets import DataDriftPreset
 
-from visionops.monitoring.drift.detection import compare_columns
+from visionops.monitoring.drift.detection import compare_strata
 from visionops.monitoring.drift.report import ColumnDrift, ColumnKind, DriftReport, Verdict
-from visionops.monitoring.evidently.frames import read_frames, safe_name
+from visionops.monitoring.drift.strata import stratify
+from visionops.monitoring.evidently.frames import frame_name, read_frames
 from visionops.monitoring.evidently.report import drift_scores, quietly, read_sides, summary
 from visionops.monitoring.evidently.stattests import CLASSIFIER, SMALL_REFERENCE, given_tests, register_tests
 from visionops.monitoring.settings import DriftSettings
@@ -27,6 +28,7 @@ def detect_by_preset(
     current: pa.Table,
     settings: DriftSettings,
     *,
+    history: pa.Table | None = None,
     name: str = "",
     timestamp: datetime | None = None,
     has_summary: bool = True,
@@ -38,23 +40,25 @@ def detect_by_preset(
     image too few: only a column without any value in one of the tables is "too few to say".
 
     Args:
+        history: As of `detect_drift`.
         name: Of the snapshot.
         timestamp: Of the snapshot; now when absent.
         has_summary: Describe the tables, too, beside the drift.
     """
-    compared = [one.column for one in compare_columns(reference, current, settings)]
-    frames = read_frames(reference, current, compared)
+    strata = stratify(reference, current, settings, history)
+    compared = [one.column for one in compare_strata(strata, settings)]
+    frames = read_frames(strata, compared)
     there = {*frames.numbers, *frames.categories}
     preset = [
-        safe_name(column.name)
+        frame_name(column)
         for column in compared
-        if column.kind is not ColumnKind.EMBEDDING and safe_name(column.name) in there
+        if column.kind is not ColumnKind.EMBEDDING and frame_name(column) in there
     ]
     metrics: list[Any] = [DataDriftPreset(columns=preset)] if preset else []
-    if "embedding" in frames.numbers:
-        metrics.append(ValueDrift(column="embedding", method=CLASSIFIER))
+    embeddings = [frame_name(column) for column in compared if column.kind is ColumnKind.EMBEDDING]
+    metrics += [ValueDrift(column=name, method=CLASSIFIER) for name in embeddings if name in there]
     register_tests()
-    with quietly(), given_tests(frames, settings, {}):
+    with quietly(), given_tests(frames, settings, {}, {}):
         snapshot = Report([*metrics, *(summary(frames) if has_summary else ())], include_tests=True).run(
             *read_sides(frames), name=name, timestamp=timestamp
         )
@@ -63,12 +67,14 @@ def detect_by_preset(
         reference_images=reference.num_rows,
         current_images=current.num_rows,
         columns=tuple(
-            _judge(column, verdicts[safe_name(column.name)], scores[safe_name(column.name)])
-            if safe_name(column.name) in verdicts
+            _judge(column, verdicts[frame_name(column)], scores[frame_name(column)])
+            if frame_name(column) in verdicts
             else column
             for column in compared
         ),
         settings=settings,
+        sources=tuple(part.describe() for part in strata.parts) if strata.has_sources else (),
+        left_out=strata.left_out,
     )
     return report, snapshot
 

@@ -17,7 +17,8 @@ from evidently.presets import DatasetStats, ValueStats
 
 from visionops.monitoring.drift.detection import holm_bound
 from visionops.monitoring.drift.report import DriftReport
-from visionops.monitoring.evidently.frames import Frames, Side, read_frames, safe_name
+from visionops.monitoring.drift.strata import stratify
+from visionops.monitoring.evidently.frames import Frames, Side, frame_name, read_frames
 from visionops.monitoring.evidently.stattests import METHODS, OUR_TESTS, given_tests, register_tests
 
 __all__ = ["drift_scores", "quietly", "read_sides", "run_report", "summary"]
@@ -31,6 +32,7 @@ def run_report(
     current: pa.Table,
     report: DriftReport,
     *,
+    history: pa.Table | None = None,
     name: str = "",
     timestamp: datetime | None = None,
     has_summary: bool = True,
@@ -44,13 +46,15 @@ def run_report(
 
     Args:
         report: By `detect_drift`, on the same tables.
+        history: As of `detect_drift`.
         name: Of the snapshot.
         timestamp: Of the snapshot; now when absent.
         has_summary: Describe the tables, too, beside the drift.
     """
     tested = [column for column in report.columns if column.p_value is not None]
-    tests = {safe_name(column.name): column.test for column in tested}
-    frames = read_frames(reference, current, tested)
+    tests = {frame_name(column): column.test for column in tested}
+    names = {frame_name(column): column.name for column in tested}
+    frames = read_frames(stratify(reference, current, report.settings, history), tested)
     alpha = report.settings.alpha
     metrics: list[Any] = []
     if tests:
@@ -59,7 +63,7 @@ def run_report(
         )
         metrics = [count, *(ValueDrift(column=c, method=METHODS[t], threshold=alpha) for c, t in tests.items())]
     register_tests()
-    with quietly(), given_tests(frames, report.settings, tests, holm_bound(report.columns, alpha)):
+    with quietly(), given_tests(frames, report.settings, tests, names, holm_bound(report.columns, alpha)):
         return Report([*metrics, *(summary(frames) if has_summary else ())], include_tests=True).run(
             *read_sides(frames), name=name, timestamp=timestamp
         )

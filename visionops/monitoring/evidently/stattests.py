@@ -76,7 +76,9 @@ class _Testing:
     bound: float | None = None
     """In place of Evidently's threshold."""
     tests: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    """Column to `ColumnDrift.test`."""
+    """Column of the frames to `ColumnDrift.test`."""
+    names: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """The same to `ColumnDrift.name`, which decides the chance of a test."""
     done: dict[str, ColumnDrift] = dataclasses.field(default_factory=dict)
     """By the column's name: Evidently tests each twice, once to count the drifted ones."""
 
@@ -86,15 +88,21 @@ _TESTING: contextvars.ContextVar[_Testing | None] = contextvars.ContextVar("test
 
 @contextlib.contextmanager
 def given_tests(
-    frames: Frames, settings: DriftSettings, tests: Mapping[str, str], bound: float | None = None
+    frames: Frames,
+    settings: DriftSettings,
+    tests: Mapping[str, str],
+    names: Mapping[str, str],
+    bound: float | None = None,
 ) -> Iterator[None]:
     """Test with these settings, and what the records hold beside numbers, until the end of the block.
 
     Args:
-        tests: Column to `ColumnDrift.test`; how many there are sets the number of exchanges, as in `detect_drift`.
+        tests: Column of the frames to `ColumnDrift.test`; how many there are sets the number of exchanges, as in
+            `detect_drift`.
+        names: Column of the frames to `ColumnDrift.name`, where they differ: by source.
         bound: The p-value up to which a column drifted, by `holm_bound`, in place of Evidently's threshold.
     """
-    token = _TESTING.set(_Testing(settings, count_exchanges(len(tests), settings), frames, bound, tests))
+    token = _TESTING.set(_Testing(settings, count_exchanges(len(tests), settings), frames, bound, tests, names))
     try:
         yield
     finally:
@@ -125,7 +133,8 @@ class _Test(PythonStatTest):  # type: ignore[misc]
         run = _TESTING.get() or _Testing(DriftSettings(), DriftSettings().permutations)
         name = str(data.reference_data.name)
         if name not in run.done:
-            run.done[name] = give_p(self.compare(name, data.reference_data, data.current_data, run), run.limit)
+            plain = run.names.get(name, name)
+            run.done[name] = give_p(self.compare(plain, data.reference_data, data.current_data, run), run.limit)
         column = run.done[name]
         limit = threshold if run.bound is None else run.bound
         if column.p_value is None:
@@ -151,13 +160,13 @@ class _ClassTest(_Test):
 
 
 class _MixTest(_Test):
-    def compare(self, _: str, reference: pd.Series, current: pd.Series, run: _Testing) -> Compared:
+    def compare(self, name: str, reference: pd.Series, current: pd.Series, run: _Testing) -> Compared:
         frames = _frames(run)
         before, after = (
-            Counter(side.patterns[row] for row in values.index)
+            Counter(side.patterns[name][row] for row in values.index)
             for side, values in ((frames.reference, reference), (frames.current, current))
         )
-        return compare_mix(before, after, run.settings)
+        return compare_mix(before, after, run.settings, name)
 
 
 class _EmbeddingTest(_Test):

@@ -14,7 +14,7 @@ from evidently.ui.workspace import Project, RemoteWorkspace, Workspace, Workspac
 
 from visionops.errors import StackError
 from visionops.monitoring.drift.report import DriftReport, EvidentlySnapshot, Verdict
-from visionops.monitoring.evidently.frames import safe_name
+from visionops.monitoring.evidently.frames import frame_name
 
 __all__ = ["save_snapshot"]
 
@@ -67,7 +67,7 @@ def _make_project(workspace: WorkspaceBase, use_case: str, report: DriftReport) 
 
 
 def _panels(report: DriftReport) -> list[DashboardPanelPlot]:
-    columns = [safe_name(column.name) for column in report.columns if column.verdict is not Verdict.TOO_FEW]
+    columns = [frame_name(column) for column in report.columns if column.verdict is not Verdict.TOO_FEW]
     scores = [PanelMetric(metric="ValueDrift", legend=name, metric_labels={"column": name}) for name in columns]
     return [
         line_plot_panel(

@@ -158,6 +158,12 @@ class LabelTask(TaskSpec["LabelPrediction"]):
                 columns.append((f"{head.name}_p_{c}", shares))
         return columns
 
+    def derived_columns(self, card: BundleCard, records: pa.Table) -> dict[str, pa.Array]:
+        """See `visionops.tasks.labels.drifting.probability_columns`."""
+        from visionops.tasks.labels.drifting import probability_columns
+
+        return probability_columns(card.heads, records, is_single=self.is_single)
+
     def _of_head(self, answer: Mapping[str, Any], head: Head) -> dict[str, Any]:
         found: dict[str, Any] = answer["classification"] if self.is_single else answer["attributes"][head.name]
         return found

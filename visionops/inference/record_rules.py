@@ -1,0 +1,71 @@
+"""What the records of a model hold beside the task's own columns; part of its card, so that nobody else has to agree.
+
+The reference in the bundle, the server and batch inference read the rules off the same card: none can differ.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+__all__ = ["MOST_COLUMNS", "RESERVED", "ColumnRules", "RecordRules", "SourcePattern"]
+
+MOST_COLUMNS = 20
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
+_FUNCTION = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", re.ASCII)
+RESERVED = frozenset(
+    (
+        *("time", "request_id", "model", "version", "digest", "latency_ms", "count", "labels", "confidences"),
+        *("probabilities", "areas", "centres_x", "centres_y", "embedding", "image", "source", "columns"),
+        *("brightness", "contrast", "sharpness", "noise", "saturation", "red", "green", "blue", "entropy"),
+        *("width", "height", "aspect"),
+    )
+)
+"""Names that a record or a drift report has already."""
+
+
+def _check_columns(columns: dict[str, str]) -> dict[str, str]:
+    if len(columns) > MOST_COLUMNS:
+        raise ValueError(
+            f"has {len(columns)} columns, at most {MOST_COLUMNS}: each makes the test of all others stricter"
+        )
+    for name, function in columns.items():
+        if not _NAME.fullmatch(name):
+            raise ValueError(
+                f"{name!r} cannot name a column: up to 40 small letters, digits and _, beginning with a letter"
+            )
+        if name in RESERVED:
+            raise ValueError(f"{name!r} is a column of every record already; choose another name")
+        if not _FUNCTION.fullmatch(function):
+            raise ValueError(f"{name}: expected module:function, such as plant.columns:{name} (got {function!r})")
+    return columns
+
+
+def _check_pattern(pattern: str) -> str:
+    if not pattern:
+        return pattern
+    try:
+        groups = re.compile(pattern).groupindex
+    except re.error as error:
+        raise ValueError(f"is no regular expression ({error})") from error
+    if "source" not in groups:
+        raise ValueError("has no group named source, as in '^(?P<source>cam[0-9]+)/'")
+    return pattern
+
+
+ColumnRules = Annotated[dict[str, str], AfterValidator(_check_columns)]
+"""Name of a column to the function that gives its value, ``module:function``."""
+SourcePattern = Annotated[str, AfterValidator(_check_pattern)]
+"""Regular expression whose group ``source`` names the source; "": none."""
+
+
+class RecordRules(BaseModel):
+    """What is recorded beside what the task says."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    columns: ColumnRules = Field(default_factory=dict)
+    source_pattern: SourcePattern = ""
+    """Searched in the key of an image of the data set or of a batch, and in the id of a request without X-Source."""

@@ -1,0 +1,147 @@
+"""Columns of the user's own: functions of an image or an answer, named by the card of a bundle.
+
+>>> columns = UserColumns.load({"glare": "plant.columns:glare"})
+>>> columns.values(rgb, prediction, lambda name, error: print(name, error))
+{'glare': 0.031}
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import math
+import time
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import numpy.typing as npt
+from pydantic_core import to_json
+
+from visionops.errors import ConfigError
+from visionops.inference.prediction import Prediction
+
+__all__ = ["MOST_TEXT", "NO_COLUMNS", "UserColumns", "Value", "encode_values"]
+
+Value = float | str
+"""Of a column; a float is finite."""
+MOST_TEXT = 64
+"""Characters of a text."""
+_ARGUMENTS = ("image", "prediction")
+
+
+class UserColumns:
+    """Functions by the names of their columns. Safe to call from several threads, as far as the functions are."""
+
+    def __init__(self, functions: Mapping[str, Callable[..., object]]) -> None:
+        self._functions = {name: (function, _arguments(name, function)) for name, function in functions.items()}
+
+    @classmethod
+    def load(cls, columns: Mapping[str, str]) -> UserColumns:
+        """Import the functions.
+
+        Only a function whose parameters are ``image`` and ``prediction``, or one of them, is accepted: a bundle names
+        functions of what is installed where it is served, and must not call just any of them.
+
+        Args:
+            columns: Name to ``module:function``, as of `RecordRules`.
+
+        Raises:
+            ConfigError: A module cannot be imported, or has no such function.
+        """
+        return cls({name: _import(name, function) for name, function in columns.items()})
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the columns, in the order of the card."""
+        return tuple(self._functions)
+
+    def values(
+        self,
+        rgb: npt.NDArray[np.uint8],
+        prediction: Prediction,
+        on_failure: Callable[[str, Exception], object] = lambda _name, _error: None,
+        on_seconds: Callable[[str, float], object] = lambda _name, _seconds: None,
+    ) -> dict[str, Value]:
+        """Return the value of each column for one image; a column whose function fails, or returns None, has none.
+
+        Args:
+            rgb: uint8 (H, W, 3), decoded and upright. The functions cannot write to it.
+            prediction: At the thresholds of the bundle's card.
+            on_failure: Called with the name of the column and what its function raised, or what is wrong with its
+                value.
+            on_seconds: Called with the name of the column and what its function took.
+        """
+        if not self._functions:
+            return {}
+        image = rgb.view()
+        image.flags.writeable = False
+        answer = prediction.to_dict()
+        values: dict[str, Value] = {}
+        for name, (function, wanted) in self._functions.items():
+            given = {"image": image, "prediction": answer}
+            start = time.perf_counter()
+            try:
+                value = _check(function(**{argument: given[argument] for argument in wanted}))
+            except Exception as error:  # noqa: BLE001 - passed on in full; whatever it is, the image is answered
+                on_failure(name, error)
+                value = None
+            on_seconds(name, time.perf_counter() - start)
+            if value is not None:
+                values[name] = value
+        return values
+
+
+NO_COLUMNS = UserColumns({})
+"""Of a bundle that names none."""
+
+
+def encode_values(values: Mapping[str, Value]) -> str:
+    """Return the values as a record holds them: a JSON object, numbers with six digits."""
+    rounded = {name: float(f"{v:.6g}") if isinstance(v, float) else v for name, v in values.items()}
+    return to_json(rounded).decode()
+
+
+def _check(value: object) -> Value | None:
+    if isinstance(value, np.generic):
+        value = value.item()
+    if value is None:
+        return None
+    if isinstance(value, str):
+        if not 1 <= len(value) <= MOST_TEXT or not value.isprintable():
+            raise ValueError(f"returned a text that is not 1 to {MOST_TEXT} printable characters: {value[:80]!r}")
+        return value
+    if isinstance(value, int | float):
+        number = float(value)
+        if not math.isfinite(number):
+            raise ValueError(f"returned {number}: not a finite number")
+        return number
+    raise TypeError(f"returned {type(value).__name__}: expected a number, a short text or None")
+
+
+def _import(name: str, place: str) -> Callable[..., object]:
+    module, _, attribute = place.partition(":")
+    where = f"monitoring.columns.{name}: {place}"
+    try:
+        function = getattr(importlib.import_module(module), attribute, None)
+    except Exception as error:  # a module may fail in ways of its own while it is imported
+        why = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise ConfigError(f"{where}: cannot be imported ({why}); install its module where the model runs") from error
+    if not callable(function):
+        raise ConfigError(f"{where}: {module} has no function {attribute}; correct the name")
+    _arguments(name, function, where)
+    return function  # type: ignore[no-any-return]
+
+
+def _arguments(name: str, function: Callable[..., object], where: str = "") -> tuple[str, ...]:
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        parameters = ()  # type: ignore[assignment]
+    wanted = tuple(p.name for p in parameters if p.name in _ARGUMENTS and p.kind is not p.POSITIONAL_ONLY)
+    others = [p.name for p in parameters if p.name not in _ARGUMENTS]
+    if not wanted or others:
+        raise ConfigError(
+            f"{where or name}: expected a function of image, of prediction or of both "
+            f"(got {', '.join(others) or 'no such parameter'})"
+        )
+    return wanted
