@@ -3,6 +3,7 @@
     python -m benchmarks.drift --bundle DIR              # the steel champion, three seeds: 23 minutes, two busy cores
     python -m benchmarks.drift --bundle DIR --out truth  # keep the tables and the plot there
     python -m benchmarks.drift --scale                   # only: what the drift step over 100,000 records costs
+    python -m benchmarks.drift --bundle DIR --only sources --images DIR --size 300   # two cameras and their mix
 
 The reference is the bundle's own predictions on the val images of ``configs/steel.yaml``, split as the pipeline splits
 them. Windows are drawn from its test images, which it has not seen either: each without repetition, but they overlap.
@@ -39,6 +40,7 @@ import numpy as np
 import pyarrow as pa
 
 from benchmarks.drift_peer import PeerVerdicts, ask_evidently
+from benchmarks.drift_sources import measure_sources, print_sources
 from benchmarks.drift_windows import CLEAN, Group, Scenes, draw_groups, load_data
 from benchmarks.rows import Row, cores, print_rows
 from visionops.config import load_config
@@ -336,6 +338,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, help="folder for drift.md, drift.json and drift.png")
     parser.add_argument("--no-peer", action="store_true", help="ours alone")
     parser.add_argument("--scale", action="store_true", help="measure the cost instead")
+    parser.add_argument("--only", choices=["sources"], help="sources: two cameras, whose mix or light changes")
+    parser.add_argument("--images", type=Path, help="with --only sources: a folder that the model was not trained on")
+    parser.add_argument("--most", type=int, default=1500, help="with --only sources: images that are used: %(default)s")
     told = parser.parse_args(arguments)
     if told.scale:
         rows = measure_scale(100_000)
@@ -344,6 +349,8 @@ def main(arguments: list[str] | None = None) -> int:
     if told.bundle is None:
         parser.error("--bundle DIR is needed: the folder of a trained model's bundle")
     start = time.monotonic()
+    if told.only:
+        return _sources(told)
     cells, seconds, distance = measure(told)
     met = print_table(cells)
     if not told.no_peer:
@@ -359,6 +366,22 @@ def main(arguments: list[str] | None = None) -> int:
         write_table(cells, told.out / "drift.md")
         draw_plot(cells, told.out / "drift.png")
         (told.out / "drift.json").write_text(json.dumps([dataclasses.asdict(cell) for cell in cells], indent=1))
+    return 0 if met else 1
+
+
+def _sources(told: argparse.Namespace) -> int:
+    def tell(what: str) -> None:
+        print(f"\r{what:60}", end="", file=sys.stderr, flush=True)
+
+    folder = told.images or told.data / "vision" / "Steel"
+    bundle = ModelBundle.load(told.bundle)
+    found = measure_sources(bundle, folder, told.most, told.windows, told.size, told.seeds, tell)
+    tell("")
+    met = print_sources(found)
+    print(f"  {found[-2].sentence}")
+    if told.out:
+        told.out.mkdir(parents=True, exist_ok=True)
+        (told.out / "sources.json").write_text(json.dumps([dataclasses.asdict(cell) for cell in found], indent=1))
     return 0 if met else 1
 
 

@@ -43,7 +43,7 @@ OWN: dict[type[Request], dict[str, Any]] = {
     ValidateRequest: {},
     TuneRequest: {},
     BatchRequest: {"input": st.none() | WORDS, "output": st.none() | WORDS, "shards": st.integers(1, 1000)},
-    MonitorRequest: {"retrain": st.booleans(), "decide_only": st.booleans()},
+    MonitorRequest: {"retrain": st.booleans(), "decide_only": st.booleans(), "ignore_drills": st.booleans()},
     DrillRequest: {
         "kind": st.sampled_from(list(Kind)),
         "severity": st.floats(0, 10),
