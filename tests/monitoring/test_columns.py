@@ -161,7 +161,9 @@ def test_names_that_a_record_has_are_taken():
 
 # ---- reference, log and comparison
 
-RULES = RecordRules(columns={"redness": f"{ME}:redness", "first": f"{ME}:first_class"}, source_pattern="^(?P<source>cam[0-9])/")
+RULES = RecordRules(
+    columns={"redness": f"{ME}:redness", "first": f"{ME}:first_class"}, source_pattern="^(?P<source>cam[0-9])/"
+)
 
 
 def scenes(folder, number=36) -> Dataset:
