@@ -371,16 +371,16 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _sources(told: argparse.Namespace) -> int:
     def tell(what: str) -> None:
-        print(f"\r{what:60}", end="", file=sys.stderr, flush=True)
+        print(what, file=sys.stderr, flush=True)
 
+    if told.out:
+        told.out.mkdir(parents=True, exist_ok=True)
     folder = told.images or told.data / "vision" / "Steel"
     bundle = ModelBundle.load(told.bundle)
-    found = measure_sources(bundle, folder, told.most, told.windows, told.size, told.seeds, tell)
-    tell("")
+    found = measure_sources(bundle, folder, told.most, told.windows, told.size, told.seeds, told.out, tell)
     met = print_sources(found)
     print(f"  {found[-2].sentence}")
     if told.out:
-        told.out.mkdir(parents=True, exist_ok=True)
         (told.out / "sources.json").write_text(json.dumps([dataclasses.asdict(cell) for cell in found], indent=1))
     return 0 if met else 1
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from benchmarks.rows import cores
 from visionops.data.files import walk_files
@@ -86,7 +88,7 @@ class SourceCell:
     mix: tuple[int, ...]
     """Windows in which the column ``source`` drifted."""
     pooled: tuple[int, ...]
-    """Windows with an alarm when the sources are not known."""
+    """Windows with an alarm when the sources are not known; empty where that is not counted."""
     sentence: str
 
     @property
@@ -103,6 +105,7 @@ def measure_sources(
     windows: int,
     size: int,
     seeds: Sequence[int],
+    kept: Path | None = None,
     tell: Callable[[str], None] = lambda _: None,
 ) -> list[SourceCell]:
     """Count alarms by source.
@@ -112,6 +115,7 @@ def measure_sources(
         images: Most of them that are used.
         windows: Of each case and seed.
         size: Images of a window.
+        kept: Folder for the records of each camera, so that another run with other seeds need not predict again.
     """
     files = sorted(folder / file.name for file in walk_files(folder) if file.is_image)
     order = np.random.default_rng(0).permutation(len(files))[:images]
@@ -120,7 +124,17 @@ def measure_sources(
     tables = {}
     for name, changes in _RESPONSES.items():
         tell(f"predicting {len(paths)} images of {name}")
-        tables[name] = _predict(predictor, paths, changes, name[0])
+        file = (
+            kept / f"{bundle.digest[:8]}-{len(paths)}-{'-'.join(name.replace(',', '').split())}.parquet"
+            if kept
+            else None
+        )
+        if file is None or not file.exists():
+            tables[name] = _predict(predictor, paths, changes, name[0])
+            if file is not None:
+                pq.write_table(tables[name], file)
+        else:
+            tables[name] = pq.read_table(file)
     rows = np.arange(len(paths))
     third = len(rows) // 3
     reference = _take(tables, rows[: third // 2], rows[third // 2 : third])
@@ -130,6 +144,7 @@ def measure_sources(
         tell(f"seed {seed}: {case.title}")
         rng, settings = np.random.default_rng(seed), DriftSettings(seed=seed)
         reports, alarms = [], 0
+        is_pooled = case.counts == "alarms" and case.knows_sources
         for _ in range(windows):
             drawn = third + rng.permutation(len(rows) - third)[:size]
             cut = round(case.share_of_a * size)
@@ -137,9 +152,13 @@ def measure_sources(
             history = None if case.knows_sources else reference
             known = reference if case.knows_sources else reference.drop_columns(["source"])
             reports.append(detect_drift(known, window, settings, history))
-            alarms += detect_drift(*(t.drop_columns(["source"]) for t in (reference, window)), settings).drifted
+            if is_pooled:
+                alarms += detect_drift(*(t.drop_columns(["source"]) for t in (reference, window)), settings).drifted
         found[case.title].append(reports)
-        pooled[case.title].append(alarms)
+        if is_pooled:
+            pooled[case.title].append(alarms)
+        named = [",".join(report.drifted_sources) or "none" for report in reports]
+        tell(f"seed {seed}: {case.title}: {dict(Counter(named))}")
     return [_count(case, found[case.title], pooled[case.title], windows) for case in _CASES]
 
 
@@ -148,7 +167,7 @@ def print_sources(cells: Sequence[SourceCell]) -> bool:
     print(f"\n  {'windows with':32}{'alarm of a':>12}{'alarm of b':>12}{'b alone':>10}{'mix':>12}{'pooled':>12}")
     for cell in cells:
         counts = (cell.named_a, cell.named_b, cell.only_b, cell.mix, cell.pooled)
-        shown = [",".join(map(str, of_seeds)) for of_seeds in counts]
+        shown = [",".join(map(str, of_seeds)) or "-" for of_seeds in counts]
         widths = (12, 12, 10, 12, 12)
         line = "".join(f"{text:>{width}}" for text, width in zip(shown, widths, strict=True))
         print(f"  {cell.title:32}{line}  of {cell.windows}{'' if cell.is_met else '  MISSED'}")

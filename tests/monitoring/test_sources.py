@@ -41,11 +41,11 @@ def mixes(report) -> list[bool]:
 def test_a_new_mix_is_one_column_and_no_change_of_a_camera():
     reference = line(120, 120, 0)
     named, moved = 0, 0
-    for seed in range(1, 21):
+    for seed in range(1, 9):
         report = detect_drift(reference, line(180, 40, seed), QUICK)
         named += bool(report.drifted_sources)
         moved += mixes(report) == [True]
-    assert (named, moved) == (0, 20)
+    assert (named, moved) == (0, 8)
     pooled = detect_drift(*(t.drop_columns(["source"]) for t in (reference, line(180, 40, 1))), QUICK)
     assert {"feature_brightness", "areas"} <= {column.name for column in pooled.columns if column.drifted}
 
@@ -124,7 +124,9 @@ def test_without_sources_a_report_is_what_it_was():
 def test_alarms_over_all_sources_are_no_more_than_alpha_allows():
     reference = line(100, 100, 0)
     alpha = QUICK.model_copy(update={"alpha": 0.05})
-    assert sum(detect_drift(reference, line(60, 60, seed), alpha).drifted for seed in range(1, 41)) <= 6
+    assert (
+        sum(detect_drift(reference, line(60, 60, seed), alpha).drifted for seed in range(1, 21)) <= 4
+    )  # 1 is expected
 
 
 @settings(max_examples=40, deadline=None)
