@@ -54,6 +54,10 @@ def fails(image: np.ndarray) -> float:
     raise RuntimeError("no such lamp")
 
 
+def leaves(image: np.ndarray) -> float:
+    raise SystemExit(3)
+
+
 def writes(image: np.ndarray) -> float:
     image[:] = 0
     return 0.0
@@ -81,15 +85,18 @@ def test_a_function_gets_the_image_the_answer_or_both(answered):
 
 def test_a_function_that_fails_costs_its_own_value(answered):
     failures, seconds = [], []
-    columns = UserColumns.load({"bad": f"{ME}:fails", "dark": f"{ME}:writes", "redness": f"{ME}:redness"})
+    columns = UserColumns.load(
+        {"bad": f"{ME}:fails", "left": f"{ME}:leaves", "dark": f"{ME}:writes", "redness": f"{ME}:redness"}
+    )
     rgb, prediction = answered
     values = columns.values(rgb, prediction, lambda *f: failures.append(f), lambda *s: seconds.append(s))
     assert list(values) == ["redness"]
     assert [(name, str(error)) for name, error in failures] == [
         ("bad", "no such lamp"),
+        ("left", "3"),
         ("dark", "assignment destination is read-only"),
     ]
-    assert [name for name, _ in seconds] == ["bad", "dark", "redness"]
+    assert [name for name, _ in seconds] == ["bad", "left", "dark", "redness"]
     assert rgb.any()
     assert rgb.flags.writeable
 

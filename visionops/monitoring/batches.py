@@ -77,7 +77,7 @@ class BatchRecorder:
             record = record_of(prediction, *describe_image(rgb), source=source, columns=values)
             self._log.append(self._about | told | record)
 
-    def _column_failed(self, name: str, error: Exception) -> None:
+    def _column_failed(self, name: str, error: BaseException) -> None:
         """Say so once: the other images may fail, too."""
         if name not in self._failed_columns:
             self._failed_columns.add(name)

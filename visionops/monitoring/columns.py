@@ -59,7 +59,7 @@ class UserColumns:
         self,
         rgb: npt.NDArray[np.uint8],
         prediction: Prediction,
-        on_failure: Callable[[str, Exception], object] = lambda _name, _error: None,
+        on_failure: Callable[[str, BaseException], object] = lambda _name, _error: None,
         on_seconds: Callable[[str, float], object] = lambda _name, _seconds: None,
     ) -> dict[str, Value]:
         """Return the value of each column for one image; a column whose function fails, or returns None, has none.
@@ -82,7 +82,8 @@ class UserColumns:
             start = time.perf_counter()
             try:
                 value = _check(function(**{argument: given[argument] for argument in wanted}))
-            except Exception as error:  # noqa: BLE001 - passed on in full; whatever it is, the image is answered
+            # `sys.exit` in a function must not end a server either.
+            except (Exception, SystemExit) as error:  # noqa: BLE001 - passed on in full; the image is answered
                 on_failure(name, error)
                 value = None
             on_seconds(name, time.perf_counter() - start)
@@ -123,7 +124,7 @@ def _import(name: str, place: str) -> Callable[..., object]:
     where = f"monitoring.columns.{name}: {place}"
     try:
         function = getattr(importlib.import_module(module), attribute, None)
-    except Exception as error:  # a module may fail in ways of its own while it is imported
+    except (Exception, SystemExit) as error:  # a module may fail in ways of its own while it is imported
         why = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise ConfigError(f"{where}: cannot be imported ({why}); install its module where the model runs") from error
     if not callable(function):

@@ -133,7 +133,7 @@ def _record(predictor: Predictor, columns: UserColumns, key: str, path: Path) ->
         values = columns.values(rgb, prediction, fail)
         records.append(record_of(prediction, *describe_image(rgb), source=source, columns=values))
 
-    def fail(name: str, error: Exception) -> None:
+    def fail(name: str, error: BaseException) -> None:
         # Here, and not in the log: a reference without the column would say nothing of all later traffic.
         why = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise DataError(f"monitoring.columns.{name}: fails on {key} ({why}); correct the function")

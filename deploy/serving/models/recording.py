@@ -140,7 +140,7 @@ class Recorder:
         if counted is None or not served.columns.names:
             return {}
 
-        def failed(name: str, error: Exception) -> None:
+        def failed(name: str, error: BaseException) -> None:
             counted.failed(name)
             # Once for each model: a function that fails on every image must not fill the log of the server.
             if (served.digest, name) not in self._failed_columns:
