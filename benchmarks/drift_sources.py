@@ -153,7 +153,8 @@ def measure_sources(
             known = reference if case.knows_sources else reference.drop_columns(["source"])
             reports.append(detect_drift(known, window, settings, history))
             if is_pooled:
-                alarms += detect_drift(*(t.drop_columns(["source"]) for t in (reference, window)), settings).drifted
+                unnamed, unnamed_window = (table.drop_columns(["source"]) for table in (reference, window))
+                alarms += detect_drift(unnamed, unnamed_window, settings).drifted
         found[case.title].append(reports)
         if is_pooled:
             pooled[case.title].append(alarms)
