@@ -55,7 +55,7 @@ def test_the_camera_that_changed_is_named_everywhere():
     assert report.drifted_sources == ("cam-2",)
     assert mixes(report) == [False]
     assert report.names() == "cam-2: brightness"
-    assert "2 sources apart: cam-2: brightness fell from 0.8" in report.explain()
+    assert "2 sources apart: cam-2: brightness fell from 0.785" in report.explain()
     page = render_drift_html(report)
     assert "<td>cam-2</td>" in page
     assert "cam-1, 100 images against 120 of its own images in the reference; cam-2" in page
