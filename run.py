@@ -143,6 +143,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--decide-only", action="store_true", help="with --pipeline monitoring: decide, but tell nobody, train nothing"
     )
+    parser.add_argument("--ignore-drills", action="store_true", help="with --pipeline monitoring: leave drills out")
     parser.add_argument(
         "--kind", choices=list(Kind), metavar="KIND", help=f"with --pipeline drift-drill: {', '.join(Kind)}"
     )
