@@ -113,10 +113,10 @@ def push_monitoring(
             if column.min_effect
         },
         "visionops_drift_column_statistic": {
-            _labels(column): column.statistic for column in compared if column.statistic is not None
+            _labels(column, report): column.statistic for column in compared if column.statistic is not None
         },
         "visionops_drift_column_p_value": {
-            _labels(column): p for column in compared if (p := _p_value(column)) is not None
+            _labels(column, report): p for column in compared if (p := _p_value(column)) is not None
         },
         "visionops_new_labels": seen.new_labels,
         "visionops_champion_info": {(("version", champion_version),): 1},
