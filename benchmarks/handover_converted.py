@@ -12,9 +12,9 @@ from unittest import mock
 from benchmarks.rows import Row
 from visionops.data.dataset import Dataset
 from visionops.data.formats.yolo_export import write_yolo
+from visionops.tasks.conversion_plan import ConversionPlan
 from visionops.tasks.converted import ConvertedDataset
 from visionops.tasks.detection.settings import DetectionTraining
-from visionops.tasks.settings import ConversionPlan
 
 __all__ = ["conversions", "count_sent_bytes"]
 

@@ -15,8 +15,8 @@ from visionops.data.dataset import Dataset
 from visionops.data.layout import list_layout, restore_layout
 from visionops.errors import DataError
 from visionops.home import visionops_home
+from visionops.tasks.conversion_plan import ConversionPlan
 from visionops.tasks.converted import ConvertedDataset
-from visionops.tasks.settings import ConversionPlan
 
 __all__ = ["ConvertedMaterializer"]
 

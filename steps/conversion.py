@@ -12,8 +12,8 @@ from steps.progress import announce, progress
 from visionops.data.dataset import Split
 from visionops.data.shards import StoredDataset
 from visionops.tasks import conversion
+from visionops.tasks.conversion_plan import ConversionPlan
 from visionops.tasks.converted import ConvertedDataset
-from visionops.tasks.settings import ConversionPlan
 
 __all__ = ["convert"]
 

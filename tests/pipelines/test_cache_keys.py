@@ -81,7 +81,11 @@ def test_learning_starts_from_what_was_converted(name):
     pipeline = getattr(module, name).copy()
     pipeline.prepare(config=_config("tuning.grid=[{epochs: 1}]"), source_fingerprint="unchanged")
     given = {
-        step: {artifact.invocation_id for inputs in invocation.input_artifacts.values() for artifact in inputs}
+        step: {
+            artifact.invocation_id
+            for inputs in invocation.input_artifacts.values()
+            for artifact in (inputs if isinstance(inputs, list) else [inputs])
+        }
         for step, invocation in pipeline.invocations.items()
     }
     assert given["convert"] == {"prepare"}

@@ -15,8 +15,9 @@ from visionops.inference.task_registry import TaskName, task_names
 from visionops.monitoring.settings import MonitoringConfig
 from visionops.quantization.settings import QuantizationConfig, QuantizationPlan
 from visionops.settings import Settings
+from visionops.tasks.conversion_plan import ConversionPlan, Training
 from visionops.tasks.detection.settings import DetectionTraining
-from visionops.tasks.settings import ConversionPlan, Training, TrainingPlan
+from visionops.tasks.settings import TrainingPlan
 from visionops.tasks.spec import task_for
 from visionops.tuning.settings import SearchPlan, TuningConfig
 from visionops.tuning.trial_settings import change_training, find_impossible_trial

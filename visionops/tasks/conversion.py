@@ -10,8 +10,8 @@ from visionops.data.dataset import Dataset
 from visionops.data.files import atomic_folder
 from visionops.errors import TrainingError, VisionOpsError
 from visionops.home import visionops_home
+from visionops.tasks.conversion_plan import ConversionPlan
 from visionops.tasks.converted import ConvertedDataset, Progress
-from visionops.tasks.settings import ConversionPlan
 from visionops.tasks.spec import task_for
 
 __all__ = ["conversion_folder", "convert"]

@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 from visionops.data.dataset import Dataset, Split
 from visionops.data.layout import link_images
 from visionops.errors import TrainingError
+from visionops.tasks.conversion_plan import ConversionPlan
 
 if TYPE_CHECKING:
-    from visionops.tasks.settings import ConversionPlan, TrainingPlan
+    from visionops.tasks.settings import TrainingPlan
 
 __all__ = ["ConvertedDataset", "Progress", "link_splits", "require_converted_for"]
 

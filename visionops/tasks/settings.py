@@ -1,41 +1,16 @@
-"""The settings of a training, of whatever task, and what else of a use case it reads."""
+"""All that a training reads of a use case."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Any
 
 from visionops.data.settings import ValidationPolicy
 from visionops.inference.record_rules import RecordRules
 from visionops.inference.settings import ServingConfig
-from visionops.inference.task_registry import all_tasks
-from visionops.open_union import OpenUnion
 from visionops.settings import Settings
-from visionops.tasks.training_settings import TrainingBase
+from visionops.tasks.conversion_plan import ConversionPlan, Training
 
-__all__ = ["ConversionPlan", "Training", "TrainingPlan"]
-
-
-def _all_settings() -> Sequence[type[TrainingBase]]:
-    from visionops.tasks.spec import TaskSpec
-
-    return [task.settings for task in all_tasks() if isinstance(task, TaskSpec)]
-
-
-Training = Annotated[TrainingBase, OpenUnion("task", _all_settings)]
-"""The settings of one task's training: of whichever is registered, chosen by ``task``."""
-
-
-class ConversionPlan(Settings):
-    """All that the conversion of a data set for its trainer reads of a use case."""
-
-    training: Training
-    """Only the settings that the conversion depends on; all others stand at their defaults."""
-
-    @property
-    def task(self) -> str:
-        """What is learned."""
-        return self.training.task
+__all__ = ["TrainingPlan"]
 
 
 class TrainingPlan(Settings):

@@ -20,9 +20,9 @@ from visionops.data.formats.yolo import DATA_FILE
 from visionops.data.formats.yolo_export import write_yolo
 from visionops.data.layout import link_layout
 from visionops.data.tiles import cut_tiles
+from visionops.tasks.conversion_plan import ConversionPlan
 from visionops.tasks.converted import ConvertedDataset, Progress
 from visionops.tasks.detection.settings import DetectionTraining
-from visionops.tasks.settings import ConversionPlan
 from visionops.tasks.workfolder import require_splits
 
 __all__ = ["AUDIT_FILE", "convert_boxes", "link_yolo"]

@@ -27,11 +27,12 @@ if TYPE_CHECKING:
     from visionops.evaluation.settings import Scoring
     from visionops.inference.bundle import ModelBundle
     from visionops.tasks.base import TrainingLog
+    from visionops.tasks.conversion_plan import ConversionPlan
     from visionops.tasks.converted import ConvertedDataset, Progress
     from visionops.tasks.detection.decoder import BoxDecoder
     from visionops.tasks.detection.prediction import BoxPrediction
     from visionops.tasks.labelling import LabelScheme
-    from visionops.tasks.settings import ConversionPlan, TrainingPlan
+    from visionops.tasks.settings import TrainingPlan
     from visionops.tasks.training_settings import TrainingBase
 
 __all__ = ["DETECTION", "Detection", "DetectionAnswer", "DetectionTask"]

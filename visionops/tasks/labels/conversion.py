@@ -21,12 +21,12 @@ from visionops.data.hashing import hash_images
 from visionops.data.layout import link_images
 from visionops.errors import DataError, TrainingError
 from visionops.inference.preprocessing_spec import PreprocessingSpec
+from visionops.tasks.conversion_plan import ConversionPlan
 from visionops.tasks.converted import ConvertedDataset, Progress
 from visionops.tasks.labels.backbones import Backbone, build_backbone, check_backbone, preprocessing_of
 from visionops.tasks.labels.device import torch_device
 from visionops.tasks.labels.pixels import check_at_hand
 from visionops.tasks.labels.settings import LabelTraining, Learning, Views
-from visionops.tasks.settings import ConversionPlan
 from visionops.tasks.workfolder import require_splits
 
 __all__ = ["convert_labels", "preprocessing_for", "read_features"]
