@@ -55,7 +55,7 @@ from visionops.monitoring.gateway import Pushgateway
 from visionops.monitoring.log import PredictionLog
 from visionops.monitoring.metrics import push_monitoring
 from visionops.monitoring.policy import Observation, Performance, decide
-from visionops.monitoring.settings import RetrainPolicy
+from visionops.monitoring.settings import PerformanceLevels, RetrainPolicy
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # ZenML warns of its own code
 
@@ -191,7 +191,8 @@ def run_pipelines(gateway: Pushgateway, alertmanager_port: int) -> None:
     """What they tell of `steel`, where monitoring also tells people; of `casting`, where it has ended with that; of
     `pcb`, where one column drifted; and of two trainings of `faces`, of which the second fails.
     """
-    policy, now = RetrainPolicy(), datetime.now(UTC)
+    agreed = {"map50": PerformanceLevels(warning=0.6, critical=0.5)}
+    policy, now = RetrainPolicy(levels=agreed), datetime.now(UTC)
     other_camera = compare_traffic(["feature_brightness", "feature_sharpness", "embedding"])
     fallen = Performance(metric="map50", value=0.4, interval=(0.35, 0.45), at_test=0.7, images=200)
     seen = observe(other_camera, fallen)
@@ -199,9 +200,9 @@ def run_pipelines(gateway: Pushgateway, alertmanager_port: int) -> None:
     told = alerter(url=f"http://127.0.0.1:{alertmanager_port}")
     told.send(decision_alerts("steel", decision, seen, policy))
     until(lambda: "VisionOpsDecision" in get(alertmanager_port, "/api/v2/alerts")[1].decode())
-    push_monitoring(gateway, "steel", other_camera, seen, decision, "3", now)
+    push_monitoring(gateway, "steel", other_camera, seen, decision, "3", now, policy=policy)
     old, long_ago = now - timedelta(days=91), now - timedelta(days=3)
-    push_monitoring(gateway, "casting", other_camera, seen, decision, "3", old, long_ago)
+    push_monitoring(gateway, "casting", other_camera, seen, decision, "3", old, long_ago, policy)
     darker = compare_traffic(["feature_brightness"])
     push_monitoring(gateway, "pcb", darker, observe(darker), decide(observe(darker), policy), "3", now)
     per_class = {"eyes": {"instances": 9, "accuracy": 0.9, "f1": 0.8}}
@@ -387,6 +388,7 @@ def test_of_what_monitoring_saw_people_hear_once(watched: Watched):
     expected = {
         ("VisionOpsDrift", "critical"),
         ("VisionOpsPerformance", "critical"),
+        ("VisionOpsPerformanceLevel", "critical"),
         ("VisionOpsModelAge", "warning"),
         ("VisionOpsMonitoringMissing", "warning"),
     }
@@ -402,7 +404,7 @@ def told_of(watched: Watched, use_case: str) -> set[tuple[str, str]]:
 
 def test_a_critical_alert_keeps_its_warning_back(watched: Watched):
     twins = {"VisionOpsErrors", "VisionOpsLatency", "VisionOpsOverload"}
-    of_others = {"VisionOpsDrift", "VisionOpsLowDisk", "VisionOpsPerformance"}
+    of_others = {"VisionOpsDrift", "VisionOpsLowDisk", "VisionOpsPerformance", "VisionOpsPerformanceLevel"}
     both = {name for name, severity in SEVERITIES if severity == "warning" and (name, "critical") in SEVERITIES}
     assert both == twins | of_others
 
