@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from tests.conftest import ROOT
 from visionops.config import Config, load_config
+from visionops.tasks.converted import ConvertedDataset
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # ZenML and SQLAlchemy warn of their own code
 
@@ -88,6 +89,8 @@ def test_learning_starts_from_what_was_converted(name):
         }
         for step, invocation in pipeline.invocations.items()
     }
+    kind = module.convert.entrypoint_definition.outputs["converted"].resolved_annotation
+    assert kind is ConvertedDataset, "and not Any, as where ZenML cannot resolve what it has inside"
     assert given["convert"] == {"prepare"}
     assert "convert" in given[learns]
 
