@@ -9,7 +9,7 @@ TEST_ARGS ?=
 TESTS = $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help run test coverage staging dvc pods lint security format lock bench fuzz images compose helm chart airflow peers seldon clean
+.PHONY: help run test coverage staging trackers dvc pods lint security format lock bench fuzz images compose helm chart airflow peers seldon clean
 
 help:  ## Show the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -25,6 +25,9 @@ coverage: .venv/installed  ## All tests, with branch coverage of every package: 
 
 staging: .venv/installed  ## Train configs/sample.yaml on the stacks local and staging, which must be equal; after `make images`
 	VISIONOPS_WHOLE=1 $(BIN)/python -m pytest tests/integration/test_staging.py $(TEST_ARGS)
+
+trackers: .venv/installed  ## Train, train again and roll back on stacks that differ only in their experiment tracker
+	VISIONOPS_WHOLE=1 $(BIN)/python -m pytest tests/integration/test_trackers.py $(TEST_ARGS)
 
 dvc: .venv/installed  ## The tests of data from DVC with a real one, which has an environment of its own
 	@test -x .dvc-tool/bin/dvc || { $(UV) venv --quiet --python $(PYTHON) .dvc-tool && \
