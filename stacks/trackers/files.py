@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import abc
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-__all__ = ["OWN", "is_page", "is_picture", "plain"]
+__all__ = ["OWN", "FileByFile", "is_page", "is_picture", "plain"]
 
 OWN = "visionops"
 """Key of a run's config below which stands what is no parameter, where a tracker has no other place for it."""
@@ -26,3 +28,24 @@ def is_page(path: Path) -> bool:
 def plain(value: Any) -> Any:
     """Return a parameter as JSON has it: a number, a switch, text or null; what is none of these as its text."""
     return value if value is None or isinstance(value, bool | int | float | str) else str(value)
+
+
+class FileByFile(abc.ABC):
+    """Base of a `RunTracker` that takes one file at a time, and has no other place for a link than a tag."""
+
+    @abc.abstractmethod
+    def artifact(self, path: Path, folder: str = "") -> None:
+        """See `RunTracker`."""
+
+    @abc.abstractmethod
+    def tags(self, tags: Mapping[str, str]) -> None:
+        """See `RunTracker`."""
+
+    def artifacts(self, source: Path, folder: str) -> None:
+        """Log the files of a folder."""
+        for path in sorted(path for path in source.rglob("*") if path.is_file()):
+            self.artifact(path, "/".join([folder, *path.relative_to(source).parts[:-1]]))
+
+    def link(self, name: str, url: str) -> None:
+        """Set the tag ``link.NAME``."""
+        self.tags({f"link.{name}": url})

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stacks.trackers.files import OWN, is_page, is_picture, plain
+from stacks.trackers.files import OWN, FileByFile, is_page, is_picture, plain
 from visionops.errors import StackError
 from visionops.home import visionops_home
 from visionops.tracking import RunEnd, RunTracker
@@ -53,7 +53,7 @@ class TrackioAdapter:
         return TrackioRun(run)
 
 
-class TrackioRun:
+class TrackioRun(FileByFile):
     """A `RunTracker` on a run of Trackio."""
 
     def __init__(self, run: Run) -> None:
@@ -81,18 +81,9 @@ class TrackioRun:
             kept.add_file(path, name)
             self._run.log_artifact(kept)
 
-    def artifacts(self, source: Path, folder: str) -> None:
-        """Log the files of a folder."""
-        for path in sorted(path for path in source.rglob("*") if path.is_file()):
-            self.artifact(path, "/".join([folder, *path.relative_to(source).parts[:-1]]))
-
     def tags(self, tags: Mapping[str, str]) -> None:
         """Set tags, in the run's config: Trackio has none."""
         self._note("tags", self._run.config.get(OWN, {}).get("tags", {}) | dict(tags))
-
-    def link(self, name: str, url: str) -> None:
-        """Set the tag ``link.NAME``."""
-        self.tags({f"link.{name}": url})
 
     @contextmanager
     def child(self, name: str, end: RunEnd = RunEnd.FINISHED) -> Iterator[RunTracker]:

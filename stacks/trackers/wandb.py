@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stacks.trackers.files import OWN, is_page, is_picture, plain
+from stacks.trackers.files import OWN, FileByFile, is_page, is_picture, plain
 from visionops.errors import StackError
 from visionops.tracking import RunEnd, RunTracker
 
@@ -54,7 +54,7 @@ class WandbAdapter:
         return WandbRun(wandb.run)
 
 
-class WandbRun:
+class WandbRun(FileByFile):
     """A `RunTracker` on a run of W&B."""
 
     def __init__(self, run: Run) -> None:
@@ -88,18 +88,9 @@ class WandbRun:
             shutil.copyfile(path, copy)
             self._run.save(str(copy), base_path=self._run.dir, policy="now")
 
-    def artifacts(self, source: Path, folder: str) -> None:
-        """Log the files of a folder."""
-        for path in sorted(path for path in source.rglob("*") if path.is_file()):
-            self.artifact(path, "/".join([folder, *path.relative_to(source).parts[:-1]]))
-
     def tags(self, tags: Mapping[str, str]) -> None:
         """Set tags, in the run's config: those of W&B have no value."""
         self._note("tags", self._run.config.get(OWN, {}).get("tags", {}) | dict(tags))
-
-    def link(self, name: str, url: str) -> None:
-        """Set the tag ``link.NAME``."""
-        self.tags({f"link.{name}": url})
 
     @contextmanager
     def child(self, name: str, end: RunEnd = RunEnd.FINISHED) -> Iterator[RunTracker]:
