@@ -81,6 +81,7 @@ def start_call(call: PipelineCall, request: Request, config: Config, plan: DagPl
     """Run a pipeline whose inputs are put together already; see `start_pipeline`."""
     from zenml.config.schedule import Schedule
 
+    from stacks.same_deployer import deployer_settings
     from stacks.session import errors_in_one_line, placement, require_success
     from stacks.tracking import tracker_settings
 
@@ -90,7 +91,8 @@ def start_call(call: PipelineCall, request: Request, config: Config, plan: DagPl
     settings = options.pop("settings", {}) | tracker_settings(config.name)
     # What was read when a DAG was made says nothing of the data when it runs.
     is_cached = False if not request.cache or plan.id else None
-    configured = call.pipeline.with_options(settings=settings, enable_cache=is_cached, **options)
+    extra = deployer_settings()
+    configured = call.pipeline.with_options(settings=settings, enable_cache=is_cached, extra=extra, **options)
     with errors_in_one_line():
         run: PipelineRunResponse = configured(config=config, **call.inputs)
         require_success(run)
