@@ -31,7 +31,7 @@ from visionops.errors import StackError, VisionOpsError
 from visionops.home import visionops_home
 from visionops.registry import ModelRegistry, brief_waits
 
-__all__ = ["Session", "errors_in_one_line", "open_session", "placement", "require_success"]
+__all__ = ["Session", "errors_in_one_line", "open_session", "placement", "require_success", "runs_elsewhere"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -111,6 +111,12 @@ def errors_in_one_line() -> Iterator[None]:
             f"stack {name!r}: {one_line(error)[:500]}; the logs of its pods and the dashboard have what a step said, "
             f"and python -m stacks.doctor {name} looks for what is wrong with the stack"
         ) from error
+
+
+def runs_elsewhere() -> bool:
+    """Return whether the active stack's steps run now, but not in this process, so that nobody sees what they print."""
+    orchestrator = Client().active_stack.orchestrator
+    return orchestrator.flavor not in IN_THIS_PROCESS and not getattr(orchestrator.config, "dag_output_dir", None)
 
 
 def require_success(run: PipelineRunResponse | None) -> None:
