@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
 from launch.environment import quieten_libraries, use_own_sources
@@ -81,8 +82,11 @@ def start_call(call: PipelineCall, request: Request, config: Config, plan: DagPl
     """Run a pipeline whose inputs are put together already; see `start_pipeline`."""
     from zenml.config.schedule import Schedule
 
-    from stacks.session import errors_in_one_line, placement, require_success
+    from stacks.run_progress import new_run_name, printed_steps
+    from stacks.same_deployer import deployer_settings
+    from stacks.session import errors_in_one_line, placement, require_success, runs_elsewhere
     from stacks.tracking import tracker_settings
+    from steps.progress import announce
 
     options = placement(call.pipeline, plan, config=config, **call.inputs)
     if request.schedule:
@@ -90,8 +94,13 @@ def start_call(call: PipelineCall, request: Request, config: Config, plan: DagPl
     settings = options.pop("settings", {}) | tracker_settings(config.name)
     # What was read when a DAG was made says nothing of the data when it runs.
     is_cached = False if not request.cache or plan.id else None
-    configured = call.pipeline.with_options(settings=settings, enable_cache=is_cached, **options)
-    with errors_in_one_line():
+    watching: AbstractContextManager[None] = nullcontext()
+    if runs_elsewhere():
+        options["run_name"] = new_run_name(call.pipeline.name)
+        watching = printed_steps(options["run_name"], announce)
+    extra = deployer_settings()
+    configured = call.pipeline.with_options(settings=settings, enable_cache=is_cached, extra=extra, **options)
+    with errors_in_one_line(), watching:
         run: PipelineRunResponse = configured(config=config, **call.inputs)
         require_success(run)
     return run

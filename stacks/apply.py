@@ -24,7 +24,7 @@ from visionops.errors import StackError, VisionOpsError
 if TYPE_CHECKING:
     from zenml.client import Client
 
-__all__ = ["Action", "Change", "apply", "apply_and_print", "known_stacks", "main"]
+__all__ = ["Action", "Change", "apply", "apply_and_print", "ensure", "known_stacks", "main"]
 
 _ROOT = Path(__file__).resolve().parents[1]
 
@@ -54,6 +54,35 @@ def apply(name: str, *, dry_run: bool = False) -> list[Change]:
     if not dry_run:
         _carry_out(changes)
     return changes
+
+
+def ensure(name: str) -> None:
+    """Bring a stack to what its file says before a run; one that others share is only made, never changed.
+
+    The file is filled from this process's environment, which may name another namespace or bucket than theirs.
+
+    Raises:
+        StackError: As `apply`; or ZenML has a server, whose stack differs from the file.
+    """
+    changes = apply(name, dry_run=True)
+    if not changes:
+        return
+    if shared := _shared_differences(name, changes):
+        raise StackError(
+            f"stack {name!r}: is shared by ZenML's server, and differs from its file and this environment: {shared}; "
+            f"set the variables as they were, or change it for everybody: python -m stacks.apply {name}"
+        )
+    _carry_out(changes)
+
+
+def _shared_differences(name: str, changes: Sequence[Change]) -> str:
+    from zenml.client import Client
+    from zenml.enums import StoreType
+
+    client = Client()
+    if client.zen_store.type is not StoreType.REST or not client.list_stacks(name=name).items:
+        return ""
+    return "; ".join(map(str, changes))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

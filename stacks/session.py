@@ -13,9 +13,10 @@ from zenml.client import Client
 from zenml.constants import ENV_ZENML_ACTIVE_STACK_ID
 from zenml.enums import ExecutionStatus
 from zenml.models import PipelineRunResponse
+from zenml.models.v2.misc.exception_info import ExceptionInfo
 from zenml.pipelines.pipeline_definition import Pipeline
 
-from stacks.apply import apply, known_stacks
+from stacks.apply import ensure, known_stacks
 from stacks.changes import one_line
 from stacks.integrations import leave_out_unused_integrations
 from stacks.paths import require_usable_paths
@@ -30,7 +31,7 @@ from visionops.errors import StackError, VisionOpsError
 from visionops.home import visionops_home
 from visionops.registry import ModelRegistry, brief_waits
 
-__all__ = ["Session", "errors_in_one_line", "open_session", "placement", "require_success"]
+__all__ = ["Session", "errors_in_one_line", "open_session", "placement", "require_success", "runs_elsewhere"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -60,7 +61,7 @@ def open_session(use_case: str, stack: str | None) -> Iterator[Session]:
     leave_out_unused_integrations()
     name = stack or active_stack_name()
     if name in known_stacks():
-        apply(name)
+        ensure(name)
     client = Client()
     with _active(client, name, keep=stack is None), _one_run_at_a_time(use_case), brief_waits():
         try:
@@ -112,6 +113,12 @@ def errors_in_one_line() -> Iterator[None]:
         ) from error
 
 
+def runs_elsewhere() -> bool:
+    """Return whether the active stack's steps run now, but not in this process, so that nobody sees what they print."""
+    orchestrator = Client().active_stack.orchestrator
+    return orchestrator.flavor not in IN_THIS_PROCESS and not getattr(orchestrator.config, "dag_output_dir", None)
+
+
 def require_success(run: PipelineRunResponse | None) -> None:
     """See how a run ended: an orchestrator elsewhere may come to its own end well when a step has not.
 
@@ -125,9 +132,23 @@ def require_success(run: PipelineRunResponse | None) -> None:
         return
     now = Client().get_pipeline_run(run.id)
     if now.status == ExecutionStatus.FAILED:
-        failed = [name for name, step in now.steps.items() if step.status == ExecutionStatus.FAILED]
+        failed = {name: step for name, step in now.steps.items() if step.status == ExecutionStatus.FAILED}
         where = f" at {', '.join(failed)}" if failed else ""
-        raise StackError(f"run {now.name}: failed{where}; the step's log in ZenML's dashboard, or its pod's, says why")
+        # Jobs and pods may be gone by now, and their logs with them; what a step raised stays with its run.
+        why = next((said for step in failed.values() if (said := _reason(step.exception_info))), "")
+        why = why or "the step's log in ZenML's dashboard, or its pod's, says why"
+        raise StackError(f"run {now.name}: failed{where}; {why}")
+
+
+def _reason(info: ExceptionInfo | None) -> str:
+    """What a step raised, in one line; "" where ZenML did not keep it."""
+    if info is None:
+        return ""
+    lines = [line.strip() for line in info.traceback.splitlines() if line.strip()]
+    source, said = info.source or "", " ".join((info.message or "").split())
+    if not said:
+        return lines[-1] if lines else ""
+    return said if source.startswith("visionops.") else f"{source.rpartition('.')[2]}: {said}"
 
 
 @contextmanager

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from zenml import log_metadata, step
+from zenml import get_step_context, log_metadata, step
 
+from stacks.same_deployer import require_same_deployer
 from steps.context import active_deployer, active_registry
 from steps.progress import announce
 from visionops.data.dataset import Split
@@ -53,6 +54,7 @@ def release_model(
 ) -> Annotated[Endpoint | None, "endpoint"]:
     """Switch the endpoint and move the alias, if the gate says so."""
     dataset = prepared.only(Split.TEST)
+    require_same_deployer(get_step_context().pipeline_run.config.extra)
     registry, deployer = active_registry(), active_deployer()
     endpoint = release(registry, deployer, registered_version, decision, dataset, serving)
     _tell(endpoint)
@@ -62,6 +64,7 @@ def release_model(
 @step(enable_cache=False)
 def restore_model(use_case: UseCase, serving: ServingConfig, rollback: bool) -> Annotated[Endpoint, "endpoint"]:
     """Serve the champion again, or the one before it."""
+    require_same_deployer(get_step_context().pipeline_run.config.extra)
     endpoint = restore(active_registry(), active_deployer(), use_case.name, serving, rollback=rollback)
     _tell(endpoint)
     return endpoint

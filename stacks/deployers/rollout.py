@@ -115,7 +115,7 @@ class ClusterEndpoint:
         live["spec"]["replicas"] = replicas
         return live
 
-    def rollout(self, live: Manifest, pods: Sequence[Manifest]) -> Rollout:  # noqa: ARG002 - other kinds need the pods
+    def rollout(self, live: Manifest, pods: Sequence[Manifest]) -> Rollout:
         """How far it has come.
 
         Args:
@@ -130,6 +130,9 @@ class ClusterEndpoint:
         updated, total, ready = (status.get(f"{kind}eplicas") or 0 for kind in ("updatedR", "r", "availableR"))
         if updated < wanted:
             return Rollout(done=False, progress=f"{updated} of {wanted} new pods are there")
+        is_ready = [any(holds(one, "Ready") for one in pod.get("status", {}).get("conditions", ())) for pod in pods]
+        if sum(is_ready) < wanted:  # the old ones wait for them
+            return Rollout(done=False, progress=f"{sum(is_ready)} of {wanted} new pods are ready")
         if total > updated:
             return Rollout(done=False, progress=f"{total - updated} old pods are still there")
         return Rollout(done=ready >= wanted, progress=f"{ready} of {wanted} pods are ready")

@@ -11,6 +11,9 @@ from stacks.deployers.manifests.identity import Manifest
 __all__ = ["explain_failure", "find_trouble", "one_line"]
 
 _LOG_LINES = 20
+_RESTARTS = 2
+"""A container that has ended badly after so many restarts does so again. A cluster itself says CrashLoopBackOff only
+between two attempts, and may show the end of the last one for over a minute."""
 
 _NEVER = {
     "ImagePullBackOff": "check image and image_pull_secrets",
@@ -35,8 +38,12 @@ def find_trouble(namespace: Namespace, pods: Sequence[Manifest]) -> tuple[bool, 
         for container in (*status.get("initContainerStatuses", ()), *status.get("containerStatuses", ())):
             waiting = container.get("state", {}).get("waiting", {})
             reason, said = waiting.get("reason", ""), one_line(waiting.get("message", ""))
-            if reason == "CrashLoopBackOff":
-                return True, _last_words(namespace, name, container)
+            if ended := _ended(container):
+                is_loop = reason == "CrashLoopBackOff" or container.get("restartCount", 0) >= _RESTARTS
+                words = _last_words(namespace, name, container["name"], ended, again=is_loop)
+                if is_loop:
+                    return True, words
+                waits = words
             if reason in _NEVER:
                 return True, f"{name}: {reason} ({said or container['name']}); {_NEVER[reason]}"
         for condition in status.get("conditions", ()):
@@ -46,15 +53,25 @@ def find_trouble(namespace: Namespace, pods: Sequence[Manifest]) -> tuple[bool, 
     return False, waits
 
 
-def _last_words(namespace: Namespace, pod: str, container: Mapping[str, Any]) -> str:
-    ended = container.get("lastState", {}).get("terminated", {})
+def _ended(container: Mapping[str, Any]) -> Mapping[str, Any]:
+    """How a container that does not run has ended badly; empty where it runs, has not begun or has ended well."""
+    state = container.get("state", {})
+    if "running" in state:
+        return {}
+    ended: Mapping[str, Any] = state.get("terminated") or container.get("lastState", {}).get("terminated") or {}
+    return ended if ended.get("exitCode") != 0 else {}
+
+
+def _last_words(namespace: Namespace, pod: str, name: str, ended: Mapping[str, Any], *, again: bool) -> str:
     if ended.get("reason") == "OOMKilled":
         return f"{pod}: killed for its memory; raise resources.limits.memory"
-    name = container["name"]
-    lines = namespace.log(pod, name, lines=_LOG_LINES, previous=True)
-    said = next((line for line in reversed(lines) if line.strip()), f"exit code {ended.get('exitCode', '?')}")
+    # Between two attempts the last one is the previous container, right after its end the present one.
+    logs = (namespace.log(pod, name, lines=_LOG_LINES, previous=previous) for previous in (True, False))
+    lines = (line for log in logs for line in reversed(log) if line.strip())
+    said = next(lines, f"exit code {ended.get('exitCode', '?')}")
+    how = "ends again and again" if again else "has ended, and is started again"
     see = f"kubectl logs -n {namespace.name} {pod} -c {name} --previous"
-    return f"{pod}: {name} ends again and again ({one_line(said.removeprefix('error: '))}); see {see}"
+    return f"{pod}: {name} {how} ({one_line(said.removeprefix('error: '))}); see {see}"
 
 
 def explain_failure(failure: str) -> str:

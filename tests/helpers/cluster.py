@@ -77,7 +77,11 @@ class Cluster(KubernetesEmulator):
         self.denied: set[str] = set()
         """Rights that this user lacks, as `create deployments`."""
         self.fates: dict[str, str] = {}
-        """Of a version's pods: image, config, crash, fetch, oom, pending, slow, quota; ready where it is absent."""
+        """Of a version's pods: image, config, crash, fetch, oom, pending, slow, quota, damaged, stumbles; ready where
+        it is absent.
+
+        Damaged: as a kubelet shows an init container that fails each time, without a word of CrashLoopBackOff at first.
+        Stumbles: the init container fails once, then all is well."""
         self.pods: dict[str, dict[str, Any]] = {}
         self.least_ready: int | None = None
         """Fewest ready pods at any time since it was set to a large number."""
@@ -104,6 +108,8 @@ class Cluster(KubernetesEmulator):
         self._refuse(request)
         method, plural = request.method.value, request.resource.plural
         if method == "GET" and request.subresource == "log":
+            if request.params.get("previous") == "true" and self._is_first(request):
+                raise KubernetesError(status=400, message="previous terminated container not found")
             lines = LOG.get(request.params["container"], LOG["server"]).splitlines()
             return aiohttp.web.Response(text="\n".join(lines[-int(request.params["tailLines"]) :]))
         if method == "GET" and (plural in WORKLOADS or plural == "pods"):
@@ -179,6 +185,11 @@ class Cluster(KubernetesEmulator):
         self.objects[self._key(request)] = manifest
         return manifest
 
+    def _is_first(self, request: Request) -> bool:
+        """Whether a container has not been started again yet."""
+        statuses = self.pods[request.name]["manifest"]["status"].get("initContainerStatuses", ())
+        return any(one["name"] == request.params["container"] and one.get("restartCount") == 0 for one in statuses)
+
     def _selected(self, request: Request) -> list[dict[str, Any]]:
         wanted = dict(part.split("=") for part in request.params.get("labelSelector", "").split(",") if part)
         if request.resource.plural == "pods":
@@ -208,7 +219,9 @@ class Cluster(KubernetesEmulator):
         status = live.get("status", {})
         if status.get("observedGeneration") != live["metadata"]["generation"]:
             status = status | {"observedGeneration": live["metadata"]["generation"]}
-        elif waiting and fate == "ready":
+        elif waiting and fate == "damaged":
+            _fail_again(own[waiting[0]]["manifest"]["status"])
+        elif waiting and fate in {"ready", "stumbles"}:
             own[waiting[0]]["ready"] = True
             own[waiting[0]]["manifest"]["status"] = {"conditions": [{"type": "Ready", "status": "True"}]}
         elif len(new) > replicas:
@@ -267,8 +280,20 @@ def _beginning(fate: str) -> dict[str, Any]:
         "crash": {"containerStatuses": [crash]},
         "fetch": {"initContainerStatuses": [crash | {"name": "fetch"}]},
         "oom": {"containerStatuses": [killed]},
+        "damaged": {"initContainerStatuses": [_failed(0)]},
+        "stumbles": {"initContainerStatuses": [_failed(0)]},
         "pending": {"conditions": [full]},
     }.get(fate, {"containerStatuses": [waits("ContainerCreating")]})
+
+
+def _failed(restarts: int) -> dict[str, Any]:
+    """An init container right after its end, before the kubelet says that it backs off."""
+    ended = {"terminated": {"exitCode": 2, "reason": "Error"}}
+    return {"name": "fetch", "restartCount": restarts, "state": ended, "lastState": ended if restarts else {}}
+
+
+def _fail_again(status: dict[str, Any]) -> None:
+    status["initContainerStatuses"] = [_failed(status["initContainerStatuses"][0]["restartCount"] + 1)]
 
 
 @contextmanager

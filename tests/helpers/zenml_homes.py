@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,8 +14,9 @@ import pytest
 from filelock import FileLock
 
 from tests.conftest import ROOT
+from tests.helpers.programs import free_port, started
 
-__all__ = ["empty_database", "own_zenml"]
+__all__ = ["empty_database", "own_zenml", "zenml_server"]
 
 _DATABASE = Path("config", "local_stores", "default_zen_store", "zenml.db")
 
@@ -78,3 +80,21 @@ def own_zenml(folder: Path, database: Path | None = None) -> Iterator[Path]:
             stack._STACK_CACHE.clear()
             stack._STACK_CACHE.update(stacks)
             source_utils.set_custom_source_root(before[2])
+
+
+@contextmanager
+def zenml_server(folder: Path) -> Iterator[str]:
+    """Start a ZenML server that needs no login; give its address while the block runs."""
+    port, home = free_port(), folder / "zenml-server"
+    home.mkdir()
+    settings = {
+        "ZENML_CONFIG_PATH": str(home),
+        "ZENML_STORE_URL": f"sqlite:///{home}/zenml.db",
+        "ZENML_SERVER": "true",
+        "ZENML_SERVER_AUTO_ACTIVATE": "true",
+        "ZENML_SERVER_AUTH_SCHEME": "NO_AUTH",
+        "ZENML_SERVER_DEPLOYMENT_TYPE": "other",
+    }
+    command = [sys.executable, "-m", "uvicorn", "zenml.zen_server.zen_server_api:app", "--host=127.0.0.1"]
+    with started(folder, port, *command, f"--port={port}", ready="/health", env=settings):
+        yield f"http://127.0.0.1:{port}"

@@ -10,10 +10,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 from kubernetes import client, config
@@ -21,8 +17,8 @@ from kubernetes import client, config
 from stacks.same_code import code_digest
 from tests.helpers.cluster import NAMESPACE, running_cluster
 from tests.helpers.node import Node, account_of
-from tests.helpers.programs import free_port, started
 from tests.helpers.s3 import ENVIRONMENT
+from tests.helpers.zenml_homes import zenml_server
 from tests.integration.conftest import TINY, figures
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
@@ -45,24 +41,6 @@ def image() -> str:
     if done.stdout.strip() != code_digest():
         pytest.skip(f"{IMAGE} holds other code: IMAGES=pipeline make images")
     return IMAGE
-
-
-@contextmanager
-def zenml_server(folder: Path) -> Iterator[str]:
-    """Address of a ZenML server that asks nobody who they are."""
-    port, home = free_port(), folder / "zenml-server"
-    home.mkdir()
-    settings = {
-        "ZENML_CONFIG_PATH": str(home),
-        "ZENML_STORE_URL": f"sqlite:///{home}/zenml.db",
-        "ZENML_SERVER": "true",
-        "ZENML_SERVER_AUTO_ACTIVATE": "true",
-        "ZENML_SERVER_AUTH_SCHEME": "NO_AUTH",
-        "ZENML_SERVER_DEPLOYMENT_TYPE": "other",
-    }
-    command = [sys.executable, "-m", "uvicorn", "zenml.zen_server.zen_server_api:app", "--host=127.0.0.1"]
-    with started(folder, port, *command, f"--port={port}", ready="/health", env=settings):
-        yield f"http://127.0.0.1:{port}"
 
 
 def test_each_step_is_a_pod_and_the_figures_are_those_of_one_machine(machine, image, shared_servers, tmp_path):

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from zenml.enums import StackComponentType
 
 import stacks.apply as apply_module
-from stacks.apply import Action, apply, main
+from stacks.apply import Action, apply, ensure, main
 from stacks.registry import active_registry_uri
+from stacks.same_deployer import deployer_settings, require_same_deployer
 from stacks.spec import ComponentSpec, ComponentType, StackSpec, load_stack
 from stacks.tracking import prepare_tracker, tracker_settings
 from steps.context import active_alerter, active_pushgateway
+from tests.conftest import ROOT
+from tests.helpers.zenml_homes import zenml_server
 from tests.stacks.test_spec import CLUSTER
 from visionops.errors import StackError
 from visionops.monitoring.gateway import Pushgateway
@@ -326,3 +332,50 @@ def test_a_stack_on_a_cluster_is_made_without_asking_the_cluster(client, monkeyp
         "",
     )
     client.delete_stack("kubernetes")
+
+
+def test_a_run_brings_a_stack_of_this_machine_to_its_file(client, monkeypatch):
+    ensure("local")
+    monkeypatch.setenv("VISIONOPS_EVIDENTLY", "drift-history")
+    ensure("local")
+    assert apply("local") == []
+
+
+def test_a_run_changes_no_stack_that_a_server_shares(tmp_path, monkeypatch):
+    folder = tmp_path / "client"
+    with zenml_server(tmp_path) as address:
+        monkeypatch.setenv("VISIONOPS_HOME", str(folder))
+        monkeypatch.setenv("ZENML_CONFIG_PATH", str(folder / "zenml"))
+        monkeypatch.setenv("ZENML_STORE_URL", address)
+
+        def call(program: str, evidently: str = "") -> subprocess.CompletedProcess[str]:
+            lines = [
+                "from stacks.apply import apply, ensure",
+                "from visionops.errors import StackError",
+                f"try: print({program})",
+                "except StackError as error: raise SystemExit(str(error))",
+            ]
+            command = [sys.executable, "-c", "\n".join(lines)]
+            variables = os.environ | {"VISIONOPS_EVIDENTLY": evidently}
+            return subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True, check=False)
+
+        assert call("ensure('local')").returncode == 0  # made, since nobody has it yet
+        refused = call("ensure('local')", "theirs")
+        assert refused.returncode == 1
+        assert "stack 'local': is shared by ZenML's server, and differs" in refused.stderr
+        assert "update data_validator local (workspace); set the variables as they were" in refused.stderr
+        assert call("apply('local')").stdout.endswith("[]\n")
+        assert call("apply('local')", "theirs").returncode == 0
+        assert call("ensure('local')", "theirs").returncode == 0
+
+
+def test_a_run_releases_only_through_the_deployer_that_it_began_with(client):
+    apply("local")
+    activate_anew(client)
+    at_start = deployer_settings()
+    require_same_deployer(at_start)
+    require_same_deployer({})
+    kind = StackComponentType.MODEL_DEPLOYER
+    client.update_stack_component("local", kind, configuration={"folder": "elsewhere"})
+    with pytest.raises(StackError, match=r"model deployer 'local': was changed after this run began, so nothing"):
+        require_same_deployer(at_start)

@@ -128,6 +128,19 @@ def test_a_file_takes_what_the_one_says_that_it_extends():
         assert set(kubernetes.flavors) <= set(spec.flavors)
 
 
+def test_the_stack_of_a_clusters_own_runs_differs_only_in_how_it_reaches_the_cluster():
+    variables = CLUSTER | {"VISIONOPS_JOB_TTL": "60", "VISIONOPS_SERVING_CPU": "0.5"}
+    outside, inside = load_stack("kubernetes", variables), load_stack("incluster", variables)
+    changed = {ComponentType.ORCHESTRATOR, ComponentType.MODEL_DEPLOYER}
+    assert {kind for kind, one in inside.components.items() if one != outside.components[kind]} == changed
+    for kind in changed:
+        of_each = [dict(spec.components[kind].configuration) for spec in (outside, inside)]
+        ways = [{key: own.pop(key, None) for key in ("incluster", "kubernetes_context", "local")} for own in of_each]
+        assert of_each[0] == of_each[1]
+        assert ways[1] == {"incluster": True, "kubernetes_context": None, "local": None}
+    assert inside.steps == outside.steps
+
+
 @pytest.mark.parametrize(
     ("base", "says"), [("nosuch", "'nosuch' is no stack file beside it"), ("y", "'y' cannot be extended: it extends")]
 )

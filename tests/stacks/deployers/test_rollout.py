@@ -142,6 +142,7 @@ FATES = {
     "config": r'CreateContainerConfigError \(secret "s3" not found\); make the Secret',
     "crash": r"server ends again and again \(smoke image 1: upload: not a readable image\); see kubectl logs -n vision",
     "fetch": r"fetch ends again and again \(s3://models/x: is not there; deploy the model again\)",
+    "damaged": r"fetch ends again and again \(s3://models/x: is not there; deploy the model again\)",
     "oom": r"killed for its memory; raise resources.limits.memory",
     "quota": r"exceeded quota: team, requested: cpu=1, used: cpu=4, limited: cpu=4; raise the ResourceQuota",
 }
@@ -161,6 +162,30 @@ def test_pods_that_will_never_be_ready_are_named_and_the_old_ones_stay(endpoint,
     endpoint.start()  # waits until all is as it was
     assert set(cluster.pods) == before
     assert cluster.least_ready == 1
+
+
+def test_an_init_container_that_failed_once_is_given_its_next_attempt(endpoint, cluster, bundles):
+    cluster.fates["1"] = "stumbles"
+    deploy(endpoint, bundles[0])
+    assert endpoint.find().is_ready
+
+
+def test_a_first_failure_is_in_the_message_when_the_time_is_over(cluster, store, bundles):
+    cluster.fates["1"] = "damaged"
+    message = refused(make(store, timeout=1e-6), bundles[0])
+    assert re.search(r"not ready in 0 s \(.*\); .*: fetch has ended, and is started again \(s3://models/x", message), (
+        message
+    )
+
+
+@pytest.mark.parametrize(
+    ("is_ready", "said"), [("False", "0 of 1 new pods are ready"), ("True", "1 old pods are still there")]
+)
+def test_old_pods_are_waited_for_once_the_new_ones_are_ready(is_ready, said):
+    status = {"observedGeneration": 2, "replicas": 2, "updatedReplicas": 1, "availableReplicas": 1}
+    live = {"metadata": {"generation": 2}, "spec": {"replicas": 1}, "status": status}
+    new = {"status": {"phase": "Pending", "conditions": [{"type": "Ready", "status": is_ready}]}}
+    assert make("s3://models/bundles").rollout(live, [new]).progress == said
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,157 @@
+"""What the steps of a run elsewhere do and wait for, for the terminal of the client that waits for its end."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+
+from zenml.client import Client
+from zenml.enums import ExecutionStatus
+
+from stacks.changes import one_line
+from stacks.deployers.api import Namespace
+from stacks.deployers.manifests.settings import KubernetesDeployerConfig
+from stacks.deployers.trouble import find_trouble
+
+__all__ = ["StepLines", "StepState", "new_run_name", "printed_steps"]
+
+_POLL_SECONDS = 5.0
+_STEP_ANNOTATION = "zenml.io/step-name"
+_ENDS = {
+    ExecutionStatus.COMPLETED: "done in",
+    ExecutionStatus.FAILED: "failed after",
+    ExecutionStatus.STOPPED: "stopped after",
+    ExecutionStatus.RETRIED: "failed, and is tried again, after",
+}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class StepState:
+    """How a step is."""
+
+    status: ExecutionStatus
+    seconds: float = 0.0
+    """From its start to its end, or to now."""
+    waits: str = ""
+    """Why its pod does not run yet."""
+
+
+class StepLines:
+    """Says each change of a run's steps once."""
+
+    def __init__(self) -> None:
+        self._said: dict[str, str] = {}
+
+    def update(self, steps: Mapping[str, StepState]) -> list[str]:
+        """Return the lines for what has changed since the last call, in the order of ``steps``."""
+        lines = []
+        for name, state in steps.items():
+            key = state.waits or state.status.value
+            if self._said.get(name) != key:
+                self._said[name] = key
+                lines.append(f"{name}: {_words(state)}")
+        return lines
+
+
+def _words(state: StepState) -> str:
+    if state.waits:
+        return f"waits; {state.waits}"
+    if state.status is ExecutionStatus.CACHED:
+        return "is taken from an earlier run"
+    if end := _ENDS.get(state.status):
+        return f"{end} {state.seconds:.0f} s"
+    return "runs" if state.status is ExecutionStatus.RUNNING else state.status.value
+
+
+def new_run_name(pipeline: str) -> str:
+    """Return a name that no other run has, as ZenML itself makes one."""
+    return f"{pipeline}-{datetime.now(UTC):%Y_%m_%d-%H_%M_%S_%f}"
+
+
+@contextmanager
+def printed_steps(run: str, show: Callable[[str], None], poll_seconds: float = _POLL_SECONDS) -> Iterator[None]:
+    """Show the steps of a run of the active stack while the block runs, which starts it and waits for its end.
+
+    Args:
+        run: Its name; it need not be there yet.
+        show: Called from another thread, with one line each.
+    """
+    ended, lines = threading.Event(), StepLines()
+    pods = _pods_of_orchestrator()
+
+    def look() -> None:
+        for line in lines.update(_states(run, pods)):
+            show(line)
+
+    def watch() -> None:
+        problem = ""
+        while not ended.wait(poll_seconds):
+            try:
+                look()
+                problem = ""
+            except KeyError:
+                continue  # not there yet
+            except Exception as error:  # noqa: BLE001 - of ZenML's client or the cluster's; the run goes on all the same
+                if problem != (problem := one_line(error)[:200]):
+                    show(f"the steps cannot be seen now ({problem})")
+
+    thread = threading.Thread(target=watch, name="run-progress", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join(poll_seconds + 1)
+        try:
+            look()
+        except Exception as error:  # noqa: BLE001 - as above; how the run ended is said by who waits for it
+            show(f"how the last steps ended cannot be seen ({one_line(error)[:200]})")
+
+
+def _states(run: str, pods: Namespace | None) -> dict[str, StepState]:
+    found = Client().get_pipeline_run(run, allow_name_prefix_match=False)
+    now = datetime.now(UTC)
+    states = {}
+    for name, step in found.steps.items():
+        begin, end = step.start_time, step.end_time or now
+        seconds = (_aware(end) - _aware(begin)).total_seconds() if begin else 0.0
+        states[name] = StepState(step.status, seconds)
+    for name, why in _waiting(pods, str(found.id)).items():
+        if name not in states or not states[name].status.is_finished:
+            states[name] = StepState(ExecutionStatus.INITIALIZING, waits=why)
+    return states
+
+
+def _aware(moment: datetime) -> datetime:
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _waiting(pods: Namespace | None, run: str) -> dict[str, str]:
+    """Steps whose pods do not run, and why."""
+    if pods is None:
+        return {}
+    found = {}
+    for pod in pods.select("Pod", {"run_id": run}):
+        name = pod["metadata"].get("annotations", {}).get(_STEP_ANNOTATION)
+        if name and pod.get("status", {}).get("phase") in {None, "Pending"} and (why := find_trouble(pods, [pod])[1]):
+            found[name] = why
+    return found
+
+
+def _pods_of_orchestrator() -> Namespace | None:
+    """Where the active stack's steps are pods; None where they are none that we can look at."""
+    orchestrator = Client().active_stack.orchestrator
+    if orchestrator.flavor != "kubernetes":
+        return None
+    own = orchestrator.config
+    config = KubernetesDeployerConfig.model_construct(
+        image="",
+        bundle_store="",
+        namespace=str(getattr(own, "kubernetes_namespace", "") or "zenml"),
+        kubernetes_context=str(getattr(own, "kubernetes_context", "") or ""),
+        incluster=bool(getattr(own, "incluster", False)),
+    )
+    return Namespace(config)

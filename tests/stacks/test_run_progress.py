@@ -1,0 +1,70 @@
+"""What a client prints of a run whose steps are pods."""
+
+from __future__ import annotations
+
+import pytest
+from zenml.enums import ExecutionStatus
+
+from stacks.deployers.api import Namespace
+from stacks.deployers.manifests.settings import KubernetesDeployerConfig
+from stacks.run_progress import StepLines, StepState, _waiting, new_run_name, printed_steps
+from tests.helpers.cluster import NAMESPACE, running_cluster
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # ZenML and SQLAlchemy warn of their own code
+
+
+def test_each_change_is_said_once():
+    lines = StepLines()
+    running, waiting = StepState(ExecutionStatus.RUNNING, 3), StepState(ExecutionStatus.INITIALIZING, waits="no node")
+    assert lines.update({"ingest": StepState(ExecutionStatus.CACHED), "train": waiting}) == [
+        "ingest: is taken from an earlier run",
+        "train: waits; no node",
+    ]
+    assert lines.update({"ingest": StepState(ExecutionStatus.CACHED), "train": waiting}) == []
+    assert lines.update({"train": running}) == ["train: runs"]
+    assert lines.update({"train": StepState(ExecutionStatus.RUNNING, 60)}) == []
+    assert lines.update({"train": StepState(ExecutionStatus.FAILED, 61.4)}) == ["train: failed after 61 s"]
+
+
+def test_a_pod_that_no_node_takes_says_so(tmp_path):
+    full = {
+        "type": "PodScheduled",
+        "status": "False",
+        "reason": "Unschedulable",
+        "message": "0/1 nodes are available: 1 Insufficient cpu.",
+    }
+    with running_cluster(tmp_path) as cluster:
+        config = KubernetesDeployerConfig.model_construct(image="", bundle_store="", namespace=NAMESPACE)
+        for name, run, phase in (("train", "r1", "Pending"), ("evaluate", "r1", "Running"), ("train", "r2", "Pending")):
+            manifest = {
+                "metadata": {
+                    "name": f"{run}-{name}",
+                    "labels": {"run_id": run},
+                    "annotations": {"zenml.io/step-name": f"{name}_{run}"},
+                },
+                "status": {"phase": phase, "conditions": [full]},
+            }
+            cluster.pods[f"{run}-{name}"] = {"owner": None, "mark": "", "ready": False, "manifest": manifest}
+        waiting = _waiting(Namespace(config), "r1")
+    assert list(waiting) == ["train_r1"]
+    assert "no node takes it (0/1 nodes are available: 1 Insufficient cpu.); add nodes" in waiting["train_r1"]
+
+
+def test_the_steps_of_a_run_are_printed_while_it_runs(zenml_home):
+    from zenml.client import Client
+
+    from stacks.apply import apply
+    from tests.stacks.failing import fails
+    from tests.stacks.noted import noted
+
+    apply("local")
+    Client().activate_stack("local")
+    shown: list[str] = []
+    name = new_run_name("noted")
+    with printed_steps(name, shown.append, poll_seconds=0.05):
+        noted.with_options(run_name=name)()
+    assert shown[-1].startswith("note: done in ")
+    name = new_run_name("fails")
+    with pytest.raises(RuntimeError, match="failure in step"), printed_steps(name, shown.append, poll_seconds=60):
+        fails.with_options(run_name=name)("ours")
+    assert shown[-1].startswith("fail: failed after ")
