@@ -14,8 +14,9 @@ import pyarrow.parquet as pq
 from visionops.data.files import describe_os_error
 from visionops.errors import DataError
 from visionops.monitoring.record import record_schema
+from visionops.monitoring.segment_names import SEGMENT, Wanted
 from visionops.monitoring.segments import read_lines
-from visionops.monitoring.stores import SEGMENT, Wanted, is_store, open_store
+from visionops.monitoring.stores import is_store, open_store
 
 __all__ = ["read_log", "read_request_ids"]
 
