@@ -182,10 +182,10 @@ def test_an_image_that_was_not_kept_is_to_be_sent(bundle: Path, folder: Path, re
 def test_a_full_disk_is_said_and_leaves_nothing_half(bundle: Path, tmp_path: Path):
     noise = encode(picture([("red", 1, 1)])) + bytes(300_000)  # trailing bytes make it large
     small = encode(picture([("red", 1, 1)]))
-    with mounted(tmp_path / "disk", "size=256k") as disk:
-        with client_of(settings_of(bundle, prediction_log=disk / "log", max_upload_bytes=1_000_000)) as client:
-            assert code_of(client.post("/feedback", files={"file": noise})) == (507, "disk_full")
-            assert client.post("/feedback", files={"file": small}).status_code == 202
-            assert code_of(client.post("/feedback", files={"file": noise})) == (507, "disk_full")
-            until(lambda: metric(client, WRITTEN) == 1)
-            assert [row["image"] for row in kept(disk / "log")] == [small]
+    options = {"prediction_log": tmp_path / "disk" / "log", "max_upload_bytes": 1_000_000}
+    with mounted(tmp_path / "disk", "size=256k") as disk, client_of(settings_of(bundle, **options)) as client:
+        assert code_of(client.post("/feedback", files={"file": noise})) == (507, "disk_full")
+        assert client.post("/feedback", files={"file": small}).status_code == 202
+        assert code_of(client.post("/feedback", files={"file": noise})) == (507, "disk_full")
+        until(lambda: metric(client, WRITTEN) == 1)
+        assert [row["image"] for row in kept(disk / "log")] == [small]
