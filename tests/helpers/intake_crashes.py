@@ -74,7 +74,7 @@ class Client:
             form = {"Content-Type": f"multipart/form-data; boundary={mark}"}
             status, answer = self._ask(connection, "/feedback", body, named | form)
         # Killed between its record and the file of its image, a prediction is known without an image.
-        assert status == 202 or answer["error"]["code"] in {"image_not_kept"}, answer
+        assert status == 202 or answer["error"]["code"] == "image_not_kept", answer
         if status == 202:
             self.acknowledged[number] = answer["item"]
         self.number += 1

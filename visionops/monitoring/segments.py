@@ -42,19 +42,19 @@ class OpenSegment:
 
     Args:
         folder: Of the segments; made when it is not there.
-        seconds: After so long it is to be closed.
+        seconds: After so long it is to be closed; `SEGMENT_SECONDS` when None.
 
     Raises:
         OSError: It cannot be made.
     """
 
-    def __init__(self, folder: Path, seconds: float = SEGMENT_SECONDS) -> None:
+    def __init__(self, folder: Path, seconds: float | None = None) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         now = datetime.now(UTC)
         self.path = folder / f"{now.strftime(_NAME_TIME)}Z-{os.getpid()}-{uuid.uuid4().hex[:8]}.jsonl"
         self.size = 0
         self.is_torn = False
-        self._end = time.monotonic() + seconds
+        self._end = time.monotonic() + (SEGMENT_SECONDS if seconds is None else seconds)
         self._fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o640)
         try:
             # Who tidies may have been here first, and removed it as empty: `is_gone` tells.

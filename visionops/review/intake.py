@@ -186,15 +186,16 @@ class _Round:
         drills, taken = drill_rows(records).to_pylist(), len(records)
         embeddings = records["embedding"].to_pylist()
         for row, record in enumerate(records.drop_columns(["embedding"]).to_pylist()):
-            data = None
-            if (why := self._skipped(record, is_drill=drills[row])) is None:
-                data = self._logs.image(record["image"])
-                if data is None and self._now - record["time"] < _WRITING:
+            if record["model"] != self._use_case:
+                continue
+            if (why := _skipped(record, is_drill=drills[row])) is not None:
+                self.counts[why] += 1
+                continue
+            if (data := self._logs.image(record["image"])) is None:
+                if self._now - record["time"] < _WRITING:
                     taken = row  # it may still come: from here next time
                     break
-                why = None if data is not None else "image gone"
-            if why is not None or data is None:
-                self.counts[why or ""] += why != "other model"
+                self.counts["image gone"] += 1
                 continue
             sha256 = hashlib.sha256(data).hexdigest()
             embedding = np.asarray(embeddings[row] or [], dtype=np.float32)
@@ -234,17 +235,6 @@ class _Round:
             self.counts["feedback"] += is_new is not None
         return len(records)
 
-    def _skipped(self, record: Mapping[str, Any], *, is_drill: bool) -> str | None:
-        """Why no item comes of a record; None where one does."""
-        if record["model"] != self._use_case:
-            return "other model"
-        if is_drill:
-            return "drill"
-        if not record["image"]:
-            return "not sampled"
-        # Of batch inference: they are where their sender keeps them, and not sampled.
-        return "batch" if Path(record["image"]).is_absolute() else None
-
     def _reasons(self, candidates: Sequence[Candidate]) -> list[tuple[Reason, ...]]:
         share = self._settings.random_share
         drawn = [in_random_share(candidate.record["request_id"], share) for candidate in candidates]
@@ -275,6 +265,16 @@ class _Round:
 
     def _move(self, log: str, stem: str, cursor: Cursor) -> None:
         self._review.store.move_cursor(self._use_case, log, stem, cursor, self._now)
+
+
+def _skipped(record: Mapping[str, Any], *, is_drill: bool) -> str | None:
+    """Return why no item comes of a record; None where one may."""
+    if is_drill:
+        return "drill"
+    if not record["image"]:
+        return "not sampled"
+    # Of batch inference: they are where their sender keeps them, and not sampled.
+    return "batch" if Path(record["image"]).is_absolute() else None
 
 
 def _predicted(record: Mapping[str, Any]) -> Predicted | None:
