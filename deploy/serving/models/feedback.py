@@ -160,11 +160,12 @@ class Feedback:
         # A batch names images that lie elsewhere: they are not the server's to read.
         if not record["image"] or Path(record["image"]).is_absolute():
             return None
+        path: Path = self._folder / record["image"]
         end = time.monotonic() + _WRITING_SECONDS
         is_young = datetime.now(UTC) - record["time"] < timedelta(seconds=10 * _WRITING_SECONDS)
         while True:
             try:
-                return (self._folder / record["image"]).read_bytes()
+                return path.read_bytes()
             except OSError:
                 if not is_young or time.monotonic() >= end:
                     return None
