@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from prometheus_client import Counter
 
 from deploy.serving.errors import (
+    ApiError,
     FeedbackDiskFull,
     FeedbackUnwritable,
     ImageNotKept,
@@ -201,17 +202,20 @@ class Feedback:
             is_new = self._log.append(record, image)
         except OtherContent as error:
             raise KeyReused(f"Idempotency-Key: {error}") from error
+        except DataError as error:  # a segment that was there before cannot be read
+            raise FeedbackUnwritable(str(error)) from error
         except OSError as error:
-            self._failed(error)
+            raise _failure(error) from error
         return Kept(use_case, item_id(use_case, sha256), sha256, known=not is_new)
 
-    def _failed(self, error: OSError) -> None:
-        from visionops.monitoring.tidying import FULL
 
-        what = f"the feedback cannot be kept ({describe_os_error(error)})"
-        if error.errno in FULL:
-            raise FeedbackDiskFull(f"{what}; free some space and send it again") from error
-        raise FeedbackUnwritable(f"{what}; make the folder of --prediction-log writable") from error
+def _failure(error: OSError) -> ApiError:
+    from visionops.monitoring.tidying import FULL
+
+    what = f"the feedback cannot be kept ({describe_os_error(error)})"
+    if error.errno in FULL:
+        return FeedbackDiskFull(f"{what}; free some space and send it again")
+    return FeedbackUnwritable(f"{what}; make the folder of --prediction-log writable")
 
 
 def open_feedback(settings: Settings, metrics: Metrics) -> Feedback:
