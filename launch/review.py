@@ -52,6 +52,28 @@ def _import(
     raise typer.Exit(exit_code(lambda: _import_folder(folder, config, labels, reviewer, decided=decided)))
 
 
+@review_app.command("intake", epilog="Example: visionops review intake --config configs/steel.yaml --follow 30")
+def _intake(
+    config: Annotated[Path, typer.Option(metavar="FILE", help="Use case, a YAML file.", show_default=False)],
+    log: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FOLDER|URI",
+            help="Prediction log of the servers, or its store (default: the active stack's).",
+            show_default=False,
+        ),
+    ] = None,
+    follow: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECONDS", min=0.1, help="Go on until interrupted, looking each so often.", show_default=False
+        ),
+    ] = None,
+) -> None:
+    """Make items of sampled traffic and of feedback, each once."""
+    raise typer.Exit(exit_code(lambda: _take_logs(config, log, follow)))
+
+
 @review_app.command("export", epilog="Example: visionops review export steel /data/steel-1 --format coco")
 def _export(
     name: Name,
@@ -138,6 +160,17 @@ def _import_folder(folder: Path, config: Path, labels: str | None, reviewer: str
     typer.echo(f"images    {found.new} new, {found.known} known, {len(found.refused)} refused")
     if decided:
         typer.echo(f"decided   {found.decided}")
+
+
+def _take_logs(config: Path, log: str | None, follow: float | None) -> None:
+    from launch.review_intake import server_logs, take_logs
+    from visionops.config import load_config
+
+    use_case = load_config(config)
+    logs = server_logs(use_case, log)
+    with _opened() as review:
+        _know(review, use_case)
+        take_logs(review, use_case, logs, follow)
 
 
 def _read(folder: Path, labels: str | None, use_case: Config) -> Dataset:

@@ -24,6 +24,7 @@ from deploy.serving.middleware.rates import RateLimit
 from deploy.serving.middleware.refusals import refusal, refusal_of
 from deploy.serving.middleware.request_log import RequestLog
 from deploy.serving.models.dispatcher import Dispatcher
+from deploy.serving.models.feedback import open_feedback
 from deploy.serving.models.models import Loader
 from deploy.serving.models.recording import open_recorder
 from deploy.serving.models.registry import Models
@@ -33,6 +34,7 @@ from deploy.serving.routes.admin import admin_router
 from deploy.serving.routes.batch import batch_router
 from deploy.serving.routes.context import Serving
 from deploy.serving.routes.explaining import Explainer
+from deploy.serving.routes.feedback import feedback_router
 from deploy.serving.routes.oip import oip_router
 from deploy.serving.routes.openapi import document
 from deploy.serving.routes.predict import predict_router
@@ -76,6 +78,7 @@ def create_app(settings: Settings, started: Sequence[Started] = (), loader: Load
         keys=keys,
         recorder=recorder,
         predictions=PredictionService(models, dispatcher, recorder, metrics),
+        feedback=open_feedback(settings, metrics),
     )
     metrics.watch_queue(lambda: dispatcher.waiting)
     for each in started:
@@ -87,6 +90,7 @@ def create_app(settings: Settings, started: Sequence[Started] = (), loader: Load
         serving.dispatcher.close()
         serving.explainer.close()
         serving.recorder.close()
+        serving.feedback.close()
         serving.models.close()
 
     app = _Application(title="VisionOps", version=__version__, docs_url=None, redoc_url=None, lifespan=lifespan)
@@ -111,7 +115,15 @@ def create_app(settings: Settings, started: Sequence[Started] = (), loader: Load
             CORSMiddleware,
             allow_origins=settings.cors_origins,
             allow_methods=["GET", "HEAD", "POST"],
-            allow_headers=["Authorization", "Content-Type", "Traceparent", "X-API-Key", "X-Request-ID", "X-Source"],
+            allow_headers=[
+                "Authorization",
+                "Content-Type",
+                "Idempotency-Key",
+                "Traceparent",
+                "X-API-Key",
+                "X-Request-ID",
+                "X-Source",
+            ],
             expose_headers=[
                 "RateLimit-Limit",
                 "RateLimit-Remaining",
@@ -124,7 +136,7 @@ def create_app(settings: Settings, started: Sequence[Started] = (), loader: Load
     app.add_middleware(Heads)
     app.add_middleware(RequestLog, metrics=serving.metrics)
     _map_errors(app, serving.metrics)
-    for router in (predict_router, batch_router, oip_router, status_router, admin_router):
+    for router in (predict_router, batch_router, feedback_router, oip_router, status_router, admin_router):
         app.include_router(router(serving))
     return app
 

@@ -11,8 +11,12 @@ VisionOpsError
     ├── ForeignOrigin        403  a page of another origin sent the browser
     ├── NoRoute              404  there is no such path
     ├── UnknownModel         404  no model of that name, or not in that version
+    ├── UnknownRequest       404  the prediction log has no prediction of that request
+    ├── NoPredictionLog      404  the server remembers nothing that feedback could be about
     ├── MethodNotAllowed     405  the path has other methods
     ├── UploadTooSlow        408  the body did not arrive in time
+    ├── ImageNotKept         409  the prediction is known, its image is not
+    ├── KeyReused            409  the key was used for other feedback
     ├── RoleConflict         409  the role cannot be: no champion, or one of another task
     ├── SmokeTestFailed      409  the new model loads but does not answer well
     ├── UploadTooLarge       413  the body exceeds the limit
@@ -21,6 +25,8 @@ VisionOpsError
     ├── ModelFailed          500  the model's engine failed, or gave numbers that are none
     ├── TooManyRequests      429  the client asks more often than it may
     ├── NoModel              503  there is nothing to answer with
+    ├── FeedbackUnwritable   503  the disk of the feedback log cannot be written
+    ├── FeedbackDiskFull     507  the disk of the feedback log is full
     ├── MemoryCap            507  the model would take the process over its limit of memory
     └── Busy                 503  an image is being explained already
         ├── BodiesFull       503  the bodies of other requests fill the memory for them
@@ -32,7 +38,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from visionops.errors import BundleError, ImageError, OptionError, VisionOpsError
+from visionops.errors import BundleError, ImageError, LabelError, OptionError, VisionOpsError
 from visionops.inference.image import ImageProblem
 
 __all__ = [
@@ -42,13 +48,18 @@ __all__ = [
     "BadTensor",
     "BodiesFull",
     "Busy",
+    "FeedbackDiskFull",
+    "FeedbackUnwritable",
     "ForeignHost",
     "ForeignOrigin",
+    "ImageNotKept",
+    "KeyReused",
     "KeysNeeded",
     "MemoryCap",
     "MethodNotAllowed",
     "ModelFailed",
     "NoModel",
+    "NoPredictionLog",
     "NoRoute",
     "Overloaded",
     "RoleConflict",
@@ -56,6 +67,7 @@ __all__ = [
     "TooManyRequests",
     "TookTooLong",
     "UnknownModel",
+    "UnknownRequest",
     "UnsupportedMedia",
     "UploadTooLarge",
     "UploadTooSlow",
@@ -155,6 +167,34 @@ class UnknownModel(ApiError):
     code = "unknown_model"
 
 
+class UnknownRequest(ApiError):
+    """The prediction log has no prediction of that request."""
+
+    status = 404
+    code = "unknown_request"
+
+
+class NoPredictionLog(ApiError):
+    """The server remembers nothing that feedback could be about, and has no place to keep it."""
+
+    status = 404
+    code = "no_prediction_log"
+
+
+class ImageNotKept(ApiError):
+    """The prediction is known, but its image was not sampled, or is gone."""
+
+    status = 409
+    code = "image_not_kept"
+
+
+class KeyReused(ApiError):
+    """The key was used for other feedback."""
+
+    status = 409
+    code = "key_reused"
+
+
 class RoleConflict(ApiError):
     """The role cannot be: no champion to stand beside, or one of another task."""
 
@@ -216,6 +256,20 @@ class ModelFailed(ApiError):
 
     status = 500
     code = "model_failed"
+
+
+class FeedbackUnwritable(ApiError):
+    """The disk of the feedback log cannot be written; nothing was kept."""
+
+    status = 503
+    code = "feedback_unwritable"
+
+
+class FeedbackDiskFull(ApiError):
+    """The disk of the feedback log is full; nothing was kept."""
+
+    status = 507
+    code = "disk_full"
 
 
 class MemoryCap(ApiError):
@@ -289,7 +343,7 @@ def status_and_code(error: VisionOpsError) -> tuple[int, str]:
         return error.status, error.code
     if isinstance(error, ImageError):
         return (413 if error.kind == ImageProblem.TOO_LARGE else 422), str(error.kind)
-    if isinstance(error, BundleError | OptionError):
+    if isinstance(error, BundleError | LabelError | OptionError):
         return 422, error.code
     return 500, error.code
 

@@ -60,6 +60,7 @@ OPTIONS: dict[str, st.SearchStrategy[Any]] = {
     "prediction_log_max_days": number(0, 36_500, exclude_min=True),
     "prediction_log_images": number(0, 1),
     "prediction_log_images_max_mb": megabytes,
+    "prediction_log_feedback_max_mb": megabytes,
     "prediction_log_store": st.none() | st.sampled_from(["s3://bucket/prefix", "postgresql://log@db:6432/log"]),
     "keys": st.none() | paths,
     "open_metrics": st.booleans(),

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -10,6 +13,8 @@ from typer.testing import CliRunner
 
 from launch.cli import app
 from tests.helpers.review import png
+from visionops.monitoring.feedback import FeedbackLog
+from visionops.monitoring.log import PredictionLog
 from visionops.review.ports import Wanted
 from visionops.review.service import Answer
 from visionops.review.states import Actor, Verdict
@@ -111,3 +116,50 @@ def test_help_fits_and_names_every_command():
     told = run("--help")
     assert all(name in told for name in ("import", "export", "list", "show", "stats", "sweep", "migrate"))
     assert max(map(len, told.splitlines())) <= 80
+
+
+def logged(folder: Path) -> None:
+    """A prediction log of the use case, with the image of each of two predictions, and feedback on one of them."""
+    from tests.monitoring.test_log import record
+
+    answer = {"class_id": 0, "class_name": "ok", "confidence": 0.75, "probabilities": {"ok": 0.75, "defective": 0.25}}
+    told = json.dumps({"classification": answer})
+    log, when = PredictionLog(folder), datetime.now(UTC) - timedelta(hours=1)
+    for number in range(2):
+        name = f"images/2026-11-29/{number}.png"
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(png(number))
+        more = {"model": "parts", "version": "3", "time": when, "image": name, "answer_json": told}
+        assert log.append(record(f"r-{number}", **more))
+    assert log.append(record("r-2", model="parts", time=when))
+    log.close()
+    said = FeedbackLog(folder)
+    digest = hashlib.sha256(png(1)).hexdigest()
+    line = {"time": when, "id": "a" * 64, "content": "b", "client": "line-3", "request_id": "r-1", "model": "parts"}
+    line |= {"version": "3", "sha256": digest, "answer_json": told, "comment": "bent", "name": ""}
+    assert said.append(line | {"label_json": '{"class_name":"defective"}'}, png(1))
+    said.close()
+
+
+def test_intake_takes_traffic_and_feedback_in_once(config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    logged(tmp_path / "log")
+    words = ("intake", "--config", config, "--log", tmp_path / "log")
+    assert run(*words) == "traffic   2 new, 0 known\nfeedback  1\nleft out  1 not sampled\n"
+    assert run(*words) == "traffic   0 new, 0 known\nfeedback  0\n"
+    with open_review() as review:
+        (item,) = review.store.items(Wanted("parts", sha256=hashlib.sha256(png(1)).hexdigest()))
+        first, second = review.store.arrivals(item.id)
+    assert (first.predicted, first.reference) == (second.predicted, "r-1")
+    assert (second.proposed, second.comment) == ({"class_name": "defective"}, "bent")
+
+    def interrupted(_seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("launch.review_intake.time.sleep", interrupted)
+    assert run(*words, "--follow", 5) == "traffic   0 new, 0 known\nfeedback  0\n"
+
+
+def test_intake_says_where_there_is_no_log(config: Path, tmp_path: Path):
+    message = run("intake", "--config", config, "--log", tmp_path / "nowhere", code=2)
+    assert "no such folder; give that of --prediction-log" in message
+    assert "s3://user:pass@bucket" not in run("intake", "--config", config, "--log", "s3://user:pass@b/c", code=2)

@@ -19,6 +19,7 @@ RESERVED = frozenset(
     (
         *("time", "request_id", "model", "version", "digest", "latency_ms", "count", "labels", "confidences"),
         *("probabilities", "areas", "centres_x", "centres_y", "embedding", "image", "source", "columns"),
+        "answer_json",
         *("brightness", "contrast", "sharpness", "noise", "saturation", "red", "green", "blue", "entropy"),
         *("width", "height", "aspect"),
     )

@@ -161,6 +161,8 @@ class ServerOptions(ModelOptions):
     """Share of the requests whose images are kept beside their records, as they came."""
     prediction_log_images_max_mb: int = Field(default=1000, ge=1, le=10_000_000)
     """Of all these images, in megabytes; the oldest go."""
+    prediction_log_feedback_max_mb: int = Field(default=1000, ge=1, le=10_000_000)
+    """Of all feedback with its images, in megabytes; the oldest goes, and first what the review has taken."""
     prediction_log_store: Annotated[str, AfterValidator(check_store)] | None = None
     """Where closed segments of the log are kept, too: s3://bucket/prefix, or postgresql://user@host/database."""
     keys: Path | None = None

@@ -21,27 +21,19 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import errno
 import queue
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from visionops.data.files import describe_os_error
+from visionops.monitoring.kinds import PREDICTIONS
 from visionops.monitoring.record import record_schema
-from visionops.monitoring.segments import (
-    SEGMENT_SECONDS,
-    OpenSegment,
-    close_segment,
-    record_line,
-    segment_rows,
-    segment_size,
-)
-from visionops.monitoring.shipping import MARK, Shipper
-from visionops.monitoring.stores import SEGMENT, segment_begin
+from visionops.monitoring.segments import SEGMENT_SECONDS, OpenSegment, record_line
+from visionops.monitoring.shipping import Shipper
+from visionops.monitoring.tidying import FULL, Tidier, unwritable
 
 __all__ = ["OUTCOMES", "PredictionLog"]
 
@@ -49,7 +41,6 @@ OUTCOMES = ("written", "overflow", "disk_full", "unwritable", "invalid", "closed
 """What becomes of a record: it is written, or dropped because too many waited, the disk was full, the folder could not
 be written, the record was none, or the log was closed. Unshipped: it was written, and went before the store had it."""
 
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _CLOSING_SECONDS = 10.0
 
 
@@ -97,8 +88,6 @@ class PredictionLog:
     ) -> None:
         record_schema()  # so that a task whose package is broken is known now, not in a thread
         self._folder = folder
-        self._max_bytes = max_bytes
-        self._max_age = timedelta(days=max_age_days)
         self._segment_bytes = min(segment_bytes, max(1, max_bytes // 4))
         self._capacity = capacity
         self._patience = patience
@@ -111,13 +100,23 @@ class PredictionLog:
         self._is_closed = False
         self._write_problem = ""
         self._tidy_problem = ""
-        self._shipper = Shipper(folder, store, self._max_age) if store else None
+        max_age = timedelta(days=max_age_days)
+        self._shipper = Shipper(folder, store, max_age) if store else None
+        self._segments = Tidier(
+            folder,
+            PREDICTIONS,
+            max_bytes=max_bytes,
+            max_age=max_age,
+            segment_bytes=self._segment_bytes,
+            is_done=self._shipper.has_shipped if self._shipper else lambda _segment: True,
+            on_lost=lambda records: self._count("unshipped", records),
+        )
         self._tidying: queue.SimpleQueue[bool] = queue.SimpleQueue()
         self._tidying.put(True)
         try:
             self._open = OpenSegment(folder)  # so that a folder that cannot be written is known before it is needed
         except OSError as error:
-            self._write_problem = self._describe(error)
+            self._write_problem = unwritable(folder, error)
         self._writer = threading.Thread(target=self._write_all, name="prediction-log", daemon=True)
         self._tidier = threading.Thread(target=self._tidy_all, name="prediction-log-tidy", daemon=True)
         self._writer.start()
@@ -216,8 +215,8 @@ class PredictionLog:
                 self._write_problem = ""
                 self._tidying.put(True)
         except OSError as error:
-            outcome = "disk_full" if error.errno in _FULL else "unwritable"
-            self._write_problem = self._describe(error)
+            outcome = "disk_full" if error.errno in FULL else "unwritable"
+            self._write_problem = unwritable(self._folder, error)
             if self._open and self._open.is_torn:
                 self._leave()
         self._count(outcome, len(group))
@@ -237,10 +236,6 @@ class PredictionLog:
         if self._on_outcome:
             self._on_outcome(outcome, records)
 
-    def _describe(self, error: OSError) -> str:
-        mend = "free some space" if error.errno in _FULL else "choose another folder, or make this one writable"
-        return f"{self._folder}: cannot be written ({describe_os_error(error)}); {mend}"
-
     # The tidier's thread
 
     def _tidy_all(self) -> None:
@@ -249,37 +244,9 @@ class PredictionLog:
             with contextlib.suppress(queue.Empty):
                 goes_on = self._tidying.get(timeout=SEGMENT_SECONDS)
             try:
-                self._prune()
-                for path in self._segments():
-                    if path.suffix == ".jsonl":
-                        close_segment(path)
-                self._prune()
+                self._segments.tidy()
                 self._tidy_problem = ""
             except OSError as error:
-                self._tidy_problem = self._describe(error)
+                self._tidy_problem = unwritable(self._folder, error)
             if self._shipper:
                 self._shipper.wake()
-
-    def _segments(self) -> list[Path]:
-        """The oldest first."""
-        return sorted(path for path in self._folder.iterdir() if SEGMENT.fullmatch(path.name))
-
-    def _prune(self) -> None:
-        """Remove the oldest closed segments: what is too old, and what leaves no room for one more open segment.
-
-        What a store does not have goes last, and never for its age.
-        """
-        segments = self._segments()
-        closed = [path for path in segments if path.suffix == ".parquet"]
-        total = sum(map(segment_size, segments)) + self._segment_bytes
-        oldest = datetime.now(UTC) - self._max_age - timedelta(seconds=SEGMENT_SECONDS)
-        shipped = {path for path in closed if self._shipper is None or self._shipper.has_shipped(path)}
-        for path in sorted(closed, key=lambda path: path not in shipped):
-            if total > self._max_bytes or (path in shipped and segment_begin(path.name) < oldest):
-                total -= segment_size(path)
-                if path not in shipped:
-                    self._count("unshipped", segment_rows(path))
-                path.unlink(missing_ok=True)  # another process may have been faster
-        for mark in self._folder.glob(f"*{MARK}"):
-            if not mark.with_suffix(".parquet").exists():
-                mark.unlink(missing_ok=True)

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -14,10 +15,11 @@ import pyarrow.parquet as pq
 from visionops.data.files import describe_os_error
 from visionops.errors import DataError
 from visionops.monitoring.record import record_schema
+from visionops.monitoring.segment_names import SEGMENT, Wanted
 from visionops.monitoring.segments import read_lines
-from visionops.monitoring.stores import SEGMENT, Wanted, is_store, open_store
+from visionops.monitoring.stores import is_store, open_store
 
-__all__ = ["read_log", "read_request_ids"]
+__all__ = ["find_record", "read_log", "read_request_ids"]
 
 
 def read_log(
@@ -66,6 +68,23 @@ def read_request_ids(folder: Path, prefix: str) -> set[str]:
     wanted = pc.starts_with(pc.field("request_id"), prefix)
     tables = [_read_segment(folder / stem, wanted, ["request_id"]) for stem in _stems(folder)]
     return {name for table in tables if table is not None for name in table["request_id"].to_pylist()}
+
+
+def find_record(folder: Path, request_id: str) -> dict[str, Any] | None:
+    """Return the newest record of a request, but for its embedding; None where the log has none.
+
+    Raises:
+        DataError: As `read_log`.
+    """
+    wanted = pc.field("request_id") == request_id
+    columns = [name for name in record_schema().names if name != "embedding"]
+    for stem in reversed(_stems(folder)):
+        # The ids first: of a segment without the request, nothing else is read.
+        ids = _read_segment(folder / stem, wanted, ["request_id"])
+        if ids is not None and len(ids) and (found := _read_segment(folder / stem, wanted, columns)) is not None:
+            newest: dict[str, Any] = found.sort_by("time").to_pylist()[-1]
+            return newest
+    return None
 
 
 def _stems(folder: Path) -> list[str]:

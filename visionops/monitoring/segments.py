@@ -1,4 +1,4 @@
-"""Segments of the prediction log: lines of JSON while a process writes one, Parquet once it is closed."""
+"""Segments of a log: lines of JSON while a process writes one, Parquet once it is closed."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ __all__ = [
     "record_line",
     "segment_rows",
     "segment_size",
+    "wire_line",
 ]
 
 SEGMENT_SECONDS = 3600.0
@@ -39,17 +40,21 @@ _NAME_TIME = "%Y%m%dT%H%M%S%f"
 class OpenSegment:
     """A file that lines are added to, locked for as long as it is open.
 
+    Args:
+        folder: Of the segments; made when it is not there.
+        seconds: After so long it is to be closed; `SEGMENT_SECONDS` when None.
+
     Raises:
         OSError: It cannot be made.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, seconds: float | None = None) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         now = datetime.now(UTC)
         self.path = folder / f"{now.strftime(_NAME_TIME)}Z-{os.getpid()}-{uuid.uuid4().hex[:8]}.jsonl"
         self.size = 0
         self.is_torn = False
-        self._begun = time.monotonic()
+        self._end = time.monotonic() + (SEGMENT_SECONDS if seconds is None else seconds)
         self._fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o640)
         try:
             # Who tidies may have been here first, and removed it as empty: `is_gone` tells.
@@ -61,7 +66,7 @@ class OpenSegment:
     @property
     def seconds_left(self) -> float:
         """Until it is to be closed."""
-        return max(0.0, self._begun + SEGMENT_SECONDS - time.monotonic())
+        return max(0.0, self._end - time.monotonic())
 
     def is_due(self, segment_bytes: int) -> bool:
         """Whether it is to be closed now."""
@@ -89,6 +94,14 @@ class OpenSegment:
             raise
         self.size += len(data)
 
+    def flush(self) -> None:
+        """Wait until what was written survives a loss of power.
+
+        Raises:
+            OSError: It cannot be written.
+        """
+        os.fsync(self._fd)
+
     def close(self) -> None:
         """Leave it to who tidies."""
         with contextlib.suppress(OSError):
@@ -105,12 +118,23 @@ def record_line(record: Mapping[str, Any]) -> bytes:
     """
     when = record["time"].astimezone(UTC).replace(tzinfo=None)
     embedding = np.asarray(record["embedding"], dtype="<f4").tobytes()
-    wire = {**record, "time": when.isoformat(" "), "embedding": base64.b64encode(embedding).decode()}
+    return wire_line({**record, "time": when.isoformat(" "), "embedding": base64.b64encode(embedding).decode()})
+
+
+def wire_line(wire: Mapping[str, Any]) -> bytes:
+    """Write plain values as a line of an open segment; times as ``2026-03-02 06:14:09.123456``, UTC.
+
+    Raises:
+        ValueError: A value has no form in JSON.
+    """
     return to_json(wire, inf_nan_mode="null") + b"\n"
 
 
-def close_segment(path: Path) -> None:
+def close_segment(path: Path, schema: pa.Schema | None = None) -> None:
     """Turn a segment whose writer has left it into Parquet.
+
+    Args:
+        schema: Of the records; `record_schema` when None.
 
     Raises:
         OSError: It cannot be written. Nothing is lost: the lines stay.
@@ -120,7 +144,7 @@ def close_segment(path: Path) -> None:
         if os.fstat(file.fileno()).st_nlink == 0:
             return  # another process closed it while this one opened it
         target = path.with_suffix(".parquet")
-        table = None if target.exists() else read_lines(file.read())
+        table = None if target.exists() else read_lines(file.read(), schema)
         if table is not None and table.num_rows:
             temporary = target.with_name(f".{target.name}")
             with temporary.open("wb") as out:
@@ -131,9 +155,13 @@ def close_segment(path: Path) -> None:
         path.unlink()
 
 
-def read_lines(data: bytes) -> pa.Table:
-    """Read the records of some lines, by `record_schema`; what is not whole, or no record, is left out."""
-    schema = record_schema()
+def read_lines(data: bytes, schema: pa.Schema | None = None) -> pa.Table:
+    """Read the records of some lines; what is not whole, or no record, is left out.
+
+    Args:
+        schema: Of the records; `record_schema` when None.
+    """
+    schema = record_schema() if schema is None else schema
     data = data[: data.rfind(b"\n") + 1]
     if not data:
         return schema.empty_table()
@@ -142,16 +170,16 @@ def read_lines(data: bytes) -> pa.Table:
     parsing = pj.ParseOptions(explicit_schema=_wire(schema), unexpected_field_behavior="ignore")
     try:
         table = pj.read_json(pa.BufferReader(data), read_options=reading, parse_options=parsing)
-        embeddings = _embeddings(table["embedding"].to_pylist())
-        index = table.schema.get_field_index("embedding")
-        return table.set_column(index, "embedding", embeddings).select(schema.names).cast(schema)
+        if (index := table.schema.get_field_index("embedding")) >= 0:
+            table = table.set_column(index, "embedding", _embeddings(table["embedding"].to_pylist()))
+        return table.select(schema.names).cast(schema)
     except ValueError:  # Arrow's are, too
         middle = data.find(b"\n", len(data) // 2 - 1) + 1
         if middle == len(data):
             middle = data.rfind(b"\n", 0, len(data) - 1) + 1
         if middle == 0:
             return schema.empty_table()
-        return pa.concat_tables([read_lines(data[:middle]), read_lines(data[middle:])])
+        return pa.concat_tables([read_lines(data[:middle], schema), read_lines(data[middle:], schema)])
 
 
 def _wire(schema: pa.Schema) -> pa.Schema:

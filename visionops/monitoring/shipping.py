@@ -15,7 +15,9 @@ from pathlib import Path
 
 from visionops.data.files import describe_os_error
 from visionops.errors import DataError
-from visionops.monitoring.stores import SEGMENT, open_store
+from visionops.monitoring.kinds import PREDICTIONS, LogKind
+from visionops.monitoring.segment_names import SEGMENT
+from visionops.monitoring.stores import open_store
 
 __all__ = ["MARK", "Shipper"]
 
@@ -31,13 +33,14 @@ class Shipper:
     Args:
         folder: Of the segments.
         uri: Of the store.
-        max_age: Of a record in a store that has no rule of its own for it.
+        max_age: Of a record in a store that has no rule of its own for it; None: such a store keeps all.
+        kind: Which log.
 
     Raises:
         DataError: It names no store.
     """
 
-    def __init__(self, folder: Path, uri: str, max_age: timedelta) -> None:
+    def __init__(self, folder: Path, uri: str, max_age: timedelta | None, kind: LogKind = PREDICTIONS) -> None:
         self.problem = ""
         """What is wrong now, in one line; "" when nothing is."""
         self.waiting = 0
@@ -45,7 +48,7 @@ class Shipper:
         self._folder = folder
         self._uri = uri
         self._max_age = max_age
-        self._store = open_store(uri)
+        self._store = open_store(uri, kind)
         self._is_closed = False
         self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._ship_all, name="prediction-log-ship", daemon=True)
@@ -100,7 +103,7 @@ class Shipper:
                 if problem:
                     raise
                 problem = str(error)
-        if waiting:
+        if waiting and self._max_age is not None:
             self._store.prune(datetime.now(UTC) - self._max_age)
         return problem
 

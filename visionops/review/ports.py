@@ -11,7 +11,7 @@ from visionops.review.checks import check_name, digest_of
 from visionops.review.items import AuditRow, DataVersion, Decision, Origin, ReviewItem, Submission, UseCase
 from visionops.review.states import Actor, Change, State
 
-__all__ = ["Added", "ImageStore", "ReviewStore", "Stats", "Wanted", "Write"]
+__all__ = ["Added", "Cursor", "ImageStore", "ReviewStore", "Stats", "Wanted", "Write"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -47,6 +47,16 @@ class Added:
     item: ReviewItem
     is_new: bool
     """False where the image was in review already."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Cursor:
+    """How far a segment of a log was read."""
+
+    rows: int
+    """Records whose items are durable, from the segment's first on."""
+    is_finished: bool = False
+    """No more will follow."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -129,6 +139,16 @@ class ReviewStore(Protocol):
         Raises:
             NotFound: The use case is not known.
         """
+
+    def cursors(self, use_case: str, log: str) -> dict[str, Cursor]:
+        """Return how far the segments of a log were read, by their names.
+
+        Raises:
+            NotFound: The use case is not known.
+        """
+
+    def move_cursor(self, use_case: str, log: str, segment: str, cursor: Cursor, now: datetime) -> None:
+        """Keep how far a segment was read. A cursor never goes back."""
 
     def change(self, item: str, change: Change, write: Write, decision: Decision | None = None) -> ReviewItem:
         """Apply a change to an item by `advance`, with its audit row and, of `Action.DECIDE`, the decision.

@@ -48,9 +48,13 @@ def add(session: Session, submission: Submission, token: str | None, write: Writ
     if not _keep_image(session, submission, token):
         return None
     read_use_case(session, submission.use_case)
-    is_new = session.get(ItemRow, submission.item) is None
-    if is_new:
+    row = session.get(ItemRow, submission.item, with_for_update=True)
+    is_new = row is None
+    if row is None:
         _insert_item(session, submission, write)
+    else:
+        # What a person has pointed out is looked at sooner, though the image was there before.
+        row.priority = max(row.priority, submission.priority)
     session.execute(insert(SubmissionRow).values(is_first=is_new, **submission_columns(submission, write)))
     item = read_item(session, submission.item)
     keep_answer(session, write, item.id, {"status": status_to_answer(item.status), "is_new": is_new})

@@ -36,6 +36,7 @@ __all__ = [
     "ArrivalRow",
     "AuditEntry",
     "Base",
+    "CursorRow",
     "DecisionRow",
     "ImageRow",
     "ItemRow",
@@ -110,6 +111,19 @@ class ArrivalRow(Base):
 
     sha256: Mapped[str] = mapped_column(_DIGEST, primary_key=True)
     token: Mapped[str] = mapped_column(_ID)
+    at: Mapped[datetime]
+
+
+class CursorRow(Base):
+    """How far the intake has read a segment of a log."""
+
+    __tablename__ = "review_cursors"
+
+    use_case: Mapped[str] = mapped_column(ForeignKey("review_use_cases.name"), primary_key=True)
+    log: Mapped[str] = mapped_column(primary_key=True)
+    segment: Mapped[str] = mapped_column(primary_key=True)
+    rows: Mapped[int]
+    is_finished: Mapped[bool]
     at: Mapped[datetime]
 
 

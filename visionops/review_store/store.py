@@ -15,9 +15,9 @@ from sqlalchemy.orm import Session
 from visionops.review.checks import in_utc
 from visionops.review.errors import Conflict
 from visionops.review.items import AuditRow, DataVersion, Decision, ReviewItem, Submission, UseCase
-from visionops.review.ports import Added, Stats, Wanted, Write
+from visionops.review.ports import Added, Cursor, Stats, Wanted, Write
 from visionops.review.states import Change
-from visionops.review_store import changing, intake
+from visionops.review_store import changing, cursors, intake
 from visionops.review_store.database import Database
 from visionops.review_store.models import (
     ArrivalRow,
@@ -86,6 +86,14 @@ class SqlReviewStore:
     def add(self, submission: Submission, token: str | None, write: Write) -> Added | None:
         """See `ReviewStore`."""
         return self._database.write(lambda session: intake.add(session, submission, token, write))
+
+    def cursors(self, use_case: str, log: str) -> dict[str, Cursor]:
+        """See `ReviewStore`."""
+        return self._database.read(lambda session: cursors.read_cursors(session, use_case, log))
+
+    def move_cursor(self, use_case: str, log: str, segment: str, cursor: Cursor, now: datetime) -> None:
+        """See `ReviewStore`."""
+        self._database.write(lambda session: cursors.move_cursor(session, use_case, log, segment, cursor, now))
 
     def change(self, item: str, change: Change, write: Write, decision: Decision | None = None) -> ReviewItem:
         """See `ReviewStore`."""

@@ -40,6 +40,7 @@ OPEN: Final = frozenset[Role]()
 """Without a key."""
 ANY: Final = frozenset(Role)
 PREDICT: Final = frozenset({Role.PREDICT, Role.ADMIN})
+FEEDBACK: Final = frozenset({Role.FEEDBACK, Role.ADMIN})
 ADMIN: Final = frozenset({Role.ADMIN})
 
 ROLES: Final[Mapping[str, frozenset[Role]]] = {
@@ -52,6 +53,7 @@ ROLES: Final[Mapping[str, frozenset[Role]]] = {
     "POST /predict": PREDICT,
     "POST /predict/batch": PREDICT,
     "POST /explain": PREDICT,
+    "POST /feedback": FEEDBACK,
     "GET /v2": PREDICT,
     "GET /v2/health/live": ANY,
     "GET /v2/health/ready": ANY,

@@ -7,10 +7,12 @@ import functools
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import orjson
 
 from deploy.serving.metrics import Metrics
 from deploy.serving.models.disk import DiskSpace
@@ -123,8 +125,10 @@ class Recorder:
             _log.exception("record_failed", extra={"fields": {"request_id": request_id}})
             self._on_failure()
             return None
-        is_sampled = self._images is not None and self._images.wants(request_id)
-        return Remembered(record, image if is_sampled and isinstance(image, bytes) else None)
+        if self._images is None or not isinstance(image, bytes) or not self._images.wants(request_id):
+            return Remembered(record, None)
+        record["answer_json"] = orjson.dumps(prediction.to_dict()).decode()
+        return Remembered(record, image)
 
     def _source(self, sent: str, served: ServedModel, request_id: str) -> str:
         if is_source(sent):
@@ -158,6 +162,11 @@ class Recorder:
                 if self._images and image is not None:
                     record["image"] = self._images.keep(image, record["request_id"], record["time"])
                 self._log.append(record)
+
+    @property
+    def folder(self) -> Path | None:
+        """Of the log; None without one."""
+        return self._log.folder if self._log else None
 
     def status(self) -> dict[str, str]:
         """How the log is, for `/ready`; empty without one."""

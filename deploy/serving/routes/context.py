@@ -8,6 +8,7 @@ import dataclasses
 from deploy.serving.metrics import Metrics
 from deploy.serving.middleware.keys import KeyRing
 from deploy.serving.models.dispatcher import Dispatcher
+from deploy.serving.models.feedback import Feedback
 from deploy.serving.models.models import Loader
 from deploy.serving.models.recording import Recorder
 from deploy.serving.models.registry import Models
@@ -31,5 +32,6 @@ class Serving:
     keys: KeyRing
     recorder: Recorder
     predictions: PredictionService
+    feedback: Feedback
     changing: asyncio.Lock = dataclasses.field(default_factory=asyncio.Lock)
     """Held while models change: one change at a time."""

@@ -10,7 +10,14 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from deploy.serving.middleware.access import ROLES
-from deploy.serving.routes.schemas import ErrorAnswer, ReloadRequest, UnloadRequest, V2Error, explain_response
+from deploy.serving.routes.schemas import (
+    ErrorAnswer,
+    FeedbackRequest,
+    ReloadRequest,
+    UnloadRequest,
+    V2Error,
+    explain_response,
+)
 from deploy.serving.routes.tensors import HEADER_LENGTH, INPUTS, infer_request
 from visionops.inference.preprocessing_spec import PreprocessingSpec
 from visionops.inference.task import ServedTask
@@ -18,6 +25,8 @@ from visionops.inference.task_registry import all_tasks
 
 __all__ = [
     "BATCH_BODY",
+    "FEEDBACK_BODY",
+    "FEEDBACK_RESPONSES",
     "HEALTH_RESPONSES",
     "IMAGE_BODY",
     "INFER_BODY",
@@ -55,9 +64,9 @@ _MEANINGS: dict[int, dict[str, Any]] = {
     400: {"description": "The request is not as the protocol says, or is no HTTP."},
     401: {"description": "The key is missing or wrong."},
     403: {"description": "The key does not open this."},
-    404: {"description": "No model of that name, or not in that version."},
+    404: {"description": "No model, or no remembered request, of that name."},
     408: {"description": "The body did not arrive in time."},
-    409: {"description": "The role cannot be, or the new model does not answer well; the old one goes on."},
+    409: {"description": "It contradicts what is there: a role, a model that does not answer well, a used key."},
     413: {"description": "More bytes, pixels or values than the limit."},
     415: {"description": "A content type or encoding that is not taken here."},
     422: {"description": "No usable image, form, JSON or parameter."},
@@ -65,7 +74,7 @@ _MEANINGS: dict[int, dict[str, Any]] = {
     431: {"description": "The request's head is too large."},
     500: {"description": "An unforeseen error; its id is in the log."},
     503: {"description": "No model; or busy, with `Retry-After`: try again.", "headers": _RETRY},
-    507: {"description": "The model would take more memory than the server may."},
+    507: {"description": "No room: in the memory for the model, or on the disk for the feedback."},
 }
 _OF_A_CONNECTION = {400, 431, 503}
 """Also answered to what is not a request yet: in one form, whichever the path is."""
@@ -148,6 +157,18 @@ MODELS_RESPONSES: Responses = _refusals(*_OF_A_CLIENT) | _answer([{"name": "stee
 MODEL_RESPONSES: Responses = _refusals(*_OF_A_CLIENT, 404, 422) | _answer(_CARD | _STATUS)
 RELOAD_RESPONSES: Responses = _refusals(*_OF_A_BODY, 409, 422, 507) | _answer(_CARD | {"role": "champion"})
 UNLOAD_RESPONSES: Responses = _refusals(*_OF_A_BODY, 404, 422) | _answer([{"name": "steel"} | _STATUS])
+_KEPT = {
+    "item": "2064b84b9b987c6357ede46641d4b7c0",
+    "use_case": "steel",
+    "sha256": "9f2c1e5ab04c7d3386d1c0f7a2e94b58c6e1d7f00b3a9d24e8f56a7b1c2d3e4f",
+    "known": False,
+}
+FEEDBACK_RESPONSES: Responses = _refusals(*_OF_AN_IMAGE, 409, 507) | {
+    202: {
+        "description": "The feedback is kept: it survives a crash, and becomes an item of the review.",
+        "content": {"application/json": {"example": _KEPT}},
+    }
+}
 V2_PROBE_RESPONSES = _refusals(*_OF_A_PROBE, body=V2Error)
 V2_RESPONSES = _refusals(*_OF_A_CLIENT, body=V2Error)
 V2_MODEL_RESPONSES = _refusals(*_OF_A_CLIENT, 404, body=V2Error)
@@ -233,6 +254,42 @@ _FILES = {
     "items": _BINARY,
     "minItems": 1,
     "description": "answered in the order sent; fields named `file` are taken too",
+}
+_MISSED = {"boxes": [{"class_name": "scratches", "box": [12.0, 40.5, 180.2, 66.0]}]}
+FEEDBACK_BODY = {
+    "parameters": [
+        {
+            "name": "Idempotency-Key",
+            "in": "header",
+            "required": False,
+            "description": "The client's name for this feedback: sent again with it, the feedback is kept once.",
+            "schema": {"type": "string"},
+        }
+    ],
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": {"$ref": "#/components/schemas/FeedbackRequest"},
+                "examples": {
+                    "wrong": {"value": {"request_id": "part-17", "comment": "there is nothing"}},
+                    "label": {"value": {"request_id": "part-17", "label": _MISSED}},
+                },
+            },
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "properties": {
+                        "file": _BINARY | {"description": "the image; or else request_id"},
+                        "request_id": {"type": "string"},
+                        "label": {"type": "string", "description": "JSON, in the form of the task"},
+                        "comment": {"type": "string"},
+                        "key": {"type": "string"},
+                    },
+                }
+            },
+        },
+    },
 }
 BATCH_BODY = {
     "requestBody": {
@@ -330,7 +387,7 @@ def document(app: FastAPI) -> dict[str, Any]:
     told = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
     schemas = told["components"]["schemas"]
     bodies: list[tuple[type[BaseModel], Literal["validation"]]] = [
-        (body, "validation") for body in (infer_request(), ReloadRequest, UnloadRequest)
+        (body, "validation") for body in (infer_request(), FeedbackRequest, ReloadRequest, UnloadRequest)
     ]
     schemas |= models_json_schema(bodies, ref_template="#/components/schemas/{model}")[1]["$defs"]
     for name in ("HTTPValidationError", "ValidationError"):
@@ -340,7 +397,8 @@ def document(app: FastAPI) -> dict[str, Any]:
         for method, operation in operations.items():
             operation["security"] = [{name: []} for name in _KEYS] if ROLES[f"{method.upper()} {path}"] else []
             if "429" in operation["responses"]:
-                operation["responses"]["200"].setdefault("headers", {}).update(_WINDOW)
+                done = next(status for status in ("200", "202") if status in operation["responses"])
+                operation["responses"][done].setdefault("headers", {}).update(_WINDOW)
             if "HTTPValidationError" in str(operation["responses"].get("422")):
                 del operation["responses"]["422"]
     return told

@@ -16,6 +16,7 @@ from visionops.inference.preprocessing_spec import PreprocessingSpec
 from visionops.inference.settings import Engine, Precision
 from visionops.inference.task import ServedTask, TensorSpec
 from visionops.inference.task_registry import all_tasks
+from visionops.review.checks import MOST_COMMENT, MOST_NAME
 
 __all__ = [
     "ErrorAnswer",
@@ -213,6 +214,36 @@ class ReadyModel(BaseModel):
     prediction_log: str | None = Field(
         default=None, description="ok, or what is wrong with it; where there is one, for clients it knows"
     )
+    feedback_log: str | None = Field(default=None, description="what is wrong with it, for clients it knows")
+
+
+class FeedbackRequest(BaseModel):
+    """What somebody says of a prediction: about a request id, or as the fields of a form with an image."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    request_id: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=200,
+        description="`X-Request-ID` of the answer; of a batch, with /1, /2, …",
+    )
+    label: dict[str, Any] | None = Field(
+        default=None, description="what is right, in the form of the task; in a form, JSON"
+    )
+    comment: str = Field(default="", max_length=MOST_COMMENT)
+    key: str = Field(
+        default="", max_length=MOST_NAME, description="the client's name for this feedback, as `Idempotency-Key`"
+    )
+
+
+class FeedbackAnswer(BaseModel):
+    """The feedback is kept, and will be an item of the review."""
+
+    item: str = Field(description="id of the item")
+    use_case: str
+    sha256: str = Field(description="of the image")
+    known: bool = Field(description="whether the same feedback had come before")
 
 
 class ServerMetadata(BaseModel):

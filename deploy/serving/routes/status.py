@@ -50,6 +50,7 @@ def status_router(serving: Serving) -> APIRouter:
             "models": [_readiness(models, name) for name in models.names()],
             "serves": serving.keys.serves,
             **serving.recorder.status(),
+            **serving.feedback.status(),
         }
 
     @router.get("/model", response_model=ModelAnswer, response_model_exclude_unset=True, responses=MODEL_RESPONSES)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import re
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 
 from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
@@ -12,13 +13,54 @@ from starlette.requests import Request
 
 from deploy.serving.errors import BadRequest, UnsupportedMedia, UploadTooLarge
 
-__all__ = ["read_body", "read_upload", "read_uploads"]
+__all__ = ["Form", "content_type", "read_body", "read_form", "read_upload", "read_uploads"]
 
 _FORM_OVERHEAD = 64 * 1024
 """Boundaries, part headers and small text fields around the file."""
 _DRAIN_SECONDS = 2.0
 _PARAMETER = re.compile(rb';\s*([^\s=;"]+)\s*=\s*(?:"(?:[^"\\]|\\.)*"|[^;"]*)')
 """Matches a parameter of a header and captures its name; what a quoted string holds is no parameter."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Form:
+    """The fields of a form with a file or without."""
+
+    texts: Mapping[str, str]
+    file: bytes | None = None
+    name: str = ""
+    """Of the file, as its sender calls it."""
+
+
+async def read_form(request: Request, limit: int, text_limit: int) -> Form:
+    """The text fields of a multipart form, and its file, the field ``file``.
+
+    Args:
+        limit: Largest accepted file, in bytes.
+        text_limit: Largest accepted text field, in bytes.
+
+    Raises:
+        UploadTooLarge: The file, a text or the form exceeds its limit.
+        BadRequest: The form is malformed, names a field twice, or has a file of another name.
+    """
+    form = await _read_form(request, limit, max_files=1, setting="max_upload_bytes", text_limit=text_limit)
+    texts: dict[str, str] = {}
+    file, name = None, ""
+    try:
+        for field, value in form.multi_items():
+            if field in texts or (field == "file" and file is not None):
+                raise BadRequest(f"the form has the field {field[:80]!r} twice; send one", "bad_form")
+            if isinstance(value, str):
+                texts[field] = value
+                continue
+            if field != "file":
+                raise BadRequest(f"the form's field {field[:80]!r} is a file; call it 'file'", "bad_form")
+            if (value.size or 0) > limit:
+                raise _too_large(limit, "max_upload_bytes")
+            file, name = await value.read(), value.filename or ""
+    finally:
+        await form.close()
+    return Form(texts, file, name)
 
 
 async def read_upload(request: Request, limit: int) -> bytes:
@@ -32,7 +74,7 @@ async def read_upload(request: Request, limit: int) -> bytes:
         UnsupportedMedia: The body is neither an image nor a multipart form.
         BadRequest: The form is malformed, or has no file named ``file``.
     """
-    kind = _content_type(request)
+    kind = content_type(request)
     if kind.startswith("image/") or kind == "application/octet-stream":
         return await read_body(request, limit, setting="max_upload_bytes")
     if kind != "multipart/form-data":
@@ -64,7 +106,7 @@ async def read_uploads(request: Request, limit: int, max_files: int) -> list[byt
         UnsupportedMedia: The body is no multipart form.
         BadRequest: The form is malformed, has no file, or too many.
     """
-    kind = _content_type(request)
+    kind = content_type(request)
     if kind != "multipart/form-data":
         raise UnsupportedMedia(
             f"content type {kind or 'none'!r}; send a form: curl -F files=@one.jpg -F files=@two.jpg …"
@@ -99,18 +141,26 @@ async def read_body(request: Request, limit: int, *, setting: str = "") -> bytes
     return b"".join([chunk async for chunk in _limited(request, limit, limit, setting)])
 
 
-def _content_type(request: Request) -> str:
+def content_type(request: Request) -> str:
+    """Return the type of a request's body without its parameters, lower case."""
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
-async def _read_form(request: Request, limit: int, max_files: int, *, setting: str) -> FormData:
-    most = limit + _FORM_OVERHEAD
+async def _read_form(
+    request: Request, limit: int, max_files: int, *, setting: str, text_limit: int | None = None
+) -> FormData:
+    most = limit + _FORM_OVERHEAD + (text_limit or 0)
     parser = _FormParser(request.headers, _limited(request, most, limit, setting), max_files=max_files, max_fields=8)
+    if text_limit is not None:
+        parser.max_part_size = text_limit
     # In memory up to the limit, which is there to bound it: no temporary file for each image.
     parser.spool_max_size = most
     try:
         return await parser.parse()
     except MultiPartException as error:
+        if text_limit is not None and error.message.startswith("Part exceeded"):
+            await _drain(request, most)
+            raise UploadTooLarge(f"a text of the form exceeds {text_limit} bytes; send less") from error
         raise BadRequest(f"malformed multipart form: {error.message}", "bad_form") from error
 
 

@@ -1,0 +1,108 @@
+"""`POST /feedback`: what people say of a prediction, or of an image."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+from fastapi import APIRouter, Request
+from pydantic import ValidationError
+
+from deploy.serving.errors import BadRequest, UnsupportedMedia, first_problem
+from deploy.serving.models.feedback import Kept, Said
+from deploy.serving.routes.context import Serving
+from deploy.serving.routes.openapi import FEEDBACK_BODY, FEEDBACK_RESPONSES
+from deploy.serving.routes.schemas import FeedbackAnswer, FeedbackRequest, ModelName
+from deploy.serving.routes.uploads import Form, content_type, read_body, read_form
+from visionops.review.checks import MOST_COMMENT, check_json, check_name, check_text
+from visionops.review.errors import Invalid
+
+__all__ = ["feedback_router"]
+
+_MOST_JSON = 1_000_000
+"""Bytes of a body of JSON, or of a text field: a label of thousands of boxes."""
+_MOST_FILE_NAME = 500
+
+
+def feedback_router(serving: Serving) -> APIRouter:
+    """The route over ``serving``."""
+    router = APIRouter()
+
+    @router.post(
+        "/feedback",
+        status_code=202,
+        response_model=FeedbackAnswer,
+        responses=FEEDBACK_RESPONSES,
+        openapi_extra=FEEDBACK_BODY,
+    )
+    async def feedback(request: Request, model: ModelName = "") -> FeedbackAnswer:
+        """Keep what somebody says of a logged prediction, by its request id, or of an image, for the review.
+
+        With 202 it survives a crash. The same feedback, sent again, is kept once: by `Idempotency-Key`, or else by its
+        content. With a request id, `model` plays no part; the log knows whose answer it was.
+        """
+        serving.feedback.check()
+        form, wanted = await _read(request, serving, model)
+        said = _said(request, form, wanted)
+        if wanted.request_id is not None:
+            kept = await asyncio.to_thread(serving.feedback.of_request, said, serving.models, wanted.request_id)
+        else:
+            assert form.file is not None
+            kept = await asyncio.to_thread(serving.feedback.of_image, said, serving.models.get(model), form.file)
+        request.state.log = _logged(kept)
+        return FeedbackAnswer(item=kept.item, use_case=kept.use_case, sha256=kept.sha256, known=kept.known)
+
+    return router
+
+
+async def _read(request: Request, serving: Serving, model: str) -> tuple[Form, FeedbackRequest]:
+    kind = content_type(request)
+    if kind == "application/json":
+        form, fields = Form({}), _json(await read_body(request, _MOST_JSON), "body")
+    elif kind == "multipart/form-data":
+        form = await read_form(request, serving.models.get(model).ref.max_upload_bytes, _MOST_JSON)
+        fields = dict(form.texts)
+        if "label" in fields:
+            fields["label"] = _json(fields["label"].encode("utf-8", "replace"), "label")
+    else:
+        raise UnsupportedMedia(
+            f"content type {kind or 'none'!r}; send JSON with a request_id, or a form: curl -F file=@part.jpg …"
+        )
+    try:
+        wanted = FeedbackRequest.model_validate(fields)
+    except ValidationError as error:
+        raise BadRequest(first_problem(error.errors()), "bad_feedback") from error
+    if (wanted.request_id is None) == (form.file is None):
+        raise BadRequest("send either a request_id or an image, as the field 'file' of a form", "bad_feedback")
+    return form, wanted
+
+
+def _json(data: bytes, where: str) -> Any:
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError) as error:
+        reason = "is nested too deeply" if isinstance(error, RecursionError) else "is no JSON"
+        raise BadRequest(f"{where}: {reason}", "bad_json") from error
+
+
+def _said(request: Request, form: Form, wanted: FeedbackRequest) -> Said:
+    """What is said, in texts that every database holds."""
+    key = request.headers.get("idempotency-key") or wanted.key
+    try:
+        if wanted.request_id is not None:
+            check_name(wanted.request_id, "request_id")
+        return Said(
+            client=getattr(request.state, "key", ""),
+            key=check_name(key, "key") if key else "",
+            label=None if wanted.label is None else check_json(wanted.label, "label"),
+            comment=check_text(wanted.comment, "comment", MOST_COMMENT),
+            # Shown, never opened; a name that cannot be kept must not cost the feedback.
+            name="".join(c for c in form.name if c.isprintable())[-_MOST_FILE_NAME:],
+        )
+    except Invalid as error:
+        raise BadRequest(str(error), "bad_feedback") from error
+
+
+def _logged(kept: Kept) -> dict[str, object]:
+    return {"model": kept.use_case, "item": kept.item, "known": kept.known}

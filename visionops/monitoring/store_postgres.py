@@ -1,0 +1,223 @@
+"""Logs in a PostgreSQL database: a row for each record, and one for each file of a segment."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Collection, Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from visionops.errors import DataError
+from visionops.monitoring.kinds import FILES, LogKind
+from visionops.monitoring.segment_names import Wanted
+
+if TYPE_CHECKING:
+    import psycopg
+    import pyarrow as pa
+
+__all__ = ["PostgresLogs"]
+
+_CONNECT_SECONDS = 10
+_STUCK_SECONDS = 30
+_ROWS = 5000
+_COLUMNS = "SELECT attname FROM pg_attribute WHERE attrelid = to_regclass(%s) AND attnum > 0 AND NOT attisdropped"
+"""Of a table; none where there is no such table."""
+_LOCK = 0x56_4F_50_4C
+"""Of the database, while the table is made: two that make it at once would fail."""
+
+
+class PostgresLogs:
+    """Implements `visionops.monitoring.stores.LogStore`."""
+
+    def __init__(self, uri: str, kind: LogKind) -> None:
+        self._uri = uri
+        self._kind = kind
+        self._table = kind.table
+        self._is_made = False
+
+    def ship(self, segment: Path) -> None:
+        """See `LogStore`."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        try:
+            table = pq.read_table(segment, schema=self._kind.schema(), partitioning=None)
+        except FileNotFoundError:
+            raise  # another process removed it
+        except (pa.ArrowException, OSError) as error:
+            raise DataError(f"{segment}: cannot be read ({_first_line(error)}); remove it") from error
+        names = ", ".join(f'"{name}"' for name in ("segment", "place", *table.schema.names))
+        with self._connect("written") as cursor:
+            self._make_table(cursor)
+            self._ship_files(cursor, segment)
+            cursor.execute(f"CREATE TEMPORARY TABLE arrived (LIKE {self._table}) ON COMMIT DROP")
+            with cursor.copy(f"COPY arrived ({names}) FROM STDIN (FORMAT csv)") as copy:
+                copy.write(_csv(segment.stem, table))
+            cursor.execute(
+                f"INSERT INTO {self._table} ({names}) SELECT {names} FROM arrived ON CONFLICT DO NOTHING"  # noqa: S608
+            )
+        self._is_made = True
+
+    def read(self, wanted: Wanted, without: Collection[str]) -> pa.Table:
+        """See `LogStore`."""
+        asked: list[tuple[str, object]] = [("time >= %s", wanted.since), ("time < %s", wanted.until)]
+        asked += [("model = %s", wanted.model), ("version = %s", wanted.version)]
+        asked = [(text, value) for text, value in asked if value is not None]
+        asked.append(("segment <> ALL(%s)", list(without)))
+        return self._select(" AND ".join(text for text, _ in asked), [value for _, value in asked])
+
+    def stems(self) -> list[str]:
+        """See `LogStore`."""
+        with self._connect("read") as cursor:
+            if not self._columns(cursor):
+                return []  # nothing was shipped yet
+            found = cursor.execute(f"SELECT DISTINCT segment FROM {self._table} ORDER BY segment")  # noqa: S608
+            return [stem for (stem,) in found]
+
+    def read_segment(self, stem: str) -> pa.Table | None:
+        """See `LogStore`."""
+        table = self._select("segment = %s ORDER BY place", [stem])
+        return table if len(table) else None
+
+    def read_file(self, stem: str, name: str) -> bytes | None:
+        """See `LogStore`."""
+        with self._connect("read") as cursor:
+            if not self._columns(cursor):
+                return None
+            query = f"SELECT data FROM {self._table}_files WHERE segment = %s AND name = %s"  # noqa: S608
+            found = cursor.execute(query, [stem, name]).fetchone()
+            return None if found is None else bytes(found[0])
+
+    def prune(self, oldest: datetime) -> None:
+        """See `LogStore`."""
+        with self._connect("written") as cursor:
+            self._make_table(cursor)
+            cursor.execute(f"DELETE FROM {self._table} WHERE time < %s", [oldest])  # noqa: S608 - the table is ours
+
+    def _select(self, where: str, values: list[object]) -> pa.Table:
+        import pyarrow as pa
+
+        schema = self._kind.schema()
+        tables = [schema.empty_table()]
+        with self._connect("read") as cursor:
+            there = self._columns(cursor)
+            if not there:
+                return tables[0]  # nothing was shipped yet
+            # Whoever ships may lack the package of a task that this process has.
+            known = pa.schema([field for field in schema if field.name in there])
+            names = ", ".join(f'"{name}"' for name in known.names)
+            # A cursor of the server: what is read is not in memory twice.
+            with cursor.connection.cursor(self._table) as found:
+                found.execute(f"SELECT {names} FROM {self._table} WHERE {where}", values, binary=True)  # noqa: S608
+                while rows := found.fetchmany(_ROWS):
+                    tables.append(pa.table(list(map(list, zip(*rows, strict=True))), schema=known))
+        return pa.concat_tables(tables, promote_options="default")
+
+    def _columns(self, cursor: psycopg.Cursor[Any]) -> set[str]:
+        return {name for (name,) in cursor.execute(_COLUMNS, [self._table])}
+
+    def _ship_files(self, cursor: psycopg.Cursor[Any], segment: Path) -> None:
+        files = segment.with_suffix(FILES)
+        for file in sorted(files.iterdir()) if files.is_dir() else ():
+            if not file.name.startswith("."):
+                insert = f"INSERT INTO {self._table}_files VALUES (%s, %s, %s) ON CONFLICT DO NOTHING"  # noqa: S608
+                cursor.execute(insert, [segment.stem, file.name, file.read_bytes()])
+
+    @contextlib.contextmanager
+    def _connect(self, done: str) -> Iterator[psycopg.Cursor[Any]]:
+        """One transaction: committed where the block ends well."""
+        try:
+            import psycopg
+        except ImportError as error:
+            raise DataError(
+                f"{self._uri}: needs psycopg ({_first_line(error)}); pip install 'visionops[postgresql]'"
+            ) from error
+        try:
+            with (
+                psycopg.connect(
+                    self._uri,
+                    connect_timeout=_CONNECT_SECONDS,
+                    tcp_user_timeout=_STUCK_SECONDS * 1000,
+                    keepalives_idle=_STUCK_SECONDS,
+                ) as connection,
+                connection.cursor() as cursor,
+            ):
+                cursor.execute(f"SET LOCAL lock_timeout = '{_STUCK_SECONDS}s'")
+                yield cursor
+        except psycopg.Error as error:
+            raise DataError(
+                f"{self._uri}: cannot be {done} ({_first_line(error)}); check the address, PGPASSWORD and the rights"
+            ) from error
+
+    def _make_table(self, cursor: psycopg.Cursor[Any]) -> None:
+        """Or add the columns that an older version did not have."""
+        if self._is_made:
+            return
+        table = self._table
+        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
+        cursor.execute(
+            f"CREATE TABLE IF NOT EXISTS {table} (segment text, place integer, PRIMARY KEY (segment, place))"
+        )
+        columns = ", ".join(
+            f'ADD COLUMN IF NOT EXISTS "{field.name}" {_sql_type(field.type)}' for field in self._kind.schema()
+        )
+        cursor.execute(f"ALTER TABLE {table} {columns}")
+        cursor.execute(f"CREATE INDEX IF NOT EXISTS {table}_by_time ON {table} (time)")
+        if self._kind.has_files:
+            cursor.execute(
+                f"CREATE TABLE IF NOT EXISTS {table}_files (segment text, name text, data bytea, "
+                "PRIMARY KEY (segment, name))"
+            )
+
+
+def _sql_type(kind: pa.DataType) -> str:
+    import pyarrow as pa
+
+    if pa.types.is_list(kind):
+        return f"{_sql_type(kind.value_type)}[]"
+    names = {pa.int32(): "integer", pa.float32(): "real", pa.string(): "text"}
+    return "timestamptz" if pa.types.is_timestamp(kind) else names[kind]
+
+
+def _csv(stem: str, table: pa.Table) -> bytes:
+    """As COPY reads it. By Arrow, which lets the threads of requests run; row by row in Python would not."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.csv
+
+    # Not `pa.array`, which would import pandas, where it is installed, into a server that does not need it.
+    places = pc.cumulative_sum(pa.repeat(pa.scalar(1, pa.int32()), len(table)))
+    columns = {"segment": pa.repeat(stem, len(table)), "place": places}
+    for field in table.schema:
+        column = table[field.name].combine_chunks()
+        if pa.types.is_list(field.type):
+            column = _array_literals(column)
+        columns[field.name] = _without_nul(column) if pa.types.is_string(field.type) else column
+    sink = pa.BufferOutputStream()
+    pyarrow.csv.write_csv(pa.table(columns), sink, pyarrow.csv.WriteOptions(include_header=False))
+    return bytes(sink.getvalue())
+
+
+def _array_literals(lists: pa.ListArray) -> pa.Array:
+    """`[0.5, None]` as `{0.5,NULL}`, `["a"]` as `{"a"}`."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    values = lists.values
+    if pa.types.is_string(values.type):
+        values = pc.replace_substring_regex(_without_nul(values), r'(["\\])', r"\\\1")
+        values = pc.binary_join_element_wise('"', values, '"', "")
+    texts = pc.fill_null(pc.cast(values, pa.string()), "NULL")
+    joined = pc.binary_join(pa.ListArray.from_arrays(lists.offsets, texts), ",")
+    return pc.if_else(lists.is_valid(), pc.binary_join_element_wise("{", joined, "}", ""), pa.scalar(None, pa.string()))
+
+
+def _without_nul(texts: pa.Array) -> pa.Array:
+    import pyarrow.compute as pc
+
+    return pc.replace_substring(texts, "\0", "")  # the one character that PostgreSQL's text cannot hold
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,119 @@
+"""Logs below a prefix of an object store: an object for each closed segment, and one for each of its files."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Collection, Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from visionops.errors import DataError
+from visionops.monitoring.kinds import FILES, LogKind
+from visionops.monitoring.segment_names import SEGMENT, Wanted, segment_begin
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = ["S3Logs"]
+
+_CLOCK_STEP = timedelta(minutes=10)
+"""How far clocks may differ, or be set back."""
+_STALLED_SECONDS = 10
+
+
+class S3Logs:
+    """Implements `visionops.monitoring.stores.LogStore`."""
+
+    def __init__(self, uri: str, kind: LogKind) -> None:
+        self._uri = uri
+        self._kind = kind
+        self._opened: tuple[Any, str] | None = None
+
+    def ship(self, segment: Path) -> None:
+        """See `LogStore`."""
+        data = segment.read_bytes()
+        with self._filesystem("written") as (store, prefix):
+            files = segment.with_suffix(FILES)
+            for file in sorted(files.iterdir()) if files.is_dir() else ():
+                if not file.name.startswith("."):
+                    _put(store, f"{prefix}/{files.name}/{file.name}", file.read_bytes())
+            _put(store, f"{prefix}/{segment.name}", data)
+
+    def read(self, wanted: Wanted, without: Collection[str]) -> pa.Table:
+        """See `LogStore`."""
+        from pyarrow import dataset
+
+        with self._filesystem("read") as (store, prefix):
+            listed = self._listed(store, prefix)
+            found = [info for info in listed if _may_have(info, wanted) and Path(info.path).stem not in without]
+            segments = dataset.dataset([info.path for info in found], self._kind.schema(), "parquet", store)
+            return segments.to_table(filter=wanted.expression())
+
+    def stems(self) -> list[str]:
+        """See `LogStore`."""
+        with self._filesystem("read") as (store, prefix):
+            names = [info.base_name for info in self._listed(store, prefix)]
+        return sorted(Path(name).stem for name in names if SEGMENT.fullmatch(name))
+
+    def read_segment(self, stem: str) -> pa.Table | None:
+        """See `LogStore`."""
+        import pyarrow.parquet as pq
+
+        with self._filesystem("read") as (store, prefix), contextlib.suppress(FileNotFoundError):
+            return pq.read_table(
+                f"{prefix}/{stem}.parquet", schema=self._kind.schema(), filesystem=store, partitioning=None
+            )
+        return None
+
+    def read_file(self, stem: str, name: str) -> bytes | None:
+        """See `LogStore`."""
+        with self._filesystem("read") as (store, prefix):
+            try:
+                with store.open_input_stream(f"{prefix}/{stem}{FILES}/{name}") as stream:
+                    return bytes(stream.read())
+            except FileNotFoundError:
+                return None
+
+    def prune(self, oldest: datetime) -> None:
+        """A lifecycle rule of the bucket does it."""
+
+    def _listed(self, store: Any, prefix: str) -> list[Any]:
+        from pyarrow import fs
+
+        listed: list[Any] = store.get_file_info(fs.FileSelector(prefix, allow_not_found=True))
+        if not listed and store.get_file_info(prefix.partition("/")[0]).type is fs.FileType.NotFound:
+            raise FileNotFoundError("there is no such bucket")
+        return listed
+
+    @contextlib.contextmanager
+    def _filesystem(self, done: str) -> Iterator[tuple[Any, str]]:
+        import pyarrow as pa
+
+        from visionops.object_store import first_line, open_prefix
+
+        try:
+            # A process that ends waits for what is under way, so no store may hang for long.
+            self._opened = self._opened or open_prefix(self._uri, _STALLED_SECONDS)
+            store, prefix = self._opened
+            yield store, f"{prefix}/{self._kind.folder}".rstrip("/")
+        except (pa.ArrowException, OSError) as error:
+            raise DataError(
+                f"{self._uri}: cannot be {done} ({first_line(error)}); check the name, AWS_ENDPOINT_URL and the "
+                "credentials"
+            ) from error
+
+
+def _put(store: Any, path: str, data: bytes) -> None:
+    # In one piece: what is half written is no object. A `with` would complete it even after an error.
+    stream = store.open_output_stream(path)
+    stream.write(data)
+    stream.close()
+
+
+def _may_have(segment: Any, wanted: Wanted) -> bool:
+    """Whether this object, as listed, is worth opening: its records came after its begin and before it was stored."""
+    if not SEGMENT.fullmatch(segment.base_name):
+        return False
+    too_late = wanted.until is not None and segment_begin(segment.base_name) - _CLOCK_STEP >= wanted.until
+    return not too_late and (wanted.since is None or segment.mtime + _CLOCK_STEP >= wanted.since)

@@ -1,0 +1,287 @@
+"""Make items of what servers have logged: the sampled images of traffic, and what people said of predictions.
+
+Each record is taken once, whatever dies when: its item is written under a key made of its segment and its place there,
+or of the feedback's own identity, and the cursor of the segment moves only once its items are durable. A cursor that
+is behind costs time, never a second item.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from visionops.data.files import safe_name
+from visionops.errors import ImageError, LabelError
+from visionops.monitoring.drill_ids import drill_rows
+from visionops.monitoring.kinds import FEEDBACK, PREDICTIONS
+from visionops.monitoring.segment_reading import LogSource
+from visionops.monitoring.stores import is_store
+from visionops.review.candidates import (
+    FEEDBACK_PRIORITY,
+    RANDOM_PRIORITY,
+    Candidate,
+    Prioritize,
+    in_random_share,
+    no_reasons,
+)
+from visionops.review.checks import MOST_COMMENT, in_utc
+from visionops.review.errors import Invalid, KeyReused
+from visionops.review.items import Origin, Predicted, Reason
+from visionops.review.ports import Cursor
+from visionops.review.service import Arrival, Review
+from visionops.review.settings import ReviewConfig
+from visionops.review.states import Actor
+
+__all__ = ["Intake", "ServerLogs", "Taken"]
+
+_TRAFFIC, _FEEDBACK = "traffic", "feedback"
+_ACTOR = Actor("intake")
+_TOGETHER = 256
+_WRITING = timedelta(seconds=30)
+"""How long a sampled image may take to its file, which no prediction waits for."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Taken:
+    """What became of the records that were read."""
+
+    new: int
+    """Items of sampled traffic."""
+    known: int
+    """Records whose image, or which themselves, were in review before."""
+    feedback: int
+    """Arrivals of feedback, on new items or known ones."""
+    skipped: Mapping[str, int]
+    """Records that no item came of, by reason."""
+    refused: tuple[str, ...]
+    """A line for each record that cannot be kept."""
+
+
+class ServerLogs:
+    """The prediction log and the feedback log of an endpoint's servers.
+
+    Args:
+        place: Folder of the prediction log, or the URI of its store.
+        store: Of the folder's log; what the folder does not have (any more) is read there.
+
+    Raises:
+        DataError: A name is none of a store.
+    """
+
+    def __init__(self, place: Path | str, store: str | None = None) -> None:
+        self._folder = None if is_store(place) else Path(place)
+        self.predictions = LogSource(place, store, PREDICTIONS)
+        self.feedback = LogSource(place if self._folder is None else self._folder / FEEDBACK.folder, store, FEEDBACK)
+
+    def image(self, name: str) -> bytes | None:
+        """Return a sampled image by the name that its record has; None where it is gone."""
+        if self._folder is None or safe_name(name) != name:
+            return None
+        try:
+            return (self._folder / name).read_bytes()
+        except OSError:
+            return None
+
+
+class Intake:
+    """Takes the records of one use case in.
+
+    Args:
+        use_case: Known to ``review``; the records are those of the model of this name.
+        prioritize: Gives the reasons of what is not in the random share.
+    """
+
+    def __init__(
+        self,
+        review: Review,
+        use_case: str,
+        logs: ServerLogs,
+        settings: ReviewConfig,
+        prioritize: Prioritize = no_reasons,
+    ) -> None:
+        self._review = review
+        self._use_case = use_case
+        self._logs = logs
+        self._settings = settings
+        self._prioritize = prioritize
+
+    def run(self, now: datetime) -> Taken:
+        """Take in what is there and was not taken yet.
+
+        Raises:
+            DataError: A log cannot be read.
+            NotFound: The use case is not known.
+            Unavailable: The database or the images cannot be reached or written.
+        """
+        now = in_utc(now)
+        round_ = _Round(self._review, self._use_case, self._logs, self._settings, self._prioritize, now)
+        # Listed first: traffic is taken before the feedback on it, which is in the log later.
+        feedback = self._logs.feedback.stems()
+        round_.take(_TRAFFIC, self._logs.predictions, self._logs.predictions.stems(), round_.traffic)
+        round_.take(_FEEDBACK, self._logs.feedback, feedback, round_.feedback)
+        counts = round_.counts
+        skipped = {name: count for name, count in sorted(counts.items()) if name not in {"new", "known", "feedback"}}
+        return Taken(counts["new"], counts["known"], counts["feedback"], skipped, tuple(round_.refused))
+
+
+class _Round:
+    """One pass over the logs."""
+
+    def __init__(
+        self,
+        review: Review,
+        use_case: str,
+        logs: ServerLogs,
+        settings: ReviewConfig,
+        prioritize: Prioritize,
+        now: datetime,
+    ) -> None:
+        self.counts: Counter[str] = Counter()
+        self.refused: list[str] = []
+        self._review = review
+        self._use_case = use_case
+        self._logs = logs
+        self._settings = settings
+        self._prioritize = prioritize
+        self._now = now
+
+    def take(
+        self, log: str, source: LogSource, stems: Sequence[str], each: Callable[[str, int, pa.Table], int]
+    ) -> None:
+        """Take the records behind the cursors.
+
+        Args:
+            each: Takes some records of a segment, of which the first has this place; returns how many it took.
+        """
+        cursors = self._review.store.cursors(self._use_case, log)
+        for stem in stems:
+            done = cursors.get(stem, Cursor(0))
+            if not done.is_finished and (segment := source.read(stem)) is not None:
+                place, total = done.rows, len(segment.records)
+                while place < total:
+                    part = segment.records.slice(place, _TOGETHER)
+                    taken = each(stem, place, part)
+                    place += taken
+                    self._move(log, stem, Cursor(place))
+                    if taken < len(part):
+                        break
+                if segment.is_closed and place >= total:
+                    done = Cursor(total, is_finished=True)
+                    self._move(log, stem, done)
+            if done.is_finished and log == _FEEDBACK:
+                source.consumed(stem, self._use_case)
+
+    def traffic(self, stem: str, place: int, records: pa.Table) -> int:
+        """Make items of sampled images."""
+        found: list[tuple[int, bytes, Candidate]] = []
+        drills, taken = drill_rows(records).to_pylist(), len(records)
+        embeddings = records["embedding"].to_pylist()
+        for row, record in enumerate(records.drop_columns(["embedding"]).to_pylist()):
+            if record["model"] != self._use_case:
+                continue
+            if (why := _skipped(record, is_drill=drills[row])) is not None:
+                self.counts[why] += 1
+                continue
+            if (data := self._logs.image(record["image"])) is None:
+                if self._now - record["time"] < _WRITING:
+                    taken = row  # it may still come: from here next time
+                    break
+                self.counts["image gone"] += 1
+                continue
+            sha256 = hashlib.sha256(data).hexdigest()
+            embedding = np.asarray(embeddings[row] or [], dtype=np.float32)
+            found.append((place + row, data, Candidate(sha256, record, embedding, _predicted(record))))
+        for (number, data, candidate), reasons in zip(found, self._reasons([c for *_, c in found]), strict=True):
+            arrival = Arrival(
+                Origin.TRAFFIC,
+                reference=candidate.record["request_id"],
+                predicted=candidate.predicted,
+                reasons=reasons,
+            )
+            is_new = self._add(data, arrival, _ACTOR, f"traffic {stem} {number}")
+            if is_new is not None:
+                self.counts["new" if is_new else "known"] += 1
+        return taken
+
+    def feedback(self, stem: str, place: int, records: pa.Table) -> int:  # noqa: ARG002
+        """Make arrivals of what people said."""
+        for record in records.to_pylist():
+            if record["model"] != self._use_case:
+                continue
+            data = self._logs.feedback.read_file(stem, record["sha256"])
+            if data is None:
+                self.counts["image gone"] += 1
+                continue
+            label = None if record["label_json"] is None else json.loads(record["label_json"])
+            arrival = Arrival(
+                Origin.TRAFFIC if record["request_id"] else Origin.UPLOAD,
+                reference=record["request_id"],
+                name=record["name"],
+                comment=record["comment"],
+                label=label,
+                predicted=_predicted(record),
+                reasons=(Reason("feedback", FEEDBACK_PRIORITY),),
+            )
+            is_new = self._add(data, arrival, Actor(record["client"] or "feedback"), f"feedback {record['id']}")
+            self.counts["feedback"] += is_new is not None
+        return len(records)
+
+    def _reasons(self, candidates: Sequence[Candidate]) -> list[tuple[Reason, ...]]:
+        share = self._settings.random_share
+        drawn = [in_random_share(candidate.record["request_id"], share) for candidate in candidates]
+        others = [candidate for candidate, is_drawn in zip(candidates, drawn, strict=True) if not is_drawn]
+        given = iter(self._prioritize(others) if others else ())
+        return [(Reason("random", RANDOM_PRIORITY),) if is_drawn else next(given) for is_drawn in drawn]
+
+    def _add(self, data: bytes, arrival: Arrival, actor: Actor, key: str) -> bool | None:
+        """Add an arrival; return whether its item is new, None where it cannot be kept."""
+        attempts = [arrival]
+        # What a person said is kept even where it does not fit any more; so is an image without its prediction.
+        if arrival.label is not None:
+            said = f"{arrival.comment}\nlabel: {json.dumps(arrival.label, ensure_ascii=False)}".strip()
+            attempts.append(dataclasses.replace(arrival, label=None, comment=said[:MOST_COMMENT]))
+        if arrival.predicted is not None:
+            attempts.append(dataclasses.replace(attempts[-1], predicted=None))
+        problem: Exception | None = None
+        for attempt in attempts:
+            try:
+                return self._review.add(self._use_case, data, attempt, actor, key=key, now=self._now).is_new
+            except KeyReused:
+                return False  # taken before, when its reasons, or the classes in review, were others
+            except (ImageError, Invalid, LabelError) as error:
+                problem = problem or error
+        self.counts["refused"] += 1
+        self.refused.append(f"{key}: {problem}")
+        return None
+
+    def _move(self, log: str, stem: str, cursor: Cursor) -> None:
+        self._review.store.move_cursor(self._use_case, log, stem, cursor, self._now)
+
+
+def _skipped(record: Mapping[str, Any], *, is_drill: bool) -> str | None:
+    """Return why no item comes of a record; None where one may."""
+    if is_drill:
+        return "drill"
+    if not record["image"]:
+        return "not sampled"
+    # Of batch inference: they are where their sender keeps them, and not sampled.
+    return "batch" if Path(record["image"]).is_absolute() else None
+
+
+def _predicted(record: Mapping[str, Any]) -> Predicted | None:
+    """The prediction of a record, with its whole answer; None where the record has none, or one that is no JSON."""
+    if not record["answer_json"] or not record["version"]:
+        return None
+    try:
+        return Predicted(record["model"], record["version"], json.loads(record["answer_json"]))
+    except (ValueError, Invalid):
+        return None
