@@ -17,11 +17,12 @@ from visionops.tasks.labels.labelling import (
     ClassLabel,
     check_attributes,
     check_class,
+    compare_answers,
     label_layer,
     labels_in,
 )
 from visionops.tasks.labels.settings import LabelTraining, Learning
-from visionops.tasks.spec import Known, Metric, TaskSpec
+from visionops.tasks.spec import Known, LabelComparison, Metric, TaskSpec
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -276,6 +277,11 @@ class ClassificationTask(LabelTask):
         (question,) = scheme.questions
         return label_layer([{question.name: label["class_name"]} for label in labels], scheme.questions)
 
+    def compare(self, first: Mapping[str, Any], second: Mapping[str, Any], scheme: LabelScheme) -> LabelComparison:
+        """See `TaskSpec`: the classes."""
+        (question,) = scheme.questions
+        return compare_answers({question.name: first["class_name"]}, {question.name: second["class_name"]})
+
 
 class AttributesTask(LabelTask):
     """Several questions about an image, each with its own classes."""
@@ -312,6 +318,10 @@ class AttributesTask(LabelTask):
     def layer_of(self, labels: Sequence[Mapping[str, Any]], scheme: LabelScheme) -> LabelLayer:
         """See `TaskSpec`."""
         return label_layer([label["attributes"] for label in labels], scheme.questions)
+
+    def compare(self, first: Mapping[str, Any], second: Mapping[str, Any], scheme: LabelScheme) -> LabelComparison:  # noqa: ARG002
+        """See `TaskSpec`: the class of each attribute."""
+        return compare_answers(first["attributes"], second["attributes"])
 
 
 CLASSIFICATION = ClassificationTask()

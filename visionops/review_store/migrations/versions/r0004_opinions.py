@@ -1,0 +1,52 @@
+"""Second opinions: what reviewers of one item said before it was decided, and the share of items that need two."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+from sqlalchemy.dialects import postgresql
+
+revision = "0004"
+down_revision = "0001"
+branch_labels = None
+depends_on = None
+
+_TIME = sa.DateTime(timezone=True)
+_JSON = sa.JSON(none_as_null=True).with_variant(postgresql.JSONB(none_as_null=True), "postgresql")
+# SQLite adds a constraint to a table only with a column. To make the table anew instead, it would have to drop the
+# one that others refer to, and no foreign key may be off inside a transaction.
+_COLUMNS = (
+    "review_use_cases ADD COLUMN second_share DOUBLE PRECISION DEFAULT '0' NOT NULL "
+    "CONSTRAINT ck_review_use_cases_second_share CHECK (second_share >= 0 AND second_share <= 1)",
+    "review_items ADD COLUMN first_reviewer TEXT CONSTRAINT ck_review_items_not_first CHECK (holder <> first_reviewer)",
+    "review_items ADD COLUMN second_reviewer TEXT "
+    "CONSTRAINT ck_review_items_two_reviewers "
+    "CHECK (second_reviewer IS NULL OR second_reviewer <> first_reviewer) "
+    "CONSTRAINT ck_review_items_first_reviewer CHECK (second_reviewer IS NULL OR first_reviewer IS NOT NULL) "
+    "CONSTRAINT ck_review_items_not_second CHECK (holder <> second_reviewer)",
+)
+
+
+def upgrade() -> None:
+    """Add the table of opinions, and what items and use cases know of them."""
+    for column in _COLUMNS:
+        op.execute(f"ALTER TABLE {column}")
+    op.create_table(
+        "review_opinions",
+        sa.Column("item", sa.String(length=32), nullable=False),
+        sa.Column("round", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("number", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("reviewer", sa.Text(), nullable=False),
+        sa.Column("at", _TIME, nullable=False),
+        sa.Column("verdict", sa.Text(), nullable=False),
+        sa.Column("label", _JSON, nullable=True),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("comment", sa.Text(), nullable=False),
+        sa.CheckConstraint("(verdict = 'reject') = (label IS NULL)", name=op.f("ck_review_opinions_label")),
+        sa.CheckConstraint("number IN (1, 2, 3)", name=op.f("ck_review_opinions_number")),
+        sa.CheckConstraint("verdict IN ('confirm', 'correct', 'reject')", name=op.f("ck_review_opinions_verdict")),
+        sa.ForeignKeyConstraint(["item"], ["review_items.id"], name=op.f("fk_review_opinions_item")),
+        sa.PrimaryKeyConstraint("item", "round", "number", name=op.f("pk_review_opinions")),
+        sa.UniqueConstraint("item", "round", "reviewer", name=op.f("uq_review_opinions_item_round_reviewer")),
+    )
+    op.create_index("ix_review_opinions_reviewer", "review_opinions", ["reviewer"], unique=False)
