@@ -59,7 +59,7 @@ class LabelComparison:
     """To each question both answers, for Cohen's kappa: of classes of images the classes, of boxes for each class
     whether there is any."""
     parts: Mapping[str, tuple[int, int, int]] = MappingProxyType({})
-    """Of each class: how often both have it in the same place, and how often the first and the second have it, for F1."""
+    """Of each class: how often both have it in the same place, and how often the first and the second have it."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -13,24 +13,32 @@ depends_on = None
 
 _TIME = sa.DateTime(timezone=True)
 _JSON = sa.JSON(none_as_null=True).with_variant(postgresql.JSONB(none_as_null=True), "postgresql")
-# SQLite adds a constraint to a table only with a column. To make the table anew instead, it would have to drop the
-# one that others refer to, and no foreign key may be off inside a transaction.
+# Table, column, and the constraints that come with it. SQLite adds a constraint to a table only with a column; to make
+# the table anew, it would have to drop one that others refer to, and foreign keys cannot be off inside a transaction.
 _COLUMNS = (
-    "review_use_cases ADD COLUMN second_share DOUBLE PRECISION DEFAULT '0' NOT NULL "
-    "CONSTRAINT ck_review_use_cases_second_share CHECK (second_share >= 0 AND second_share <= 1)",
-    "review_items ADD COLUMN first_reviewer TEXT CONSTRAINT ck_review_items_not_first CHECK (holder <> first_reviewer)",
-    "review_items ADD COLUMN second_reviewer TEXT "
-    "CONSTRAINT ck_review_items_two_reviewers "
-    "CHECK (second_reviewer IS NULL OR second_reviewer <> first_reviewer) "
-    "CONSTRAINT ck_review_items_first_reviewer CHECK (second_reviewer IS NULL OR first_reviewer IS NOT NULL) "
-    "CONSTRAINT ck_review_items_not_second CHECK (holder <> second_reviewer)",
+    (
+        "review_use_cases",
+        "second_share DOUBLE PRECISION DEFAULT '0' NOT NULL",
+        {"second_share": "second_share >= 0 AND second_share <= 1"},
+    ),
+    ("review_items", "first_reviewer TEXT", {"not_first": "holder <> first_reviewer"}),
+    (
+        "review_items",
+        "second_reviewer TEXT",
+        {
+            "two_reviewers": "second_reviewer IS NULL OR second_reviewer <> first_reviewer",
+            "first_reviewer": "second_reviewer IS NULL OR first_reviewer IS NOT NULL",
+            "not_second": "holder <> second_reviewer",
+        },
+    ),
 )
 
 
 def upgrade() -> None:
     """Add the table of opinions, and what items and use cases know of them."""
-    for column in _COLUMNS:
-        op.execute(f"ALTER TABLE {column}")
+    for table, column, rules in _COLUMNS:
+        constraints = " ".join(f"CONSTRAINT ck_{table}_{name} CHECK ({rule})" for name, rule in rules.items())
+        op.execute(f"ALTER TABLE {table} ADD COLUMN {column} {constraints}")
     op.create_table(
         "review_opinions",
         sa.Column("item", sa.String(length=32), nullable=False),
