@@ -10,7 +10,6 @@ import abc
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from pydantic import BaseModel
@@ -55,10 +54,10 @@ class Metric:
 class LabelComparison:
     """What two labels of one image have in common."""
 
-    answers: Mapping[str, tuple[str, str]] = MappingProxyType({})
+    answers: Mapping[str, tuple[str, str]] = dataclasses.field(default_factory=dict)
     """To each question both answers, for Cohen's kappa: of classes of images the classes, of boxes for each class
     whether there is any."""
-    parts: Mapping[str, tuple[int, int, int]] = MappingProxyType({})
+    parts: Mapping[str, tuple[int, int, int]] = dataclasses.field(default_factory=dict)
     """Of each class: how often both have it in the same place, and how often the first and the second have it."""
 
 

@@ -18,7 +18,7 @@ _JSON = sa.JSON(none_as_null=True).with_variant(postgresql.JSONB(none_as_null=Tr
 _COLUMNS = (
     (
         "review_use_cases",
-        "second_share DOUBLE PRECISION DEFAULT '0' NOT NULL",
+        "second_share FLOAT DEFAULT '0' NOT NULL",
         {"second_share": "second_share >= 0 AND second_share <= 1"},
     ),
     ("review_items", "first_reviewer TEXT", {"not_first": "holder <> first_reviewer"}),
