@@ -84,9 +84,14 @@ def _list(
 
 
 @review_app.command("show", epilog="Example: visionops review show 2064b84b9b987c6357ede46641d4b7c0")
-def _show(item: Annotated[str, typer.Argument(help="Id of an item, as `list` has it.", show_default=False)]) -> None:
+def _show(
+    item: Annotated[str, typer.Argument(help="Id of an item, as `list` has it.", show_default=False)],
+    opinions: Annotated[
+        bool, typer.Option("--opinions", help="Show opinions that reviewers must not see yet, too.")
+    ] = False,
+) -> None:
     """Show the history of an item."""
-    raise typer.Exit(exit_code(lambda: _show_item(item)))
+    raise typer.Exit(exit_code(lambda: _show_item(item, shows_all=opinions)))
 
 
 @review_app.command("stats")
@@ -95,6 +100,12 @@ def _stats(
 ) -> None:
     """Count items by state, and decisions by verdict and reviewer."""
     raise typer.Exit(exit_code(lambda: _print_stats(name)))
+
+
+@review_app.command("agreement", epilog="Example: visionops review agreement steel")
+def _agreement(name: Name) -> None:
+    """Show how far reviewers agree who answered the same images blind."""
+    raise typer.Exit(exit_code(lambda: _print_agreement(name)))
 
 
 @review_app.command("sweep")
@@ -164,7 +175,7 @@ def _read(folder: Path, labels: str | None, use_case: Config) -> Dataset:
 
 
 def _know(review: Review, use_case: Config) -> None:
-    """Put the classes of the use case's data set there, unless they are."""
+    """Put the classes of the use case's data set there, unless they are, and the share of second opinions."""
     from visionops.data.formats import read_dataset
     from visionops.data.sources import fetch
     from visionops.home import visionops_home
@@ -172,11 +183,11 @@ def _know(review: Review, use_case: Config) -> None:
     from visionops.review.items import UseCase
     from visionops.tasks.spec import task_for
 
-    if use_case.name in {known.name for known in review.store.use_cases()}:
-        return
-    root = fetch(use_case.data.source, visionops_home() / "data")
-    dataset = read_dataset(root, use_case.data, use_case.name, task_for(use_case.task).fit_dataset)
-    review.put_use_case(UseCase(use_case.name, use_case.task, scheme_of(dataset)))
+    if use_case.name not in {known.name for known in review.store.use_cases()}:
+        root = fetch(use_case.data.source, visionops_home() / "data")
+        dataset = read_dataset(root, use_case.data, use_case.name, task_for(use_case.task).fit_dataset)
+        review.put_use_case(UseCase(use_case.name, use_case.task, scheme_of(dataset)))
+    review.set_second_share(use_case.name, use_case.review.second_opinion.share)
 
 
 def _export_version(name: str, folder: Path, format_: str, version: int | None, reviewer: str | None) -> None:
@@ -229,12 +240,14 @@ def _line(item: ReviewItem) -> str:
     return f"{item.id:<32}  {item.status.state.value:<8}  {item.added:%Y-%m-%d %H:%M}  {shown}".rstrip()
 
 
-def _show_item(name: str) -> None:
+def _show_item(name: str, *, shows_all: bool) -> None:
     from visionops.errors import one_line
+    from visionops.review.states import Actor
 
     with _opened() as review:
         item, history = review.store.item(name), review.store.history(name)
         decisions = review.store.decisions(name)
+        opinions = review.opinions(name, Actor(getpass.getuser(), is_admin=shows_all))
     image = item.image
     typer.echo(f"item      {item.id} of {one_line(item.use_case)}, {item.status.state.value}")
     typer.echo(f"image     {image.sha256}\n          {image.format}, {image.width} x {image.height} pixels")
@@ -244,6 +257,9 @@ def _show_item(name: str) -> None:
     for row in history:
         details = ", ".join(f"{key} {value}" for key, value in row.details.items() if value not in {None, ""})
         typer.echo(one_line(f"{row.at:%Y-%m-%d %H:%M:%S}  {row.action} by {row.actor}  {details}").rstrip())
+    for one in opinions:
+        by = f" by {one.reviewer}" if one.reviewer else ""
+        typer.echo(one_line(f"opinion   round {one.round}{by}: {one.verdict.value}: {one.label or one.reason}"))
     for decision in decisions:
         typer.echo(one_line(f"round {decision.round}   {decision.verdict.value}: {decision.label or decision.reason}"))
 
@@ -263,8 +279,20 @@ def _print_stats(name: str | None) -> None:
         for reviewer, count in stats.reviewers.items():
             typer.echo(f"  reviewer   {one_line(reviewer)}: {count}")
         typer.echo(f"  unused     {stats.unused} with a label that no data version has; {stats.versions} versions")
+        if stats.second or stats.third:
+            typer.echo(f"  waiting    {stats.second} for a second opinion, {stats.third} for a third")
         if stats.oldest_pending:
             typer.echo(f"  oldest     waits since {stats.oldest_pending:%Y-%m-%d %H:%M} UTC")
+
+
+def _print_agreement(name: str) -> None:
+    from launch.agreement_table import agreement_lines
+    from visionops.review.agreement import agreement_of
+
+    with _opened() as review:
+        found = agreement_of(review.store, name)
+    for line in agreement_lines(found):
+        typer.echo(line)
 
 
 def _sweep_images(*, dry_run: bool) -> None:

@@ -151,7 +151,7 @@ def test_an_opinion_is_given_once_in_a_round():
         advance(heard, CHANGES[Action.CLAIM], NOW, "i")
     claimed = advance(heard, Change(Action.CLAIM, BEA, until=SOON), NOW, "i")
     with pytest.raises(OpinionGiven):
-        advance(claimed, CHANGES[Action.CLAIM], SOON, "i")
+        advance(claimed, Change(Action.CLAIM, ANNA, until=SOON + timedelta(hours=1)), SOON, "i")
     with pytest.raises(HeldByAnother):
         advance(claimed, CHANGES[Action.OPINE], NOW, "i")
     twice = advance(claimed, Change(Action.OPINE, BEA), NOW, "i")

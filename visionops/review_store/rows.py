@@ -73,7 +73,8 @@ def status_of(row: ItemRow) -> Status:
 def status_columns(status: Status) -> dict[str, Any]:
     """Return the columns of `ItemRow` that hold a status."""
     found = _plain(status)
-    first, second, *_ = (*found.pop("reviewers"), None, None)
+    del found["reviewers"]
+    first, second, *_ = (*status.reviewers, None, None)
     return {**found, "first_reviewer": first, "second_reviewer": second}
 
 

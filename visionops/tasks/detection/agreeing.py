@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +27,8 @@ def count_shared(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[st
     names = sorted({one["class_name"] for label in (first, second) for one in label["boxes"]})
     ours, theirs = _boxes(first, names), _boxes(second, names)
     scores = np.ones(len(theirs.xyxy), dtype=np.float32)
-    matches = match(ours, BoxPrediction(0, 0, theirs.xyxy, scores, theirs.class_ids, tuple(names)))
+    corners = cast("npt.NDArray[np.float32]", theirs.xyxy)  # as precise as the others; `match` computes in float64
+    matches = match(ours, BoxPrediction(0, 0, corners, scores, theirs.class_ids, tuple(names)))
     shared, in_first, in_second = (
         np.bincount(ids, minlength=len(names)).tolist()
         for ids in (theirs.class_ids[matches.correct], ours.class_ids, theirs.class_ids)
