@@ -57,7 +57,6 @@ class Truth:
         """For anybody who has given no opinion on it."""
         return self.state is State.PENDING or (self.state is State.CLAIMED and self.until <= now)
 
-
     def was_given_by(self, actor: Actor) -> bool:
         return actor.name in [name for name, _ in self.opinions]
 
