@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from visionops.tasks.settings import TrainingPlan
     from visionops.tasks.training_settings import TrainingBase
 
-__all__ = ["Known", "LabelComparison", "Metric", "TaskSpec", "task_for"]
+__all__ = ["Known", "LabelComparison", "Metric", "Suspicion", "TaskSpec", "task_for"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -59,6 +59,16 @@ class LabelComparison:
     whether there is any."""
     parts: Mapping[str, tuple[int, int, int]] = dataclasses.field(default_factory=dict)
     """Of each class: how often both have it in the same place, and how often the first and the second have it."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Suspicion:
+    """Why a label is probably wrong."""
+
+    quality: float
+    """Of the label, from 0 (surely wrong) to 1."""
+    text: str
+    """For people: what the label says, and what the model says."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -235,6 +245,20 @@ class TaskSpec(ServedTask[P]):
     def compare(self, first: Mapping[str, Any], second: Mapping[str, Any], scheme: LabelScheme) -> LabelComparison:  # noqa: ARG002
         """Return what two labels of one image have in common, for figures of agreement; nothing by default."""
         return LabelComparison()
+
+    def suspects(
+        self, labels: Sequence[Mapping[str, Any]], answers: Sequence[Mapping[str, Any]], scheme: LabelScheme
+    ) -> dict[int, Suspicion]:
+        """Return the labels of a data set that are probably wrong, by row.
+
+        Args:
+            labels: By `check_label`, one an image.
+            answers: Of a model about the same images, as `Prediction.to_dict` gives them.
+
+        Raises:
+            TaskError: The task cannot say.
+        """
+        raise TaskError(f"task {self.name!r}: its labels cannot be audited; give its TaskSpec a method suspects")
 
     def _not_reviewed(self, *_: object) -> NoReturn:
         raise TaskError(f"task {self.name!r}: its labels cannot be reviewed; give its TaskSpec a label_form")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -14,7 +14,7 @@ from visionops.tasks.detection.prediction import BoxPrediction
 from visionops.tasks.labelling import LabelScheme
 from visionops.tasks.spec import LabelComparison
 
-__all__ = ["compare_boxes", "count_shared"]
+__all__ = ["boxes_of", "compare_boxes", "count_shared"]
 
 
 def count_shared(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, tuple[int, int, int]]:
@@ -25,7 +25,7 @@ def count_shared(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[st
         second: By `check_boxes`.
     """
     names = sorted({one["class_name"] for label in (first, second) for one in label["boxes"]})
-    ours, theirs = _boxes(first, names), _boxes(second, names)
+    ours, theirs = boxes_of(first["boxes"], names), boxes_of(second["boxes"], names)
     scores = np.ones(len(theirs.xyxy), dtype=np.float32)
     corners = cast("npt.NDArray[np.float32]", theirs.xyxy)  # as precise as the others; `match` computes in float64
     matches = match(ours, BoxPrediction(0, 0, corners, scores, theirs.class_ids, tuple(names)))
@@ -46,7 +46,8 @@ def compare_boxes(first: Mapping[str, Any], second: Mapping[str, Any], scheme: L
     return LabelComparison(answers, parts)
 
 
-def _boxes(label: Mapping[str, Any], names: list[str]) -> Boxes:
-    corners: npt.NDArray[np.float64] = np.array([one["box"] for one in label["boxes"]], dtype=np.float64)
-    ids = [names.index(one["class_name"]) for one in label["boxes"]]
+def boxes_of(found: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Boxes:
+    """Return boxes that have a ``box`` and a ``class_name``, which is one of ``names``."""
+    corners: npt.NDArray[np.float64] = np.array([one["box"] for one in found], dtype=np.float64)
+    ids = [names.index(one["class_name"]) for one in found]
     return Boxes(corners.reshape(-1, 4), np.array(ids, dtype=np.int32))

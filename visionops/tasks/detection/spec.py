@@ -14,7 +14,7 @@ from visionops.inference.bundle import BundleCard, Decode, Thresholds
 from visionops.inference.task import PartTable, RecordColumn, TensorSpec
 from visionops.tasks.detection.labelling import BoxLabels, box_layer, boxes_in, check_boxes
 from visionops.tasks.detection.settings import DetectionTraining
-from visionops.tasks.spec import Known, LabelComparison, Metric, TaskSpec
+from visionops.tasks.spec import Known, LabelComparison, Metric, Suspicion, TaskSpec
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -245,6 +245,17 @@ class DetectionTask(TaskSpec["BoxPrediction"]):
         from visionops.tasks.detection.agreeing import compare_boxes
 
         return compare_boxes(first, second, scheme)
+
+    def suspects(
+        self,
+        labels: Sequence[Mapping[str, Any]],
+        answers: Sequence[Mapping[str, Any]],
+        scheme: LabelScheme,  # noqa: ARG002
+    ) -> dict[int, Suspicion]:
+        """See `visionops.tasks.detection.suspecting.suspect_boxes`."""
+        from visionops.tasks.detection.suspecting import suspect_boxes
+
+        return suspect_boxes(labels, answers)
 
     def known_to(self, test: Dataset, cards: Sequence[BundleCard]) -> Known:
         """See `visionops.tasks.detection.known.known_boxes`."""

@@ -22,7 +22,7 @@ from visionops.tasks.labels.labelling import (
     labels_in,
 )
 from visionops.tasks.labels.settings import LabelTraining, Learning
-from visionops.tasks.spec import Known, LabelComparison, Metric, TaskSpec
+from visionops.tasks.spec import Known, LabelComparison, Metric, Suspicion, TaskSpec
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -209,6 +209,20 @@ class LabelTask(TaskSpec["LabelPrediction"]):
         if scheme.class_names or not scheme.questions or (self.is_single and len(scheme.questions) > 1):
             wanted = "one question" if self.is_single else "questions"
             raise LabelError(f"task {self.name}: labels answer {wanted}, each with its classes; name them")
+
+    def suspects(
+        self, labels: Sequence[Mapping[str, Any]], answers: Sequence[Mapping[str, Any]], scheme: LabelScheme
+    ) -> dict[int, Suspicion]:
+        """See `visionops.tasks.labels.suspecting.suspect_answers`."""
+        from visionops.tasks.labels.suspecting import suspect_answers
+
+        if self.is_single:
+            (question,) = scheme.questions
+            given = [{question.name: label["class_name"]} for label in labels]
+            said = [{question.name: answer["classification"]} for answer in answers]
+            return suspect_answers(given, said, scheme.questions)
+        attributes = [answer["attributes"] for answer in answers]
+        return suspect_answers([label["attributes"] for label in labels], attributes, scheme.questions)
 
     def known_to(self, test: Dataset, cards: Sequence[BundleCard]) -> Known:
         """See `visionops.tasks.labels.known.known_labels`."""
