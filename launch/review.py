@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import getpass
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from visionops.config import Config
     from visionops.data.dataset import Dataset
     from visionops.review.items import ReviewItem
+    from visionops.review.label_audit import Model
     from visionops.review.service import Review
 
 __all__ = ["review_app"]
@@ -106,9 +107,14 @@ def _list(
 
 
 @review_app.command("show", epilog="Example: visionops review show 2064b84b9b987c6357ede46641d4b7c0")
-def _show(item: Annotated[str, typer.Argument(help="Id of an item, as `list` has it.", show_default=False)]) -> None:
+def _show(
+    item: Annotated[str, typer.Argument(help="Id of an item, as `list` has it.", show_default=False)],
+    opinions: Annotated[
+        bool, typer.Option("--opinions", help="Show opinions that reviewers must not see yet, too.")
+    ] = False,
+) -> None:
     """Show the history of an item."""
-    raise typer.Exit(exit_code(lambda: _show_item(item)))
+    raise typer.Exit(exit_code(lambda: _show_item(item, shows_all=opinions)))
 
 
 @review_app.command("stats")
@@ -117,6 +123,26 @@ def _stats(
 ) -> None:
     """Count items by state, and decisions by verdict and reviewer."""
     raise typer.Exit(exit_code(lambda: _print_stats(name)))
+
+
+@review_app.command("agreement", epilog="Example: visionops review agreement steel")
+def _agreement(name: Name) -> None:
+    """Show how far reviewers agree who answered the same images blind."""
+    raise typer.Exit(exit_code(lambda: _print_agreement(name)))
+
+
+@review_app.command("audit", epilog="Example: visionops review audit --config configs/casting.yaml --limit 50")
+def _audit(
+    config: Annotated[Path, typer.Option(metavar="FILE", help="Use case, a YAML file.", show_default=False)],
+    limit: Annotated[int, typer.Option(metavar="N", min=1, help="At most so many, the worst first.")] = 100,
+    model: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Folder of a bundle (default: the champion).", show_default=False),
+    ] = None,
+    reviewer: Reviewer = None,
+) -> None:
+    """Queue the labels of the data set that a model contradicts most."""
+    raise typer.Exit(exit_code(lambda: _audit_labels(config, limit, model, reviewer)))
 
 
 @review_app.command("sweep")
@@ -153,10 +179,7 @@ def _import_folder(folder: Path, config: Path, labels: str | None, reviewer: str
         _know(review, use_case)
         actor, now = Actor(reviewer or getpass.getuser()), datetime.now(UTC)
         found = take_in(review, use_case.name, dataset, actor, now, labelled=labels is not None, decided=decided)
-    for line in found.refused[:_MOST_REFUSALS]:
-        typer.echo(f"refused   {line}")
-    if len(found.refused) > _MOST_REFUSALS:
-        typer.echo(f"refused   {len(found.refused) - _MOST_REFUSALS} more")
+    _print_refused(found.refused)
     typer.echo(f"images    {found.new} new, {found.known} known, {len(found.refused)} refused")
     if decided:
         typer.echo(f"decided   {found.decided}")
@@ -171,6 +194,13 @@ def _take_logs(config: Path, log: str | None, follow: float | None) -> None:
     with _opened() as review:
         _know(review, use_case)
         take_logs(review, use_case, logs, follow)
+
+
+def _print_refused(lines: Sequence[str]) -> None:
+    for line in lines[:_MOST_REFUSALS]:
+        typer.echo(f"refused   {line}")
+    if len(lines) > _MOST_REFUSALS:
+        typer.echo(f"refused   {len(lines) - _MOST_REFUSALS} more")
 
 
 def _read(folder: Path, labels: str | None, use_case: Config) -> Dataset:
@@ -197,19 +227,24 @@ def _read(folder: Path, labels: str | None, use_case: Config) -> Dataset:
 
 
 def _know(review: Review, use_case: Config) -> None:
-    """Put the classes of the use case's data set there, unless they are."""
+    """Put the classes of the use case's data set there, unless they are, and the share of second opinions."""
+    from visionops.review.exchange import scheme_of
+    from visionops.review.items import UseCase
+
+    if use_case.name not in {known.name for known in review.store.use_cases()}:
+        review.put_use_case(UseCase(use_case.name, use_case.task, scheme_of(_own_data(use_case))))
+    review.set_second_share(use_case.name, use_case.review.second_opinion.share)
+
+
+def _own_data(use_case: Config) -> Dataset:
+    """The use case's data set, fetched."""
     from visionops.data.formats import read_dataset
     from visionops.data.sources import fetch
     from visionops.home import visionops_home
-    from visionops.review.exchange import scheme_of
-    from visionops.review.items import UseCase
     from visionops.tasks.spec import task_for
 
-    if use_case.name in {known.name for known in review.store.use_cases()}:
-        return
     root = fetch(use_case.data.source, visionops_home() / "data")
-    dataset = read_dataset(root, use_case.data, use_case.name, task_for(use_case.task).fit_dataset)
-    review.put_use_case(UseCase(use_case.name, use_case.task, scheme_of(dataset)))
+    return read_dataset(root, use_case.data, use_case.name, task_for(use_case.task).fit_dataset)
 
 
 def _export_version(name: str, folder: Path, format_: str, version: int | None, reviewer: str | None) -> None:
@@ -262,12 +297,14 @@ def _line(item: ReviewItem) -> str:
     return f"{item.id:<32}  {item.status.state.value:<8}  {item.added:%Y-%m-%d %H:%M}  {shown}".rstrip()
 
 
-def _show_item(name: str) -> None:
+def _show_item(name: str, *, shows_all: bool) -> None:
     from visionops.errors import one_line
+    from visionops.review.states import Actor
 
     with _opened() as review:
         item, history = review.store.item(name), review.store.history(name)
         decisions = review.store.decisions(name)
+        opinions = review.opinions(name, Actor(getpass.getuser(), is_admin=shows_all))
     image = item.image
     typer.echo(f"item      {item.id} of {one_line(item.use_case)}, {item.status.state.value}")
     typer.echo(f"image     {image.sha256}\n          {image.format}, {image.width} x {image.height} pixels")
@@ -277,6 +314,9 @@ def _show_item(name: str) -> None:
     for row in history:
         details = ", ".join(f"{key} {value}" for key, value in row.details.items() if value not in {None, ""})
         typer.echo(one_line(f"{row.at:%Y-%m-%d %H:%M:%S}  {row.action} by {row.actor}  {details}").rstrip())
+    for one in opinions:
+        by = f" by {one.reviewer}" if one.reviewer else ""
+        typer.echo(one_line(f"opinion   round {one.round}{by}: {one.verdict.value}: {one.label or one.reason}"))
     for decision in decisions:
         typer.echo(one_line(f"round {decision.round}   {decision.verdict.value}: {decision.label or decision.reason}"))
 
@@ -296,8 +336,62 @@ def _print_stats(name: str | None) -> None:
         for reviewer, count in stats.reviewers.items():
             typer.echo(f"  reviewer   {one_line(reviewer)}: {count}")
         typer.echo(f"  unused     {stats.unused} with a label that no data version has; {stats.versions} versions")
+        if stats.second or stats.third:
+            typer.echo(f"  waiting    {stats.second} for a second opinion, {stats.third} for a third")
         if stats.oldest_pending:
             typer.echo(f"  oldest     waits since {stats.oldest_pending:%Y-%m-%d %H:%M} UTC")
+
+
+def _audit_labels(config: Path, limit: int, model: Path | None, reviewer: str | None) -> None:
+    from visionops.config import load_config
+    from visionops.errors import DataError
+    from visionops.review.label_audit import audit_labels
+    from visionops.review.states import Actor
+
+    use_case = load_config(config)
+    dataset = _own_data(use_case)
+    with _asked(use_case, model) as asked, _opened() as review:
+        _know(review, use_case)
+        actor, now = Actor(reviewer or getpass.getuser()), datetime.now(UTC)
+        found = audit_labels(review, use_case.name, dataset, asked, actor, now, limit=limit)
+    _print_refused(found.refused)
+    if not found.labelled:
+        raise DataError(f"{use_case.name}: has no image with a label that can be looked at")
+    typer.echo(f"labels    {found.labelled} looked at by {asked.name} {asked.version}, {found.suspects} probably wrong")
+    typer.echo(f"queued    {found.new} new, {found.known} that were in review")
+
+
+@contextmanager
+def _asked(use_case: Config, folder: Path | None) -> Iterator[Model]:
+    """The model that is asked about labels: a bundle in a folder, or the champion."""
+    from visionops.errors import BundleError
+    from visionops.inference.bundle import ModelBundle
+    from visionops.inference.predictor import Predictor
+    from visionops.review.label_audit import Model
+
+    with ExitStack() as stack:
+        if folder is None:
+            from steps.context import champion_bundle
+
+            version, bundle = stack.enter_context(champion_bundle(use_case.name))
+            name, number = version.name, version.version
+        else:
+            bundle = ModelBundle.load(folder)
+            name, number = bundle.card.name, bundle.digest[:12]
+        if bundle.card.task != use_case.task:
+            raise BundleError(f"{bundle.folder}: is a model of {bundle.card.task}, not {use_case.task}")
+        predictor = Predictor(bundle, use_case.serving.engine)
+        yield Model(name, number, lambda data, where: predictor.predict(data, where=where).to_dict())
+
+
+def _print_agreement(name: str) -> None:
+    from launch.agreement_table import agreement_lines
+    from visionops.review.agreement import agreement_of
+
+    with _opened() as review:
+        found = agreement_of(review.store, name)
+    for line in agreement_lines(found):
+        typer.echo(line)
 
 
 def _sweep_images(*, dry_run: bool) -> None:

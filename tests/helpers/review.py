@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from PIL import Image
 
-from visionops.review.errors import Conflict, Forbidden, HeldByAnother, LeaseExpired, WrongState
+from visionops.review.errors import Conflict, Forbidden, HeldByAnother, LeaseExpired, OpinionGiven, WrongState
 from visionops.review.items import Origin, Predicted, UseCase
 from visionops.review.service import Answer, Arrival
 from visionops.review.states import Action, Actor, Change, State, Status, Verdict
 from visionops.tasks.labelling import LabelScheme, Question
 
 NOW = datetime(2026, 11, 29, 12, tzinfo=UTC)
-ANNA, BEA, CHEN = Actor("anna"), Actor("bea"), Actor("chen", is_admin=True)
+ANNA, BEA, CHEN, DORA = Actor("anna"), Actor("bea"), Actor("chen", is_admin=True), Actor("dora")
 STEEL = UseCase("steel", "detection", LabelScheme(class_names=("scratch", "dent")))
 CASTING = UseCase(
     "casting", "classification", LabelScheme(questions=(Question(name="label", class_names=("ok", "defective")),))
@@ -49,10 +49,16 @@ class Truth:
     decided: dict[int, tuple[str, Verdict]] = dataclasses.field(default_factory=dict)
     exported: dict[int, int] = dataclasses.field(default_factory=dict)
     """Round to data version."""
+    opinions: list[tuple[str, Verdict]] = dataclasses.field(default_factory=list)
+    """Of this round, that decided nothing."""
     changes: int = 0
 
     def is_free(self, now: datetime) -> bool:
+        """For anybody who has given no opinion on it."""
         return self.state is State.PENDING or (self.state is State.CLAIMED and self.until <= now)
+
+    def was_given_by(self, actor: Actor) -> bool:
+        return actor.name in [name for name, _ in self.opinions]
 
 
 class System(Protocol):
@@ -61,8 +67,11 @@ class System(Protocol):
     def add(self, number: int, now: datetime) -> str:
         """Id of a new item."""
 
+    def wants_second(self, item: str) -> bool:
+        """Whether it needs two opinions."""
+
     def change(self, item: str, change: Change, now: datetime) -> Status:
-        """Of the item after it."""
+        """Of the item after it; a decision may become an opinion."""
 
     def claim_next(self, change: Change, now: datetime) -> tuple[str, Status] | None:
         """Item and its status."""
@@ -76,6 +85,9 @@ class System(Protocol):
     def decisions(self, item: str) -> list[tuple[int, str, Verdict]]:
         """Round, reviewer and verdict."""
 
+    def opinions(self, item: str) -> list[tuple[int, int, str, Verdict]]:
+        """Round, number, reviewer and verdict."""
+
     def members(self) -> list[tuple[str, int, int]]:
         """Item, round and version of all that was exported."""
 
@@ -83,7 +95,7 @@ class System(Protocol):
         """Of the audit rows."""
 
 
-REVIEWERS = st.sampled_from([ANNA, BEA, CHEN])
+REVIEWERS = st.sampled_from([ANNA, BEA, CHEN, DORA])
 VERDICTS = st.sampled_from(list(Verdict))
 SECONDS = st.integers(1, 600)
 
@@ -99,6 +111,8 @@ class Reviewers(RuleBasedStateMachine):
         self.truth: dict[str, Truth] = {}
         self.versions = 0
         self.seen: Counter[str] = Counter()
+        self.kept: dict[str, list[tuple[int, int, str, Verdict]]] = {}
+        """Opinions by item."""
 
     def make(self) -> System:
         raise NotImplementedError
@@ -123,6 +137,9 @@ class Reviewers(RuleBasedStateMachine):
         until = self.now + timedelta(seconds=seconds)
         try:
             after = self.system.change(item, Change(Action.CLAIM, actor, until=until), self.now)
+        except OpinionGiven:
+            assert truth.state in {State.PENDING, State.CLAIMED}
+            assert truth.was_given_by(actor)
         except HeldByAnother:
             assert truth.state is State.CLAIMED
             assert truth.holder != actor.name
@@ -131,6 +148,7 @@ class Reviewers(RuleBasedStateMachine):
             assert truth.state in {State.DECIDED, State.EXPORTED}
         else:
             assert truth.is_free(self.now) or truth.holder == actor.name
+            assert not truth.was_given_by(actor)
             assert (after.holder, after.lease_until) == (actor.name, until)
             self._claimed(truth, actor, until)
 
@@ -138,7 +156,7 @@ class Reviewers(RuleBasedStateMachine):
     def claim_next(self, actor: Actor, seconds: int) -> None:
         until = self.now + timedelta(seconds=seconds)
         found = self.system.claim_next(Change(Action.CLAIM, actor, until=until), self.now)
-        free = [item for item, truth in self.truth.items() if truth.is_free(self.now)]
+        free = [i for i, t in self.truth.items() if t.is_free(self.now) and not t.was_given_by(actor)]
         if found is None:
             assert not free
             return
@@ -186,10 +204,19 @@ class Reviewers(RuleBasedStateMachine):
             self._check_refusal(error, truth, actor)
         else:
             assert self._holds(truth, actor)
-            assert after.state is State.DECIDED
-            truth.state = State.DECIDED
-            truth.decided[truth.round] = (actor.name, verdict)
             truth.changes += 1
+            mine, before = (actor.name, verdict), truth.opinions
+            assert not truth.was_given_by(actor)
+            is_double = bool(before) or self.system.wants_second(item)
+            if is_double:
+                self.kept.setdefault(item, []).append((truth.round, len(before) + 1, *mine))
+            if (is_double and not before) or (len(before) == 1 and before[0][1] is not verdict):
+                assert (after.state, after.holder, after.verdict) == (State.PENDING, None, None)
+                truth.state, truth.holder, truth.opinions = State.PENDING, None, [*before, mine]
+            else:
+                assert after.state is State.DECIDED
+                truth.state = State.DECIDED
+                truth.decided[truth.round] = before[0] if len(before) == 1 else mine
 
     @rule(actor=REVIEWERS)
     def export(self, actor: Actor) -> None:
@@ -219,6 +246,7 @@ class Reviewers(RuleBasedStateMachine):
             assert actor.is_admin
             assert truth.state in {State.DECIDED, State.EXPORTED}
             truth.state, truth.holder, truth.round = State.PENDING, None, truth.round + 1
+            truth.opinions = []
             truth.changes += 1
 
     @invariant()
@@ -230,6 +258,8 @@ class Reviewers(RuleBasedStateMachine):
         for item, truth in self.truth.items():
             status = statuses[item]
             assert (status.state, status.round, status.revision) == (truth.state, truth.round, truth.changes)
+            assert status.reviewers == tuple(name for name, _ in truth.opinions)
+            assert self.system.opinions(item) == self.kept.get(item, [])
             assert self.system.decisions(item) == [(n, *decided) for n, decided in sorted(truth.decided.items())]
             assert self.system.revisions(item) == list(range(truth.changes + 1))
         members = self.system.members()

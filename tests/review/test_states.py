@@ -8,7 +8,9 @@ from datetime import datetime, timedelta
 import pytest
 
 from tests.helpers.review import ANNA, BEA, CHEN, NOW, Reviewers, rules
-from visionops.review.errors import Forbidden, HeldByAnother, Invalid, LeaseExpired, WrongState
+from visionops.review.errors import Forbidden, HeldByAnother, Invalid, LeaseExpired, OpinionGiven, WrongState
+from visionops.review.items import Opinion
+from visionops.review.opinions import settle, wants_second
 from visionops.review.states import (
     LONGEST_LEASE,
     NEW,
@@ -31,6 +33,7 @@ CHANGES = {
     Action.CLAIM: Change(Action.CLAIM, ANNA, until=SOON),
     Action.RENEW: Change(Action.RENEW, ANNA, until=SOON),
     Action.RELEASE: Change(Action.RELEASE, ANNA),
+    Action.OPINE: Change(Action.OPINE, ANNA),
     Action.DECIDE: Change(Action.DECIDE, ANNA, verdict=Verdict.CORRECT),
     Action.EXPORT: Change(Action.EXPORT, ANNA, version=7),
     Action.REOPEN: Change(Action.REOPEN, CHEN, reason="wrong class"),
@@ -43,6 +46,7 @@ class Ledger:
     def __init__(self) -> None:
         self._statuses: dict[str, Status] = {}
         self._decisions: list[tuple[str, int, str, Verdict]] = []
+        self._opinions: dict[str, list[Opinion]] = {}
         self._members: list[tuple[str, int, int]] = []
         self._audit: list[tuple[str, int]] = []
 
@@ -52,18 +56,31 @@ class Ledger:
         self._audit.append((item, 0))
         return item
 
+    def wants_second(self, item: str) -> bool:
+        return wants_second(item, 0.5, ())
+
     def change(self, item: str, change: Change, now: datetime) -> Status:
-        before = self._statuses[item]
-        after = advance(before, change, now, item)
+        before, decision = self._statuses[item], None
         if change.verdict:
-            self._decisions.append((item, before.round, change.actor.name, change.verdict))
+            given = self._opinions.setdefault(item, [])
+            label = {"verdict": change.verdict} if change.verdict.has_label else None
+            number = len(before.reviewers) + 1
+            opinion = Opinion(item, before.round, number, change.actor.name, now, change.verdict, label, change.reason)
+            earlier = given[len(given) - len(before.reviewers) :]
+            decision = settle(opinion, earlier, dict.__eq__, is_double=bool(earlier) or self.wants_second(item))
+            change = change if decision else Change(Action.OPINE, change.actor)
+        after = advance(before, change, now, item)
+        if change.action in {Action.OPINE, Action.DECIDE} and (decision is None or before.reviewers):
+            given.append(opinion)
+        if decision:
+            self._decisions.append((item, decision.round, decision.reviewer, decision.verdict))
         self._audit.append((item, after.revision))
         self._statuses[item] = after
         return after
 
     def claim_next(self, change: Change, now: datetime) -> tuple[str, Status] | None:
         for item, status in self._statuses.items():
-            if claimable(status, now):
+            if claimable(status, now) and change.actor.name not in status.reviewers:
                 return item, self.change(item, change, now)
         return None
 
@@ -80,6 +97,9 @@ class Ledger:
 
     def decisions(self, item: str) -> list[tuple[int, str, Verdict]]:
         return [decision[1:] for decision in self._decisions if decision[0] == item]
+
+    def opinions(self, item: str) -> list[tuple[int, int, str, Verdict]]:
+        return [(one.round, one.number, one.reviewer, one.verdict) for one in self._opinions.get(item, ())]
 
     def members(self) -> list[tuple[str, int, int]]:
         return self._members
@@ -122,6 +142,30 @@ def test_of_two_reviewers_one_wins_and_the_other_is_told_who():
         advance(claimed, Change(Action.CLAIM, BEA, until=SOON), NOW, "i")
     with pytest.raises(HeldByAnother, match="anna has claimed it"):
         advance(claimed, Change(Action.DECIDE, BEA, verdict=Verdict.CONFIRM), NOW, "i")
+
+
+def test_an_opinion_is_given_once_in_a_round():
+    heard = advance(CLAIMED, CHANGES[Action.OPINE], NOW, "i")
+    assert heard == Status(State.PENDING, revision=2, reviewers=("anna",))
+    with pytest.raises(OpinionGiven, match="item i: anna has given an opinion on it; another reviewer has to"):
+        advance(heard, CHANGES[Action.CLAIM], NOW, "i")
+    claimed = advance(heard, Change(Action.CLAIM, BEA, until=SOON), NOW, "i")
+    with pytest.raises(OpinionGiven):
+        advance(claimed, Change(Action.CLAIM, ANNA, until=SOON + timedelta(hours=1)), SOON, "i")
+    with pytest.raises(HeldByAnother):
+        advance(claimed, CHANGES[Action.OPINE], NOW, "i")
+    twice = advance(claimed, Change(Action.OPINE, BEA), NOW, "i")
+    assert twice.reviewers == ("anna", "bea")
+    third = advance(twice, Change(Action.CLAIM, CHEN, until=SOON), NOW, "i")
+    with pytest.raises(ValueError, match="the third opinion is a decision"):
+        advance(third, Change(Action.OPINE, CHEN), NOW, "i")
+    decided = advance(third, Change(Action.DECIDE, CHEN, verdict=Verdict.CONFIRM), NOW, "i")
+    assert (decided.holder, decided.reviewers) == ("chen", ("anna", "bea"))
+    assert advance(decided, Change(Action.REOPEN, CHEN, reason="x"), NOW, "i").reviewers == ()
+
+
+def test_an_opinion_leaves_no_trace_of_its_verdict_in_the_audit():
+    assert CHANGES[Action.OPINE].details() == {}
 
 
 def test_a_lease_ends_at_its_moment():

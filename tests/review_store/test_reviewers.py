@@ -12,6 +12,7 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from tests.helpers.review import ANNA, STEEL, UPLOAD, Reviewers, answer_of, png, rules
 from visionops.review.items import UseCase
+from visionops.review.opinions import wants_second
 from visionops.review.ports import Wanted
 from visionops.review.service import Review
 from visionops.review.states import Action, Actor, Change, Status, Verdict
@@ -30,12 +31,16 @@ class Kept:
         self._case = f"game {next(_CASES)}"
         self._keys = itertools.count()
         review.put_use_case(UseCase(self._case, "detection", STEEL.scheme))
+        review.set_second_share(self._case, 0.5)
 
     def add(self, number: int, now: datetime) -> str:
         key = self._key()
         first, again = (self._review.add(self._case, png(number), UPLOAD, ANNA, key=key, now=now) for _ in range(2))
         assert first == again
         return first.item.id
+
+    def wants_second(self, item: str) -> bool:
+        return wants_second(item, 0.5, ())
 
     def change(self, item: str, change: Change, now: datetime) -> Status:
         key = self._key()
@@ -72,6 +77,9 @@ class Kept:
 
     def decisions(self, item: str) -> list[tuple[int, str, Verdict]]:
         return [(one.round, one.reviewer, one.verdict) for one in self._review.store.decisions(item)]
+
+    def opinions(self, item: str) -> list[tuple[int, int, str, Verdict]]:
+        return [(one.round, one.number, one.reviewer, one.verdict) for one in self._review.store.opinions(item)]
 
     def members(self) -> list[tuple[str, int, int]]:
         store = self._review.store

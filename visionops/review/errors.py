@@ -9,6 +9,7 @@ VisionOpsError
     │   ├── KeyReused     409  the key was used for another write
     │   ├── HeldByAnother 409  another reviewer has the item
     │   ├── LeaseExpired  409  the lease ended before the decision came
+    │   ├── OpinionGiven  409  the reviewer has given an opinion already; another has to
     │   └── WrongState    409  the item is in a state that does not allow it
     ├── Unavailable       503  the database or the images cannot be reached or written
     └── OtherSchema       503  the database has the schema of another version
@@ -30,6 +31,7 @@ __all__ = [
     "KeyReused",
     "LeaseExpired",
     "NotFound",
+    "OpinionGiven",
     "OtherSchema",
     "ReviewError",
     "Unavailable",
@@ -88,6 +90,12 @@ class LeaseExpired(Conflict):
     """The lease ended before the decision came."""
 
     code = "lease_expired"
+
+
+class OpinionGiven(Conflict):
+    """The reviewer has given an opinion in this round; the next must come from another."""
+
+    code = "opinion_given"
 
 
 class WrongState(Conflict):

@@ -20,6 +20,7 @@ __all__ = [
     "DataVersion",
     "Decision",
     "ImageFacts",
+    "Opinion",
     "Origin",
     "Predicted",
     "Reason",
@@ -196,12 +197,38 @@ class Decision:
     comment: str = ""
 
     def __post_init__(self) -> None:
-        check_text(self.reason, "reason")
-        check_text(self.comment, "comment")
-        if self.verdict.has_label == (self.label is None):
-            raise Invalid("label: a rejection has none" if self.label is not None else "label: is missing")
-        if self.verdict is Verdict.REJECT and not self.reason.strip():
-            raise Invalid("reason: is empty; say why the image is rejected")
+        _check_answer(self)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Opinion:
+    """One of several answers to an item that needs more than one. Never changed, never removed."""
+
+    item: str
+    round: int
+    number: int
+    """1 and 2 are given blind; 3 settles their disagreement."""
+    reviewer: str
+    at: datetime
+    """UTC."""
+    verdict: Verdict
+    label: Mapping[str, Any] | None
+    """In the task's form; None of a rejection."""
+    reason: str = ""
+    """Of a rejection."""
+    comment: str = ""
+
+    def __post_init__(self) -> None:
+        _check_answer(self)
+
+
+def _check_answer(given: Decision | Opinion) -> None:
+    check_text(given.reason, "reason")
+    check_text(given.comment, "comment")
+    if given.verdict.has_label == (given.label is None):
+        raise Invalid("label: a rejection has none" if given.label is not None else "label: is missing")
+    if given.verdict is Verdict.REJECT and not given.reason.strip():
+        raise Invalid("reason: is empty; say why the image is rejected")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Protocol
 
 from visionops.review.checks import check_name, digest_of
-from visionops.review.items import AuditRow, DataVersion, Decision, Origin, ReviewItem, Submission, UseCase
+from visionops.review.items import AuditRow, DataVersion, Decision, Opinion, Origin, ReviewItem, Submission, UseCase
 from visionops.review.states import Actor, Change, State
 
 __all__ = ["Added", "Cursor", "ImageStore", "ReviewStore", "Stats", "Wanted", "Write"]
@@ -90,6 +90,10 @@ class Stats:
     oldest_pending: datetime | None
     versions: int
     """Number of the newest data version; 0 before the first."""
+    second: int = 0
+    """Items that wait for a second opinion."""
+    third: int = 0
+    """Items that wait for a third opinion, because two disagree."""
 
 
 class ReviewStore(Protocol):
@@ -116,6 +120,20 @@ class ReviewStore(Protocol):
 
     def use_cases(self) -> list[UseCase]:
         """Return all of them, by name."""
+
+    def second_share(self, use_case: str) -> float:
+        """Return the share of a use case's items that need two opinions; 0 until it is set.
+
+        Raises:
+            NotFound: It is not known.
+        """
+
+    def set_second_share(self, use_case: str, share: float) -> None:
+        """Set that share, from 0 to 1. It acts on the next first opinion of every item.
+
+        Raises:
+            NotFound: It is not known.
+        """
 
     def added(self, write: Write) -> Added | None:
         """Return what `add` answered to this write before; None when it did not."""
@@ -150,16 +168,31 @@ class ReviewStore(Protocol):
     def move_cursor(self, use_case: str, log: str, segment: str, cursor: Cursor, now: datetime) -> None:
         """Keep how far a segment was read. A cursor never goes back."""
 
-    def change(self, item: str, change: Change, write: Write, decision: Decision | None = None) -> ReviewItem:
-        """Apply a change to an item by `advance`, with its audit row and, of `Action.DECIDE`, the decision.
+    def change(
+        self,
+        item: str,
+        change: Change,
+        write: Write,
+        decision: Decision | None = None,
+        opinion: Opinion | None = None,
+    ) -> ReviewItem:
+        """Apply a change to an item by `advance`, with its audit row.
+
+        Args:
+            decision: Of `Action.DECIDE`.
+            opinion: Of `Action.OPINE`, and of the decision of an item that has opinions.
 
         Raises:
             NotFound: There is no such item.
+            WrongState: It was reopened, or got an opinion, since the decision was made of what it was.
             ReviewError: As `advance`.
         """
 
     def claim_next(self, use_case: str, change: Change, write: Write) -> ReviewItem | None:
-        """Apply a claim to the claimable item of the highest priority, the oldest first; None where there is none."""
+        """Apply a claim to the claimable item of the highest priority, the oldest first; None where there is none.
+
+        An item on which the actor has given an opinion in this round is none of theirs.
+        """
 
     def export(self, use_case: str, write: Write) -> DataVersion | None:
         """Take all decided items with a label into the next data version; None where there is none."""
@@ -183,6 +216,16 @@ class ReviewStore(Protocol):
 
     def decisions(self, item: str) -> list[Decision]:
         """Return the decisions of an item, by round."""
+
+    def opinions(self, item: str) -> list[Opinion]:
+        """Return the opinions on an item, by round and number. `seen_by` says who may see which."""
+
+    def opinions_of(self, use_case: str) -> list[Opinion]:
+        """Return the opinions on all items of a use case, by item, round and number.
+
+        Raises:
+            NotFound: It is not known.
+        """
 
     def history(self, item: str) -> list[AuditRow]:
         """Return every change of an item, oldest first."""

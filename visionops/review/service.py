@@ -27,14 +27,15 @@ from visionops.review.items import (
     DataVersion,
     Decision,
     ImageFacts,
+    Opinion,
     Origin,
     Predicted,
     Reason,
     ReviewItem,
     Submission,
     UseCase,
-    decision_id,
 )
+from visionops.review.opinions import SeenOpinion, seen_by, settle, wants_second
 from visionops.review.ports import Added, ImageStore, ReviewStore, Write
 from visionops.review.states import Action, Actor, Change, Verdict
 from visionops.schema import describe_problem, first_error
@@ -94,6 +95,17 @@ class Review:
         """
         task_for(use_case.task).check_scheme(use_case.scheme)
         self.store.put_use_case(use_case)
+
+    def set_second_share(self, use_case: str, share: float) -> None:
+        """Set the share of items that need two opinions; 0 switches second opinions off.
+
+        Raises:
+            Invalid: It is not from 0 to 1.
+            NotFound: The use case is not known.
+        """
+        if not 0 <= share <= 1:
+            raise Invalid(f"share: {share:g} is not from 0 to 1")
+        self.store.set_second_share(use_case, share)
 
     def add(self, use_case: str, data: bytes, arrival: Arrival, actor: Actor, *, key: str, now: datetime) -> Added:
         """Take an image in. When this returns, image and item survive a crash.
@@ -168,6 +180,8 @@ class Review:
     def decide(self, item: str, answer: Answer, actor: Actor, *, key: str, now: datetime) -> ReviewItem:
         """Keep what a reviewer says of an item that they have claimed.
 
+        An item that needs another opinion is pending again after it, and its opinions stay hidden (`opinions`).
+
         Raises:
             LabelError: The label does not fit the task, its classes or the image.
             Invalid: There is a label where there should be none, or none where there should be one; or a text is too
@@ -178,10 +192,10 @@ class Review:
         """
         now = in_utc(now)
         found = self.store.item(item)
-        decision = Decision(
-            id=decision_id(item, found.status.round),
+        opinion = Opinion(
             item=item,
             round=found.status.round,
+            number=len(found.status.reviewers) + 1,
             reviewer=actor.name,
             at=now,
             verdict=answer.verdict,
@@ -191,8 +205,33 @@ class Review:
         )
         given = None if answer.label is None else check_json(answer.label, "label")
         write = Write.of(key, actor, now, "decide", item, answer.verdict, given, answer.reason, answer.comment)
-        change = Change(Action.DECIDE, actor, verdict=answer.verdict, reason=answer.reason)
-        return self.store.change(item, change, write, decision)
+        decision = self._settle(found, opinion)
+        if decision is None:
+            return self.store.change(item, Change(Action.OPINE, actor), write, opinion=opinion)
+        change = Change(Action.DECIDE, actor, verdict=decision.verdict, reason=answer.reason)
+        return self.store.change(item, change, write, decision, opinion if found.status.reviewers else None)
+
+    def _settle(self, item: ReviewItem, opinion: Opinion) -> Decision | None:
+        """Return what an opinion decides of the item as it was read; the store refuses it where that has changed."""
+        given = len(item.status.reviewers)
+        earlier = [one for one in self.store.opinions(item.id) if one.round == opinion.round][:given] if given else []
+        agree = task_for(self.store.use_case(item.use_case).task).agree
+        return settle(opinion, earlier, agree, is_double=bool(earlier) or self._wants_second(item))
+
+    def _wants_second(self, item: ReviewItem) -> bool:
+        if not (share := self.store.second_share(item.use_case)):
+            return False
+        return wants_second(item.id, share, (r for arrival in self.store.arrivals(item.id) for r in arrival.reasons))
+
+    def opinions(self, item: str, actor: Actor) -> list[SeenOpinion]:
+        """Return the opinions on an item that somebody may see; see `seen_by`.
+
+        Raises:
+            NotFound: There is no such item.
+        """
+        # In this order: an opinion that comes in between is hidden by a status that does not know it yet.
+        found = self.store.item(item)
+        return seen_by(actor, found, self.store.opinions(item))
 
     def reopen(self, item: str, reason: str, actor: Actor, *, key: str, now: datetime) -> ReviewItem:
         """Let a decided item be decided anew; what was decided stays in its history and in its data version.

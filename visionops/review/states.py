@@ -1,8 +1,10 @@
 """The life of an item as data and pure functions: pending, claimed, decided, exported.
 
-    claim    pending -> claimed, or claimed -> claimed once the lease of its holder has ended
+    claim    pending -> claimed, or claimed -> claimed once the lease of its holder has ended; not by a reviewer who has
+             given an opinion in this round
     renew    claimed -> claimed, by the holder while the lease runs
     release  claimed -> pending, by the holder, or an admin
+    opinion  claimed -> pending, by the holder while the lease runs: kept, and another reviewer has to give the next
     decide   claimed -> decided, by the holder while the lease runs
     export   decided -> exported in a data version, once; a rejected item stays decided
     reopen   decided or exported -> pending, by an admin: a new round begins, and what was decided stays
@@ -21,10 +23,11 @@ from types import MappingProxyType
 from typing import Any
 
 from visionops.review.checks import check_name, check_text, in_utc
-from visionops.review.errors import Forbidden, HeldByAnother, Invalid, LeaseExpired, WrongState
+from visionops.review.errors import Forbidden, HeldByAnother, Invalid, LeaseExpired, OpinionGiven, WrongState
 
 __all__ = [
     "LONGEST_LEASE",
+    "MOST_WAITING",
     "NEW",
     "TRANSITIONS",
     "Action",
@@ -38,6 +41,8 @@ __all__ = [
 ]
 
 LONGEST_LEASE = timedelta(days=1)
+MOST_WAITING = 2
+"""Opinions that a round can have without a decision: the third decides."""
 
 
 class State(enum.StrEnum):
@@ -55,6 +60,7 @@ class Action(enum.StrEnum):
     CLAIM = "claim"
     RENEW = "renew"
     RELEASE = "release"
+    OPINE = "opinion"
     DECIDE = "decide"
     EXPORT = "export"
     REOPEN = "reopen"
@@ -82,6 +88,7 @@ TRANSITIONS: Mapping[tuple[State, Action], State] = MappingProxyType(
         (State.CLAIMED, Action.CLAIM): State.CLAIMED,
         (State.CLAIMED, Action.RENEW): State.CLAIMED,
         (State.CLAIMED, Action.RELEASE): State.PENDING,
+        (State.CLAIMED, Action.OPINE): State.PENDING,
         (State.CLAIMED, Action.DECIDE): State.DECIDED,
         (State.DECIDED, Action.EXPORT): State.EXPORTED,
         (State.DECIDED, Action.REOPEN): State.PENDING,
@@ -123,6 +130,8 @@ class Status:
     """Of this round."""
     version: int | None = None
     """The data version that has this round's label."""
+    reviewers: tuple[str, ...] = ()
+    """Who has given an opinion in this round that decided nothing, the first one first; at most `MOST_WAITING`."""
 
 
 NEW = Status()
@@ -142,7 +151,7 @@ class Change:
     version: int | None = None
     """Of an export."""
     reason: str = ""
-    """Of a reopening or a rejection, for the audit."""
+    """Of a reopening or a rejection, for the audit; not of an opinion, which stays hidden."""
 
     def details(self) -> dict[str, Any]:
         """Return what an audit row keeps, as plain values."""
@@ -170,6 +179,7 @@ def advance(status: Status, change: Change, now: datetime, item: str) -> Status:
         WrongState: The state does not allow it.
         HeldByAnother: Another reviewer has the item.
         LeaseExpired: The lease ended before.
+        OpinionGiven: The reviewer who claims has given an opinion in this round.
         Forbidden: Only an admin may do it.
         Invalid: A lease that has ended already or is longer than a day, or a reopening without a reason.
     """
@@ -185,6 +195,9 @@ def advance(status: Status, change: Change, now: datetime, item: str) -> Status:
             return dataclasses.replace(after, holder=change.actor.name, lease_until=until)
         case Action.RELEASE:
             return dataclasses.replace(after, holder=None, lease_until=None)
+        case Action.OPINE:
+            given = (*status.reviewers, change.actor.name)
+            return dataclasses.replace(after, holder=None, lease_until=None, reviewers=given)
         case Action.DECIDE:
             return dataclasses.replace(after, lease_until=None, verdict=change.verdict)
         case Action.EXPORT:
@@ -210,6 +223,7 @@ _DONE = {
     Action.CLAIM: "claimed",
     Action.RENEW: "renewed",
     Action.RELEASE: "released",
+    Action.OPINE: "decided",
     Action.DECIDE: "decided",
     Action.EXPORT: "exported",
     Action.REOPEN: "reopened",
@@ -218,6 +232,10 @@ _DONE = {
 
 def _guard_claim(status: Status, change: Change, now: datetime, item: str) -> None:
     _check_lease(change, now)
+    if change.actor.name in status.reviewers:
+        raise OpinionGiven(
+            f"item {item}: {change.actor.name} has given an opinion on it; another reviewer has to, take another item"
+        )
     if status.state is State.CLAIMED and status.holder != change.actor.name and not claimable(status, now):
         raise HeldByAnother(f"item {item}: {status.holder} has claimed it until {_moment(status)}; take another")
 
@@ -232,6 +250,12 @@ def _guard_holder(status: Status, change: Change, now: datetime, item: str) -> N
         raise HeldByAnother(f"item {item}: {status.holder} has claimed it until {_moment(status)}; take another")
     if claimable(status, now):
         raise LeaseExpired(f"item {item}: the lease of {status.holder} ended at {_moment(status)}; claim it again")
+
+
+def _guard_opine(status: Status, change: Change, now: datetime, item: str) -> None:
+    if len(status.reviewers) >= MOST_WAITING:
+        raise ValueError("the third opinion is a decision")
+    _guard_holder(status, change, now, item)
 
 
 def _guard_decide(status: Status, change: Change, now: datetime, item: str) -> None:
@@ -273,6 +297,7 @@ _GUARDS = {
     Action.CLAIM: _guard_claim,
     Action.RENEW: _guard_renew,
     Action.RELEASE: _guard_release,
+    Action.OPINE: _guard_opine,
     Action.DECIDE: _guard_decide,
     Action.EXPORT: _guard_export,
     Action.REOPEN: _guard_reopen,

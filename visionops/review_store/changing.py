@@ -4,30 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import and_, func, insert, or_, select
+from sqlalchemy import ColumnElement, and_, func, insert, or_, select
 from sqlalchemy.orm import Session
 
 from visionops.review.checks import in_utc
 from visionops.review.errors import NotFound, WrongState
-from visionops.review.items import DataVersion, Decision, ReviewItem
+from visionops.review.items import DataVersion, Decision, Opinion, ReviewItem
 from visionops.review.ports import Write
-from visionops.review.states import Action, Change, State, Verdict, advance
-from visionops.review_store.models import DecisionRow, ItemRow, MemberRow, UseCaseRow, VersionRow
+from visionops.review.states import Action, Change, State, Status, Verdict, advance
+from visionops.review_store.models import DecisionRow, ItemRow, MemberRow, OpinionRow, UseCaseRow, VersionRow
 from visionops.review_store.reading import read_item, read_use_case
-from visionops.review_store.rows import status_of, status_to_answer, version_of
+from visionops.review_store.rows import opinion_columns, status_of, status_to_answer, version_of
 from visionops.review_store.writes import answered, as_it_was, keep_answer, keep_audit, set_status
 
 __all__ = ["change_item", "claim_next", "export"]
 
 
-def change_item(session: Session, item: str, change: Change, write: Write, decision: Decision | None) -> ReviewItem:
+def change_item(
+    session: Session, item: str, change: Change, write: Write, decision: Decision | None, opinion: Opinion | None
+) -> ReviewItem:
     """See `ReviewStore.change`."""
     if (row := answered(session, write)) is not None:
         return as_it_was(session, row)
     found = session.get(ItemRow, item, with_for_update=True)
     if found is None:
         raise NotFound(f"item {item}: is not there; `visionops review list` shows which are")
-    return _apply(session, found, change, write, decision)
+    return _apply(session, found, change, write, decision, opinion)
 
 
 def claim_next(session: Session, use_case: str, change: Change, write: Write) -> ReviewItem | None:
@@ -41,20 +43,35 @@ def claim_next(session: Session, use_case: str, change: Change, write: Write) ->
     )
     found = session.scalar(
         select(ItemRow)
-        .where(ItemRow.use_case == use_case, free)
+        .where(ItemRow.use_case == use_case, free, *_not_by(change.actor.name))
         .order_by(ItemRow.priority.desc(), ItemRow.added, ItemRow.id)
         .limit(1)
         .with_for_update(skip_locked=True)  # what another reviewer is claiming now is no choice
     )
-    return None if found is None else _apply(session, found, change, write, None)
+    return None if found is None else _apply(session, found, change, write)
 
 
-def _apply(session: Session, row: ItemRow, change: Change, write: Write, decision: Decision | None) -> ReviewItem:
+def _not_by(reviewer: str) -> list[ColumnElement[bool]]:
+    """Return the conditions of an item on which a reviewer has given no opinion in this round."""
+    columns = (ItemRow.first_reviewer, ItemRow.second_reviewer)
+    return [or_(column.is_(None), column != reviewer) for column in columns]
+
+
+def _apply(
+    session: Session,
+    row: ItemRow,
+    change: Change,
+    write: Write,
+    decision: Decision | None = None,
+    opinion: Opinion | None = None,
+) -> ReviewItem:
     before = status_of(row)
     after = advance(before, change, write.now, row.id)
+    if change.action in {Action.OPINE, Action.DECIDE}:
+        _check_unchanged(before, row.id, decision, opinion)
+    if opinion is not None:
+        session.execute(insert(OpinionRow).values(**opinion_columns(opinion)))
     if decision is not None:
-        if (decision.item, decision.round) != (row.id, before.round):
-            raise WrongState(f"item {row.id}: was reopened meanwhile; look at it again")
         session.execute(
             insert(DecisionRow).values(
                 id=decision.id,
@@ -73,6 +90,21 @@ def _apply(session: Session, row: ItemRow, change: Change, write: Write, decisio
     keep_answer(session, write, row.id, {"status": status_to_answer(after)})
     session.expire(row)
     return read_item(session, row.id)
+
+
+def _check_unchanged(before: Status, item: str, decision: Decision | None, opinion: Opinion | None) -> None:
+    """Check that an answer was made of what the item is now.
+
+    Raises:
+        WrongState: It was made before the item was reopened, or got the last opinion.
+    """
+    made = opinion or decision
+    if made is None or made.item != item:
+        raise ValueError("an answer has an opinion or a decision of its item")
+    if made.round != before.round:
+        raise WrongState(f"item {item}: was reopened meanwhile; look at it again")
+    if (opinion.number - 1 if opinion else 0) != len(before.reviewers):
+        raise WrongState(f"item {item}: got another opinion meanwhile; send yours again")
 
 
 def export(session: Session, use_case: str, write: Write) -> DataVersion | None:

@@ -1,7 +1,8 @@
 """The tables of review. `migrations/` makes them; a test holds both together.
 
 Constraints say what must hold whatever a program does: one item for an image of a use case, one decision for a round of
-an item, a decision in one data version at most, one audit row for a revision, and in each state what belongs to it.
+an item, one opinion of a reviewer in a round, a decision in one data version at most, one audit row for a revision, and
+in each state what belongs to it.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ __all__ = [
     "ImageRow",
     "ItemRow",
     "MemberRow",
+    "OpinionRow",
     "SubmissionRow",
     "UseCaseRow",
     "Utc",
@@ -98,10 +100,12 @@ class UseCaseRow(Base):
     """A use case."""
 
     __tablename__ = "review_use_cases"
+    __table_args__ = (CheckConstraint("second_share >= 0 AND second_share <= 1", "second_share"),)
 
     name: Mapped[str] = mapped_column(primary_key=True)
     task: Mapped[str]
     scheme: Mapped[dict[str, Any]]
+    second_share: Mapped[float] = mapped_column(Float(53), server_default="0")
 
 
 class ArrivalRow(Base):
@@ -154,6 +158,10 @@ class ItemRow(Base):
         CheckConstraint("(state IN ('decided', 'exported')) = (verdict IS NOT NULL)", "decided"),
         CheckConstraint("(state = 'exported') = (version IS NOT NULL)", "exported"),
         CheckConstraint("version IS NULL OR verdict <> 'reject'", "rejected"),
+        CheckConstraint("holder <> first_reviewer", "not_first"),
+        CheckConstraint("second_reviewer IS NULL OR second_reviewer <> first_reviewer", "two_reviewers"),
+        CheckConstraint("second_reviewer IS NULL OR first_reviewer IS NOT NULL", "first_reviewer"),
+        CheckConstraint("holder <> second_reviewer", "not_second"),
         Index(None, "use_case", "state", "priority", "added"),
         Index(None, "added", "id"),
     )
@@ -170,6 +178,9 @@ class ItemRow(Base):
     lease_until: Mapped[datetime | None]
     verdict: Mapped[str | None]
     version: Mapped[int | None]
+    first_reviewer: Mapped[str | None]
+    second_reviewer: Mapped[str | None]
+    """Who has given an opinion in this round that decided nothing."""
 
 
 class SubmissionRow(Base):
@@ -219,6 +230,29 @@ class DecisionRow(Base):
     id: Mapped[str] = mapped_column(_ID, primary_key=True)
     item: Mapped[str] = mapped_column(ForeignKey("review_items.id"))
     round: Mapped[int]
+    reviewer: Mapped[str]
+    at: Mapped[datetime]
+    verdict: Mapped[str]
+    label: Mapped[dict[str, Any] | None] = mapped_column(_JSON)
+    reason: Mapped[str]
+    comment: Mapped[str]
+
+
+class OpinionRow(Base):
+    """An opinion on an item that needs more than one. Such a row is never changed or removed."""
+
+    __tablename__ = "review_opinions"
+    __table_args__ = (
+        UniqueConstraint("item", "round", "reviewer"),
+        CheckConstraint(_among("verdict", Verdict), "verdict"),
+        CheckConstraint("(verdict = 'reject') = (label IS NULL)", "label"),
+        CheckConstraint("number IN (1, 2, 3)", "number"),
+        Index(None, "reviewer"),
+    )
+
+    item: Mapped[str] = mapped_column(ForeignKey("review_items.id"), primary_key=True)
+    round: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    number: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
     reviewer: Mapped[str]
     at: Mapped[datetime]
     verdict: Mapped[str]

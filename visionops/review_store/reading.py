@@ -10,7 +10,7 @@ from sqlalchemy import Row, Select, and_, func, or_, select, true
 from sqlalchemy.orm import Session
 
 from visionops.review.errors import Invalid, NotFound
-from visionops.review.items import DataVersion, Decision, ReviewItem, UseCase
+from visionops.review.items import DataVersion, Decision, Opinion, ReviewItem, UseCase
 from visionops.review.ports import Stats, Wanted
 from visionops.review.states import State, Verdict
 from visionops.review_store.models import (
@@ -18,17 +18,20 @@ from visionops.review_store.models import (
     ImageRow,
     ItemRow,
     MemberRow,
+    OpinionRow,
     SubmissionRow,
     UseCaseRow,
     VersionRow,
 )
-from visionops.review_store.rows import decision_of, item_of, use_case_of, version_of
+from visionops.review_store.rows import decision_of, item_of, opinion_of, use_case_of, version_of
 
 __all__ = [
     "MOST_LISTED",
     "items_with",
     "read_item",
     "read_items",
+    "read_opinions",
+    "read_second_share",
     "read_stats",
     "read_use_case",
     "read_version",
@@ -60,6 +63,32 @@ def read_use_case(session: Session, name: str) -> UseCase:
     if row is None:
         raise NotFound(f"use case {name}: is not in review; import images of it, or put its classes there, first")
     return use_case_of(row)
+
+
+def read_second_share(session: Session, name: str) -> float:
+    """Return the share of a use case's items that need two opinions.
+
+    Raises:
+        NotFound: It is not known.
+    """
+    read_use_case(session, name)
+    return session.scalars(select(UseCaseRow.second_share).where(UseCaseRow.name == name)).one()
+
+
+def read_opinions(session: Session, use_case: str) -> list[Opinion]:
+    """Return the opinions on all items of a use case, by item, round and number.
+
+    Raises:
+        NotFound: It is not known.
+    """
+    read_use_case(session, use_case)
+    query = (
+        select(OpinionRow)
+        .join(ItemRow, ItemRow.id == OpinionRow.item)
+        .where(ItemRow.use_case == use_case)
+        .order_by(OpinionRow.item, OpinionRow.round, OpinionRow.number)
+    )
+    return [opinion_of(row) for row in session.scalars(query)]
 
 
 def read_item(session: Session, item: str) -> ReviewItem:
@@ -154,6 +183,8 @@ def read_stats(session: Session, use_case: str) -> Stats:
     oldest: datetime | None = session.scalar(
         select(func.min(ItemRow.added)).where(of_case, ItemRow.state == State.PENDING.value)
     )
+    open_ = select(func.count()).where(of_case, ItemRow.state.in_([State.PENDING.value, State.CLAIMED.value]))
+    has_first, has_second = ItemRow.first_reviewer.is_not(None), ItemRow.second_reviewer.is_not(None)
     return Stats(
         states={state.value: counts.get(state.value, 0) for state in State},
         verdicts={verdict.value: verdicts.get(verdict.value, 0) for verdict in Verdict},
@@ -161,6 +192,8 @@ def read_stats(session: Session, use_case: str) -> Stats:
         unused=session.scalar(unused) or 0,
         oldest_pending=oldest,
         versions=session.scalar(select(func.max(VersionRow.number)).where(VersionRow.use_case == use_case)) or 0,
+        second=session.scalar(open_.where(has_first, ~has_second)) or 0,
+        third=session.scalar(open_.where(has_second)) or 0,
     )
 
 

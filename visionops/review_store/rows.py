@@ -12,6 +12,7 @@ from visionops.review.items import (
     DataVersion,
     Decision,
     ImageFacts,
+    Opinion,
     Origin,
     Predicted,
     Reason,
@@ -26,6 +27,7 @@ from visionops.review_store.models import (
     DecisionRow,
     ImageRow,
     ItemRow,
+    OpinionRow,
     SubmissionRow,
     UseCaseRow,
     VersionRow,
@@ -36,6 +38,8 @@ __all__ = [
     "audit_of",
     "decision_of",
     "item_of",
+    "opinion_columns",
+    "opinion_of",
     "status_columns",
     "status_from_answer",
     "status_of",
@@ -62,25 +66,35 @@ def status_of(row: ItemRow) -> Status:
         lease_until=row.lease_until,
         verdict=None if row.verdict is None else Verdict(row.verdict),
         version=row.version,
+        reviewers=tuple(name for name in (row.first_reviewer, row.second_reviewer) if name is not None),
     )
 
 
 def status_columns(status: Status) -> dict[str, Any]:
     """Return the columns of `ItemRow` that hold a status."""
+    found = _plain(status)
+    del found["reviewers"]
+    first, second, *_ = (*status.reviewers, None, None)
+    return {**found, "first_reviewer": first, "second_reviewer": second}
+
+
+def _plain(status: Status) -> dict[str, Any]:
     found = {field.name: getattr(status, field.name) for field in dataclasses.fields(status)}
     return {**found, "state": status.state.value, "verdict": status.verdict and status.verdict.value}
 
 
 def status_to_answer(status: Status) -> dict[str, Any]:
     """Return a status as JSON, for the answer to a write."""
-    return {**status_columns(status), "lease_until": status.lease_until and in_utc(status.lease_until).isoformat()}
+    return {**_plain(status), "lease_until": status.lease_until and in_utc(status.lease_until).isoformat()}
 
 
 def status_from_answer(answer: dict[str, Any]) -> Status:
     """Return what `status_to_answer` wrote."""
     until = answer["lease_until"] and datetime.fromisoformat(answer["lease_until"])
     verdict = answer["verdict"] and Verdict(answer["verdict"])
-    return Status(**{**answer, "state": State(answer["state"]), "verdict": verdict, "lease_until": until})
+    # Answers of the first schema know no reviewers.
+    known = {**answer, "state": State(answer["state"]), "reviewers": tuple(answer.get("reviewers", ()))}
+    return Status(**{**known, "verdict": verdict, "lease_until": until})
 
 
 def submission_of(row: SubmissionRow, item: ItemRow, image: ImageRow) -> Submission:
@@ -138,6 +152,27 @@ def decision_of(row: DecisionRow) -> Decision:
         reason=row.reason,
         comment=row.comment,
     )
+
+
+def opinion_of(row: OpinionRow) -> Opinion:
+    """Return an opinion."""
+    return Opinion(
+        item=row.item,
+        round=row.round,
+        number=row.number,
+        reviewer=row.reviewer,
+        at=row.at,
+        verdict=Verdict(row.verdict),
+        label=row.label,
+        reason=row.reason,
+        comment=row.comment,
+    )
+
+
+def opinion_columns(opinion: Opinion) -> dict[str, Any]:
+    """Return the columns of `OpinionRow`."""
+    found = {field.name: getattr(opinion, field.name) for field in dataclasses.fields(opinion)}
+    return {**found, "at": in_utc(opinion.at), "verdict": opinion.verdict.value}
 
 
 def audit_of(row: AuditEntry) -> AuditRow:

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
-from sqlalchemy import insert, select
+from sqlalchemy import insert, select, update
 from sqlalchemy.orm import Session
 
 from visionops.review.checks import in_utc
 from visionops.review.errors import Conflict
-from visionops.review.items import AuditRow, DataVersion, Decision, ReviewItem, Submission, UseCase
+from visionops.review.items import AuditRow, DataVersion, Decision, Opinion, ReviewItem, Submission, UseCase
 from visionops.review.ports import Added, Cursor, Stats, Wanted, Write
 from visionops.review.states import Change
 from visionops.review_store import changing, cursors, intake
@@ -25,18 +25,21 @@ from visionops.review_store.models import (
     DecisionRow,
     ImageRow,
     ItemRow,
+    OpinionRow,
     SubmissionRow,
     UseCaseRow,
 )
 from visionops.review_store.reading import (
     read_item,
     read_items,
+    read_opinions,
+    read_second_share,
     read_stats,
     read_use_case,
     read_version,
     read_versions,
 )
-from visionops.review_store.rows import audit_of, decision_of, submission_of, use_case_of
+from visionops.review_store.rows import audit_of, decision_of, opinion_of, submission_of, use_case_of
 from visionops.review_store.schema import prepare
 
 __all__ = ["SqlReviewStore"]
@@ -73,6 +76,14 @@ class SqlReviewStore:
         query = select(UseCaseRow).order_by(UseCaseRow.name)
         return self._database.read(lambda session: [use_case_of(row) for row in session.scalars(query)])
 
+    def second_share(self, use_case: str) -> float:
+        """See `ReviewStore`."""
+        return self._database.read(lambda session: read_second_share(session, use_case))
+
+    def set_second_share(self, use_case: str, share: float) -> None:
+        """See `ReviewStore`."""
+        self._database.write(lambda session: _set_second_share(session, use_case, share))
+
     # Writing
 
     def added(self, write: Write) -> Added | None:
@@ -95,9 +106,18 @@ class SqlReviewStore:
         """See `ReviewStore`."""
         self._database.write(lambda session: cursors.move_cursor(session, use_case, log, segment, cursor, now))
 
-    def change(self, item: str, change: Change, write: Write, decision: Decision | None = None) -> ReviewItem:
+    def change(
+        self,
+        item: str,
+        change: Change,
+        write: Write,
+        decision: Decision | None = None,
+        opinion: Opinion | None = None,
+    ) -> ReviewItem:
         """See `ReviewStore`."""
-        return self._database.write(lambda session: changing.change_item(session, item, change, write, decision))
+        return self._database.write(
+            lambda session: changing.change_item(session, item, change, write, decision, opinion)
+        )
 
     def claim_next(self, use_case: str, change: Change, write: Write) -> ReviewItem | None:
         """See `ReviewStore`."""
@@ -132,6 +152,15 @@ class SqlReviewStore:
         """See `ReviewStore`."""
         query = select(DecisionRow).where(DecisionRow.item == item).order_by(DecisionRow.round)
         return self._database.read(lambda session: [decision_of(row) for row in session.scalars(query)])
+
+    def opinions(self, item: str) -> list[Opinion]:
+        """See `ReviewStore`."""
+        query = select(OpinionRow).where(OpinionRow.item == item).order_by(OpinionRow.round, OpinionRow.number)
+        return self._database.read(lambda session: [opinion_of(row) for row in session.scalars(query)])
+
+    def opinions_of(self, use_case: str) -> list[Opinion]:
+        """See `ReviewStore`."""
+        return self._database.read(lambda session: read_opinions(session, use_case))
 
     def history(self, item: str) -> list[AuditRow]:
         """See `ReviewStore`."""
@@ -181,3 +210,8 @@ def _put_use_case(session: Session, use_case: UseCase) -> None:
             f"use case {known.name}: its classes in review are others; add new ones behind those that are there"
         )
     row.scheme = scheme
+
+
+def _set_second_share(session: Session, use_case: str, share: float) -> None:
+    read_use_case(session, use_case)
+    session.execute(update(UseCaseRow).where(UseCaseRow.name == use_case).values(second_share=share))

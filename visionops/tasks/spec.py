@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from visionops.tasks.settings import TrainingPlan
     from visionops.tasks.training_settings import TrainingBase
 
-__all__ = ["Known", "Metric", "TaskSpec", "task_for"]
+__all__ = ["Known", "LabelComparison", "Metric", "Suspicion", "TaskSpec", "task_for"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -48,6 +48,27 @@ class Metric:
     def can_gate(self) -> bool:
         """Whether a gate can judge by it."""
         return self.higher_is_better and self.is_share
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class LabelComparison:
+    """What two labels of one image have in common."""
+
+    answers: Mapping[str, tuple[str, str]] = dataclasses.field(default_factory=dict)
+    """To each question both answers, for Cohen's kappa: of classes of images the classes, of boxes for each class
+    whether there is any."""
+    parts: Mapping[str, tuple[int, int, int]] = dataclasses.field(default_factory=dict)
+    """Of each class: how often both have it in the same place, and how often the first and the second have it."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Suspicion:
+    """Why a label is probably wrong."""
+
+    quality: float
+    """Of the label, from 0 (surely wrong) to 1."""
+    text: str
+    """For people: what the label says, and what the model says."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -213,6 +234,31 @@ class TaskSpec(ServedTask[P]):
             TaskError: The task has no `label_form`.
         """
         self._not_reviewed(labels, scheme)
+
+    def agree(self, first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
+        """Return whether two labels by `check_label`, given by two people for one image, say the same.
+
+        By default, whether they are equal.
+        """
+        return first == second
+
+    def compare(self, first: Mapping[str, Any], second: Mapping[str, Any], scheme: LabelScheme) -> LabelComparison:  # noqa: ARG002
+        """Return what two labels of one image have in common, for figures of agreement; nothing by default."""
+        return LabelComparison()
+
+    def suspects(
+        self, labels: Sequence[Mapping[str, Any]], answers: Sequence[Mapping[str, Any]], scheme: LabelScheme
+    ) -> dict[int, Suspicion]:
+        """Return the labels of a data set that are probably wrong, by row.
+
+        Args:
+            labels: By `check_label`, one an image.
+            answers: Of a model about the same images, as `Prediction.to_dict` gives them.
+
+        Raises:
+            TaskError: The task cannot say.
+        """
+        raise TaskError(f"task {self.name!r}: its labels cannot be audited; give its TaskSpec a method suspects")
 
     def _not_reviewed(self, *_: object) -> NoReturn:
         raise TaskError(f"task {self.name!r}: its labels cannot be reviewed; give its TaskSpec a label_form")

@@ -14,7 +14,7 @@ from visionops.inference.bundle import BundleCard, Decode, Thresholds
 from visionops.inference.task import PartTable, RecordColumn, TensorSpec
 from visionops.tasks.detection.labelling import BoxLabels, box_layer, boxes_in, check_boxes
 from visionops.tasks.detection.settings import DetectionTraining
-from visionops.tasks.spec import Known, Metric, TaskSpec
+from visionops.tasks.spec import Known, LabelComparison, Metric, Suspicion, TaskSpec
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -233,6 +233,29 @@ class DetectionTask(TaskSpec["BoxPrediction"]):
     def layer_of(self, labels: Sequence[Mapping[str, Any]], scheme: LabelScheme) -> BoxLayer:
         """See `TaskSpec`."""
         return box_layer(labels, scheme)
+
+    def agree(self, first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
+        """See `TaskSpec`: every box of each has a box of its class in the other, at an IoU of 0.5 or more."""
+        from visionops.tasks.detection.agreeing import count_shared
+
+        return all(shared == ours == theirs for shared, ours, theirs in count_shared(first, second).values())
+
+    def compare(self, first: Mapping[str, Any], second: Mapping[str, Any], scheme: LabelScheme) -> LabelComparison:
+        """See `TaskSpec`: the boxes of a class that match, and whether an image has the class at all."""
+        from visionops.tasks.detection.agreeing import compare_boxes
+
+        return compare_boxes(first, second, scheme)
+
+    def suspects(
+        self,
+        labels: Sequence[Mapping[str, Any]],
+        answers: Sequence[Mapping[str, Any]],
+        scheme: LabelScheme,  # noqa: ARG002
+    ) -> dict[int, Suspicion]:
+        """See `visionops.tasks.detection.suspecting.suspect_boxes`."""
+        from visionops.tasks.detection.suspecting import suspect_boxes
+
+        return suspect_boxes(labels, answers)
 
     def known_to(self, test: Dataset, cards: Sequence[BundleCard]) -> Known:
         """See `visionops.tasks.detection.known.known_boxes`."""

@@ -7,12 +7,24 @@ from typing import TYPE_CHECKING, Any
 
 from visionops.errors import LabelError
 from visionops.tasks.labelling import LabelForm, LabelScheme, Question, class_among, read_form
+from visionops.tasks.spec import LabelComparison
 
 if TYPE_CHECKING:
     from visionops.data.dataset import Dataset
     from visionops.data.layers import LabelLayer
 
-__all__ = ["AttributeLabels", "ClassLabel", "check_attributes", "check_class", "label_layer", "labels_in"]
+__all__ = [
+    "AttributeLabels",
+    "ClassLabel",
+    "check_attributes",
+    "check_class",
+    "compare_answers",
+    "label_layer",
+    "labels_in",
+]
+
+
+_UNKNOWN = "cannot be said"
 
 
 class ClassLabel(LabelForm):
@@ -56,6 +68,20 @@ def check_attributes(label: Mapping[str, Any], scheme: LabelScheme) -> dict[str,
         if answer is not None:
             class_among(answer, known[name].class_names, name)
     return {"attributes": answers}
+
+
+def compare_answers(first: Mapping[str, str | None], second: Mapping[str, str | None]) -> LabelComparison:
+    """Return what two labels share: the classes of each question, and of each class how many have it.
+
+    That a question cannot be answered is an answer, too. With several questions the classes are ``question=class``.
+    """
+    answers = {name: (first.get(name) or _UNKNOWN, second.get(name) or _UNKNOWN) for name in {**first, **second}}
+    parts = {}
+    for name, pair in answers.items():
+        for one in sorted(set(pair) - {_UNKNOWN}):
+            ours, theirs = (int(given == one) for given in pair)
+            parts[one if len(answers) == 1 else f"{name}={one}"] = (ours * theirs, ours, theirs)
+    return LabelComparison(answers, parts)
 
 
 def label_layer(answers: Sequence[Mapping[str, str | None]], questions: Sequence[Question]) -> LabelLayer:

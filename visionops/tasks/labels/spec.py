@@ -17,11 +17,12 @@ from visionops.tasks.labels.labelling import (
     ClassLabel,
     check_attributes,
     check_class,
+    compare_answers,
     label_layer,
     labels_in,
 )
 from visionops.tasks.labels.settings import LabelTraining, Learning
-from visionops.tasks.spec import Known, Metric, TaskSpec
+from visionops.tasks.spec import Known, LabelComparison, Metric, Suspicion, TaskSpec
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -209,6 +210,20 @@ class LabelTask(TaskSpec["LabelPrediction"]):
             wanted = "one question" if self.is_single else "questions"
             raise LabelError(f"task {self.name}: labels answer {wanted}, each with its classes; name them")
 
+    def suspects(
+        self, labels: Sequence[Mapping[str, Any]], answers: Sequence[Mapping[str, Any]], scheme: LabelScheme
+    ) -> dict[int, Suspicion]:
+        """See `visionops.tasks.labels.suspecting.suspect_answers`."""
+        from visionops.tasks.labels.suspecting import suspect_answers
+
+        if self.is_single:
+            (question,) = scheme.questions
+            given = [{question.name: label["class_name"]} for label in labels]
+            said = [{question.name: answer["classification"]} for answer in answers]
+            return suspect_answers(given, said, scheme.questions)
+        attributes = [answer["attributes"] for answer in answers]
+        return suspect_answers([label["attributes"] for label in labels], attributes, scheme.questions)
+
     def known_to(self, test: Dataset, cards: Sequence[BundleCard]) -> Known:
         """See `visionops.tasks.labels.known.known_labels`."""
         from visionops.tasks.labels.known import known_labels
@@ -276,6 +291,11 @@ class ClassificationTask(LabelTask):
         (question,) = scheme.questions
         return label_layer([{question.name: label["class_name"]} for label in labels], scheme.questions)
 
+    def compare(self, first: Mapping[str, Any], second: Mapping[str, Any], scheme: LabelScheme) -> LabelComparison:
+        """See `TaskSpec`: the classes."""
+        (question,) = scheme.questions
+        return compare_answers({question.name: first["class_name"]}, {question.name: second["class_name"]})
+
 
 class AttributesTask(LabelTask):
     """Several questions about an image, each with its own classes."""
@@ -312,6 +332,10 @@ class AttributesTask(LabelTask):
     def layer_of(self, labels: Sequence[Mapping[str, Any]], scheme: LabelScheme) -> LabelLayer:
         """See `TaskSpec`."""
         return label_layer([label["attributes"] for label in labels], scheme.questions)
+
+    def compare(self, first: Mapping[str, Any], second: Mapping[str, Any], scheme: LabelScheme) -> LabelComparison:  # noqa: ARG002
+        """See `TaskSpec`: the class of each attribute."""
+        return compare_answers(first["attributes"], second["attributes"])
 
 
 CLASSIFICATION = ClassificationTask()

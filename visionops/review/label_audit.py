@@ -1,0 +1,121 @@
+"""Queue the labels of a data set that are probably wrong, so that people correct them for the next data version."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any
+
+from visionops.data.dataset import Dataset
+from visionops.data.files import describe_os_error
+from visionops.errors import VisionOpsError
+from visionops.review.checks import digest_of
+from visionops.review.errors import Unavailable
+from visionops.review.items import Origin, Predicted, Reason
+from visionops.review.opinions import LABEL_ERROR
+from visionops.review.service import Arrival, Review
+from visionops.review.states import Actor
+from visionops.tasks.spec import task_for
+
+__all__ = ["Audited", "Model", "audit_labels"]
+
+_MOST_TEXT = 500
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Model:
+    """Who is asked about the images."""
+
+    name: str
+    version: str
+    predict: Callable[[bytes, str], Mapping[str, Any]]
+    """Given an encoded image and its name for errors, the task's part of an answer."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Audited:
+    """What became of the labels of a data set."""
+
+    labelled: int
+    """Images that have a label and could be read."""
+    suspects: int
+    """Of these, probably labelled wrong."""
+    new: int
+    """Queued now."""
+    known: int
+    """In review before; they have one more arrival, with the reason."""
+    refused: tuple[str, ...]
+    """A line for each image that could not be looked at, or whose label does not fit."""
+
+
+def audit_labels(
+    review: Review,
+    use_case: str,
+    dataset: Dataset,
+    model: Model,
+    actor: Actor,
+    now: datetime,
+    *,
+    limit: int,
+    progress: Callable[[int], None] | None = None,
+) -> Audited:
+    """Queue the images whose labels a model contradicts most; again with the same model, and nothing changes.
+
+    Each becomes an item of origin import with its present label as proposal, the model's answer, and the reason
+    ``label_error``, whose value is 1 minus the quality of the label.
+
+    Args:
+        dataset: Its images are on this machine.
+        limit: At most so many, the worst first.
+        progress: Called with the number of images so far.
+
+    Raises:
+        ReviewError: The use case is not known, or database or images cannot be reached.
+        TaskError: The task's labels cannot be audited.
+    """
+    known = review.store.use_case(use_case)
+    task = task_for(known.task)
+    rows, labels, answers, refused = [], [], [], []
+    keys, paths, all_labels = dataset.column("key"), dataset.paths(), task.labels_in(dataset)
+    for row, label in enumerate(all_labels):
+        if label is not None:
+            try:
+                answers.append(model.predict(paths[row].read_bytes(), keys[row]))
+            except (VisionOpsError, OSError) as error:
+                refused.append(_refusal(keys[row], error))
+            else:
+                rows.append(row)
+                labels.append(label)
+        if progress:
+            progress(row + 1)
+    found = task.suspects(labels, answers, known.scheme) if labels else {}
+    worst = sorted(found, key=lambda place: (found[place].quality, place))[:limit]
+    num_new = num_known = 0
+    for place in worst:
+        key, suspicion = keys[rows[place]], found[place]
+        reason = Reason(LABEL_ERROR, 1 - suspicion.quality, suspicion.text[:_MOST_TEXT])
+        arrival = Arrival(
+            Origin.IMPORT,
+            name=key[-200:],
+            label=labels[place],
+            predicted=Predicted(model.name, model.version, answers[place]),
+            reasons=(reason,),
+        )
+        write = digest_of("audit", use_case, key, labels[place], model.name, model.version)
+        try:
+            data = paths[rows[place]].read_bytes()
+            is_new = review.add(use_case, data, arrival, actor, key=write, now=now).is_new
+        except Unavailable:
+            raise
+        except (VisionOpsError, OSError) as error:
+            refused.append(_refusal(key, error))
+        else:
+            num_new, num_known = num_new + is_new, num_known + (not is_new)
+    return Audited(len(labels), len(found), num_new, num_known, tuple(refused))
+
+
+def _refusal(key: str, error: VisionOpsError | OSError) -> str:
+    if isinstance(error, OSError):
+        return f"{key}: cannot be read ({describe_os_error(error)})"
+    return f"{key}: {error}"
