@@ -8,10 +8,10 @@ from datetime import datetime
 from typing import Protocol
 
 from visionops.review.checks import check_name, digest_of
-from visionops.review.items import AuditRow, DataVersion, Decision, Origin, ReviewItem, Submission, UseCase
+from visionops.review.items import AuditRow, DataVersion, Decision, Origin, Placed, ReviewItem, Submission, UseCase
 from visionops.review.states import Actor, Change, State
 
-__all__ = ["Added", "ImageStore", "ReviewStore", "Stats", "Wanted", "Write"]
+__all__ = ["Added", "ImageStore", "Prioritized", "ReviewStore", "Stats", "Wanted", "Write"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -47,6 +47,17 @@ class Added:
     item: ReviewItem
     is_new: bool
     """False where the image was in review already."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Prioritized:
+    """What became of new places in the queue."""
+
+    changed: int
+    same: int
+    """Reasons and prediction were these already."""
+    left: int
+    """Somebody has claimed or decided the item meanwhile; it stays as it is."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -143,6 +154,13 @@ class ReviewStore(Protocol):
 
     def export(self, use_case: str, write: Write) -> DataVersion | None:
         """Take all decided items with a label into the next data version; None where there is none."""
+
+    def prioritize(self, use_case: str, placed: Sequence[Placed], write: Write) -> Prioritized:
+        """Give pending items of a use case their reasons, priority and prediction by `Action.PRIORITIZE`.
+
+        Raises:
+            NotFound: The use case, or an item of it, is not known; nothing is changed then.
+        """
 
     def item(self, item: str) -> ReviewItem:
         """Return an item.

@@ -156,6 +156,12 @@ class ItemRow(Base):
     lease_until: Mapped[datetime | None]
     verdict: Mapped[str | None]
     version: Mapped[int | None]
+    reasons: Mapped[list[Any] | None] = mapped_column(_JSON)
+    """Since the item was prioritized; before, those of its first arrival count."""
+    model: Mapped[str | None]
+    model_version: Mapped[str | None]
+    answer: Mapped[dict[str, Any] | None] = mapped_column(_JSON)
+    """Of the model that it was prioritized with."""
 
 
 class SubmissionRow(Base):

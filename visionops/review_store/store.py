@@ -14,10 +14,10 @@ from sqlalchemy.orm import Session
 
 from visionops.review.checks import in_utc
 from visionops.review.errors import Conflict
-from visionops.review.items import AuditRow, DataVersion, Decision, ReviewItem, Submission, UseCase
-from visionops.review.ports import Added, Stats, Wanted, Write
+from visionops.review.items import AuditRow, DataVersion, Decision, Placed, ReviewItem, Submission, UseCase
+from visionops.review.ports import Added, Prioritized, Stats, Wanted, Write
 from visionops.review.states import Change
-from visionops.review_store import changing, intake
+from visionops.review_store import changing, intake, placing
 from visionops.review_store.database import Database
 from visionops.review_store.models import (
     ArrivalRow,
@@ -98,6 +98,10 @@ class SqlReviewStore:
     def export(self, use_case: str, write: Write) -> DataVersion | None:
         """See `ReviewStore`."""
         return self._database.write(lambda session: changing.export(session, use_case, write))
+
+    def prioritize(self, use_case: str, placed: Sequence[Placed], write: Write) -> Prioritized:
+        """See `ReviewStore`."""
+        return self._database.write(lambda session: placing.prioritize(session, use_case, placed, write))
 
     # Reading
 
