@@ -14,6 +14,7 @@ from visionops.inference.settings import ServingConfig, UseCase
 from visionops.inference.task_registry import TaskName, task_names
 from visionops.monitoring.settings import MonitoringConfig
 from visionops.quantization.settings import QuantizationConfig, QuantizationPlan
+from visionops.review.settings import ReviewConfig
 from visionops.settings import Settings
 from visionops.tasks.conversion_plan import ConversionPlan, Training
 from visionops.tasks.detection.settings import DetectionTraining
@@ -40,6 +41,7 @@ class Config(Settings):
     quantization: QuantizationConfig = QuantizationConfig()
     serving: ServingConfig = ServingConfig()
     monitoring: MonitoringConfig = MonitoringConfig()
+    review: ReviewConfig = ReviewConfig()
 
     @model_validator(mode="before")
     @classmethod
