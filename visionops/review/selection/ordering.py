@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from visionops.review.items import Reason
 from visionops.review.selection.candidates import Candidate, check_candidates, stacked_embeddings, unit_rows
-from visionops.review.selection.diversity import spread_out
+from visionops.review.selection.diversity import MOST_PICKS, spread_out
 from visionops.review.selection.random_share import RANDOM, RANDOM_TEXT, is_drawn, random_place
 from visionops.review.selection.ranks import rank_shares
 from visionops.review.selection.scoring import Scores, disagreement, novelty, rarity, uncertainty
@@ -55,6 +55,7 @@ def order_queue(
     config: ReviewConfig,
     drawn: frozenset[str] = frozenset(),
     closed: frozenset[str] = frozenset(),
+    picks: int = MOST_PICKS,
 ) -> list[Ordered]:
     """Return every candidate with its reasons, in the order of the queue.
 
@@ -65,6 +66,7 @@ def order_queue(
     Args:
         drawn: Ids that belong to the random share already.
         closed: Ids that must not belong to it, as of images that came because somebody complained.
+        picks: Images that are spread out by diversity, one by one.
 
     Raises:
         Invalid: A candidate cannot be scored, see `check_candidates`.
@@ -72,7 +74,7 @@ def order_queue(
     check_candidates(candidates)
     at_random = [one for one in candidates if one.id in drawn or _is_new_draw(one.id, config, closed)]
     ids = {one.id for one in at_random}
-    scored = _score([one for one in candidates if one.id not in ids], known, config)
+    scored = _score([one for one in candidates if one.id not in ids], known, config, picks)
     priorities = np.array([one.priority for one in scored])
     for one in at_random:
         place = random_place(one.id, config.seed)
@@ -85,7 +87,7 @@ def _is_new_draw(item: str, config: ReviewConfig, closed: frozenset[str]) -> boo
     return item not in closed and is_drawn(item, config.random_share, config.seed)
 
 
-def _score(candidates: Sequence[Candidate], known: Known, config: ReviewConfig) -> list[Ordered]:
+def _score(candidates: Sequence[Candidate], known: Known, config: ReviewConfig, picks: int) -> list[Ordered]:
     weights = config.selection.model_dump()
     total = sum(weights.values())
     columns = [scores for scores in _scores(candidates, known) if weights[scores.kind]]
@@ -100,7 +102,7 @@ def _score(candidates: Sequence[Candidate], known: Known, config: ReviewConfig) 
         embeddings, places = stacked_embeddings(candidates)
         labelled = known.labelled if known.labelled.shape[1:] == embeddings.shape[1:] else _NONE
         weight = weights["diversity"] / total
-        spread = spread_out(embeddings, unit_rows(labelled), sums[places], weight)
+        spread = spread_out(embeddings, unit_rows(labelled), sums[places], weight, picks)
         for row, place in enumerate(places):
             if value := float(spread.shares[row]) * weight:
                 reasons[place].append(Reason("diversity", value, _far(float(spread.distances[row]))))
