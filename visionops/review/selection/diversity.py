@@ -19,6 +19,9 @@ MOST_PICKS = 500
 """Images that are put in order one by one. Those behind keep their distance to these: nobody reviews them before the
 next order is made."""
 
+_FAR = 0.95
+"""Quantile of the distances at the beginning that counts as far, so that no single odd image makes all others near."""
+
 Floats = npt.NDArray[np.float64]
 
 
@@ -27,8 +30,7 @@ class Spread:
     """Of each row."""
 
     shares: Floats
-    """float64 (N,), 0 to 1: how far it was from all before it when its turn came, as a share of the rows that were
-    nearer to the labelled images at the beginning."""
+    """float64 (N,), 0 to 1: how far it was from all before it when its turn came, as a share of a far distance."""
     distances: Floats
     """float64 (N,): the same as a distance, 0 to 2; infinite for the first of all."""
 
@@ -56,13 +58,13 @@ def spread_out(
         return Spread(np.zeros(0), np.zeros(0))
     if len(known):
         distances = nearest_distances(embeddings, known)
-        scale = np.sort(distances)
+        far = float(np.quantile(distances, _FAR))
     else:
         distances = np.full(count, np.inf)
         centre = embeddings.mean(axis=0, dtype=np.float64)
-        scale = np.sort(np.linalg.norm(embeddings - centre, axis=1))
+        far = float(np.quantile(np.linalg.norm(embeddings - centre, axis=1), _FAR))
     final, is_left = distances.copy(), np.ones(count, dtype=bool)
-    shares = _shares(scale, distances)
+    shares = _shares(far, distances)
     for _ in range(min(picks, count)):
         sums = np.where(is_left, scores + weight * shares, -np.inf)
         place = int(sums.argmax())
@@ -70,10 +72,11 @@ def spread_out(
         final[place] = distances[place]
         to_it = np.sqrt(np.maximum(2 - 2 * (embeddings @ embeddings[place]).astype(np.float64), 0))
         distances = np.minimum(distances, to_it)
-        shares = _shares(scale, distances)
+        shares = _shares(far, distances)
     final[is_left] = distances[is_left]
-    return Spread(_shares(scale, final), final)
+    return Spread(_shares(far, final), final)
 
 
-def _shares(scale: Floats, distances: Floats) -> Floats:
-    return np.asarray(np.searchsorted(scale, distances, side="left") / len(scale))
+def _shares(far: float, distances: Floats) -> Floats:
+    # Not ranks: where all are equally far, the smallest difference would be the whole one.
+    return np.minimum(distances / far, 1.0) if far > 0 else (distances > 0).astype(np.float64)
