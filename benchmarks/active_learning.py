@@ -36,8 +36,8 @@ __all__ = ["Run", "arms", "main", "simulate"]
 
 RANDOM = "random"
 OURS = "ours"
-_FIRST, _STEP, _LAST = 0.05, 0.025, 0.6
-"""Shares of the train split: labelled at the beginning, in a round, and in all at most."""
+_FIRST, _STEP = 0.05, 0.025
+"""Shares of the train split: labelled at the beginning, and in a round."""
 _REACHED = 0.95
 _BEYOND = 3
 """Rounds after the goal, for the plot."""
@@ -101,12 +101,12 @@ def simulate(images: Images, rows: Rows, arm: str, config: ReviewConfig | None, 
     full = learner.figure(learner.fit(pool))
     labelled, waiting = pool[:first], pool[first:]
     labels, figures, beyond = [], [], 0
-    while len(labelled) <= _LAST * len(pool):
+    while True:
         head = learner.fit(labelled)
         labels.append(len(labelled))
         figures.append(learner.figure(head))
         beyond += len(figures) > 1 and min(figures[-2:]) >= _REACHED * full
-        if beyond > _BEYOND:
+        if beyond > _BEYOND or not len(waiting):
             break
         if config is not None:
             drawn = rng.choice(labelled, len(labelled))

@@ -128,14 +128,16 @@ def test_copies_of_what_is_labelled_come_last(review: Review, classifier: Model)
     assert review.store.item(labelled).reasons == ()
 
 
-def test_an_image_that_the_model_cannot_use_waits_all_the_same(review: Review, classifier: Model, tmp_path: Path):
-    item = add(review, "parts", filled((255, 0, 0)))
-    (path,) = [path for path in (tmp_path / "images").rglob("*") if path.is_file()]
-    path.write_bytes(path.read_bytes()[:40])
+def test_an_image_that_the_model_cannot_use_is_named_and_waits_all_the_same(review: Review, classifier: Model):
+    whole = encode(np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8))
+    half = whole[: len(whole) // 2]  # its header is whole, and the intake reads no more
+    item = review.add("parts", half, Arrival(Origin.UPLOAD), ANNA, key="half", now=NOW).item.id
+    add(review, "parts", filled((255, 0, 0)))
     found = order(review, "parts", classifier, NO_SHARE)
     assert len(found.problems) == 1
     assert item in found.problems[0]
     assert review.store.item(item).predicted is None
+    assert found.stored.changed == 1
 
 
 def test_a_model_of_another_task_is_refused(review: Review, classifier: Model):
