@@ -145,6 +145,29 @@ def _audit(
     raise typer.Exit(exit_code(lambda: _audit_labels(config, limit, model, reviewer)))
 
 
+@review_app.command("prioritize", epilog="Example: visionops review prioritize --config configs/steel.yaml")
+def _prioritize(
+    config: Annotated[Path, typer.Option(metavar="FILE", help="Use case, a YAML file.", show_default=False)],
+    bundle: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="A model bundle (default: the champion's).", show_default=False),
+    ] = None,
+    shadow: Annotated[
+        str | None,
+        typer.Option(
+            metavar="VERSION",
+            help="Whose disagreement counts: a version, or none (default: the challenger).",
+            show_default=False,
+        ),
+    ] = None,
+    reviewer: Reviewer = None,
+) -> None:
+    """Put the pending items in order, by what the champion says of them."""
+    from launch.review_queue import prioritize_queue
+
+    raise typer.Exit(exit_code(lambda: prioritize_queue(config, bundle, shadow, reviewer)))
+
+
 @review_app.command("sweep")
 def _sweep(dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count.")] = False) -> None:
     """Remove images that an intake which died has left, a day after."""
@@ -309,7 +332,7 @@ def _show_item(name: str, *, shows_all: bool) -> None:
     typer.echo(f"item      {item.id} of {one_line(item.use_case)}, {item.status.state.value}")
     typer.echo(f"image     {image.sha256}\n          {image.format}, {image.width} x {image.height} pixels")
     typer.echo(f"from      {item.first.origin.value} {one_line(item.first.reference or item.first.name)}".rstrip())
-    for reason in item.first.reasons:
+    for reason in item.reasons:
         typer.echo(f"priority  {reason.value:+.3f} {one_line(reason.kind)} {one_line(reason.text)}".rstrip())
     for row in history:
         details = ", ".join(f"{key} {value}" for key, value in row.details.items() if value not in {None, ""})

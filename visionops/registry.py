@@ -129,6 +129,13 @@ class ModelRegistry:
         with self._client() as client:
             return self._by_alias(client, name, alias)
 
+    def by_version(self, name: str, version: str) -> RegisteredVersion | None:
+        """Return the version of this number, or None."""
+        if not version.isdecimal():  # MLflow refuses such a number with an error of its own
+            return None
+        with self._client() as client:
+            return self._find(client, name, version)
+
     def by_digest(self, name: str, digest: str) -> RegisteredVersion | None:
         """The version made from the bundle with this digest, or None."""
         with self._client() as client:

@@ -12,7 +12,9 @@ import pytest
 from typer.testing import CliRunner
 
 from launch.cli import app
+from tests.helpers.bundles import encode, filled, make_label_bundle
 from tests.helpers.review import png
+from visionops.inference.bundle import Head
 from visionops.monitoring.feedback import FeedbackLog
 from visionops.monitoring.log import PredictionLog
 from visionops.review.ports import Wanted
@@ -87,6 +89,32 @@ def test_labels_of_a_folder_can_be_decisions(config: Path, tmp_path: Path):
     assert "6 correct" in run("stats")
 
 
+def test_the_queue_is_put_in_order_by_a_bundle(config: Path, tmp_path: Path):
+    bundle = make_label_bundle(tmp_path / "bundle", heads=[Head(name="label", class_names=("ok", "defective"))])
+    words = ("prioritize", "--config", config, "--bundle", bundle.folder, "--as", "anna")
+    assert "use case parts: is not in review" in run(*words, code=2)
+    new = tmp_path / "new"
+    new.mkdir()
+    for number, colour in enumerate([(255, 0, 0), (200, 190, 0), (0, 250, 0)]):
+        (new / f"{number}.png").write_bytes(encode(filled(colour)))
+    run("import", "--config", config, new)
+    config.write_text(config.read_text() + "review: {random_share: 0, selection: {diversity: 0}}\n")
+    told = run(*words)
+    assert f"model     colours version {bundle.digest[:12]}" in told
+    assert "items     3 moved, 0 as before, 0 claimed meanwhile" in told
+    assert "random    0 of those that wait" in told
+    with open_review() as review:
+        item = review.claim_next("parts", Actor("bea"), key="c", now=datetime.now(UTC))
+    assert item is not None
+    assert item.first.name == "1.png"
+    shown = run("show", item.id)
+    assert re.search(r"priority  \+0\.\d{3} uncertainty probability of (ok|defective) 0\.\d\d, of", shown)
+    assert "prioritize by anna  priority 0." in shown
+    assert "model colours" in shown
+    assert "0 moved, 2 as before" in run(*words)
+    assert "--shadow: a version of the registry" in run(*words, "--shadow", "3", code=2)
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -114,7 +142,7 @@ def test_a_database_that_is_down_is_one_line(config: Path, monkeypatch: pytest.M
 
 def test_help_fits_and_names_every_command():
     told = run("--help")
-    assert all(name in told for name in ("import", "export", "list", "show", "stats", "sweep", "migrate"))
+    assert all(name in told for name in ("import", "export", "list", "show", "stats", "prioritize", "sweep", "migrate"))
     assert max(map(len, told.splitlines())) <= 80
 
 

@@ -37,6 +37,7 @@ CHANGES = {
     Action.DECIDE: Change(Action.DECIDE, ANNA, verdict=Verdict.CORRECT),
     Action.EXPORT: Change(Action.EXPORT, ANNA, version=7),
     Action.REOPEN: Change(Action.REOPEN, CHEN, reason="wrong class"),
+    Action.PRIORITIZE: Change(Action.PRIORITIZE, CHEN),
 }
 
 

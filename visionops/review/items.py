@@ -22,6 +22,7 @@ __all__ = [
     "ImageFacts",
     "Opinion",
     "Origin",
+    "Placed",
     "Predicted",
     "Reason",
     "ReviewItem",
@@ -167,6 +168,10 @@ class ReviewItem:
     added: datetime
     """When that was; UTC."""
     status: Status
+    reasons: tuple[Reason, ...]
+    """Why it stands where it does in the queue now; at first those of its first arrival."""
+    predicted: Predicted | None
+    """What a model says of it now, which a reviewer can confirm; at first that of its first arrival."""
 
     @property
     def image(self) -> ImageFacts:
@@ -177,6 +182,34 @@ class ReviewItem:
     def use_case(self) -> str:
         """What it is reviewed for."""
         return self.first.use_case
+
+    @property
+    def priority(self) -> float:
+        """The higher, the sooner it is reviewed: the sum of the reasons."""
+        return math.fsum(reason.value for reason in self.reasons)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Placed:
+    """A new place in the queue for an item that waits.
+
+    Raises:
+        Invalid: There are more than 20 reasons.
+    """
+
+    item: str
+    reasons: tuple[Reason, ...]
+    predicted: Predicted | None
+    """What the present model says of it; None leaves what the item has."""
+
+    def __post_init__(self) -> None:
+        if len(self.reasons) > _MOST_REASONS:
+            raise Invalid(f"reasons: {len(self.reasons)} are too many; at most {_MOST_REASONS}")
+
+    @property
+    def priority(self) -> float:
+        """The sum of the reasons."""
+        return math.fsum(reason.value for reason in self.reasons)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

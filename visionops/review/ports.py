@@ -8,10 +8,20 @@ from datetime import datetime
 from typing import Protocol
 
 from visionops.review.checks import check_name, digest_of
-from visionops.review.items import AuditRow, DataVersion, Decision, Opinion, Origin, ReviewItem, Submission, UseCase
+from visionops.review.items import (
+    AuditRow,
+    DataVersion,
+    Decision,
+    Opinion,
+    Origin,
+    Placed,
+    ReviewItem,
+    Submission,
+    UseCase,
+)
 from visionops.review.states import Actor, Change, State
 
-__all__ = ["Added", "Cursor", "ImageStore", "ReviewStore", "Stats", "Wanted", "Write"]
+__all__ = ["Added", "Cursor", "ImageStore", "Prioritized", "ReviewStore", "Stats", "Wanted", "Write"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -57,6 +67,17 @@ class Cursor:
     """Records whose items are durable, from the segment's first on."""
     is_finished: bool = False
     """No more will follow."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Prioritized:
+    """What became of new places in the queue."""
+
+    changed: int
+    same: int
+    """Reasons and prediction were these already."""
+    left: int
+    """Somebody has claimed or decided the item meanwhile; it stays as it is."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -196,6 +217,13 @@ class ReviewStore(Protocol):
 
     def export(self, use_case: str, write: Write) -> DataVersion | None:
         """Take all decided items with a label into the next data version; None where there is none."""
+
+    def prioritize(self, use_case: str, placed: Sequence[Placed], write: Write) -> Prioritized:
+        """Give pending items of a use case their reasons, priority and prediction by `Action.PRIORITIZE`.
+
+        Raises:
+            NotFound: The use case, or an item of it, is not known; nothing is changed then.
+        """
 
     def item(self, item: str) -> ReviewItem:
         """Return an item.

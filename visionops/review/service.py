@@ -290,9 +290,9 @@ class Review:
         if answer.verdict is Verdict.CONFIRM:
             if label is not None:
                 raise Invalid("label: a confirmation has none of its own; send a correction")
-            if item.first.predicted is None:
+            if item.predicted is None:
                 raise WrongState(f"item {item.id}: has no prediction to confirm; send a correction")
-            label = task.label_of(item.first.predicted.answer)
+            label = task.label_of(item.predicted.answer)
         elif label is None:
             raise Invalid("label: is missing; a correction has one")
         return task.check_label(label, use_case.scheme, image.width, image.height)

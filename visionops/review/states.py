@@ -8,6 +8,7 @@
     decide   claimed -> decided, by the holder while the lease runs
     export   decided -> exported in a data version, once; a rejected item stays decided
     reopen   decided or exported -> pending, by an admin: a new round begins, and what was decided stays
+    prioritize  pending -> pending: the reasons of its place in the queue, or the model's answer, are others
 
 `advance` is the only way from one status to the next. A store calls it inside a transaction that has the item locked,
 and keeps one audit row for each call. The time is always passed in.
@@ -64,6 +65,7 @@ class Action(enum.StrEnum):
     DECIDE = "decide"
     EXPORT = "export"
     REOPEN = "reopen"
+    PRIORITIZE = "prioritize"
 
 
 class Verdict(enum.StrEnum):
@@ -85,6 +87,7 @@ class Verdict(enum.StrEnum):
 TRANSITIONS: Mapping[tuple[State, Action], State] = MappingProxyType(
     {
         (State.PENDING, Action.CLAIM): State.CLAIMED,
+        (State.PENDING, Action.PRIORITIZE): State.PENDING,
         (State.CLAIMED, Action.CLAIM): State.CLAIMED,
         (State.CLAIMED, Action.RENEW): State.CLAIMED,
         (State.CLAIMED, Action.RELEASE): State.PENDING,
@@ -187,7 +190,8 @@ def advance(status: Status, change: Change, now: datetime, item: str) -> Status:
     target = TRANSITIONS.get((status.state, change.action))
     if target is None:
         raise WrongState(_refusal(status, change, item))
-    _GUARDS[change.action](status, change, now, item)
+    if change.action in _GUARDS:
+        _GUARDS[change.action](status, change, now, item)
     after = dataclasses.replace(status, state=target, revision=status.revision + 1)
     match change.action:
         case Action.CLAIM | Action.RENEW:
@@ -204,6 +208,8 @@ def advance(status: Status, change: Change, now: datetime, item: str) -> Status:
             return dataclasses.replace(after, version=change.version)
         case Action.REOPEN:
             return Status(round=status.round + 1, revision=after.revision)
+        case Action.PRIORITIZE:
+            return after
 
 
 def _refusal(status: Status, change: Change, item: str) -> str:
@@ -227,6 +233,7 @@ _DONE = {
     Action.DECIDE: "decided",
     Action.EXPORT: "exported",
     Action.REOPEN: "reopened",
+    Action.PRIORITIZE: "prioritized",
 }
 
 

@@ -41,13 +41,16 @@ def claim_next(session: Session, use_case: str, change: Change, write: Write) ->
         ItemRow.state == State.PENDING.value,
         and_(ItemRow.state == State.CLAIMED.value, ItemRow.lease_until <= in_utc(write.now)),
     )
-    found = session.scalar(
+    first = (
         select(ItemRow)
         .where(ItemRow.use_case == use_case, free, *_not_by(change.actor.name))
         .order_by(ItemRow.priority.desc(), ItemRow.added, ItemRow.id)
         .limit(1)
-        .with_for_update(skip_locked=True)  # what another reviewer is claiming now is no choice
     )
+    found = session.scalar(first.with_for_update(skip_locked=True))  # what another is claiming now is no choice
+    if found is None:
+        # All that is free may be locked by one who puts the queue in order: wait instead of saying there is nothing.
+        found = session.scalar(first.with_for_update())
     return None if found is None else _apply(session, found, change, write)
 
 

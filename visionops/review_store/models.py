@@ -181,6 +181,12 @@ class ItemRow(Base):
     first_reviewer: Mapped[str | None]
     second_reviewer: Mapped[str | None]
     """Who has given an opinion in this round that decided nothing."""
+    reasons: Mapped[list[Any] | None] = mapped_column(_JSON)
+    """Since the item was prioritized; before, those of its first arrival count."""
+    model: Mapped[str | None]
+    model_version: Mapped[str | None]
+    answer: Mapped[dict[str, Any] | None] = mapped_column(_JSON)
+    """Of the model that it was prioritized with."""
 
 
 class SubmissionRow(Base):

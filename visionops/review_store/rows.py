@@ -14,6 +14,7 @@ from visionops.review.items import (
     ImageFacts,
     Opinion,
     Origin,
+    Placed,
     Predicted,
     Reason,
     ReviewItem,
@@ -40,6 +41,7 @@ __all__ = [
     "item_of",
     "opinion_columns",
     "opinion_of",
+    "placed_columns",
     "status_columns",
     "status_from_answer",
     "status_of",
@@ -99,9 +101,6 @@ def status_from_answer(answer: dict[str, Any]) -> Status:
 
 def submission_of(row: SubmissionRow, item: ItemRow, image: ImageRow) -> Submission:
     """Return an arrival."""
-    predicted = None
-    if row.model is not None and row.model_version is not None and row.answer is not None:
-        predicted = Predicted(row.model, row.model_version, row.answer)
     return Submission(
         use_case=item.use_case,
         image=ImageFacts(image.sha256, image.num_bytes, image.width, image.height, image.format),
@@ -110,8 +109,8 @@ def submission_of(row: SubmissionRow, item: ItemRow, image: ImageRow) -> Submiss
         name=row.name,
         comment=row.comment,
         proposed=row.proposed,
-        predicted=predicted,
-        reasons=tuple(Reason(**reason) for reason in row.reasons),
+        predicted=_predicted(row),
+        reasons=_reasons(row.reasons),
     )
 
 
@@ -136,7 +135,36 @@ def submission_columns(submission: Submission, write: Write) -> dict[str, Any]:
 
 def item_of(item: ItemRow, first: SubmissionRow, image: ImageRow) -> ReviewItem:
     """Return an item."""
-    return ReviewItem(item.id, submission_of(first, item, image), item.added, status_of(item))
+    arrival = submission_of(first, item, image)
+    return ReviewItem(
+        id=item.id,
+        first=arrival,
+        added=item.added,
+        status=status_of(item),
+        reasons=arrival.reasons if item.reasons is None else _reasons(item.reasons),
+        predicted=_predicted(item) or arrival.predicted,
+    )
+
+
+def placed_columns(placed: Placed) -> dict[str, Any]:
+    """Return the columns of `ItemRow` that hold a place in the queue."""
+    found: dict[str, Any] = {
+        "priority": placed.priority,
+        "reasons": [dataclasses.asdict(reason) for reason in placed.reasons],
+    }
+    if (predicted := placed.predicted) is not None:
+        found |= {"model": predicted.model, "model_version": predicted.version, "answer": predicted.answer}
+    return found
+
+
+def _predicted(row: SubmissionRow | ItemRow) -> Predicted | None:
+    if row.model is None or row.model_version is None or row.answer is None:
+        return None
+    return Predicted(row.model, row.model_version, row.answer)
+
+
+def _reasons(column: list[Any]) -> tuple[Reason, ...]:
+    return tuple(Reason(**reason) for reason in column)
 
 
 def decision_of(row: DecisionRow) -> Decision:

@@ -14,10 +14,10 @@ from sqlalchemy.orm import Session
 
 from visionops.review.checks import in_utc
 from visionops.review.errors import Conflict
-from visionops.review.items import AuditRow, DataVersion, Decision, Opinion, ReviewItem, Submission, UseCase
-from visionops.review.ports import Added, Cursor, Stats, Wanted, Write
+from visionops.review.items import AuditRow, DataVersion, Decision, Opinion, Placed, ReviewItem, Submission, UseCase
+from visionops.review.ports import Added, Cursor, Prioritized, Stats, Wanted, Write
 from visionops.review.states import Change
-from visionops.review_store import changing, cursors, intake
+from visionops.review_store import changing, cursors, intake, placing
 from visionops.review_store.database import Database
 from visionops.review_store.models import (
     ArrivalRow,
@@ -126,6 +126,10 @@ class SqlReviewStore:
     def export(self, use_case: str, write: Write) -> DataVersion | None:
         """See `ReviewStore`."""
         return self._database.write(lambda session: changing.export(session, use_case, write))
+
+    def prioritize(self, use_case: str, placed: Sequence[Placed], write: Write) -> Prioritized:
+        """See `ReviewStore`."""
+        return self._database.write(lambda session: placing.prioritize(session, use_case, placed, write))
 
     # Reading
 

@@ -1,0 +1,222 @@
+"""How many labels does the order of the review queue save? Real images, labels revealed in rounds.
+
+    python -m benchmarks.active_learning                             # plants, castings and steel
+    python -m benchmarks.active_learning --ablation                  # and with each reason removed, added and alone
+    python -m benchmarks.active_learning --only solar,tiles --ablation   # what the default weights were chosen on
+    python -m benchmarks.active_learning --only plants --seeds 2     # does it run at all?
+
+Each seed cuts the data as the pipeline does, labels the same random 5 % of the train split for every order, and then
+2.5 % a round: a head is solved on the features of a frozen backbone, the queue is put in order by `order_queue` as
+`visionops review prioritize` does it, its random share included, and the first of it are labelled. *Needed*: labels
+from which two rounds in a row reach 95 % of what all labels of the train split give on test. The shadow model is a head
+that learned from a bootstrap sample of the same labels. Steel is classified by the defect of most of its boxes, not
+detected: a detector takes too long to train so often.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from benchmarks.active_data import USE_CASES, Images, Rows, read_images
+from visionops.review.selection.candidates import Answered, Candidate
+from visionops.review.selection.ordering import Known, order_queue
+from visionops.review.settings import ReviewConfig, SelectionWeights
+from visionops.tasks.labels.decoder import softmax
+from visionops.tasks.labels.heads import fit_head
+from visionops.tasks.labels.settings import Balance, LabelTraining
+
+__all__ = ["Run", "arms", "main", "simulate"]
+
+RANDOM = "random"
+OURS = "ours"
+_FIRST, _STEP = 0.05, 0.025
+"""Shares of the train split: labelled at the beginning, and in a round."""
+_REACHED = 0.95
+_BEYOND = 3
+"""Rounds after the goal, for the plot."""
+_L2 = 0.1
+"""Fixed: choosing it on val would use labels that are not counted."""
+
+Ids = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """One seed of one order."""
+
+    use_case: str
+    arm: str
+    seed: int
+    pool: int
+    full: float
+    """What all labels give."""
+    labels: list[int]
+    """After each round."""
+    figures: list[float]
+
+    @property
+    def needed(self) -> int:
+        """Labels from which two rounds in a row reach the goal; all of the pool where they never do."""
+        reached = np.array(self.figures) >= _REACHED * self.full
+        found = np.flatnonzero(reached[:-1] & reached[1:])
+        return self.labels[int(found[0])] if len(found) else self.pool
+
+
+def arms(ablation: bool) -> dict[str, ReviewConfig | None]:
+    """Return the orders that are compared; None: at random."""
+    found: dict[str, ReviewConfig | None] = {RANDOM: None, OURS: ReviewConfig()}
+    if not ablation:
+        return found
+    weights = SelectionWeights().model_dump()
+    for name, weight in weights.items():
+        if weight and sum(weights.values()) > weight:
+            found[f"without {name}"] = _config(weights | {name: 0.0})
+        elif not weight:
+            found[f"with {name}"] = _config(weights | {name: 1.0})
+    for name in weights:
+        found[f"{name} alone"] = _config(dict.fromkeys(weights, 0.0) | {name: 1.0})
+    found["ours, nothing at random"] = ReviewConfig(random_share=0)
+    return found
+
+
+def _config(weights: dict[str, float]) -> ReviewConfig:
+    return ReviewConfig(selection=SelectionWeights(**weights))
+
+
+def simulate(images: Images, rows: Rows, arm: str, config: ReviewConfig | None, seed: int) -> Run:
+    """Label the pool round by round in one order."""
+    rng = np.random.default_rng([17, seed])
+    pool = rng.permutation(rows.pool)  # the same for every order
+    first, step = max(4, round(_FIRST * len(pool))), max(2, round(_STEP * len(pool)))
+    balance = images.config.training.balance if isinstance(images.config.training, LabelTraining) else Balance.NONE
+    learner = _Learner(images, rows, balance)
+    full = learner.figure(learner.fit(pool))
+    labelled, waiting = pool[:first], pool[first:]
+    labels, figures, beyond = [], [], 0
+    while True:
+        head = learner.fit(labelled)
+        labels.append(len(labelled))
+        figures.append(learner.figure(head))
+        beyond += len(figures) > 1 and min(figures[-2:]) >= _REACHED * full
+        if beyond > _BEYOND or not len(waiting):
+            break
+        if config is not None:
+            drawn = rng.choice(labelled, len(labelled))
+            shadow = learner.fit(drawn) if config.selection.disagreement else None
+            waiting = learner.order(waiting, labelled, head, shadow, config, step)
+        labelled, waiting = np.concatenate([labelled, waiting[:step]]), waiting[step:]
+    return Run(images.name, arm, seed, len(pool), full, labels, figures)
+
+
+class _Learner:
+    def __init__(self, images: Images, rows: Rows, balance: Balance) -> None:
+        self._images, self._rows, self._balance = images, rows, balance
+        self._digests = images.dataset.column("sha256")
+
+    def fit(self, rows: Ids) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]] | None:
+        """Return weight and bias of a head of all classes; None where the images show one class only."""
+        features, classes = self._images.features[rows], self._images.classes[rows]
+        present, ids = np.unique(classes, return_inverse=True)
+        if len(present) < 2:
+            return None
+        none = (features[:0], np.empty(0, dtype=np.int64))
+        train = (features[:, None], ids.astype(np.int64), np.ones(len(rows)))
+        solved = fit_head(train, none, len(present), balance=self._balance, l2=_L2)
+        weight = np.zeros((len(self._images.class_names), features.shape[1]), dtype=np.float32)
+        bias = np.full(len(self._images.class_names), -50.0, dtype=np.float32)  # of a class that it has not seen
+        weight[present], bias[present] = solved.weight, solved.bias
+        return weight, bias
+
+    def probabilities(
+        self, head: tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]] | None, rows: Ids
+    ) -> npt.NDArray[np.floating]:
+        if head is None:
+            return np.full((len(rows), len(self._images.class_names)), 1 / len(self._images.class_names))
+        return softmax(self._images.features[rows] @ head[0].T + head[1])
+
+    def figure(self, head: tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]] | None) -> float:
+        """Mean recall of the classes on test."""
+        truth = self._images.classes[self._rows.test]
+        is_right = self.probabilities(head, self._rows.test).argmax(axis=1) == truth
+        return float(np.mean([is_right[truth == k].mean() for k in np.unique(truth)]))
+
+    def order(
+        self,
+        waiting: Ids,
+        labelled: Ids,
+        head: tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]] | None,
+        shadow: tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]] | None,
+        config: ReviewConfig,
+        picks: int,
+    ) -> Ids:
+        """Return the rows that wait, in the order of the queue."""
+        names, features = self._images.class_names, self._images.features
+        probabilities = self.probabilities(head, waiting)
+        others = self.probabilities(shadow, waiting).argmax(axis=1) if shadow else None
+        answers = probabilities.argmax(axis=1)
+        candidates = [
+            Candidate(
+                id=self._digests[row],
+                labels=((names[answers[place]], float(probabilities[place].max())),),
+                answered=(Answered("", dict(zip(names, probabilities[place].clip(0, 1).tolist(), strict=True))),),
+                embedding=features[row],
+                agreement=None if others is None else float(others[place] == answers[place]),
+            )
+            for place, row in enumerate(waiting)
+        ]
+        counts = np.bincount(self._images.classes[labelled], minlength=len(names)).tolist()
+        known = Known(features[self._rows.val], features[labelled], dict(zip(names, counts, strict=True)))
+        places = {self._digests[row]: row for row in waiting}
+        queue = order_queue(candidates, known, config, picks=2 * picks)
+        return np.array([places[one.id] for one in queue], dtype=np.int64)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.active_learning", description=(__doc__ or "").splitlines()[0]
+    )
+    parser.add_argument("--only", default=",".join(USE_CASES), help="of these, solar and tiles: %(default)s")
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="real images: %(default)s")
+    parser.add_argument("--kept", type=Path, required=True, help="folder that keeps features from run to run")
+    parser.add_argument("--seeds", type=int, default=5, help="of each data set: %(default)s")
+    parser.add_argument("--ablation", action="store_true", help="each reason removed, added and alone, too")
+    parser.add_argument("--json", type=Path, help="every round, for a machine")
+    parser.add_argument("--plot", type=Path, help="a picture of the rounds")
+    told = parser.parse_args(arguments)
+    runs: list[Run] = []
+    print(f"{'':10}{'':26}{'full':>6}{'needed':>8}{'least':>7}{'most':>6}{'of pool':>9}{'to random':>11}")
+    for name in told.only.split(","):
+        images = read_images(name, told.data, told.kept)
+        cuts = [images.cut(seed) for seed in range(told.seeds)]
+        for arm, config in arms(told.ablation).items():
+            found = [simulate(images, rows, arm, config, seed) for seed, rows in enumerate(cuts)]
+            runs += found
+            _print(found, [run for run in runs if (run.use_case, run.arm) == (name, RANDOM)])
+        if told.json:
+            told.json.write_text(json.dumps([dataclasses.asdict(run) for run in runs]), encoding="utf-8")
+    if told.plot:
+        from benchmarks.active_plot import draw
+
+        draw(runs, told.plot)
+    return 0
+
+
+def _print(found: Sequence[Run], at_random: Sequence[Run]) -> None:
+    needed, theirs = ([run.needed for run in runs] for runs in (found, at_random))
+    ratio = float(np.median(needed)) / float(np.median(theirs))
+    full = float(np.mean([run.full for run in found]))
+    shares = f"{np.median(needed):8.0f}{min(needed):7d}{max(needed):6d}{np.median(needed) / found[0].pool:9.2f}"
+    print(f"{found[0].use_case:10}{found[0].arm:26}{full:6.3f}{shares}{ratio:11.2f}", flush=True)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

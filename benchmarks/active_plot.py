@@ -1,0 +1,54 @@
+"""The result of `benchmarks.active_learning` as a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from benchmarks.active_learning import Run
+
+__all__ = ["draw"]
+
+# Okabe and Ito's blue and vermilion, told apart by the colour-blind, and a line style each for print.
+_STYLES = {"random": ("#0072b2", "--", "in random order"), "ours": ("#d55e00", "-", "in our order")}
+
+
+def draw(runs: Sequence[Run], path: Path) -> None:
+    """A panel a data set: the figure on test after so many labels, median and range of the seeds."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+
+    names = list(dict.fromkeys(run.use_case for run in runs))
+    figure, axes = plt.subplots(1, len(names), figsize=(4.2 * len(names), 3.8), squeeze=False, layout="constrained")
+    for axis, name in zip(axes[0], names, strict=True):
+        goals = []
+        for arm, (colour, line, label) in _STYLES.items():
+            found = [run for run in runs if (run.use_case, run.arm) == (name, arm)]
+            if not found:
+                continue
+            goals = [0.95 * run.full for run in found]
+            # Seeds stop at different rounds; the median is of those that go on, shown while most do.
+            rounds = sorted({n for run in found for n in run.labels})
+            rows = [[run.figures[run.labels.index(n)] for run in found if n in run.labels] for n in rounds]
+            kept = [(n, row) for n, row in zip(rounds, rows, strict=True) if 2 * len(row) > len(found)]
+            x = [n for n, _ in kept]
+            axis.plot(x, [np.median(row) for _, row in kept], color=colour, linestyle=line, label=label)
+            axis.fill_between(
+                x, [min(row) for _, row in kept], [max(row) for _, row in kept], color=colour, alpha=0.15, linewidth=0
+            )
+            needed = float(np.median([run.needed for run in found]))
+            axis.axvline(needed, color=colour, linestyle=line, linewidth=0.8)
+        axis.axhline(float(np.mean(goals)), color="black", linewidth=0.8, linestyle=":")
+        axis.set(title=name, xlabel="labelled images", ylabel="balanced accuracy on test")
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.grid(linewidth=0.3)
+    handles, labels = axes[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False)
+    figure.savefig(path, dpi=120)
+    plt.close(figure)

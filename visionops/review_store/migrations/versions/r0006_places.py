@@ -1,0 +1,23 @@
+"""The present place of an item in the queue: its reasons, and what the present model says of it."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+from sqlalchemy.dialects import postgresql
+
+revision = "0006"
+down_revision = "0001"
+branch_labels = None
+depends_on = None
+
+_JSON = sa.JSON(none_as_null=True).with_variant(postgresql.JSONB(none_as_null=True), "postgresql")
+
+
+def upgrade() -> None:
+    """Add the columns; an item that was never prioritized has none, and its first arrival counts."""
+    # Without a batch: SQLite would make the table anew, and refuse to drop one that others refer to.
+    op.add_column("review_items", sa.Column("reasons", _JSON, nullable=True))
+    op.add_column("review_items", sa.Column("model", sa.Text(), nullable=True))
+    op.add_column("review_items", sa.Column("model_version", sa.Text(), nullable=True))
+    op.add_column("review_items", sa.Column("answer", _JSON, nullable=True))
