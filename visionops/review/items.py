@@ -12,6 +12,7 @@ from typing import Any
 
 from visionops.review.checks import check_json, check_name, check_text, digest_of
 from visionops.review.errors import Invalid
+from visionops.review.likeness import Likeness
 from visionops.review.states import Status, Verdict
 from visionops.tasks.labelling import LabelScheme
 
@@ -166,6 +167,8 @@ class ReviewItem:
     added: datetime
     """When that was; UTC."""
     status: Status
+    likeness: Likeness | None = None
+    """What it resembles; None where it was not compared with anything yet."""
 
     @property
     def image(self) -> ImageFacts:

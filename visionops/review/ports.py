@@ -9,6 +9,7 @@ from typing import Protocol
 
 from visionops.review.checks import check_name, digest_of
 from visionops.review.items import AuditRow, DataVersion, Decision, Origin, ReviewItem, Submission, UseCase
+from visionops.review.likeness import Compared
 from visionops.review.states import Actor, Change, State
 
 __all__ = ["Added", "ImageStore", "ReviewStore", "Stats", "Wanted", "Write"]
@@ -76,10 +77,12 @@ class Stats:
     reviewers: dict[str, int]
     """Decisions by reviewer, all rounds."""
     unused: int
-    """Decided items with a label that no data version has."""
+    """Decided items with a label that no data version has and the next one takes."""
     oldest_pending: datetime | None
     versions: int
     """Number of the newest data version; 0 before the first."""
+    held_out: int = 0
+    """Decided items with a label that no data version takes: they resemble images of the test split."""
 
 
 class ReviewStore(Protocol):
@@ -117,11 +120,14 @@ class ReviewStore(Protocol):
             A token for `add`; None where the image is durable already.
         """
 
-    def add(self, submission: Submission, token: str | None, write: Write) -> Added | None:
+    def add(
+        self, submission: Submission, token: str | None, write: Write, compared: Compared | None = None
+    ) -> Added | None:
         """Keep an arrival, and make an item of its image unless there is one.
 
         Args:
             token: Of `reserve`, after which the image was made durable.
+            compared: What the image resembles; kept unless the item has it already.
 
         Returns:
             None where a sweep has taken the reservation meanwhile: begin again with `reserve`.
@@ -142,7 +148,10 @@ class ReviewStore(Protocol):
         """Apply a claim to the claimable item of the highest priority, the oldest first; None where there is none."""
 
     def export(self, use_case: str, write: Write) -> DataVersion | None:
-        """Take all decided items with a label into the next data version; None where there is none."""
+        """Take all decided items with a label into the next data version; None where there is none.
+
+        Items that resemble images of the test split stay decided.
+        """
 
     def item(self, item: str) -> ReviewItem:
         """Return an item.

@@ -19,6 +19,7 @@ from visionops.review.items import (
     Submission,
     UseCase,
 )
+from visionops.review.likeness import Likeness
 from visionops.review.ports import Write
 from visionops.review.states import State, Status, Verdict
 from visionops.review_store.models import (
@@ -26,6 +27,7 @@ from visionops.review_store.models import (
     DecisionRow,
     ImageRow,
     ItemRow,
+    LikenessRow,
     SubmissionRow,
     UseCaseRow,
     VersionRow,
@@ -36,6 +38,8 @@ __all__ = [
     "audit_of",
     "decision_of",
     "item_of",
+    "likeness_columns",
+    "likeness_of",
     "status_columns",
     "status_from_answer",
     "status_of",
@@ -120,9 +124,20 @@ def submission_columns(submission: Submission, write: Write) -> dict[str, Any]:
     }
 
 
-def item_of(item: ItemRow, first: SubmissionRow, image: ImageRow) -> ReviewItem:
+def likeness_of(row: LikenessRow) -> Likeness:
+    """Return what an item resembles."""
+    return Likeness(**{field.name: getattr(row, field.name) for field in dataclasses.fields(Likeness)})
+
+
+def likeness_columns(likeness: Likeness) -> dict[str, Any]:
+    """Return the columns of `LikenessRow`, but for ``item``."""
+    return dataclasses.asdict(likeness)
+
+
+def item_of(item: ItemRow, first: SubmissionRow, image: ImageRow, likeness: LikenessRow | None) -> ReviewItem:
     """Return an item."""
-    return ReviewItem(item.id, submission_of(first, item, image), item.added, status_of(item))
+    known = likeness and likeness_of(likeness)
+    return ReviewItem(item.id, submission_of(first, item, image), item.added, status_of(item), known)
 
 
 def decision_of(row: DecisionRow) -> Decision:

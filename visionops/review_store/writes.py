@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any, cast
 
 from sqlalchemy import CursorResult, Executable, and_, insert, update
@@ -35,7 +36,7 @@ def as_it_was(session: Session, row: WriteRow) -> ReviewItem:
     """Return the item as the write left it, whatever became of it since."""
     assert row.item is not None
     item = read_item(session, row.item)
-    return ReviewItem(item.id, item.first, item.added, status_from_answer(row.answer["status"]))
+    return dataclasses.replace(item, status=status_from_answer(row.answer["status"]))
 
 
 def keep_answer(session: Session, write: Write, item: str | None, answer: dict[str, Any]) -> None:
