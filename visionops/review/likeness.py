@@ -9,10 +9,21 @@ from typing import Protocol
 from visionops.review.states import State
 from visionops.similarity.growing import Stored
 
-__all__ = ["HELD_OUT", "Compared", "Known", "Likeness", "LikenessStore", "Neighbour", "SeenImage", "Unchecked"]
+__all__ = [
+    "HELD_OUT",
+    "SPLITS",
+    "Compared",
+    "Known",
+    "Likeness",
+    "LikenessStore",
+    "Neighbour",
+    "SeenImage",
+    "Unchecked",
+]
 
 HELD_OUT = "test"
 """The split whose images, and all that resembles them, are never trained on."""
+SPLITS = ("train", "val", "test")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -57,7 +68,7 @@ class SeenImage:
     split: str
     """train, val or test."""
     name: str
-    """Its key in the data set."""
+    """Its key in the data set; "" where only an earlier version of the data set had it."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

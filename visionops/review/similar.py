@@ -121,13 +121,13 @@ class Similar:
     def index(
         self,
         use_case: str,
-        images: Sequence[tuple[SeenImage, Path]],
+        images: Sequence[tuple[SeenImage, Path | None]],
         progress: Callable[[int], None] | None = None,
     ) -> tuple[int, list[str]]:
         """Make the images of the data set and their splits known; what is known already costs next to nothing.
 
         Args:
-            images: With their files.
+            images: With their files; without one only the same file is recognized, unless it is in review.
             progress: Called with the number of images so far.
 
         Returns:
@@ -140,7 +140,7 @@ class Similar:
             for seen, path in batch:
                 try:
                     # Once, if a file is there twice.
-                    vector = _to_bytes(self.embedder.embed(path.read_bytes())) if seen.sha256 in new else None
+                    vector = _to_bytes(self.embedder.embed(path.read_bytes())) if path and seen.sha256 in new else None
                     new.discard(seen.sha256)
                     rows.append((seen, vector))
                 except (ImageError, OSError) as error:
@@ -235,7 +235,7 @@ def _to_bytes(vector: Vector) -> bytes:
     return vector.astype("<f4").tobytes()
 
 
-def _batches(images: Iterable[tuple[SeenImage, Path]]) -> Iterator[list[tuple[SeenImage, Path]]]:
+def _batches(images: Iterable[tuple[SeenImage, Path | None]]) -> Iterator[list[tuple[SeenImage, Path | None]]]:
     found = iter(images)
     while batch := list(itertools.islice(found, _BATCH)):
         yield batch

@@ -2,8 +2,8 @@
 
 ``VISIONOPS_REVIEW_DATABASE``: ``postgresql://user@host/database``, or the path of a file of SQLite; by default
 ``review/review.db`` below ``$VISIONOPS_HOME``. ``VISIONOPS_REVIEW_IMAGES``: ``s3://bucket/prefix``, or a folder; by
-default ``review/images`` there. ``VISIONOPS_REVIEW_INDEX``: a folder for the caches of the search for similar images; by
-default ``review/index`` there. Passwords and keys come from PGPASSWORD and the variables of AWS.
+default ``review/images`` there. ``VISIONOPS_REVIEW_INDEX``: a folder for the caches of the search for similar images;
+by default ``review/index`` there. Passwords and keys come from PGPASSWORD and the variables of AWS.
 """
 
 from __future__ import annotations
