@@ -119,7 +119,7 @@ class SqlLikenessStore:
         )
         return self._database.read(
             lambda session: [
-                Unchecked(item, sha256, vector, row and likeness_of(row))
+                Unchecked(item, sha256, vector, None if row is None else likeness_of(row))
                 for item, sha256, vector, row in session.execute(query).tuples()
             ]
         )

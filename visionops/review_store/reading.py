@@ -41,7 +41,8 @@ __all__ = [
 MOST_LISTED = 1000
 """Items on a page."""
 
-_Parts = Select[tuple[ItemRow, SubmissionRow, ImageRow, LikenessRow | None]]
+_Parts = Select[tuple[ItemRow, SubmissionRow, ImageRow, LikenessRow]]
+"""The last one may be None: SQLAlchemy does not say so of an outer join."""
 
 
 def items_with() -> _Parts:

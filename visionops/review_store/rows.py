@@ -136,7 +136,7 @@ def likeness_columns(likeness: Likeness) -> dict[str, Any]:
 
 def item_of(item: ItemRow, first: SubmissionRow, image: ImageRow, likeness: LikenessRow | None) -> ReviewItem:
     """Return an item."""
-    known = likeness and likeness_of(likeness)
+    known = None if likeness is None else likeness_of(likeness)
     return ReviewItem(item.id, submission_of(first, item, image), item.added, status_of(item), known)
 
 

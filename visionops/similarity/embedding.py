@@ -58,7 +58,7 @@ class ShapeEmbedder:
 
     kind = "shape-1"
     """A change of anything in this class makes another kind."""
-    near = 0.1
+    near = 0.02
 
     def __init__(self) -> None:
         height = np.hypot(*np.indices((_LOW, _LOW)))
@@ -84,4 +84,5 @@ class ShapeEmbedder:
         if grey.std() < _FLAT:
             return np.zeros(self.size, dtype=np.float32)
         found = cv2.dct(grey.astype(np.float32))[:_LOW, :_LOW][self._kept] * self._weights
-        return (found / np.linalg.norm(found)).astype(np.float32)
+        unit: Vector = (found / np.linalg.norm(found)).astype(np.float32)
+        return unit
