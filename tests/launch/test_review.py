@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from launch.cli import app
+from tests.helpers.pictures import copies, encode, picture
 from tests.helpers.review import png
 from visionops.review.ports import Wanted
 from visionops.review.service import Answer
@@ -90,6 +91,7 @@ def test_labels_of_a_folder_can_be_decisions(config: Path, tmp_path: Path):
         (["list", "--state", "lost"], "unknown state 'lost'; expected one of pending, claimed"),
         (["list", "--limit", "0"], "limit: 0 is not from 1 to 1000"),
         (["show", "nothing"], "item nothing: is not there"),
+        (["similar", "nothing", "CONFIG"], "use case nothing: is not in review"),
         (["export", "nothing", "out"], "use case nothing: is not in review"),
         (["export", "nothing", "out", "--format", "voc"], "unknown format 'voc'; expected one of coco, yolo, csv"),
         (["import", "--config", "CONFIG", "nowhere"], "nowhere: no such folder"),
@@ -109,5 +111,41 @@ def test_a_database_that_is_down_is_one_line(config: Path, monkeypatch: pytest.M
 
 def test_help_fits_and_names_every_command():
     told = run("--help")
-    assert all(name in told for name in ("import", "export", "list", "show", "stats", "sweep", "migrate"))
+    assert all(
+        name in told for name in ("import", "export", "index", "similar", "list", "show", "stats", "sweep", "migrate")
+    )
     assert max(map(len, told.splitlines())) <= 80
+
+
+def test_similar_images_are_listed_and_what_resembles_the_test_split_is_left_out(config: Path, tmp_path: Path):
+    for name, numbers in (("ok", range(10)), ("defective", range(10, 20))):
+        for path in (tmp_path / "data" / name).iterdir():
+            path.unlink()
+        for number in numbers:
+            (tmp_path / "data" / name / f"{number}.png").write_bytes(encode(picture(number)))
+    assert "images    20 of the data set (14 train, 4 val, 2 test), 20 new" in run(
+        "index", "--config", config, "--no-history"
+    )
+    assert ", 0 new or in another split" in run("index", "--config", config, "--no-history")
+    lines = run("similar", "parts", tmp_path / "data" / "ok" / "3.png", "--limit", 3).splitlines()
+    assert len(lines) == 4
+    assert re.match(r"0\.0000 +yes +- +(train|val|test) +ok/3.png", lines[1])
+    new = tmp_path / "new"
+    new.mkdir()
+    labels = ["filename,label"]
+    for number in range(20):
+        (new / f"{number}.jpg").write_bytes(copies(picture(number))["re-encoded"])
+        labels.append(f"{number}.jpg,ok")
+    (new / "labels.csv").write_text("\n".join(labels))
+    run("import", "--config", config, new, "--labels", "csv", "--decided")
+    assert "held out   2 with a label that resemble images of the test split" in run("stats")
+    assert run("list", "--limit", 100).count("(like test)") == 2
+    with open_review() as review:
+        held = [i for i in review.store.items(Wanted("parts")) if i.likeness and i.likeness.is_held_out]
+    shown = run("show", held[0].id)
+    assert re.search(r"similar   distance 0\.00\d\d \(near\) to .*; seen in test; kept out of training", shown)
+    told = run("export", "parts", tmp_path / "out", "--format", "csv")
+    assert "left out  2 that resemble images of the test split" in told
+    assert "version   1: 18 images" in told
+    told = run("export", "parts", tmp_path / "more", "--format", "csv", code=2)
+    assert "nothing decided is left to export (2 resemble images of the test split)" in told
