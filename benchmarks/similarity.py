@@ -140,7 +140,8 @@ def _embeddings(count: int, size: int, seed: int = 0) -> _Vectors:
 
 
 def _unit(vectors: npt.NDArray[np.floating]) -> _Vectors:
-    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    unit: _Vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    return unit
 
 
 def _image(number: int, vector: _Vectors) -> tuple[SeenImage, bytes]:

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from visionops.config import Config
     from visionops.data.dataset import Dataset
     from visionops.review.items import ReviewItem
-    from visionops.review.likeness import Likeness
     from visionops.review.service import Review
 
 __all__ = ["review_app"]
@@ -282,19 +281,8 @@ def _line(item: ReviewItem) -> str:
     return f"{item.id:<32}  {item.status.state.value:<8}  {item.added:%Y-%m-%d %H:%M}  {shown}".rstrip()
 
 
-def _similar_to(likeness: Likeness) -> str:
-    parts = ["nothing to compare with"]
-    if likeness.distance is not None:
-        near = "near" if likeness.is_near else "not near"
-        parts = [f"distance {likeness.distance:.4f} ({near}) to {likeness.name or likeness.nearest}"]
-    if likeness.seen_in:
-        parts.append(f"seen in {likeness.seen_in}")
-    if likeness.is_held_out:
-        parts.append("kept out of training")
-    return "; ".join(parts)
-
-
 def _show_item(name: str) -> None:
+    from launch.similar import describe_likeness
     from visionops.errors import one_line
 
     with _opened() as review:
@@ -305,7 +293,7 @@ def _show_item(name: str) -> None:
     typer.echo(f"image     {image.sha256}\n          {image.format}, {image.width} x {image.height} pixels")
     typer.echo(f"from      {item.first.origin.value} {one_line(item.first.reference or item.first.name)}".rstrip())
     if item.likeness:
-        typer.echo(f"similar   {one_line(_similar_to(item.likeness))}")
+        typer.echo(f"similar   {one_line(describe_likeness(item.likeness))}")
     for reason in item.first.reasons:
         typer.echo(f"priority  {reason.value:+.3f} {one_line(reason.kind)} {one_line(reason.text)}".rstrip())
     for row in history:

@@ -1,4 +1,4 @@
-"""The bodies of `visionops review index` and `visionops review similar`."""
+"""What `visionops review index` and `visionops review similar` do, and how a likeness is shown."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ if TYPE_CHECKING:
     from visionops.config import Config
     from visionops.data.dataset import Dataset
     from visionops.data.history import SplitHistory
-    from visionops.review.likeness import Neighbour, SeenImage
+    from visionops.review.likeness import Likeness, Neighbour, SeenImage
     from visionops.review.service import Review
 
-__all__ = ["index_images", "print_similar"]
+__all__ = ["describe_likeness", "index_images", "print_similar"]
 
 _MOST_REFUSALS = 10
 
@@ -82,6 +82,19 @@ def _gone(history: SplitHistory, images: list[tuple[SeenImage, Path | None]]) ->
     present = {seen.sha256 for seen, _ in images}
     rows = ((row["sha256"].hex(), row["split"]) for row in history.rows.select(["sha256", "split"]).to_pylist())
     return [(SeenImage(sha256, split, ""), None) for sha256, split in rows if split in SPLITS and sha256 not in present]
+
+
+def describe_likeness(likeness: Likeness) -> str:
+    """Return what an item resembles, in one line."""
+    parts = ["nothing to compare with"]
+    if likeness.distance is not None:
+        near = "near" if likeness.is_near else "not near"
+        parts = [f"distance {likeness.distance:.4f} ({near}) to {likeness.name or likeness.nearest}"]
+    if likeness.seen_in:
+        parts.append(f"seen in {likeness.seen_in}")
+    if likeness.is_held_out:
+        parts.append("kept out of training")
+    return "; ".join(parts)
 
 
 def print_similar(review: Review, use_case: str, image: Path, limit: int) -> None:

@@ -132,12 +132,11 @@ def test_similar_images_are_listed_and_what_resembles_the_test_split_is_left_out
     assert re.match(r"0\.0000 +yes +- +(train|val|test) +ok/3.png", lines[1])
     new = tmp_path / "new"
     new.mkdir()
-    labels = ["filename,label"]
     for number in range(20):
-        (new / f"{number}.jpg").write_bytes(copies(picture(number))["re-encoded"])
-        labels.append(f"{number}.jpg,ok")
-    (new / "labels.csv").write_text("\n".join(labels))
-    run("import", "--config", config, new, "--labels", "csv", "--decided")
+        folder = new / ("ok" if number < 10 else "defective")
+        folder.mkdir(exist_ok=True)
+        (folder / f"{number}.jpg").write_bytes(copies(picture(number))["re-encoded"])
+    run("import", "--config", config, new, "--labels", "folders", "--decided")
     assert "held out   2 with a label that resemble images of the test split" in run("stats")
     assert run("list", "--limit", 100).count("(like test)") == 2
     with open_review() as review:
