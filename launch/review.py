@@ -168,6 +168,27 @@ def _prioritize(
     raise typer.Exit(exit_code(lambda: prioritize_queue(config, bundle, shadow, reviewer)))
 
 
+@review_app.command("index", epilog="Example: visionops review index --config configs/steel.yaml")
+def _index(
+    config: Annotated[Path, typer.Option(metavar="FILE", help="Use case, a YAML file.", show_default=False)],
+    history: Annotated[
+        bool, typer.Option("--history/--no-history", help="Keep the splits of earlier versions of the model.")
+    ] = True,
+) -> None:
+    """Make the images of the data set and their splits known; again, and only new ones are looked at."""
+    raise typer.Exit(exit_code(lambda: _index_dataset(config, with_history=history)))
+
+
+@review_app.command("similar", epilog="Example: visionops review similar steel new.jpg --limit 5")
+def _similar(
+    name: Name,
+    image: Annotated[Path, typer.Argument(help="An image file.", show_default=False)],
+    limit: Annotated[int, typer.Option(metavar="N", help="At most so many.", min=1, max=100)] = 10,
+) -> None:
+    """List the known images that an image resembles most."""
+    raise typer.Exit(exit_code(lambda: _list_similar(name, image, limit)))
+
+
 @review_app.command("sweep")
 def _sweep(dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count.")] = False) -> None:
     """Remove images that an intake which died has left, a day after."""
@@ -249,18 +270,19 @@ def _read(folder: Path, labels: str | None, use_case: Config) -> Dataset:
     return read_dataset(root, data, use_case.name, task_for(use_case.task).fit_dataset)
 
 
-def _know(review: Review, use_case: Config) -> None:
+def _know(review: Review, use_case: Config, dataset: Dataset | None = None) -> None:
     """Put the classes of the use case's data set there, unless they are, and the share of second opinions."""
     from visionops.review.exchange import scheme_of
     from visionops.review.items import UseCase
 
     if use_case.name not in {known.name for known in review.store.use_cases()}:
-        review.put_use_case(UseCase(use_case.name, use_case.task, scheme_of(_own_data(use_case))))
+        dataset = dataset or _read_own(use_case)
+        review.put_use_case(UseCase(use_case.name, use_case.task, scheme_of(dataset)))
     review.set_second_share(use_case.name, use_case.review.second_opinion.share)
 
 
-def _own_data(use_case: Config) -> Dataset:
-    """The use case's data set, fetched."""
+def _read_own(use_case: Config) -> Dataset:
+    """The data set of a use case."""
     from visionops.data.formats import read_dataset
     from visionops.data.sources import fetch
     from visionops.home import visionops_home
@@ -268,6 +290,24 @@ def _own_data(use_case: Config) -> Dataset:
 
     root = fetch(use_case.data.source, visionops_home() / "data")
     return read_dataset(root, use_case.data, use_case.name, task_for(use_case.task).fit_dataset)
+
+
+def _index_dataset(config: Path, *, with_history: bool) -> None:
+    from launch.similar import index_images
+    from visionops.config import load_config
+
+    use_case = load_config(config)
+    with _opened() as review:
+        dataset = _read_own(use_case)
+        _know(review, use_case, dataset)
+        index_images(review, use_case, dataset, with_history=with_history)
+
+
+def _list_similar(name: str, image: Path, limit: int) -> None:
+    from launch.similar import print_similar
+
+    with _opened() as review:
+        print_similar(review, name, image, limit)
 
 
 def _export_version(name: str, folder: Path, format_: str, version: int | None, reviewer: str | None) -> None:
@@ -283,9 +323,15 @@ def _export_version(name: str, folder: Path, format_: str, version: int | None, 
         if version is None:
             now = datetime.now(UTC)
             made = review.export(name, Actor(reviewer or getpass.getuser()), key=f"export {now.isoformat()}", now=now)
+            left_out = review.store.stats(name).held_out
             if made is None:
-                raise DataError(f"{name}: nothing decided is left to export; --version N writes an earlier version")
+                also = f" ({left_out} resemble images of the test split)" if left_out else ""
+                raise DataError(
+                    f"{name}: nothing decided is left to export{also}; --version N writes an earlier version"
+                )
             version = made.number
+            if left_out:
+                typer.echo(f"left out  {left_out} that resemble images of the test split")
         found = review.store.version(name, version)
         typer.echo(f"version   {version}: {len(found)} images")
         write_export(review, name, found, Format(format_), folder)
@@ -316,11 +362,13 @@ def _line(item: ReviewItem) -> str:
     from visionops.errors import one_line
 
     name = one_line(item.first.name or item.first.reference)
-    shown = name if len(name) <= 18 else f"…{name[-17:]}"
+    name = f"(like test) {name}" if item.likeness and item.likeness.is_held_out else name
+    shown = name if len(name) <= 18 else f"{name[:12]}…{name[-5:]}" if name.startswith("(") else f"…{name[-17:]}"
     return f"{item.id:<32}  {item.status.state.value:<8}  {item.added:%Y-%m-%d %H:%M}  {shown}".rstrip()
 
 
 def _show_item(name: str, *, shows_all: bool) -> None:
+    from launch.similar import describe_likeness
     from visionops.errors import one_line
     from visionops.review.states import Actor
 
@@ -332,6 +380,8 @@ def _show_item(name: str, *, shows_all: bool) -> None:
     typer.echo(f"item      {item.id} of {one_line(item.use_case)}, {item.status.state.value}")
     typer.echo(f"image     {image.sha256}\n          {image.format}, {image.width} x {image.height} pixels")
     typer.echo(f"from      {item.first.origin.value} {one_line(item.first.reference or item.first.name)}".rstrip())
+    if item.likeness:
+        typer.echo(f"similar   {one_line(describe_likeness(item.likeness))}")
     for reason in item.reasons:
         typer.echo(f"priority  {reason.value:+.3f} {one_line(reason.kind)} {one_line(reason.text)}".rstrip())
     for row in history:
@@ -358,6 +408,8 @@ def _print_stats(name: str | None) -> None:
         typer.echo(f"  decisions  {', '.join(f'{count} {verdict}' for verdict, count in stats.verdicts.items())}")
         for reviewer, count in stats.reviewers.items():
             typer.echo(f"  reviewer   {one_line(reviewer)}: {count}")
+        if stats.held_out:
+            typer.echo(f"  held out   {stats.held_out} with a label that resemble images of the test split")
         typer.echo(f"  unused     {stats.unused} with a label that no data version has; {stats.versions} versions")
         if stats.second or stats.third:
             typer.echo(f"  waiting    {stats.second} for a second opinion, {stats.third} for a third")
@@ -372,7 +424,7 @@ def _audit_labels(config: Path, limit: int, model: Path | None, reviewer: str | 
     from visionops.review.states import Actor
 
     use_case = load_config(config)
-    dataset = _own_data(use_case)
+    dataset = _read_own(use_case)
     with _asked(use_case, model) as asked, _opened() as review:
         _know(review, use_case)
         actor, now = Actor(reviewer or getpass.getuser()), datetime.now(UTC)

@@ -12,6 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from launch.cli import app
+from tests.helpers import pictures
 from tests.helpers.bundles import encode, filled, make_label_bundle
 from tests.helpers.review import png
 from visionops.inference.bundle import Head
@@ -123,6 +124,7 @@ def test_the_queue_is_put_in_order_by_a_bundle(config: Path, tmp_path: Path):
         (["list", "--state", "lost"], "unknown state 'lost'; expected one of pending, claimed"),
         (["list", "--limit", "0"], "limit: 0 is not from 1 to 1000"),
         (["show", "nothing"], "item nothing: is not there"),
+        (["similar", "nothing", "CONFIG"], "use case nothing: is not in review"),
         (["export", "nothing", "out"], "use case nothing: is not in review"),
         (["export", "nothing", "out", "--format", "voc"], "unknown format 'voc'; expected one of coco, yolo, csv"),
         (["import", "--config", "CONFIG", "nowhere"], "nowhere: no such folder"),
@@ -142,7 +144,8 @@ def test_a_database_that_is_down_is_one_line(config: Path, monkeypatch: pytest.M
 
 def test_help_fits_and_names_every_command():
     told = run("--help")
-    assert all(name in told for name in ("import", "export", "list", "show", "stats", "prioritize", "sweep", "migrate"))
+    names = ("import", "export", "index", "similar", "list", "show", "stats", "prioritize", "sweep", "migrate")
+    assert all(name in told for name in names)
     assert max(map(len, told.splitlines())) <= 80
 
 
@@ -191,3 +194,36 @@ def test_intake_says_where_there_is_no_log(config: Path, tmp_path: Path):
     message = run("intake", "--config", config, "--log", tmp_path / "nowhere", code=2)
     assert "no such folder; give that of --prediction-log" in message
     assert "s3://user:pass@bucket" not in run("intake", "--config", config, "--log", "s3://user:pass@b/c", code=2)
+
+
+def test_similar_images_are_listed_and_what_resembles_the_test_split_is_left_out(config: Path, tmp_path: Path):
+    for name, numbers in (("ok", range(10)), ("defective", range(10, 20))):
+        for path in (tmp_path / "data" / name).iterdir():
+            path.unlink()
+        for number in numbers:
+            (tmp_path / "data" / name / f"{number}.png").write_bytes(pictures.encode(pictures.picture(number)))
+    assert "images    20 of the data set (14 train, 4 val, 2 test), 20 new" in run(
+        "index", "--config", config, "--no-history"
+    )
+    assert ", 0 new or in another split" in run("index", "--config", config, "--no-history")
+    lines = run("similar", "parts", tmp_path / "data" / "ok" / "3.png", "--limit", 3).splitlines()
+    assert len(lines) == 4
+    assert re.match(r"0\.0000 +yes +- +(train|val|test) +ok/3.png", lines[1])
+    new = tmp_path / "new"
+    new.mkdir()
+    for number in range(20):
+        folder = new / ("ok" if number < 10 else "defective")
+        folder.mkdir(exist_ok=True)
+        (folder / f"{number}.jpg").write_bytes(pictures.copies(pictures.picture(number))["re-encoded"])
+    run("import", "--config", config, new, "--labels", "folders", "--decided")
+    assert "held out   2 with a label that resemble images of the test split" in run("stats")
+    assert run("list", "--limit", 100).count("(like test)") == 2
+    with open_review() as review:
+        held = [i for i in review.store.items(Wanted("parts")) if i.likeness and i.likeness.is_held_out]
+    shown = run("show", held[0].id)
+    assert re.search(r"similar   distance 0\.00\d\d \(near\) to .*; seen in test; kept out of training", shown)
+    told = run("export", "parts", tmp_path / "out", "--format", "csv")
+    assert "left out  2 that resemble images of the test split" in told
+    assert "version   1: 18 images" in told
+    told = run("export", "parts", tmp_path / "more", "--format", "csv", code=2)
+    assert "nothing decided is left to export (2 resemble images of the test split)" in told

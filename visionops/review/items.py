@@ -12,6 +12,7 @@ from typing import Any
 
 from visionops.review.checks import check_json, check_name, check_text, digest_of
 from visionops.review.errors import Invalid
+from visionops.review.likeness import Likeness
 from visionops.review.states import Status, Verdict
 from visionops.tasks.labelling import LabelScheme
 
@@ -172,6 +173,8 @@ class ReviewItem:
     """Why it stands where it does in the queue now; at first those of its first arrival."""
     predicted: Predicted | None
     """What a model says of it now, which a reviewer can confirm; at first that of its first arrival."""
+    likeness: Likeness | None = None
+    """What it resembles; None where it was not compared with anything yet."""
 
     @property
     def image(self) -> ImageFacts:

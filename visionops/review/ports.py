@@ -19,6 +19,7 @@ from visionops.review.items import (
     Submission,
     UseCase,
 )
+from visionops.review.likeness import Compared
 from visionops.review.states import Actor, Change, State
 
 __all__ = ["Added", "Cursor", "ImageStore", "Prioritized", "ReviewStore", "Stats", "Wanted", "Write"]
@@ -107,7 +108,7 @@ class Stats:
     reviewers: dict[str, int]
     """Decisions by reviewer, all rounds."""
     unused: int
-    """Decided items with a label that no data version has."""
+    """Decided items with a label that no data version has and the next one takes."""
     oldest_pending: datetime | None
     versions: int
     """Number of the newest data version; 0 before the first."""
@@ -115,6 +116,8 @@ class Stats:
     """Items that wait for a second opinion."""
     third: int = 0
     """Items that wait for a third opinion, because two disagree."""
+    held_out: int = 0
+    """Decided items with a label that no data version takes: they resemble images of the test split."""
 
 
 class ReviewStore(Protocol):
@@ -166,11 +169,14 @@ class ReviewStore(Protocol):
             A token for `add`; None where the image is durable already.
         """
 
-    def add(self, submission: Submission, token: str | None, write: Write) -> Added | None:
+    def add(
+        self, submission: Submission, token: str | None, write: Write, compared: Compared | None = None
+    ) -> Added | None:
         """Keep an arrival, and make an item of its image unless there is one.
 
         Args:
             token: Of `reserve`, after which the image was made durable.
+            compared: What the image resembles; kept unless the item has it already.
 
         Returns:
             None where a sweep has taken the reservation meanwhile: begin again with `reserve`.
@@ -216,7 +222,10 @@ class ReviewStore(Protocol):
         """
 
     def export(self, use_case: str, write: Write) -> DataVersion | None:
-        """Take all decided items with a label into the next data version; None where there is none."""
+        """Take all decided items with a label into the next data version; None where there is none.
+
+        Items that resemble images of the test split stay decided.
+        """
 
     def prioritize(self, use_case: str, placed: Sequence[Placed], write: Write) -> Prioritized:
         """Give pending items of a use case their reasons, priority and prediction by `Action.PRIORITIZE`.

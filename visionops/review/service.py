@@ -37,6 +37,7 @@ from visionops.review.items import (
 )
 from visionops.review.opinions import SeenOpinion, seen_by, settle, wants_second
 from visionops.review.ports import Added, ImageStore, ReviewStore, Write
+from visionops.review.similar import Similar
 from visionops.review.states import Action, Actor, Change, Verdict
 from visionops.schema import describe_problem, first_error
 from visionops.tasks.spec import TaskSpec, task_for
@@ -81,9 +82,10 @@ class Review:
     then: the same write with the same key completes it, or gets the answer that was lost.
     """
 
-    def __init__(self, store: ReviewStore, images: ImageStore) -> None:
+    def __init__(self, store: ReviewStore, images: ImageStore, similar: Similar | None = None) -> None:
         self.store = store
         self.images = images
+        self.similar = similar
 
     def put_use_case(self, use_case: UseCase) -> None:
         """Make a use case known, or add classes to it.
@@ -126,13 +128,15 @@ class Review:
         write = Write.of(key, actor, in_utc(now), "add", content)
         if (known := self.store.added(write)) is not None:
             return known
+        sha256 = submission.image.sha256
+        compared = self.similar.compare(use_case, sha256, data) if self.similar else None
         for _ in range(_ATTEMPTS):
-            token = self.store.reserve(submission.image.sha256, write.now)
+            token = self.store.reserve(sha256, write.now)
             if token is not None:
-                self.images.put(submission.image.sha256, data)
-            if (added := self.store.add(submission, token, write)) is not None:
+                self.images.put(sha256, data)
+            if (added := self.store.add(submission, token, write, compared)) is not None:
                 return added
-        raise Unavailable(f"image {submission.image.sha256}: was removed by sweeps while it arrived; send it again")
+        raise Unavailable(f"image {sha256}: was removed by sweeps while it arrived; send it again")
 
     def claim_next(
         self, use_case: str, actor: Actor, *, key: str, now: datetime, lease: timedelta = LEASE
@@ -246,10 +250,14 @@ class Review:
     def export(self, use_case: str, actor: Actor, *, key: str, now: datetime) -> DataVersion | None:
         """Take all decided items with a label into the next data version; None where there is none.
 
+        Those that resemble images of the test split stay decided.
+
         Raises:
             NotFound: The use case is not known.
         """
         check_name(use_case, "use case")
+        if self.similar:
+            self.similar.recheck(use_case)
         return self.store.export(use_case, Write.of(key, actor, in_utc(now), "export", use_case))
 
     def _lease(self, action: Action, item: str, actor: Actor, key: str, now: datetime, lease: timedelta) -> ReviewItem:

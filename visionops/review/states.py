@@ -192,24 +192,24 @@ def advance(status: Status, change: Change, now: datetime, item: str) -> Status:
         raise WrongState(_refusal(status, change, item))
     if change.action in _GUARDS:
         _GUARDS[change.action](status, change, now, item)
-    after = dataclasses.replace(status, state=target, revision=status.revision + 1)
+    revision = status.revision + 1
+    changed: dict[str, Any] = {}
     match change.action:
         case Action.CLAIM | Action.RENEW:
-            until = in_utc(change.until) if change.until else None
-            return dataclasses.replace(after, holder=change.actor.name, lease_until=until)
+            changed = {"holder": change.actor.name, "lease_until": in_utc(change.until) if change.until else None}
         case Action.RELEASE:
-            return dataclasses.replace(after, holder=None, lease_until=None)
+            changed = {"holder": None, "lease_until": None}
         case Action.OPINE:
-            given = (*status.reviewers, change.actor.name)
-            return dataclasses.replace(after, holder=None, lease_until=None, reviewers=given)
+            changed = {"holder": None, "lease_until": None, "reviewers": (*status.reviewers, change.actor.name)}
         case Action.DECIDE:
-            return dataclasses.replace(after, lease_until=None, verdict=change.verdict)
+            changed = {"lease_until": None, "verdict": change.verdict}
         case Action.EXPORT:
-            return dataclasses.replace(after, version=change.version)
+            changed = {"version": change.version}
         case Action.REOPEN:
-            return Status(round=status.round + 1, revision=after.revision)
+            return Status(round=status.round + 1, revision=revision)
         case Action.PRIORITIZE:
-            return after
+            pass
+    return dataclasses.replace(status, state=target, revision=revision, **changed)
 
 
 def _refusal(status: Status, change: Change, item: str) -> str:

@@ -13,7 +13,7 @@ from visionops.review.items import DataVersion, Decision, Opinion, ReviewItem
 from visionops.review.ports import Write
 from visionops.review.states import Action, Change, State, Status, Verdict, advance
 from visionops.review_store.models import DecisionRow, ItemRow, MemberRow, OpinionRow, UseCaseRow, VersionRow
-from visionops.review_store.reading import read_item, read_use_case
+from visionops.review_store.reading import held_out, read_item, read_use_case
 from visionops.review_store.rows import opinion_columns, status_of, status_to_answer, version_of
 from visionops.review_store.writes import answered, as_it_was, keep_answer, keep_audit, set_status
 
@@ -144,6 +144,7 @@ def _exportable(session: Session, use_case: str) -> Sequence[ItemRow]:
             ItemRow.use_case == use_case,
             ItemRow.state == State.DECIDED.value,
             ItemRow.verdict != Verdict.REJECT.value,
+            ~held_out(),
         )
         .order_by(ItemRow.id)
         .with_for_update()

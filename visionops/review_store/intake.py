@@ -11,8 +11,10 @@ from sqlalchemy.orm import Session
 
 from visionops.review.checks import in_utc
 from visionops.review.items import Submission
+from visionops.review.likeness import Compared
 from visionops.review.ports import Added, Write
 from visionops.review.states import NEW
+from visionops.review_store.likeness import keep_likeness
 from visionops.review_store.models import ArrivalRow, ImageRow, ItemRow, SubmissionRow
 from visionops.review_store.reading import read_item, read_use_case
 from visionops.review_store.rows import status_columns, status_to_answer, submission_columns
@@ -41,7 +43,9 @@ def reserve(session: Session, sha256: str, now: datetime) -> str | None:
     return token
 
 
-def add(session: Session, submission: Submission, token: str | None, write: Write) -> Added | None:
+def add(
+    session: Session, submission: Submission, token: str | None, write: Write, compared: Compared | None
+) -> Added | None:
     """See `ReviewStore.add`."""
     if (known := added_before(session, write)) is not None:
         return known
@@ -56,9 +60,12 @@ def add(session: Session, submission: Submission, token: str | None, write: Writ
         # What a person has pointed out is looked at sooner, though the image was there before.
         row.priority = max(row.priority, submission.priority)
     session.execute(insert(SubmissionRow).values(is_first=is_new, **submission_columns(submission, write)))
-    item = read_item(session, submission.item)
-    keep_answer(session, write, item.id, {"status": status_to_answer(item.status), "is_new": is_new})
-    return Added(item, is_new)
+    status = read_item(session, submission.item).status
+    keep_answer(session, write, submission.item, {"status": status_to_answer(status), "is_new": is_new})
+    if compared is not None:
+        # Last: it holds off every other image of the use case until this transaction ends.
+        keep_likeness(session, submission.use_case, submission.item, submission.image.sha256, compared)
+    return Added(read_item(session, submission.item), is_new)
 
 
 def _keep_image(session: Session, submission: Submission, token: str | None) -> bool:

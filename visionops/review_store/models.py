@@ -20,6 +20,7 @@ from sqlalchemy import (
     ForeignKeyConstraint,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     String,
     Text,
@@ -39,10 +40,13 @@ __all__ = [
     "Base",
     "CursorRow",
     "DecisionRow",
+    "EmbeddingRow",
     "ImageRow",
     "ItemRow",
+    "LikenessRow",
     "MemberRow",
     "OpinionRow",
+    "SeenRow",
     "SubmissionRow",
     "UseCaseRow",
     "Utc",
@@ -291,6 +295,57 @@ class MemberRow(Base):
     decision: Mapped[str] = mapped_column(ForeignKey("review_decisions.id"), primary_key=True)
     use_case: Mapped[str]
     version: Mapped[int]
+
+
+class EmbeddingRow(Base):
+    """An embedding of an image. Such a row is never changed or removed: the indexes on disk are made of these."""
+
+    __tablename__ = "review_embeddings"
+    __table_args__ = (
+        UniqueConstraint("use_case", "kind", "position"),
+        CheckConstraint("position > 0", "position"),
+    )
+
+    use_case: Mapped[str] = mapped_column(ForeignKey("review_use_cases.name"), primary_key=True)
+    kind: Mapped[str] = mapped_column(primary_key=True)
+    sha256: Mapped[str] = mapped_column(_DIGEST, primary_key=True)
+    position: Mapped[int]
+    vector: Mapped[bytes] = mapped_column(LargeBinary)
+
+
+class SeenRow(Base):
+    """An image of a use case's data set; it need not be in review."""
+
+    __tablename__ = "review_seen"
+    __table_args__ = (
+        CheckConstraint("split IN ('train', 'val', 'test')", "split"),
+        Index(None, "use_case", "revision"),
+    )
+
+    use_case: Mapped[str] = mapped_column(ForeignKey("review_use_cases.name"), primary_key=True)
+    sha256: Mapped[str] = mapped_column(_DIGEST, primary_key=True)
+    split: Mapped[str]
+    name: Mapped[str]
+    revision: Mapped[int]
+
+
+class LikenessRow(Base):
+    """What an item resembles."""
+
+    __tablename__ = "review_likeness"
+    __table_args__ = (
+        CheckConstraint("(nearest IS NULL) = (distance IS NULL)", "nearest"),
+        CheckConstraint("seen_in IN ('', 'train', 'val', 'test')", "seen_in"),
+    )
+
+    item: Mapped[str] = mapped_column(ForeignKey("review_items.id"), primary_key=True)
+    kind: Mapped[str]
+    nearest: Mapped[str | None] = mapped_column(_DIGEST)
+    name: Mapped[str]
+    distance: Mapped[float | None] = mapped_column(Float(53))
+    is_near: Mapped[bool]
+    seen_in: Mapped[str]
+    checked: Mapped[int]
 
 
 class AuditEntry(Base):

@@ -2,7 +2,8 @@
 
 ``VISIONOPS_REVIEW_DATABASE``: ``postgresql://user@host/database``, or the path of a file of SQLite; by default
 ``review/review.db`` below ``$VISIONOPS_HOME``. ``VISIONOPS_REVIEW_IMAGES``: ``s3://bucket/prefix``, or a folder; by
-default ``review/images`` there. Passwords and keys come from PGPASSWORD and the variables of AWS.
+default ``review/images`` there. ``VISIONOPS_REVIEW_INDEX``: a folder for the caches of the search for similar images;
+by default ``review/index`` there. Passwords and keys come from PGPASSWORD and the variables of AWS.
 """
 
 from __future__ import annotations
@@ -10,17 +11,22 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 from visionops.home import visionops_home
 from visionops.review.service import Review
+from visionops.review.similar import Similar
 from visionops.review_store.database import Database
 from visionops.review_store.images import open_images
+from visionops.review_store.likeness import SqlLikenessStore
 from visionops.review_store.store import SqlReviewStore
+from visionops.similarity.embedding import ShapeEmbedder
 
-__all__ = ["DATABASE", "IMAGES", "open_database", "open_review"]
+__all__ = ["DATABASE", "IMAGES", "INDEX", "open_database", "open_review"]
 
 DATABASE = "VISIONOPS_REVIEW_DATABASE"
 IMAGES = "VISIONOPS_REVIEW_IMAGES"
+INDEX = "VISIONOPS_REVIEW_INDEX"
 
 
 def open_database(place: str | None = None) -> Database:
@@ -42,8 +48,14 @@ def open_review(database: str | None = None, images: str | None = None) -> Itera
         Unavailable: It cannot be reached or written.
     """
     place = images or os.environ.get(IMAGES) or str(visionops_home() / "review" / "images")
+    caches = Path(os.environ.get(INDEX) or visionops_home() / "review" / "index").expanduser().absolute()
     opened = open_database(database)
     try:
-        yield Review(SqlReviewStore(opened), open_images(place))
+        store, kept = SqlReviewStore(opened), open_images(place)
+        similar = Similar(SqlLikenessStore(opened), kept, ShapeEmbedder(), caches, opened.place)
+        try:
+            yield Review(store, kept, similar)
+        finally:
+            similar.close()
     finally:
         opened.close()

@@ -6,17 +6,19 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, Select, and_, func, or_, select, true
+from sqlalchemy import ColumnElement, Row, Select, and_, exists, func, or_, select, true
 from sqlalchemy.orm import Session
 
 from visionops.review.errors import Invalid, NotFound
 from visionops.review.items import DataVersion, Decision, Opinion, ReviewItem, UseCase
+from visionops.review.likeness import HELD_OUT
 from visionops.review.ports import Stats, Wanted
 from visionops.review.states import State, Verdict
 from visionops.review_store.models import (
     DecisionRow,
     ImageRow,
     ItemRow,
+    LikenessRow,
     MemberRow,
     OpinionRow,
     SubmissionRow,
@@ -27,6 +29,7 @@ from visionops.review_store.rows import decision_of, item_of, opinion_of, use_ca
 
 __all__ = [
     "MOST_LISTED",
+    "held_out",
     "items_with",
     "read_item",
     "read_items",
@@ -41,16 +44,23 @@ __all__ = [
 MOST_LISTED = 1000
 """Items on a page."""
 
-_Parts = Select[tuple[ItemRow, SubmissionRow, ImageRow]]
+_Parts = Select[tuple[ItemRow, SubmissionRow, ImageRow, LikenessRow]]
+"""The last one may be None: SQLAlchemy does not say so of an outer join."""
 
 
 def items_with() -> _Parts:
-    """Return the query of items with their first arrival and image."""
+    """Return the query of items with their first arrival, image and what they resemble."""
     return (
-        select(ItemRow, SubmissionRow, ImageRow)
+        select(ItemRow, SubmissionRow, ImageRow, LikenessRow)
         .join(SubmissionRow, and_(SubmissionRow.item == ItemRow.id, SubmissionRow.is_first == true()))
         .join(ImageRow, ImageRow.sha256 == ItemRow.sha256)
+        .outerjoin(LikenessRow, LikenessRow.item == ItemRow.id)
     )
+
+
+def held_out() -> ColumnElement[bool]:
+    """Return whether an `ItemRow` is kept out of training."""
+    return exists().where(LikenessRow.item == ItemRow.id, LikenessRow.seen_in == HELD_OUT)
 
 
 def read_use_case(session: Session, name: str) -> UseCase:
@@ -154,7 +164,7 @@ def read_version(session: Session, use_case: str, number: int) -> list[tuple[Rev
         .where(MemberRow.use_case == use_case, MemberRow.version == number)
         .order_by(ItemRow.sha256)
     )
-    return [(item_of(row[0], row[1], row[2]), decision_of(row[3])) for row in session.execute(query)]
+    return [(item_of(*row[:4]), decision_of(row[4])) for row in session.execute(query)]
 
 
 def read_versions(session: Session, use_case: str) -> list[DataVersion]:
@@ -177,7 +187,7 @@ def read_stats(session: Session, use_case: str) -> Stats:
     by_reviewer = (
         select(DecisionRow.reviewer, func.count()).join(ItemRow, ItemRow.id == DecisionRow.item).where(of_case)
     )
-    unused = select(func.count()).where(
+    labelled = select(func.count()).where(
         of_case, ItemRow.state == State.DECIDED.value, ItemRow.verdict != Verdict.REJECT.value
     )
     oldest: datetime | None = session.scalar(
@@ -189,7 +199,8 @@ def read_stats(session: Session, use_case: str) -> Stats:
         states={state.value: counts.get(state.value, 0) for state in State},
         verdicts={verdict.value: verdicts.get(verdict.value, 0) for verdict in Verdict},
         reviewers=dict(_pairs(session, by_reviewer, DecisionRow.reviewer)),
-        unused=session.scalar(unused) or 0,
+        unused=session.scalar(labelled.where(~held_out())) or 0,
+        held_out=session.scalar(labelled.where(held_out())) or 0,
         oldest_pending=oldest,
         versions=session.scalar(select(func.max(VersionRow.number)).where(VersionRow.use_case == use_case)) or 0,
         second=session.scalar(open_.where(has_first, ~has_second)) or 0,

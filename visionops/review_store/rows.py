@@ -21,6 +21,7 @@ from visionops.review.items import (
     Submission,
     UseCase,
 )
+from visionops.review.likeness import Likeness
 from visionops.review.ports import Write
 from visionops.review.states import State, Status, Verdict
 from visionops.review_store.models import (
@@ -28,6 +29,7 @@ from visionops.review_store.models import (
     DecisionRow,
     ImageRow,
     ItemRow,
+    LikenessRow,
     OpinionRow,
     SubmissionRow,
     UseCaseRow,
@@ -39,6 +41,8 @@ __all__ = [
     "audit_of",
     "decision_of",
     "item_of",
+    "likeness_columns",
+    "likeness_of",
     "opinion_columns",
     "opinion_of",
     "placed_columns",
@@ -133,7 +137,17 @@ def submission_columns(submission: Submission, write: Write) -> dict[str, Any]:
     }
 
 
-def item_of(item: ItemRow, first: SubmissionRow, image: ImageRow) -> ReviewItem:
+def likeness_of(row: LikenessRow) -> Likeness:
+    """Return what an item resembles."""
+    return Likeness(**{field.name: getattr(row, field.name) for field in dataclasses.fields(Likeness)})
+
+
+def likeness_columns(likeness: Likeness) -> dict[str, Any]:
+    """Return the columns of `LikenessRow`, but for ``item``."""
+    return dataclasses.asdict(likeness)
+
+
+def item_of(item: ItemRow, first: SubmissionRow, image: ImageRow, likeness: LikenessRow | None) -> ReviewItem:
     """Return an item."""
     arrival = submission_of(first, item, image)
     return ReviewItem(
@@ -143,6 +157,7 @@ def item_of(item: ItemRow, first: SubmissionRow, image: ImageRow) -> ReviewItem:
         status=status_of(item),
         reasons=arrival.reasons if item.reasons is None else _reasons(item.reasons),
         predicted=_predicted(item) or arrival.predicted,
+        likeness=None if likeness is None else likeness_of(likeness),
     )
 
 

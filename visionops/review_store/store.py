@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 from visionops.review.checks import in_utc
 from visionops.review.errors import Conflict
 from visionops.review.items import AuditRow, DataVersion, Decision, Opinion, Placed, ReviewItem, Submission, UseCase
+from visionops.review.likeness import Compared
 from visionops.review.ports import Added, Cursor, Prioritized, Stats, Wanted, Write
 from visionops.review.states import Change
 from visionops.review_store import changing, cursors, intake, placing
@@ -94,9 +95,11 @@ class SqlReviewStore:
         """See `ReviewStore`."""
         return self._database.write(lambda session: intake.reserve(session, sha256, now))
 
-    def add(self, submission: Submission, token: str | None, write: Write) -> Added | None:
+    def add(
+        self, submission: Submission, token: str | None, write: Write, compared: Compared | None = None
+    ) -> Added | None:
         """See `ReviewStore`."""
-        return self._database.write(lambda session: intake.add(session, submission, token, write))
+        return self._database.write(lambda session: intake.add(session, submission, token, write, compared))
 
     def cursors(self, use_case: str, log: str) -> dict[str, Cursor]:
         """See `ReviewStore`."""

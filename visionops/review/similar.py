@@ -1,0 +1,241 @@
+"""Find what an image resembles, and hold back what resembles the test split.
+
+The nearest image is found in an index, which may miss one in a hundred in a large collection. Whether an image
+resembles one of test or val is decided by comparing it with each of them: a miss would train on the test split.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import itertools
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from visionops.errors import ImageError
+from visionops.review.checks import digest_of
+from visionops.review.errors import NotFound
+from visionops.review.likeness import Compared, Known, Likeness, LikenessStore, Neighbour, SeenImage, Unchecked
+from visionops.review.ports import ImageStore
+from visionops.similarity.embedding import Embedder, Vector
+from visionops.similarity.growing import GrowingIndex, Stored
+
+__all__ = ["MOST_SIMILAR", "Similar"]
+
+MOST_SIMILAR = 100
+"""Neighbours in an answer."""
+_JUDGING = ("test", "val")
+"""Splits that a model is judged or selected by; the first one counts."""
+_BATCH = 200
+
+
+@dataclasses.dataclass(frozen=True)
+class _Judging:
+    """The images of val and test, as they are at a revision."""
+
+    revision: int
+    splits: tuple[str, ...]
+    vectors: Vector
+    """float32 (N, size)."""
+
+    def split_near(self, vector: Vector, near: float) -> str:
+        """Return the first of `_JUDGING` that has an image so near; "" for none."""
+        if not vector.any() or not self.splits:
+            return ""
+        close = np.flatnonzero(1 - self.vectors @ vector <= near)
+        found = {self.splits[row] for row in close}
+        return next((split for split in _JUDGING if split in found), "")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Source:
+    """The embeddings of a use case, as `GrowingIndex` asks for them."""
+
+    store: LikenessStore
+    use_case: str
+    kind: str
+
+    def digests(self, last: int) -> Sequence[str]:
+        """See `VectorSource`."""
+        return self.store.digests(self.use_case, self.kind, last)
+
+    def after(self, position: int, limit: int) -> Sequence[Stored]:
+        """See `VectorSource`."""
+        return self.store.after(self.use_case, self.kind, position, limit)
+
+
+class Similar:
+    """Compares images of a use case. Safe for several threads and processes.
+
+    All methods raise `Unavailable` where the database or the images cannot be reached or written.
+
+    Args:
+        folder: Of the caches; it need not be there, and may be removed at any time.
+        place: Says which database it is, so that two have no cache in common.
+    """
+
+    def __init__(
+        self, store: LikenessStore, images: ImageStore, embedder: Embedder, folder: Path, place: str = ""
+    ) -> None:
+        self.embedder = embedder
+        self._store, self._images, self._folder, self._place = store, images, folder, place
+        self._lock = threading.Lock()
+        self._indexes: dict[str, GrowingIndex] = {}
+        self._judging: dict[str, _Judging] = {}
+
+    def close(self) -> None:
+        """Save the indexes that have grown."""
+        for index in self._indexes.values():
+            index.close()
+
+    def find(self, use_case: str, data: bytes, limit: int = 10) -> list[Neighbour]:
+        """Return the images that an image resembles most, the nearest first; the same file, if it is known, included.
+
+        Args:
+            data: The encoded image.
+            limit: 1 to `MOST_SIMILAR`.
+
+        Raises:
+            ImageError: The bytes are no usable image.
+        """
+        limit = min(max(1, limit), MOST_SIMILAR)
+        vector = self.embedder.embed(data)
+        distances = self._nearest(use_case, vector, limit)
+        # The same file first, which is not in the index where it shows nothing to compare.
+        distances = {hashlib.sha256(data).hexdigest(): 0.0} | distances
+        known = self._store.known(use_case, list(distances))
+        found = [Neighbour(known[d], far, far <= self.embedder.near) for d, far in distances.items() if d in known]
+        return found[:limit]
+
+    def compare(self, use_case: str, sha256: str, data: bytes) -> Compared:
+        """Return what an image that arrives resembles; an image that cannot be decoded resembles nothing."""
+        try:
+            vector = self.embedder.embed(data)
+        except ImageError:
+            vector = np.zeros(self.embedder.size, dtype=np.float32)
+        return Compared(self._likeness(use_case, sha256, vector), _to_bytes(vector))
+
+    def index(
+        self,
+        use_case: str,
+        images: Sequence[tuple[SeenImage, Path | None]],
+        progress: Callable[[int], None] | None = None,
+    ) -> tuple[int, list[str]]:
+        """Make the images of the data set and their splits known; what is known already costs next to nothing.
+
+        Args:
+            images: With their files; without one only the same file is recognized, unless it is in review.
+            progress: Called with the number of images so far.
+
+        Returns:
+            How many are new or in another split, and a line for each that could not be read.
+        """
+        changed, refused, done = 0, [], 0
+        for batch in _batches(images):
+            new = self._store.without_vector(use_case, self.embedder.kind, [seen.sha256 for seen, _ in batch])
+            rows: list[tuple[SeenImage, bytes | None]] = []
+            for seen, path in batch:
+                try:
+                    # Once, if a file is there twice.
+                    vector = _to_bytes(self.embedder.embed(path.read_bytes())) if path and seen.sha256 in new else None
+                    new.discard(seen.sha256)
+                    rows.append((seen, vector))
+                except (ImageError, OSError) as error:
+                    refused.append(f"{seen.name}: {error}")
+            changed += self._store.know(use_case, self.embedder.kind, rows)
+            done += len(batch)
+            if progress:
+                progress(done)
+        return changed, refused
+
+    def recheck(self, use_case: str) -> int:
+        """Compare items that are in no data version with the data set as it is now; return how many were.
+
+        An export does this first, so that no item slips through which came before the data set was known.
+        """
+        revision, done = self._store.revision(use_case), 0
+        while found := self._store.unchecked(use_case, self.embedder.kind, revision, _BATCH):
+            self._store.check(use_case, {one.item: (one.sha256, self._recheck(use_case, one)) for one in found})
+            done += len(found)
+        return done
+
+    def _recheck(self, use_case: str, item: Unchecked) -> Compared:
+        if item.vector is None:
+            try:
+                return self.compare(use_case, item.sha256, self._images.read(item.sha256))
+            except NotFound:  # lost: it can be exported by nobody
+                return Compared(self._likeness(use_case, item.sha256, np.zeros(self.embedder.size, np.float32)), b"")
+        vector = np.frombuffer(item.vector, dtype="<f4")
+        new = self._likeness(use_case, item.sha256, vector)
+        before = item.likeness
+        if before is None or before.kind != new.kind:
+            return Compared(new, item.vector)
+        # What it resembled when it came stays, as it was shown to people.
+        return Compared(dataclasses.replace(before, seen_in=new.seen_in, checked=new.checked), item.vector)
+
+    def _likeness(self, use_case: str, sha256: str, vector: Vector) -> Likeness:
+        kind, near = self.embedder.kind, self.embedder.near
+        judging = self._judging_images(use_case)
+        distances = {d: far for d, far in self._nearest(use_case, vector, 2).items() if d != sha256}
+        known = self._store.known(use_case, [sha256, *distances])
+        own = known.get(sha256)
+        split = judging.split_near(vector, near)
+        if own is not None and own.split:
+            first = next((one for one in _JUDGING if one in {own.split, split}), own.split)
+            return Likeness(kind, sha256, own.name, 0.0, is_near=True, seen_in=first, checked=judging.revision)
+        for digest, distance in distances.items():
+            if digest in known:
+                other = known[digest]
+                is_near = distance <= near
+                seen_in = split or (other.split if is_near else "")
+                name = _name(other)
+                return Likeness(
+                    kind, digest, name, distance, is_near=is_near, seen_in=seen_in, checked=judging.revision
+                )
+        return Likeness(kind, seen_in=split, checked=judging.revision)
+
+    def _nearest(self, use_case: str, vector: Vector, count: int) -> dict[str, float]:
+        """Return distances by SHA-256, the nearest first."""
+        hits = self._index(use_case).nearest(vector, count)
+        digests = self._store.at(use_case, self.embedder.kind, [hit.position for hit in hits])
+        return {digests[hit.position]: hit.distance for hit in hits if hit.position in digests}
+
+    def _index(self, use_case: str) -> GrowingIndex:
+        kind = self.embedder.kind
+        with self._lock:
+            if use_case not in self._indexes:
+                # By a digest: the name of a use case may be any text.
+                name = digest_of("similar", self._place, use_case, kind)[:32]
+                source = _Source(self._store, use_case, kind)
+                path = self._folder / f"{name}.usearch"
+                self._indexes[use_case] = GrowingIndex(source, kind, self.embedder.size, path)
+            return self._indexes[use_case]
+
+    def _judging_images(self, use_case: str) -> _Judging:
+        revision = self._store.revision(use_case)
+        found = self._judging.get(use_case)
+        if found is None or found.revision != revision:
+            # Read after the revision: it may have more than that, and is then read again.
+            rows = self._store.seen(use_case, _JUDGING, self.embedder.kind)
+            vectors = np.frombuffer(b"".join(vector for _, vector in rows), dtype="<f4")
+            splits = tuple(seen.split for seen, _ in rows)
+            found = _Judging(revision, splits, vectors.reshape(len(rows), self.embedder.size))
+            self._judging[use_case] = found
+        return found
+
+
+def _name(known: Known) -> str:
+    return known.name if known.split or known.item is None else known.item
+
+
+def _to_bytes(vector: Vector) -> bytes:
+    return vector.astype("<f4").tobytes()
+
+
+def _batches(images: Iterable[tuple[SeenImage, Path | None]]) -> Iterator[list[tuple[SeenImage, Path | None]]]:
+    found = iter(images)
+    while batch := list(itertools.islice(found, _BATCH)):
+        yield batch

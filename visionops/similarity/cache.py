@@ -1,0 +1,98 @@
+"""A graph in a file: a cache of what the database has, never more.
+
+The file has one line of JSON, then the graph as USearch writes it. The line says of which embeddings the graph is, by a
+digest of their images in order, and has a digest of the graph: USearch would crash on a damaged one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import uuid
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from visionops.data.files import describe_os_error
+from visionops.similarity.index import VectorIndex
+
+__all__ = ["DamagedCache", "read_cache", "write_cache"]
+
+_FORMAT = 1
+_MOST_HEADER = 4096
+
+
+class DamagedCache(Exception):
+    """The file cannot be used; the message says why. It is built again from the database."""
+
+
+def write_cache(path: Path, kind: str, index: VectorIndex, images: str) -> None:
+    """Replace the file; whoever is killed meanwhile leaves the earlier one.
+
+    Args:
+        images: Digest of the SHA-256 of the images, in the order of their positions.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    graph = index.to_bytes()
+    header = {
+        "format": _FORMAT,
+        "usearch": version("usearch"),
+        "kind": kind,
+        "size": index.size,
+        "count": len(index),
+        "images": images,
+        "graph": hashlib.sha256(graph).hexdigest(),
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for stale in path.parent.glob(f".{path.name}.*.tmp"):
+        stale.unlink(missing_ok=True)  # of a process that was killed
+    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.tmp")
+    try:
+        with draft.open("xb") as file:
+            file.write(json.dumps(header).encode() + b"\n")
+            file.write(graph)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def read_cache(path: Path, kind: str, size: int) -> tuple[VectorIndex, str] | None:
+    """Return the index in a file and the digest of its images; None where there is no file.
+
+    Raises:
+        DamagedCache: It cannot be read, is damaged, or is of another version, kind or size.
+    """
+    try:
+        with path.open("rb") as file:
+            line = file.readline(_MOST_HEADER)
+            graph = file.read()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise DamagedCache(f"cannot be read ({describe_os_error(error)})") from error
+    header = _header(line)
+    wanted = {"format": _FORMAT, "usearch": version("usearch"), "kind": kind, "size": size}
+    for name, value in wanted.items():
+        if header.get(name) != value:
+            raise DamagedCache(f"has {name} {header.get(name)!r}, expected {value!r}")
+    if hashlib.sha256(graph).hexdigest() != header.get("graph"):
+        raise DamagedCache("its digest does not fit its content")
+    index = VectorIndex.from_bytes(size, graph)
+    if len(index) != header.get("count"):
+        raise DamagedCache(f"has {len(index)} embeddings, expected {header.get('count')}")
+    return index, str(header.get("images"))
+
+
+def _header(line: bytes) -> dict[str, Any]:
+    try:
+        header = json.loads(line)
+    except ValueError as error:
+        raise DamagedCache("its first line is no JSON") from error
+    if not isinstance(header, dict):
+        raise DamagedCache("its first line is no JSON object")
+    return header
