@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from launch.review_history import print_history
 from launch.terminal import exit_code
 
 # Not above: `visionops --help` must wait neither for SQLAlchemy nor for image libraries.
@@ -87,6 +88,14 @@ def _list(
 def _show(item: Annotated[str, typer.Argument(help="Id of an item, as `list` has it.", show_default=False)]) -> None:
     """Show the history of an item."""
     raise typer.Exit(exit_code(lambda: _show_item(item)))
+
+
+@review_app.command("history", epilog="Example: visionops review history 2064b84b9b987c6357ede46641d4b7c0")
+def _history(
+    image: Annotated[str, typer.Argument(help="SHA-256 of an image, or the id of an item.", show_default=False)],
+) -> None:
+    """Show all that is known of an image: arrivals, predictions, decisions, data versions, models."""
+    raise typer.Exit(exit_code(lambda: print_history(image)))
 
 
 @review_app.command("stats")

@@ -20,10 +20,10 @@ from visionops.review.errors import NotFound
 from visionops.review.items import UseCase as ReviewedCase
 from visionops.review.service import Review
 from visionops.review.states import Actor
-from visionops.review.versions import ReviewVersion, check_task, read_version
+from visionops.review.versions import DecidedLabels, ReviewVersion, check_task, read_labels, read_version
 from visionops.review_store.opening import open_review
 
-__all__ = ["find_case", "image_cache", "read_reviewed"]
+__all__ = ["read_decided_labels", "read_reviewed"]
 
 
 # Not cached: there may be new decisions. What was decided before comes back as the same content.
@@ -38,18 +38,29 @@ def read_reviewed(
         makes_version: Of trainings; a version that ``source`` names is read as it is, too.
     """
     with open_review() as review:
-        case, name = find_case(review, source, use_case), source.use_case or use_case.name
+        case, name = _find_case(review, source, use_case), source.use_case or use_case.name
         if makes_version and case is not None and source.version is None:
             run = get_step_context().pipeline_run
             actor, now = Actor(f"training {use_case.name}"), datetime.now(UTC)
             review.export(name, actor, key=f"run {run.id}", now=now)
-        found = read_version(review, case, name, image_cache(), number=source.version)
+        found = read_version(review, case, name, _image_cache(), number=source.version)
     log_metadata(found.version.lineage)
     announce(found.version.explain())
     return dataclasses.replace(mark_added(found.dataset), white_level=white_level), found.version
 
 
-def find_case(review: Review, source: ReviewSource, use_case: UseCase) -> ReviewedCase | None:
+def read_decided_labels(source: ReviewSource, use_case: UseCase) -> DecidedLabels | None:
+    """Return what is labelled in the review of a use case; None where nothing is reviewed yet.
+
+    Raises:
+        ReviewError: ``source`` names a use case that is not in review, or database or images cannot be reached.
+    """
+    with open_review() as review:
+        case = _find_case(review, source, use_case)
+        return None if case is None else read_labels(review, case, _image_cache())
+
+
+def _find_case(review: Review, source: ReviewSource, use_case: UseCase) -> ReviewedCase | None:
     """Return what is reviewed for a use case; None where nothing is yet.
 
     Raises:
@@ -66,6 +77,6 @@ def find_case(review: Review, source: ReviewSource, use_case: UseCase) -> Review
     return case
 
 
-def image_cache() -> Path:
+def _image_cache() -> Path:
     """Return where images of reviews lie on this machine."""
     return visionops_home() / "data" / "review"

@@ -27,6 +27,7 @@ from visionops.review.items import Decided, UseCase
 from visionops.review.service import Review
 
 __all__ = [
+    "DecidedLabels",
     "KeepsOut",
     "ReviewVersion",
     "Reviewed",
@@ -34,6 +35,7 @@ __all__ = [
     "collect",
     "dataset_from",
     "keeps_none_out",
+    "read_labels",
     "read_version",
 ]
 
@@ -96,6 +98,21 @@ class Reviewed:
     """Images that were not on this machine before."""
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class DecidedLabels:
+    """What people have labelled in a review, in a data version or in none yet."""
+
+    use_case: str
+    labelled: tuple[Decided, ...]
+    """Items that may be trained on."""
+    drawn: Dataset
+    """Those of the random share, hashed; their images lie on this machine."""
+
+    def unused(self, trained: int) -> int:
+        """Return the number of labels that a model which was trained on data version ``trained`` does not have."""
+        return sum(one.version is None or one.version > trained for one in self.labelled)
+
+
 def keeps_none_out(_: Decided) -> bool:
     """Return False: every item may be trained on."""
     return False
@@ -135,6 +152,26 @@ def read_version(
     version, found = collect(name, newest, review.store.decided(name, newest, until), keeps_out)
     fetched = cache_images(review.images, [one.item.image for one in found], cache)
     return Reviewed(version, dataset_from(use_case, found, cache), fetched)
+
+
+def read_labels(review: Review, use_case: UseCase, cache: Path, keeps_out: KeepsOut = keeps_none_out) -> DecidedLabels:
+    """Read all that is labelled, and bring the images of the random share to this machine.
+
+    The others were chosen because a model was unsure, or for another reason, so that no figure on them says how good
+    it is on its traffic.
+
+    Args:
+        cache: Folder for images, by their content.
+
+    Raises:
+        Unavailable: Database or images cannot be reached.
+        DataError: ``cache`` cannot be written.
+    """
+    decided = review.store.decided(use_case.name)
+    labelled = [one for one in decided if one.decision.verdict.has_label and not keeps_out(one)]
+    drawn = [one for one in labelled if one.is_random]
+    cache_images(review.images, [one.item.image for one in drawn], cache)
+    return DecidedLabels(use_case.name, tuple(labelled), dataset_from(use_case, drawn, cache))
 
 
 def collect(
