@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from launch.review_export import Tracking, export_version
 from launch.review_history import print_history
 from launch.terminal import exit_code
 
@@ -62,10 +63,19 @@ def _export(
         int | None,
         typer.Option(metavar="N", help="Write this data version again (default: make the next).", show_default=False),
     ] = None,
+    dvc: Annotated[bool, typer.Option("--dvc", help="Track FOLDER with DVC, in whose repository it lies.")] = False,
+    push: Annotated[bool, typer.Option("--push", help="With --dvc: push it, too.")] = False,
+    remote: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="With --push: DVC's remote (default: the repository's).", show_default=False),
+    ] = None,
     reviewer: Reviewer = None,
 ) -> None:
     """Make a data version of what is decided and in none yet, and write it."""
-    raise typer.Exit(exit_code(lambda: _export_version(name, folder, format_, version, reviewer)))
+    tracking = Tracking(push, remote) if dvc else None
+    if (push and not dvc) or (remote is not None and not push):
+        raise typer.Exit(exit_code(_refuse_push))
+    raise typer.Exit(exit_code(lambda: export_version(name, folder, format_, version, reviewer, tracking)))
 
 
 @review_app.command("list", epilog="Example: visionops review list steel --state pending")
@@ -116,6 +126,12 @@ def _sweep(dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count."
 def _migrate() -> None:
     """Bring the database to the schema of this version; make a backup first."""
     raise typer.Exit(exit_code(_migrate_database))
+
+
+def _refuse_push() -> None:
+    from visionops.errors import ConfigError
+
+    raise ConfigError("--push: needs --dvc, and --remote needs --push; add it")
 
 
 @contextmanager
@@ -186,28 +202,6 @@ def _know(review: Review, use_case: Config) -> None:
     root = fetch(use_case.data.source, visionops_home() / "data")
     dataset = read_dataset(root, use_case.data, use_case.name, task_for(use_case.task).fit_dataset)
     review.put_use_case(UseCase(use_case.name, use_case.task, scheme_of(dataset)))
-
-
-def _export_version(name: str, folder: Path, format_: str, version: int | None, reviewer: str | None) -> None:
-    from visionops.data.settings import Format
-    from visionops.errors import ConfigError, DataError
-    from visionops.review.exchange import EXPORTS, check_export, write_export
-    from visionops.review.states import Actor
-
-    if format_ not in {one.value for one in EXPORTS}:
-        raise ConfigError(f"--format: unknown format {format_!r}; expected one of {', '.join(EXPORTS)}")
-    with _opened() as review:
-        check_export(review, name, Format(format_), folder)
-        if version is None:
-            now = datetime.now(UTC)
-            made = review.export(name, Actor(reviewer or getpass.getuser()), key=f"export {now.isoformat()}", now=now)
-            if made is None:
-                raise DataError(f"{name}: nothing decided is left to export; --version N writes an earlier version")
-            version = made.number
-        found = review.store.version(name, version)
-        typer.echo(f"version   {version}: {len(found)} images")
-        write_export(review, name, found, Format(format_), folder)
-    typer.echo(f"written   {folder}")
 
 
 def _list_items(name: str | None, states: list[str], limit: int, after: str | None) -> None:

@@ -23,19 +23,19 @@ DENT, NOTHING = BOX, {"boxes": []}
 
 
 class Reviewing:
-    """Adds and decides, an hour each time."""
+    """Adds and decides, a minute each time."""
 
     def __init__(self, review: Review) -> None:
-        self.review, self.hours = review, 0
+        self.review, self.minutes = review, 0
 
     @property
     def now(self):
-        self.hours += 1
-        return NOW + timedelta(hours=self.hours)
+        self.minutes += 1
+        return NOW + timedelta(minutes=self.minutes)
 
     def key(self) -> str:
-        self.hours += 1
-        return f"k{self.hours}"
+        self.minutes += 1
+        return f"k{self.minutes}"
 
     def add(self, number: int, *reasons: str, case: str = "steel") -> str:
         arrival = Arrival(Origin.UPLOAD, predicted=PREDICTED, reasons=tuple(Reason(kind) for kind in reasons))

@@ -17,10 +17,8 @@ from visionops.tasks.labelling import LabelScheme
 
 __all__ = [
     "RANDOM",
-    "Arrived",
     "AuditRow",
     "DataVersion",
-    "Decided",
     "Decision",
     "ImageFacts",
     "Origin",
@@ -236,28 +234,6 @@ class DataVersion:
     at: datetime
     by: str
     num_items: int
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Decided:
-    """An item with the newest of its decisions that counts."""
-
-    item: ReviewItem
-    decision: Decision
-    version: int | None
-    """Data version that has the decision; None of a rejection, and of a label that no version has yet."""
-    is_random: bool
-    """Whether the image came, in any of its arrivals, by a draw at random."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Arrived:
-    """One arrival of an item's image, and when and by whom it came."""
-
-    submission: Submission
-    at: datetime
-    """UTC."""
-    by: str
 
 
 def item_id(use_case: str, sha256: str) -> str:

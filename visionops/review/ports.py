@@ -10,19 +10,18 @@ from typing import Protocol
 
 from visionops.review.checks import check_name, digest_of
 from visionops.review.items import (
-    Arrived,
     AuditRow,
     DataVersion,
-    Decided,
     Decision,
     Origin,
     ReviewItem,
     Submission,
     UseCase,
 )
+from visionops.review.outcomes import Decided, Traced
 from visionops.review.states import Actor, Change, State
 
-__all__ = ["Added", "ImageStore", "ReviewStore", "Stats", "Traced", "Wanted", "Write"]
+__all__ = ["Added", "ImageStore", "ReviewStore", "Stats", "Wanted", "Write"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -91,19 +90,6 @@ class Stats:
     oldest_pending: datetime | None
     versions: int
     """Number of the newest data version; 0 before the first."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Traced:
-    """All that is known of an item, read in one transaction."""
-
-    item: ReviewItem
-    arrivals: tuple[Arrived, ...]
-    """Oldest first."""
-    changes: tuple[AuditRow, ...]
-    """Oldest first."""
-    decisions: tuple[tuple[Decision, int | None], ...]
-    """By round, each with the data version that has it."""
 
 
 class ReviewStore(Protocol):

@@ -9,7 +9,8 @@ from datetime import datetime
 from typing import NamedTuple
 
 from visionops.review.errors import NotFound
-from visionops.review.ports import ReviewStore, Traced, Wanted
+from visionops.review.outcomes import Traced
+from visionops.review.ports import ReviewStore, Wanted
 
 __all__ = ["ImageHistory", "TrainedModel", "find_items", "image_history"]
 

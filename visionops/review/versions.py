@@ -23,7 +23,8 @@ from visionops.review.checks import digest_of
 from visionops.review.errors import NotFound
 from visionops.review.exchange import dataset_of
 from visionops.review.image_cache import cache_images
-from visionops.review.items import Decided, UseCase
+from visionops.review.items import UseCase
+from visionops.review.outcomes import Decided
 from visionops.review.service import Review
 
 __all__ = [

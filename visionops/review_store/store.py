@@ -14,8 +14,9 @@ from sqlalchemy.orm import Session
 
 from visionops.review.checks import in_utc
 from visionops.review.errors import Conflict
-from visionops.review.items import AuditRow, DataVersion, Decided, Decision, ReviewItem, Submission, UseCase
-from visionops.review.ports import Added, Stats, Traced, Wanted, Write
+from visionops.review.items import AuditRow, DataVersion, Decision, ReviewItem, Submission, UseCase
+from visionops.review.outcomes import Decided, Traced
+from visionops.review.ports import Added, Stats, Wanted, Write
 from visionops.review.states import Change
 from visionops.review_store import changing, intake
 from visionops.review_store.database import Database

@@ -9,8 +9,8 @@ from sqlalchemy import Select, and_, or_, select
 from sqlalchemy.orm import Session
 
 from visionops.review.checks import in_utc
-from visionops.review.items import RANDOM, Arrived, Decided
-from visionops.review.ports import Traced
+from visionops.review.items import RANDOM
+from visionops.review.outcomes import Arrived, Decided, Traced
 from visionops.review.states import Verdict
 from visionops.review_store.models import AuditEntry, DecisionRow, ImageRow, ItemRow, MemberRow, SubmissionRow
 from visionops.review_store.reading import items_with, read_item, read_use_case
