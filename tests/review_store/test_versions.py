@@ -161,7 +161,7 @@ def test_another_use_case_is_another_review(steel: Reviewing, tmp_path: Path):
     found = read_version(steel.review, CASTING, "casting", tmp_path)
     assert found.dataset.attributes[0].class_names == ("ok", "defective")
     assert found.dataset.label_array().tolist() == [[0]]
-    with pytest.raises(NotFound, match="use case casting: is not in review"):
+    with pytest.raises(NotFound, match="use case castings: is not in review"):
         Reviewing(steel.review).review.store.decided("castings")
 
 
