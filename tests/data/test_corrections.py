@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from visionops.data.additions import mark_added
@@ -13,7 +15,10 @@ from visionops.data.corrections import apply_review
 from visionops.data.dataset import Dataset, Split
 from visionops.data.findings import Code
 from visionops.data.hashing import hash_images
+from visionops.data.history import SplitHistory
 from visionops.data.layers import Attribute
+from visionops.data.settings import SplitConfig
+from visionops.data.splitting.assignment import assign_splits
 from visionops.errors import DataError
 
 CLASSES = ("ok", "pit")
@@ -94,3 +99,37 @@ def test_corrected_boxes_point_at_their_images(tmp_path: Path):
 def test_a_class_that_the_data_set_has_not_is_refused(dataset: Dataset, tmp_path: Path):
     with pytest.raises(DataError, match=r"data\.additions: has the class 'crack'"):
         apply_review(dataset, reviewed(tmp_path / "new", {7: 0}, ("crack", "ok")), ())
+
+
+BASE, LINE = range(20), range(16, 40)
+"""Numbers of images: of the data set, and of those that come to review; four are both."""
+DECISIONS = st.dictionaries(st.sampled_from(LINE), st.sampled_from(["ok", "pit", "reject"]), max_size=8)
+
+
+def table(numbers: list[int], labels: list[int]) -> Dataset:
+    columns = {"key": [f"{n:02}.png" for n in numbers], "sha256": [f"{n + 1:064x}" for n in numbers]}
+    attributes = [Attribute("class", CLASSES)]
+    return Dataset.from_columns("parts", (), columns, {}, attributes=attributes, labels={"class": labels})
+
+
+@given(rounds=st.lists(DECISIONS, min_size=2, max_size=5))
+@settings(max_examples=40)
+def test_an_image_keeps_its_split_whatever_becomes_of_its_label(rounds):
+    base = table(list(BASE), [n % 2 for n in BASE])
+    history, dealt, decided = SplitHistory.empty(), {}, {}
+    for decisions in rounds:  # an image that is decided again was reopened
+        decided |= decisions
+        labelled = sorted(n for n, said in decided.items() if said != "reject")
+        rejected = {f"{n + 1:064x}" for n, said in decided.items() if said == "reject"}
+        decision = mark_added(table(labelled, [CLASSES.index(decided[n]) for n in labelled]))
+        corrected, added = apply_review(base, decision, rejected)
+        prepared = assign_splits(corrected.append(added), SplitConfig(val=0.2, test=0.2), history)
+        history = history.merged(SplitHistory.of(prepared))
+        digests, splits = prepared.column("sha256"), prepared.column("split")
+        assert len(set(digests)) == len(digests)
+        assert rejected.isdisjoint(digests)
+        now = dict(zip(digests, splits, strict=True))
+        assert all(dealt[digest] == split for digest, split in now.items() if digest in dealt)
+        dealt |= now
+        said = {d: CLASSES[i] for d, i in zip(digests, prepared.label_array()[:, 0].tolist(), strict=True)}
+        assert all(said[f"{n + 1:064x}"] == decided[n] for n in labelled)
