@@ -116,7 +116,7 @@ def score_labelled_traffic(
         traffic = LabelledTraffic(
             new_labels=review.unused((newest or champion).review_version(review.use_case)),
             performance=performance,
-            decided=len(review.labelled),
+            decided=review.decided,
             drawn=review.drawn.num_images,
         )
     else:

@@ -81,7 +81,7 @@ def test_what_was_chosen_by_the_models_doubts_does_not_move_its_figure(
     for cells in ([("red", 3, 3)], [("red", 2, 1)], [("red", 1, 3)]):
         decide(review, cells, "uncertainty", nothing)
     after = read_labels(review, CELLS, tmp_path / "cache")
-    assert (len(after.labelled), after.drawn.num_images, after.unused(0)) == (6, 3, 6)
+    assert (after.decided, after.drawn.num_images, after.unused(0)) == (6, 3, 6)
     assert figure(bundle, after) == pytest.approx(1)
     decide(review, [("red", 0, 3)], RANDOM, nothing)  # the same mistake, drawn at random, counts
     assert figure(bundle, read_labels(review, CELLS, tmp_path / "cache")) < 0.99

@@ -118,7 +118,7 @@ def test_a_version_says_who_decided_what_and_on_whose_predictions(steel: Reviewi
 
 
 def test_items_that_must_not_be_trained_on_are_left_out_and_counted(steel: Reviewing, tmp_path: Path):
-    items = [steel.add(number) for number in range(3)]
+    items = [steel.add(number, RANDOM) for number in range(3)]
     for item in items:
         steel.decide(item, DENT)
     steel.export()
@@ -127,7 +127,8 @@ def test_items_that_must_not_be_trained_on_are_left_out_and_counted(steel: Revie
     assert digest(steel, items[0]) not in found.dataset.column("sha256")
     assert found.version.explain().endswith("; 1 image kept out")
     labels = read_labels(steel.review, STEEL, tmp_path, keeps_out=lambda one: one.item.id == items[0])
-    assert labels.unused(0) == 2
+    assert (labels.decided, labels.unused(0)) == (3, 2)
+    assert labels.drawn.num_images == 3  # not trained on, it judges honestly
 
 
 def test_labels_count_until_a_model_is_trained_on_their_version(steel: Reviewing, tmp_path: Path):

@@ -104,14 +104,16 @@ class DecidedLabels:
     """What people have labelled in a review, in a data version or in none yet."""
 
     use_case: str
-    labelled: tuple[Decided, ...]
-    """Items that may be trained on."""
+    decided: int
+    """Number of labelled items."""
+    usable: tuple[Decided, ...]
+    """Those that may be trained on."""
     drawn: Dataset
-    """Those of the random share, hashed; their images lie on this machine."""
+    """The random share, hashed; its images lie on this machine. What must not be trained on may judge a model."""
 
     def unused(self, trained: int) -> int:
         """Return the number of labels that a model which was trained on data version ``trained`` does not have."""
-        return sum(one.version is None or one.version > trained for one in self.labelled)
+        return sum(one.version is None or one.version > trained for one in self.usable)
 
 
 def keeps_none_out(_: Decided) -> bool:
@@ -168,11 +170,11 @@ def read_labels(review: Review, use_case: UseCase, cache: Path, keeps_out: Keeps
         Unavailable: Database or images cannot be reached.
         DataError: ``cache`` cannot be written.
     """
-    decided = review.store.decided(use_case.name)
-    labelled = [one for one in decided if one.decision.verdict.has_label and not keeps_out(one)]
+    labelled = [one for one in review.store.decided(use_case.name) if one.decision.verdict.has_label]
     drawn = [one for one in labelled if one.is_random]
     cache_images(review.images, [one.item.image for one in drawn], cache)
-    return DecidedLabels(use_case.name, tuple(labelled), dataset_from(use_case, drawn, cache))
+    usable = tuple(one for one in labelled if not keeps_out(one))
+    return DecidedLabels(use_case.name, len(labelled), usable, dataset_from(use_case, drawn, cache))
 
 
 def collect(
