@@ -146,10 +146,17 @@ class ModelRegistry:
 
     def reviewed(self, use_case: str) -> list[RegisteredVersion]:
         """Return the versions, of any model, that were trained on a review of ``use_case``, the first one first."""
-        escaped = use_case.replace("'", "''")
         with self._client() as client:
-            found = client.search_model_versions(f"tags.`{_REVIEW_CASE}` = '{escaped}'")
-            return sorted(map(self._made_of, found), key=lambda version: (version.created, version.version))
+            versions: list[RegisteredVersion] = []
+            token = None
+            while True:
+                # By the name of a use case MLflow cannot search: it knows no quote inside of a value.
+                page = client.search_model_versions(f"tags.`{_REVIEW_VERSION}` LIKE '%'", page_token=token)
+                versions += map(self._made_of, page)
+                if not (token := page.token):
+                    break
+        found = [version for version in versions if version.review_version(use_case)]
+        return sorted(found, key=lambda version: (version.created, version.name, int(version.version)))
 
     def newest_trained(self, name: str) -> RegisteredVersion | None:
         """Return the version that came of the last training, whatever became of it; quantizing one is no training."""
