@@ -99,6 +99,8 @@ def _rows(summary: RunSummary) -> _Rows:
     rows = [("run", f"{summary.run} on stack {summary.stack}{took}")]
     if summary.splits:
         rows.append(("splits", ", ".join(f"{name} {count}" for name, count in summary.splits.items())))
+    if summary.review:
+        rows.append(("review", summary.review.explain()))
     if summary.findings is not None:
         found = ", ".join(f"{code} {count}" for code, count in summary.findings.items())
         rows.append(("findings", found or "none"))

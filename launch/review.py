@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from launch.review_export import Tracking, export_version
+from launch.review_history import print_history
 from launch.terminal import exit_code
 
 # Not above: `visionops --help` must wait neither for SQLAlchemy nor for image libraries.
@@ -84,10 +86,19 @@ def _export(
         int | None,
         typer.Option(metavar="N", help="Write this data version again (default: make the next).", show_default=False),
     ] = None,
+    dvc: Annotated[bool, typer.Option("--dvc", help="Track FOLDER with DVC, in whose repository it lies.")] = False,
+    push: Annotated[bool, typer.Option("--push", help="With --dvc: push it, too.")] = False,
+    remote: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="With --push: DVC's remote (default: the repository's).", show_default=False),
+    ] = None,
     reviewer: Reviewer = None,
 ) -> None:
     """Make a data version of what is decided and in none yet, and write it."""
-    raise typer.Exit(exit_code(lambda: _export_version(name, folder, format_, version, reviewer)))
+    tracking = Tracking(push, remote) if dvc else None
+    if (push and not dvc) or (remote is not None and not push):
+        raise typer.Exit(exit_code(_refuse_push))
+    raise typer.Exit(exit_code(lambda: export_version(name, folder, format_, version, reviewer, tracking)))
 
 
 @review_app.command("list", epilog="Example: visionops review list steel --state pending")
@@ -115,6 +126,14 @@ def _show(
 ) -> None:
     """Show the history of an item."""
     raise typer.Exit(exit_code(lambda: _show_item(item, shows_all=opinions)))
+
+
+@review_app.command("history", epilog="Example: visionops review history 2064b84b9b987c6357ede46641d4b7c0")
+def _history(
+    image: Annotated[str, typer.Argument(help="SHA-256 of an image, or the id of an item.", show_default=False)],
+) -> None:
+    """Show all that is known of an image: arrivals, predictions, decisions, data versions, models."""
+    raise typer.Exit(exit_code(lambda: print_history(image)))
 
 
 @review_app.command("stats")
@@ -199,6 +218,12 @@ def _sweep(dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count."
 def _migrate() -> None:
     """Bring the database to the schema of this version; make a backup first."""
     raise typer.Exit(exit_code(_migrate_database))
+
+
+def _refuse_push() -> None:
+    from visionops.errors import ConfigError
+
+    raise ConfigError("--push: needs --dvc, and --remote needs --push; add it")
 
 
 @contextmanager
@@ -308,34 +333,6 @@ def _list_similar(name: str, image: Path, limit: int) -> None:
 
     with _opened() as review:
         print_similar(review, name, image, limit)
-
-
-def _export_version(name: str, folder: Path, format_: str, version: int | None, reviewer: str | None) -> None:
-    from visionops.data.settings import Format
-    from visionops.errors import ConfigError, DataError
-    from visionops.review.exchange import EXPORTS, check_export, write_export
-    from visionops.review.states import Actor
-
-    if format_ not in {one.value for one in EXPORTS}:
-        raise ConfigError(f"--format: unknown format {format_!r}; expected one of {', '.join(EXPORTS)}")
-    with _opened() as review:
-        check_export(review, name, Format(format_), folder)
-        if version is None:
-            now = datetime.now(UTC)
-            made = review.export(name, Actor(reviewer or getpass.getuser()), key=f"export {now.isoformat()}", now=now)
-            left_out = review.store.stats(name).held_out
-            if made is None:
-                also = f" ({left_out} resemble images of the test split)" if left_out else ""
-                raise DataError(
-                    f"{name}: nothing decided is left to export{also}; --version N writes an earlier version"
-                )
-            version = made.number
-            if left_out:
-                typer.echo(f"left out  {left_out} that resemble images of the test split")
-        found = review.store.version(name, version)
-        typer.echo(f"version   {version}: {len(found)} images")
-        write_export(review, name, found, Format(format_), folder)
-    typer.echo(f"written   {folder}")
 
 
 def _list_items(name: str | None, states: list[str], limit: int, after: str | None) -> None:

@@ -24,6 +24,7 @@ from visionops.monitoring.estimation.report import PerformanceEstimate
 from visionops.monitoring.labelled import LabelledTraffic
 from visionops.monitoring.policy import Action, Decision
 from visionops.registry import GateDecision, RegisteredVersion
+from visionops.review.versions import ReviewVersion
 from visionops.tuning.result import TuningResult
 
 if TYPE_CHECKING:
@@ -59,6 +60,8 @@ class RunSummary:
     """An image of the test split, to try the endpoint with."""
     findings: dict[str, int] | None = None
     """Code of a finding of the validation to its count."""
+    review: ReviewVersion | None = None
+    """What a review added to the data."""
     evaluation: Evaluation | None = None
     gate: GateDecision | None = None
     model: ModelSummary | None = None
@@ -104,7 +107,7 @@ class RunSummary:
         for name in ("gate", "endpoint", "batch", "retraining"):
             if section := getattr(self, name):
                 found[name] = section.model_dump(mode="json")
-        for name in ("drift", "labelled", "estimate", "drill"):
+        for name in ("review", "drift", "labelled", "estimate", "drill"):
             if section := getattr(self, name):
                 found[name] = section.model_dump(mode="json") | {"explanation": section.explain()}
         if self.model:
@@ -134,6 +137,7 @@ class RunSummary:
 _ARTIFACTS: dict[str, type] = {
     "prepared": StoredDataset,
     "validation": ValidationReport,
+    "review_version": ReviewVersion,
     "evaluation": Evaluation,
     "registered_version": RegisteredVersion,
     "decision": GateDecision,
@@ -153,6 +157,7 @@ _RAN, _CACHED = "completed", "cached"
 """ZenML's words for how a step ended."""
 
 _FIELDS: dict[type, str] = {
+    ReviewVersion: "review",
     Evaluation: "evaluation",
     GateDecision: "gate",
     Endpoint: "endpoint",

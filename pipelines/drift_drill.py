@@ -18,5 +18,5 @@ __all__ = ["drift_drill"]
 @pipeline(name="drift_drill", execution_mode=ExecutionMode.FAIL_FAST, on_init=require_same_code)
 def drift_drill(config: Config, source_fingerprint: str, drill: Drill) -> None:
     """Ingest, validate and prepare as `training` does (and from its cache); then send."""
-    prepared, _ = prepare_data(config, source_fingerprint)
+    prepared = prepare_data(config, source_fingerprint).dataset
     send_drill(prepared, config.use_case, drill)

@@ -8,7 +8,9 @@ from pipelines.validation import validated
 from steps.data import ingest, prepare, recall_split_history
 from steps.learning import evaluate
 from steps.release import gate, register, release_model
+from steps.review import read_reviewed
 from visionops.config import Config
+from visionops.data.settings import ReviewSource
 
 __all__ = ["Prepared", "judge_and_release", "prepare_data"]
 
@@ -19,16 +21,28 @@ class Prepared(NamedTuple):
     dataset: Any
     splits: Any
     """The history of splits, with those of this data set."""
+    reviewed: dict[str, Any]
+    """What `train` is given of a review: nothing where ``data.additions`` is none."""
 
 
-def prepare_data(config: Config, source_fingerprint: str) -> Prepared:
-    """Add the steps from the source to a clean and split data set. Call it where a pipeline is put together."""
+def prepare_data(config: Config, source_fingerprint: str, *, makes_version: bool = False) -> Prepared:
+    """Add the steps from the source to a clean and split data set. Call it where a pipeline is put together.
+
+    Args:
+        makes_version: Whether a review that is added becomes a data version first.
+    """
+    reviewed: dict[str, Any] = {}
+    source = config.data.additions
+    if isinstance(source, ReviewSource):
+        images, version = read_reviewed(source, config.use_case, config.data.white_level, makes_version)
+        reviewed = {"reviewed": images, "review_version": version}
     dataset = ingest(config.data, config.use_case, source_fingerprint)
     policy = config.validation.without_shards()
     validation = validated(dataset, config.validation)
     history = recall_split_history(config.use_case)
-    prepared, _, splits = prepare(dataset, validation, history, config.data, policy, config.use_case)
-    return Prepared(prepared, splits)
+    prepared, _, splits = prepare(dataset, validation, history, config.data, policy, config.use_case, **reviewed)
+    reviewed.pop("reviewed", None)
+    return Prepared(prepared, splits, reviewed)
 
 
 def judge_and_release(bundle: Any, prepared: Any, config: Config) -> None:

@@ -17,6 +17,6 @@ __all__ = ["quantize"]
 @pipeline(name="quantize", execution_mode=ExecutionMode.FAIL_FAST, on_init=require_same_code)
 def quantize(config: Config, source_fingerprint: str) -> None:
     """Ingest, validate and prepare as `training` does (and from its cache), quantize; then as `training` goes on."""
-    prepared, splits = prepare_data(config, source_fingerprint)
+    prepared, splits, _ = prepare_data(config, source_fingerprint)
     bundle = quantize_champion(prepared, splits, config.quantization_plan)
     judge_and_release(bundle, prepared, config)

@@ -21,7 +21,7 @@ def training(config: Config, source_fingerprint: str) -> None:
 
     Each step is given only the sections it reads, so that a change elsewhere does not run it again.
     """
-    prepared, splits = prepare_data(config, source_fingerprint)
+    prepared, splits, reviewed = prepare_data(config, source_fingerprint, makes_version=True)
     converted = convert(prepared, config.conversion_plan)
-    bundle = train(converted, splits, config.training_plan)
+    bundle = train(converted, splits, config.training_plan, **reviewed)
     judge_and_release(bundle, prepared, config)

@@ -18,6 +18,6 @@ __all__ = ["tuning"]
 @pipeline(name="tuning", execution_mode=ExecutionMode.FAIL_FAST, on_init=require_same_code)
 def tuning(config: Config, source_fingerprint: str) -> None:
     """Ingest, validate and prepare as `training` does (and from its cache), convert, then search."""
-    prepared, _ = prepare_data(config, source_fingerprint)
+    prepared = prepare_data(config, source_fingerprint).dataset
     converted = convert(prepared, config.conversion_plan)
     search(converted, prepared, config.search_plan)

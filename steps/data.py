@@ -18,6 +18,7 @@ from steps.progress import announce, progress
 from visionops.data.additions import join_additions, read_additions
 from visionops.data.audit import render_label_audit_html
 from visionops.data.cleaning import clean
+from visionops.data.corrections import apply_review
 from visionops.data.dataset import Dataset, Split
 from visionops.data.formats import read_dataset
 from visionops.data.hashing import hash_images
@@ -32,6 +33,7 @@ from visionops.data.validation.validator import validate_by
 from visionops.home import visionops_home
 from visionops.inference.settings import UseCase
 from visionops.lineage import recall_splits
+from visionops.review.versions import ReviewVersion
 from visionops.tasks.spec import task_for
 
 __all__ = [
@@ -120,19 +122,26 @@ def prepare(
     data: DataConfig,
     policy: ValidationPolicy,
     use_case: UseCase,
+    reviewed: Dataset | None = None,
+    review_version: ReviewVersion | None = None,
 ) -> tuple[Annotated[Dataset, "prepared"], Annotated[HTMLString, "label_audit"], Annotated[SplitHistory, "splits"]]:
     """Stop if the policy says so; else clean the data, add what was labelled since, and split.
 
     ``splits`` is the history with this version.
+
+    Args:
+        reviewed: With ``review_version``, of `read_reviewed`, where ``data.additions`` is a review.
     """
     validation.raise_if_stopped()
     cleaned, fetch = clean(dataset.tables, validation), dataset.fetch
     added = read_additions(data, use_case.name, task_for(use_case.task).fit_dataset, visionops_home() / "data")
-    if added:
+    if reviewed is not None and review_version is not None:
+        cleaned, added = apply_review(cleaned, reviewed, review_version.rejected)
+    if added and added.num_images:
         check = functools.partial(validate_by, active_image_validator())
         with progress("additions", cleaned.num_images + added.num_images) as report:
             cleaned, fetch = join_additions(fetch(cleaned), added, policy, report, check), _at_hand
-    elif data.additions:
+    elif data.additions and reviewed is None:
         announce("data.additions: holds no labelled image yet")
     distance = policy.near_duplicate_distance
     prepared = assign_splits(cleaned, data.split, split_history, distance=distance)

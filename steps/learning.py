@@ -19,9 +19,10 @@ from visionops.data.shards import StoredDataset
 from visionops.evaluation.result import Evaluation
 from visionops.evaluation.settings import Scoring
 from visionops.inference.bundle import ModelBundle
-from visionops.lineage import add_splits
+from visionops.lineage import add_review, add_splits
 from visionops.monitoring.estimation.held_out import add_held_out
 from visionops.monitoring.reference import add_reference
+from visionops.review.versions import ReviewVersion
 from visionops.tasks.base import evaluation_folder, training_folder
 from visionops.tasks.comparison import comparison_set
 from visionops.tasks.converted import ConvertedDataset
@@ -32,17 +33,23 @@ __all__ = ["evaluate", "train"]
 
 
 @step(cache_policy=CACHE, experiment_tracker=True, output_materializers={"bundle": ModelBundleMaterializer})
-def train(converted: ConvertedDataset, splits: SplitHistory, plan: TrainingPlan) -> Annotated[ModelBundle, "bundle"]:
+def train(
+    converted: ConvertedDataset,
+    splits: SplitHistory,
+    plan: TrainingPlan,
+    review_version: ReviewVersion | None = None,
+) -> Annotated[ModelBundle, "bundle"]:
     """Train, or resume what an interrupted run left, and export.
 
-    The bundle carries what the model says of the val split, the truth beside it, and the history of splits.
+    The bundle carries what the model says of the val split, the truth beside it, the history of splits, and the data
+    version of a review.
     """
     epochs = plan.training.planned_epochs
     with progress("train", epochs) as report, pushed_curves(plan.name, epochs) as curves:
         log = RunLog(active_run(), report, curves)
         bundle = task_for(plan.task).train(converted, plan, training_folder(converted.dataset, plan), log)
     judged = add_reference(bundle, converted.dataset, rules=plan.records)
-    return add_splits(add_held_out(judged, converted.dataset), splits)
+    return add_review(add_splits(add_held_out(judged, converted.dataset), splits), review_version)
 
 
 @step(cache_policy=CACHE, experiment_tracker=True, output_materializers={"evaluation": EvaluationMaterializer})

@@ -8,7 +8,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated
 
-import pyarrow.compute as pc
 from zenml import log_metadata, step
 from zenml.types import HTMLString
 
@@ -21,17 +20,17 @@ from steps.context import (
     champion_bundle,
 )
 from steps.progress import announce
+from steps.review import read_decided_labels
 from visionops.alerts import Told, decision_alerts
 from visionops.data.additions import read_additions
 from visionops.data.findings import counted
-from visionops.data.settings import DataConfig, ValidationPolicy
+from visionops.data.settings import DataConfig, ReviewSource, ValidationPolicy
 from visionops.errors import MetricError, StackError
 from visionops.evaluation.settings import Scoring
 from visionops.home import visionops_home
 from visionops.inference.settings import ServingConfig, UseCase
 from visionops.lineage import read_splits
 from visionops.monitoring.drift.report import DriftReport
-from visionops.monitoring.drill_ids import drill_rows
 from visionops.monitoring.estimation.rendering import render_estimate_html
 from visionops.monitoring.estimation.report import PerformanceEstimate
 from visionops.monitoring.estimation.window import estimate_window
@@ -81,9 +80,16 @@ def compare_traffic(
 def score_labelled_traffic(
     data: DataConfig, policy: ValidationPolicy, scoring: Scoring
 ) -> Annotated[LabelledTraffic, "labelled_traffic"]:
-    """Count the images labelled since the last training, and score the champion on those that it has not seen."""
-    use_case = scoring.use_case
-    labelled = read_additions(data, use_case.name, task_for(use_case.task).fit_dataset, visionops_home() / "data")
+    """Count the images labelled since the last training, and score the champion on those that it has not seen.
+
+    Of a review every label counts, and the images that were drawn at random are scored.
+    """
+    use_case, source = scoring.use_case, data.additions
+    review = read_decided_labels(source, use_case) if isinstance(source, ReviewSource) else None
+    if isinstance(source, ReviewSource):
+        labelled = review.drawn if review else None
+    else:
+        labelled = read_additions(data, use_case.name, task_for(use_case.task).fit_dataset, visionops_home() / "data")
     if labelled is None:
         return LabelledTraffic()
     registry = active_registry()
@@ -96,7 +102,7 @@ def score_labelled_traffic(
         new = unseen(labelled, history, policy)
         judging = untrained(new, history, policy)
         since_training = new
-        if newest and newest.version != champion.version:
+        if not review and newest and newest.version != champion.version:
             seen = read_splits(registry.fetch_bundle(newest, Path(work) / "newest"))
             since_training = new if seen is None else unseen(new, seen, policy)
         at_test = champion.test_metric(scoring.metric)
@@ -106,7 +112,15 @@ def score_labelled_traffic(
                 performance = measure(task_for(use_case.task), bundle, judging, scoring, at_test)
             except MetricError as error:  # a first few labels of one class must not hold up all else
                 announce(f"new labels, no figure yet: {error}")
-    traffic = LabelledTraffic(new_labels=since_training.num_images, performance=performance)
+    if review:
+        traffic = LabelledTraffic(
+            new_labels=review.unused((newest or champion).review_version(review.use_case)),
+            performance=performance,
+            decided=review.decided,
+            drawn=review.drawn.num_images,
+        )
+    else:
+        traffic = LabelledTraffic(new_labels=since_training.num_images, performance=performance)
     announce(traffic.explain())
     return traffic
 
@@ -120,9 +134,8 @@ def estimate_performance(
     begin = end - timedelta(hours=monitoring.window_hours)
     folder, store = active_deployer().prediction_log(use_case.name), scoring.serving.prediction_log_store
     with champion_bundle(use_case.name) as (champion, bundle):
-        log = LogPlace(folder, store, use_case.name, champion.version).read(begin, end)
-        if monitoring.ignore_drills:
-            log = log.filter(pc.invert(drill_rows(log)))
+        place = LogPlace(folder, store, use_case.name, champion.version)
+        log = place.read(begin, end, ignore_drills=monitoring.ignore_drills)
         at_test = champion.test_metric(scoring.metric)
         task = task_for(use_case.task)
         report = estimate_window(task, bundle, log, (begin, end), scoring.metric, monitoring.estimation, at_test)

@@ -7,12 +7,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.helpers.bundles import make_bundle
 from tests.helpers.tracking import MemoryRegistry, add_version, evaluation, make_tracking
 from visionops.errors import ChampionChangedError, RegistryError
 from visionops.gate.decision import decide
 from visionops.gate.settings import GateConfig
+from visionops.inference.bundle import ModelBundle
 from visionops.inference.settings import Precision
+from visionops.lineage import add_review
 from visionops.registry import CHALLENGER, CHAMPION, PREVIOUS, ModelRegistry, brief_waits
+from visionops.review.versions import ReviewVersion
 
 GATE = GateConfig(minimum=0.5, margin=0.02)
 
@@ -201,6 +205,34 @@ def test_a_quantized_version_was_trained_when_its_source_was(registry, add, name
     assert registry.by_digest(name, source.digest).trained == source.created, "of an earlier release"
     assert registry.newest_trained(name).version == "3"
     assert registry.newest_trained("nobody") is None
+
+
+def test_a_version_says_which_data_version_of_a_review_it_was_trained_on(registry, add, name):
+    def reviewed(number: int, use_case: str = "o'hara") -> ReviewVersion:
+        return ReviewVersion(use_case=use_case, number=number, images=3, reviewers={"anna": 3}, rejected=("f" * 64,))
+
+    before = add(2.0, review=ReviewVersion(use_case="o'hara"))
+    assert before.review_version("o'hara") == 0
+    first, second, other = add(2.1, review=reviewed(1)), add(2.2, review=reviewed(2)), add(2.3, review=reviewed(1, "x"))
+    assert [version.review_version("o'hara") for version in (first, second, other)] == [1, 2, 0]
+    quantized = add(2.4, review=reviewed(2))
+    assert [version.version for version in registry.reviewed("o'hara")] == [
+        first.version,
+        second.version,
+        quantized.version,
+    ]
+    assert registry.reviewed("nobody") == []
+
+
+def test_a_bundle_has_the_lineage_of_its_data_on_its_card_once(tmp_path):
+    bundle = make_bundle(tmp_path / "bundle")
+    version = ReviewVersion(use_case="parts", number=3, images=7, models={"parts 1": 7}, rejected=("f" * 64,))
+    made = add_review(bundle, version)
+    assert ModelBundle.load(made.folder).card.training["review"] == version.lineage
+    assert "rejected" not in version.lineage
+    assert add_review(made, version) is made
+    # What a resumed training finds is told anew: another version may have the same labels.
+    assert add_review(made, None).digest == bundle.digest
 
 
 def test_the_same_bundle_is_registered_once(registry, add, name):

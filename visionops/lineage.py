@@ -7,9 +7,10 @@ from pathlib import Path
 
 from visionops.data.history import SPLITS_FILE, SplitHistory
 from visionops.inference.bundle import ModelBundle
-from visionops.registry import CHAMPION, PREVIOUS, ModelRegistry
+from visionops.registry import CHAMPION, PREVIOUS, REVIEW, ModelRegistry
+from visionops.review.versions import ReviewVersion
 
-__all__ = ["add_splits", "read_splits", "recall_splits"]
+__all__ = ["add_review", "add_splits", "read_splits", "recall_splits"]
 
 
 def add_splits(bundle: ModelBundle, history: SplitHistory) -> ModelBundle:
@@ -24,6 +25,16 @@ def add_splits(bundle: ModelBundle, history: SplitHistory) -> ModelBundle:
     history.save(bundle.folder)
     ModelBundle.create(bundle.folder, bundle.card)
     return ModelBundle.load(bundle.folder)
+
+
+def add_review(bundle: ModelBundle, version: ReviewVersion | None) -> ModelBundle:
+    """Return the bundle with a data version of a review on its card, or without one where there is none."""
+    training = {name: value for name, value in bundle.card.training.items() if name != REVIEW}
+    if version is not None and version.number:
+        training[REVIEW] = version.lineage
+    if training == bundle.card.training:
+        return bundle
+    return ModelBundle.create(bundle.folder, bundle.card.model_copy(update={"training": training}))
 
 
 def read_splits(bundle: ModelBundle) -> SplitHistory | None:

@@ -38,6 +38,7 @@ __all__ = [
     "CHALLENGER",
     "CHAMPION",
     "PREVIOUS",
+    "REVIEW",
     "GateDecision",
     "ModelRegistry",
     "RegisteredVersion",
@@ -48,6 +49,8 @@ __all__ = [
 CHAMPION = "champion"
 CHALLENGER = "challenger"
 PREVIOUS = "previous"
+REVIEW = "review"
+"""What a bundle's card has of the review that it was trained on, below ``training``."""
 
 _DIGEST = "visionops.digest"
 _REPLACED = "visionops.replaced"
@@ -55,6 +58,8 @@ _ROLLED_BACK = "visionops.rolled_back"
 _TEST = "visionops.test_fingerprint"
 _PRECISION = "visionops.precision"
 _TRAINED = "visionops.trained"
+_REVIEW_CASE = "visionops.review_use_case"
+_REVIEW_VERSION = "visionops.review_version"
 
 _CHAIN = 100
 """Former champions that one tag names; behind the last of them its own tag goes on."""
@@ -104,6 +109,10 @@ class RegisteredVersion(BaseModel):
         stamp = self.tags.get(_TRAINED)
         return datetime.datetime.fromisoformat(stamp) if stamp else self.created
 
+    def review_version(self, use_case: str) -> int:
+        """Return the data version of a use case's review that it was trained on; 0 for none."""
+        return int(self.tags.get(_REVIEW_VERSION, 0)) if self.tags.get(_REVIEW_CASE) == use_case else 0
+
     @property
     def rolled_back(self) -> bool:
         """Whether a person took this version out of service; it is not promoted again by itself."""
@@ -141,6 +150,20 @@ class ModelRegistry:
         with self._client() as client:
             found = client.search_model_versions(f"name = '{name}' and tags.`{_DIGEST}` = '{digest}'")
             return self._read(client, name, found[0].version) if found else None
+
+    def reviewed(self, use_case: str) -> list[RegisteredVersion]:
+        """Return the versions, of any model, that were trained on a review of ``use_case``, the first one first."""
+        with self._client() as client:
+            versions: list[RegisteredVersion] = []
+            token = None
+            while True:
+                # By the name of a use case MLflow cannot search: it knows no quote inside of a value.
+                page = client.search_model_versions(f"tags.`{_REVIEW_VERSION}` LIKE '%'", page_token=token)
+                versions += map(self._made_of, page)
+                if not (token := page.token):
+                    break
+        found = [version for version in versions if version.review_version(use_case)]
+        return sorted(found, key=lambda version: (version.created, version.name, int(version.version)))
 
     def newest_trained(self, name: str) -> RegisteredVersion | None:
         """Return the version that came of the last training, whatever became of it; quantizing one is no training."""
@@ -189,6 +212,8 @@ class ModelRegistry:
         trained = origin.trained if origin else datetime.datetime.now(datetime.UTC)
         tags = {_DIGEST: bundle.digest, _TEST: evaluation.test_fingerprint}
         tags |= {_PRECISION: bundle.card.precision.value, _TRAINED: trained.isoformat()}
+        if review := bundle.card.training.get(REVIEW):
+            tags |= {_REVIEW_CASE: review["use_case"], _REVIEW_VERSION: str(review["number"])}
         tags |= {f"test.{key}": f"{value:.6f}" for key, value in evaluation.metrics.items()}
         with self._client() as client, self._as_tracker():
             mlflow.set_registry_uri(self.tracking_uri)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import yaml
 
 from tests.helpers.s3 import s3_bucket, s3_server
 from visionops.data.dvc import pull, tracked_digest
+from visionops.data.dvc_tracking import require_repository, track
 from visionops.data.files import walk_files
 from visionops.data.settings import DvcSource
 from visionops.data.sources import fetch, source_fingerprint
@@ -180,3 +182,64 @@ def test_a_remote_that_is_not_there_is_one_line(repository, tmp_path):
     with pytest.raises(DataError, match=r"plants: dvc pull failed .*; check the remote with dvc remote list") as caught:
         pull(repository.path, None)
     assert "\n" not in str(caught.value)
+
+
+def tool(folder: Path, *arguments: str) -> None:
+    program = shutil.which("dvc") or str(Path(sys.executable).with_name("dvc"))
+    subprocess.run([program, *arguments], cwd=folder, check=True, capture_output=True)
+
+
+@pytest.fixture
+def empty(tmp_path: Path) -> Path:
+    """A repository of a real DVC, without Git, whose remote is a folder."""
+    folder = tmp_path / "repo"
+    folder.mkdir()
+    tool(folder, "init", "--no-scm")
+    tool(folder, "remote", "add", "--default", "there", str(tmp_path / "remote"))
+    return folder
+
+
+def test_a_folder_outside_of_a_repository_is_not_tracked(tmp_path):
+    with pytest.raises(DataError, match=r"v1: is in no DVC repository; choose a folder below one, or run dvc init"):
+        require_repository(tmp_path / "v1")
+
+
+def test_tracking_without_dvc_names_how_to_install_it(repository, no_dvc):
+    with pytest.raises(DataError, match=r"^--dvc: DVC is not installed; pip install 'dvc\[s3\]'"):
+        require_repository(repository.folder / "v1")
+
+
+def test_what_is_tracked_already_is_left_alone(repository):
+    shutil.rmtree(repository.path)
+    with pytest.raises(DataError, match=r"plants\.dvc: is there, so the folder is tracked already"):
+        require_repository(repository.path)
+
+
+@needs_dvc
+def test_a_real_dvc_tracks_and_pushes_a_folder_that_another_machine_pulls(empty, tmp_path):
+    write(empty / "data" / "v1", contents())
+    tracked = track(empty / "data" / "v1", push=True)
+    assert tracked == empty / "data" / "v1.dvc"
+    other = tmp_path / "other"
+    shutil.copytree(empty, other, ignore=shutil.ignore_patterns("v1", "cache"))
+    assert pull(other / "data" / "v1", None) == other / "data" / "v1"
+    found = {file.name: (other / "data" / "v1" / file.name).read_bytes() for file in walk_files(other / "data" / "v1")}
+    assert found == contents()
+
+
+@needs_dvc
+def test_a_failed_push_is_one_line_and_leaves_nothing_half_done(empty, tmp_path):
+    (empty / "data").mkdir()
+    (empty / "data" / ".gitignore").write_text("/other\n")
+    (tmp_path / "remote").write_text("in the way")
+    write(empty / "data" / "v1", contents())
+    with pytest.raises(
+        DataError, match=r"v1: dvc push failed \(.*\), so it is not tracked; check the remote"
+    ) as caught:
+        track(empty / "data" / "v1", push=True)
+    assert "\n" not in str(caught.value)
+    assert [path.name for path in (empty / "data").iterdir()] == [".gitignore"]
+    assert (empty / "data" / ".gitignore").read_text() == "/other\n"
+    (tmp_path / "remote").unlink()
+    write(empty / "data" / "v1", contents())
+    assert track(empty / "data" / "v1", push=True, remote="there").is_file()

@@ -17,9 +17,10 @@ from visionops.data.history import SplitHistory
 from visionops.evaluation.result import Evaluation
 from visionops.inference.bundle import ModelBundle
 from visionops.inference.settings import Precision
-from visionops.lineage import add_splits
+from visionops.lineage import add_review, add_splits
 from visionops.registry import ModelRegistry, RegisteredVersion
 from visionops.release import register_bundle
+from visionops.review.versions import ReviewVersion
 
 __all__ = ["MemoryRegistry", "add_version", "evaluation", "make_tracking", "mlflow_server"]
 
@@ -75,6 +76,7 @@ def add_version(
     *,
     quantized_from: str = "",
     history: SplitHistory | None = NO_HISTORY,
+    review: ReviewVersion | None = None,
     **options: Any,
 ) -> RegisteredVersion:
     """Log and register a bundle made different by ``gain``.
@@ -83,6 +85,7 @@ def add_version(
         scored: What it came to; `evaluation` when absent.
         quantized_from: Digest of a bundle that the card says this one was quantized from.
         history: Which splits it and those before it had; None for a bundle that does not say so.
+        review: What it was trained on.
         options: Of `make_bundle`.
     """
     import mlflow
@@ -95,6 +98,7 @@ def add_version(
         bundle = ModelBundle.create(bundle.folder, bundle.card.model_copy(update={"training": facts}))
     if history is not None:
         bundle = add_splits(bundle, history)
+    bundle = add_review(bundle, review)
     with mlflow.start_run():
         return register_bundle(registry, name, bundle, scored or evaluation())
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -84,6 +85,35 @@ def test_a_folder_goes_in_and_a_data_version_comes_out(config: Path, tmp_path: P
     assert "is the newest already" in run("migrate")
 
 
+def test_an_image_has_one_history_by_its_hash_or_its_item(config: Path, tmp_path: Path):
+    run("import", "--config", config, tmp_path / "data", "--labels", "folders", "--decided", "--as", "anna")
+    run("export", "parts", tmp_path / "out", "--format", "csv", "--as", "bea")
+    with open_review() as review:
+        (item, *_) = review.store.items(Wanted("parts"))
+    told = run("history", item.id)
+    assert f"item      {item.id} of parts, exported" in told
+    assert re.search(r"import (ok|defective)/\d\.png by anna", told)
+    assert re.search(r"round 1: correct by anna: \{'class_name': '\w+'\}; in data version 1", told)
+    assert "models    unknown: stack 'default': has no model registry" in told
+    assert run("history", item.image.sha256) == told
+
+
+def test_what_is_exported_for_dvc_lies_in_its_repository_and_no_version_is_made_else(config: Path, tmp_path: Path):
+    run("import", "--config", config, tmp_path / "data", "--labels", "folders", "--decided", "--as", "anna")
+    out = tmp_path / "out"
+    told = run("export", "parts", out, "--format", "csv", "--dvc", code=2)
+    assert "is in no DVC repository" in told
+    (tmp_path / ".dvc").mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", "/nowhere")
+        patch.setattr(sys, "executable", "/nowhere/python")
+        told = run("export", "parts", out, "--format", "csv", "--dvc", code=2)
+    assert "--dvc: DVC is not installed" in told
+    assert not out.exists()
+    with open_review() as review:
+        assert review.store.versions("parts") == []
+
+
 def test_labels_of_a_folder_can_be_decisions(config: Path, tmp_path: Path):
     told = run("import", "--config", config, tmp_path / "data", "--labels", "folders", "--decided", "--as", "anna")
     assert "decided   6" in told
@@ -127,6 +157,9 @@ def test_the_queue_is_put_in_order_by_a_bundle(config: Path, tmp_path: Path):
         (["similar", "nothing", "CONFIG"], "use case nothing: is not in review"),
         (["export", "nothing", "out"], "use case nothing: is not in review"),
         (["export", "nothing", "out", "--format", "voc"], "unknown format 'voc'; expected one of coco, yolo, csv"),
+        (["history", "nothing"], "item nothing: is not there"),
+        (["history", "f" * 64], f"image {'f' * 64}: is in no review"),
+        (["export", "nothing", "out", "--push"], "--push: needs --dvc"),
         (["import", "--config", "CONFIG", "nowhere"], "nowhere: no such folder"),
         (["import", "--config", "CONFIG", "nowhere", "--decided"], "--decided: needs labels"),
     ],
@@ -144,7 +177,19 @@ def test_a_database_that_is_down_is_one_line(config: Path, monkeypatch: pytest.M
 
 def test_help_fits_and_names_every_command():
     told = run("--help")
-    names = ("import", "export", "index", "similar", "list", "show", "stats", "prioritize", "sweep", "migrate")
+    names = ("import", "index", "similar", "list", "show", "history", "stats", "prioritize", "export", "migrate")
+        "import",
+        "index",
+        "similar",
+        "list",
+        "show",
+        "history",
+        "stats",
+        "prioritize",
+        "export",
+        "sweep",
+        "migrate",
+    )
     assert all(name in told for name in names)
     assert max(map(len, told.splitlines())) <= 80
 

@@ -155,3 +155,17 @@ def test_images_on_which_nothing_is_define_no_figure(bundle, dataset, tmp_path):
 
 def test_without_labels_that_is_all_there_is_to_say():
     assert LabelledTraffic().explain() == "0 images labelled since the last training"
+
+
+def test_of_a_review_the_run_says_how_many_images_count(dataset):
+    traffic = LabelledTraffic(new_labels=2, decided=150, drawn=20)
+    assert traffic.explain() == (
+        "2 images labelled since the last training; 20 of 150 images in review drawn at random, which alone count"
+    )
+    assert (
+        LabelledTraffic(decided=0, drawn=0)
+        .explain()
+        .endswith("; 0 of 0 images in review drawn at random, which alone count")
+    )
+    nothing = unseen(dataset.take([]), SplitHistory.of(dataset), POLICY)
+    assert untrained(nothing, SplitHistory.of(dataset), POLICY).num_images == 0

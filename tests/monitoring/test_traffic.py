@@ -65,6 +65,15 @@ def test_a_drill_counts_unless_it_is_ignored(bundle, place):
     assert (len(without.reference), without.history) == (40, None)
 
 
+def test_the_records_of_a_time_come_with_drills_or_without(place):
+    since = NOW - timedelta(hours=24)
+    assert len(place.read(since)) == 45
+    without = place.read(since, ignore_drills=True)
+    assert len(without) == 40
+    assert {name.partition("-")[0] for name in without["request_id"].to_pylist()} == {"part"}
+    assert len(place.read(since, NOW - timedelta(hours=1.95), ignore_drills=True)) < 40
+
+
 def test_the_own_history_of_a_source_is_read_where_the_reference_does_not_know_it(bundle, place):
     config = MonitoringConfig()
     traffic = read_traffic(bundle, place, config, NOW)

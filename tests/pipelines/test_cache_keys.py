@@ -95,6 +95,27 @@ def test_learning_starts_from_what_was_converted(name):
     assert "convert" in given[learns]
 
 
+@pytest.mark.parametrize(("name", "makes_version"), [("training", True), ("tuning", False), ("quantize", False)])
+def test_a_review_is_read_first_and_only_a_training_makes_a_version(name, makes_version):
+    import importlib
+
+    module = importlib.import_module(f"pipelines.{name}")
+    pipeline = getattr(module, name).copy()
+    config = _config("data.additions={kind: review, use_case: parts}", "tuning.grid=[{epochs: 1}]")
+    pipeline.prepare(config=config, source_fingerprint="unchanged")
+    assert next(iter(pipeline.invocations)) == "read_reviewed"
+    given = pipeline.invocations["read_reviewed"].parameters
+    assert (given["source"].use_case, given["makes_version"]) == ("parts", makes_version)
+    inputs = {step: set(invocation.input_artifacts) for step, invocation in pipeline.invocations.items()}
+    assert {"reviewed", "review_version"} <= inputs["prepare"]
+    assert ("review_version" in inputs.get("train", ())) == (name == "training")
+
+
+def test_without_a_review_no_step_reads_one():
+    assert "read_reviewed" not in _parameters(_config())
+    assert "read_reviewed" not in _parameters(_config("data.additions={kind: folder, path: /data}"))
+
+
 def test_every_section_has_a_change():
     assert {change.partition(".")[0] for change in CHANGES} == set(Config.model_fields) - {"name", "task"}
 

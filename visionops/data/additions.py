@@ -7,7 +7,7 @@ else by a hash of its content, so that it stays where it is however many follow.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,7 @@ from visionops.data.formats import read_dataset
 from visionops.data.hashing import hash_images
 from visionops.data.history import SplitHistory
 from visionops.data.layers import BOXES_SCHEMA, Attribute
-from visionops.data.settings import DataConfig, FolderSource, Format, SplitConfig, ValidationPolicy
+from visionops.data.settings import DataConfig, FolderSource, Format, ReviewSource, SplitConfig, ValidationPolicy
 from visionops.data.sources import fetch, of_additions
 from visionops.data.splitting.assignment import assign_splits
 from visionops.data.validation.copy_checks import same_boxes
@@ -30,7 +30,16 @@ from visionops.data.validation.judging import validate
 from visionops.data.validation.report import ValidationReport
 from visionops.errors import DataError
 
-__all__ = ["ADDED", "add_images", "fit_classes", "join_additions", "read_additions"]
+__all__ = [
+    "ADDED",
+    "add_images",
+    "differing_labels",
+    "fit_classes",
+    "join_additions",
+    "mark_added",
+    "originals_of",
+    "read_additions",
+]
 
 _MOST_NAMED = 3
 _Validate = Callable[[Dataset, ValidationPolicy, Callable[[int], None] | None], ValidationReport]
@@ -41,6 +50,8 @@ def read_additions(
 ) -> Dataset | None:
     """The labelled images of ``data.additions``, hashed, without a split; None where there are none (yet).
 
+    Those of a review come from a step of their own (`mark_added`): None for ``kind: review``.
+
     Args:
         name: Of the data set.
         fit: As for `read_dataset`.
@@ -49,7 +60,7 @@ def read_additions(
     Raises:
         DataError: The folder is not there, or is not what ``data.format`` says.
     """
-    if data.additions is None:
+    if data.additions is None or isinstance(data.additions, ReviewSource):
         return None
     with of_additions():
         root = fetch(data.additions, cache)
@@ -62,9 +73,14 @@ def read_additions(
     # Which splits the folder has does not matter here.
     findings = tuple(f for f in added.findings if f.code is not Code.EMPTY_SPLIT)
     added = dataclasses.replace(added.take(labelled), findings=findings)
-    added = added.replace_column("key", [ADDED + key for key in added.column("key")])
-    added = added.replace_column("group", [group and ADDED + group for group in added.column("group")])
-    return hash_images(added.replace_column("split", [Split.NONE.value] * added.num_images))
+    return hash_images(mark_added(added))
+
+
+def mark_added(labelled: Dataset) -> Dataset:
+    """Return images with the keys of additions and without a split."""
+    marked = labelled.replace_column("key", [ADDED + key for key in labelled.column("key")])
+    marked = marked.replace_column("group", [group and ADDED + group for group in marked.column("group")])
+    return marked.replace_column("split", [Split.NONE.value] * marked.num_images)
 
 
 def fit_classes(added: Dataset, class_names: Sequence[str], attributes: Sequence[Attribute]) -> Dataset:
@@ -174,32 +190,48 @@ def join_additions(
     )
 
 
-def _without_copies_of(dataset: Dataset, added: Dataset) -> tuple[Dataset, list[Finding]]:
-    """Return the additions that are no file of ``dataset``, and those copies that are labelled differently."""
+def originals_of(dataset: Dataset, added: Dataset) -> dict[int, int]:
+    """Return which rows of ``added`` are the same file as a labelled row of ``dataset``, and which row."""
     splits = dataset.column("split")
     labelled = [row for row, split in enumerate(splits) if split != Split.UNLABELLED.value]
     digests = dataset.column("sha256")
     row_of = {digests[row]: row for row in labelled if digests[row]}
-    keys, hashes = added.column("key"), added.column("sha256")
-    copies = [(row, row_of[digest]) for row, digest in enumerate(hashes) if digest in row_of]
+    return {row: row_of[digest] for row, digest in enumerate(added.column("sha256")) if digest in row_of}
+
+
+def differing_labels(dataset: Dataset, added: Dataset, copies: Mapping[int, int]) -> dict[int, str]:
+    """Return which of the copies are labelled unlike their originals, and how, in words.
+
+    Args:
+        added: With the classes of ``dataset`` (`fit_classes`).
+        copies: By `originals_of`.
+    """
+    if not copies:
+        return {}
+    ours, theirs = dataset.label_array(), added.label_array()
+    found = {row: _differing_class(dataset, ours[original], theirs[row]) for row, original in copies.items()}
+    if not dataset.attributes:
+        boxes, others = dataset.boxes_by_image(), added.boxes_by_image()
+        same = {row for row, original in copies.items() if same_boxes(boxes[original], others[row])}
+        found = {row: "" if row in same else "other boxes" for row in copies}
+    return {row: differing for row, differing in found.items() if differing}
+
+
+def _without_copies_of(dataset: Dataset, added: Dataset) -> tuple[Dataset, list[Finding]]:
+    """Return the additions that are no file of ``dataset``, and those copies that are labelled differently."""
+    copies = originals_of(dataset, added)
     if not copies:
         return added, []
-    ours, theirs = dataset.column("key"), (dataset.label_array(), added.label_array())
-    boxes = dataset.boxes_by_image(), added.boxes_by_image()
+    ours, keys = dataset.column("key"), added.column("key")
     findings = []
-    for row, original in copies:
-        differing = _differing_label(dataset, theirs[0][original], theirs[1][row])
-        if not differing and not dataset.attributes and not same_boxes(boxes[0][original], boxes[1][row]):
-            differing = "other boxes"
-        if differing:
-            message = f"the same file as {ours[original]}, but with {differing}; the label of the data set stands"
-            images = (keys[row], ours[original])
-            findings.append(Finding.of(Code.CONFLICTING_LABEL, keys[row], message, images))
-    left_out = {row for row, original in copies}
-    return added.take([row for row in range(added.num_images) if row not in left_out]), findings
+    for row, differing in differing_labels(dataset, added, copies).items():
+        original = ours[copies[row]]
+        message = f"the same file as {original}, but with {differing}; the label of the data set stands"
+        findings.append(Finding.of(Code.CONFLICTING_LABEL, keys[row], message, (keys[row], original)))
+    return added.take([row for row in range(added.num_images) if row not in copies]), findings
 
 
-def _differing_label(dataset: Dataset, ours: npt.NDArray[np.int32], theirs: npt.NDArray[np.int32]) -> str:
+def _differing_class(dataset: Dataset, ours: npt.NDArray[np.int32], theirs: npt.NDArray[np.int32]) -> str:
     for attribute, one, other in zip(dataset.attributes, ours.tolist(), theirs.tolist(), strict=True):
         if one >= 0 and other >= 0 and one != other:
             return f"{attribute.name} {attribute.class_names[other]} instead of {attribute.class_names[one]}"

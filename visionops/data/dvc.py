@@ -12,9 +12,6 @@ import json
 import os
 import re
 import shlex
-import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -22,6 +19,7 @@ from typing import Any
 
 import yaml
 
+from visionops.data.dvc_command import dvc_reason, find_repository, run_dvc
 from visionops.data.files import describe_os_error, walk_files
 from visionops.errors import DataError
 
@@ -79,7 +77,7 @@ def pull(path: Path, remote: str | None) -> Path:
 
 def _find(path: Path) -> _Tracked:
     path = _normal(path.expanduser())
-    repository = next((folder for folder in path.parents if (folder / ".dvc").is_dir()), None)
+    repository = find_repository(path)
     if repository is None:
         raise DataError(f"{path}: is in no DVC repository; set data.source.path, or data.source.kind to folder")
     for output, digest, told_by in _outputs(path, repository):
@@ -197,38 +195,16 @@ def _cache(tracked: _Tracked) -> Path:
     cache = tracked.repository / ".dvc" / "cache"
     if _listed(tracked, cache):
         return cache
-    done = _run(tracked.repository, "cache", "dir")
+    done = run_dvc(tracked.repository, "cache", "dir")
     return Path(done.stdout.strip()) if done.returncode == 0 else cache
 
 
 def _pull(tracked: _Tracked, remote: str | None, unlike: str) -> None:
-    done = _run(tracked.repository, "pull", *(["--remote", remote] if remote else []), str(tracked.path))
+    done = run_dvc(tracked.repository, "pull", *(["--remote", remote] if remote else []), str(tracked.path))
     if "unsaved files" in done.stderr:  # which DVC does not overwrite
         raise DataError(f"{tracked.path}: {unlike}")
     if done.returncode:
         raise DataError(
-            f"{tracked.path}: dvc pull failed ({_reason(done.stderr)}); check the remote with dvc remote list, and its "
-            "credentials"
+            f"{tracked.path}: dvc pull failed ({dvc_reason(done.stderr)}); check the remote with dvc remote list, and "
+            "its credentials"
         )
-
-
-def _run(repository: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    beside = Path(sys.executable).with_name("dvc")
-    program = shutil.which("dvc") or (str(beside) if beside.is_file() else None)
-    if program is None:
-        raise DataError("data.source: DVC is not installed; pip install 'dvc[s3]'")
-    try:
-        return subprocess.run(  # noqa: S603 - no shell; the program is DVC
-            [program, *arguments], cwd=repository, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
-        )
-    except OSError as error:
-        raise DataError(f"{program}: cannot be run ({describe_os_error(error)}); pip install 'dvc[s3]'") from error
-
-
-def _reason(stderr: str) -> str:
-    """What DVC says, as one line: from its last error on, without the links."""
-    told = [line.strip() for line in stderr.splitlines() if line.strip() and not line.startswith("<")]
-    last = max((i for i, line in enumerate(told) if line.startswith("ERROR")), default=0)
-    words = " ".join(told[last:]).removeprefix("ERROR: ").removeprefix("failed to pull data from the cloud - ")
-    hint = next((line for line in told if line.startswith("No remote")), "")
-    return " ".join(part for part in (hint, words) if part)[:400] or "it does not say why"

@@ -61,6 +61,8 @@ class Code(enum.StrEnum):
     DUPLICATE_ROW = "duplicate_row"
     CONTRADICTING_ROW = "contradicting_row"
     CONFLICTING_LABEL = "conflicting_label"
+    CORRECTED_LABEL = "corrected_label"
+    REJECTED_IMAGE = "rejected_image"
     SINGLE_VALUE = "single_value"
     SINGLE_IMAGE = "single_image"
     # the collection
@@ -116,6 +118,8 @@ DEFAULT_SEVERITY: dict[Code, Severity] = {
     Code.DUPLICATE_ROW: Severity.WARNING,
     Code.CONTRADICTING_ROW: Severity.ERROR,
     Code.CONFLICTING_LABEL: Severity.WARNING,
+    Code.CORRECTED_LABEL: Severity.INFO,
+    Code.REJECTED_IMAGE: Severity.INFO,
     Code.SINGLE_VALUE: Severity.ERROR,
     Code.SINGLE_IMAGE: Severity.ERROR,
     Code.DUPLICATE_IMAGE: Severity.WARNING,

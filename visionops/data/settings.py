@@ -16,12 +16,14 @@ from visionops.settings import Settings
 
 __all__ = [
     "FORMATS_BY_LAYER",
+    "Additions",
     "ArchiveSource",
     "DataConfig",
     "DvcSource",
     "FolderSource",
     "Format",
     "PackageSource",
+    "ReviewSource",
     "S3Source",
     "SampleSource",
     "Source",
@@ -142,8 +144,23 @@ class DvcSource(Settings):
     """Name of the DVC remote; the repository's default when absent."""
 
 
+class ReviewSource(Settings):
+    """What people have decided in the review of a use case (`visionops review`). Additions only."""
+
+    kind: Literal["review"]
+    use_case: str | None = None
+    """Name in review; this use case's own when absent."""
+    version: int | None = Field(default=None, ge=1)
+    """Number of the data version to train on, again and again. When absent, a training makes the next version of all
+    that was decided since, and takes the newest."""
+
+
 Source = Annotated[
     FolderSource | ArchiveSource | PackageSource | SampleSource | S3Source | DvcSource, Field(discriminator="kind")
+]
+Additions = Annotated[
+    FolderSource | ArchiveSource | PackageSource | SampleSource | S3Source | DvcSource | ReviewSource,
+    Field(discriminator="kind"),
 ]
 
 
@@ -165,10 +182,10 @@ class DataConfig(Settings):
     """Where the images and labels are, and which of them to take."""
 
     source: Source
-    additions: Source | None = None
+    additions: Additions | None = None
     """Images of the line that were labelled since, in the same format; the folder may be empty still. Training adds
     them to the source, whose images keep their splits; `--pipeline monitoring` scores the champion on those it has not
-    seen."""
+    seen. `kind: review` takes what people have decided by `visionops review`."""
     format: Format = Format.AUTO
     annotations: str | tuple[str, ...] | None = None
     """`coco` only: the JSON file or files, relative to the source; all COCO files when absent."""

@@ -21,6 +21,7 @@ from visionops.data.settings import (
     DvcSource,
     FolderSource,
     PackageSource,
+    ReviewSource,
     S3Source,
     SampleSource,
     Source,
@@ -79,9 +80,9 @@ def of_additions() -> Iterator[None]:
 
 
 def data_fingerprint(data: DataConfig) -> str:
-    """As `source_fingerprint`, of the source and what is added to it."""
+    """As `source_fingerprint`, of the source and what is added to it; a review is read by a step of its own."""
     base = source_fingerprint(data.source)
-    if data.additions is None:
+    if data.additions is None or isinstance(data.additions, ReviewSource):
         return base
     with of_additions():
         added = source_fingerprint(data.additions)

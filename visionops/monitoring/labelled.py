@@ -31,10 +31,16 @@ class LabelledTraffic(BaseModel):
     """Images labelled since the last training."""
     performance: Performance | None = None
     """Of the champion, on those that it has not seen."""
+    decided: int | None = None
+    """Of a review: all images with a label. None where labels come from elsewhere."""
+    drawn: int | None = None
+    """Of a review: those of them that were drawn at random; only they are scored."""
 
     def explain(self) -> str:
         """One sentence."""
         count = f"{counted(self.new_labels, 'image')} labelled since the last training"
+        if self.decided is not None:
+            count += f"; {self.drawn} of {counted(self.decided, 'image')} in review drawn at random, which alone count"
         seen = self.performance
         if seen is None:
             return count

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -28,13 +28,17 @@ class LogPlace(NamedTuple):
     model: str
     version: str
 
-    def read(self, since: datetime, until: datetime | None = None) -> pa.Table:
+    def read(self, since: datetime, until: datetime | None = None, *, ignore_drills: bool = False) -> pa.Table:
         """Return its records of a time.
+
+        Args:
+            ignore_drills: Leave those of drills out.
 
         Raises:
             DataError: As `read_log`.
         """
-        return read_log(self.folder, since, until, self.model, self.version, store=self.store)
+        log = read_log(self.folder, since, until, self.model, self.version, store=self.store)
+        return _without(log, drill_rows(log)) if ignore_drills else log
 
 
 class Traffic(NamedTuple):
@@ -70,7 +74,7 @@ def read_traffic(bundle: ModelBundle, place: LogPlace, monitoring: MonitoringCon
     drills = 0
     if monitoring.ignore_drills:
         drills = int(pc.sum(pc.and_(is_drill, in_window)).as_py() or 0)
-        log, in_window = (rows.filter(pc.invert(is_drill)) for rows in (log, in_window))
+        log, in_window = _without(log, is_drill), _without(in_window, is_drill)
     window = log.filter(in_window)
     history = None
     if slides:
@@ -78,8 +82,11 @@ def read_traffic(bundle: ModelBundle, place: LogPlace, monitoring: MonitoringCon
     else:
         reference = read_reference(bundle)
         if sources_without_reference(reference, window, monitoring.drift):
-            earlier = place.read(begin - timedelta(hours=monitoring.reference_hours), begin)
-            history = earlier.filter(pc.invert(drill_rows(earlier)))
+            history = place.read(begin - timedelta(hours=monitoring.reference_hours), begin, ignore_drills=True)
     tables = [reference, window] if history is None else [reference, window, history]
     expanded = expand_records(tables, bundle.card)
     return Traffic(expanded[0], expanded[1], expanded[2] if len(expanded) > 2 else None, drills)
+
+
+def _without(rows: Any, is_drill: pa.ChunkedArray) -> Any:
+    return rows.filter(pc.invert(is_drill))

@@ -17,9 +17,9 @@ from visionops.data.files import atomic_folder, describe_os_error
 from visionops.data.formats.yolo_export import write_yolo
 from visionops.data.settings import Format
 from visionops.errors import DataError, VisionOpsError
-from visionops.inference.image_types import preferred_suffix
 from visionops.review.checks import digest_of
 from visionops.review.errors import Invalid, Unavailable
+from visionops.review.image_cache import file_name
 from visionops.review.items import Decision, Origin, ReviewItem
 from visionops.review.service import Answer, Arrival, Review
 from visionops.review.states import Actor, State, Verdict
@@ -102,7 +102,7 @@ def dataset_of(
     use_case: str, task: str, scheme: LabelScheme, found: Sequence[tuple[ReviewItem, Decision]], folder: Path
 ) -> Dataset:
     """Return decided labels as a data set of the images that are named by their hashes in ``folder``."""
-    names = [_name(item) for item, _ in found]
+    names = [file_name(item.image) for item, _ in found]
     labels = [decision.label or {} for _, decision in found]
     images = {
         "key": names,
@@ -153,7 +153,7 @@ def write_export(
         images = temporary / _IMAGES
         images.mkdir()
         for item, _ in found:
-            (images / _name(item)).write_bytes(review.images.read(item.image.sha256))
+            (images / file_name(item.image)).write_bytes(review.images.read(item.image.sha256))
         dataset = dataset_of(use_case, case.task, case.scheme, found, images)
         if format_ is Format.YOLO:
             _write_yolo(dataset, images, temporary)
@@ -178,13 +178,14 @@ def _write_yolo(dataset: Dataset, images: Path, folder: Path) -> None:
     layout.rmdir()
 
 
-def _name(item: ReviewItem) -> str:
-    return item.image.sha256 + preferred_suffix(item.image.format)
-
-
 def _coco(dataset: Dataset, found: Sequence[tuple[ReviewItem, Decision]]) -> str:
     images = [
-        {"id": row, "file_name": f"{_IMAGES}/{_name(item)}", "width": item.image.width, "height": item.image.height}
+        {
+            "id": row,
+            "file_name": f"{_IMAGES}/{file_name(item.image)}",
+            "width": item.image.width,
+            "height": item.image.height,
+        }
         for row, (item, _) in enumerate(found, 1)
     ]
     annotations: list[dict[str, Any]] = []

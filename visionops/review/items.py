@@ -17,6 +17,7 @@ from visionops.review.states import Status, Verdict
 from visionops.tasks.labelling import LabelScheme
 
 __all__ = [
+    "RANDOM",
     "AuditRow",
     "DataVersion",
     "Decision",
@@ -33,6 +34,8 @@ __all__ = [
     "item_id",
 ]
 
+RANDOM = "random"
+"""Kind of the reason of an item that was drawn at random: only such items say how good a model is on its traffic."""
 _SHA256 = re.compile("[0-9a-f]{64}")
 _MOST_REASONS = 20
 

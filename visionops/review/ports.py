@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import Protocol
 
 from visionops.review.checks import check_name, digest_of
@@ -20,6 +21,7 @@ from visionops.review.items import (
     UseCase,
 )
 from visionops.review.likeness import Compared
+from visionops.review.outcomes import Decided, Traced
 from visionops.review.states import Actor, Change, State
 
 __all__ = ["Added", "Cursor", "ImageStore", "Prioritized", "ReviewStore", "Stats", "Wanted", "Write"]
@@ -274,6 +276,28 @@ class ReviewStore(Protocol):
             NotFound: There is no such version.
         """
 
+    def decided(
+        self, use_case: str, version: int | None = None, rejected_until: datetime | None = None
+    ) -> list[Decided]:
+        """Return each decided item with its newest decision that counts, by image.
+
+        An item that was reopened counts by what was decided before, until it is decided anew.
+
+        Args:
+            version: Labels count that this data version, or one before it, has; all when None.
+            rejected_until: Rejections count up to this time; all when None. Aware.
+
+        Raises:
+            NotFound: The use case is not known.
+        """
+
+    def trace(self, item: str) -> Traced:
+        """Return the whole history of an item.
+
+        Raises:
+            NotFound: There is none of this id.
+        """
+
     def versions(self, use_case: str) -> list[DataVersion]:
         """Return the data versions of a use case, oldest first."""
 
@@ -309,6 +333,9 @@ class ImageStore(Protocol):
         Raises:
             NotFound: It is not there.
         """
+
+    def path(self, sha256: str) -> Path | None:
+        """Return where an image lies, or would lie, on this machine; None for a store elsewhere."""
 
     def digests(self) -> Iterator[tuple[str, datetime]]:
         """Yield the images that are there, and when each was put."""

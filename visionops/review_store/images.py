@@ -84,6 +84,10 @@ class FolderImages:
                 raise NotFound(f"image {sha256}: is not in {self._folder}") from None
         return _checked(sha256, data, str(self._folder))
 
+    def path(self, sha256: str) -> Path | None:
+        """See `ImageStore`."""
+        return self._path(sha256)
+
     def digests(self) -> Iterator[tuple[str, datetime]]:
         """See `ImageStore`."""
         for path in self._files():
@@ -163,6 +167,10 @@ class S3Images:
             except FileNotFoundError:
                 raise NotFound(f"image {sha256}: is not in {self._uri}") from None
         return _checked(sha256, data, self._uri)
+
+    def path(self, sha256: str) -> Path | None:  # noqa: ARG002
+        """See `ImageStore`; an object has no path."""
+        return None
 
     def digests(self) -> Iterator[tuple[str, datetime]]:
         """See `ImageStore`."""

@@ -16,6 +16,7 @@ from visionops.review.checks import in_utc
 from visionops.review.errors import Conflict
 from visionops.review.items import AuditRow, DataVersion, Decision, Opinion, Placed, ReviewItem, Submission, UseCase
 from visionops.review.likeness import Compared
+from visionops.review.outcomes import Decided, Traced
 from visionops.review.ports import Added, Cursor, Prioritized, Stats, Wanted, Write
 from visionops.review.states import Change
 from visionops.review_store import changing, cursors, intake, placing
@@ -42,6 +43,7 @@ from visionops.review_store.reading import (
 )
 from visionops.review_store.rows import audit_of, decision_of, opinion_of, submission_of, use_case_of
 from visionops.review_store.schema import prepare
+from visionops.review_store.tracing import read_decided, read_trace
 
 __all__ = ["SqlReviewStore"]
 
@@ -177,6 +179,16 @@ class SqlReviewStore:
     def version(self, use_case: str, number: int) -> list[tuple[ReviewItem, Decision]]:
         """See `ReviewStore`."""
         return self._database.read(lambda session: read_version(session, use_case, number))
+
+    def decided(
+        self, use_case: str, version: int | None = None, rejected_until: datetime | None = None
+    ) -> list[Decided]:
+        """See `ReviewStore`."""
+        return self._database.read(lambda session: read_decided(session, use_case, version, rejected_until))
+
+    def trace(self, item: str) -> Traced:
+        """See `ReviewStore`."""
+        return self._database.read(lambda session: read_trace(session, item))
 
     def versions(self, use_case: str) -> list[DataVersion]:
         """See `ReviewStore`."""
