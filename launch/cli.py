@@ -21,6 +21,7 @@ from launch.requests import (
     TuneRequest,
     ValidateRequest,
 )
+from launch.annotate import annotate_app
 from launch.review import review_app
 from launch.terminal import exit_code, flag_problem, own_fields, request_flags, run_inspection, run_request
 from stacks.spec import known_stacks
@@ -38,6 +39,7 @@ app = typer.Typer(
 _stack = typer.Typer(help="List, apply and check stacks.", no_args_is_help=True)
 app.add_typer(_stack, name="stack")
 app.add_typer(review_app, name="review")
+app.add_typer(annotate_app, name="annotate")
 
 _COMMANDS: dict[str, tuple[type[Request], str, str]] = {
     "train": (

@@ -131,8 +131,7 @@ def _take(review: Review, case: UseCase, annotation: Annotation, now: datetime) 
         if decided.comment == comment:
             return "known"
         raise Conflict(
-            f"item {item.id}: {decided.reviewer} decided it at {decided.at:%Y-%m-%d %H:%M} UTC; "
-            "an admin can reopen it"
+            f"item {item.id}: {decided.reviewer} decided it at {decided.at:%Y-%m-%d %H:%M} UTC; an admin can reopen it"
         )
     answer, actor = _answer(case, item, annotation, comment), Actor(annotation.reviewer)
     key = digest_of("annotation", ticket.item, ticket.round, comment)

@@ -29,7 +29,9 @@ def check_form(use_case: UseCase) -> None:
     """
     form = task_for(use_case.task).label_form
     if form is None or not issubclass(form, BoxLabels | ClassLabel | AttributeLabels):
-        raise Invalid(f"task {use_case.task}: Label Studio shows boxes and classes of images alone; use visionops_review")
+        raise Invalid(
+            f"task {use_case.task}: Label Studio shows boxes and classes of images alone; use visionops_review"
+        )
 
 
 def results_of(
