@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 from pydantic import ValidationError
 
+from launch.annotate import annotate_app
 from launch.requests import (
     BatchRequest,
     DeployRequest,
@@ -21,7 +22,6 @@ from launch.requests import (
     TuneRequest,
     ValidateRequest,
 )
-from launch.annotate import annotate_app
 from launch.review import review_app
 from launch.terminal import exit_code, flag_problem, own_fields, request_flags, run_inspection, run_request
 from stacks.spec import known_stacks

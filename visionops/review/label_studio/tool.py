@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from visionops.errors import LabelError
-from visionops.review.annotation.tool import Annotation, Ticket, ticket_of
+from visionops.review.annotation.tool import Annotation, Ticket
 from visionops.review.checks import MOST_NAME, digest_of
 from visionops.review.errors import Conflict, Unavailable
 from visionops.review.items import ReviewItem, UseCase
