@@ -166,4 +166,4 @@ def test_two_pulls_at_once_decide_once(review: Review):
 
     assert pull(review, Twice(), "steel", NOW + timedelta(seconds=1)).known == 1
     assert len(review.store.decisions(item.id)) == 1
-    assert BEA == Actor(review.store.decisions(item.id)[0].reviewer)
+    assert Actor(review.store.decisions(item.id)[0].reviewer) == BEA
