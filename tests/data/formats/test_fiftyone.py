@@ -65,5 +65,5 @@ def test_an_image_that_is_not_there_is_a_finding(tmp_path: Path):
 
 def test_a_folder_without_the_file_is_refused(tmp_path: Path):
     write_made(tmp_path / "data" / "a.png", 20, 10)
-    with pytest.raises(AnnotationError, match="no labels.json with labels by image"):
+    with pytest.raises(AnnotationError, match=r"no labels\.json with labels by image"):
         read_as(tmp_path, "fiftyone")
