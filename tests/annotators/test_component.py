@@ -172,9 +172,9 @@ def test_use_cases_are_zenmls_datasets(opened: Review):
         ours.get_dataset_stats("nowhere")
     for call, message in (
         (lambda: ours.delete_dataset(dataset_name="steel"), "decisions are never removed; steel stays"),
-        (lambda: ours.add_dataset(), "add_dataset takes use_case"),
-        (lambda: ours.get_dataset(), "dataset_name is missing"),
-        (lambda: ours.launch(), "has no pages; set its url"),
+        (ours.add_dataset, "add_dataset takes use_case"),
+        (ours.get_dataset, "dataset_name is missing"),
+        (ours.launch, "has no pages; set its url"),
     ):
         with pytest.raises(StackError, match=message):
             call()
