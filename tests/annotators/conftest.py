@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.annotators.made import CASES
+from tests.annotators.server import Server, label_studio
 from tests.helpers.zenml_homes import empty_database, own_zenml
+from visionops.review.label_studio.tool import LabelStudio
 from visionops.review.service import Review
 from visionops.review_store.database import Database
 from visionops.review_store.images import open_images
@@ -36,3 +38,18 @@ def review(tmp_path: Path) -> Iterator[Review]:
         made.put_use_case(case)
     yield made
     database.close()
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A Label Studio that runs; skips where it is not installed."""
+    with label_studio(tmp_path_factory.mktemp("label-studio")) as started:
+        yield started
+
+
+@pytest.fixture
+def tool(server: Server) -> LabelStudio:
+    """One without projects."""
+    for project in server.call("GET", "/api/projects")["results"]:
+        server.call("DELETE", f"/api/projects/{project['id']}/")
+    return LabelStudio(server.url, server.personal)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import io
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ import requests
 from PIL import Image
 
 from tests.annotators.made import CASES, DETECTED, NAMES, OTHER, add
-from tests.annotators.server import EMAIL, Server, label_studio
+from tests.annotators.server import EMAIL, Server
 from tests.helpers.review import ANNA, CASTING, NOW, STEEL
 from visionops.inference.image import decode_image
 from visionops.review.annotation.exchange import pull, push
@@ -28,20 +27,6 @@ from visionops.tasks.labelling import LabelScheme
 from visionops.tasks.spec import task_for
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with label_studio(tmp_path_factory.mktemp("label-studio")) as started:
-        yield started
-
-
-@pytest.fixture
-def tool(server: Server) -> LabelStudio:
-    """One without projects."""
-    for project in server.call("GET", "/api/projects")["results"]:
-        server.call("DELETE", f"/api/projects/{project['id']}/")
-    return LabelStudio(server.url, server.personal)
 
 
 def tasks_of(server: Server, case: UseCase) -> dict[str, dict[str, Any]]:
