@@ -132,6 +132,8 @@ def test_what_is_no_decision_is_refused_and_the_others_go_on(review: Review):
     desk.say(good, {"boxes": []})
     missing = dataclasses.replace(desk.said[0], ticket=dataclasses.replace(desk.said[0].ticket, item="0" * 32))
     desk.said.append(missing)
+    ahead = dataclasses.replace(desk.said[4], ticket=dataclasses.replace(desk.said[4].ticket, round=2), label=None)
+    desk.said.append(ahead)
     found = pull(review, desk, "steel", NOW)
     assert found.corrected == 1
     said = [line.partition(": ")[2] for line in found.refused]
@@ -141,6 +143,7 @@ def test_what_is_no_decision_is_refused_and_the_others_go_on(review: Review):
         "box 1: is rotated by 30 degrees; draw it upri",
         said[3][:45],
         f"item {'0' * 32}: is not",
+        f"item {good.id}: has no",
     ]
     assert "is of use case casting, not steel" in said[3]
     assert review.store.item(strange.id).status.state is State.PENDING

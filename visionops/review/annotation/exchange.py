@@ -126,6 +126,10 @@ def _take(review: Review, case: UseCase, annotation: Annotation, now: datetime) 
         raise LabelError(f"item {item.id}: is of use case {item.use_case}, not {case.name}")
     if item.status.round > ticket.round:
         return "known"
+    if item.status.round < ticket.round:
+        raise LabelError(
+            f"item {item.id}: has no round {ticket.round} in this database; was an earlier backup restored?"
+        )
     if item.status.state in {State.DECIDED, State.EXPORTED}:
         decided = {one.round: one for one in review.store.decisions(item.id)}[ticket.round]
         if decided.comment == comment:
