@@ -40,7 +40,7 @@ label-studio: .venv/installed .label-studio/installed  ## Push to a real Label S
 
 .label-studio/installed: | $(UV)
 	$(UV) venv --quiet --clear --python $(PYTHON) .label-studio
-	$(UV) pip install --quiet --compile-bytecode --python .label-studio/bin/python LABELSTUDIOVERSION
+	$(UV) pip install --quiet --compile-bytecode --python .label-studio/bin/python label-studio==1.23.2
 	@touch $@
 
 pods: .venv/installed  ## Train on the stack kubernetes, with podman as the node of a made-up cluster; after `make images`
