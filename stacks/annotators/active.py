@@ -45,7 +45,7 @@ def active_tool() -> AnnotationTool:
 
 def label_studio(
     name: str, configuration: Mapping[str, Any], secret: Mapping[str, Any] | None = None
-) -> AnnotationTool:
+) -> LabelStudio:
     """Return Label Studio by the settings of a component of ZenML's flavor.
 
     Args:
