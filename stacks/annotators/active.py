@@ -9,6 +9,7 @@ from visionops.errors import StackError
 
 if TYPE_CHECKING:
     from visionops.review.annotation.tool import AnnotationTool
+    from visionops.review.label_studio.tool import LabelStudio
 
 __all__ = ["LABEL_STUDIO", "active_tool", "label_studio"]
 

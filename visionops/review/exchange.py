@@ -130,7 +130,7 @@ def check_export(review: Review, use_case: str, format_: Format, folder: Path) -
     if folder.exists():
         raise DataError(f"{folder}: is there; choose another folder")
     case = review.store.use_case(use_case)
-    fitting = EXPORTS
+    fitting: tuple[Format, ...] = EXPORTS
     if not case.scheme.class_names:
         # A class for each image, and no place for several.
         fitting = (Format.CSV, Format.FIFTYONE) if len(case.scheme.questions) == 1 else (Format.CSV,)
