@@ -50,6 +50,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 @pytest.fixture
 def tool(server: Server) -> LabelStudio:
     """One without projects."""
-    for project in server.call("GET", "/api/projects")["results"]:
+    for project in server.call("GET", "/api/projects/")["results"]:
         server.call("DELETE", f"/api/projects/{project['id']}/")
     return LabelStudio(server.url, server.personal)

@@ -31,9 +31,9 @@ pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 
 def tasks_of(server: Server, case: UseCase) -> dict[str, dict[str, Any]]:
     """Tasks by the id of their item, as Label Studio shows them one by one."""
-    (project,) = [p for p in server.call("GET", "/api/projects")["results"] if p["title"] == project_title(case.name)]
-    listed = server.call("GET", "/api/tasks", params={"project": project["id"], "page_size": 100})["tasks"]
-    tasks = [server.call("GET", f"/api/tasks/{task['id']}") for task in listed]
+    (project,) = [p for p in server.call("GET", "/api/projects/")["results"] if p["title"] == project_title(case.name)]
+    listed = server.call("GET", "/api/tasks/", params={"project": project["id"], "page_size": 100})["tasks"]
+    tasks = [server.call("GET", f"/api/tasks/{task['id']}/") for task in listed]
     return {task["data"]["item"]: task for task in tasks}
 
 
@@ -63,7 +63,7 @@ def test_there_and_back(server: Server, tool: LabelStudio, review: Review, case:
             f"{server.url}{task['data']['image']}", headers={"Authorization": f"Token {server.legacy}"}, timeout=60
         )
         assert shown.content == review.images.read(item.image.sha256)
-    project = server.call("GET", f"/api/projects/{task['project']}")
+    project = server.call("GET", f"/api/projects/{task['project']}/")
     assert project["model_version"] == f"{case.name} 3"
 
     same, changed, rejected, skipped, _ = items
@@ -146,7 +146,7 @@ def test_a_turned_photograph_is_shown_upright(server: Server, tool: LabelStudio,
 def test_classes_are_added_and_what_people_set_stays(server: Server, tool: LabelStudio, review: Review):
     add(review, "casting", 1)
     push(review, tool, "casting")
-    (project,) = server.call("GET", "/api/projects")["results"]
+    (project,) = server.call("GET", "/api/projects/")["results"]
     own = project["label_config"].replace('value="ok"', 'value="ok" hotkey="o"')
     server.call("PATCH", f"/api/projects/{project['id']}/", json={"label_config": own})
     add(review, "casting", 2)
@@ -158,7 +158,7 @@ def test_classes_are_added_and_what_people_set_stays(server: Server, tool: Label
     add(review, "casting", 3)
     push(review, tool, "casting")
     assert "odd &quot;size&quot;" in server.call("GET", f"/api/projects/{project['id']}/")["label_config"]
-    assert len(server.call("GET", "/api/projects")["results"]) == 1
+    assert len(server.call("GET", "/api/projects/")["results"]) == 1
 
 
 def test_either_kind_of_token_is_accepted_and_a_wrong_one_is_one_line(server: Server):

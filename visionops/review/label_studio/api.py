@@ -99,8 +99,8 @@ class LabelStudioApi:
 
     def _signed(self, method: str, path: str, **more: Any) -> requests.Response:
         if self._is_personal and not self._access:
-            bought = self._send("POST", "/api/token/refresh", json={"refresh": self._token})
-            self._check(bought, "POST /api/token/refresh")
+            bought = self._send("POST", "/api/token/refresh/", json={"refresh": self._token})
+            self._check(bought, "POST /api/token/refresh/")
             try:
                 self._access = str(bought.json()["access"])
             except (ValueError, KeyError, TypeError) as error:

@@ -69,13 +69,13 @@ class LabelStudio:
         config = labelling_config(use_case)
         project = self._find(use_case) or self._create(use_case, config)
         if not covers(str(project.get("label_config") or ""), config):
-            self.api.patch(f"/api/projects/{project['id']}", {"label_config": config})
+            self.api.patch(f"/api/projects/{project['id']}/", {"label_config": config})
         tasks = [self._task(project, use_case, item, read(item.image.sha256)) for item in items]
         self.api.post(f"/api/projects/{project['id']}/import", tasks)
         versions = Counter(each["model_version"] for task in tasks for each in task["predictions"])
         # Label Studio shows the predictions of one version of a project.
         if versions and (newest := versions.most_common(1)[0][0]) != project.get("model_version"):
-            self.api.patch(f"/api/projects/{project['id']}", {"model_version": newest})
+            self.api.patch(f"/api/projects/{project['id']}/", {"model_version": newest})
 
     def annotations(self, use_case: UseCase) -> Iterator[Annotation]:
         """See `AnnotationTool`."""
@@ -93,12 +93,12 @@ class LabelStudio:
 
     def _find(self, use_case: UseCase) -> dict[str, Any] | None:
         title = project_title(use_case.name)
-        found = [one for one in self.api.pages("/api/projects", "results", "count") if one.get("title") == title]
+        found = [one for one in self.api.pages("/api/projects/", "results", "count") if one.get("title") == title]
         if len(found) > 1:
             ids = " and ".join(str(one["id"]) for one in found[:2])
             raise Conflict(f"{self.title}: projects {ids} have the title {title!r}; rename one of them")
         # A list may leave out the configuration.
-        return dict(self.api.get(f"/api/projects/{found[0]['id']}")) if found else None
+        return dict(self.api.get(f"/api/projects/{found[0]['id']}/")) if found else None
 
     def _create(self, use_case: UseCase, config: str) -> dict[str, Any]:
         body = {
@@ -109,7 +109,7 @@ class LabelStudio:
             "enable_empty_annotation": True,  # an image without objects is an answer
             "show_skip_button": True,
         }
-        return dict(self.api.post("/api/projects", body))
+        return dict(self.api.post("/api/projects/", body))
 
     def _task(self, project: Mapping[str, Any], use_case: UseCase, item: ReviewItem, data: bytes) -> dict[str, Any]:
         shown, suffix = for_browsers(data)
@@ -138,10 +138,10 @@ class LabelStudio:
         }
 
     def _tasks(self, project: Mapping[str, Any], fields: str) -> Iterator[dict[str, Any]]:
-        return self.api.pages("/api/tasks", "tasks", "total", project=int(project["id"]), fields=fields)
+        return self.api.pages("/api/tasks/", "tasks", "total", project=int(project["id"]), fields=fields)
 
     def _people(self) -> list[dict[str, Any]]:
-        found = self.api.get("/api/users")
+        found = self.api.get("/api/users/")
         return list(found["results"] if isinstance(found, dict) else found)
 
 
