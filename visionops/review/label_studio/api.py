@@ -49,7 +49,7 @@ class LabelStudioApi:
             )
         self.url = url.rstrip("/")
         self._token = token
-        # A personal access token is a JWT that buys tokens of five minutes; a legacy token signs requests itself.
+        # A personal access token is a JWT that buys tokens that soon expire; a legacy token signs requests itself.
         self._is_personal = token.count(".") == 2
         self._access = ""
         self._session = requests.Session()
@@ -89,7 +89,7 @@ class LabelStudioApi:
     def _json(self, method: str, path: str, **more: Any) -> Any:
         answer = self._signed(method, path, **more)
         if answer.status_code == 401 and self._is_personal and self._access:
-            self._access = ""  # its five minutes are over
+            self._access = ""  # it has expired
             answer = self._signed(method, path, **more)
         self._check(answer, f"{method} {path}")
         try:
