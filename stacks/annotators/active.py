@@ -44,9 +44,7 @@ def active_tool() -> AnnotationTool:
     return _own_tool(component)
 
 
-def label_studio(
-    name: str, configuration: Mapping[str, Any], secret: Mapping[str, Any] | None = None
-) -> LabelStudio:
+def label_studio(name: str, configuration: Mapping[str, Any], secret: Mapping[str, Any] | None = None) -> LabelStudio:
     """Return Label Studio by the settings of a component of ZenML's flavor.
 
     Args:

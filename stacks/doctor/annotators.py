@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
+from pathlib import Path
 
 from stacks.annotators.active import label_studio
 from stacks.doctor.findings import Examined, Finding, ok, warning
@@ -12,13 +12,19 @@ __all__ = ["check_label_studio", "check_review_annotator"]
 
 
 def check_review_annotator(examined: Examined) -> Iterator[Finding]:
-    """Open the review that the environment names."""
-    from visionops.review_store.opening import DATABASE, open_review
+    """Open the review that the environment names; one that is not there yet is not made."""
+    from visionops.review_store.opening import DATABASE, open_database, open_review
 
-    with open_review() as review:
-        count = len(review.store.use_cases())
-    yield ok(f"the review database answers, {count} use case{'s' * (count != 1)} in review")
-    if examined.is_remote and not _is_shared():
+    database = open_database()
+    place, is_file = database.place, not database.is_postgres
+    database.close()
+    if is_file and not Path(place).expanduser().exists():
+        yield ok(f"{place}: is made by the first review")
+    else:
+        with open_review() as review:
+            count = len(review.store.use_cases())
+        yield ok(f"the review database answers, {count} use case{'s' * (count != 1)} in review")
+    if examined.is_remote and is_file:
         yield warning(
             "the review database is a file of this machine, and steps run elsewhere",
             f"set {DATABASE} to a postgresql:// address",
@@ -35,9 +41,3 @@ def check_label_studio(examined: Examined) -> Iterator[Finding]:
         configuration["authentication_secret"] = "filled"  # noqa: S105 - no secret
     tool = label_studio(examined.component.name, configuration, given)
     yield ok(f"{tool.title}: token accepted, account {tool.check()}")
-
-
-def _is_shared() -> bool:
-    from visionops.review_store.opening import DATABASE
-
-    return "://" in os.environ.get(DATABASE, "")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -180,12 +181,16 @@ def test_use_cases_are_zenmls_datasets(opened: Review):
             call()
 
 
-def test_the_doctor_looks_at_either(home, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.usefixtures("opened")
+def test_the_doctor_looks_at_either(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     from tests.helpers.doctor import examined, well
 
     assert "the review database answers" in well(check_review_annotator(examined("annotator", "visionops_review")))
     far = list(check_review_annotator(examined("annotator", "visionops_review", "kubernetes")))
     assert [finding.state for finding in far] == [State.OK, State.WARNING]
+    monkeypatch.setenv("VISIONOPS_REVIEW_DATABASE", str(tmp_path / "none.db"))
+    assert "is made by the first review" in well(check_review_annotator(examined("annotator", "visionops_review")))
+    assert list(tmp_path.iterdir()) == []
     monkeypatch.setenv("VISIONOPS_REVIEW_DATABASE", "postgresql://127.0.0.1:9/x")
     with pytest.raises(Unavailable):
         list(check_review_annotator(examined("annotator", "visionops_review")))
