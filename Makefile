@@ -9,10 +9,10 @@ TEST_ARGS ?=
 TESTS = $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help run test coverage staging trackers dvc pods lint security format lock bench fuzz images compose helm chart airflow peers seldon clean
+.PHONY: help run test coverage staging trackers dvc label-studio pods lint security format lock bench fuzz images compose helm chart airflow peers seldon clean
 
 help:  ## Show the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
 
 run: .venv/installed  ## The default use case, from rendered images to an answering endpoint
 	@$(BIN)/python run.py $(ARGS)
@@ -33,6 +33,15 @@ dvc: .venv/installed  ## The tests of data from DVC with a real one, which has a
 	@test -x .dvc-tool/bin/dvc || { $(UV) venv --quiet --python $(PYTHON) .dvc-tool && \
 		$(UV) pip install --quiet --python .dvc-tool/bin/python 'dvc[s3]==3.67.1'; }
 	PATH="$(CURDIR)/.dvc-tool/bin:$$PATH" $(BIN)/python -m pytest tests/data/test_dvc.py $(TEST_ARGS)
+
+label-studio: .venv/installed .label-studio/installed  ## Push to a real Label Studio and pull back, which has an environment of its own
+	VISIONOPS_LABEL_STUDIO_COMMAND="$(CURDIR)/.label-studio/bin/label-studio" \
+		$(BIN)/python -m pytest -rA tests/annotators $(TEST_ARGS)
+
+.label-studio/installed: | $(UV)
+	$(UV) venv --quiet --clear --python $(PYTHON) .label-studio
+	$(UV) pip install --quiet --compile-bytecode --python .label-studio/bin/python label-studio==1.23.2
+	@touch $@
 
 pods: .venv/installed  ## Train on the stack kubernetes, with podman as the node of a made-up cluster; after `make images`
 	$(BIN)/python -m pytest tests/integration/test_pods.py $(TEST_ARGS)
@@ -111,7 +120,7 @@ chart:  ## The Helm chart with the charts that it depends on, as visionops-VERSI
 HELM := $(shell command -v helm 2>/dev/null || echo .helm/helm)
 
 clean:  ## Remove what make and the tests leave behind; keeps .visionops (models, runs)
-	rm -rf .venv .uv .dvc-tool .peers .seldon .images .helm .airflow .coverage* .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .venv .uv .dvc-tool .label-studio .peers .seldon .images .helm .airflow .coverage* .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 
 .venv/installed: requirements.lock pyproject.toml | $(UV)
 	@test -x $(BIN)/python || $(UV) venv --quiet --python $(PYTHON) .venv

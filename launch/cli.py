@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 from pydantic import ValidationError
 
+from launch.annotate import annotate_app
 from launch.requests import (
     BatchRequest,
     DeployRequest,
@@ -38,6 +39,7 @@ app = typer.Typer(
 _stack = typer.Typer(help="List, apply and check stacks.", no_args_is_help=True)
 app.add_typer(_stack, name="stack")
 app.add_typer(review_app, name="review")
+app.add_typer(annotate_app, name="annotate")
 
 _COMMANDS: dict[str, tuple[type[Request], str, str]] = {
     "train": (

@@ -81,7 +81,7 @@ def _intake(
 def _export(
     name: Name,
     folder: Annotated[Path, typer.Argument(help="Where images and labels go; not there yet.", show_default=False)],
-    format_: Annotated[str, typer.Option("--format", metavar="FORMAT", help="coco, yolo or csv.")] = "coco",
+    format_: Annotated[str, typer.Option("--format", metavar="FORMAT", help="coco, yolo, csv or fiftyone.")] = "coco",
     version: Annotated[
         int | None,
         typer.Option(metavar="N", help="Write this data version again (default: make the next).", show_default=False),

@@ -63,6 +63,7 @@ class ComponentType(enum.StrEnum):
     IMAGE_BUILDER = "image_builder"
     ALERTER = "alerter"
     DATA_VALIDATOR = "data_validator"
+    ANNOTATOR = "annotator"
 
 
 class _Strict(BaseModel):

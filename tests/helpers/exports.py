@@ -22,6 +22,7 @@ __all__ = [
     "export_coco",
     "export_csv",
     "export_cvat",
+    "export_fiftyone",
     "export_label_studio",
     "export_label_studio_min",
     "export_labelme",
@@ -369,6 +370,25 @@ def task(number: int, url: str, results: list[dict[str, Any]], **annotation: Any
         "meta": {},
         "project": 3,
     }
+
+
+def export_fiftyone(folder: Path, images: Sequence[Made], classes: Sequence[str]) -> None:
+    """An image detection dataset, boxes in fractions; one for each split."""
+    labels: dict[str, dict[str, Any]] = {}
+    for image in images:
+        write_made(folder / image.split / "data" / image.name, image.width, image.height)
+        size = (image.width, image.height)
+        boxes = [
+            {
+                "label": list(classes).index(name),
+                "bounding_box": [x1 / size[0], y1 / size[1], (x2 - x1) / size[0], (y2 - y1) / size[1]],
+            }
+            for name, (x1, y1, x2, y2) in image.boxes
+        ]
+        labels.setdefault(image.split, {})[image.name.rpartition(".")[0]] = boxes
+    for split, own in labels.items():
+        content = {"classes": list(classes), "labels": own}
+        (folder / split / "labels.json").write_text(json.dumps(content), encoding="utf-8")
 
 
 def export_label_studio(folder: Path, images: Sequence[Made], classes: Sequence[str]) -> None:

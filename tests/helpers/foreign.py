@@ -345,11 +345,6 @@ FOREIGN: Mapping[str, tuple[tuple[str, ...], Mapping[str, Any], str]] = {
         "Cityscapes",
     ),
     "fiftyone": (_images("data/{}.jpg"), {"samples.json": {"samples": _each(_fiftyone)}}, "FiftyOne"),
-    "fiftyone detections": (
-        _images("data/{}.jpg"),
-        {"labels.json": {"classes": ["pit"], "labels": {"a": [{"label": 0, "bounding_box": [0.1, 0.1, 0.2, 0.4]}]}}},
-        "FiftyOne",
-    ),
     "hasty": (
         _images("images/{}.jpg"),
         {"x.json": {"project_name": "p", "label_classes": [{"class_name": "pit"}], "images": _each(_hasty)}},

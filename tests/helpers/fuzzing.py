@@ -415,6 +415,7 @@ CASES = {
         Case("via_csv", "via", _flat(exports.export_via_csv)),
         Case("label_studio", "label_studio", _flat(exports.export_label_studio)),
         Case("label_studio_min", "label_studio", _flat(exports.export_label_studio_min)),
+        Case("fiftyone", "fiftyone", _flat(exports.export_fiftyone)),
         Case("csv", "csv", _exported(exports.export_csv)),
         Case("csv_parquet", "csv", _boxes("parquet")),
         Case("csv_xlsx", "csv", _boxes("xlsx")),

@@ -102,9 +102,9 @@ def test_classes_of_whole_images_are_read_back(review: Review, tmp_path: Path, c
 
 
 def test_what_cannot_be_written_is_said_before_a_version_is_made(review: Review, tmp_path: Path):
-    with pytest.raises(Invalid, match="format: classification is written as csv, not coco"):
+    with pytest.raises(Invalid, match="format: classification is written as csv, fiftyone, not coco"):
         check_export(review, "casting", Format.COCO, tmp_path / "out")
-    with pytest.raises(Invalid, match="format: detection is written as coco, yolo, csv, not voc"):
+    with pytest.raises(Invalid, match="format: detection is written as coco, yolo, csv, fiftyone, not voc"):
         check_export(review, "steel", Format.VOC, tmp_path / "out")
     with pytest.raises(DataError, match="is there; choose another folder"):
         check_export(review, "steel", Format.COCO, tmp_path)

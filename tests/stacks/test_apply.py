@@ -62,6 +62,7 @@ def test_a_dry_run_changes_nothing(client):
         "flavor",
         "flavor",
         "flavor",
+        "flavor",
         "secret",
         "orchestrator",
         "artifact_store",
@@ -70,6 +71,7 @@ def test_a_dry_run_changes_nothing(client):
         "model_deployer",
         "alerter",
         "data_validator",
+        "annotator",
         "stack",
     ]
     assert {change.action for change in changes} == {Action.CREATE}
@@ -77,7 +79,7 @@ def test_a_dry_run_changes_nothing(client):
 
 
 def test_the_second_call_changes_nothing(client, zenml_home):
-    assert len(apply("local")) == 14
+    assert len(apply("local")) == 16
     assert apply("local") == []
     stack = client.get_stack("local")
     assert {kind.value for kind in stack.components} == {
@@ -88,6 +90,7 @@ def test_the_second_call_changes_nothing(client, zenml_home):
         "model_deployer",
         "alerter",
         "data_validator",
+        "annotator",
     }
     assert client.active_stack_model.name == "default"
     client.activate_stack("local")
@@ -108,7 +111,7 @@ def test_a_stack_whose_registry_hung_on_its_tracker_gets_one_at_the_same_address
     created, updated = map(str, apply("local"))
     assert created == "create model_registry local-models (flavor visionops_mlflow)"
     assert updated.startswith(
-        "update stack local (alerter, artifact_store, data_validator, experiment_tracker, model_d"
+        "update stack local (alerter, annotator, artifact_store, data_validator, experiment_tracker, model_d"
     )
     activate_anew(client)
     assert client.active_stack.model_registry.flavor == "visionops_mlflow"

@@ -54,6 +54,8 @@ class Format(enum.StrEnum):
     """VGG Image Annotator: a JSON project or its export."""
     LABEL_STUDIO = "label_studio"
     """Label Studio's own JSON."""
+    FIFTYONE = "fiftyone"
+    """FiftyOne's image detection or classification dataset: `labels.json` beside `data/`."""
     CSV = "csv"
     """A table with a row a box: `filename,xmin,ymin,xmax,ymax,class`."""
     FOLDERS = "folders"
@@ -75,12 +77,13 @@ BOX_FORMATS = (
     Format.CVAT,
     Format.VIA,
     Format.LABEL_STUDIO,
+    Format.FIFTYONE,
     Format.CSV,
     Format.IMAGEFOLDER,
 )
 
 
-LABEL_FORMATS = (Format.FOLDERS, Format.TABLE, Format.IMAGEFOLDER, Format.LABEL_STUDIO)
+LABEL_FORMATS = (Format.FOLDERS, Format.TABLE, Format.IMAGEFOLDER, Format.LABEL_STUDIO, Format.FIFTYONE)
 
 
 FORMATS_BY_LAYER = {"boxes": BOX_FORMATS, "labels": LABEL_FORMATS}

@@ -11,7 +11,7 @@ VisionOpsError
     │   ├── LeaseExpired  409  the lease ended before the decision came
     │   ├── OpinionGiven  409  the reviewer has given an opinion already; another has to
     │   └── WrongState    409  the item is in a state that does not allow it
-    ├── Unavailable       503  the database or the images cannot be reached or written
+    ├── Unavailable       503  the database, the images or an annotation tool cannot be reached or written
     └── OtherSchema       503  the database has the schema of another version
 
 A `LabelError` (422) says what is wrong with a label, an `ImageError` what is wrong with an image.
@@ -105,7 +105,10 @@ class WrongState(Conflict):
 
 
 class Unavailable(ReviewError):
-    """The database or the images cannot be reached or written. The same write may be sent again, with its key."""
+    """The database, the images or an annotation tool cannot be reached or written.
+
+    The same write may be sent again, with its key.
+    """
 
     code = "unavailable"
     status = 503

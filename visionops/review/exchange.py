@@ -19,6 +19,7 @@ from visionops.data.settings import Format
 from visionops.errors import DataError, VisionOpsError
 from visionops.review.checks import digest_of
 from visionops.review.errors import Invalid, Unavailable
+from visionops.review.fiftyone import fiftyone_labels
 from visionops.review.image_cache import file_name
 from visionops.review.items import Decision, Origin, ReviewItem
 from visionops.review.service import Answer, Arrival, Review
@@ -28,9 +29,10 @@ from visionops.tasks.spec import task_for
 
 __all__ = ["EXPORTS", "TakenIn", "check_export", "dataset_of", "scheme_of", "take_in", "write_export"]
 
-EXPORTS = (Format.COCO, Format.YOLO, Format.CSV)
+EXPORTS = (Format.COCO, Format.YOLO, Format.CSV, Format.FIFTYONE)
 """What decided labels are written as. A table of classes of whole images is CSV, too."""
 _IMAGES = "images"
+_FIFTYONE_IMAGES = "data"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -128,7 +130,10 @@ def check_export(review: Review, use_case: str, format_: Format, folder: Path) -
     if folder.exists():
         raise DataError(f"{folder}: is there; choose another folder")
     case = review.store.use_case(use_case)
-    fitting = EXPORTS if case.scheme.class_names else (Format.CSV,)
+    fitting: tuple[Format, ...] = EXPORTS
+    if not case.scheme.class_names:
+        # A class for each image, and no place for several.
+        fitting = (Format.CSV, Format.FIFTYONE) if len(case.scheme.questions) == 1 else (Format.CSV,)
     if format_ not in fitting:
         raise Invalid(f"format: {case.task} is written as {', '.join(fitting)}, not {format_.value}")
 
@@ -150,13 +155,15 @@ def write_export(
     case = review.store.use_case(use_case)
     has_boxes = bool(case.scheme.class_names)
     with atomic_folder(folder.absolute(), replace=False) as temporary:
-        images = temporary / _IMAGES
+        images = temporary / (_FIFTYONE_IMAGES if format_ is Format.FIFTYONE else _IMAGES)
         images.mkdir()
         for item, _ in found:
             (images / file_name(item.image)).write_bytes(review.images.read(item.image.sha256))
         dataset = dataset_of(use_case, case.task, case.scheme, found, images)
         if format_ is Format.YOLO:
             _write_yolo(dataset, images, temporary)
+        elif format_ is Format.FIFTYONE:
+            (temporary / "labels.json").write_text(fiftyone_labels(case.scheme, found), encoding="utf-8")
         elif format_ is Format.COCO:
             (temporary / "annotations.json").write_text(_coco(dataset, found), encoding="utf-8")
         else:

@@ -92,6 +92,7 @@ TOOLS = [
     Tool("voc", exports.export_voc, "JPEGImages/{name}", has_order=False),
     Tool("cvat", exports.export_cvat),
     Tool("labelme", exports.export_labelme, "{split}/{name}"),
+    Tool("fiftyone", exports.export_fiftyone, "{split}/data/{name}"),
     Tool("label_studio", exports.export_label_studio, "{name}", has_splits=False, has_order=False),
 ]
 

@@ -37,7 +37,7 @@ def test_local_before_and_after_it_is_applied(zenml_home, told, capsys, monkeypa
     assert main(["local"]) == 0
     before = capsys.readouterr().out.splitlines()
     assert "warning stack file: not in ZenML yet; python -m stacks.apply local" in before
-    assert before[-1].startswith("stack local: 1 warning, 8 ok, in ")
+    assert before[-1].startswith("stack local: 1 warning, 9 ok, in ")
     apply("local")
     assert main(["local"]) == 0
     assert "ok      stack file: ZenML has what the file says" in capsys.readouterr().out

@@ -14,7 +14,7 @@ __all__ = ["find_json", "find_json_lines"]
 
 _MOST_JSON = 1 << 28
 """Bytes of a file that is parsed."""
-_FIFTYONE = "export as COCODetectionDataset, or classes as ImageClassificationDirectoryTree"
+_FIFTYONE = "export as FiftyOneImageDetectionDataset or FiftyOneImageClassificationDataset"
 
 
 class _Signature(NamedTuple):

@@ -1,0 +1,1 @@
+"""Annotators: flavor ``visionops_review``, and the annotation tool of the active stack."""

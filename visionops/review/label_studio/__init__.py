@@ -1,0 +1,1 @@
+"""Label Studio as an annotation tool: its labelling configuration, its results, its API."""
