@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from deploy.serving.logs import configure_logging
+from deploy.http.logs import configure_logging
 from deploy.serving.models.models import Loader
 from deploy.serving.models.starting import start_models
 from deploy.serving.settings import Settings
@@ -51,7 +51,7 @@ def _application(settings: Settings) -> FastAPI:
     with ThreadPoolExecutor(1) as pool:
         loading = pool.submit(start_models, settings, loader)
         # While the engine compiles, the framework is imported.
-        import deploy.serving.middleware.connections  # noqa: F401 - for `_serve`
+        import deploy.http.connections  # noqa: F401 - for `_serve`
         from deploy.serving.app import create_app
 
         if settings.prediction_log:
@@ -64,7 +64,7 @@ def _application(settings: Settings) -> FastAPI:
 def _serve(app: FastAPI, listener: socket.socket) -> None:
     import uvicorn
 
-    from deploy.serving.middleware.connections import Server, limited_protocol
+    from deploy.http.connections import Server, limited_protocol
 
     host, port = listener.getsockname()[:2]
     serving: Serving = app.state.serving

@@ -10,9 +10,8 @@ import uuid
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from deploy.serving.metrics import Metrics
-from deploy.serving.middleware.access import PROBES
-from deploy.serving.middleware.refusals import refusal_of
+from deploy.http.counting import RequestCounts
+from deploy.http.refusals import refusal_of
 
 __all__ = ["SECURITY_HEADERS", "RequestLog"]
 
@@ -32,11 +31,13 @@ SECURITY_HEADERS = (
 class RequestLog:
     """Gives every request an id, counts and logs it, and turns an unforeseen exception into a plain 500.
 
-    Every answer gets the headers of security, and those that ``state["headers"]`` has for it.
+    Every answer gets the headers of security, and those that ``state["headers"]`` has for it. Calls of ``probes``,
+    paths that machines call again and again, are logged at level debug.
     """
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, metrics: RequestCounts, probes: frozenset[str]) -> None:
         self._app = app
+        self._probes = probes
         self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -79,7 +80,7 @@ class RequestLog:
         route = state.get("route", "unmatched")
         seconds = time.perf_counter() - start
         self._metrics.request(route, status, seconds)
-        level = logging.DEBUG if route in PROBES else logging.INFO
+        level = logging.DEBUG if route in self._probes else logging.INFO
         if _log.isEnabledFor(level):
             fields = {
                 "request_id": request_id.decode(),
