@@ -105,6 +105,12 @@ class RegisteredVersion(BaseModel):
         return datetime.datetime.fromisoformat(stamp) if stamp else self.created
 
     @property
+    def gate_promotes(self) -> bool | None:
+        """What the gate said of it; None where it has not been judged."""
+        said = self.tags.get("gate.promote")
+        return None if said is None else said == "True"
+
+    @property
     def rolled_back(self) -> bool:
         """Whether a person took this version out of service; it is not promoted again by itself."""
         return _ROLLED_BACK in self.tags
@@ -134,6 +140,24 @@ class ModelRegistry:
         with self._client() as client:
             found = client.search_model_versions(f"name = '{name}' and tags.`{_DIGEST}` = '{digest}'")
             return self._read(client, name, found[0].version) if found else None
+
+    def by_number(self, name: str, number: str) -> RegisteredVersion | None:
+        """Return a version by its number, or None."""
+        with self._client() as client:
+            return self._find(client, name, number)
+
+    def versions(self, name: str, limit: int = _LATEST) -> list[RegisteredVersion]:
+        """Return the newest versions, the latest first; none where nothing is registered by this name."""
+        with self._client() as client:
+            found = client.search_model_versions(
+                f"name = '{name}'", max_results=limit, order_by=["creation_timestamp DESC"]
+            )
+            return [self._read(client, name, version.version) for version in found]
+
+    def note(self, version: RegisteredVersion, tag: str, text: str) -> None:
+        """Write a text of people's onto a version, as the tag ``visionops.TAG``."""
+        with self._client() as client:
+            client.set_model_version_tag(version.name, version.version, f"visionops.{tag}", text)
 
     def newest_trained(self, name: str) -> RegisteredVersion | None:
         """Return the version that came of the last training, whatever became of it; quantizing one is no training."""

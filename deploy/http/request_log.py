@@ -31,8 +31,9 @@ SECURITY_HEADERS = (
 class RequestLog:
     """Gives every request an id, counts and logs it, and turns an unforeseen exception into a plain 500.
 
-    Every answer gets the headers of security, and those that ``state["headers"]`` has for it. Calls of ``probes``,
-    paths that machines call again and again, are logged at level debug.
+    Every answer gets the headers of security, with ``state["cache_control"]`` where a route says how long its answer
+    may be kept, and those that ``state["headers"]`` has for it. Calls of ``probes``, paths that machines call again and
+    again, are logged at level debug.
     """
 
     def __init__(self, app: ASGIApp, metrics: RequestCounts, probes: frozenset[str]) -> None:
@@ -61,7 +62,8 @@ class RequestLog:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message["headers"], *own, *state.get("headers", ())]
+                own_now = _with_cache_control(own, state.get("cache_control"))
+                message["headers"] = [*message["headers"], *own_now, *state.get("headers", ())]
             await send(message)
 
         self._metrics.begin()
@@ -97,3 +99,9 @@ class RequestLog:
             record = logging.LogRecord(_log.name, level, "", 0, "request", None, None)
             record.fields = fields | state.get("log", {})
             _log.handle(record)
+
+
+def _with_cache_control(headers: list[tuple[bytes, bytes]], wanted: str | None) -> list[tuple[bytes, bytes]]:
+    if wanted is None:
+        return headers
+    return [(name, wanted.encode() if name == b"cache-control" else value) for name, value in headers]

@@ -35,7 +35,8 @@ from deploy.serving.settings import Settings
 from visionops.errors import ConfigError, VisionOpsError
 from visionops.inference.bundle import ModelBundle
 from visionops.inference.prediction import Prediction
-from visionops.inference.server_options import ModelRef, variable
+from visionops.inference.server_options import ModelRef
+from visionops.options import variable
 
 __all__ = ["VisionOps"]
 

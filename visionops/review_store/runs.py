@@ -123,7 +123,7 @@ class SqlRunStore:
                     if found.state is not RunState.LOST
                     else f"run {run}: is lost; there is nothing to cancel"
                 )
-            changes = {"cancelled_by": actor, "cancelled_at": in_utc(now)}
+            changes: dict[str, Any] = {"cancelled_by": actor, "cancelled_at": in_utc(now)}
             if found.state is RunState.RUNNING:
                 return _write(session, dataclasses.replace(found, **changes), found.state) or found
             message = "cancelled before it began"
