@@ -11,6 +11,7 @@ import typer
 from pydantic import ValidationError
 
 from launch.annotate import annotate_app
+from launch.models import list_models, promote_model
 from launch.requests import (
     BatchRequest,
     DeployRequest,
@@ -188,6 +189,25 @@ def _inspect(
     """Say what a data set is; write its card, its label audit and a use case that trains it."""
     wanted = [setting.removeprefix("data.") for setting in settings or ()]
     raise typer.Exit(exit_code(lambda: run_inspection(path, output, wanted, ["visionops", "train"])))
+
+
+app.command("models", epilog="Example: visionops models steel casting")(list_models)
+app.command(
+    "promote", epilog="Example: visionops promote --config configs/steel.yaml --version 7 --reason 'seen on line 3'"
+)(promote_model)
+
+
+@app.command(
+    "control",
+    add_help_option=False,
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+    epilog="Example: visionops control --configs configs --keys keys.txt",
+)
+def _control(context: typer.Context) -> None:
+    """Serve runs, models and reviews over HTTP; `visionops control --help` lists its options."""
+    from deploy.control.__main__ import main
+
+    raise typer.Exit(main(context.args))
 
 
 def _complete_stack(incomplete: str) -> list[str]:

@@ -31,7 +31,15 @@ from visionops.errors import StackError, VisionOpsError
 from visionops.home import visionops_home
 from visionops.registry import ModelRegistry, brief_waits
 
-__all__ = ["Session", "errors_in_one_line", "open_session", "placement", "require_success", "runs_elsewhere"]
+__all__ = [
+    "Session",
+    "errors_in_one_line",
+    "open_registry",
+    "open_session",
+    "placement",
+    "require_success",
+    "runs_elsewhere",
+]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -73,6 +81,21 @@ def open_session(use_case: str, stack: str | None) -> Iterator[Session]:
         ensure_experiment(uri, use_case, visionops_home() / "mlflow" / "artifacts")
         config = client.active_stack.orchestrator.config
         yield Session(name, str(getattr(config, "dag_output_dir", None) or ""))
+
+
+def open_registry(stack: str | None) -> ModelRegistry:
+    """Return the model registry of a stack, to look at while a run may be at work; nothing is applied or locked.
+
+    Args:
+        stack: Its name; None for the active one.
+
+    Raises:
+        StackError: The stack is not known, or has no registry.
+    """
+    require_zenml_server()
+    leave_out_unused_integrations()
+    with _active(Client(), stack or active_stack_name(), keep=False):
+        return ModelRegistry(active_registry_uri())
 
 
 def placement(pipeline: Pipeline, dag: DagPlan | None = None, **inputs: Any) -> dict[str, Any]:

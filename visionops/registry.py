@@ -114,6 +114,12 @@ class RegisteredVersion(BaseModel):
         return int(self.tags.get(_REVIEW_VERSION, 0)) if self.tags.get(_REVIEW_CASE) == use_case else 0
 
     @property
+    def gate_promotes(self) -> bool | None:
+        """What the gate said of it; None where it has not been judged."""
+        said = self.tags.get("gate.promote")
+        return None if said is None else said == "True"
+
+    @property
     def rolled_back(self) -> bool:
         """Whether a person took this version out of service; it is not promoted again by itself."""
         return _ROLLED_BACK in self.tags
@@ -164,6 +170,19 @@ class ModelRegistry:
                     break
         found = [version for version in versions if version.review_version(use_case)]
         return sorted(found, key=lambda version: (version.created, version.name, int(version.version)))
+
+    def versions(self, name: str, limit: int = _LATEST) -> list[RegisteredVersion]:
+        """Return the newest versions, the latest first; none where nothing is registered by this name."""
+        with self._client() as client:
+            found = client.search_model_versions(
+                f"name = '{name}'", max_results=limit, order_by=["creation_timestamp DESC"]
+            )
+            return [self._read(client, name, version.version) for version in found]
+
+    def note(self, version: RegisteredVersion, tag: str, text: str) -> None:
+        """Write a text of people's onto a version, as the tag ``visionops.TAG``."""
+        with self._client() as client:
+            client.set_model_version_tag(version.name, version.version, f"visionops.{tag}", text)
 
     def newest_trained(self, name: str) -> RegisteredVersion | None:
         """Return the version that came of the last training, whatever became of it; quantizing one is no training."""

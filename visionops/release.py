@@ -18,7 +18,7 @@ import numpy.typing as npt
 from visionops.data.dataset import Dataset, Split
 from visionops.data.history import SplitHistory
 from visionops.endpoint import Endpoint, EndpointDeployer
-from visionops.errors import ChampionChangedError, MetricError
+from visionops.errors import ChampionChangedError, MetricError, RegistryError
 from visionops.evaluation.result import Evaluation
 from visionops.evaluation.settings import Scoring
 from visionops.gate.decision import GateDecision, class_figure, decide
@@ -210,6 +210,49 @@ def restore(
             put_into_service(registry, deployer, registry.champion(name), serving, ())
             raise
     return endpoint
+
+
+def promote_by_hand(
+    registry: ModelRegistry,
+    deployer: EndpointDeployer,
+    version: RegisteredVersion,
+    serving: ServingConfig,
+    reason: str,
+    *,
+    override: bool = False,
+) -> Endpoint:
+    """Serve a version that a person has chosen, and make it champion; who and why is written onto it.
+
+    Args:
+        override: Promote although the gate has refused the version, has not judged it, or compared it with another
+            champion than the present one. A version that was rolled back is never promoted.
+
+    Raises:
+        RegistryError: The gate's rules speak against it.
+    """
+    champion = registry.by_alias(version.name, CHAMPION)
+    if version.rolled_back:
+        raise RegistryError(f"{version.name}: version {version.version} was rolled back by hand; train a better one")
+    if not override and (problem := _gate_problem(version, champion)):
+        raise RegistryError(
+            f"{version.name}: version {version.version} {problem}; promote another, or this one with --override"
+        )
+    endpoint = put_into_service(registry, deployer, version, serving, ())
+    registry.note(version, "promoted_by_hand", reason)
+    registry.promote(version)
+    return endpoint
+
+
+def _gate_problem(version: RegisteredVersion, champion: RegisteredVersion | None) -> str:
+    """Return what the gate has against a version; "" for nothing."""
+    if champion is not None and champion.version == version.version:
+        return ""
+    if version.gate_promotes is None:
+        return "has not been judged by the gate"
+    if not version.gate_promotes:
+        return f"was refused by the gate ({version.tags.get('gate.reason', 'no reason is known')})"
+    compared, present = version.tags.get("gate.champion_version", "None"), champion.version if champion else "None"
+    return "" if compared == present else f"was compared with version {compared}, and {present} is champion by now"
 
 
 def put_into_service(

@@ -27,14 +27,16 @@ from seldon_core.proto import prediction_pb2
 from seldon_core.utils import construct_response, construct_response_json, json_to_seldon_message
 from werkzeug.exceptions import HTTPException
 
+from deploy.http.errors import status_and_code
 from deploy.seldon.messages import Request, largest_body, read_bytes, read_request
-from deploy.serving.errors import ModelFailed, status_and_code
+from deploy.serving.errors import ModelFailed
 from deploy.serving.models.models import Loader, ServedModel
 from deploy.serving.settings import Settings
 from visionops.errors import ConfigError, VisionOpsError
 from visionops.inference.bundle import ModelBundle
 from visionops.inference.prediction import Prediction
-from visionops.inference.server_options import ModelRef, variable
+from visionops.inference.server_options import ModelRef
+from visionops.options import variable
 
 __all__ = ["VisionOps"]
 

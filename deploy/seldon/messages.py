@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from deploy.serving.errors import BadRequest, UploadTooLarge
+from deploy.http.errors import BadRequest, UploadTooLarge
 from deploy.serving.options import option_names
 from visionops.inference.predictor import Image
 

@@ -12,11 +12,12 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from deploy.serving.logs import configure_logging
+from deploy.http.listening import listen
+from deploy.http.logs import configure_logging
 from deploy.serving.models.models import Loader
 from deploy.serving.models.starting import start_models
 from deploy.serving.settings import Settings
-from visionops.errors import DeploymentError, VisionOpsError
+from visionops.errors import VisionOpsError
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 _GRACE_SECONDS = 10
-_BACKLOG = 128
 
 
 def main(arguments: Sequence[str] | None = None, environment: Mapping[str, str] = os.environ) -> int:
@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None, environment: Mapping[str, str] 
     """
     try:
         settings = Settings.parse(sys.argv[1:] if arguments is None else arguments, environment)
-        with _listen(settings) as listener:
+        with _listener(settings) as listener:
             configure_logging(settings.log_file)
             _serve(_application(settings), listener)
     except (VisionOpsError, OSError) as error:
@@ -51,7 +51,7 @@ def _application(settings: Settings) -> FastAPI:
     with ThreadPoolExecutor(1) as pool:
         loading = pool.submit(start_models, settings, loader)
         # While the engine compiles, the framework is imported.
-        import deploy.serving.middleware.connections  # noqa: F401 - for `_serve`
+        import deploy.http.connections  # noqa: F401 - for `_serve`
         from deploy.serving.app import create_app
 
         if settings.prediction_log:
@@ -64,7 +64,7 @@ def _application(settings: Settings) -> FastAPI:
 def _serve(app: FastAPI, listener: socket.socket) -> None:
     import uvicorn
 
-    from deploy.serving.middleware.connections import Server, limited_protocol
+    from deploy.http.connections import Server, limited_protocol
 
     host, port = listener.getsockname()[:2]
     serving: Serving = app.state.serving
@@ -92,22 +92,10 @@ def _serve(app: FastAPI, listener: socket.socket) -> None:
     Server(config, serving.settings.idle_timeout).run(sockets=[listener])
 
 
-def _listen(settings: Settings) -> socket.socket:
-    """Bound before the model loads: a port in use is known at once."""
+def _listener(settings: Settings) -> socket.socket:
     if settings.fd is not None:
         return socket.socket(fileno=settings.fd)
-    try:
-        family = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0][0]
-        return socket.create_server((settings.host, settings.port), family=family, backlog=_BACKLOG)
-    except OSError as error:
-        raise DeploymentError(
-            f"{settings.host}:{settings.port}: cannot listen ({_reason(error)}); choose another with --port, or 0"
-        ) from error
-
-
-def _reason(error: OSError) -> str:
-    # `create_server` adds the address, which the message names already; a name that does not resolve has no errno.
-    return str(error.strerror).partition(" (while")[0]
+    return listen(settings.host, settings.port)
 
 
 if __name__ == "__main__":

@@ -14,15 +14,16 @@ from pydantic import SecretStr
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
-from deploy.serving.errors import first_problem, status_and_code
+from deploy.http.bodies import BodyLimits
+from deploy.http.errors import first_problem, status_and_code
+from deploy.http.gate import Gate, Routes
+from deploy.http.heads import Heads
+from deploy.http.keys import KeyRing
+from deploy.http.rates import RateLimit
+from deploy.http.refusals import refusal, refusal_of
+from deploy.http.request_log import RequestLog
 from deploy.serving.metrics import Metrics
-from deploy.serving.middleware.access import Gate, Routes
-from deploy.serving.middleware.bodies import BodyLimits
-from deploy.serving.middleware.heads import Heads
-from deploy.serving.middleware.keys import KeyRing
-from deploy.serving.middleware.rates import RateLimit
-from deploy.serving.middleware.refusals import refusal, refusal_of
-from deploy.serving.middleware.request_log import RequestLog
+from deploy.serving.middleware.access import PROBES, ROLES
 from deploy.serving.models.dispatcher import Dispatcher
 from deploy.serving.models.feedback import open_feedback
 from deploy.serving.models.models import Loader
@@ -105,7 +106,7 @@ def create_app(settings: Settings, started: Sequence[Started] = (), loader: Load
     app.add_middleware(
         Gate,
         keys=serving.keys,
-        routes=Routes(opened),
+        routes=Routes(ROLES, PROBES, opened),
         metrics=serving.metrics,
         rate=RateLimit(settings.rate) if settings.rate else None,
         origins=settings.cors_origins,
@@ -134,7 +135,7 @@ def create_app(settings: Settings, started: Sequence[Started] = (), loader: Load
             ],
         )
     app.add_middleware(Heads)
-    app.add_middleware(RequestLog, metrics=serving.metrics)
+    app.add_middleware(RequestLog, metrics=serving.metrics, probes=PROBES)
     _map_errors(app, serving.metrics)
     for router in (predict_router, batch_router, feedback_router, oip_router, status_router, admin_router):
         app.include_router(router(serving))

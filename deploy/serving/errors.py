@@ -1,163 +1,43 @@
-"""What the server refuses, each with its status and code, and how the domain's errors map to both.
+"""What the prediction server refuses beside what every server of ours does (`deploy.http.errors`).
 
-VisionOpsError
-└── ApiError
-    ├── BadTensor            400  an inference request is not as the protocol says
-    ├── WrongKey             401  no key, or none of ours
-    ├── WrongRole            403  the key is for something else
-    ├── AdminDisabled        403  the server has no admin key
-    ├── KeysNeeded           403  the client is of another machine, and the server has no keys
-    ├── ForeignHost          403  the same, told by the header Host
-    ├── ForeignOrigin        403  a page of another origin sent the browser
-    ├── NoRoute              404  there is no such path
-    ├── UnknownModel         404  no model of that name, or not in that version
-    ├── UnknownRequest       404  the prediction log has no prediction of that request
-    ├── NoPredictionLog      404  the server remembers nothing that feedback could be about
-    ├── MethodNotAllowed     405  the path has other methods
-    ├── UploadTooSlow        408  the body did not arrive in time
-    ├── ImageNotKept         409  the prediction is known, its image is not
-    ├── KeyReused            409  the key was used for other feedback
-    ├── RoleConflict         409  the role cannot be: no champion, or one of another task
-    ├── SmokeTestFailed      409  the new model loads but does not answer well
-    ├── UploadTooLarge       413  the body exceeds the limit
-    ├── UnsupportedMedia     415  the body is no multipart form
-    ├── BadRequest           422  a parameter, the form or the JSON cannot be used
-    ├── ModelFailed          500  the model's engine failed, or gave numbers that are none
-    ├── TooManyRequests      429  the client asks more often than it may
-    ├── NoModel              503  there is nothing to answer with
-    ├── FeedbackUnwritable   503  the disk of the feedback log cannot be written
-    ├── FeedbackDiskFull     507  the disk of the feedback log is full
-    ├── MemoryCap            507  the model would take the process over its limit of memory
-    └── Busy                 503  an image is being explained already
-        ├── BodiesFull       503  the bodies of other requests fill the memory for them
-        ├── Overloaded       503  the queue is full
-        └── TookTooLong      503  waited longer than the time limit
+ApiError
+├── BadTensor            400  an inference request is not as the protocol says
+├── UnknownModel         404  no model of that name, or not in that version
+├── UnknownRequest       404  the prediction log has no prediction of that request
+├── NoPredictionLog      404  the server remembers nothing that feedback could be about
+├── ImageNotKept         409  the prediction is known, its image is not
+├── KeyReused            409  the key was used for other feedback
+├── RoleConflict         409  the role cannot be: no champion, or one of another task
+├── SmokeTestFailed      409  the new model loads but does not answer well
+├── ModelFailed          500  the model's engine failed, or gave numbers that are none
+├── NoModel              503  there is nothing to answer with
+├── FeedbackUnwritable   503  the disk of the feedback log cannot be written
+├── FeedbackDiskFull     507  the disk of the feedback log is full
+├── MemoryCap            507  the model would take the process over its limit of memory
+└── Busy
+    └── Overloaded       503  the queue is full
 """
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
-
-from visionops.errors import BundleError, ImageError, LabelError, OptionError, VisionOpsError
-from visionops.inference.image import ImageProblem
+from deploy.http.errors import ApiError, Busy
 
 __all__ = [
-    "AdminDisabled",
-    "ApiError",
-    "BadRequest",
     "BadTensor",
-    "BodiesFull",
-    "Busy",
     "FeedbackDiskFull",
     "FeedbackUnwritable",
-    "ForeignHost",
-    "ForeignOrigin",
     "ImageNotKept",
     "KeyReused",
-    "KeysNeeded",
     "MemoryCap",
-    "MethodNotAllowed",
     "ModelFailed",
     "NoModel",
     "NoPredictionLog",
-    "NoRoute",
     "Overloaded",
     "RoleConflict",
     "SmokeTestFailed",
-    "TooManyRequests",
-    "TookTooLong",
     "UnknownModel",
     "UnknownRequest",
-    "UnsupportedMedia",
-    "UploadTooLarge",
-    "UploadTooSlow",
-    "WrongKey",
-    "WrongRole",
-    "first_problem",
-    "status_and_code",
 ]
-
-
-class ApiError(VisionOpsError):
-    """Base of what the server itself refuses."""
-
-    status: ClassVar[int] = 400
-    code = "bad_request"
-
-    @property
-    def headers(self) -> dict[str, str]:
-        """Headers of the answer."""
-        return {}
-
-
-class WrongKey(ApiError):
-    """No key, or none of ours."""
-
-    status = 401
-    code = "wrong_key"
-
-    @property
-    def headers(self) -> dict[str, str]:
-        """How to come again."""
-        return {"WWW-Authenticate": "Bearer"}
-
-
-class WrongRole(ApiError):
-    """The key is for something else."""
-
-    status = 403
-    code = "wrong_role"
-
-
-class AdminDisabled(ApiError):
-    """The server has no admin key, so nobody may change what it serves."""
-
-    status = 403
-    code = "admin_disabled"
-
-
-class KeysNeeded(ApiError):
-    """The server has no keys, and the client is of another machine."""
-
-    status = 403
-    code = "keys_needed"
-
-
-class ForeignHost(ApiError):
-    """The server has no keys, and the address that was asked for is not this machine's own."""
-
-    status = 403
-    code = "foreign_host"
-
-
-class ForeignOrigin(ApiError):
-    """The server has no keys, and a browser comes on behalf of a page of another origin."""
-
-    status = 403
-    code = "foreign_origin"
-
-
-class NoRoute(ApiError):
-    """There is no such path."""
-
-    status = 404
-    code = "not_found"
-
-
-class MethodNotAllowed(ApiError):
-    """The path has other methods."""
-
-    status = 405
-    code = "method_not_allowed"
-
-    def __init__(self, message: str, allowed: tuple[str, ...]) -> None:
-        super().__init__(message)
-        self.allowed = allowed
-
-    @property
-    def headers(self) -> dict[str, str]:
-        """Which."""
-        return {"Allow": ", ".join(self.allowed)}
 
 
 class UnknownModel(ApiError):
@@ -208,47 +88,11 @@ class BadTensor(ApiError):
     code = "bad_tensor"
 
 
-class UploadTooSlow(ApiError):
-    """The body did not arrive in time; the connection is closed."""
-
-    status = 408
-    code = "upload_too_slow"
-
-    @property
-    def headers(self) -> dict[str, str]:
-        """Not to be used again."""
-        return {"Connection": "close"}
-
-
 class SmokeTestFailed(ApiError):
     """The new model loads but does not answer well."""
 
     status = 409
     code = "smoke_test_failed"
-
-
-class UploadTooLarge(ApiError):
-    """The body exceeds the limit."""
-
-    status = 413
-    code = "upload_too_large"
-
-
-class UnsupportedMedia(ApiError):
-    """The body is no multipart form."""
-
-    status = 415
-    code = "unsupported_media_type"
-
-
-class BadRequest(ApiError):
-    """A parameter, the form or the JSON cannot be used; ``code`` says which."""
-
-    status = 422
-
-    def __init__(self, message: str, code: str) -> None:
-        super().__init__(message)
-        self.code = code
 
 
 class ModelFailed(ApiError):
@@ -279,23 +123,6 @@ class MemoryCap(ApiError):
     code = "memory_cap"
 
 
-class TooManyRequests(ApiError):
-    """The client asks more often than it may."""
-
-    status = 429
-    code = "rate_limited"
-
-    def __init__(self, message: str, retry_after: int, window: list[tuple[bytes, bytes]]) -> None:
-        super().__init__(message)
-        self.retry_after = retry_after
-        self.window = window
-
-    @property
-    def headers(self) -> dict[str, str]:
-        """When to come again."""
-        return {"Retry-After": str(self.retry_after)}
-
-
 class NoModel(ApiError):
     """There is nothing to answer with."""
 
@@ -303,53 +130,7 @@ class NoModel(ApiError):
     code = "no_model"
 
 
-class Busy(ApiError):
-    """There is no turn now; ``retry_after`` seconds later there may be one."""
-
-    status = 503
-    code = "busy"
-
-    def __init__(self, message: str, *, retry_after: int = 1) -> None:
-        super().__init__(message)
-        self.retry_after = retry_after
-
-    @property
-    def headers(self) -> dict[str, str]:
-        """When to come again."""
-        return {"Retry-After": str(self.retry_after)}
-
-
-class BodiesFull(Busy):
-    """The bodies of other requests fill the memory set aside for them."""
-
-    code = "memory_full"
-
-
 class Overloaded(Busy):
     """As many images wait as may."""
 
     code = "overloaded"
-
-
-class TookTooLong(Busy):
-    """Admitted, but not done within the time limit."""
-
-    code = "timeout"
-
-
-def status_and_code(error: VisionOpsError) -> tuple[int, str]:
-    """HTTP status and the code of the error body."""
-    if isinstance(error, ApiError):
-        return error.status, error.code
-    if isinstance(error, ImageError):
-        return (413 if error.kind == ImageProblem.TOO_LARGE else 422), str(error.kind)
-    if isinstance(error, BundleError | LabelError | OptionError):
-        return 422, error.code
-    return 500, error.code
-
-
-def first_problem(errors: Any) -> str:
-    """The first of pydantic's errors, in one line."""
-    first = errors[0]
-    place = ".".join(str(part) for part in first["loc"] if part not in {"query", "body"})
-    return f"{place}: {first['msg']}" if place else str(first["msg"])

@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from deploy.serving.middleware.keys import KEY_ID, Client, Role, make_key
+from deploy.http.keys import KEY_ID, Client, Role, make_key
 
 __all__ = ["main"]
 

@@ -36,8 +36,8 @@ from stacks.deployers.stored import (
     store_variables,
 )
 from visionops.errors import DeploymentError
-from visionops.inference.server_options import variable
 from visionops.inference.settings import ServingConfig
+from visionops.options import variable
 
 __all__ = ["Container", "ContainerEndpoint", "ContainerSettings"]
 

@@ -18,8 +18,8 @@ import pytest
 import requests
 import yaml
 
+from deploy.http.keys import Client, Role, make_key
 from deploy.pushgateway import USERNAME, write_access
-from deploy.serving.middleware.keys import Client, Role, make_key
 from tests.conftest import ROOT
 from tests.helpers.bundles import encode, filled, make_bundle
 from tests.helpers.programs import free_port, query, until

@@ -7,8 +7,8 @@ import base64
 import numpy as np
 import pytest
 
+from deploy.http.errors import status_and_code
 from deploy.seldon.messages import largest_body, read_bytes, read_request
-from deploy.serving.errors import status_and_code
 from visionops.errors import VisionOpsError
 
 PIXELS = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)

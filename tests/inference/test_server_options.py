@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from deploy.serving.settings import Settings
 from visionops.errors import ConfigError
-from visionops.inference.server_options import ModelRef, ServerOptions, variable
+from visionops.inference.server_options import ModelRef, ServerOptions
 from visionops.inference.settings import Engine, ServingConfig
+from visionops.options import variable
 
 HEAVY = ("cv2", "fastapi", "numpy", "onnxruntime", "openvino", "PIL", "torch", "zenml")
 

@@ -178,18 +178,6 @@ def test_a_database_that_is_down_is_one_line(config: Path, monkeypatch: pytest.M
 def test_help_fits_and_names_every_command():
     told = run("--help")
     names = ("import", "index", "similar", "list", "show", "history", "stats", "prioritize", "export", "migrate")
-        "import",
-        "index",
-        "similar",
-        "list",
-        "show",
-        "history",
-        "stats",
-        "prioritize",
-        "export",
-        "sweep",
-        "migrate",
-    )
     assert all(name in told for name in names)
     assert max(map(len, told.splitlines())) <= 80
 

@@ -18,7 +18,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from deploy.serving.logs import JsonLines
+from deploy.http.logs import JsonLines
 from deploy.serving.models.registry import Models
 from tests.helpers.bundles import encode, make_bundle, picture
 from tests.serving.conftest import KEY, TestClient, client_of, settings_of

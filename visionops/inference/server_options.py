@@ -11,10 +11,8 @@ one of them knows, the other takes.
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, ClassVar, Self
 
 from pydantic import (
     AfterValidator,
@@ -22,13 +20,12 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    ValidationError,
     model_validator,
 )
 
-from visionops.addresses import SECRET_ERROR, check_store
-from visionops.errors import ConfigError
+from visionops.addresses import check_store
 from visionops.inference.settings import DEFAULT_MAX_PIXELS, Engine, ServingConfig
+from visionops.options import CommandOptions, comma_separated, flag, variable
 
 __all__ = [
     "ADMIN_KEY_VARIABLE",
@@ -37,24 +34,14 @@ __all__ = [
     "ModelOptions",
     "ModelRef",
     "ServerOptions",
-    "variable",
 ]
 
 SERVER_MODULE = "deploy.serving"
 """What ``python -m`` starts."""
 
 
-def variable(name: str) -> str:
-    """Return the environment variable of an option."""
-    return f"VISIONOPS_{name.upper()}"
-
-
 ADMIN_KEY_VARIABLE = variable("admin_key")
 API_KEYS_VARIABLE = variable("api_keys")
-
-
-def _comma_separated(value: object) -> object:
-    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
 
 class ModelOptions(BaseModel):
@@ -105,11 +92,11 @@ class ModelRef(ModelOptions):
         )
 
 
-class ServerOptions(ModelOptions):
+class ServerOptions(CommandOptions, ModelOptions):
     """What a server process can be started with; its keys are no options, since a command line is read by many."""
 
-    SECRETS: ClassVar[frozenset[str]] = frozenset()
-    """Fields of a subclass that only the environment has."""
+    PROGRAM: ClassVar[str] = f"python -m {SERVER_MODULE}"
+    DESCRIPTION: ClassVar[str] = "The VisionOps prediction server."
 
     models: Path | None = None
     """Instead of a bundle: a YAML file of several models, with their roles."""
@@ -171,7 +158,7 @@ class ServerOptions(ModelOptions):
     """Serve /metrics without a key."""
     open_ready: bool = False
     """Answer /ready without a key, with the status only."""
-    cors_origins: Annotated[tuple[str, ...], BeforeValidator(_comma_separated)] = ()
+    cors_origins: Annotated[tuple[str, ...], BeforeValidator(comma_separated)] = ()
     """Origins of pages that may call the server from a browser, separated by commas."""
 
     @model_validator(mode="after")
@@ -180,67 +167,5 @@ class ServerOptions(ModelOptions):
             raise ValueError("give either --bundle or --models")
         for name in ("prediction_log_images", "prediction_log_store"):
             if getattr(self, name) and not self.prediction_log:
-                raise ValueError(f"{_flag(name)}: needs a folder, given by --prediction-log")
+                raise ValueError(f"{flag(name)}: needs a folder, given by --prediction-log")
         return self
-
-    @classmethod
-    def parse(cls, arguments: Sequence[str], environment: Mapping[str, str] | None = None) -> Self:
-        """Read a command line, and the variables of what it does not say; an empty variable says nothing.
-
-        Raises:
-            ConfigError: A value cannot be used; it names the argument or the variable.
-            SystemExit: An option is unknown, or help is wanted.
-        """
-        given = {name: value for name, value in vars(cls._parser().parse_args(arguments)).items() if value is not None}
-        known = {name: (environment or {}).get(variable(name)) for name in cls.model_fields}
-        try:
-            return cls.model_validate({name: value for name, value in known.items() if value} | given)
-        except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            if not first["loc"]:
-                raise ConfigError(first["msg"].removeprefix("Value error, ")) from error
-            name = str(first["loc"][0])
-            place = _flag(name) if name in given else variable(name)
-            if first["type"] == SECRET_ERROR:
-                raise ConfigError(f"{place}: {first['msg']}") from None  # nor may the trace have it
-            raise ConfigError(f"{place}: {first['msg']} (got {first['input']!r})") from error
-
-    def to_arguments(self, *, joined: bool = False, order: Sequence[str] = ()) -> list[str]:
-        """Return the command line of these options, without secrets: those that were given, or are no defaults.
-
-        Args:
-            joined: ``--port=0`` as one argument. Otherwise they are two, unless the value begins with a dash.
-            order: Names of options to begin with; the others follow as they are declared.
-        """
-        values = self.model_dump(mode="json", exclude=set(self.SECRETS))
-        arguments: list[str] = []
-        for name in dict.fromkeys((*order, *values)):
-            value, default = getattr(self, name), type(self).model_fields[name].default
-            if value == default and (name not in self.model_fields_set or value in (None, "", ())):
-                continue
-            text = _text(values[name])
-            arguments += [f"{_flag(name)}={text}"] if joined or text.startswith("-") else [_flag(name), text]
-        return arguments
-
-    @classmethod
-    def _parser(cls) -> argparse.ArgumentParser:
-        parser = argparse.ArgumentParser(
-            prog=f"python -m {SERVER_MODULE}", description="The VisionOps prediction server."
-        )
-        for name, field in cls.model_fields.items():
-            if name in cls.SECRETS:
-                continue
-            shown = "" if field.default in (None, ()) else f" [{field.default}]"
-            switch: dict[str, Any] = {"nargs": "?", "const": "true"} if field.annotation is bool else {}
-            parser.add_argument(_flag(name), help=f"{field.description}{shown}", **switch)
-        return parser
-
-
-def _flag(name: str) -> str:
-    return "--" + name.replace("_", "-")
-
-
-def _text(value: object) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    return ",".join(value) if isinstance(value, list) else str(value)

@@ -1,1 +1,1 @@
-"""What each request passes through before it reaches a route."""
+"""The routes of the prediction server and who may call them; `deploy.http` holds to it."""

@@ -13,7 +13,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
-from deploy.serving.errors import Overloaded, TookTooLong
+from deploy.http.errors import TookTooLong
+from deploy.serving.errors import Overloaded
 
 __all__ = ["Dispatcher"]
 

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from prometheus_client import Counter
 
+from deploy.http.errors import ApiError
 from deploy.serving.errors import (
-    ApiError,
     FeedbackDiskFull,
     FeedbackUnwritable,
     ImageNotKept,

@@ -13,7 +13,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from deploy.serving.errors import ModelFailed, NoModel, UnknownModel, status_and_code
+from deploy.http.errors import status_and_code
+from deploy.serving.errors import ModelFailed, NoModel, UnknownModel
 from deploy.serving.metrics import Metrics
 from deploy.serving.models.entries import Choice, Entry
 from deploy.serving.models.memory import Reclaimer

@@ -14,7 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 import orjson
 
-from deploy.serving.errors import ModelFailed, UploadTooLarge, status_and_code
+from deploy.http.errors import UploadTooLarge, status_and_code
+from deploy.serving.errors import ModelFailed
 from deploy.serving.metrics import Metrics
 from deploy.serving.models.dispatcher import Dispatcher
 from deploy.serving.models.entries import Choice

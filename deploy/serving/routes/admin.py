@@ -9,12 +9,12 @@ from typing import Any, TypeVar
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ValidationError
 
-from deploy.serving.errors import BadRequest, first_problem
+from deploy.http.errors import BadRequest, first_problem
+from deploy.http.uploads import read_body
 from deploy.serving.models.models import ServedModel
 from deploy.serving.routes.context import Serving
 from deploy.serving.routes.openapi import RELOAD_BODY, RELOAD_RESPONSES, UNLOAD_BODY, UNLOAD_RESPONSES
 from deploy.serving.routes.schemas import NameStatus, ReloadAnswer, ReloadRequest, UnloadRequest
-from deploy.serving.routes.uploads import read_body
 from deploy.serving.settings import Placement
 from visionops.errors import VisionOpsError
 

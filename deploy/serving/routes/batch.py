@@ -7,13 +7,13 @@ from typing import Any
 import orjson
 from fastapi import APIRouter, Depends, Request, Response
 
-from deploy.serving.errors import status_and_code
+from deploy.http.errors import status_and_code
+from deploy.http.uploads import read_uploads
 from deploy.serving.models.service import Answer, PredictionRequest, Refused
 from deploy.serving.routes.context import Serving
 from deploy.serving.routes.openapi import BATCH_BODY, batch_responses
 from deploy.serving.routes.predict import options_reader, request_key, request_source
 from deploy.serving.routes.schemas import ModelName, batch_response
-from deploy.serving.routes.uploads import read_uploads
 
 __all__ = ["batch_router"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 
+from deploy.http.keys import KeyRing
 from deploy.serving.metrics import Metrics
-from deploy.serving.middleware.keys import KeyRing
 from deploy.serving.models.dispatcher import Dispatcher
 from deploy.serving.models.feedback import Feedback
 from deploy.serving.models.models import Loader

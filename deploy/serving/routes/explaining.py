@@ -18,7 +18,7 @@ import numpy.typing as npt
 from PIL import Image
 from starlette.responses import JSONResponse, Response
 
-from deploy.serving.errors import Busy
+from deploy.http.errors import Busy
 from deploy.serving.models.models import ServedModel
 from visionops.inference.explain import Saliency, draw_saliency, explain
 from visionops.inference.prediction import Prediction

@@ -9,12 +9,12 @@ from typing import Any
 from fastapi import APIRouter, Request
 from pydantic import ValidationError
 
-from deploy.serving.errors import BadRequest, UnsupportedMedia, first_problem
+from deploy.http.errors import BadRequest, UnsupportedMedia, first_problem
+from deploy.http.uploads import Form, content_type, read_body, read_form
 from deploy.serving.models.feedback import Kept, Said
 from deploy.serving.routes.context import Serving
 from deploy.serving.routes.openapi import FEEDBACK_BODY, FEEDBACK_RESPONSES
 from deploy.serving.routes.schemas import FeedbackAnswer, FeedbackRequest, ModelName
-from deploy.serving.routes.uploads import Form, content_type, read_body, read_form
 from visionops.review.checks import MOST_COMMENT, check_json, check_name, check_text
 from visionops.review.errors import Invalid
 

@@ -7,7 +7,9 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from deploy.serving.errors import BadTensor, UnsupportedMedia
+from deploy.http.errors import UnsupportedMedia
+from deploy.http.uploads import read_body
+from deploy.serving.errors import BadTensor
 from deploy.serving.models.models import ServedModel
 from deploy.serving.models.registry import Models
 from deploy.serving.models.service import PredictionRequest
@@ -36,7 +38,6 @@ from deploy.serving.routes.tensors import (
     encode_answer,
     read_order,
 )
-from deploy.serving.routes.uploads import read_body
 from visionops import __version__
 from visionops.inference.task import TensorSpec
 from visionops.inference.task_registry import served_task

@@ -8,12 +8,12 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 
+from deploy.http.uploads import read_upload
 from deploy.serving.models.service import PredictionRequest
 from deploy.serving.options import option_names
 from deploy.serving.routes.context import Serving
 from deploy.serving.routes.openapi import IMAGE_BODY, explain_responses, predict_responses
 from deploy.serving.routes.schemas import ModelName, predict_response
-from deploy.serving.routes.uploads import read_upload
 from visionops.inference.explain import DEFAULT_GRID
 from visionops.monitoring.sources import SOURCE_HEADER
 

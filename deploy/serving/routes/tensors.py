@@ -21,7 +21,8 @@ import numpy.typing as npt
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
-from deploy.serving.errors import BadTensor, UploadTooLarge, first_problem
+from deploy.http.errors import UploadTooLarge, first_problem
+from deploy.serving.errors import BadTensor
 from deploy.serving.options import registered_options
 from visionops.inference.predictor import Image
 from visionops.inference.task import TensorSpec

@@ -9,9 +9,10 @@ import pytest
 from fastapi import FastAPI
 from fastapi.routing import iter_route_contexts
 
+from deploy.http.gate import OPEN
+from deploy.http.keys import Client, Role, make_key
 from deploy.serving.app import create_app
-from deploy.serving.middleware.access import OPEN, ROLES
-from deploy.serving.middleware.keys import Client, Role, make_key
+from deploy.serving.middleware.access import ROLES
 from tests.serving.conftest import KEY, TestClient, settings_of
 
 GATE = {401, 403, 405}

@@ -8,7 +8,8 @@ import threading
 
 import pytest
 
-from deploy.serving.errors import Overloaded, TookTooLong
+from deploy.http.errors import TookTooLong
+from deploy.serving.errors import Overloaded
 from deploy.serving.models.dispatcher import Dispatcher
 
 

@@ -10,8 +10,9 @@ from typing import TypeVar
 import orjson
 import pytest
 
+from deploy.http.errors import UploadTooLarge
 from deploy.serving.app import create_app
-from deploy.serving.errors import NoModel, UploadTooLarge
+from deploy.serving.errors import NoModel
 from deploy.serving.models.entries import Choice
 from deploy.serving.models.models import Loader
 from deploy.serving.models.service import Answer, PredictionRequest

@@ -20,8 +20,8 @@ from schemathesis import openapi
 from schemathesis.config import SchemathesisConfig
 from schemathesis.specs.openapi import checks
 
+from deploy.http.errors import ApiError, MethodNotAllowed
 from deploy.serving.app import create_app
-from deploy.serving.errors import ApiError, MethodNotAllowed
 from deploy.serving.middleware.access import PROBES, ROLES
 from deploy.serving.routes.tensors import HEADER_LENGTH
 from tests.helpers.bundles import encode, filled, make_bundle, make_label_bundle, picture

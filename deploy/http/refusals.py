@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from starlette.responses import JSONResponse
 
-from deploy.serving.errors import ApiError, status_and_code
+from deploy.http.errors import ApiError, status_and_code
 from visionops.errors import VisionOpsError
 
 __all__ = ["refusal", "refusal_of"]

@@ -9,7 +9,7 @@ import limits
 from limits.aio.storage import MemoryStorage
 from limits.aio.strategies import FixedWindowRateLimiter
 
-from deploy.serving.errors import TooManyRequests
+from deploy.http.errors import TooManyRequests
 from visionops.errors import ConfigError
 
 __all__ = ["RateLimit"]

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from deploy.http.keys import Client, Role, make_key
 from deploy.serving.app import create_app
-from deploy.serving.middleware.keys import Client, Role, make_key
 from tests.serving.conftest import TestClient, client_of, settings_of
 from tests.serving.test_app import error_of, metric
 from visionops.errors import ConfigError

@@ -11,7 +11,7 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
-from deploy.serving.errors import BadRequest, UnsupportedMedia, UploadTooLarge
+from deploy.http.errors import BadRequest, UnsupportedMedia, UploadTooLarge
 
 __all__ = ["Form", "content_type", "read_body", "read_form", "read_upload", "read_uploads"]
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from deploy.http.keys import ADMIN_ID, Client, KeyRing, Role, make_key, parse_keys
 from deploy.serving.keys import main
-from deploy.serving.middleware.keys import ADMIN_ID, Client, KeyRing, Role, make_key, parse_keys
 from visionops.errors import ConfigError
 
 LINE_3 = Client("line-3", Role.PREDICT)

@@ -6,8 +6,8 @@ import asyncio
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from deploy.serving.errors import BodiesFull, UploadTooSlow
-from deploy.serving.metrics import Metrics
+from deploy.http.counting import RequestCounts
+from deploy.http.errors import BodiesFull, UploadTooSlow
 
 __all__ = ["BodyLimits"]
 
@@ -21,7 +21,7 @@ class BodyLimits:
             the room by an announcement; a single body is never refused for it.
     """
 
-    def __init__(self, app: ASGIApp, *, seconds: float, memory: int, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, *, seconds: float, memory: int, metrics: RequestCounts) -> None:
         self._app = app
         self._seconds = seconds
         self._memory = memory

@@ -17,7 +17,7 @@ import orjson
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from deploy.serving.middleware.request_log import SECURITY_HEADERS
+from deploy.http.request_log import SECURITY_HEADERS
 
 __all__ = ["Server", "limited_protocol"]
 

@@ -10,9 +10,8 @@ import uuid
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from deploy.serving.metrics import Metrics
-from deploy.serving.middleware.access import PROBES
-from deploy.serving.middleware.refusals import refusal_of
+from deploy.http.counting import RequestCounts
+from deploy.http.refusals import refusal_of
 
 __all__ = ["SECURITY_HEADERS", "RequestLog"]
 
@@ -32,11 +31,14 @@ SECURITY_HEADERS = (
 class RequestLog:
     """Gives every request an id, counts and logs it, and turns an unforeseen exception into a plain 500.
 
-    Every answer gets the headers of security, and those that ``state["headers"]`` has for it.
+    Every answer gets the headers of security, with ``state["cache_control"]`` where a route says how long its answer
+    may be kept, and those that ``state["headers"]`` has for it. Calls of ``probes``, paths that machines call again and
+    again, are logged at level debug.
     """
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, metrics: RequestCounts, probes: frozenset[str]) -> None:
         self._app = app
+        self._probes = probes
         self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -60,7 +62,8 @@ class RequestLog:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message["headers"], *own, *state.get("headers", ())]
+                own_now = _with_cache_control(own, state.get("cache_control"))
+                message["headers"] = [*message["headers"], *own_now, *state.get("headers", ())]
             await send(message)
 
         self._metrics.begin()
@@ -79,7 +82,7 @@ class RequestLog:
         route = state.get("route", "unmatched")
         seconds = time.perf_counter() - start
         self._metrics.request(route, status, seconds)
-        level = logging.DEBUG if route in PROBES else logging.INFO
+        level = logging.DEBUG if route in self._probes else logging.INFO
         if _log.isEnabledFor(level):
             fields = {
                 "request_id": request_id.decode(),
@@ -96,3 +99,9 @@ class RequestLog:
             record = logging.LogRecord(_log.name, level, "", 0, "request", None, None)
             record.fields = fields | state.get("log", {})
             _log.handle(record)
+
+
+def _with_cache_control(headers: list[tuple[bytes, bytes]], wanted: str | None) -> list[tuple[bytes, bytes]]:
+    if wanted is None:
+        return headers
+    return [(name, wanted.encode() if name == b"cache-control" else value) for name, value in headers]

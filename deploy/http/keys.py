@@ -40,6 +40,7 @@ class Role(enum.StrEnum):
 
     PREDICT = "predict"
     FEEDBACK = "feedback"
+    REVIEW = "review"
     ADMIN = "admin"
 
 

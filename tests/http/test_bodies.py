@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.serving.middleware.test_connections import PATIENCE, connect, is_closed, read_answer, wait_for
+from tests.http.test_connections import PATIENCE, connect, is_closed, read_answer, wait_for
 from tests.serving.test_main import server
 
 HEAD = "POST {} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {}\r\nContent-Length: {}\r\n\r\n"

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from deploy.http.keys import Client, Role, make_key
+from deploy.http.logs import configure_logging
 from deploy.serving.app import create_app
-from deploy.serving.logs import configure_logging
-from deploy.serving.middleware.keys import Client, Role, make_key
 from tests.serving.conftest import KEY, TestClient, client_of, settings_of
 
 TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"

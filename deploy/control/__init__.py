@@ -1,0 +1,1 @@
+"""The control service: runs, models and reviews over HTTP."""

@@ -1,0 +1,129 @@
+"""``python -m deploy.control --configs FOLDER``: the control service; see ``--help``."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import socket
+import sys
+import uuid
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import uvicorn
+from pydantic import SecretStr
+from visionops.runs.states import Run
+
+from deploy.control.app import create_app
+from deploy.control.metrics import ControlMetrics
+from deploy.control.options import ControlOptions
+from deploy.control.registry import Models
+from deploy.control.routes.context import Control
+from deploy.control.runs.commands import command_of
+from deploy.control.runs.launcher import Launcher
+from deploy.control.runs.processes import ProcessLauncher
+from deploy.control.runs.runner import Runner
+from deploy.control.use_cases import UseCases
+from deploy.http.connections import Server, limited_protocol
+from deploy.http.keys import KeyRing
+from deploy.http.listening import listen
+from deploy.http.logs import configure_logging
+from visionops.errors import ConfigError, VisionOpsError
+from visionops.home import visionops_home
+from visionops.review.service import Review
+from visionops.review_store.images import open_images
+from visionops.review_store.opening import IMAGES, open_database
+from visionops.review_store.runs import SqlRunStore
+from visionops.review_store.store import SqlReviewStore
+
+__all__ = ["main", "open_control"]
+
+_ROOT = Path(__file__).resolve().parents[2]
+_GRACE_SECONDS = 10
+
+
+def main(arguments: Sequence[str] | None = None, environment: Mapping[str, str] = os.environ) -> int:
+    """Serve until a signal ends the process; runs go on, and the next start takes them over.
+
+    Returns:
+        2 after a mistake of the user, which is printed in one line.
+    """
+    try:
+        options = ControlOptions.parse(sys.argv[1:] if arguments is None else arguments, environment)
+        with listen(options.host, options.port) as listener:
+            configure_logging(options.log_file)
+            _serve(*open_control(options), listener)
+    except (VisionOpsError, OSError) as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    return 0
+
+
+def open_control(options: ControlOptions) -> tuple[Control, Runner]:
+    """Open database, images and keys, and put the service together.
+
+    Raises:
+        VisionOpsError: One of them cannot be used.
+    """
+    metrics = ControlMetrics()
+    database = open_database()
+    images = open_images(os.environ.get(IMAGES) or str(visionops_home() / "review" / "images"))
+    control = Control(
+        options=options,
+        keys=KeyRing(options.keys, _revealed(options.api_keys), _revealed(options.admin_key)),
+        metrics=metrics,
+        use_cases=UseCases(options.configs),
+        runs=SqlRunStore(database),
+        launcher=_launcher(options),
+        models=Models(_ROOT, options.stack),
+        review=Review(SqlReviewStore(database), images),
+    )
+
+    def command(run: Run) -> list[str]:
+        return command_of(run, control.use_cases.find(run.wish.use_case).path, options.stack)
+
+    def ended(run: Run) -> None:
+        metrics.run_ended(run)
+        control.models.forget()
+
+    owner = f"{socket.gethostname()}:{uuid.uuid4().hex[:8]}"
+    runner = Runner(control.runs, control.launcher, owner, command, control.now, grace=options.grace_time, on_end=ended)
+    return control, runner
+
+
+def _launcher(options: ControlOptions) -> Launcher:
+    if options.launcher == "process":
+        return ProcessLauncher(options.runs or visionops_home() / "control" / "runs", _ROOT)
+    if options.job_template is None:
+        raise ConfigError("--job-template: is missing; --launcher kubernetes makes each run of this file")
+    from deploy.control.runs.jobs import JobLauncher
+
+    return JobLauncher.from_file(options.job_template, options.namespace)
+
+
+def _revealed(secret: SecretStr | None) -> str | None:
+    return None if secret is None else secret.get_secret_value()
+
+
+def _serve(control: Control, runner: Runner, listener: socket.socket) -> None:
+    host, port = listener.getsockname()[:2]
+    fields = {"url": f"http://{host}:{port}", "pid": os.getpid(), "serves": control.keys.serves}
+    logging.getLogger("visionops.control").info("started", extra={"fields": fields})
+    options = control.options
+    config = uvicorn.Config(
+        create_app(control, runner),
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        ws="none",
+        http=limited_protocol(options.max_connections, control.metrics.rejected),
+        timeout_keep_alive=math.ceil(options.idle_timeout),
+        timeout_graceful_shutdown=_GRACE_SECONDS,
+    )
+    Server(config, options.idle_timeout).run(sockets=[listener])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

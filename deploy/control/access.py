@@ -1,0 +1,46 @@
+"""Who may do what: every route of the control service with the roles it is open to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from deploy.http.gate import ADMIN, ANY, OPEN
+from deploy.http.keys import Role
+
+__all__ = ["PROBES", "ROLES"]
+
+REVIEW: Final = frozenset({Role.REVIEW, Role.ADMIN})
+UPLOAD: Final = frozenset({Role.FEEDBACK, Role.REVIEW, Role.ADMIN})
+
+ROLES: Final[Mapping[str, frozenset[Role]]] = {
+    "GET /live": OPEN,
+    "GET /ready": OPEN,
+    "GET /metrics": ANY,
+    "GET /openapi.json": ANY,
+    "POST /retrain": ADMIN,
+    "GET /use-cases": REVIEW,
+    "GET /runs": REVIEW,
+    "GET /runs/{run}": REVIEW,
+    "POST /runs/{run}/cancel": ADMIN,
+    "GET /models": REVIEW,
+    "POST /models/{name}/promote": ADMIN,
+    "POST /models/{name}/rollback": ADMIN,
+    "GET /review/use-cases": REVIEW,
+    "GET /review/items": REVIEW,
+    "POST /review/items": UPLOAD,
+    "GET /review/items/{item}": REVIEW,
+    "GET /review/items/{item}/image": REVIEW,
+    "POST /review/items/{item}/claim": REVIEW,
+    "POST /review/items/{item}/renew": REVIEW,
+    "POST /review/items/{item}/release": REVIEW,
+    "POST /review/items/{item}/decide": REVIEW,
+    "POST /review/items/{item}/reopen": ADMIN,
+    "POST /review/{use_case}/claim": REVIEW,
+    "POST /review/{use_case}/export": ADMIN,
+    "GET /review/{use_case}/stats": REVIEW,
+}
+"""Each route and who may call it. What is not listed does not exist: the gate lets nothing else through."""
+
+PROBES: Final = frozenset({"/live", "/ready", "/metrics"})
+"""Called again and again by machines: not limited in rate, logged at level debug."""

@@ -1,0 +1,55 @@
+"""What Prometheus reads of the control service. No label comes from a request."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+from visionops.runs.states import Run
+
+__all__ = ["ControlMetrics"]
+
+
+class ControlMetrics:
+    """The counters of one application; implements `RequestCounts`."""
+
+    def __init__(self) -> None:
+        self._registry = registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        self._requests = Counter(
+            "visionops_control_requests", "Answered requests.", ["route", "status"], registry=registry
+        )
+        self._duration = Histogram(
+            "visionops_control_request_duration_seconds",
+            "From the head of a request to the last byte of its answer.",
+            ["route"],
+            registry=registry,
+        )
+        self._in_flight = Gauge("visionops_control_in_flight", "Requests being answered.", registry=registry)
+        self._upload = Counter("visionops_control_upload_bytes", "Bytes of bodies.", registry=registry)
+        self._rejected = Counter("visionops_control_rejected", "Requests refused.", ["reason"], registry=registry)
+        self._runs = Counter("visionops_control_runs", "Runs that have ended.", ["kind", "state"], registry=registry)
+
+    def begin(self) -> None:
+        """Count a request that has come."""
+        self._in_flight.inc()
+
+    def request(self, route: str, status: int, seconds: float) -> None:
+        """Count a request that was answered."""
+        self._requests.labels(route, str(status)).inc()
+        self._duration.labels(route).observe(seconds)
+        self._in_flight.dec()
+
+    def upload(self, size: int) -> None:
+        """Count a body of ``size`` bytes."""
+        self._upload.inc(size)
+
+    def rejected(self, reason: str) -> None:
+        """Count a request that was refused."""
+        self._rejected.labels(reason).inc()
+
+    def run_ended(self, run: Run) -> None:
+        """Count a run that has ended."""
+        self._runs.labels(run.wish.kind.value, run.state.value).inc()
+
+    def text(self) -> bytes:
+        """Return all of it, in Prometheus' text format."""
+        return generate_latest(self._registry)

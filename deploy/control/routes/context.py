@@ -1,0 +1,133 @@
+"""What the routes of one application share, and what each takes of its request."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import uuid
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Annotated, Any, TypeVar
+
+from fastapi import Depends, Header, Request
+from pydantic import BaseModel, ValidationError
+from visionops.runs.ports import RunStore
+
+from deploy.control.metrics import ControlMetrics
+from deploy.control.options import ControlOptions
+from deploy.control.registry import Models
+from deploy.control.runs.launcher import Launcher
+from deploy.control.use_cases import UseCases
+from deploy.http.errors import BadRequest, UnsupportedMedia, first_problem
+from deploy.http.keys import KeyRing, Role
+from deploy.http.uploads import read_body
+from visionops.review.service import Review
+from visionops.review.states import Actor
+
+__all__ = ["ActorOf", "Control", "IdempotencyKey", "actor_of", "body_of", "json_request", "refusals", "searchable"]
+
+LOCAL = "local"
+"""Who comes without a key, from this machine."""
+_MOST_JSON = 2_500_000
+_KEY = re.compile(r"[\x21-\x7e]{1,200}")
+_Body = TypeVar("_Body", bound=BaseModel)
+_WORDS = {
+    400: "The request is no HTTP, or has a header that cannot be read.",
+    401: "The key is missing or wrong.",
+    403: "The key is for something else.",
+    404: "There is no such thing.",
+    408: "The body did not arrive in time.",
+    409: "The thing is in another state.",
+    413: "The body is too large.",
+    415: "The body has another type.",
+    422: "A parameter or the body cannot be used.",
+    429: "Too many requests.",
+    503: "The database, the images or the registry cannot be reached.",
+}
+_ERROR = {
+    "type": "object",
+    "required": ["error"],
+    "properties": {
+        "error": {
+            "type": "object",
+            "required": ["code", "message"],
+            "properties": {"code": {"type": "string"}, "message": {"type": "string"}},
+        }
+    },
+}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Control:
+    """Settings, stores, and what does the work."""
+
+    options: ControlOptions
+    keys: KeyRing
+    metrics: ControlMetrics
+    use_cases: UseCases
+    runs: RunStore
+    launcher: Launcher
+    models: Models
+    review: Review
+
+    def now(self) -> datetime:
+        """Return the time."""
+        return datetime.now(UTC)
+
+
+def actor_of(request: Request) -> Actor:
+    """Return who sends a request: the id of the key."""
+    state = request.scope["state"]
+    return Actor(str(state.get("key", LOCAL)), is_admin=state.get("role") is Role.ADMIN)
+
+
+def _idempotency_key(
+    given: Annotated[
+        str | None,
+        Header(alias="Idempotency-Key", description="Send a write again with the same key, and it is done once."),
+    ] = None,
+) -> str:
+    if given is None:
+        return uuid.uuid4().hex
+    if not _KEY.fullmatch(given):
+        raise BadRequest("Idempotency-Key: 1 to 200 visible ASCII characters, without spaces", "bad_key")
+    return given
+
+
+ActorOf = Annotated[Actor, Depends(actor_of)]
+IdempotencyKey = Annotated[str, Depends(_idempotency_key)]
+
+
+def body_of(kind: type[_Body]) -> Callable[[Request], Awaitable[_Body]]:
+    """Return a dependency that reads a JSON body within a limit; no body is an empty object."""
+
+    async def read(request: Request) -> _Body:
+        data = await read_body(request, _MOST_JSON)
+        media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if data and media != "application/json":
+            raise UnsupportedMedia(f"content type {media or 'none'!r}; send application/json")
+        try:
+            return kind.model_validate_json(data or b"{}")
+        except ValidationError as error:
+            raise BadRequest(first_problem(error.errors(include_url=False)), "bad_body") from error
+
+    return read
+
+
+def json_request(kind: type[BaseModel]) -> dict[str, Any]:
+    """Return what `/openapi.json` says of such a body."""
+    schema = kind.model_json_schema()
+    required = bool(schema.get("required"))
+    return {"requestBody": {"required": required, "content": {"application/json": {"schema": schema}}}}
+
+
+def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Return what `/openapi.json` says of errors: those of every route, and these."""
+    content = {"application/json": {"schema": _ERROR}}
+    wanted = sorted({400, 401, 403, 422, 429, 503, *statuses})
+    return {status: {"description": _WORDS[status], "content": content} for status in wanted}
+
+
+def searchable(text: str | None) -> str | None:
+    """Return a text that every database can look for; one that none can hold becomes one that is not found."""
+    return text if text is None else text.replace("\x00", "\ufffd").encode("utf-8", "replace").decode()

@@ -1,0 +1,240 @@
+"""Reviews: list, claim, decide and export items; the domain decides what is allowed."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.concurrency import run_in_threadpool
+
+from deploy.control.routes.context import (
+    ActorOf,
+    Control,
+    IdempotencyKey,
+    body_of,
+    json_request,
+    refusals,
+    searchable,
+)
+from deploy.control.routes.views import (
+    arrival_view,
+    audit_view,
+    decision_view,
+    item_view,
+    stats_view,
+    version_view,
+)
+from deploy.http.errors import BadRequest
+from deploy.http.uploads import read_upload
+from visionops.inference.image import read_header
+from visionops.review.items import Origin
+from visionops.review.ports import Wanted
+from visionops.review.service import Answer, Arrival
+from visionops.review.states import State, Verdict
+
+__all__ = ["review_router"]
+
+_Name = Annotated[str, Query(min_length=1, max_length=200)]
+_Text = Annotated[str, Query(max_length=4000)]
+_UPLOAD = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["file"],
+                    "properties": {"file": {"type": "string", "format": "binary"}},
+                }
+            },
+        },
+    }
+}
+_IMAGE: dict[int | str, dict[str, Any]] = {
+    200: {"description": "The image as it came.", "content": {"image/*": {}}},
+    304: {"description": "The client has it."},
+}
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class ClaimBody(_Body):
+    """How long the claim is to last."""
+
+    lease_seconds: float = Field(default=900, gt=0, le=86_400)
+
+
+class DecideBody(_Body):
+    """What the reviewer says."""
+
+    verdict: Verdict
+    label: dict[str, Any] | None = None
+    reason: str = ""
+    comment: str = ""
+
+
+class ReopenBody(_Body):
+    """Why the item is to be decided again."""
+
+    reason: str = Field(min_length=1)
+
+
+_Claim = Annotated[ClaimBody, Depends(body_of(ClaimBody))]
+_Decide = Annotated[DecideBody, Depends(body_of(DecideBody))]
+_Reopen = Annotated[ReopenBody, Depends(body_of(ReopenBody))]
+_CLAIM: dict[str, Any] = {
+    "responses": refusals(404, 408, 409, 413, 415),
+    "openapi_extra": json_request(ClaimBody),
+}
+
+
+def review_router(control: Control) -> APIRouter:
+    """The routes over ``control``."""
+    router = APIRouter(prefix="/review")
+    _add_reading(router, control)
+    _add_writing(router, control)
+    return router
+
+
+def _add_reading(router: APIRouter, control: Control) -> None:
+    review = control.review
+
+    @router.get("/use-cases", responses=refusals())
+    def use_cases() -> list[dict[str, Any]]:
+        """Return what is reviewed, with the classes that can be answered."""
+        found = review.store.use_cases()
+        return [{"name": c.name, "task": c.task, "scheme": c.scheme.model_dump(mode="json")} for c in found]
+
+    @router.get("/items", responses=refusals(404))
+    def items(
+        use_case: Annotated[str | None, Query(max_length=200)] = None,
+        state: Annotated[list[State] | None, Query()] = None,
+        origin: Origin | None = None,
+        sha256: Annotated[str | None, Query(pattern="^[0-9a-f]{64}$")] = None,
+        reference: Annotated[str | None, Query(max_length=200)] = None,
+        limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+        after: Annotated[str | None, Query(max_length=64)] = None,
+    ) -> list[dict[str, Any]]:
+        """Return items, newest first."""
+        wanted = Wanted(
+            searchable(use_case), state or (), origin, sha256, searchable(reference), limit, searchable(after)
+        )
+        return [item_view(item) for item in review.store.items(wanted)]
+
+    @router.get("/items/{item}", responses=refusals(404))
+    def item(item: str) -> dict[str, Any]:
+        """Return an item: every arrival of its image, every decision, every change."""
+        item = searchable(item) or ""
+        return item_view(review.store.item(item)) | {
+            "arrivals": [arrival_view(one) for one in review.store.arrivals(item)],
+            "decisions": [decision_view(one) for one in review.store.decisions(item)],
+            "history": [audit_view(one) for one in review.store.history(item)],
+        }
+
+    @router.get("/items/{item}/image", response_class=Response, responses={**_IMAGE, **refusals(404)})
+    def image(item: str, request: Request) -> Response:
+        """Return the image of an item; it never changes, so it may be kept."""
+        found = review.store.item(searchable(item) or "")
+        tag = f'"{found.image.sha256}"'
+        # `no-store`, which every other answer has, would have a browser fetch it again for each look.
+        request.state.cache_control = "private, max-age=31536000, immutable"
+        headers = {"ETag": tag}
+        if tag in [part.strip() for part in request.headers.get("if-none-match", "").split(",")]:
+            return Response(status_code=304, headers=headers)
+        media = f"image/{found.image.format.lower()}"
+        return Response(review.images.read(found.image.sha256), media_type=media, headers=headers)
+
+    @router.get("/{use_case}/stats", responses=refusals(404))
+    def stats(use_case: str) -> dict[str, Any]:
+        """Return how the queue of a use case stands."""
+        return stats_view(review.store.stats(searchable(use_case) or ""))
+
+
+def _add_writing(router: APIRouter, control: Control) -> None:
+    review = control.review
+
+    @router.post("/items", status_code=201, responses=refusals(404, 408, 409, 413, 415), openapi_extra=_UPLOAD)
+    async def upload(
+        request: Request,
+        actor: ActorOf,
+        key: IdempotencyKey,
+        use_case: _Name,
+        comment: _Text = "",
+        name: Annotated[str, Query(max_length=500)] = "",
+        reference: Annotated[str, Query(max_length=200)] = "",
+        label: Annotated[str, Query(max_length=100_000)] = "",
+    ) -> dict[str, Any]:
+        """Take an image in; `label`, JSON in the task's form, is a proposal that a reviewer sees."""
+        data = await read_upload(request, control.options.max_upload_bytes)
+        read_header(data)
+        arrival = Arrival(Origin.UPLOAD, reference, name, comment, label=_label(label))
+        added = await run_in_threadpool(review.add, use_case, data, arrival, actor, key=key, now=control.now())
+        return item_view(added.item) | {"is_new": added.is_new}
+
+    @router.post("/{use_case}/claim", **_CLAIM)
+    def claim_next(use_case: str, body: _Claim, actor: ActorOf, key: IdempotencyKey) -> dict[str, Any]:
+        """Claim the item to review first; `item` is null where nothing waits."""
+        lease, name = timedelta(seconds=body.lease_seconds), searchable(use_case) or ""
+        found = review.claim_next(name, actor, key=key, now=control.now(), lease=lease)
+        return {"item": found and item_view(found)}
+
+    @router.post("/items/{item}/claim", **_CLAIM)
+    def claim(item: str, body: _Claim, actor: ActorOf, key: IdempotencyKey) -> dict[str, Any]:
+        """Claim an item."""
+        lease = timedelta(seconds=body.lease_seconds)
+        return item_view(review.claim(searchable(item) or "", actor, key=key, now=control.now(), lease=lease))
+
+    @router.post("/items/{item}/renew", **_CLAIM)
+    def renew(item: str, body: _Claim, actor: ActorOf, key: IdempotencyKey) -> dict[str, Any]:
+        """Make one's own claim last longer."""
+        lease = timedelta(seconds=body.lease_seconds)
+        return item_view(review.renew(searchable(item) or "", actor, key=key, now=control.now(), lease=lease))
+
+    @router.post("/items/{item}/release", responses=refusals(404, 408, 409))
+    def release(item: str, actor: ActorOf, key: IdempotencyKey) -> dict[str, Any]:
+        """Give a claimed item back, undecided."""
+        return item_view(review.release(searchable(item) or "", actor, key=key, now=control.now()))
+
+    @router.post(
+        "/items/{item}/decide",
+        responses=refusals(404, 408, 409, 413, 415),
+        openapi_extra=json_request(DecideBody),
+    )
+    def decide(item: str, body: _Decide, actor: ActorOf, key: IdempotencyKey) -> dict[str, Any]:
+        """Keep what the reviewer says of an item that they have claimed."""
+        answer = Answer(body.verdict, body.label, body.reason, body.comment)
+        return item_view(review.decide(searchable(item) or "", answer, actor, key=key, now=control.now()))
+
+    @router.post(
+        "/items/{item}/reopen",
+        responses=refusals(404, 408, 409, 413, 415),
+        openapi_extra=json_request(ReopenBody),
+    )
+    def reopen(item: str, body: _Reopen, actor: ActorOf, key: IdempotencyKey) -> dict[str, Any]:
+        """Have a decided item decided again."""
+        # Without keys only who has the admin key comes here.
+        return item_view(review.reopen(searchable(item) or "", body.reason, actor, key=key, now=control.now()))
+
+    @router.post("/{use_case}/export", responses=refusals(404, 408, 409))
+    def export(use_case: str, actor: ActorOf, key: IdempotencyKey) -> dict[str, Any]:
+        """Make the next data version of what is decided; `version` is null where nothing is."""
+        made = review.export(searchable(use_case) or "", actor, key=key, now=control.now())
+        return {"version": made and version_view(made)}
+
+
+def _label(text: str) -> dict[str, Any] | None:
+    if not text:
+        return None
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise BadRequest("label: is no JSON", "bad_label") from error
+    if not isinstance(found, dict):
+        raise BadRequest("label: is no JSON object", "bad_label")
+    return found

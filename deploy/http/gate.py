@@ -1,0 +1,212 @@
+"""The gate before every route: who may call it, by a table of routes and roles.
+
+Where keys are configured, each request but those for open routes brings one. Where none are, only this machine is
+served: the peer of the socket is a loopback address (what a proxy claims in a header does not count), and a browser
+does not come on behalf of a foreign page, which the headers Host and Origin tell.
+"""
+
+from __future__ import annotations
+
+import functools
+import ipaddress
+import re
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from starlette.routing import compile_path
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from deploy.http.counting import RequestCounts
+from deploy.http.errors import (
+    AdminDisabled,
+    ApiError,
+    ForeignHost,
+    ForeignOrigin,
+    KeysNeeded,
+    MethodNotAllowed,
+    NoRoute,
+    TooManyRequests,
+    WrongKey,
+    WrongRole,
+)
+from deploy.http.keys import Client, KeyRing, Role
+from deploy.http.rates import RateLimit
+from deploy.http.refusals import refusal
+from visionops.inference.server_options import ADMIN_KEY_VARIABLE
+
+__all__ = ["ADMIN", "ANY", "OPEN", "Gate", "Routes"]
+
+OPEN: Final = frozenset[Role]()
+"""Without a key."""
+ANY: Final = frozenset(Role)
+ADMIN: Final = frozenset({Role.ADMIN})
+
+_LOCALHOST = {"localhost"}
+_HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^:]*)(:\d+)?")
+
+
+class Routes:
+    """Each route and who may call it, to look up. What is not listed does not exist.
+
+    Args:
+        table: ``GET /models`` and the like, with the roles that it is open to.
+        probes: Paths that machines call again and again: not limited in rate.
+        opened: Paths that need no key, by setting.
+    """
+
+    def __init__(
+        self, table: Mapping[str, frozenset[Role]], probes: frozenset[str], opened: Iterable[str] = ()
+    ) -> None:
+        self.probes = probes
+        self._fixed: dict[str, tuple[str, dict[str, frozenset[Role]]]] = {}
+        self._patterns: dict[str, re.Pattern[str]] = {}
+        opened = set(opened)
+        for route, roles in table.items():
+            method, _, path = route.partition(" ")
+            _, methods = self._fixed.setdefault(path, (path, {}))
+            methods[method] = OPEN if path in opened else roles
+            if "{" in path:
+                self._patterns[path] = compile_path(path)[0]
+
+    def find(self, path: str) -> tuple[str, Mapping[str, frozenset[Role]]] | None:
+        """The route's own path, and who may call which of its methods."""
+        if (found := self._fixed.get(path)) is not None:
+            return found
+        for template, pattern in self._patterns.items():
+            if pattern.match(path):
+                return self._fixed[template]
+        return None
+
+
+class Gate:
+    """Lets in who may come in, and notes in the request's state who that is.
+
+    ``state["known"]`` is whether the client may see more than an open route tells, ``state["key"]`` the id of its key,
+    ``state["role"]`` its role, ``state["route"]`` the path of the route, ``state["headers"]`` what its answer says of
+    the client's rate.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        keys: KeyRing,
+        routes: Routes,
+        metrics: RequestCounts,
+        rate: RateLimit | None = None,
+        origins: Iterable[str] = (),
+    ) -> None:
+        self._app = app
+        self._keys = keys
+        self._routes = routes
+        self._metrics = metrics
+        self._rate = rate
+        self._origins = {origin.encode() for origin in origins}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass one request on, or refuse it."""
+        if scope["type"] != "http":
+            if scope["type"] == "lifespan":
+                await self._app(scope, receive, send)
+            return
+        state = scope.setdefault("state", {})
+        try:
+            await self._admit(scope, state)
+        except ApiError as error:
+            if isinstance(error, TooManyRequests):
+                state["headers"] = error.window
+            self._metrics.rejected(error.code)
+            state["log"] = {"code": error.code}
+            await refusal(scope["path"], error)(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+
+    async def _admit(self, scope: Scope, state: dict[str, object]) -> None:
+        found = self._routes.find(scope["path"])
+        roles = None
+        if found is not None:
+            state["route"], methods = found
+            roles = methods.get(scope["method"])
+        headers = dict(scope["headers"])
+        if roles is OPEN:
+            try:
+                self._identify(scope, headers, state, ANY)
+            except ApiError:
+                state["known"] = False
+            return
+        self._identify(scope, headers, state, roles or ANY)
+        if self._rate is not None and state.get("route") not in self._routes.probes:
+            who = state.get("key") or scope["client"][0]
+            state["headers"] = await self._rate.take(str(who))
+        if found is None:
+            raise NoRoute(f"{scope['method']} {scope['path']}: Not Found; GET /openapi.json lists what there is")
+        if roles is None:
+            allowed = [*methods, *(["HEAD"] if "GET" in methods else [])]
+            raise MethodNotAllowed(f"{scope['method']} {scope['path']}: Method Not Allowed", tuple(allowed))
+
+    def _identify(
+        self, scope: Scope, headers: Mapping[bytes, bytes], state: dict[str, object], roles: frozenset[Role]
+    ) -> None:
+        state["known"] = True
+        if self._keys.is_configured:
+            client = self._client(headers)
+            if client is None:
+                raise WrongKey("the key is missing or wrong; send it in the header X-API-Key")
+            state["key"], state["role"] = client.id, client.role
+            if client.role not in roles:
+                allowed = " or ".join(sorted(roles))
+                raise WrongRole(f"{scope['method']} {scope['path']} needs a key of role {allowed}, not {client.role}")
+            return
+        self._check_local(scope, headers)
+        if roles == ADMIN:
+            if not self._keys.has_admin_key:
+                raise AdminDisabled(
+                    f"{scope['path']} needs a key and this server has none; start it with {ADMIN_KEY_VARIABLE} set"
+                )
+            client = self._client(headers)
+            if client is None:
+                raise WrongKey("the key is missing or wrong; send it in the header X-API-Key")
+            state["key"], state["role"] = client.id, client.role
+
+    def _client(self, headers: Mapping[bytes, bytes]) -> Client | None:
+        offered = headers.get(b"x-api-key")
+        if offered is None:
+            scheme, _, offered = headers.get(b"authorization", b"").partition(b" ")
+            if scheme.lower() != b"bearer":
+                return None
+        return self._keys.client(offered.strip())
+
+    def _check_local(self, scope: Scope, headers: Mapping[bytes, bytes]) -> None:
+        peer = scope.get("client")
+        if peer is None or not _is_loopback(peer[0]):
+            raise KeysNeeded(
+                "this server has no API keys, so it serves its own machine only; make a key with "
+                "python -m deploy.serving.keys, and start the server with --keys FILE"
+            )
+        host = headers.get(b"host")
+        if host is not None and not _is_local_host(host):
+            raise ForeignHost(
+                "the header Host names another machine, and a server without API keys serves its own only"
+            )
+        origin = headers.get(b"origin")
+        if origin is not None and origin not in self._origins and origin.partition(b"://")[2] != host:
+            raise ForeignOrigin("a page of another origin may not call this server; allow it with --cors-origins")
+
+
+@functools.lru_cache(maxsize=1024)
+def _is_loopback(address: str) -> bool:
+    try:
+        ip = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return False
+    mapped = getattr(ip, "ipv4_mapped", None)
+    return (mapped or ip).is_loopback
+
+
+@functools.lru_cache(maxsize=1024)
+def _is_local_host(host: bytes) -> bool:
+    match = _HOST.fullmatch(host.decode("latin-1"))
+    if match is None:
+        return False
+    name = match[1].strip("[]").rstrip(".").lower()
+    return name in _LOCALHOST or _is_loopback(name)

@@ -1,0 +1,34 @@
+"""The listening socket of a server, bound before anything slow begins: a port in use is known at once."""
+
+from __future__ import annotations
+
+import socket
+
+from visionops.errors import DeploymentError
+
+__all__ = ["listen"]
+
+_BACKLOG = 128
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Return a socket that listens.
+
+    Args:
+        port: 0 for any free one.
+
+    Raises:
+        DeploymentError: The port is in use, or the host has no address.
+    """
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+    except OSError as error:
+        raise DeploymentError(
+            f"{host}:{port}: cannot listen ({_reason(error)}); choose another with --port, or 0"
+        ) from error
+
+
+def _reason(error: OSError) -> str:
+    # `create_server` adds the address, which the message names already; a name that does not resolve has no errno.
+    return str(error.strerror).partition(" (while")[0]

@@ -1,0 +1,124 @@
+"""`visionops models` and `visionops promote`: what is registered, and which version is served."""
+
+from __future__ import annotations
+
+import getpass
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from launch.terminal import exit_code
+from visionops.errors import ConfigError, RegistryError
+
+if TYPE_CHECKING:
+    from visionops.registry import RegisteredVersion
+
+__all__ = ["list_models", "promote_model"]
+
+_NEWEST = 20
+_Stack = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Stack whose registry it is (default: the active one).")
+]
+
+
+def list_models(
+    names: Annotated[list[str], typer.Argument(help="Names of use cases.", show_default=False)],
+    as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON.")] = False,
+    stack: _Stack = None,
+) -> None:
+    """List the newest versions of use cases, with their aliases and what the gate said."""
+
+    def work() -> None:
+        found = _models(names, stack)
+        if as_json:
+            typer.echo(json.dumps(found))
+            return
+        for name, model in found.items():
+            typer.echo(f"{name}: champion {model['champion'] or 'none'}")
+            for version in model["versions"]:
+                aliases = ", ".join(version["aliases"]) or "-"
+                typer.echo(f"  {version['version']:>4}  {aliases:<22}  {version['gate'] or ''}")
+
+    raise typer.Exit(exit_code(work))
+
+
+def promote_model(
+    config: Annotated[Path, typer.Option(metavar="FILE", help="Use case, a YAML file.", show_default=False)],
+    version: Annotated[str, typer.Option(metavar="N", help="Registered version.", show_default=False)],
+    reason: Annotated[str, typer.Option(metavar="TEXT", help="Why; kept with the version.", show_default=False)],
+    override: Annotated[bool, typer.Option("--override", help="Although the gate speaks against it.")] = False,
+    who: Annotated[
+        str | None, typer.Option("--as", metavar="NAME", help="Who does it (default: your account).")
+    ] = None,
+    stack: _Stack = None,
+    summary: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the outcome as JSON, too.")] = None,
+) -> None:
+    """Serve a version as champion; one that the gate has refused only with --override."""
+    raise typer.Exit(exit_code(lambda: _promote(config, version, reason, override, who, stack, summary)))
+
+
+def _models(names: list[str], stack: str | None) -> dict[str, Any]:
+    from launch.environment import quieten_libraries
+
+    quieten_libraries()
+    from stacks.session import open_registry
+
+    found: dict[str, Any] = {}
+    registry = open_registry(stack)
+    for name in names:
+        versions = registry.versions(name, _NEWEST)
+        champion = registry.by_alias(name, "champion")
+        found[name] = {"champion": champion and champion.version, "versions": [_row(one) for one in versions]}
+    return found
+
+
+def _row(version: RegisteredVersion) -> dict[str, Any]:
+    tags = version.tags
+    return {
+        "version": version.version,
+        "aliases": list(version.aliases),
+        "digest": version.digest,
+        "created": version.created.isoformat(),
+        "trained": version.trained.isoformat(),
+        "rolled_back": version.rolled_back,
+        "promoted_by_gate": version.gate_promotes,
+        "gate": tags.get("gate.reason"),
+        "promoted_by_hand": tags.get("visionops.promoted_by_hand"),
+        "metrics": {key.removeprefix("test."): float(value) for key, value in tags.items() if key.startswith("test.")},
+    }
+
+
+def _promote(
+    config_file: Path,
+    number: str,
+    reason: str,
+    override: bool,
+    who: str | None,
+    stack: str | None,
+    summary: Path | None,
+) -> None:
+    from launch.environment import quieten_libraries
+    from visionops.config import load_config
+
+    if not reason.strip():
+        raise ConfigError("--reason: is empty; say why the version is promoted")
+    config = load_config(config_file)
+    quieten_libraries()
+    from stacks.session import open_session
+    from steps.context import active_deployer, active_registry
+    from visionops.release import promote_by_hand
+
+    with open_session(config.name, stack):
+        registry = active_registry()
+        version = registry.by_version(config.name, number)
+        if version is None:
+            raise RegistryError(f"{config.name}: has no version {number}; `visionops models {config.name}` lists them")
+        by = f"{who or getpass.getuser()}: {reason}"
+        endpoint = promote_by_hand(registry, active_deployer(), version, config.serving, by, override=override)
+    typer.echo(f"champion  {config.name} version {number}")
+    typer.echo(f"endpoint  {endpoint.url}")
+    if summary:
+        found = {"use_case": config.name, "model": {"name": config.name, "version": number, "alias": "champion"}}
+        summary.write_text(json.dumps(found | {"endpoint": endpoint.model_dump(mode="json")}), encoding="utf-8")

@@ -1,0 +1,102 @@
+"""Options of a server process, as its command line and its environment have them.
+
+>>> ServerOptions(port=0, open_ready=True).to_arguments()
+['--port', '0', '--open-ready', 'true']
+>>> ServerOptions.parse(["--port", "0", "--open-ready"]) == ServerOptions(port=0, open_ready=True)
+True
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from visionops.addresses import SECRET_ERROR
+from visionops.errors import ConfigError
+
+__all__ = ["CommandOptions", "comma_separated", "flag", "variable"]
+
+
+def variable(name: str) -> str:
+    """Return the environment variable of an option."""
+    return f"VISIONOPS_{name.upper()}"
+
+
+def flag(name: str) -> str:
+    """Return the argument of an option."""
+    return "--" + name.replace("_", "-")
+
+
+def comma_separated(value: object) -> object:
+    """Return a text as a tuple of its parts; anything else as it is."""
+    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
+class CommandOptions(BaseModel):
+    """Base of the options of a program: each field is an argument and an environment variable."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    PROGRAM: ClassVar[str]
+    DESCRIPTION: ClassVar[str]
+    SECRETS: ClassVar[frozenset[str]] = frozenset()
+    """Fields that only the environment has: a command line is read by many."""
+
+    @classmethod
+    def parse(cls, arguments: Sequence[str], environment: Mapping[str, str] | None = None) -> Self:
+        """Read a command line, and the variables of what it does not say; an empty variable says nothing.
+
+        Raises:
+            ConfigError: A value cannot be used; it names the argument or the variable.
+            SystemExit: An option is unknown, or help is wanted.
+        """
+        given = {name: value for name, value in vars(cls._parser().parse_args(arguments)).items() if value is not None}
+        known = {name: (environment or {}).get(variable(name)) for name in cls.model_fields}
+        try:
+            return cls.model_validate({name: value for name, value in known.items() if value} | given)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            if not first["loc"]:
+                raise ConfigError(first["msg"].removeprefix("Value error, ")) from error
+            name = str(first["loc"][0])
+            place = flag(name) if name in given else variable(name)
+            if first["type"] == SECRET_ERROR:
+                raise ConfigError(f"{place}: {first['msg']}") from None  # nor may the trace have it
+            raise ConfigError(f"{place}: {first['msg']} (got {first['input']!r})") from error
+
+    def to_arguments(self, *, joined: bool = False, order: Sequence[str] = ()) -> list[str]:
+        """Return the command line of these options, without secrets: those that were given, or are no defaults.
+
+        Args:
+            joined: ``--port=0`` as one argument. Otherwise they are two, unless the value begins with a dash.
+            order: Names of options to begin with; the others follow as they are declared.
+        """
+        values = self.model_dump(mode="json", exclude=set(self.SECRETS))
+        arguments: list[str] = []
+        for name in dict.fromkeys((*order, *values)):
+            value, default = getattr(self, name), type(self).model_fields[name].default
+            if value == default and (name not in self.model_fields_set or value in (None, "", ())):
+                continue
+            text = _text(values[name])
+            arguments += [f"{flag(name)}={text}"] if joined or text.startswith("-") else [flag(name), text]
+        return arguments
+
+    @classmethod
+    def _parser(cls) -> argparse.ArgumentParser:
+        parser = argparse.ArgumentParser(prog=cls.PROGRAM, description=cls.DESCRIPTION)
+        for name, field in cls.model_fields.items():
+            if name in cls.SECRETS:
+                continue
+            shown = "" if field.default in (None, ()) else f" [{field.default}]"
+            switch: dict[str, Any] = {"nargs": "?", "const": "true"} if field.annotation is bool else {}
+            parser.add_argument(flag(name), help=f"{field.description}{shown}", **switch)
+        return parser
+
+
+def _text(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return ",".join(value) if isinstance(value, list) else str(value)
