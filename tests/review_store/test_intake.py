@@ -18,11 +18,11 @@ from tests.serving.conftest import TestClient, client_of, settings_of
 from tests.serving.test_switching import PNG
 from visionops.monitoring.kinds import FEEDBACK
 from visionops.monitoring.log import PredictionLog
-from visionops.review.candidates import Candidate, in_random_share
 from visionops.review.errors import Unavailable
 from visionops.review.intake import Intake, ServerLogs, Taken
 from visionops.review.items import Origin, Reason, UseCase
 from visionops.review.ports import Wanted
+from visionops.review.selection.random_share import is_drawn
 from visionops.review.service import Review
 from visionops.review.settings import ReviewConfig
 from visionops.tasks.labelling import LabelScheme
@@ -68,8 +68,8 @@ def predict(client: TestClient, number: int, request_id: str = "") -> None:
     assert client.post("/predict", content=part(number), headers=headers).status_code == 200
 
 
-def take(review: Review, logs: ServerLogs, now: datetime | None = None, share: float = 0.1, **more) -> Taken:
-    return Intake(review, "cells", logs, ReviewConfig(random_share=share), **more).run(now or datetime.now(UTC) + LATER)
+def take(review: Review, logs: ServerLogs, now: datetime | None = None, share: float = 0.1) -> Taken:
+    return Intake(review, "cells", logs, ReviewConfig(random_share=share)).run(now or datetime.now(UTC) + LATER)
 
 
 def images_written(log: Path, count: int) -> None:
@@ -115,26 +115,17 @@ def test_sampled_images_and_feedback_become_items_once(cells: Review, bundle: Pa
     assert [path.read_text() for path in (log / "feedback").glob("*.consumed")] == ["cells\n"]
 
 
-def test_a_share_is_drawn_at_random_and_the_others_get_reasons(cells: Review, bundle: Path, log: Path):
-    seen: list[Candidate] = []
-
-    def prioritize(candidates):
-        seen.extend(candidates)
-        return [(Reason("uncertainty", 0.25),) for _ in candidates]
-
+def test_a_share_is_drawn_at_random_as_the_queue_draws_it(cells: Review, bundle: Path, log: Path):
     with server(bundle, log) as client:
         for number in range(24):
             predict(client, number)
         images_written(log, 24)
-    assert take(cells, ServerLogs(log), share=0.3, prioritize=prioritize).new == 24
-    items = cells.store.items(Wanted("cells", limit=100))
-    kinds = {item.first.reference: [reason.kind for reason in item.first.reasons] for item in items}
-    drawn = {name for name in kinds if in_random_share(name, 0.3)}
-    assert {name for name, found in kinds.items() if found == ["random"]} == drawn
-    assert {name for name, found in kinds.items() if found == ["uncertainty"]} == kinds.keys() - drawn
+    assert take(cells, ServerLogs(log), share=0.3).new == 24
+    kinds = {item.id: [one.kind for one in item.reasons] for item in cells.store.items(Wanted("cells", limit=100))}
+    drawn = {item for item in kinds if is_drawn(item, 0.3)}
+    assert {item for item, found in kinds.items() if found == ["random"]} == drawn
+    assert {item for item, found in kinds.items() if found == []} == kinds.keys() - drawn
     assert 0 < len(drawn) < 24
-    assert {one.record["request_id"] for one in seen} == kinds.keys() - drawn
-    assert all(one.embedding.shape == (64,) and one.predicted is not None for one in seen)
 
 
 def test_what_no_item_comes_of_is_counted(cells: Review, bundle: Path, log: Path):

@@ -16,7 +16,6 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from visionops.data.files import safe_name
@@ -25,24 +24,21 @@ from visionops.monitoring.drill_ids import drill_rows
 from visionops.monitoring.kinds import FEEDBACK, PREDICTIONS
 from visionops.monitoring.segment_reading import LogSource
 from visionops.monitoring.stores import is_store
-from visionops.review.candidates import (
-    FEEDBACK_PRIORITY,
-    RANDOM_PRIORITY,
-    Candidate,
-    Prioritize,
-    in_random_share,
-    no_reasons,
-)
 from visionops.review.checks import MOST_COMMENT, in_utc
 from visionops.review.errors import Invalid, KeyReused
-from visionops.review.items import Origin, Predicted, Reason
+from visionops.review.items import RANDOM, Origin, Predicted, Reason, item_id
 from visionops.review.ports import Cursor
+from visionops.review.selection.random_share import RANDOM_TEXT, is_drawn
 from visionops.review.service import Arrival, Review
 from visionops.review.settings import ReviewConfig
 from visionops.review.states import Actor
 
 __all__ = ["Intake", "ServerLogs", "Taken"]
 
+FEEDBACK_PRIORITY = 2.0
+"""Of what a person has pointed out."""
+RANDOM_PRIORITY = 1.0
+"""Of the random share until the queue is put in order: before what no score was given, after what a person said."""
 _TRAFFIC, _FEEDBACK = "traffic", "feedback"
 _ACTOR = Actor("intake")
 _TOGETHER = 256
@@ -97,22 +93,14 @@ class Intake:
 
     Args:
         use_case: Known to ``review``; the records are those of the model of this name.
-        prioritize: Gives the reasons of what is not in the random share.
+        settings: Say how much of the traffic is drawn at random; what else comes first is said by `prioritize_items`.
     """
 
-    def __init__(
-        self,
-        review: Review,
-        use_case: str,
-        logs: ServerLogs,
-        settings: ReviewConfig,
-        prioritize: Prioritize = no_reasons,
-    ) -> None:
+    def __init__(self, review: Review, use_case: str, logs: ServerLogs, settings: ReviewConfig) -> None:
         self._review = review
         self._use_case = use_case
         self._logs = logs
         self._settings = settings
-        self._prioritize = prioritize
 
     def run(self, now: datetime) -> Taken:
         """Take in what is there and was not taken yet.
@@ -123,7 +111,7 @@ class Intake:
             Unavailable: The database or the images cannot be reached or written.
         """
         now = in_utc(now)
-        round_ = _Round(self._review, self._use_case, self._logs, self._settings, self._prioritize, now)
+        round_ = _Round(self._review, self._use_case, self._logs, self._settings, now)
         # Listed first: traffic is taken before the feedback on it, which is in the log later.
         feedback = self._logs.feedback.stems()
         round_.take(_TRAFFIC, self._logs.predictions, self._logs.predictions.stems(), round_.traffic)
@@ -142,7 +130,6 @@ class _Round:
         use_case: str,
         logs: ServerLogs,
         settings: ReviewConfig,
-        prioritize: Prioritize,
         now: datetime,
     ) -> None:
         self.counts: Counter[str] = Counter()
@@ -151,7 +138,6 @@ class _Round:
         self._use_case = use_case
         self._logs = logs
         self._settings = settings
-        self._prioritize = prioritize
         self._now = now
 
     def take(
@@ -182,9 +168,7 @@ class _Round:
 
     def traffic(self, stem: str, place: int, records: pa.Table) -> int:
         """Make items of sampled images."""
-        found: list[tuple[int, bytes, Candidate]] = []
-        drills, taken = drill_rows(records).to_pylist(), len(records)
-        embeddings = records["embedding"].to_pylist()
+        drills = drill_rows(records).to_pylist()
         for row, record in enumerate(records.drop_columns(["embedding"]).to_pylist()):
             if record["model"] != self._use_case:
                 continue
@@ -193,24 +177,19 @@ class _Round:
                 continue
             if (data := self._logs.image(record["image"])) is None:
                 if self._now - record["time"] < _WRITING:
-                    taken = row  # it may still come: from here next time
-                    break
+                    return row  # it may still come: from here next time
                 self.counts["image gone"] += 1
                 continue
-            sha256 = hashlib.sha256(data).hexdigest()
-            embedding = np.asarray(embeddings[row] or [], dtype=np.float32)
-            found.append((place + row, data, Candidate(sha256, record, embedding, _predicted(record))))
-        for (number, data, candidate), reasons in zip(found, self._reasons([c for *_, c in found]), strict=True):
             arrival = Arrival(
                 Origin.TRAFFIC,
-                reference=candidate.record["request_id"],
-                predicted=candidate.predicted,
-                reasons=reasons,
+                reference=record["request_id"],
+                predicted=_predicted(record),
+                reasons=self._reasons(hashlib.sha256(data).hexdigest()),
             )
-            is_new = self._add(data, arrival, _ACTOR, f"traffic {stem} {number}")
+            is_new = self._add(data, arrival, _ACTOR, f"traffic {stem} {place + row}")
             if is_new is not None:
                 self.counts["new" if is_new else "known"] += 1
-        return taken
+        return len(records)
 
     def feedback(self, stem: str, place: int, records: pa.Table) -> int:  # noqa: ARG002
         """Make arrivals of what people said."""
@@ -235,12 +214,11 @@ class _Round:
             self.counts["feedback"] += is_new is not None
         return len(records)
 
-    def _reasons(self, candidates: Sequence[Candidate]) -> list[tuple[Reason, ...]]:
-        share = self._settings.random_share
-        drawn = [in_random_share(candidate.record["request_id"], share) for candidate in candidates]
-        others = [candidate for candidate, is_drawn in zip(candidates, drawn, strict=True) if not is_drawn]
-        given = iter(self._prioritize(others) if others else ())
-        return [(Reason("random", RANDOM_PRIORITY),) if is_drawn else next(given) for is_drawn in drawn]
+    def _reasons(self, sha256: str) -> tuple[Reason, ...]:
+        item = item_id(self._use_case, sha256)
+        if is_drawn(item, self._settings.random_share, self._settings.seed):
+            return (Reason(RANDOM, RANDOM_PRIORITY, RANDOM_TEXT),)
+        return ()
 
     def _add(self, data: bytes, arrival: Arrival, actor: Actor, key: str) -> bool | None:
         """Add an arrival; return whether its item is new, None where it cannot be kept."""

@@ -14,11 +14,10 @@ from visionops.errors import BundleError
 from visionops.monitoring.reference import REFERENCE_FILE, read_reference
 from visionops.review.checks import in_utc
 from visionops.review.errors import Invalid
-from visionops.review.items import Placed, Reason, ReviewItem
+from visionops.review.items import RANDOM, Placed, Reason, ReviewItem
 from visionops.review.looking import Look, Model, look_at
 from visionops.review.ports import Prioritized, Wanted, Write
 from visionops.review.selection.ordering import KINDS, Known, Ordered, order_queue
-from visionops.review.selection.random_share import RANDOM
 from visionops.review.service import Review
 from visionops.review.settings import ReviewConfig
 from visionops.review.states import Actor, State

@@ -35,7 +35,7 @@ __all__ = [
     "check_task",
     "collect",
     "dataset_from",
-    "keeps_none_out",
+    "resembles_test",
     "read_labels",
     "read_version",
 ]
@@ -116,9 +116,9 @@ class DecidedLabels:
         return sum(one.version is None or one.version > trained for one in self.usable)
 
 
-def keeps_none_out(_: Decided) -> bool:
-    """Return False: every item may be trained on."""
-    return False
+def resembles_test(one: Decided) -> bool:
+    """Return whether an item must not be trained on: it resembles an image of the test split."""
+    return one.item.likeness is not None and one.item.likeness.is_held_out
 
 
 def read_version(
@@ -128,7 +128,7 @@ def read_version(
     cache: Path,
     *,
     number: int | None = None,
-    keeps_out: KeepsOut = keeps_none_out,
+    keeps_out: KeepsOut = resembles_test,
 ) -> Reviewed:
     """Read the labels of the data versions up to one, and bring their images to this machine.
 
@@ -157,7 +157,7 @@ def read_version(
     return Reviewed(version, dataset_from(use_case, found, cache), fetched)
 
 
-def read_labels(review: Review, use_case: UseCase, cache: Path, keeps_out: KeepsOut = keeps_none_out) -> DecidedLabels:
+def read_labels(review: Review, use_case: UseCase, cache: Path, keeps_out: KeepsOut = resembles_test) -> DecidedLabels:
     """Read all that is labelled, and bring the images of the random share to this machine.
 
     The others were chosen because a model was unsure, or for another reason, so that no figure on them says how good
@@ -178,7 +178,7 @@ def read_labels(review: Review, use_case: UseCase, cache: Path, keeps_out: Keeps
 
 
 def collect(
-    name: str, number: int, decided: Sequence[Decided], keeps_out: KeepsOut = keeps_none_out
+    name: str, number: int, decided: Sequence[Decided], keeps_out: KeepsOut = resembles_test
 ) -> tuple[ReviewVersion, list[Decided]]:
     """Return what a version is, and the labelled items that a training may use.
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 import secrets
 from collections.abc import Callable
 from datetime import datetime
 
-from sqlalchemy import and_, delete, insert, select
+from sqlalchemy import and_, delete, insert, select, true
 from sqlalchemy.orm import Session
 
 from visionops.review.checks import in_utc
@@ -57,8 +59,7 @@ def add(
     if row is None:
         _insert_item(session, submission, write)
     else:
-        # What a person has pointed out is looked at sooner, though the image was there before.
-        row.priority = max(row.priority, submission.priority)
+        _add_reasons(session, row, submission)
     session.execute(insert(SubmissionRow).values(is_first=is_new, **submission_columns(submission, write)))
     status = read_item(session, submission.item).status
     keep_answer(session, write, submission.item, {"status": status_to_answer(status), "is_new": is_new})
@@ -66,6 +67,16 @@ def add(
         # Last: it holds off every other image of the use case until this transaction ends.
         keep_likeness(session, submission.use_case, submission.item, submission.image.sha256, compared)
     return Added(read_item(session, submission.item), is_new)
+
+
+def _add_reasons(session: Session, row: ItemRow, submission: Submission) -> None:
+    """What a person has pointed out is looked at sooner, though the image was there before."""
+    first = select(SubmissionRow.reasons).where(SubmissionRow.item == row.id, SubmissionRow.is_first == true())
+    reasons = row.reasons if row.reasons is not None else session.scalars(first).one()
+    kinds = {reason["kind"] for reason in reasons}
+    if new := [dataclasses.asdict(reason) for reason in submission.reasons if reason.kind not in kinds]:
+        row.reasons = [*reasons, *new]
+        row.priority = math.fsum(reason["value"] for reason in row.reasons)
 
 
 def _keep_image(session: Session, submission: Submission, token: str | None) -> bool:

@@ -40,7 +40,7 @@ def read_decided(
     drawn = _drawn_at_random(session, use_case)
     newest = {row[0].id: row for row in session.execute(query)}
     return [
-        Decided(item_of(*row[:3]), decision_of(row[3]), row[4], is_random=row[0].id in drawn) for row in newest.values()
+        Decided(item_of(*row[:4]), decision_of(row[4]), row[5], is_random=row[0].id in drawn) for row in newest.values()
     ]
 
 
@@ -49,13 +49,16 @@ def _with_versions(query: Select[Any], item: Any) -> Select[Any]:
 
 
 def _drawn_at_random(session: Session, use_case: str) -> set[str]:
-    """Return the ids of decided items of which an arrival has the reason `RANDOM`."""
-    query = (
+    """Return the ids of decided items that have the reason `RANDOM`, by an arrival or by their place in the queue."""
+    decided = select(DecisionRow.item)
+    arrived = (
         select(SubmissionRow.item, SubmissionRow.reasons)
         .join(ItemRow, ItemRow.id == SubmissionRow.item)
-        .where(ItemRow.use_case == use_case, SubmissionRow.item.in_(select(DecisionRow.item)))
+        .where(ItemRow.use_case == use_case, SubmissionRow.item.in_(decided))
     )
-    return {item for item, reasons in session.execute(query) if any(reason["kind"] == RANDOM for reason in reasons)}
+    placed = select(ItemRow.id, ItemRow.reasons).where(ItemRow.use_case == use_case, ItemRow.id.in_(decided))
+    rows = [*session.execute(arrived), *session.execute(placed)]
+    return {item for item, reasons in rows if any(reason["kind"] == RANDOM for reason in reasons or ())}
 
 
 def read_trace(session: Session, item: str) -> Traced:

@@ -1,4 +1,4 @@
-"""Runs as Jobs of a Kubernetes cluster, made of a template: image, account and environment are the operator's choice."""
+"""Runs as Jobs of a Kubernetes cluster, made of a template: image, account and environment are for you to choose."""
 
 from __future__ import annotations
 

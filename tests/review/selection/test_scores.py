@@ -8,10 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from visionops.review.errors import Invalid
+from visionops.review.items import RANDOM
 from visionops.review.selection.candidates import Answered, Candidate, answers_of, check_candidates
 from visionops.review.selection.diversity import spread_out
 from visionops.review.selection.ordering import KINDS, Known, order_queue
-from visionops.review.selection.random_share import RANDOM, is_drawn, random_place
+from visionops.review.selection.random_share import is_drawn, random_place
 from visionops.review.selection.ranks import rank_shares
 from visionops.review.selection.scoring import disagreement, novelty, rarity, uncertainty
 from visionops.review.settings import ReviewConfig, SelectionWeights

@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from visionops.review.items import Reason
+from visionops.review.items import RANDOM, Reason
 from visionops.review.selection.candidates import Candidate, check_candidates, stacked_embeddings, unit_rows
 from visionops.review.selection.diversity import MOST_PICKS, spread_out
-from visionops.review.selection.random_share import RANDOM, RANDOM_TEXT, is_drawn, random_place
+from visionops.review.selection.random_share import RANDOM_TEXT, is_drawn, random_place
 from visionops.review.selection.ranks import rank_shares
 from visionops.review.selection.scoring import Scores, disagreement, novelty, rarity, uncertainty
 from visionops.review.settings import ReviewConfig

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import hashlib
 
-__all__ = ["RANDOM", "RANDOM_TEXT", "is_drawn", "random_place"]
+__all__ = ["RANDOM_TEXT", "is_drawn", "random_place"]
 
-RANDOM = "random"
 RANDOM_TEXT = "drawn at random, whatever the model says; counts for the estimate of its performance"
 
 
