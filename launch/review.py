@@ -359,7 +359,7 @@ def _line(item: ReviewItem) -> str:
     from visionops.errors import one_line
 
     name = one_line(item.first.name or item.first.reference)
-    name = f"(like test) {name}" if item.likeness and item.likeness.is_held_out else name
+    name = f"(like test) {name}" if item.is_held_out else name
     shown = name if len(name) <= 18 else f"{name[:12]}…{name[-5:]}" if name.startswith("(") else f"…{name[-17:]}"
     return f"{item.id:<32}  {item.status.state.value:<8}  {item.added:%Y-%m-%d %H:%M}  {shown}".rstrip()
 
@@ -378,7 +378,7 @@ def _show_item(name: str, *, shows_all: bool) -> None:
     typer.echo(f"image     {image.sha256}\n          {image.format}, {image.width} x {image.height} pixels")
     typer.echo(f"from      {item.first.origin.value} {one_line(item.first.reference or item.first.name)}".rstrip())
     if item.likeness:
-        typer.echo(f"similar   {one_line(describe_likeness(item.likeness))}")
+        typer.echo(f"similar   {one_line(describe_likeness(item.likeness, is_held_out=item.is_held_out))}")
     for reason in item.reasons:
         typer.echo(f"priority  {reason.value:+.3f} {one_line(reason.kind)} {one_line(reason.text)}".rstrip())
     for row in history:

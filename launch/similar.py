@@ -84,7 +84,7 @@ def _gone(history: SplitHistory, images: list[tuple[SeenImage, Path | None]]) ->
     return [(SeenImage(sha256, split, ""), None) for sha256, split in rows if split in SPLITS and sha256 not in present]
 
 
-def describe_likeness(likeness: Likeness) -> str:
+def describe_likeness(likeness: Likeness, *, is_held_out: bool) -> str:
     """Return what an item resembles, in one line."""
     parts = ["nothing to compare with"]
     if likeness.distance is not None:
@@ -92,7 +92,7 @@ def describe_likeness(likeness: Likeness) -> str:
         parts = [f"distance {likeness.distance:.4f} ({near}) to {likeness.name or likeness.nearest}"]
     if likeness.seen_in:
         parts.append(f"seen in {likeness.seen_in}")
-    if likeness.is_held_out:
+    if is_held_out:
         parts.append("kept out of training")
     return "; ".join(parts)
 

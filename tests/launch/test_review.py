@@ -252,7 +252,7 @@ def test_similar_images_are_listed_and_what_resembles_the_test_split_is_left_out
     assert "held out   2 with a label that resemble images of the test split" in run("stats")
     assert run("list", "--limit", 100).count("(like test)") == 2
     with open_review() as review:
-        held = [i for i in review.store.items(Wanted("parts")) if i.likeness and i.likeness.is_held_out]
+        held = [i for i in review.store.items(Wanted("parts")) if i.is_held_out]
     shown = run("show", held[0].id)
     assert re.search(r"similar   distance 0\.00\d\d \(near\) to .*; seen in test; kept out of training", shown)
     told = run("export", "parts", tmp_path / "out", "--format", "csv")

@@ -88,7 +88,7 @@ def test_the_answer_and_the_item_say_what_is_nearest(review: Review):
     assert other.likeness.nearest in {first.image.sha256, copy.image.sha256}
     for item in (first, copy, other):
         assert review.store.item(item.id) == item
-        assert not item.likeness.is_held_out
+        assert not item.is_held_out
     # The same write again, and the same file by another: what it resembled when it came stays.
     assert add(review, copies(picture(1))["re-encoded"], "2").item == copy
     again = add(review, copies(picture(1))["re-encoded"], "4")
@@ -104,7 +104,7 @@ def test_what_resembles_the_test_split_is_kept_out_of_training(review: Review, t
             item = add(review, copies(picture(number))[name], f"{number} {name}").item
             assert item.likeness is not None
             assert item.likeness.seen_in == split
-            assert item.likeness.is_held_out == (split == "test")
+            assert item.is_held_out == (split == "test")
             decide(review, item.id)
             found[item.id] = split
     stats = review.store.stats("steel")
@@ -132,7 +132,13 @@ def test_the_very_file_of_a_split_is_known_even_where_it_shows_nothing(review: R
     item, other = add(review, blank, "1").item, add(review, png(8), "2").item
     assert item.likeness is not None
     assert other.likeness is not None
-    assert (item.likeness.name, item.likeness.distance, item.likeness.is_held_out) == ("blank.png", 0, True)
+    assert (item.likeness.name, item.likeness.distance, item.likeness.seen_in) == ("blank.png", 0, "test")
+    # A corrected label of an image of the data set is taken: the image stays in its split.
+    assert not item.is_held_out
+    decide(review, item.id)
+    version = review.export("steel", CHEN, key="e", now=NOW)
+    assert version is not None
+    assert version.num_items == 1
     assert (other.likeness.nearest, other.likeness.seen_in) == (None, "")
     (only,) = review.similar.find("steel", blank)
     assert (only.known.split, only.known.item, only.distance) == ("test", item.id, 0)
@@ -152,9 +158,7 @@ def test_items_that_came_before_the_data_set_was_known_are_compared_before_an_ex
     assert version is not None
     assert [item.id for item, _ in review.store.version("steel", 1)] == [other.id]
     for item in (early, compared):
-        now = review.store.item(item.id).likeness
-        assert now is not None
-        assert now.is_held_out
+        assert review.store.item(item.id).is_held_out
     assert review.similar is not None
     assert review.similar.recheck("steel") == 0
     # A split that the data set gives otherwise now frees them.
@@ -168,7 +172,7 @@ def test_many_copies_in_review_do_not_hide_the_test_split(review: Review, tmp_pa
     for number in range(30):
         item = add(review, encode(picture(1), "JPEG", quality=60 + number), str(number)).item
         assert item.likeness is not None
-        assert item.likeness.is_held_out
+        assert item.is_held_out
 
 
 def test_any_image_can_be_searched_for(review: Review, tmp_path: Path):

@@ -172,12 +172,17 @@ class ReviewItem:
     added: datetime
     """When that was; UTC."""
     status: Status
-    reasons: tuple[Reason, ...]
+    reasons: tuple[Reason, ...] = ()
     """Why it stands where it does in the queue now; at first those of its first arrival."""
-    predicted: Predicted | None
+    predicted: Predicted | None = None
     """What a model says of it now, which a reviewer can confirm; at first that of its first arrival."""
     likeness: Likeness | None = None
     """What it resembles; None where it was not compared with anything yet."""
+
+    @property
+    def is_held_out(self) -> bool:
+        """Whether it is kept out of training: it resembles an image of the test split, and is none of the data set."""
+        return self.likeness is not None and self.likeness.holds_out(self.image.sha256)
 
     @property
     def image(self) -> ImageFacts:

@@ -45,10 +45,15 @@ class Likeness:
     checked: int = 0
     """Revision of the data set's images that ``seen_in`` is about."""
 
-    @property
-    def is_held_out(self) -> bool:
-        """Whether the item is kept out of training: it resembles an image of the test split."""
-        return self.seen_in == HELD_OUT
+    def holds_out(self, sha256: str) -> bool:
+        """Return whether an item is kept out of training: another image of the test split resembles it.
+
+        An image of the data set keeps the split that it has there, so a corrected label of it is taken.
+
+        Args:
+            sha256: Of the item's image.
+        """
+        return self.seen_in == HELD_OUT and self.nearest != sha256
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -35,9 +35,9 @@ __all__ = [
     "check_task",
     "collect",
     "dataset_from",
-    "resembles_test",
     "read_labels",
     "read_version",
+    "resembles_test",
 ]
 
 KeepsOut = Callable[[Decided], bool]
@@ -118,7 +118,7 @@ class DecidedLabels:
 
 def resembles_test(one: Decided) -> bool:
     """Return whether an item must not be trained on: it resembles an image of the test split."""
-    return one.item.likeness is not None and one.item.likeness.is_held_out
+    return one.item.is_held_out
 
 
 def read_version(

@@ -60,7 +60,11 @@ def items_with() -> _Parts:
 
 def held_out() -> ColumnElement[bool]:
     """Return whether an `ItemRow` is kept out of training."""
-    return exists().where(LikenessRow.item == ItemRow.id, LikenessRow.seen_in == HELD_OUT)
+    return exists().where(
+        LikenessRow.item == ItemRow.id,
+        LikenessRow.seen_in == HELD_OUT,
+        LikenessRow.nearest.is_distinct_from(ItemRow.sha256),  # an image of the data set keeps its split
+    )
 
 
 def read_use_case(session: Session, name: str) -> UseCase:
