@@ -20,7 +20,7 @@ from visionops.monitoring.kinds import FEEDBACK
 from visionops.monitoring.log import PredictionLog
 from visionops.review.errors import Unavailable
 from visionops.review.intake import Intake, ServerLogs, Taken
-from visionops.review.items import Origin, Reason, UseCase
+from visionops.review.items import Origin, UseCase
 from visionops.review.ports import Wanted
 from visionops.review.selection.random_share import is_drawn
 from visionops.review.service import Review
@@ -194,8 +194,7 @@ def test_an_intake_that_dies_between_items_and_cursor_adds_nothing_twice(
             take(cells, ServerLogs(log))
     assert moves == 1
     # Other reasons than the first time: the key still says that it is the same record.
-    given = {"prioritize": lambda found: [(Reason("novelty", 0.5),) for _ in found]}
-    second = take(cells, ServerLogs(log), **given)
+    second = take(cells, ServerLogs(log), share=1)
     assert (second.new + second.known, second.feedback, second.refused) == (5, 1, ())
     assert len(cells.store.items(Wanted("cells"))) == 5
     assert sum(len(cells.store.arrivals(item.id)) for item in cells.store.items(Wanted("cells"))) == 6
