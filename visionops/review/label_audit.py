@@ -118,4 +118,5 @@ def audit_labels(
 def _refusal(key: str, error: VisionOpsError | OSError) -> str:
     if isinstance(error, OSError):
         return f"{key}: cannot be read ({describe_os_error(error)})"
-    return f"{key}: {error}"
+    text = str(error)
+    return text if text.startswith(f"{key}: ") else f"{key}: {text}"
