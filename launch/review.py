@@ -326,6 +326,8 @@ def _audit_labels(config: Path, limit: int, model: Path | None, reviewer: str | 
         raise DataError(f"{use_case.name}: has no image with a label that can be looked at")
     typer.echo(f"labels    {found.labelled} looked at by {asked.name} {asked.version}, {found.suspects} probably wrong")
     typer.echo(f"queued    {found.new} new, {found.known} that were in review")
+    if found.decided:
+        typer.echo(f"left      {found.decided} that reviewers have decided already")
 
 
 def _print_agreement(name: str) -> None:

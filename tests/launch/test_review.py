@@ -85,6 +85,14 @@ def test_labels_of_a_folder_can_be_decisions(config: Path, tmp_path: Path):
     assert "6 correct" in run("stats")
 
 
+def test_decisions_of_a_folder_that_need_a_second_opinion_wait(config: Path, tmp_path: Path):
+    config.write_text(config.read_text() + "review: {second_opinion: {share: 1}}\n")
+    for name, decided in (("anna", 0), ("anna", 0), ("bea", 6)):
+        words = ("import", "--config", config, tmp_path / "data", "--labels", "folders", "--decided", "--as", name)
+        assert f"decided   {decided}" in run(*words)
+    assert "6 decided" in run("stats")
+
+
 def test_two_reviewers_are_asked_and_their_agreement_is_shown(config: Path, tmp_path: Path):
     config.write_text(config.read_text() + "review: {second_opinion: {share: 1}}\n")
     assert "no image has two opinions yet" not in run("import", "--config", config, tmp_path / "data")
@@ -144,6 +152,11 @@ def test_labels_that_a_model_contradicts_are_queued(tmp_path: Path, monkeypatch:
         review.claim(item.id, Actor("bea"), key="c", now=item.added)
         waits = review.decide(item.id, Answer(Verdict.CONFIRM), Actor("bea"), key="d", now=item.added)
         assert waits.status.state.value == "pending"
+        review.claim(item.id, Actor("chen"), key="c", now=item.added)
+        review.decide(item.id, Answer(Verdict.CONFIRM), Actor("chen"), key="d", now=item.added)
+    told = run("audit", "--config", config, "--model", bundle.folder, "--as", "dora")
+    assert "queued    0 new, 0 that were in review" in told
+    assert "left      1 that reviewers have decided already" in told
     told = run("audit", "--config", config, "--model", tmp_path / "data", code=2)
     assert told.count("\n") == 1
 
