@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import getpass
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from visionops.config import Config
     from visionops.data.dataset import Dataset
     from visionops.review.items import ReviewItem
-    from visionops.review.label_audit import Model
     from visionops.review.service import Review
 
 __all__ = ["review_app"]
@@ -415,6 +414,7 @@ def _print_stats(name: str | None) -> None:
 
 
 def _audit_labels(config: Path, limit: int, model: Path | None, reviewer: str | None) -> None:
+    from launch.review_model import asked_model
     from visionops.config import load_config
     from visionops.errors import DataError
     from visionops.review.label_audit import audit_labels
@@ -422,7 +422,7 @@ def _audit_labels(config: Path, limit: int, model: Path | None, reviewer: str | 
 
     use_case = load_config(config)
     dataset = _read_own(use_case)
-    with _asked(use_case, model) as asked, _opened() as review:
+    with asked_model(use_case, model) as asked, _opened() as review:
         _know(review, use_case)
         actor, now = Actor(reviewer or getpass.getuser()), datetime.now(UTC)
         found = audit_labels(review, use_case.name, dataset, asked, actor, now, limit=limit)
@@ -431,29 +431,8 @@ def _audit_labels(config: Path, limit: int, model: Path | None, reviewer: str | 
         raise DataError(f"{use_case.name}: has no image with a label that can be looked at")
     typer.echo(f"labels    {found.labelled} looked at by {asked.name} {asked.version}, {found.suspects} probably wrong")
     typer.echo(f"queued    {found.new} new, {found.known} that were in review")
-
-
-@contextmanager
-def _asked(use_case: Config, folder: Path | None) -> Iterator[Model]:
-    """The model that is asked about labels: a bundle in a folder, or the champion."""
-    from visionops.errors import BundleError
-    from visionops.inference.bundle import ModelBundle
-    from visionops.inference.predictor import Predictor
-    from visionops.review.label_audit import Model
-
-    with ExitStack() as stack:
-        if folder is None:
-            from steps.context import champion_bundle
-
-            version, bundle = stack.enter_context(champion_bundle(use_case.name))
-            name, number = version.name, version.version
-        else:
-            bundle = ModelBundle.load(folder)
-            name, number = bundle.card.name, bundle.digest[:12]
-        if bundle.card.task != use_case.task:
-            raise BundleError(f"{bundle.folder}: is a model of {bundle.card.task}, not {use_case.task}")
-        predictor = Predictor(bundle, use_case.serving.engine)
-        yield Model(name, number, lambda data, where: predictor.predict(data, where=where).to_dict())
+    if found.decided:
+        typer.echo(f"left      {found.decided} that reviewers have decided already")
 
 
 def _print_agreement(name: str) -> None:

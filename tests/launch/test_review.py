@@ -9,6 +9,7 @@ import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -146,6 +147,82 @@ def test_the_queue_is_put_in_order_by_a_bundle(config: Path, tmp_path: Path):
     assert "--shadow: a version of the registry" in run(*words, "--shadow", "3", code=2)
 
 
+def test_decisions_of_a_folder_that_need_a_second_opinion_wait(config: Path, tmp_path: Path):
+    config.write_text(config.read_text() + "review: {second_opinion: {share: 1}}\n")
+    for name, decided in (("anna", 0), ("anna", 0), ("bea", 6)):
+        words = ("import", "--config", config, tmp_path / "data", "--labels", "folders", "--decided", "--as", name)
+        assert f"decided   {decided}" in run(*words)
+    assert "6 decided" in run("stats")
+
+
+def test_two_reviewers_are_asked_and_their_agreement_is_shown(config: Path, tmp_path: Path):
+    config.write_text(config.read_text() + "review: {second_opinion: {share: 1}}\n")
+    assert "no image has two opinions yet" not in run("import", "--config", config, tmp_path / "data")
+    assert "parts: no image has two opinions yet; see review.second_opinion" in run("agreement", "parts")
+    with open_review() as review:
+        items = review.store.items(Wanted("parts"))
+        now = items[0].added
+        for item in items[:3]:
+            for name in ("anna", "bea")[: 1 if item is items[2] else 2]:
+                label = {"class_name": "ok" if item is items[0] or name == "anna" else "defective"}
+                review.claim(item.id, Actor(name), key=f"c{item.id}", now=now)
+                review.decide(item.id, Answer(Verdict.CORRECT, label), Actor(name), key=f"d{item.id}", now=now)
+    assert "waiting    1 for a second opinion, 1 for a third" in run("stats", "parts")
+    shown = run("show", items[2].id)
+    assert "opinion by anna" in shown
+    assert "ok" not in shown.split("opinion by anna")[1]
+    assert "opinion   round 1 by anna: correct: {'class_name': 'ok'}" in run("show", items[2].id, "--opinions")
+    assert run("show", items[1].id).count("opinion   round 1: correct") == 2
+    told = run("agreement", "parts")
+    assert "parts: 2 images with two blind opinions" in told
+    assert re.search(r"anna, bea +2  0\.50 \(too few\)", told)
+    assert max(map(len, told.splitlines())) <= 80
+
+
+def test_labels_that_a_model_contradicts_are_queued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("VISIONOPS_REVIEW_DATABASE", str(tmp_path / "review.db"))
+    monkeypatch.setenv("VISIONOPS_REVIEW_IMAGES", str(tmp_path / "images"))
+    for place, name in enumerate(("red", "green", "blue")):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for number in range(8):
+            colour = [number, number, number]
+            colour[(place + (number == 5 and name == "red")) % 3] = 250
+            picture = np.full((32, 32, 3), colour, dtype=np.uint8)
+            (tmp_path / "data" / name / f"{number}.png").write_bytes(encode(picture))
+    (tmp_path / "data" / "red" / "broken.png").write_bytes(b"no image")
+    config = tmp_path / "colours.yaml"
+    config.write_text(
+        "name: colours\ntask: classification\n"
+        f"data: {{source: {{kind: folder, path: {tmp_path / 'data'}}}, format: folders}}\n"
+        "review: {second_opinion: {share: 0.001}}\n"
+    )
+    bundle = make_label_bundle(tmp_path / "bundle", heads=[Head(name="class", class_names=("red", "green", "blue"))])
+    for new, known in ((1, 0), (1, 0)):  # the same write again gets the same answer
+        told = run("audit", "--config", config, "--model", bundle.folder, "--as", "anna")
+        assert "refused   red/broken.png: " in told
+        assert re.search(r"labels    24 looked at by colours [0-9a-f]{12}, 1 probably wrong", told)
+        assert f"queued    {new} new, {known} that were in review" in told
+    with open_review() as review:
+        (item,) = review.store.items(Wanted("colours"))
+        assert len(review.store.arrivals(item.id)) == 1
+        (reason,) = item.first.reasons
+        assert (item.first.origin.value, item.first.name, item.first.proposed) == (
+            "import", "red/5.png", {"class_name": "red"},
+        )  # fmt: skip
+        assert (reason.kind, item.first.predicted.answer["classification"]["class_name"]) == ("label_error", "green")
+        assert reason.value > 0.5
+        review.claim(item.id, Actor("bea"), key="c", now=item.added)
+        waits = review.decide(item.id, Answer(Verdict.CONFIRM), Actor("bea"), key="d", now=item.added)
+        assert waits.status.state.value == "pending"
+        review.claim(item.id, Actor("chen"), key="c", now=item.added)
+        review.decide(item.id, Answer(Verdict.CONFIRM), Actor("chen"), key="d", now=item.added)
+    told = run("audit", "--config", config, "--model", bundle.folder, "--as", "dora")
+    assert "queued    0 new, 0 that were in review" in told
+    assert "left      1 that reviewers have decided already" in told
+    told = run("audit", "--config", config, "--model", tmp_path / "data", code=2)
+    assert told.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -155,6 +232,7 @@ def test_the_queue_is_put_in_order_by_a_bundle(config: Path, tmp_path: Path):
         (["list", "--limit", "0"], "limit: 0 is not from 1 to 1000"),
         (["show", "nothing"], "item nothing: is not there"),
         (["similar", "nothing", "CONFIG"], "use case nothing: is not in review"),
+        (["agreement", "nothing"], "use case nothing: is not in review"),
         (["export", "nothing", "out"], "use case nothing: is not in review"),
         (["export", "nothing", "out", "--format", "voc"], "unknown format 'voc'; expected one of coco, yolo, csv"),
         (["history", "nothing"], "item nothing: is not there"),
@@ -178,7 +256,7 @@ def test_a_database_that_is_down_is_one_line(config: Path, monkeypatch: pytest.M
 def test_help_fits_and_names_every_command():
     told = run("--help")
     names = ("import", "index", "similar", "list", "show", "history", "stats", "prioritize", "export", "migrate")
-    assert all(name in told for name in names)
+    assert all(name in told for name in (*names, "agreement", "audit", "sweep"))
     assert max(map(len, told.splitlines())) <= 80
 
 

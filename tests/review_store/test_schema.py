@@ -20,7 +20,8 @@ from tests.helpers.postgres import PASSWORD, Postgres
 from tests.helpers.review import ANNA, NOW, STEEL, UPLOAD, png
 from visionops.review.errors import Invalid, OtherSchema, Unavailable
 from visionops.review.ports import Wanted
-from visionops.review.service import Review
+from visionops.review.service import Answer, Review
+from visionops.review.states import Verdict
 from visionops.review_store.database import Database
 from visionops.review_store.images import open_images
 from visionops.review_store.models import Base
@@ -30,6 +31,7 @@ from visionops.review_store.store import SqlReviewStore
 
 ROWS = Path(__file__).parent / "rows"
 """For each schema version, rows as a program of that version left them: ``0001.sql``."""
+CONFIRM = Answer(Verdict.CONFIRM)
 TABLES = set(Base.metadata.tables)
 
 
@@ -77,6 +79,10 @@ def test_rows_of_every_version_come_up_to_the_newest(place: str, revision: str, 
     taken = review.claim_next("steel", ANNA, key="k", now=NOW)
     assert taken is not None
     assert taken.id[:4] == "aaaa"
+    assert [one.reviewer for one in review.store.opinions("c" * 32)] == ([] if revision == "0001" else ["bea", "anna"])
+    assert review.store.second_share("steel") == (0 if revision == "0001" else 0.25)
+    review.set_second_share("steel", 1)
+    assert review.decide(taken.id, CONFIRM, ANNA, key="d", now=NOW).status.reviewers == ("anna",)
     database.close()
 
 

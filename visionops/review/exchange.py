@@ -43,6 +43,7 @@ class TakenIn:
     known: int
     """In review before."""
     decided: int
+    """Of them; not those that wait for a second opinion."""
     refused: tuple[str, ...]
     """A line for each image that could not be taken in."""
 
@@ -87,8 +88,8 @@ def take_in(
             if decided and labels[row] is not None and added.item.status.state is State.PENDING:
                 review.claim(added.item.id, actor, key=f"{write} claim", now=now)
                 answer = Answer(Verdict.CORRECT, label=labels[row])
-                review.decide(added.item.id, answer, actor, key=f"{write} decide", now=now)
-                counts["decided"] += 1
+                after = review.decide(added.item.id, answer, actor, key=f"{write} decide", now=now)
+                counts["decided"] += after.status.state is State.DECIDED
         except Unavailable:
             raise
         except VisionOpsError as error:

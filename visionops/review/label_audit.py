@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
@@ -14,8 +15,9 @@ from visionops.review.checks import digest_of
 from visionops.review.errors import Unavailable
 from visionops.review.items import Origin, Predicted, Reason
 from visionops.review.opinions import LABEL_ERROR
+from visionops.review.ports import Wanted
 from visionops.review.service import Arrival, Review
-from visionops.review.states import Actor
+from visionops.review.states import Actor, State
 from visionops.tasks.spec import task_for
 
 __all__ = ["Audited", "Model", "audit_labels"]
@@ -45,6 +47,8 @@ class Audited:
     """Queued now."""
     known: int
     """In review before; they have one more arrival, with the reason."""
+    decided: int
+    """Passed over: people have decided them already."""
     refused: tuple[str, ...]
     """A line for each image that could not be looked at, or whose label does not fit."""
 
@@ -90,9 +94,10 @@ def audit_labels(
         if progress:
             progress(row + 1)
     found = task.suspects(labels, answers, known.scheme) if labels else {}
-    worst = sorted(found, key=lambda place: (found[place].quality, place))[:limit]
-    num_new = num_known = 0
-    for place in worst:
+    counts = {"new": 0, "known": 0, "decided": 0}
+    for place in sorted(found, key=lambda place: (found[place].quality, place)):
+        if counts["new"] + counts["known"] >= limit:
+            break
         key, suspicion = keys[rows[place]], found[place]
         reason = Reason(LABEL_ERROR, 1 - suspicion.quality, suspicion.text[:_MOST_TEXT])
         arrival = Arrival(
@@ -105,17 +110,27 @@ def audit_labels(
         write = digest_of("audit", use_case, key, labels[place], model.name, model.version)
         try:
             data = paths[rows[place]].read_bytes()
+            if _is_decided(review, use_case, data):
+                counts["decided"] += 1
+                continue
             is_new = review.add(use_case, data, arrival, actor, key=write, now=now).is_new
         except Unavailable:
             raise
         except (VisionOpsError, OSError) as error:
             refused.append(_refusal(key, error))
         else:
-            num_new, num_known = num_new + is_new, num_known + (not is_new)
-    return Audited(len(labels), len(found), num_new, num_known, tuple(refused))
+            counts["new" if is_new else "known"] += 1
+    return Audited(len(labels), len(found), **counts, refused=tuple(refused))
+
+
+def _is_decided(review: Review, use_case: str, data: bytes) -> bool:
+    """Whether people have said already what the image shows, whatever its file's label says."""
+    items = review.store.items(Wanted(use_case, sha256=hashlib.sha256(data).hexdigest(), limit=1))
+    return any(item.status.state in {State.DECIDED, State.EXPORTED} for item in items)
 
 
 def _refusal(key: str, error: VisionOpsError | OSError) -> str:
     if isinstance(error, OSError):
         return f"{key}: cannot be read ({describe_os_error(error)})"
-    return f"{key}: {error}"
+    text = str(error)
+    return text if text.startswith(f"{key}: ") else f"{key}: {text}"

@@ -258,10 +258,13 @@ class TaskSpec(ServedTask[P]):
         Raises:
             TaskError: The task cannot say.
         """
-        raise TaskError(f"task {self.name!r}: its labels cannot be audited; give its TaskSpec a method suspects")
+        self._not_audited(labels, answers, scheme)
 
     def _not_reviewed(self, *_: object) -> NoReturn:
         raise TaskError(f"task {self.name!r}: its labels cannot be reviewed; give its TaskSpec a label_form")
+
+    def _not_audited(self, *_: object) -> NoReturn:
+        raise TaskError(f"task {self.name!r}: its labels cannot be audited; give its TaskSpec a method suspects")
 
     def known_to(self, test: Dataset, cards: Sequence[BundleCard]) -> Known:  # noqa: ARG002
         """Leave out of a test split what a model cannot be asked: all of it may be asked, by default.

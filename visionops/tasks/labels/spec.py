@@ -216,13 +216,11 @@ class LabelTask(TaskSpec["LabelPrediction"]):
         """See `visionops.tasks.labels.suspecting.suspect_answers`."""
         from visionops.tasks.labels.suspecting import suspect_answers
 
-        if self.is_single:
-            (question,) = scheme.questions
-            given = [{question.name: label["class_name"]} for label in labels]
-            said = [{question.name: answer["classification"]} for answer in answers]
-            return suspect_answers(given, said, scheme.questions)
-        attributes = [answer["attributes"] for answer in answers]
-        return suspect_answers([label["attributes"] for label in labels], attributes, scheme.questions)
+        if not self.is_single:
+            return suspect_answers([one["attributes"] for one in labels], [one["attributes"] for one in answers])
+        name = scheme.questions[0].name
+        given = [{name: one["class_name"]} for one in labels]
+        return suspect_answers(given, [{name: one["classification"]} for one in answers])
 
     def known_to(self, test: Dataset, cards: Sequence[BundleCard]) -> Known:
         """See `visionops.tasks.labels.known.known_labels`."""
