@@ -20,9 +20,10 @@ from visionops.monitoring.kinds import FEEDBACK
 from visionops.monitoring.log import PredictionLog
 from visionops.review.candidates import Candidate, in_random_share
 from visionops.review.errors import Unavailable
-from visionops.review.intake import Intake, ServerLogs, Taken
+from visionops.review.intake import Intake, Taken
 from visionops.review.items import Origin, Reason, UseCase
 from visionops.review.ports import Wanted
+from visionops.review.server_logs import ServerLogs
 from visionops.review.service import Review
 from visionops.review.settings import ReviewConfig
 from visionops.tasks.labelling import LabelScheme
