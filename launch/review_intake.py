@@ -14,7 +14,8 @@ from visionops.errors import DataError, VisionOpsError, one_line
 # Not above: `visionops --help` must wait for neither SQLAlchemy nor pyarrow.
 if TYPE_CHECKING:
     from visionops.config import Config
-    from visionops.review.intake import ServerLogs, Taken
+    from visionops.review.intake import Taken
+    from visionops.review.server_logs import ServerLogs
     from visionops.review.service import Review
 
 __all__ = ["server_logs", "take_logs"]
@@ -30,7 +31,7 @@ def server_logs(use_case: Config, place: str | None) -> ServerLogs:
         StackError: The active stack has no deployer.
     """
     from visionops.monitoring.stores import is_store
-    from visionops.review.intake import ServerLogs
+    from visionops.review.server_logs import ServerLogs
 
     if place is not None and is_store(place):
         return ServerLogs(place)

@@ -15,8 +15,9 @@ from pathlib import Path
 
 from tests.helpers.review import png
 from tests.serving.test_switching import PNG, server
-from visionops.review.intake import Intake, ServerLogs
+from visionops.review.intake import Intake
 from visionops.review.items import UseCase
+from visionops.review.server_logs import ServerLogs
 from visionops.review.settings import ReviewConfig
 from visionops.review_store.opening import open_review
 from visionops.tasks.labelling import LabelScheme

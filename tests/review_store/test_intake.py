@@ -19,10 +19,11 @@ from tests.serving.test_switching import PNG
 from visionops.monitoring.kinds import FEEDBACK
 from visionops.monitoring.log import PredictionLog
 from visionops.review.errors import Unavailable
-from visionops.review.intake import Intake, ServerLogs, Taken
+from visionops.review.intake import Intake, Taken
 from visionops.review.items import Origin, UseCase
 from visionops.review.ports import Wanted
 from visionops.review.selection.random_share import is_drawn
+from visionops.review.server_logs import ServerLogs
 from visionops.review.service import Review
 from visionops.review.settings import ReviewConfig
 from visionops.tasks.labelling import LabelScheme

@@ -13,8 +13,9 @@ import pytest
 
 from tests.helpers.bundles import make_bundle
 from tests.helpers.intake_crashes import CELLS, kill_often
-from visionops.review.intake import Intake, ServerLogs
+from visionops.review.intake import Intake
 from visionops.review.ports import Wanted
+from visionops.review.server_logs import ServerLogs
 from visionops.review.settings import ReviewConfig
 
 KILLS = int(os.environ.get("VISIONOPS_KILLS", "2"))

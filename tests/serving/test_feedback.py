@@ -189,3 +189,24 @@ def test_a_full_disk_is_said_and_leaves_nothing_half(bundle: Path, tmp_path: Pat
         assert code_of(client.post("/feedback", files={"file": noise})) == (507, "disk_full")
         until(lambda: metric(client, WRITTEN) == 1)
         assert [row["image"] for row in kept(disk / "log")] == [small]
+
+
+def test_a_flood_is_refused_and_not_queued_for_ever(client: TestClient, red_cell: bytes):
+    keeper = client.app.state.serving.feedback
+    keeper._waiting += 32
+    refusal = client.post("/feedback", files={"file": red_cell})
+    assert code_of(refusal) == (503, "busy")
+    assert refusal.headers["retry-after"] == "1"
+    keeper._waiting -= 32
+    assert client.post("/feedback", files={"file": red_cell}).status_code == 202
+
+
+def test_a_damaged_segment_is_named_and_feedback_goes_on_without_it(client: TestClient, folder: Path, red_cell: bytes):
+    damaged = folder / "feedback" / "20260302T061409123456Z-4711-9f2c1e5a.parquet"
+    damaged.parent.mkdir(parents=True, exist_ok=True)
+    damaged.write_bytes(b"no parquet")
+    refusal = client.post("/feedback", files={"file": red_cell})
+    assert code_of(refusal) == (503, "feedback_unwritable")
+    assert f"{damaged}: cannot be read" in refusal.json()["error"]["message"]
+    damaged.unlink()
+    assert client.post("/feedback", files={"file": red_cell}).status_code == 202

@@ -18,22 +18,20 @@ from typing import Any
 
 import pyarrow as pa
 
-from visionops.data.files import safe_name
 from visionops.errors import ImageError, LabelError
 from visionops.monitoring.drill_ids import drill_rows
-from visionops.monitoring.kinds import FEEDBACK, PREDICTIONS
 from visionops.monitoring.segment_reading import LogSource
-from visionops.monitoring.stores import is_store
 from visionops.review.checks import MOST_COMMENT, in_utc
 from visionops.review.errors import Invalid, KeyReused
 from visionops.review.items import RANDOM, Origin, Predicted, Reason, item_id
 from visionops.review.ports import Cursor
 from visionops.review.selection.random_share import RANDOM_TEXT, is_drawn
+from visionops.review.server_logs import ServerLogs
 from visionops.review.service import Arrival, Review
 from visionops.review.settings import ReviewConfig
 from visionops.review.states import Actor
 
-__all__ = ["Intake", "ServerLogs", "Taken"]
+__all__ = ["Intake", "Taken"]
 
 FEEDBACK_PRIORITY = 2.0
 """Of what a person has pointed out."""
@@ -60,32 +58,6 @@ class Taken:
     """Records that no item came of, by reason."""
     refused: tuple[str, ...]
     """A line for each record that cannot be kept."""
-
-
-class ServerLogs:
-    """The prediction log and the feedback log of an endpoint's servers.
-
-    Args:
-        place: Folder of the prediction log, or the URI of its store.
-        store: Of the folder's log; what the folder does not have (any more) is read there.
-
-    Raises:
-        DataError: A name is none of a store.
-    """
-
-    def __init__(self, place: Path | str, store: str | None = None) -> None:
-        self._folder = None if is_store(place) else Path(place)
-        self.predictions = LogSource(place, store, PREDICTIONS)
-        self.feedback = LogSource(place if self._folder is None else self._folder / FEEDBACK.folder, store, FEEDBACK)
-
-    def image(self, name: str) -> bytes | None:
-        """Return a sampled image by the name that its record has; None where it is gone."""
-        if self._folder is None or safe_name(name) != name:
-            return None
-        try:
-            return (self._folder / name).read_bytes()
-        except OSError:
-            return None
 
 
 class Intake:

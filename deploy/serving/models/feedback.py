@@ -6,18 +6,21 @@ database is on the way of an answer, and an answer of 202 means that the feedbac
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
+import functools
 import hashlib
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prometheus_client import Counter
 
-from deploy.http.errors import ApiError
+from deploy.http.errors import ApiError, Busy
 from deploy.serving.errors import (
     FeedbackDiskFull,
     FeedbackUnwritable,
@@ -43,6 +46,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Feedback", "Kept", "Said", "open_feedback"]
 
+_THREADS = 2
+_MOST_WAITING = 32
 _WRITING_SECONDS = 2.0
 """How long a sampled image may take to its file, which no prediction waits for."""
 
@@ -74,7 +79,7 @@ class Kept:
 
 
 class Feedback:
-    """Keeps feedback. Its methods wait for the disk; safe to call from several threads.
+    """Keeps feedback. `of_image` and `of_request` wait for the disk; safe to call from several threads.
 
     Args:
         log: None: there is no prediction log, and all feedback is refused.
@@ -87,6 +92,9 @@ class Feedback:
         self._folder = folder
         self._max_pixels = max_pixels
         self._searching = threading.Lock()
+        # Of its own: a flood of feedback must not hold up what else waits for threads.
+        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="feedback")
+        self._waiting = 0
 
     def check(self) -> None:
         """Refuse feedback where it cannot be kept, before its body is read.
@@ -96,6 +104,21 @@ class Feedback:
         """
         if self._log is None:
             raise NoPredictionLog("this server keeps no feedback; start it with --prediction-log FOLDER")
+
+    async def run(self, work: Callable[..., Kept], *arguments: object) -> Kept:
+        """Return what ``work``, a method of this object, returns, on a thread.
+
+        Raises:
+            Busy: Too much waits already.
+        """
+        if self._waiting >= _MOST_WAITING:
+            raise Busy("too much feedback waits for the disk; try again in a second")
+        self._waiting += 1
+        try:
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._pool, functools.partial(work, *arguments))
+        finally:
+            self._waiting -= 1
 
     def of_image(self, said: Said, served: ServedModel, image: bytes) -> Kept:
         """Keep what is said of an image that came with it.
@@ -151,7 +174,8 @@ class Feedback:
         return {"feedback_log": self._log.problem} if self._log and self._log.problem else {}
 
     def close(self) -> None:
-        """Ship what waits."""
+        """Finish what is under way, and ship what waits."""
+        self._pool.shutdown(cancel_futures=True)
         if self._log:
             self._log.close()
 

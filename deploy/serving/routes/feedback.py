@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from typing import Any
 
@@ -27,7 +26,7 @@ _MOST_FILE_NAME = 500
 
 def feedback_router(serving: Serving) -> APIRouter:
     """The route over ``serving``."""
-    router = APIRouter()
+    router, keeper = APIRouter(), serving.feedback
 
     @router.post(
         "/feedback",
@@ -42,14 +41,14 @@ def feedback_router(serving: Serving) -> APIRouter:
         With 202 it survives a crash. The same feedback, sent again, is kept once: by `Idempotency-Key`, or else by its
         content. With a request id, `model` plays no part; the log knows whose answer it was.
         """
-        serving.feedback.check()
+        keeper.check()
         form, wanted = await _read(request, serving, model)
         said = _said(request, form, wanted)
         if wanted.request_id is not None:
-            kept = await asyncio.to_thread(serving.feedback.of_request, said, serving.models, wanted.request_id)
+            kept = await keeper.run(keeper.of_request, said, serving.models, wanted.request_id)
         else:
             assert form.file is not None
-            kept = await asyncio.to_thread(serving.feedback.of_image, said, serving.models.get(model), form.file)
+            kept = await keeper.run(keeper.of_image, said, serving.models.get(model), form.file)
         request.state.log = _logged(kept)
         return FeedbackAnswer(item=kept.item, use_case=kept.use_case, sha256=kept.sha256, known=kept.known)
 
