@@ -67,20 +67,18 @@ def reviewing(machine) -> Iterator[Review]:
         yield review
 
 
-def add(review: Review, path: Path, light: float, *reasons: str) -> str:
-    """An image of the line, as a camera in other light has it."""
+def add(review: Review, path: Path, light: float, answer: dict[str, Any], reason: str) -> str:
+    """An image of the line, as a camera in other light has it, and what the endpoint said."""
     stream = io.BytesIO()
     if light == 1:
         stream.write(path.read_bytes())
     else:
         Image.open(path).convert("RGB").point(lambda level: level * light).save(stream, "PNG")
-    probabilities = {"ok": 0.5, "defective": 0.5}
-    answer = {"classification": {"class_name": "ok", "probability": 0.5, "probabilities": probabilities}}
     arrival = Arrival(
         Origin.TRAFFIC,
         reference=path.name,
         predicted=Predicted(NAME, "1", answer),
-        reasons=tuple(map(Reason, reasons)),
+        reasons=(Reason(reason),),
     )
     key = f"add {path.name} {light}"
     return review.add(NAME, stream.getvalue(), arrival, ANNA, key=key, now=datetime.now(UTC)).item.id
@@ -99,7 +97,8 @@ def test_decisions_become_versions_and_versions_become_models(machine):
     assert f"review of {NAME}: no data version yet" in first["told"]
     images = sorted((CASTING / "test").rglob("*.jpeg"))
     for path in images[::20]:
-        httpx.post(f"{first['endpoint']['url']}/predict", files={"file": path.read_bytes()}, timeout=60)
+        answered = httpx.post(f"{first['endpoint']['url']}/predict", files={"file": path.read_bytes()}, timeout=60)
+        answer = answered.raise_for_status().json()
 
     with reviewing(machine) as review:
         question = Question(name="condition", class_names=("ok", "defective"))
@@ -108,11 +107,11 @@ def test_decisions_become_versions_and_versions_become_models(machine):
         for number, path in enumerate(images[::10][:10]):
             # What was chosen is labelled wrongly: it must not move the champion's figure.
             is_random, right = number % 2 == 0, CLASSES[path.parent.name]
-            items[path] = add(review, path, 0.5, RANDOM if is_random else "uncertainty")
+            items[path] = add(review, path, 0.5, answer, RANDOM if is_random else "uncertainty")
             wrong = "ok" if right == "defective" else "defective"
             decide(review, items[path], right if is_random else wrong)
         corrected = next(iter(sorted((CASTING / "train").rglob("*.jpeg"))))
-        label_error = add(review, corrected, 1, "label_error")
+        label_error = add(review, corrected, 1, answer, "label_error")
         decide(review, label_error, "ok" if CLASSES[corrected.parent.name] == "defective" else "defective")
 
     seen = run(machine, "--pipeline", "monitoring")

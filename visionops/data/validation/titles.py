@@ -43,6 +43,8 @@ TITLES = {
     Code.DUPLICATE_ROW: "Row is given twice",
     Code.CONTRADICTING_ROW: "Rows of one image contradict each other",
     Code.CONFLICTING_LABEL: "Same file with different labels",
+    Code.CORRECTED_LABEL: "Label was corrected in review",
+    Code.REJECTED_IMAGE: "Image was rejected in review",
     Code.SINGLE_VALUE: "Label is the same for every image",
     Code.SINGLE_IMAGE: "Class of a single image",
     Code.DUPLICATE_IMAGE: "Same file more than once",
