@@ -114,5 +114,9 @@ class GrowingIndex:
             write_cache(self._path, self._kind, index, self._images.hexdigest())
         except OSError as error:
             # The database has everything; without a cache the next opening takes longer.
-            _log.warning("%s: cannot be written (%s); free some space", self._path, describe_os_error(error))
+            _log.warning(
+                "%s: cannot be written (%s); set VISIONOPS_REVIEW_INDEX to a folder with space",
+                self._path,
+                describe_os_error(error),
+            )
         self._saved = len(index)
