@@ -168,7 +168,7 @@ def test_without_a_place_for_the_file_everything_is_found_and_a_line_says_so(
 ):
     (tmp_path / "file").touch()
     assert found_in(Table(unit(50, 3)), tmp_path / "file" / "index") == [*range(1, 51)]
-    assert "cannot be written (not a directory); set VISIONOPS_REVIEW_INDEX" in caplog.text
+    assert "cannot be written (file exists); set VISIONOPS_REVIEW_INDEX" in caplog.text
 
 
 def test_a_file_of_another_size_is_refused(tmp_path: Path):

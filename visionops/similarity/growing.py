@@ -115,7 +115,7 @@ class GrowingIndex:
         except OSError as error:
             # The database has everything; without a cache the next opening takes longer.
             _log.warning(
-                "%s: cannot be written (%s); set VISIONOPS_REVIEW_INDEX to a folder with space",
+                "%s: cannot be written (%s); set VISIONOPS_REVIEW_INDEX to a folder that can be written",
                 self._path,
                 describe_os_error(error),
             )
