@@ -85,7 +85,8 @@ class GrowingIndex:
             index.add(found)
             for row in rows:
                 self._images.update(row.sha256.encode())
-            self._save_if_grown(index)
+        # Not page by page: a build of 100,000 would write the file fifty times.
+        self._save_if_grown(index)
         return index
 
     def _opened(self) -> VectorIndex:
