@@ -175,6 +175,14 @@ def test_many_copies_in_review_do_not_hide_the_test_split(review: Review, tmp_pa
         assert item.is_held_out
 
 
+def test_copies_in_review_do_not_hide_the_training_image(review: Review, tmp_path: Path):
+    make_known(review, tmp_path, p1="train")
+    for name in ("smaller", "brighter", "re-encoded"):
+        item = add(review, copies(picture(1))[name], name).item
+        assert item.likeness is not None
+        assert (item.likeness.seen_in, item.likeness.is_held_out) == ("train", False)
+
+
 def test_any_image_can_be_searched_for(review: Review, tmp_path: Path):
     assert review.similar is not None
     assert review.similar.find("steel", encode(picture(1))) == []

@@ -162,6 +162,15 @@ def test_what_a_killed_process_left_is_removed_with_the_next_save(tmp_path: Path
     assert [path.name for path in tmp_path.iterdir()] == ["index"]
 
 
+@pytest.mark.usefixtures("graphs")
+def test_without_a_place_for_the_file_everything_is_found_and_a_line_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    (tmp_path / "file").touch()
+    assert found_in(Table(unit(50, 3)), tmp_path / "file" / "index") == [*range(1, 51)]
+    assert "cannot be written (file exists); set VISIONOPS_REVIEW_INDEX" in caplog.text
+
+
 def test_a_file_of_another_size_is_refused(tmp_path: Path):
     index = VectorIndex(SIZE, 0)
     index.add(unit(3, 1))

@@ -30,6 +30,8 @@ MOST_SIMILAR = 100
 _JUDGING = ("test", "val")
 """Splits that a model is judged or selected by; the first one counts."""
 _BATCH = 200
+_LOOKED_AT = 8
+"""Neighbours of an item, of which the nearest is shown: behind copies in review there may be one of train."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -179,23 +181,22 @@ class Similar:
     def _likeness(self, use_case: str, sha256: str, vector: Vector) -> Likeness:
         kind, near = self.embedder.kind, self.embedder.near
         judging = self._judging_images(use_case)
-        distances = {d: far for d, far in self._nearest(use_case, vector, 2).items() if d != sha256}
+        distances = {d: far for d, far in self._nearest(use_case, vector, _LOOKED_AT).items() if d != sha256}
         known = self._store.known(use_case, [sha256, *distances])
-        own = known.get(sha256)
-        split = judging.split_near(vector, near)
-        if own is not None and own.split:
-            first = next((one for one in _JUDGING if one in {own.split, split}), own.split)
-            return Likeness(kind, sha256, own.name, 0.0, is_near=True, seen_in=first, checked=judging.revision)
-        for digest, distance in distances.items():
-            if digest in known:
-                other = known[digest]
-                is_near = distance <= near
-                seen_in = split or (other.split if is_near else "")
-                name = _name(other)
-                return Likeness(
-                    kind, digest, name, distance, is_near=is_near, seen_in=seen_in, checked=judging.revision
-                )
-        return Likeness(kind, seen_in=split, checked=judging.revision)
+        own = known.get(sha256, Known(sha256))
+        splits = {known[d].split for d, far in distances.items() if d in known and far <= near}
+        splits |= {own.split, judging.split_near(vector, near)}
+        seen_in = next((split for split in (*_JUDGING, "train") if split in splits), "")
+        if own.split:
+            return Likeness(kind, sha256, own.name, 0.0, is_near=True, seen_in=seen_in, checked=judging.revision)
+        nearest = next((digest for digest in distances if digest in known), None)
+        if nearest is None:
+            return Likeness(kind, seen_in=seen_in, checked=judging.revision)
+        other, distance = known[nearest], distances[nearest]
+        name = other.name if other.split or other.item is None else other.item
+        return Likeness(
+            kind, nearest, name, distance, is_near=distance <= near, seen_in=seen_in, checked=judging.revision
+        )
 
     def _nearest(self, use_case: str, vector: Vector, count: int) -> dict[str, float]:
         """Return distances by SHA-256, the nearest first."""
@@ -225,10 +226,6 @@ class Similar:
             found = _Judging(revision, splits, vectors.reshape(len(rows), self.embedder.size))
             self._judging[use_case] = found
         return found
-
-
-def _name(known: Known) -> str:
-    return known.name if known.split or known.item is None else known.item
 
 
 def _to_bytes(vector: Vector) -> bytes:

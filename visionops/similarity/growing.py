@@ -85,7 +85,8 @@ class GrowingIndex:
             index.add(found)
             for row in rows:
                 self._images.update(row.sha256.encode())
-            self._save_if_grown(index)
+        # Not page by page: a build of 100,000 would write the file fifty times.
+        self._save_if_grown(index)
         return index
 
     def _opened(self) -> VectorIndex:
@@ -114,5 +115,9 @@ class GrowingIndex:
             write_cache(self._path, self._kind, index, self._images.hexdigest())
         except OSError as error:
             # The database has everything; without a cache the next opening takes longer.
-            _log.warning("%s: cannot be written (%s); free some space", self._path, describe_os_error(error))
+            _log.warning(
+                "%s: cannot be written (%s); set VISIONOPS_REVIEW_INDEX to a folder that can be written",
+                self._path,
+                describe_os_error(error),
+            )
         self._saved = len(index)
