@@ -57,10 +57,8 @@ def read(listing: Listing, data: DataConfig, name: str) -> Dataset:
     has_boxes = _holds_boxes(listing, files)
     assembly = Assembly(listing)
     found = [label for file in files for label in _labels(listing, file)]
-    for label in found:
-        if label.target is not None:
-            assembly.reserve([label.name])
     labelled = [label for label in found if label.target is not None]
+    assembly.reserve([label.name for label in labelled])
     entries = [ImageEntry(label.name, label.where, label.split) for label in labelled]
     rows = assembly.add_images(entries)
     for label in found:
