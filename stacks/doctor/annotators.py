@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 from stacks.annotators.active import label_studio
 from stacks.doctor.findings import Examined, Finding, ok, warning
 
-__all__ = ["check_label_studio", "check_review_annotator"]
+__all__ = ["check_label_studio", "check_label_studio_sdk", "check_review_annotator"]
 
 
 def check_review_annotator(examined: Examined) -> Iterator[Finding]:
@@ -41,3 +42,13 @@ def check_label_studio(examined: Examined) -> Iterator[Finding]:
         configuration["authentication_secret"] = "filled"  # noqa: S105 - no secret
     tool = label_studio(examined.component.name, configuration, given)
     yield ok(f"{tool.title}: token accepted, account {tool.check()}")
+
+
+def check_label_studio_sdk(examined: Examined) -> Iterator[Finding]:
+    """See whether pipelines can run on the stack: ZenML's component imports an SDK, which our commands do not need."""
+    del examined
+    if find_spec("label_studio_sdk") is None:
+        yield warning(
+            "label-studio-sdk is not installed: `visionops annotate` works, pipelines do not run on this stack",
+            "run pipelines on stack local, or pip install label-studio-sdk",
+        )

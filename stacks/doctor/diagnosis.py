@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from stacks.doctor.alerting import check_alertmanager, check_pushgateway
-from stacks.doctor.annotators import check_label_studio, check_review_annotator
+from stacks.doctor.annotators import check_label_studio, check_label_studio_sdk, check_review_annotator
 from stacks.doctor.cluster import (
     check_airflow_orchestrator,
     check_bundle_store,
@@ -83,7 +83,7 @@ _CHECKS: dict[tuple[ComponentType, str], tuple[Check, ...]] = {
     (ComponentType.DATA_VALIDATOR, "visionops_evidently"): (check_evidently,),
     (ComponentType.DATA_VALIDATOR, _ANY): (check_own_validator,),
     (ComponentType.ANNOTATOR, "visionops_review"): (check_review_annotator,),
-    (ComponentType.ANNOTATOR, "label_studio"): (check_label_studio,),
+    (ComponentType.ANNOTATOR, "label_studio"): (check_label_studio, check_label_studio_sdk),
 }
 """Each in a thread of its own."""
 _LIBRARIES = {

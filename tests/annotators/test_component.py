@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from launch.cli import app
 from stacks.annotators.active import active_tool
 from stacks.apply import apply
+from stacks.doctor import annotators
 from stacks.doctor.annotators import check_label_studio, check_review_annotator
 from stacks.doctor.findings import State
 from tests.annotators.made import CASES, add
@@ -200,6 +201,19 @@ def test_the_doctor_looks_at_either(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     with pytest.raises(Unavailable, match="does not answer") as said:
         list(check_label_studio(given))
     assert "secret-token" not in str(said.value)
+
+
+def test_the_doctor_says_that_pipelines_need_an_sdk(monkeypatch: pytest.MonkeyPatch):
+    from tests.helpers.doctor import examined, trouble
+
+    given = examined("annotator", "label_studio")
+    monkeypatch.setattr(annotators, "find_spec", lambda name: None)
+    assert trouble(annotators.check_label_studio_sdk(given)) == (
+        "warning: label-studio-sdk is not installed: `visionops annotate` works, pipelines do not run on this stack; "
+        "run pipelines on stack local, or pip install label-studio-sdk"
+    )
+    monkeypatch.setattr(annotators, "find_spec", lambda name: name)
+    assert list(annotators.check_label_studio_sdk(given)) == []
 
 
 def test_loading_a_stack_brings_no_review():

@@ -101,6 +101,24 @@ def test_classes_of_whole_images_are_read_back(review: Review, tmp_path: Path, c
     assert read_back == by_hash
 
 
+def test_a_class_of_each_image_is_read_back_from_fiftyone(review: Review, tmp_path: Path):
+    for number, name in enumerate(("ok", "defective", "ok")):
+        decide(review, "casting", number, {"class_name": name})
+    review.export("casting", ANNA, key="e", now=NOW)
+    found = review.store.version("casting", 1)
+    write_export(review, "casting", found, Format.FIFTYONE, tmp_path / "out")
+    back = read(tmp_path / "out", Format.FIFTYONE, "classification")
+    assert back.attributes[0].class_names == ("ok", "defective")  # in the order of the scheme, not of the alphabet
+    by_hash = {item.image.sha256: decision.label for item, decision in found}
+    labels = task_for("classification").labels_in(back)
+    assert dict(zip((path.stem for path in back.paths()), labels, strict=True)) == by_hash
+
+
+def test_several_attributes_have_no_place_in_fiftyone(review: Review, tmp_path: Path):
+    with pytest.raises(Invalid, match="format: attributes is written as csv, not fiftyone"):
+        check_export(review, "faces", Format.FIFTYONE, tmp_path / "out")
+
+
 def test_what_cannot_be_written_is_said_before_a_version_is_made(review: Review, tmp_path: Path):
     with pytest.raises(Invalid, match="format: classification is written as csv, fiftyone, not coco"):
         check_export(review, "casting", Format.COCO, tmp_path / "out")

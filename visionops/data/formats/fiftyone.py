@@ -6,18 +6,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from visionops.data.dataset import Dataset, Split
 from visionops.data.findings import Code, counted
-from visionops.data.formats.assembly import DROPPED, Assembly, ImageEntry
+from visionops.data.formats.assembly import DROPPED, Assembly, ImageEntry, fold_name
 from visionops.data.formats.beside import report_beside
 from visionops.data.formats.protocol import Evidence, Strength
 from visionops.data.formats.rules import LabelReader
 from visionops.data.formats.shapes import printable
 from visionops.data.formats.splits import split_of_folders
-from visionops.data.layers import BOXES, LABELS
+from visionops.data.layers import BOXES, LABELS, Attribute
 from visionops.data.listing import Listing, folder_of
 from visionops.data.settings import DataConfig
 from visionops.errors import AnnotationError
@@ -57,10 +57,8 @@ def read(listing: Listing, data: DataConfig, name: str) -> Dataset:
     has_boxes = _holds_boxes(listing, files)
     assembly = Assembly(listing)
     found = [label for file in files for label in _labels(listing, file)]
-    for label in found:
-        if label.target is not None:
-            assembly.reserve([label.name])
     labelled = [label for label in found if label.target is not None]
+    assembly.reserve([label.name for label in labelled])
     entries = [ImageEntry(label.name, label.where, label.split) for label in labelled]
     rows = assembly.add_images(entries)
     for label in found:
@@ -175,10 +173,10 @@ def _classification(assembly: Assembly, labels: list[_Label], rows: list[int], n
         if row != DROPPED:
             value = label.target.get("label") if isinstance(label.target, Mapping) else label.target
             answers[row] = _class_of(value, label.classes)
-    reader = LabelReader.by_values(_QUESTION, answers.values())
+    attribute, id_of = _attribute(labels, answers)
     report_beside(assembly.listing, assembly.claimed, assembly.findings)
     keys, files = assembly.keys, assembly.listing.files
-    class_ids = [reader.class_id(answers.get(row, "")) for row in range(len(keys))]
+    class_ids = [id_of(answers.get(row, "")) for row in range(len(keys))]
     split_of = {row: label.split for row, label in zip(rows, labels, strict=True)}
     columns = {
         "key": keys,
@@ -188,6 +186,14 @@ def _classification(assembly: Assembly, labels: list[_Label], rows: list[int], n
     }
     notes = [*assembly.notes, *assembly.loose_notes()]
     known = {_QUESTION: [i if i >= 0 else None for i in class_ids]}
-    return Dataset.from_columns(
-        name, (), columns, {}, notes, assembly.findings, attributes=[reader.attribute], labels=known
-    )
+    return Dataset.from_columns(name, (), columns, {}, notes, assembly.findings, attributes=[attribute], labels=known)
+
+
+def _attribute(labels: list[_Label], answers: Mapping[int, str]) -> tuple[Attribute, Callable[[str], int]]:
+    """Return the question with its classes, and what gives the id of a class, negative for none."""
+    declared = tuple(dict.fromkeys(printable(one) for label in labels for one in label.classes))
+    if not declared or len({fold_name(one) for one in declared}) < len(declared):
+        reader = LabelReader.by_values(_QUESTION, answers.values())
+        return reader.attribute, reader.class_id
+    ids = {one: number for number, one in enumerate(declared)}
+    return Attribute(_QUESTION, declared), lambda class_name: ids.get(class_name, -1)
