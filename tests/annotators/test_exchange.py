@@ -170,3 +170,18 @@ def test_two_pulls_at_once_decide_once(review: Review):
     assert pull(review, Twice(), "steel", NOW + timedelta(seconds=1)).known == 1
     assert len(review.store.decisions(item.id)) == 1
     assert Actor(review.store.decisions(item.id)[0].reviewer) == BEA
+
+
+def test_two_annotators_of_one_image_are_two_opinions(review: Review):
+    review.set_second_share("steel", 1.0)
+    desk, item = Desk(), add(review, "steel", 1)
+    desk.say(item, OTHER["steel"], reviewer="bea")
+    assert pull(review, desk, "steel", NOW).corrected == 1
+    assert review.store.item(item.id).status.state is State.PENDING
+    assert pull(review, desk, "steel", NOW + timedelta(hours=1)).known == 1
+    desk.say(item, OTHER["steel"], reviewer="chen")
+    found = pull(review, desk, "steel", NOW + timedelta(hours=2))
+    assert (found.corrected, found.known, found.conflicts) == (1, 1, ())
+    assert review.store.item(item.id).status.state is State.DECIDED
+    found = pull(review, desk, "steel", NOW + timedelta(hours=3))
+    assert (found.corrected, found.known, found.conflicts) == (0, 2, ())

@@ -190,6 +190,11 @@ class ReviewItem:
         return self.first.image
 
     @property
+    def priority(self) -> float:
+        """The higher, the sooner it is reviewed: the sum of its present reasons."""
+        return math.fsum(reason.value for reason in self.reasons)
+
+    @property
     def use_case(self) -> str:
         """What it is reviewed for."""
         return self.first.use_case

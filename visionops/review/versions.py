@@ -232,5 +232,5 @@ def _counts(values: Any) -> dict[str, int]:
 
 
 def _model(one: Decided) -> str:
-    predicted = one.item.first.predicted
+    predicted = one.item.predicted
     return "" if predicted is None else f"{predicted.model} {predicted.version}"

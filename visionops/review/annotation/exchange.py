@@ -66,7 +66,7 @@ def push(review: Review, tool: AnnotationTool, use_case: str, limit: int | None 
         Unavailable: The tool, the database or the images cannot be reached.
     """
     case = review.store.use_case(use_case)
-    pending = sorted(_pending(review, use_case), key=lambda item: (-item.first.priority, item.added, item.id))
+    pending = sorted(_pending(review, use_case), key=lambda item: (-item.priority, item.added, item.id))
     present = tool.present(case, [ticket_of(item) for item in pending])
     missing = [item for item in pending if ticket_of(item) not in present]
     chosen = missing[:limit]
@@ -130,6 +130,9 @@ def _take(review: Review, case: UseCase, annotation: Annotation, now: datetime) 
         raise LabelError(
             f"item {item.id}: has no round {ticket.round} in this database; was an earlier backup restored?"
         )
+    opinions = (one for one in review.store.opinions(item.id) if one.round == ticket.round)
+    if any(one.comment == comment for one in opinions):
+        return "known"
     if item.status.state in {State.DECIDED, State.EXPORTED}:
         decided = {one.round: one for one in review.store.decisions(item.id)}[ticket.round]
         if decided.comment == comment:
@@ -151,7 +154,7 @@ def _answer(case: UseCase, item: ReviewItem, annotation: Annotation, comment: st
         return Answer(Verdict.REJECT, reason=annotation.rejection, comment=comment)
     task, size = task_for(case.task), (item.image.width, item.image.height)
     label = task.check_label(annotation.label, case.scheme, *size)
-    predicted = item.first.predicted and _checked(case, item, task.label_of(item.first.predicted.answer))
+    predicted = item.predicted and _checked(case, item, task.label_of(item.predicted.answer))
     if predicted and same_label(label, predicted, *size):
         return Answer(Verdict.CONFIRM, comment=comment)
     return Answer(Verdict.CORRECT, label=label, comment=comment)

@@ -72,7 +72,7 @@ def results_of(
 
 def prediction_of(item: ReviewItem, use_case: UseCase) -> dict[str, Any] | None:
     """Return what an item is pre-annotated with: a model's answer, or else the label that came with the image."""
-    image, predicted = item.image, item.first.predicted
+    image, predicted = item.image, item.predicted
     if predicted is None:
         if item.first.proposed is None:
             return None
