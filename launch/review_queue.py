@@ -82,7 +82,8 @@ def _models(name: str, bundle: Path | None, shadow: str | None) -> Iterator[tupl
         champion, its_bundle = stack.enter_context(champion_bundle(name))
         other = _shadow(name, champion.version, shadow)
         model = Model(name, champion.version, its_bundle)
-        yield model, other and Model(name, other.version, stack.enter_context(version_bundle(other)))
+        second = None if other is None else Model(name, other.version, stack.enter_context(version_bundle(other)))
+        yield model, second
 
 
 def _shadow(name: str, champion: str, wanted: str | None) -> RegisteredVersion | None:
