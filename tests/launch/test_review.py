@@ -107,6 +107,7 @@ def test_the_queue_is_put_in_order_by_a_bundle(config: Path, tmp_path: Path):
     assert re.search(r"priority  \+0\.\d{3} uncertainty probability of (ok|defective) 0\.\d\d, of", shown)
     assert "prioritize by anna  priority 0." in shown
     assert "model colours" in shown
+    assert "2 moved, 0 as before" in run(*words)  # ranks among those that are left
     assert "0 moved, 2 as before" in run(*words)
     assert "--shadow: a version of the registry" in run(*words, "--shadow", "3", code=2)
 
