@@ -39,8 +39,8 @@ OURS = "ours"
 _FIRST, _STEP = 0.05, 0.025
 """Shares of the train split: labelled at the beginning, and in a round."""
 _REACHED = 0.95
-_BEYOND = 3
-"""Rounds after the goal, for the plot."""
+_SHOWN = 0.3
+"""Share of the train split that is labelled though the goal is reached, for the plot."""
 _L2 = 0.1
 """Fixed: choosing it on val would use labels that are not counted."""
 
@@ -100,13 +100,14 @@ def simulate(images: Images, rows: Rows, arm: str, config: ReviewConfig | None, 
     learner = _Learner(images, rows, balance)
     full = learner.figure(learner.fit(pool))
     labelled, waiting = pool[:first], pool[first:]
-    labels, figures, beyond = [], [], 0
+    labels, figures, is_reached = [], [], False
     while True:
         head = learner.fit(labelled)
         labels.append(len(labelled))
         figures.append(learner.figure(head))
-        beyond += len(figures) > 1 and min(figures[-2:]) >= _REACHED * full
-        if beyond > _BEYOND or not len(waiting):
+        is_reached |= len(figures) > 1 and min(figures[-2:]) >= _REACHED * full
+        is_shown = arm not in {RANDOM, OURS} or len(labelled) >= _SHOWN * len(pool)
+        if (is_reached and is_shown) or not len(waiting):
             break
         if config is not None:
             drawn = rng.choice(labelled, len(labelled))

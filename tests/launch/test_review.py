@@ -109,6 +109,8 @@ def test_the_queue_is_put_in_order_by_a_bundle(config: Path, tmp_path: Path):
     assert "model colours" in shown
     assert "2 moved, 0 as before" in run(*words)  # ranks among those that are left
     assert "0 moved, 2 as before" in run(*words)
+    assert "--shadow: review.selection.disagreement is 0" in run(*words, "--shadow", "3", code=2)
+    config.write_text(config.read_text().replace("{diversity: 0}", "{disagreement: 1}"))
     assert "--shadow: a version of the registry" in run(*words, "--shadow", "3", code=2)
 
 
