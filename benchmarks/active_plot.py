@@ -33,7 +33,7 @@ def draw(runs: Sequence[Run], path: Path) -> None:
             if not found:
                 continue
             goals = [0.95 * run.full for run in found]
-            # As far as all seeds go: those that stop earlier are the good ones, and the rest would look worse than it is.
+            # As far as all seeds go: the good ones stop earlier, and without them the median would fall.
             rounds = min(len(run.labels) for run in found)
             x = np.median([run.labels[:rounds] for run in found], axis=0)
             rows = np.array([run.figures[:rounds] for run in found])

@@ -83,7 +83,7 @@ def test_boxes_near_the_threshold_come_before_sure_ones_and_empty_images_are_dra
     unsure = (sure.astype(np.float64) * 0.7).astype(np.uint8)
     empty = picture([])
     ids = [add(review, "cells", pixels) for pixels in (sure, unsure, empty)]
-    alone = ReviewConfig(random_share=0, selection=SelectionWeights(diversity=0))
+    alone = ReviewConfig(random_share=0, selection=SelectionWeights(disagreement=0, diversity=0))
     order(review, "cells", model, alone)
     kinds = [[reason.kind for reason in review.store.item(one).reasons] for one in ids]
     assert kinds[1:] == [["uncertainty"], []]
@@ -113,8 +113,7 @@ def test_who_is_drawn_once_stays_drawn_whatever_the_share_is_later(review: Revie
 def test_where_the_shadow_answers_otherwise_is_a_reason(review: Review, classifier: Model, tmp_path: Path):
     other = Model("parts", "5", make_label_bundle(tmp_path / "other", gain=-10.0))
     item = add(review, "parts", filled((255, 0, 0)))
-    weights = SelectionWeights(disagreement=1)
-    order(review, "parts", classifier, ReviewConfig(random_share=0, selection=weights), shadow=other)
+    order(review, "parts", classifier, NO_SHARE, shadow=other)
     texts = {reason.kind: reason.text for reason in review.store.item(item).reasons}
     assert texts["disagreement"] == "the shadow model agrees by 0%"
 
@@ -123,7 +122,7 @@ def test_copies_of_what_is_labelled_come_last(review: Review, classifier: Model)
     labelled = add(review, "parts", filled((250, 0, 0)))
     review.claim(labelled, ANNA, key="c", now=NOW)
     copy, other = add(review, "parts", filled((251, 0, 0))), add(review, "parts", filled((0, 0, 250)))
-    alone = ReviewConfig(random_share=0, selection=SelectionWeights(uncertainty=0))
+    alone = ReviewConfig(random_share=0, selection=SelectionWeights(uncertainty=0, disagreement=0))
     order(review, "parts", classifier, alone)
     assert review.store.item(other).priority > review.store.item(copy).priority
     assert review.store.item(labelled).reasons == ()

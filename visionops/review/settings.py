@@ -14,7 +14,7 @@ class SelectionWeights(Settings):
 
     uncertainty: float = Field(default=1.0, ge=0, le=100)
     """The model is undecided."""
-    disagreement: float = Field(default=0.0, ge=0, le=100)
+    disagreement: float = Field(default=1.0, ge=0, le=100)
     """The shadow model answers otherwise."""
     novelty: float = Field(default=0.0, ge=0, le=100)
     """The image is unlike those that the model was validated on."""

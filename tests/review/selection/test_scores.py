@@ -211,7 +211,7 @@ def test_a_batch_is_not_copies_of_one_part():
     queue += [image(f"other-{n}", ok=0.6, embedding=row) for n, row in enumerate(other)]
     ordered = order_queue(queue, Known(labelled=np.array([[0, 0, 1]], np.float32)), ReviewConfig(random_share=0))
     assert {one.id.partition("-")[0] for one in ordered[:3]} == {"copy", "other"}
-    diverse = ReviewConfig(random_share=0, selection=SelectionWeights(diversity=0))
+    diverse = ReviewConfig(random_share=0, selection=SelectionWeights(disagreement=0, diversity=0))
     alone = order_queue(queue, Known(), diverse)
     assert {one.id.partition("-")[0] for one in alone[:20]} == {"copy"}
 
