@@ -28,10 +28,10 @@ __all__ = ["TUNED_ON", "USE_CASES", "Images", "Rows", "read_images"]
 USE_CASES = ("plants", "casting", "steel")
 """What is reported."""
 TUNED_ON = ("solar", "tiles")
-"""What the defaults were chosen on: none of those that are reported."""
+"""To look at weights without looking at what is reported."""
 _BACKBONE = "efficientnet_lite0"
 _MOST = 900
-"""Images of those data sets that the defaults were chosen on."""
+"""Images of each of these."""
 
 Features = npt.NDArray[np.float32]
 Ids = npt.NDArray[np.int64]

@@ -33,15 +33,12 @@ def draw(runs: Sequence[Run], path: Path) -> None:
             if not found:
                 continue
             goals = [0.95 * run.full for run in found]
-            # Seeds stop at different rounds; the median is of those that go on, shown while most do.
-            rounds = sorted({n for run in found for n in run.labels})
-            rows = [[run.figures[run.labels.index(n)] for run in found if n in run.labels] for n in rounds]
-            kept = [(n, row) for n, row in zip(rounds, rows, strict=True) if 2 * len(row) > len(found)]
-            x = [n for n, _ in kept]
-            axis.plot(x, [np.median(row) for _, row in kept], color=colour, linestyle=line, label=label)
-            axis.fill_between(
-                x, [min(row) for _, row in kept], [max(row) for _, row in kept], color=colour, alpha=0.15, linewidth=0
-            )
+            # As far as all seeds go: the good ones stop earlier, and without them the median would fall.
+            rounds = min(len(run.labels) for run in found)
+            x = np.median([run.labels[:rounds] for run in found], axis=0)
+            rows = np.array([run.figures[:rounds] for run in found])
+            axis.plot(x, np.median(rows, axis=0), color=colour, linestyle=line, label=label)
+            axis.fill_between(x, rows.min(axis=0), rows.max(axis=0), color=colour, alpha=0.15, linewidth=0)
             needed = float(np.median([run.needed for run in found]))
             axis.axvline(needed, color=colour, linestyle=line, linewidth=0.8)
         axis.axhline(float(np.mean(goals)), color="black", linewidth=0.8, linestyle=":")

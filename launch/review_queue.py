@@ -31,13 +31,17 @@ def prioritize_queue(config: Path, bundle: Path | None, shadow: str | None, revi
         reviewer: The user's account when absent.
     """
     from visionops.config import load_config
-    from visionops.errors import one_line
+    from visionops.errors import ConfigError, one_line
     from visionops.review.prioritizing import prioritize
     from visionops.review.states import Actor
     from visionops.review_store.opening import open_review
 
     use_case = load_config(config)
     now = datetime.now(UTC)
+    if not use_case.review.selection.disagreement:
+        if shadow not in {None, _NO_SHADOW}:
+            raise ConfigError("--shadow: review.selection.disagreement is 0, so nothing asks it; set a weight")
+        shadow = _NO_SHADOW
     with open_review() as review, _models(use_case.name, bundle, shadow) as (model, other):
         review.store.use_case(use_case.name)
         typer.echo(f"model     {one_line(model.name)} version {one_line(model.version)}")
@@ -82,8 +86,8 @@ def _models(name: str, bundle: Path | None, shadow: str | None) -> Iterator[tupl
         champion, its_bundle = stack.enter_context(champion_bundle(name))
         other = _shadow(name, champion.version, shadow)
         model = Model(name, champion.version, its_bundle)
-        beside = None if other is None else Model(name, other.version, stack.enter_context(version_bundle(other)))
-        yield model, beside
+        second = None if other is None else Model(name, other.version, stack.enter_context(version_bundle(other)))
+        yield model, second
 
 
 def _shadow(name: str, champion: str, wanted: str | None) -> RegisteredVersion | None:

@@ -68,6 +68,9 @@ def test_promotion_rollback_and_the_chain_of_champions(registry, add, name):
     assert registry.rollback(name).version == "2"
     assert aliases(registry, name) == {CHAMPION: "2", PREVIOUS: "1"}
     assert registry.by_digest(name, add(2.2).digest).rolled_back
+    assert registry.by_version(name, "2").aliases
+    assert [registry.by_version(name, number) for number in ("77", "two", "")] == [None] * 3
+    assert registry.by_version("nobody", "1") is None
     assert registry.rollback(name).version == "1"
     assert aliases(registry, name) == {CHAMPION: "1"}
 

@@ -130,7 +130,7 @@ def test_the_queue_is_put_in_order_by_a_bundle(config: Path, tmp_path: Path):
     for number, colour in enumerate([(255, 0, 0), (200, 190, 0), (0, 250, 0)]):
         (new / f"{number}.png").write_bytes(encode(filled(colour)))
     run("import", "--config", config, new)
-    config.write_text(config.read_text() + "review: {random_share: 0, selection: {diversity: 0}}\n")
+    config.write_text(config.read_text() + "review: {random_share: 0, selection: {diversity: 0, disagreement: 0}}\n")
     told = run(*words)
     assert f"model     colours version {bundle.digest[:12]}" in told
     assert "items     3 moved, 0 as before, 0 claimed meanwhile" in told
@@ -143,7 +143,10 @@ def test_the_queue_is_put_in_order_by_a_bundle(config: Path, tmp_path: Path):
     assert re.search(r"priority  \+0\.\d{3} uncertainty probability of (ok|defective) 0\.\d\d, of", shown)
     assert "prioritize by anna  priority 0." in shown
     assert "model colours" in shown
+    assert "2 moved, 0 as before" in run(*words)  # ranks among those that are left
     assert "0 moved, 2 as before" in run(*words)
+    assert "--shadow: review.selection.disagreement is 0" in run(*words, "--shadow", "3", code=2)
+    config.write_text(config.read_text().replace("disagreement: 0", "disagreement: 1"))
     assert "--shadow: a version of the registry" in run(*words, "--shadow", "3", code=2)
 
 

@@ -105,10 +105,11 @@ def test_nothing_is_changed_where_one_item_is_wrong(review: Review):
     assert len(review.store.history(item)) == 1
 
 
-def test_more_items_than_a_statement_takes(review: Review):
-    items = [add(review, n) for n in range(520)]
-    found = place(review, *(Placed(item, (Reason("diversity", n / 1000),), None) for n, item in enumerate(items)))
-    assert found == Prioritized(520, 0, 0)
+def test_more_items_than_a_statement_takes(review: Review, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("visionops.review_store.placing._BLOCK", 3)
+    items = [add(review, n) for n in range(8)]
+    found = place(review, *(Placed(item, (Reason("diversity", n / 10),), None) for n, item in enumerate(items)))
+    assert found == Prioritized(8, 0, 0)
     taken = [review.claim_next("steel", BEA, key=str(n), now=LATER) for n in range(3)]
     assert [one and one.id for one in taken] == items[:-4:-1]
 

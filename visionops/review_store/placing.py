@@ -59,7 +59,8 @@ def _place_some(
 
 
 def _is_same(item: ReviewItem, placed: Placed) -> bool:
-    return item.reasons == placed.reasons and placed.predicted in {None, item.predicted}
+    is_predicted = placed.predicted is None or placed.predicted == item.predicted
+    return item.reasons == placed.reasons and is_predicted
 
 
 def _place(session: Session, row: ItemRow, placed: Placed, write: Write) -> None:

@@ -182,7 +182,7 @@ def test_the_random_share_depends_on_the_item_alone():
     sure, unsure = ([image(one, ok=p) for one in ids[:200]] for p in (0.99, 0.51))
     config = ReviewConfig(random_share=0.1)
     found = [
-        {one.id for one in order_queue(queue, Known(), config) if one.reasons[0].kind == RANDOM}
+        {one.id for one in order_queue(queue, Known(), config) if [r.kind for r in one.reasons] == [RANDOM]}
         for queue in (sure, unsure, [Candidate(one) for one in ids[:200]])
     ]
     assert found[0] == found[1] == found[2] == {one for one in ids[:200] if is_drawn(one, 0.1)}
