@@ -53,7 +53,11 @@ def main(arguments: Sequence[str] | None = None, environment: Mapping[str, str] 
         options = ControlOptions.parse(sys.argv[1:] if arguments is None else arguments, environment)
         with listen(options.host, options.port) as listener:
             configure_logging(options.log_file)
-            _serve(*open_control(options), listener)
+            control, runner = open_control(options)
+            try:
+                _serve(control, runner, listener)
+            finally:
+                control.runs.close()
     except (VisionOpsError, OSError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 2

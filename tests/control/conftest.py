@@ -61,15 +61,20 @@ def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def opened(places: None, key_file: Path, configs: Path, tmp_path: Path) -> Callable[..., Control]:
+def opened(places: None, key_file: Path, configs: Path, tmp_path: Path) -> Iterator[Callable[..., Control]]:
+    controls: list[Control] = []
+
     def open_one(**changes: object) -> Control:
         given = {"configs": configs, "keys": key_file, "runs": tmp_path / "runs"} | changes
         control, _ = open_control(ControlOptions.model_validate(given))
+        controls.append(control)
         control.review.put_use_case(STEEL)
         control.review.put_use_case(CASTING)
         return control
 
-    return open_one
+    yield open_one
+    for control in controls:
+        control.runs.close()
 
 
 @pytest.fixture
