@@ -1,0 +1,1 @@
+"""Starts runs, watches them and keeps how they ended."""

@@ -1,0 +1,173 @@
+"""Runs as Jobs of a Kubernetes cluster, made of a template: image, account and environment are the operator's choice."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from deploy.control.runs.launcher import Seen, Stage
+from visionops.errors import ConfigError, StackError
+from visionops.runs.states import Run
+
+__all__ = ["JobLauncher"]
+
+_LABEL = "visionops.dev/run"
+_YOUNG = timedelta(minutes=1)
+"""A run without a Job is made again only this long after it was taken: later its Job was there and was removed."""
+_UNNAMED = re.compile("[^A-Za-z0-9._-]+")
+
+
+class JobLauncher:
+    """Implements `Launcher`. The Job of a run is named by its id, so it is made once however often it is started.
+
+    Args:
+        template: Of the Job; the command of a run replaces that of its first container.
+    """
+
+    def __init__(self, template: dict[str, Any], namespace: str) -> None:
+        self._template = template
+        self._namespace = namespace
+        self.place = f"kubernetes:{namespace}"
+
+    @classmethod
+    def from_file(cls, path: Path, namespace: str) -> JobLauncher:
+        """Read the template.
+
+        Raises:
+            ConfigError: It cannot be read, or is no Job with a container.
+        """
+        try:
+            template = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (OSError, yaml.YAMLError) as error:
+            raise ConfigError(f"--job-template: {path}: cannot be read ({type(error).__name__})") from error
+        try:
+            kind, containers = template["kind"], template["spec"]["template"]["spec"]["containers"]
+        except (KeyError, TypeError) as error:
+            raise ConfigError(f"--job-template: {path}: is no Job with a container") from error
+        if kind != "Job" or not containers:
+            raise ConfigError(f"--job-template: {path}: is no Job with a container")
+        return cls(template, namespace)
+
+    def start(self, run: Run, command: list[str]) -> None:
+        """See `Launcher`."""
+        from kubernetes.client.rest import ApiException
+
+        try:
+            self._jobs.create_namespaced_job(self._namespace, self.manifest(run, command), _request_timeout=20)
+        except ApiException as error:
+            if error.status != 409:  # it is there: a service that died has made it
+                raise StackError(f"run {run.id}: the cluster refuses its Job ({error.status} {error.reason})") from error
+
+    def look(self, run: Run) -> Seen:
+        """See `Launcher`."""
+        job = self._read(run)
+        if job is None:
+            is_young = run.started is not None and datetime.now(UTC) - run.started < _YOUNG
+            return Seen(Stage.WAITING if is_young and run.cancelled_at is None else Stage.GONE)
+        if job.status.succeeded:
+            return Seen(Stage.ENDED, 0)
+        if job.status.failed:
+            return Seen(Stage.ENDED, 1)
+        return Seen(Stage.ALIVE)
+
+    def stop(self, run: Run, *, hard: bool) -> None:
+        """See `Launcher`. The cluster interrupts the pod, and kills it after the template's grace period."""
+        from kubernetes.client.rest import ApiException
+
+        try:
+            self._jobs.delete_namespaced_job(
+                self._name(run),
+                self._namespace,
+                propagation_policy="Background",
+                grace_period_seconds=0 if hard else None,
+                _request_timeout=20,
+            )
+        except ApiException as error:
+            if error.status != 404:
+                raise StackError(f"run {run.id}: its Job cannot be removed ({error.status} {error.reason})") from error
+
+    def log_tail(self, run: Run, size: int) -> str:
+        """See `Launcher`."""
+        from kubernetes.client.rest import ApiException
+
+        try:
+            pods = self._pods.list_namespaced_pod(
+                self._namespace, label_selector=f"{_LABEL}={run.id}", _request_timeout=20
+            ).items
+            if not pods:
+                return ""
+            text: str = self._pods.read_namespaced_pod_log(
+                pods[-1].metadata.name, self._namespace, tail_lines=200, _request_timeout=20
+            )
+        except ApiException:
+            return ""  # a pod that has not begun has no log
+        return text[-size:]
+
+    def summary(self, run: Run) -> Mapping[str, Any] | None:
+        """See `Launcher`. The pod's files are gone with it; its log and the dashboard have the figures."""
+        del run
+        return None
+
+    def manifest(self, run: Run, command: list[str]) -> dict[str, Any]:
+        """Return the Job of a run."""
+        job = copy.deepcopy(self._template)
+        labels = {
+            _LABEL: run.id,
+            "visionops.dev/kind": run.wish.kind.value,
+            "visionops.dev/use-case": _UNNAMED.sub("-", run.wish.use_case)[:63].strip("-._"),
+        }
+        metadata = job.setdefault("metadata", {})
+        metadata["name"] = self._name(run)
+        metadata["labels"] = {**metadata.get("labels", {}), **labels}
+        pod = job["spec"]["template"]
+        pod.setdefault("metadata", {})["labels"] = {**pod.get("metadata", {}).get("labels", {}), **labels}
+        job["spec"]["backoffLimit"] = 0  # a run that failed is not run again by itself
+        pod["spec"]["restartPolicy"] = "Never"
+        pod["spec"]["containers"][0]["command"] = ["python", *command[1:]]
+        return job
+
+    @staticmethod
+    def _name(run: Run) -> str:
+        return f"visionops-run-{run.id}"
+
+    def _read(self, run: Run) -> Any:
+        from kubernetes.client.rest import ApiException
+
+        try:
+            return self._jobs.read_namespaced_job(self._name(run), self._namespace, _request_timeout=20)
+        except ApiException as error:
+            if error.status == 404:
+                return None
+            raise StackError(f"run {run.id}: its Job cannot be read ({error.status} {error.reason})") from error
+
+    @functools.cached_property
+    def _api(self) -> Any:
+        from kubernetes import client, config
+
+        configuration = client.Configuration()
+        try:
+            config.load_config(client_configuration=configuration)
+        except (config.ConfigException, OSError) as error:
+            raise StackError(
+                f"no cluster: neither the kubeconfig nor the pod's account can be used ({error})"
+            ) from error
+        return client.ApiClient(configuration)
+
+    @property
+    def _jobs(self) -> Any:
+        from kubernetes import client
+
+        return client.BatchV1Api(self._api)
+
+    @property
+    def _pods(self) -> Any:
+        from kubernetes import client
+
+        return client.CoreV1Api(self._api)

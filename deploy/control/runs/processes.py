@@ -1,0 +1,131 @@
+"""Runs as processes of this machine, each in a folder and a process group of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from deploy.control.runs.launcher import Seen, Stage
+from visionops.errors import StackError
+from visionops.runs.states import Run
+
+__all__ = ["ProcessLauncher"]
+
+_ID = re.compile("[0-9a-f]{32}")
+_MOST_SUMMARY = 2_000_000
+_MODULE = "deploy.control.runs.child"
+
+
+class ProcessLauncher:
+    """Implements `Launcher`. The folder of a run has its log, and says whether it lives and how it ended.
+
+    Args:
+        folder: Of all runs; services that share it on one machine can take over from each other.
+        root: Working folder of runs, where ``python -m`` finds the code.
+    """
+
+    def __init__(self, folder: Path, root: Path) -> None:
+        self._folder = folder
+        self._root = root
+        self.place = socket.gethostname()
+        self._children: dict[str, subprocess.Popen[bytes]] = {}
+
+    def start(self, run: Run, command: list[str]) -> None:
+        """See `Launcher`."""
+        folder = self._of(run)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            wrapped = [sys.executable, "-m", _MODULE, str(folder), *command, "--summary", str(folder / "summary.json")]
+            # A session of its own: it outlives this process, and what interrupts the one does not reach the other.
+            child = subprocess.Popen(  # noqa: S603 - the words are ours
+                wrapped,
+                cwd=self._root,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise StackError(f"run {run.id}: cannot be started ({error.strerror})") from error
+        self._children[run.id] = child
+
+    def look(self, run: Run) -> Seen:
+        """See `Launcher`."""
+        folder = self._of(run)
+        child = self._children.get(run.id)
+        if child is not None and child.poll() is None:
+            return Seen(Stage.ALIVE)  # or it is about to begin
+        self._children.pop(run.id, None)
+        # In this order: what is started before a lock that is free has ended.
+        has_started = (folder / "started").exists()
+        if self._is_held(folder):
+            return Seen(Stage.ALIVE)
+        if not has_started:
+            return Seen(Stage.WAITING)
+        with contextlib.suppress(OSError, ValueError):
+            return Seen(Stage.ENDED, int((folder / "exit").read_text(encoding="utf-8")))
+        return Seen(Stage.GONE)
+
+    def stop(self, run: Run, *, hard: bool) -> None:
+        """See `Launcher`."""
+        folder = self._of(run)
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            folder.mkdir(parents=True, exist_ok=True)
+            if not (folder / "started").exists():
+                # One that was to start it finds it started, and does nothing.
+                (folder / "started").open("x").close()
+                return
+            if self._is_held(folder):
+                # The lock is held, so the leader of the group is the run's own: its number is not another's by now.
+                group = int(json.loads((folder / "started").read_text(encoding="utf-8"))["pid"])
+                os.killpg(group, signal.SIGKILL if hard else signal.SIGINT)
+
+    def log_tail(self, run: Run, size: int) -> str:
+        """See `Launcher`."""
+        try:
+            with (self._of(run) / "log").open("rb") as file:
+                file.seek(0, os.SEEK_END)
+                file.seek(max(0, file.tell() - size))
+                return file.read(size).decode("utf-8", "replace")
+        except OSError:
+            return ""
+
+    def summary(self, run: Run) -> Mapping[str, Any] | None:
+        """See `Launcher`."""
+        path = self._of(run) / "summary.json"
+        try:
+            if path.stat().st_size > _MOST_SUMMARY:
+                return None
+            found = json.loads(path.read_text(encoding="utf-8"), parse_constant=lambda _: None)
+        except (OSError, ValueError):
+            return None
+        return found if isinstance(found, dict) else None
+
+    def _of(self, run: Run) -> Path:
+        assert _ID.fullmatch(run.id)
+        return self._folder / run.id
+
+    @staticmethod
+    def _is_held(folder: Path) -> bool:
+        try:
+            lock = os.open(folder / "lock", os.O_RDWR)
+        except OSError:
+            return False
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        else:
+            return False
+        finally:
+            os.close(lock)

@@ -1,0 +1,1 @@
+"""Runs that the control service starts, as data and pure functions. Knows no database, process or cluster."""

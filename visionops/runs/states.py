@@ -1,0 +1,163 @@
+"""A run of a use case and its life: queued, running, and how it ended.
+
+    queued   -> running     by the service that starts it
+    queued   -> cancelled   by an admin
+    running  -> succeeded | failed | cancelled, by how its process ended
+    running  -> lost        its process is gone and nobody knows how it ended
+
+`advance` is the only way from one state to the next.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from types import MappingProxyType
+from typing import Any
+
+from visionops.review.checks import check_name, check_text, digest_of, in_utc
+from visionops.review.errors import Conflict, Invalid, WrongState
+
+__all__ = ["ENDED", "CoolingDown", "Kind", "Run", "RunState", "Wish", "advance", "check_cooldown", "run_id"]
+
+_MOST_REASON = 1000
+
+
+class RunState(enum.StrEnum):
+    """Where a run is."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    LOST = "lost"
+
+
+ENDED = frozenset({RunState.SUCCEEDED, RunState.FAILED, RunState.CANCELLED, RunState.LOST})
+"""No way leads on from these."""
+
+_NEXT: Mapping[RunState, frozenset[RunState]] = MappingProxyType(
+    {
+        RunState.QUEUED: frozenset({RunState.RUNNING, RunState.CANCELLED}),
+        RunState.RUNNING: ENDED,
+        **dict.fromkeys(ENDED, frozenset()),
+    }
+)
+
+
+class Kind(enum.StrEnum):
+    """What a run does."""
+
+    RETRAIN = "retrain"
+    PROMOTE = "promote"
+    ROLLBACK = "rollback"
+
+
+class CoolingDown(Conflict):
+    """The last training of the use case is too recent."""
+
+    code = "cooling_down"
+
+    def __init__(self, message: str, seconds: float) -> None:
+        super().__init__(message)
+        self.seconds = seconds
+        """Until the next may begin."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Wish:
+    """What somebody wants run.
+
+    Raises:
+        Invalid: A text is too long or has a control character, or a reason is missing.
+    """
+
+    kind: Kind
+    use_case: str
+    reason: str = ""
+    version: str = ""
+    """Of a promotion: the registered version."""
+    override: bool = False
+    """Train although the last training is recent; promote although the gate has refused the version."""
+
+    def __post_init__(self) -> None:
+        check_name(self.use_case, "use case")
+        check_text(self.reason, "reason", _MOST_REASON)
+        if self.version and not (self.version.isascii() and self.version.isdigit()):
+            raise Invalid(f"version: {self.version!r} is no number of a registered version")
+        if not self.reason.strip() and (self.override or self.kind is not Kind.RETRAIN):
+            what = "the cool-down is overridden" if self.kind is Kind.RETRAIN else f"you {self.kind}"
+            raise Invalid(f"reason: is empty; say why {what}")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Run:
+    """A run, as the queue keeps it."""
+
+    id: str
+    wish: Wish
+    actor: str
+    """Who wants it: id of a key."""
+    queued: datetime
+    state: RunState = RunState.QUEUED
+    started: datetime | None = None
+    ended: datetime | None = None
+    owner: str | None = None
+    """The service that watches it."""
+    lease_until: datetime | None = None
+    """When another service may take it over."""
+    place: str | None = None
+    """Where it runs: a host name, or ``kubernetes:NAMESPACE``."""
+    cancelled_by: str | None = None
+    cancelled_at: datetime | None = None
+    exit_code: int | None = None
+    message: str = ""
+    """How it ended, in one line."""
+    summary: Mapping[str, Any] | None = None
+    """What `visionops train --summary` writes."""
+
+
+def run_id(actor: str, key: str) -> str:
+    """Return the id of the run that a client's key names: 32 hex digits."""
+    return digest_of("run", actor, check_name(key, "key"))[:32]
+
+
+def advance(run: Run, state: RunState, now: datetime, **changes: Any) -> Run:
+    """Return the run in its next state.
+
+    Args:
+        now: Aware.
+        changes: Other fields that change with it.
+
+    Raises:
+        WrongState: There is no way from its state to that one.
+    """
+    if state not in _NEXT[run.state]:
+        raise WrongState(f"run {run.id}: is {run.state}, so it cannot become {state}")
+    now = in_utc(now)
+    if state is RunState.RUNNING:
+        return dataclasses.replace(run, state=state, started=now, **changes)
+    return dataclasses.replace(run, state=state, ended=now, owner=None, lease_until=None, **changes)
+
+
+def check_cooldown(wish: Wish, last: datetime | None, cooldown_hours: float, now: datetime) -> None:
+    """Check that the last training is long enough ago, unless the wish overrides that.
+
+    Args:
+        last: When the last training of the use case ended, or began where it still runs; None: there was none.
+
+    Raises:
+        CoolingDown: It is too recent.
+    """
+    if wish.kind is not Kind.RETRAIN or wish.override or last is None:
+        return
+    left = (last + timedelta(hours=cooldown_hours) - now).total_seconds()
+    if left > 0:
+        raise CoolingDown(
+            f"{wish.use_case}: the last training was at {last:%Y-%m-%d %H:%M} UTC; the next may begin in "
+            f"{left / 3600:.1f} h, or now with override and a reason",
+            left,
+        )
