@@ -53,9 +53,10 @@ def test_a_run_is_one_job_from_its_start_to_its_end(launcher: JobLauncher, tmp_p
         assert (job["spec"]["backoffLimit"], job["spec"]["template"]["spec"]["restartPolicy"]) == (0, "Never")
         assert launcher.look(run) == Seen(Stage.ALIVE)
         assert launcher.log_tail(run, 100) == ""
-        job["status"] = {"failed": 1}
+        jobs, name = launcher._jobs, job["metadata"]["name"]
+        jobs.patch_namespaced_job_status(name, NAMESPACE, {"status": {"failed": 1}})
         assert launcher.look(run) == Seen(Stage.ENDED, 1)
-        job["status"] = {"succeeded": 1}
+        jobs.patch_namespaced_job_status(name, NAMESPACE, {"status": {"succeeded": 1, "failed": 0}})
         assert launcher.look(run) == Seen(Stage.ENDED, 0)
         launcher.stop(run, hard=False)
         launcher.stop(run, hard=True)  # it is gone already
