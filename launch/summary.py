@@ -73,6 +73,8 @@ class RunSummary:
     estimate: PerformanceEstimate | None = None
     retraining: Decision | None = None
     drill: DrillResult | None = None
+    dashboard: str | None = None
+    """Address of the run on ZenML's dashboard; None without a ZenML server."""
     untold: tuple[str, ...] | None = None
     """Alerts that could not be sent, with the fix; None where nothing was to be sent."""
     training: RunSummary | None = None
@@ -116,7 +118,7 @@ class RunSummary:
             found["untold"] = list(self.untold)
         if self.training:
             found["training"] = self.training.to_dict()
-        plain = {name: getattr(self, name) for name in ("splits", "sample_image", "findings")}
+        plain = {name: getattr(self, name) for name in ("splits", "sample_image", "findings", "dashboard")}
         return found | {name: value for name, value in plain.items() if value is not None}
 
     def write(self, path: Path) -> None:
@@ -174,6 +176,8 @@ _FIELDS: dict[type, str] = {
 
 def summarize(run: PipelineRunResponse, use_case: str, stack: str) -> RunSummary:
     """Collect the results of a run from its artifacts."""
+    from zenml.utils.dashboard_utils import get_run_url
+
     sections: dict[str, Any] = {}
     for name, artifact in _outputs(run):
         sections |= _sections(artifact, _ARTIFACTS[name])
@@ -185,6 +189,7 @@ def summarize(run: PipelineRunResponse, use_case: str, stack: str) -> RunSummary
         sections["model"] = dataclasses.replace(model, alias="champion")
     seconds = (run.end_time - run.start_time).total_seconds() if run.end_time and run.start_time else None
     steps = _count_steps(step.status for step in run.steps.values())
+    sections["dashboard"] = get_run_url(run)
     return RunSummary(use_case=use_case, stack=stack, run=run.name, seconds=seconds, steps=steps, **sections)
 
 

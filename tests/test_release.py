@@ -24,7 +24,7 @@ from visionops.inference.settings import Precision
 from visionops.lineage import recall_splits
 from visionops.quantization.settings import QuantizationConfig
 from visionops.registry import CHAMPION, PREVIOUS, ModelRegistry
-from visionops.release import judge, register_bundle, release, restore
+from visionops.release import judge, promote_by_hand, register_bundle, release, restore
 from visionops.tasks.spec import task_for
 
 CONFIG = Config(
@@ -146,6 +146,42 @@ def test_rollback_serves_first_and_is_not_undone_by_the_next_run(registry, datas
     decision = judge(registry, second, evaluation(0.9), ScoringTask(0.6), dataset, CONFIG.judging)
     assert not decision.promote
     assert "rolled back by hand" in decision.reason
+
+
+def test_by_hand_a_version_is_promoted_as_the_gate_allows(registry, dataset, tmp_path):
+    deployer = RecordingDeployer()
+    first = add_version(registry, "case", tmp_path, 2.0)
+
+    def promote(number, **changes):
+        return promote_by_hand(
+            registry, deployer, registry.by_version("case", number), CONFIG.serving, "anna: x", **changes
+        )
+
+    with pytest.raises(RegistryError, match=r"version 1 has not been judged by the gate; .* --override"):
+        promote("1")
+    judge(registry, first, evaluation(0.6), ScoringTask(0), dataset, CONFIG.judging)
+    promote("1")
+    weaker = add_version(registry, "case", tmp_path, 2.1)
+    judge(registry, weaker, evaluation(0.1), ScoringTask(0.6), dataset, CONFIG.judging)
+    with pytest.raises(RegistryError, match=r"version 2 was refused by the gate \(refused: .* below the gate"):
+        promote("2")
+    assert (alias(registry, CHAMPION), deployer.served) == ("1", ["1"])
+    promote("2", override=True)
+    assert (alias(registry, CHAMPION), alias(registry, PREVIOUS), deployer.served) == ("2", "1", ["1", "2"])
+    assert registry.by_version("case", "2").tags["visionops.promoted_by_hand"] == "anna: x"
+    with pytest.raises(RegistryError, match="version 1 was compared with version None, and 2 is champion by now"):
+        promote("1")
+    restore(registry, deployer, "case", CONFIG.serving, rollback=True)
+    with pytest.raises(RegistryError, match="version 2 was rolled back by hand"):
+        promote("2", override=True)
+    deployer.fails = True
+    third = add_version(registry, "case", tmp_path, 2.2)
+    with pytest.raises(DeploymentError):
+        promote(third.version, override=True)
+    assert alias(registry, CHAMPION) == "1"
+    assert [version.version for version in registry.versions("case")] == ["3", "2", "1"]
+    assert registry.versions("other") == []
+    assert registry.by_version("case", "9") is None
 
 
 def test_restoring_without_a_champion_says_what_to_run(registry):

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import uvicorn
 from pydantic import SecretStr
-from visionops.runs.states import Run
 
 from deploy.control.app import create_app
 from deploy.control.metrics import ControlMetrics
@@ -36,6 +35,7 @@ from visionops.review_store.images import open_images
 from visionops.review_store.opening import IMAGES, open_database
 from visionops.review_store.runs import SqlRunStore
 from visionops.review_store.store import SqlReviewStore
+from visionops.runs.states import Run
 
 __all__ = ["main", "open_control"]
 
@@ -53,7 +53,11 @@ def main(arguments: Sequence[str] | None = None, environment: Mapping[str, str] 
         options = ControlOptions.parse(sys.argv[1:] if arguments is None else arguments, environment)
         with listen(options.host, options.port) as listener:
             configure_logging(options.log_file)
-            _serve(*open_control(options), listener)
+            control, runner = open_control(options)
+            try:
+                _serve(control, runner, listener)
+            finally:
+                control.runs.close()
     except (VisionOpsError, OSError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 2

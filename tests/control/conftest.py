@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,6 +21,19 @@ from tests.helpers.review import CASTING, STEEL
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     from starlette.testclient import TestClient
+
+
+@pytest.fixture(autouse=True)
+def own_logging() -> Iterator[None]:
+    """What a test does to the loggers ends with it."""
+    loggers = [logging.getLogger(name) for name in ("visionops", "uvicorn")]
+    before = [(list(logger.handlers), logger.level, logger.propagate) for logger in loggers]
+    yield
+    for logger, (handlers, level, propagate) in zip(loggers, before, strict=True):
+        for handler in set(logger.handlers) - set(handlers):
+            handler.close()
+        logger.handlers[:], logger.level, logger.propagate = handlers, level, propagate
+
 
 KEYS = {role: make_key(Client(f"the-{role}", role)) for role in Role}
 BEA = make_key(Client("bea", Role.REVIEW))
@@ -61,15 +75,20 @@ def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def opened(places: None, key_file: Path, configs: Path, tmp_path: Path) -> Callable[..., Control]:
+def opened(places: None, key_file: Path, configs: Path, tmp_path: Path) -> Iterator[Callable[..., Control]]:
+    controls: list[Control] = []
+
     def open_one(**changes: object) -> Control:
         given = {"configs": configs, "keys": key_file, "runs": tmp_path / "runs"} | changes
         control, _ = open_control(ControlOptions.model_validate(given))
+        controls.append(control)
         control.review.put_use_case(STEEL)
         control.review.put_use_case(CASTING)
         return control
 
-    return open_one
+    yield open_one
+    for control in controls:
+        control.runs.close()
 
 
 @pytest.fixture

@@ -149,7 +149,7 @@ def test_zip64(tmp_path):
     assert unpacked(path) == PICTURES
 
 
-def test_zip64_by_number_of_members(tmp_path):
+def test_zip64_by_version_of_members(tmp_path):
     path = write_raw_zip(tmp_path / "a.zip", [b"__MACOSX/%d" % i for i in range(66_000)] + [b"c/a.jpg"])
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr("c/b.txt", b"")

@@ -14,6 +14,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,9 @@ import pytest
 import yaml
 
 import run
+from deploy.control.options import ControlOptions
+from deploy.control.runs.commands import command_of
+from deploy.control.runs.jobs import JobLauncher
 from stacks.deployers.manifests.identity import MANAGED_BY, Served, selector
 from stacks.deployers.manifests.network import supporting
 from stacks.deployers.manifests.pod import REVISION_VARIABLE
@@ -33,6 +37,7 @@ from tests.conftest import ROOT
 from tests.helpers.cluster import NAMESPACE
 from tests.helpers.programs import program
 from visionops.inference.settings import ServingConfig
+from visionops.runs.states import Kind, Run, Wish
 
 CHART = ROOT / "deploy" / "helm" / "visionops"
 MONITORING = ROOT / "deploy" / "monitoring"
@@ -330,6 +335,40 @@ def test_scheduled_pipelines_have_what_the_command_line_and_the_stack_ask_for(re
             accounts = {environment[f"VISIONOPS_{of}SERVICE_ACCOUNT"] for of in ("", "STEP_")}
             assert accounts <= objects.names("ServiceAccount")
             assert environment["VISIONOPS_REGISTRY"] == "registry.example/vision"
+
+
+def test_the_control_service_makes_jobs_of_its_template(render, tmp_path):
+    objects = render(ALL | {"control": {"enabled": True}})
+    (container,) = objects.find("Deployment", "control")["spec"]["template"]["spec"]["containers"]
+    assert container["command"][:3] == ["python", "-m", "deploy.control"]
+    options = ControlOptions.parse(container["command"][3:])
+    assert (options.launcher, options.namespace, options.stack) == ("kubernetes", NAMESPACE, "kubernetes")
+    environment = {variable["name"]: variable.get("value") for variable in container["env"]}
+    assert environment["VISIONOPS_REVIEW_DATABASE"] == "postgresql://mlflow@postgres/mlflow"
+    assert {"PGPASSWORD", "VISIONOPS_API_KEYS", "ZENML_STORE_URL"} <= set(environment)
+    assert {container[f"{of}Probe"]["httpGet"]["path"] for of in ("startup", "readiness", "liveness")} == {
+        "/live",
+        "/ready",
+    }
+    path = tmp_path / "job.yaml"
+    path.write_text(objects.find("ConfigMap", "control-job")["data"]["job.yaml"])
+    launcher = JobLauncher.from_file(path, NAMESPACE)
+    run_ = Run("0" * 32, Wish(Kind.RETRAIN, "steel"), "planner", datetime.now(UTC))
+    job = launcher.manifest(run_, command_of(run_, Path("configs/steel.yaml"), "kubernetes"))
+    for kubernetes in KUBERNETES:
+        kubernetes_validate.validate(job, kubernetes, strict=True)
+        for o in objects:
+            if o["metadata"]["name"] in {"control", "visionops-control", "control-job"}:
+                kubernetes_validate.validate(o, kubernetes, strict=True)
+    pod = job["spec"]["template"]["spec"]
+    assert pod["containers"][0]["command"][:4] == ["python", "-m", "launch.cli", "train"]
+    assert pod["serviceAccountName"] in objects.names("ServiceAccount")
+    (scheduled,) = objects.find("CronJob", "training-steel")["spec"]["jobTemplate"]["spec"]["template"]["spec"][
+        "containers"
+    ]
+    assert pod["containers"][0]["env"] == scheduled["env"]
+    policies = {o["metadata"]["name"]: o["spec"] for o in objects if o["kind"] == "NetworkPolicy"}
+    assert policies["control"]["ingress"][0]["ports"] == [{"port": 8100, "protocol": "TCP"}]
 
 
 def test_a_deployer_has_the_role_of_its_page(render):

@@ -37,7 +37,7 @@ def test_the_command_prints_key_and_line(capsys: pytest.CaptureFixture[str]):
         ("line-3 predict", "line 2: expected 'id role"),
         ("line-3 predict a b", "line 2: expected 'id role"),
         (f"li/ne predict {DIGEST}", "line 2: expected 'id role"),
-        (f"line-3 root {DIGEST}", "line 2: the role is none of predict, feedback, admin"),
+        (f"line-3 root {DIGEST}", "line 2: the role is none of predict, feedback, review, admin"),
         ("line-3 predict vok_plain", "line 2: expected sha256:"),
         (f"line-3 predict {DIGEST[:-1]}", "line 2: expected sha256:"),
         (f"line-3 predict {DIGEST}\nline-4 admin {DIGEST}", "line 3: this key stands above"),

@@ -14,7 +14,8 @@ VisionOpsError
     ├── Unavailable       503  the database, the images or an annotation tool cannot be reached or written
     └── OtherSchema       503  the database has the schema of another version
 
-A `LabelError` (422) says what is wrong with a label, an `ImageError` what is wrong with an image.
+`visionops.runs.states.CoolingDown` is a `Conflict`, too. A `LabelError` (422) says what is wrong with a label, an
+`ImageError` what is wrong with an image.
 """
 
 from __future__ import annotations

@@ -41,6 +41,10 @@ class SqlRunStore:
         self._database = database
         prepare(database)
 
+    def close(self) -> None:
+        """Close its connections."""
+        self._database.close()
+
     def add(self, wish: Wish, actor: str, key: str, now: datetime, check: Callable[[datetime | None], None]) -> Run:
         """See `RunStore`."""
         run = Run(run_id(actor, key), wish, actor, in_utc(now))

@@ -1,11 +1,13 @@
-"""Runs as Jobs of a Kubernetes cluster, made of a template: image, account and environment are for you to choose."""
+"""Runs as Jobs of a Kubernetes cluster, made of a template: image, account and environment are yours."""
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
+import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -57,15 +59,9 @@ class JobLauncher:
 
     def start(self, run: Run, command: list[str]) -> None:
         """See `Launcher`."""
-        from kubernetes.client.rest import ApiException
-
-        try:
+        # 409: it is there, as a service that died has made it.
+        with _errors(run, "made", but=409):
             self._jobs.create_namespaced_job(self._namespace, self.manifest(run, command), _request_timeout=20)
-        except ApiException as error:
-            if error.status != 409:  # it is there: a service that died has made it
-                raise StackError(
-                    f"run {run.id}: the cluster refuses its Job ({error.status} {error.reason})"
-                ) from error
 
     def look(self, run: Run) -> Seen:
         """See `Launcher`."""
@@ -73,17 +69,15 @@ class JobLauncher:
         if job is None:
             is_young = run.started is not None and datetime.now(UTC) - run.started < _YOUNG
             return Seen(Stage.WAITING if is_young and run.cancelled_at is None else Stage.GONE)
-        if job.status.succeeded:
+        if job.status is not None and job.status.succeeded:
             return Seen(Stage.ENDED, 0)
-        if job.status.failed:
+        if job.status is not None and job.status.failed:
             return Seen(Stage.ENDED, 1)
         return Seen(Stage.ALIVE)
 
     def stop(self, run: Run, *, hard: bool) -> None:
         """See `Launcher`. The cluster interrupts the pod, and kills it after the template's grace period."""
-        from kubernetes.client.rest import ApiException
-
-        try:
+        with _errors(run, "removed", but=404):
             self._jobs.delete_namespaced_job(
                 self._name(run),
                 self._namespace,
@@ -91,26 +85,21 @@ class JobLauncher:
                 grace_period_seconds=0 if hard else None,
                 _request_timeout=20,
             )
-        except ApiException as error:
-            if error.status != 404:
-                raise StackError(f"run {run.id}: its Job cannot be removed ({error.status} {error.reason})") from error
 
     def log_tail(self, run: Run, size: int) -> str:
         """See `Launcher`."""
-        from kubernetes.client.rest import ApiException
-
-        try:
+        # A pod that has not begun has no log, and a cluster that does not answer shows none.
+        with contextlib.suppress(StackError), _errors(run, "read"):
             pods = self._pods.list_namespaced_pod(
                 self._namespace, label_selector=f"{_LABEL}={run.id}", _request_timeout=20
             ).items
-            if not pods:
-                return ""
-            text: str = self._pods.read_namespaced_pod_log(
-                pods[-1].metadata.name, self._namespace, tail_lines=200, _request_timeout=20
-            )
-        except ApiException:
-            return ""  # a pod that has not begun has no log
-        return text[-size:]
+            if pods:
+                name = pods[-1].metadata.name
+                text: str = self._pods.read_namespaced_pod_log(
+                    name, self._namespace, tail_lines=200, _request_timeout=20
+                )
+                return text[-size:]
+        return ""
 
     def summary(self, run: Run) -> Mapping[str, Any] | None:
         """See `Launcher`. The pod's files are gone with it; its log and the dashboard have the figures."""
@@ -140,14 +129,9 @@ class JobLauncher:
         return f"visionops-run-{run.id}"
 
     def _read(self, run: Run) -> Any:
-        from kubernetes.client.rest import ApiException
-
-        try:
+        with _errors(run, "read", but=404):
             return self._jobs.read_namespaced_job(self._name(run), self._namespace, _request_timeout=20)
-        except ApiException as error:
-            if error.status == 404:
-                return None
-            raise StackError(f"run {run.id}: its Job cannot be read ({error.status} {error.reason})") from error
+        return None
 
     @functools.cached_property
     def _api(self) -> Any:
@@ -155,7 +139,11 @@ class JobLauncher:
 
         configuration = client.Configuration()
         try:
-            config.load_config(client_configuration=configuration)
+            if "KUBERNETES_SERVICE_HOST" in os.environ and "KUBECONFIG" not in os.environ:
+                config.load_incluster_config(client_configuration=configuration)
+            else:
+                # Named, because the client reads the variable when it is imported, and never again.
+                config.load_kube_config(os.environ.get("KUBECONFIG"), client_configuration=configuration)
         except (config.ConfigException, OSError) as error:
             raise StackError(
                 f"no cluster: neither the kubeconfig nor the pod's account can be used ({error})"
@@ -173,3 +161,22 @@ class JobLauncher:
         from kubernetes import client
 
         return client.CoreV1Api(self._api)
+
+
+@contextlib.contextmanager
+def _errors(run: Run, done: str, but: int = 0) -> Iterator[None]:
+    """Make one line of what the cluster says; an answer of status ``but`` ends the block.
+
+    Raises:
+        StackError: The cluster refuses, or does not answer.
+    """
+    import urllib3
+    from kubernetes.client.rest import ApiException
+
+    try:
+        yield
+    except ApiException as error:
+        if error.status != but:
+            raise StackError(f"run {run.id}: its Job cannot be {done} ({error.status} {error.reason})") from error
+    except urllib3.exceptions.HTTPError as error:
+        raise StackError(f"run {run.id}: its Job cannot be {done}; the cluster does not answer") from error

@@ -72,7 +72,7 @@ def test_mistakes_are_counted_at_the_serving_threshold(bundle, make_dataset, sco
     assert evaluation.metrics["serving_recall"] == pytest.approx(3 / 5)
 
 
-def test_classes_are_matched_by_name_not_by_number(bundle, make_dataset, scoring):
+def test_classes_are_matched_by_name_not_by_version(bundle, make_dataset, scoring):
     dataset = make_dataset(SCENES, classes=("green", "red"))
     assert evaluate(bundle, dataset, scoring, None).metrics["map50"] == pytest.approx(1)
 

@@ -126,7 +126,7 @@ def test_the_answer_is_the_one_the_threshold_gives(tmp_path, make_dataset):
     assert results[None]["f1"] == pytest.approx(2 / 3)
 
 
-def test_classes_are_matched_by_name_not_by_number(bundle, make_dataset):
+def test_classes_are_matched_by_name_not_by_version(bundle, make_dataset):
     dataset = make_dataset([RED, BLUE], [["red", "blue"]], (Attribute("other", ("blue", "red")),))
     assert evaluate_labels(bundle, dataset, scoring_of(), None).metrics["accuracy"] == 1
 

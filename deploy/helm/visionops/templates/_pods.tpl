@@ -53,3 +53,35 @@ capabilities: {drop: [ALL]}
       {{- include "visionops.selector" . | nindent 6 }}
 {{- end }}
 {{- end }}
+
+{{/* What starts a run knows of the stack: a pod that the clock starts, one of the control service, and that service. */}}
+{{- define "visionops.runEnvironment" -}}
+{{- $root := . }}
+envFrom:
+  - secretRef: {name: s3}
+  - secretRef: {name: zenml-account}
+  - secretRef: {name: pushgateway-login, optional: true}
+env:
+  {{- include "visionops.storeEnvironment" $root | nindent 2 }}
+  - name: ZENML_STORE_URL
+    value: {{ required "external.zenml: set it to the address of the ZenML server, or zenml.enabled=true" (include "visionops.url.zenml" $root) | quote }}
+  - {name: ZENML_ANALYTICS_OPT_IN, value: "false"}
+  # Of the stacks that name a context; `incluster` goes by the account of the pod.
+  - {name: VISIONOPS_KUBERNETES_INCLUSTER, value: "true"}
+  - {name: VISIONOPS_KUBERNETES_CONTEXT, value: in-cluster}
+  - {name: VISIONOPS_KUBERNETES_NAMESPACE, value: {{ $root.Release.Namespace }}}
+  - {name: VISIONOPS_REGISTRY, value: {{ include "visionops.images.pipeline" $root | dir | quote }}}
+  - {name: VISIONOPS_SERVICE_ACCOUNT, value: visionops-orchestrator}
+  - {name: VISIONOPS_STEP_SERVICE_ACCOUNT, value: visionops-deployer}
+  - {name: VISIONOPS_PIPELINE_IMAGE, value: {{ include "visionops.images.pipeline" $root | quote }}}
+  - {name: VISIONOPS_SERVING_IMAGE, value: {{ include "visionops.images.serving" $root | quote }}}
+  - name: VISIONOPS_MLFLOW
+    value: {{ required "external.mlflow: set it to the address of the MLflow server, or mlflow.enabled=true" (include "visionops.url.mlflow" $root) | quote }}
+  - {name: VISIONOPS_S3_BUCKET, value: "s3://{{ $root.Values.s3.bucket }}"}
+  - {name: VISIONOPS_S3_SECRET, value: s3}
+  {{- range $name, $url := dict "S3_ENDPOINT" (include "visionops.url.s3" $root) "ALERTMANAGER" (include "visionops.url.alertmanager" $root) "PUSHGATEWAY" (include "visionops.url.pushgateway" $root) }}
+  {{- with $url }}
+  - {name: VISIONOPS_{{ $name }}, value: {{ . | quote }}}
+  {{- end }}
+  {{- end }}
+{{- end }}
