@@ -199,11 +199,6 @@ class ReviewItem:
         """What it is reviewed for."""
         return self.first.use_case
 
-    @property
-    def priority(self) -> float:
-        """The higher, the sooner it is reviewed: the sum of the reasons."""
-        return math.fsum(reason.value for reason in self.reasons)
-
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Placed:
