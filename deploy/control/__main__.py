@@ -30,11 +30,8 @@ from deploy.http.listening import listen
 from deploy.http.logs import configure_logging
 from visionops.errors import ConfigError, VisionOpsError
 from visionops.home import visionops_home
-from visionops.review.service import Review
-from visionops.review_store.images import open_images
-from visionops.review_store.opening import IMAGES, open_database
+from visionops.review_store.opening import open_database, review_over
 from visionops.review_store.runs import SqlRunStore
-from visionops.review_store.store import SqlReviewStore
 from visionops.runs.states import Run
 
 __all__ = ["main", "open_control"]
@@ -57,6 +54,7 @@ def main(arguments: Sequence[str] | None = None, environment: Mapping[str, str] 
             try:
                 _serve(control, runner, listener)
             finally:
+                control.review.close()
                 control.runs.close()
     except (VisionOpsError, OSError) as error:
         sys.stderr.write(f"error: {error}\n")
@@ -72,7 +70,6 @@ def open_control(options: ControlOptions) -> tuple[Control, Runner]:
     """
     metrics = ControlMetrics()
     database = open_database()
-    images = open_images(os.environ.get(IMAGES) or str(visionops_home() / "review" / "images"))
     control = Control(
         options=options,
         keys=KeyRing(options.keys, _revealed(options.api_keys), _revealed(options.admin_key)),
@@ -81,7 +78,7 @@ def open_control(options: ControlOptions) -> tuple[Control, Runner]:
         runs=SqlRunStore(database),
         launcher=_launcher(options),
         models=Models(_ROOT, options.stack),
-        review=Review(SqlReviewStore(database), images),
+        review=review_over(database),
     )
 
     def command(run: Run) -> list[str]:

@@ -39,6 +39,9 @@ ROLES: Final[Mapping[str, frozenset[Role]]] = {
     "POST /review/{use_case}/claim": REVIEW,
     "POST /review/{use_case}/export": ADMIN,
     "GET /review/{use_case}/stats": REVIEW,
+    "GET /review/{use_case}/agreement": REVIEW,
+    "GET /similar": REVIEW,
+    "POST /similar": REVIEW,
 }
 """Each route and who may call it. What is not listed does not exist: the gate lets nothing else through."""
 

@@ -13,12 +13,12 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
-from visionops.runs.states import CoolingDown
 
 from deploy.control.access import PROBES, ROLES
 from deploy.control.routes.context import Control
 from deploy.control.routes.review import review_router
 from deploy.control.routes.runs import runs_router
+from deploy.control.routes.similar import similar_router
 from deploy.control.routes.status import status_router
 from deploy.control.runs.runner import Runner
 from deploy.http.bodies import BodyLimits
@@ -30,6 +30,7 @@ from deploy.http.refusals import refusal, refusal_of
 from deploy.http.request_log import RequestLog
 from visionops import __version__
 from visionops.errors import VisionOpsError
+from visionops.runs.states import CoolingDown
 
 __all__ = ["create_app"]
 
@@ -89,7 +90,7 @@ def create_app(control: Control, runner: Runner | None = None) -> FastAPI:
     app.add_middleware(Heads)
     app.add_middleware(RequestLog, metrics=metrics, probes=PROBES)
     _map_errors(app, control)
-    for router in (status_router, runs_router, review_router):
+    for router in (status_router, runs_router, review_router, similar_router):
         app.include_router(router(control))
     return app
 

@@ -37,6 +37,9 @@ POST /review/items/{item}/reopen       admin
 POST /review/{use_case}/claim          review admin
 POST /review/{use_case}/export         admin
 GET /review/{use_case}/stats           review admin
+GET /review/{use_case}/agreement       review admin
+GET /similar                           review admin
+POST /similar                          review admin
 """
 ALLOWED = {" ".join(line.split()[:2]): set(line.split()[2:]) for line in TABLE.strip().splitlines()}
 GATE = {401, 403, 405}

@@ -144,3 +144,45 @@ def test_uploads_that_are_no_image_are_refused(client: TestClient):
         answer = client.post("/review/items", params=params, content=body, headers=headers)
         assert answer.status_code == status, (params, answer.text)
     assert client.get("/review/items", headers=ANNA).json() == []
+
+
+def test_known_images_that_resemble_one_are_found(client: TestClient):
+    first = upload(client, 1).json()
+    assert (first["likeness"]["nearest"], first["is_held_out"]) == (None, False)
+    for params in ({"item": first["id"]}, {"sha256": first["image"]["sha256"]}):
+        (found,) = client.get("/similar", headers=ANNA, params={"use_case": "steel", **params}).json()
+        assert (found["item"], found["state"], found["distance"]) == (first["id"], "pending", 0)
+    sent = client.post(
+        "/similar", headers=ANNA | {"Content-Type": "image/png"}, params={"use_case": "steel"}, content=png(1)
+    )
+    assert [one["item"] for one in sent.json()] == [first["id"]]
+    assert client.get("/review/steel/stats", headers=ANNA).json()["states"]["pending"] == 1  # what was sent is not kept
+    for params, status in (
+        ({"use_case": "steel"}, 422),
+        ({"use_case": "steel", "item": first["id"], "sha256": first["image"]["sha256"]}, 422),
+        ({"use_case": "nothing", "item": first["id"]}, 404),
+        ({"use_case": "steel", "item": "nothing"}, 404),
+        ({"use_case": "steel", "sha256": "a" * 64}, 404),
+    ):
+        assert client.get("/similar", headers=ANNA, params=params).status_code == status, params
+
+
+def test_a_second_reviewer_sees_no_answer_before_both_have_given_theirs(client: TestClient, control: Control):
+    control.review.set_second_share("steel", 1.0)
+    item = f"/review/items/{upload(client).json()['id']}"
+    for headers in (ANNA, BEAS):
+        assert client.post(f"{item}/claim", headers=headers).status_code == 200
+        answer = {"verdict": "correct", "label": BOX, "comment": "a dent"}
+        decided = client.post(f"{item}/decide", headers=headers, json=answer).json()
+        if headers is ANNA:
+            assert (decided["state"], decided["num_opinions"], decided["verdict"]) == ("pending", 1, None)
+            seen = client.get(item, headers=BEAS)
+            assert (seen.json()["opinions"], seen.json()["decisions"]) == ([], [])
+            assert "a dent" not in seen.text
+            assert [one["label"] for one in client.get(item, headers=ADMIN).json()["opinions"]] == [BOX]
+            refused = client.post(f"{item}/claim", headers=ANNA)
+            assert (refused.status_code, refused.json()["error"]["code"]) == (409, "opinion_given")
+    assert decided["state"] == "decided"
+    agreement = client.get("/review/steel/agreement", headers=ANNA).json()
+    assert agreement["overall"]["agreed"]["value"] == 1
+    assert [pair["reviewers"] for pair in agreement["pairs"]] == [["bea", "the-review"]]

@@ -87,6 +87,11 @@ class Review:
         self.images = images
         self.similar = similar
 
+    def close(self) -> None:
+        """Save the caches of the search for similar images."""
+        if self.similar:
+            self.similar.close()
+
     def put_use_case(self, use_case: UseCase) -> None:
         """Make a use case known, or add classes to it.
 

@@ -22,7 +22,7 @@ from visionops.review_store.likeness import SqlLikenessStore
 from visionops.review_store.store import SqlReviewStore
 from visionops.similarity.embedding import ShapeEmbedder
 
-__all__ = ["DATABASE", "IMAGES", "INDEX", "open_database", "open_review"]
+__all__ = ["DATABASE", "IMAGES", "INDEX", "open_database", "open_review", "review_over"]
 
 DATABASE = "VISIONOPS_REVIEW_DATABASE"
 IMAGES = "VISIONOPS_REVIEW_IMAGES"
@@ -38,24 +38,33 @@ def open_database(place: str | None = None) -> Database:
     return Database(place or os.environ.get(DATABASE) or str(visionops_home() / "review" / "review.db"))
 
 
-@contextlib.contextmanager
-def open_review(database: str | None = None, images: str | None = None) -> Iterator[Review]:
-    """The review of a database and a place for images, while the block runs; an empty database gets its tables.
+def review_over(database: Database, images: str | None = None) -> Review:
+    """Return the review of an open database; an empty one gets its tables. `Review.close` saves its caches.
 
     Raises:
-        Invalid: One is no address, or holds a password.
+        Invalid: The place for images is no address, or holds a password.
         OtherSchema: The database is of another version.
         Unavailable: It cannot be reached or written.
     """
     place = images or os.environ.get(IMAGES) or str(visionops_home() / "review" / "images")
     caches = Path(os.environ.get(INDEX) or visionops_home() / "review" / "index").expanduser().absolute()
+    store, kept = SqlReviewStore(database), open_images(place)
+    return Review(store, kept, Similar(SqlLikenessStore(database), kept, ShapeEmbedder(), caches, database.place))
+
+
+@contextlib.contextmanager
+def open_review(database: str | None = None, images: str | None = None) -> Iterator[Review]:
+    """The review of a database and a place for images, while the block runs.
+
+    Raises:
+        ReviewError: As `review_over`.
+    """
     opened = open_database(database)
     try:
-        store, kept = SqlReviewStore(opened), open_images(place)
-        similar = Similar(SqlLikenessStore(opened), kept, ShapeEmbedder(), caches, opened.place)
+        review = review_over(opened, images)
         try:
-            yield Review(store, kept, similar)
+            yield review
         finally:
-            similar.close()
+            review.close()
     finally:
         opened.close()

@@ -11,7 +11,6 @@ from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, Header, Request
 from pydantic import BaseModel, ValidationError
-from visionops.runs.ports import RunStore
 
 from deploy.control.metrics import ControlMetrics
 from deploy.control.options import ControlOptions
@@ -23,8 +22,19 @@ from deploy.http.keys import KeyRing, Role
 from deploy.http.uploads import read_body
 from visionops.review.service import Review
 from visionops.review.states import Actor
+from visionops.runs.ports import RunStore
 
-__all__ = ["ActorOf", "Control", "IdempotencyKey", "actor_of", "body_of", "json_request", "refusals", "searchable"]
+__all__ = [
+    "UPLOAD_BODY",
+    "ActorOf",
+    "Control",
+    "IdempotencyKey",
+    "actor_of",
+    "body_of",
+    "json_request",
+    "refusals",
+    "searchable",
+]
 
 LOCAL = "local"
 """Who comes without a key, from this machine."""
@@ -43,6 +53,21 @@ _WORDS = {
     422: "A parameter or the body cannot be used.",
     429: "Too many requests.",
     503: "The database, the images or the registry cannot be reached.",
+}
+UPLOAD_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["file"],
+                    "properties": {"file": {"type": "string", "format": "binary"}},
+                }
+            },
+        },
+    }
 }
 _ERROR = {
     "type": "object",

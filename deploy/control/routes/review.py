@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
 
 from deploy.control.routes.context import (
+    UPLOAD_BODY,
     ActorOf,
     Control,
     IdempotencyKey,
@@ -20,16 +21,19 @@ from deploy.control.routes.context import (
     searchable,
 )
 from deploy.control.routes.views import (
+    agreement_view,
     arrival_view,
     audit_view,
     decision_view,
     item_view,
+    opinion_view,
     stats_view,
     version_view,
 )
 from deploy.http.errors import BadRequest
 from deploy.http.uploads import read_upload
 from visionops.inference.image import read_header
+from visionops.review.agreement import agreement_of
 from visionops.review.items import Origin
 from visionops.review.ports import Wanted
 from visionops.review.service import Answer, Arrival
@@ -39,21 +43,6 @@ __all__ = ["review_router"]
 
 _Name = Annotated[str, Query(min_length=1, max_length=200)]
 _Text = Annotated[str, Query(max_length=4000)]
-_UPLOAD = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": ["file"],
-                    "properties": {"file": {"type": "string", "format": "binary"}},
-                }
-            },
-        },
-    }
-}
 _IMAGE: dict[int | str, dict[str, Any]] = {
     200: {"description": "The image as it came.", "content": {"image/*": {}}},
     304: {"description": "The client has it."},
@@ -128,13 +117,18 @@ def _add_reading(router: APIRouter, control: Control) -> None:
         return [item_view(item) for item in review.store.items(wanted)]
 
     @router.get("/items/{item}", responses=refusals(404))
-    def item(item: str) -> dict[str, Any]:
-        """Return an item: every arrival of its image, every decision, every change."""
+    def item(item: str, actor: ActorOf) -> dict[str, Any]:
+        """Return all that is known of an item: arrivals, changes, decisions with their data version, opinions."""
         item = searchable(item) or ""
-        return item_view(review.store.item(item)) | {
-            "arrivals": [arrival_view(one) for one in review.store.arrivals(item)],
-            "decisions": [decision_view(one) for one in review.store.decisions(item)],
-            "history": [audit_view(one) for one in review.store.history(item)],
+        # In this order: an opinion that comes in between is hidden.
+        traced, opinions = review.store.trace(item), review.opinions(item, actor)
+        return item_view(traced.item) | {
+            "arrivals": [
+                arrival_view(one.submission) | {"at": one.at.isoformat(), "by": one.by} for one in traced.arrivals
+            ],
+            "decisions": [decision_view(one) | {"version": version} for one, version in traced.decisions],
+            "opinions": [opinion_view(one) for one in opinions],
+            "history": [audit_view(one) for one in traced.changes],
         }
 
     @router.get("/items/{item}/image", response_class=Response, responses={**_IMAGE, **refusals(404)})
@@ -150,6 +144,11 @@ def _add_reading(router: APIRouter, control: Control) -> None:
         media = f"image/{found.image.format.lower()}"
         return Response(review.images.read(found.image.sha256), media_type=media, headers=headers)
 
+    @router.get("/{use_case}/agreement", responses=refusals(404))
+    def agreement(use_case: str) -> dict[str, Any]:
+        """Return how far reviewers agree who answered the same images blind."""
+        return agreement_view(agreement_of(review.store, searchable(use_case) or ""))
+
     @router.get("/{use_case}/stats", responses=refusals(404))
     def stats(use_case: str) -> dict[str, Any]:
         """Return how the queue of a use case stands."""
@@ -159,7 +158,7 @@ def _add_reading(router: APIRouter, control: Control) -> None:
 def _add_writing(router: APIRouter, control: Control) -> None:
     review = control.review
 
-    @router.post("/items", status_code=201, responses=refusals(404, 408, 409, 413, 415), openapi_extra=_UPLOAD)
+    @router.post("/items", status_code=201, responses=refusals(404, 408, 409, 413, 415), openapi_extra=UPLOAD_BODY)
     async def upload(
         request: Request,
         actor: ActorOf,

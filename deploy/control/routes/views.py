@@ -5,10 +5,21 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from visionops.review.agreement import Agreement
 from visionops.review.items import AuditRow, DataVersion, Decision, ReviewItem, Submission
+from visionops.review.opinions import SeenOpinion
 from visionops.review.ports import Stats
 
-__all__ = ["arrival_view", "audit_view", "decision_view", "item_view", "stats_view", "version_view"]
+__all__ = [
+    "agreement_view",
+    "arrival_view",
+    "audit_view",
+    "decision_view",
+    "item_view",
+    "opinion_view",
+    "stats_view",
+    "version_view",
+]
 
 
 def item_view(item: ReviewItem) -> dict[str, Any]:
@@ -26,8 +37,13 @@ def item_view(item: ReviewItem) -> dict[str, Any]:
         "lease_until": status.lease_until and status.lease_until.isoformat(),
         "verdict": status.verdict and status.verdict.value,
         "version": status.version,
-        "priority": item.first.priority,
         **arrival_view(item.first),
+        "priority": item.priority,
+        "reasons": [dataclasses.asdict(reason) for reason in item.reasons],
+        "predicted": item.predicted and dataclasses.asdict(item.predicted),
+        "num_opinions": len(status.reviewers),
+        "likeness": item.likeness and dataclasses.asdict(item.likeness),
+        "is_held_out": item.is_held_out,
     }
 
 
@@ -48,6 +64,17 @@ def arrival_view(arrival: Submission) -> dict[str, Any]:
 def decision_view(decision: Decision) -> dict[str, Any]:
     """Return a decision."""
     return dataclasses.asdict(decision) | {"at": decision.at.isoformat(), "verdict": decision.verdict.value}
+
+
+def opinion_view(opinion: SeenOpinion) -> dict[str, Any]:
+    """Return an opinion as somebody may see it."""
+    return dataclasses.asdict(opinion) | {"verdict": opinion.verdict.value}
+
+
+def agreement_view(agreement: Agreement) -> dict[str, Any]:
+    """Return how far reviewers agree; a pair is a list of two names with their figures."""
+    pairs = [{"reviewers": list(names), **dataclasses.asdict(between)} for names, between in agreement.pairs.items()]
+    return dataclasses.asdict(dataclasses.replace(agreement, pairs={})) | {"pairs": pairs}
 
 
 def audit_view(row: AuditRow) -> dict[str, Any]:

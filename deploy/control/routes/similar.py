@@ -1,0 +1,54 @@
+"""Search for known images that resemble one."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request
+from starlette.concurrency import run_in_threadpool
+
+from deploy.control.routes.context import UPLOAD_BODY, Control, refusals, searchable
+from deploy.http.errors import BadRequest
+from deploy.http.uploads import read_upload
+from visionops.review.likeness import Neighbour
+
+__all__ = ["similar_router"]
+
+_Name = Annotated[str, Query(min_length=1, max_length=200)]
+_Limit = Annotated[int, Query(ge=1, le=100)]
+
+
+def similar_router(control: Control) -> APIRouter:
+    """The routes over ``control``."""
+    router, review = APIRouter(), control.review
+
+    def find(use_case: str, data: bytes, limit: int) -> list[dict[str, Any]]:
+        review.store.use_case(use_case)
+        return [_view(one) for one in review.similar.find(use_case, data, limit)] if review.similar else []
+
+    @router.get("/similar", responses=refusals(404))
+    def similar_to_known(
+        use_case: _Name,
+        item: Annotated[str, Query(max_length=64)] = "",
+        sha256: Annotated[str, Query(pattern="^([0-9a-f]{64})?$")] = "",
+        limit: _Limit = 10,
+    ) -> list[dict[str, Any]]:
+        """Return what resembles an image in review most, the nearest first; `item` or `sha256` names the image."""
+        if bool(item) == bool(sha256):
+            raise BadRequest("item, sha256: give one of both; POST /similar takes an image", "bad_parameter")
+        digest = sha256 or review.store.item(searchable(item) or "").image.sha256
+        return find(searchable(use_case) or "", review.images.read(digest), limit)
+
+    @router.post("/similar", responses=refusals(404, 408, 413, 415), openapi_extra=UPLOAD_BODY)
+    async def similar_to_upload(request: Request, use_case: _Name, limit: _Limit = 10) -> list[dict[str, Any]]:
+        """Return what resembles an image that is sent most, the nearest first. The image is not kept."""
+        data = await read_upload(request, control.options.max_upload_bytes)
+        return await run_in_threadpool(find, searchable(use_case) or "", data, limit)
+
+    return router
+
+
+def _view(found: Neighbour) -> dict[str, Any]:
+    known = dataclasses.asdict(found.known) | {"state": found.known.state and found.known.state.value}
+    return known | {"distance": found.distance, "is_near": found.is_near}
