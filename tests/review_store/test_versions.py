@@ -38,7 +38,7 @@ class Reviewing:
         return f"k{self.minutes}"
 
     def add(self, number: int, *reasons: str, case: str = "steel") -> str:
-        arrival = Arrival(Origin.UPLOAD, predicted=PREDICTED, reasons=tuple(Reason(kind) for kind in reasons))
+        arrival = Arrival(Origin.TRAFFIC, predicted=PREDICTED, reasons=tuple(Reason(kind) for kind in reasons))
         arrival = arrival if case == "steel" else Arrival(Origin.UPLOAD)
         return self.review.add(case, png(number), arrival, ANNA, key=self.key(), now=self.now).item.id
 
@@ -204,7 +204,7 @@ def test_one_query_has_all_that_is_known_of_an_image(steel: Reviewing):
     steel.reopen(item)
     steel.decide(item, DENT, BEA)
     traced = steel.review.store.trace(item)
-    assert [(one.by, one.submission.origin.value) for one in traced.arrivals] == [("anna", "upload"), ("bea", "batch")]
+    assert [(one.by, one.submission.origin.value) for one in traced.arrivals] == [("anna", "traffic"), ("bea", "batch")]
     assert traced.arrivals[0].at < traced.arrivals[1].at
     assert [(one.reviewer, one.verdict.value, version) for one, version in traced.decisions] == [
         ("anna", "confirm", 1),

@@ -19,7 +19,7 @@ class Decided:
     version: int | None
     """Data version that has the decision; None of a rejection, and of a label that no version has yet."""
     is_random: bool
-    """Whether the image came, in any of its arrivals, by a draw at random."""
+    """Whether it is an image of traffic that was drawn at random."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

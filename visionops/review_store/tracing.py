@@ -9,7 +9,7 @@ from sqlalchemy import Select, and_, or_, select
 from sqlalchemy.orm import Session
 
 from visionops.review.checks import in_utc
-from visionops.review.items import RANDOM
+from visionops.review.items import RANDOM, Origin
 from visionops.review.outcomes import Arrived, Decided, Traced
 from visionops.review.states import Verdict
 from visionops.review_store.models import AuditEntry, DecisionRow, ImageRow, ItemRow, MemberRow, SubmissionRow
@@ -49,8 +49,12 @@ def _with_versions(query: Select[Any], item: Any) -> Select[Any]:
 
 
 def _drawn_at_random(session: Session, use_case: str) -> set[str]:
-    """Return the ids of decided items that have the reason `RANDOM`, by an arrival or by their place in the queue."""
-    decided = select(DecisionRow.item)
+    """Return the ids of decided items of traffic that have the reason `RANDOM`, by an arrival or by their place.
+
+    What somebody imports or uploads is ordered, and drawn from, as traffic is, and says nothing of the traffic.
+    """
+    traffic = select(SubmissionRow.item).where(SubmissionRow.origin == Origin.TRAFFIC.value)
+    decided = select(DecisionRow.item).where(DecisionRow.item.in_(traffic))
     arrived = (
         select(SubmissionRow.item, SubmissionRow.reasons)
         .join(ItemRow, ItemRow.id == SubmissionRow.item)
