@@ -29,6 +29,9 @@ staging: .venv/installed  ## Train configs/sample.yaml on the stacks local and s
 trackers: .venv/installed  ## Train, train again and roll back on stacks that differ only in their experiment tracker
 	VISIONOPS_WHOLE=1 $(BIN)/python -m pytest tests/integration/test_trackers.py $(TEST_ARGS)
 
+review-loop: .venv/installed  ## From traffic in changed light over people's decisions to a new champion, on real castings
+	VISIONOPS_WHOLE=1 $(BIN)/python -m pytest -rP tests/integration/test_review_loop.py $(TEST_ARGS)
+
 dvc: .venv/installed  ## The tests of data from DVC with a real one, which has an environment of its own
 	@test -x .dvc-tool/bin/dvc || { $(UV) venv --quiet --python $(PYTHON) .dvc-tool && \
 		$(UV) pip install --quiet --python .dvc-tool/bin/python 'dvc[s3]==3.67.1'; }

@@ -168,7 +168,9 @@ class ModelRegistry:
                 versions += map(self._made_of, page)
                 if not (token := page.token):
                     break
-        found = [version for version in versions if version.review_version(use_case)]
+            # A search does not say which aliases a version has.
+            ours = [version for version in versions if version.review_version(use_case)]
+            found = [self._read(client, version.name, version.version) for version in ours]
         return sorted(found, key=lambda version: (version.created, version.name, int(version.version)))
 
     def versions(self, name: str, limit: int = _LATEST) -> list[RegisteredVersion]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from visionops.runs.states import RunState, advance
 
 from deploy.control.routes.context import Control
 from deploy.http.keys import Role
 from tests.control.conftest import TestClient, header, write_use_case
+from visionops.runs.states import RunState, advance
 
 ADMIN = header(Role.ADMIN)
 

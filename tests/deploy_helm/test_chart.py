@@ -342,7 +342,7 @@ def test_the_control_service_makes_jobs_of_its_template(render, tmp_path):
     (container,) = objects.find("Deployment", "control")["spec"]["template"]["spec"]["containers"]
     assert container["command"][:3] == ["python", "-m", "deploy.control"]
     options = ControlOptions.parse(container["command"][3:])
-    assert (options.launcher, options.namespace, options.stack) == ("kubernetes", NAMESPACE, "kubernetes")
+    assert (options.launcher, options.namespace, options.stack) == ("kubernetes", NAMESPACE, "incluster")
     environment = {variable["name"]: variable.get("value") for variable in container["env"]}
     assert environment["VISIONOPS_REVIEW_DATABASE"] == "postgresql://mlflow@postgres/mlflow"
     assert {"PGPASSWORD", "VISIONOPS_API_KEYS", "ZENML_STORE_URL"} <= set(environment)

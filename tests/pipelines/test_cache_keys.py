@@ -38,6 +38,7 @@ CHANGES: dict[str, set[str]] = {
     "quantization.max_loss=0.5": set(),
     "serving.confidence=0.5": {"train", "evaluate"},
     "monitoring.window_hours=3": set(),
+    "review.random_share=0.2": set(),
 }
 
 

@@ -180,7 +180,7 @@ def test_copies_in_review_do_not_hide_the_training_image(review: Review, tmp_pat
     for name in ("smaller", "brighter", "re-encoded"):
         item = add(review, copies(picture(1))[name], name).item
         assert item.likeness is not None
-        assert (item.likeness.seen_in, item.likeness.is_held_out) == ("train", False)
+        assert (item.likeness.seen_in, item.is_held_out) == ("train", False)
 
 
 def test_any_image_can_be_searched_for(review: Review, tmp_path: Path):

@@ -1,4 +1,4 @@
-"""A pipeline whose step fails, in a module of its own: ZenML loads steps by the name of their module."""
+"""Pipelines that work and fail, in a module of their own: ZenML loads steps by the name of their module."""
 
 from __future__ import annotations
 
@@ -13,6 +13,17 @@ def fail(error: str) -> None:
     if error == "ours":
         raise DataError("labels.json: line 3: no class")
     raise RuntimeError("two\nlines")
+
+
+@step(enable_cache=False)
+def work() -> None:
+    """Do nothing."""
+
+
+@pipeline(enable_cache=False)
+def works() -> None:
+    """Run one step that works."""
+    work()
 
 
 @pipeline(enable_cache=False)

@@ -54,16 +54,15 @@ def test_the_steps_of_a_run_are_printed_while_it_runs(zenml_home):
     from zenml.client import Client
 
     from stacks.apply import apply
-    from tests.stacks.failing import fails
-    from tests.stacks.noted import noted
+    from tests.stacks.failing import fails, works
 
     apply("local")
     Client().activate_stack("local")
     shown: list[str] = []
-    name = new_run_name("noted")
+    name = new_run_name("works")
     with printed_steps(name, shown.append, poll_seconds=0.05):
-        noted.with_options(run_name=name)()
-    assert shown[-1].startswith("note: done in ")
+        works.with_options(run_name=name)()
+    assert shown[-1].startswith("work: done in ")
     name = new_run_name("fails")
     with pytest.raises(RuntimeError, match="failure in step"), printed_steps(name, shown.append, poll_seconds=60):
         fails.with_options(run_name=name)("ours")

@@ -8,7 +8,6 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
-from visionops.runs.states import Kind, Run, Wish, check_cooldown
 
 from deploy.control.routes.context import (
     ActorOf,
@@ -20,6 +19,7 @@ from deploy.control.routes.context import (
     searchable,
 )
 from visionops.review.states import Actor
+from visionops.runs.states import Kind, Run, Wish, check_cooldown
 
 __all__ = ["runs_router"]
 
