@@ -19,6 +19,14 @@ from visionops.similarity.index import VectorIndex
 SIZE = 8
 
 
+@pytest.fixture(autouse=True)
+def heard(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test before may have set the loggers of a server up, which keep their lines to themselves."""
+    for name in ("visionops", "visionops.similarity", "visionops.similarity.growing"):
+        monkeypatch.setattr(logging.getLogger(name), "propagate", True)
+        monkeypatch.setattr(logging.getLogger(name), "disabled", False)
+
+
 def unit(count: int, seed: int, size: int = SIZE) -> np.ndarray:
     found = np.random.default_rng(seed).standard_normal((count, size)).astype(np.float32)
     return found / np.linalg.norm(found, axis=1, keepdims=True)
