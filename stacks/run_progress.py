@@ -13,7 +13,7 @@ from zenml.enums import ExecutionStatus
 
 from stacks.changes import one_line
 from stacks.deployers.api import Namespace
-from stacks.deployers.manifests.settings import KubernetesDeployerConfig
+from stacks.deployers.manifests.settings import reaching
 from stacks.deployers.trouble import find_trouble
 
 __all__ = ["StepLines", "StepState", "new_run_name", "printed_steps"]
@@ -147,11 +147,10 @@ def _pods_of_orchestrator() -> Namespace | None:
     if orchestrator.flavor != "kubernetes":
         return None
     own = orchestrator.config
-    config = KubernetesDeployerConfig.model_construct(
-        image="",
-        bundle_store="",
-        namespace=str(getattr(own, "kubernetes_namespace", "") or "zenml"),
-        kubernetes_context=str(getattr(own, "kubernetes_context", "") or ""),
-        incluster=bool(getattr(own, "incluster", False)),
+    return Namespace(
+        reaching(
+            str(getattr(own, "kubernetes_namespace", "") or ""),
+            str(getattr(own, "kubernetes_context", "") or ""),
+            incluster=bool(getattr(own, "incluster", False)),
+        )
     )
-    return Namespace(config)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from stacks.deployers.api import Namespace
-from stacks.deployers.manifests.settings import KubernetesDeployerConfig
+from stacks.deployers.manifests.settings import KubernetesDeployerConfig, reaching
 from stacks.doctor.findings import Examined, Finding, broken, flag, of_error, ok, warning
 from stacks.doctor.machine import check_folder
 from stacks.doctor.registries import check_image
@@ -95,11 +95,9 @@ def check_bundle_store(examined: Examined) -> Iterator[Finding]:
 def check_kubernetes_orchestrator(examined: Examined) -> Iterator[Finding]:
     """Steps are pods, made by a job that ZenML makes; they are given what the stack file's `steps` say."""
     own, stack = examined.component.configuration, examined.stack
-    config = KubernetesDeployerConfig.model_construct(
-        image="",
-        bundle_store="",
-        namespace=str(own.get("kubernetes_namespace") or "zenml"),
-        kubernetes_context=str(own.get("kubernetes_context") or ""),
+    config = reaching(
+        str(own.get("kubernetes_namespace") or ""),
+        str(own.get("kubernetes_context") or ""),
         incluster=flag(own.get("incluster")),
     )
     rights = [("create", "Job", ""), ("list", "Job", ""), ("delete", "Job", ""), ("list", "Pod", "")]

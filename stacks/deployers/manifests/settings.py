@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-__all__ = ["Autoscaling", "IngressConfig", "KubernetesDeployerConfig", "Resources", "Toleration"]
+__all__ = ["Autoscaling", "IngressConfig", "KubernetesDeployerConfig", "Resources", "Toleration", "reaching"]
 
 
 class _Frozen(BaseModel):
@@ -98,3 +98,20 @@ class KubernetesDeployerConfig(BaseModel):
     timeout: float = Field(default=600, gt=0)
     """Seconds for new pods to be ready."""
     poll_seconds: float = Field(default=1, gt=0)
+
+
+def reaching(namespace: str, context: str, *, incluster: bool) -> KubernetesDeployerConfig:
+    """Return settings that reach the pods of a namespace, and say nothing of an endpoint.
+
+    Args:
+        namespace: ZenML's own, `zenml`, when it is empty.
+        context: Of the kubeconfig; the current one when it is empty.
+        incluster: Whether the pod's service account is used instead.
+    """
+    return KubernetesDeployerConfig.model_construct(
+        image="",
+        bundle_store="",
+        namespace=namespace or "zenml",
+        kubernetes_context=context,
+        incluster=incluster,
+    )
