@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 import sys
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from launch.cli import app
 from tests.helpers import pictures
 from tests.helpers.bundles import encode, filled, make_label_bundle
 from tests.helpers.review import png
+from tests.helpers.zenml_homes import empty_database, own_zenml
 from visionops.inference.bundle import Head
 from visionops.monitoring.feedback import FeedbackLog
 from visionops.monitoring.log import PredictionLog
@@ -43,6 +45,13 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         f"data: {{source: {{kind: folder, path: {tmp_path / 'data'}}}, format: folders}}\n"
     )
     return path
+
+
+@pytest.fixture
+def zenml_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """An empty ZenML: the active stack of the worker's own is whatever a test before left."""
+    with own_zenml(tmp_path_factory.mktemp("zenml"), empty_database(tmp_path_factory)):
+        yield
 
 
 def run(*words: object, code: int = 0) -> str:
@@ -86,6 +95,7 @@ def test_a_folder_goes_in_and_a_data_version_comes_out(config: Path, tmp_path: P
     assert "is the newest already" in run("migrate")
 
 
+@pytest.mark.usefixtures("zenml_home")
 def test_an_image_has_one_history_by_its_hash_or_its_item(config: Path, tmp_path: Path):
     run("import", "--config", config, tmp_path / "data", "--labels", "folders", "--decided", "--as", "anna")
     run("export", "parts", tmp_path / "out", "--format", "csv", "--as", "bea")
