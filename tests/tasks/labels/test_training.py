@@ -6,7 +6,6 @@ import re
 import numpy as np
 import onnx
 import pytest
-import timm
 import torch
 from PIL import Image
 
@@ -23,6 +22,7 @@ from visionops.inference.preprocessing import preprocess, to_canvas
 from visionops.inference.settings import Engine
 from visionops.tasks.base import NoLog, StopTraining
 from visionops.tasks.labels import training
+from visionops.tasks.labels.backbones import load_timm
 from visionops.tasks.labels.networks import LabelNetwork
 from visionops.tasks.labels.pixels import read_canvases
 from visionops.tasks.labels.spec import CLASSIFICATION
@@ -46,7 +46,7 @@ def both(tmp_path):
 def resnet_file(tmp_path):
     """A frozen backbone that needs no network: random, and from a file like any other."""
     torch.manual_seed(0)
-    torch.save(timm.create_model("resnet10t", num_classes=0).state_dict(), tmp_path / "resnet10t.pth")
+    torch.save(load_timm().create_model("resnet10t", num_classes=0).state_dict(), tmp_path / "resnet10t.pth")
     return {"model": "resnet10t", "weights": str(tmp_path / "resnet10t.pth"), "image_size": 32}
 
 
@@ -64,7 +64,7 @@ def network_of(bundle: ModelBundle) -> LabelNetwork:
         case name:
             name = {"efficientnet_lite0": "tf_efficientnet_lite0"}.get(name, name)
             size = {"img_size": settings["image_size"]} if name.startswith("vit") else {}
-            backbone = timm.create_model(name, num_classes=0, **size)
+            backbone = load_timm().create_model(name, num_classes=0, **size)
             width = backbone.num_features
     network = LabelNetwork(backbone, width, [len(head.class_names) for head in bundle.card.heads])
     network.load_state_dict(told["network"])

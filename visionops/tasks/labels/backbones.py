@@ -20,7 +20,7 @@ from visionops.errors import TrainingError
 from visionops.inference.preprocessing_spec import Interpolation, PreprocessingSpec, Resize
 from visionops.tasks.labels.settings import OWN_NETWORKS, LabelTraining, Learning
 
-__all__ = ["Backbone", "build_backbone", "check_backbone", "preprocessing_of", "published_name"]
+__all__ = ["Backbone", "build_backbone", "check_backbone", "load_timm", "preprocessing_of", "published_name"]
 
 _LITE0 = "efficientnet_lite0"
 _ALIASES = {_LITE0: "tf_efficientnet_lite0", "dinov2_vits14": "vit_small_patch14_dinov2.lvd142m"}
@@ -43,14 +43,28 @@ def published_name(model: str) -> str:
 
 
 @functools.cache
-def _timm() -> Any:
-    """The library with all that reaches outside kept short. Both are read once, at the import of huggingface_hub."""
+def load_timm() -> Any:
+    """Import timm with all that reaches outside kept short; huggingface_hub reads these once, at its import."""
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("HF_HUB_ETAG_TIMEOUT", "5")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    import timm
+    with _without_wandb():
+        import timm
 
     return timm
+
+
+@contextlib.contextmanager
+def _without_wandb() -> Iterator[None]:
+    """Hide W&B while the block runs: timm imports it for a log that we do not use, which takes seconds."""
+    if "wandb" in sys.modules:
+        yield
+        return
+    sys.modules["wandb"] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del sys.modules["wandb"]
 
 
 def check_backbone(model: str) -> None:
@@ -61,7 +75,7 @@ def check_backbone(model: str) -> None:
     """
     if model in OWN_NETWORKS or model in _ALIASES:
         return
-    timm = _timm()
+    timm = load_timm()
     if timm.is_model(model):
         if "." in model and model not in timm.list_pretrained(f"{model.split('.', maxsplit=1)[0]}.*"):
             tags = ", ".join(sorted(timm.list_pretrained(f"{model.split('.', maxsplit=1)[0]}.*")))
@@ -104,7 +118,7 @@ def preprocessing_of(training: LabelTraining) -> PreprocessingSpec:
 
 
 def _published(model: str) -> Mapping[str, Any]:
-    cfg: Mapping[str, Any] = _timm().get_pretrained_cfg(published_name(model)).to_dict()
+    cfg: Mapping[str, Any] = load_timm().get_pretrained_cfg(published_name(model)).to_dict()
     return cfg
 
 
@@ -149,10 +163,10 @@ def _from_timm(training: LabelTraining, size: int) -> Any:
     if _published(training.model).get("fixed_input_size"):
         settings["img_size"] = size
     if training.learning is Learning.SCRATCH:
-        return _timm().create_model(name, **settings)
+        return load_timm().create_model(name, **settings)
     if training.weights == "auto" and training.model != _LITE0:
         return _fetched(training.model, name, settings)
-    module = _timm().create_model(name, **settings)
+    module = load_timm().create_model(name, **settings)
     _load(module, training.model, _packaged() if training.weights == "auto" else _given(training.weights))
     return module
 
@@ -225,7 +239,7 @@ def _rename_lite0(state: Mapping[str, Any]) -> dict[str, Any]:
 
 def _fetched(model: str, name: str, settings: Mapping[str, Any]) -> Any:
     """With published weights: from the machine's own cache, else from the network."""
-    timm = _timm()
+    timm = load_timm()
     instead = (
         "give a file in training.weights, choose model: efficientnet_lite0, whose weights are installed, or set "
         "learning: scratch"
