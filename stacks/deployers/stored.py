@@ -27,17 +27,42 @@ import requests
 from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from visionops.endpoint import Candidate
 from visionops.errors import BundleError, DeploymentError
 from visionops.inference.bundle import ModelBundle
+from visionops.inference.release_report import ReleaseReport
+from visionops.inference.release_settings import ReleaseConfig, Strategy
 from visionops.inference.server_options import ModelRef, ServerOptions
 from visionops.inference.settings import ServingConfig
 
-__all__ = ["GRACE_SECONDS", "Listening", "Served", "StoredEndpoint", "http", "port_taken", "reason", "store_variables"]
+__all__ = [
+    "GRACE_SECONDS",
+    "Listening",
+    "Served",
+    "ServedCandidate",
+    "StoredEndpoint",
+    "http",
+    "port_taken",
+    "reason",
+    "store_variables",
+]
 
 GRACE_SECONDS = 15.0
 """For a server to finish what it is answering."""
 _KEPT_BUNDLES = 2
+_HOLD = "release.json"
+"""In the cache: what the server counted of a release."""
 _STORE_PREFIXES = {"s3": ("AWS_",), "postgresql": ("PG",), "postgres": ("PG",)}
+
+
+class ServedCandidate(BaseModel):
+    """What a server is told to try beside it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    bundle: Path
+    digest: str
+    version: str
 
 
 class Served(BaseModel):
@@ -51,6 +76,7 @@ class Served(BaseModel):
     version: str
     alias: str
     serving: ServingConfig
+    candidate: ServedCandidate | None = None
 
     @property
     def who(self) -> str:
@@ -159,24 +185,60 @@ class StoredEndpoint(ABC, Generic[_ServerT]):
         alias: str,
         serving: ServingConfig,
         smoke_images: Sequence[bytes] = (),
+        candidate: Candidate | None = None,
         host: str = "127.0.0.1",
         timeout: float = 120.0,
     ) -> _ServerT:
         """Serve a bundle; a running server is switched without a failed request.
 
+        Args:
+            candidate: Tried beside it as ``serving.release`` says; the same again goes on with its hold.
+
         Raises:
-            BundleError: The bundle is corrupt.
-            DeploymentError: The new model does not start or does not answer; what served before still serves.
+            BundleError: A bundle is corrupt.
+            DeploymentError: The new model does not start or does not answer; what served before still serves. Or the
+                candidate does not, and the champion answers all.
         """
         with self._exclusive(timeout):
             before = self.server
             served = self._store(bundle_folder, name, version, alias, serving)
+            tried = self._store(candidate.bundle_folder, name, candidate.version, "", serving) if candidate else None
+            alone, wanted = served, served
+            if tried:
+                beside = ServedCandidate(bundle=tried.bundle, digest=tried.digest, version=tried.version)
+                wanted = served.model_copy(update={"candidate": beside})
             if before and self._lives(before) and self._fits(before, served, host):
-                server = self._switch(before, served, smoke_images, timeout)
+                if before.served == wanted and wanted.candidate and self.is_ready():
+                    return before
+                is_same = wanted.candidate and before.served.model_copy(update={"candidate": None}) == alone
+                server = before if is_same else self._switch(before, alone, smoke_images, timeout)
+                server = self._place_candidate(server, before.served, wanted, smoke_images, timeout)
             else:
-                server = self._replace(before, served, host, smoke_images, timeout)
+                if before is None or before.served != wanted:
+                    (self._cache / _HOLD).unlink(missing_ok=True)  # what was counted was of other models
+                server = self._replace(before, wanted, host, smoke_images, timeout)
+                self._check_candidate(server)
             self._prune(served.bundle)
             return server
+
+    def release_report(self, timeout: float = 10.0) -> ReleaseReport:
+        """What the server says of the candidate beside its champion.
+
+        Raises:
+            DeploymentError: It does not run, or does not answer.
+        """
+        server = self.server
+        if server is None or not self._lives(server):
+            raise DeploymentError(f"{self.folder.name}: no endpoint runs; run the deployment pipeline")
+        try:
+            answer = http("GET", f"{server.url}/release", timeout=timeout, headers=self._headers())
+        except requests.RequestException as error:
+            raise DeploymentError(
+                f"{server.url}: does not answer ({type(error).__name__}); see {self.log_hint}"
+            ) from error
+        if not answer.ok:
+            raise DeploymentError(f"{server.url}: says nothing of a release: {reason(answer)}")
+        return ReleaseReport.model_validate_json(answer.content)
 
     def start(self, timeout: float = 120.0) -> _ServerT:
         """Start the stopped or dead server again, with what it served.
@@ -235,6 +297,60 @@ class StoredEndpoint(ABC, Generic[_ServerT]):
         self._write(self._record, server)
         return server
 
+    def _place_candidate(
+        self, server: _ServerT, known: Served, wanted: Served, smoke_images: Sequence[bytes], timeout: float
+    ) -> _ServerT:
+        """Put the candidate beside the champion that answers, or take the one of before away.
+
+        Args:
+            known: What was served before.
+        """
+        if known.candidate:
+            # Whatever its role: there may be none any more, where the server sent it away.
+            for role in ("canary", "shadow"):
+                self._order(server, "unload", {"name": wanted.name, "role": role}, timeout)
+        if wanted.candidate:
+            answer = self._order(server, "reload", self._candidate_order(wanted, smoke_images), timeout)
+            if not answer.ok:
+                self._write(
+                    self._record, server.model_copy(update={"served": wanted.model_copy(update={"candidate": None})})
+                )
+                raise DeploymentError(_candidate_refused(wanted, reason(answer)))
+        server = server.model_copy(update={"served": wanted})
+        self._write(self._record, server)
+        return server
+
+    def _candidate_order(self, wanted: Served, smoke_images: Sequence[bytes]) -> dict[str, Any]:
+        assert wanted.candidate is not None
+        candidate = wanted.candidate
+        model = self._model(
+            wanted.model_copy(update={"bundle": candidate.bundle, "version": candidate.version, "alias": "challenger"})
+        )
+        smoke = [base64.b64encode(image).decode() for image in smoke_images]
+        return model.model_dump(mode="json") | _role(wanted.serving.release) | {"smoke": smoke}
+
+    def _check_candidate(self, server: _ServerT) -> None:
+        """See that a server that has just started with a candidate tries it, or has sent it away before.
+
+        Raises:
+            DeploymentError: It could not load it; it answers with its champion alone.
+        """
+        if server.served.candidate is None:
+            return
+        report = self.release_report()
+        if report.problem:
+            alone = server.served.model_copy(update={"candidate": None})
+            self._write(self._record, server.model_copy(update={"served": alone}))
+            raise DeploymentError(_candidate_refused(server.served, report.problem))
+
+    def _order(self, server: _ServerT, what: str, order: dict[str, Any], timeout: float) -> requests.Response:
+        try:
+            return http("POST", f"{server.url}/{what}", timeout=timeout, json=order, headers=self._headers())
+        except requests.RequestException as error:
+            raise DeploymentError(
+                f"{server.url}: did not answer to /{what} ({type(error).__name__}); see {self.log_hint}"
+            ) from error
+
     def _clear_way(self, before: _ServerT | None) -> bool:
         """End what a killed deployment left, and ``before`` unless it answers.
 
@@ -261,6 +377,12 @@ class StoredEndpoint(ABC, Generic[_ServerT]):
     def _arguments(self, served: Served, *, cache: Path, smoke: Path, predictions: Path) -> list[str]:
         """The command line of the server, with paths as it sees them."""
         options: dict[str, Any] = {"cache": cache, "smoke_images": smoke}
+        if candidate := served.candidate:
+            options |= {
+                "candidate": self._seen_by_server(candidate.bundle),
+                "candidate_version": candidate.version,
+                "release": served.serving.release,
+            }
         if served.serving.prediction_log:
             options |= {
                 "prediction_log": predictions,
@@ -319,7 +441,10 @@ class StoredEndpoint(ABC, Generic[_ServerT]):
         return Served(bundle=target, digest=bundle.digest, name=name, version=version, alias=alias, serving=serving)
 
     def _prune(self, current: Path) -> None:
-        others = [path for path in current.parent.iterdir() if path != current and not path.name.startswith(".")]
+        server = self.server
+        tried = server.served.candidate if server else None
+        kept_ones = {current, tried.bundle} if tried else {current}
+        others = [p for p in current.parent.iterdir() if p not in kept_ones and not p.name.startswith(".")]
         for path in sorted(others, key=lambda path: path.stat().st_mtime_ns, reverse=True)[_KEPT_BUNDLES - 1 :]:
             shutil.rmtree(path, ignore_errors=True)
         kept = {path.name.rpartition("-")[2] for path in current.parent.iterdir()}
@@ -344,6 +469,20 @@ class StoredEndpoint(ABC, Generic[_ServerT]):
         draft = path.with_suffix(".tmp")
         draft.write_text(server.model_dump_json(indent=1), encoding="utf-8")
         draft.replace(path)
+
+
+def _candidate_refused(served: Served, why: str) -> str:
+    assert served.candidate is not None
+    return f"{served.name} version {served.candidate.version}: refused, version {served.version} answers all: {why}"
+
+
+def _role(release: ReleaseConfig) -> dict[str, Any]:
+    """Return the fields of /reload that a release sets."""
+    role: dict[str, Any] = {"role": release.strategy.value, "share": release.share}
+    if release.strategy is Strategy.CANARY:
+        bounds = ("max_error_rate", "max_latency_ratio", "min_agreement", "min_requests", "split_by")
+        role |= release.model_dump(mode="json", include=set(bounds))
+    return role
 
 
 def store_variables(serving: ServingConfig) -> dict[str, str]:

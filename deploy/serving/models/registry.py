@@ -115,16 +115,8 @@ class Models:
                 choice.hold.answered("champion", compute_seconds(timing))
             return choice.served, prediction
         try:
-            prediction = self._counted(choice.served, image, options, timing, where, watch)
-            if choice.hold:
-                choice.hold.answered("candidate", compute_seconds(timing))
-            if choice.bounds.min_agreement is not None:
-                answered = Answered(image, options, prediction, dict(timing))
-                self._shadows.offer(choice.champion, answered, CanaryComparison(choice, self._metrics, self._judge))
-            return choice.served, prediction
+            return self._ask_canary(choice, image, options, timing, where, watch)
         except ModelFailed:
-            if choice.hold:
-                choice.hold.failed("candidate")
             timing.clear()
             return choice.champion, self._counted(choice.champion, image, options, timing, where, watch)
         finally:
@@ -263,6 +255,30 @@ class Models:
         if name not in entries:
             raise UnknownModel(f"model {name!r} is not served here; there are: {', '.join(entries)}")
         return name, entries[name]
+
+    def _ask_canary(
+        self,
+        choice: Choice,
+        image: Image,
+        options: Mapping[str, float],
+        timing: dict[str, float],
+        where: str,
+        watch: Watch | None,
+    ) -> tuple[ServedModel, Prediction]:
+        """Let the canary answer, and count for the hold how it did."""
+        assert choice.champion is not None
+        try:
+            prediction = self._counted(choice.served, image, options, timing, where, watch)
+        except ModelFailed:
+            if choice.hold:
+                choice.hold.failed("candidate")
+            raise
+        if choice.hold:
+            choice.hold.answered("candidate", compute_seconds(timing))
+        if choice.bounds.min_agreement is not None:
+            answered = Answered(image, options, prediction, dict(timing))
+            self._shadows.offer(choice.champion, answered, CanaryComparison(choice, self._metrics, self._judge))
+        return choice.served, prediction
 
     def _counted(
         self,
