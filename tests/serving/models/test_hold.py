@@ -138,14 +138,12 @@ def test_a_shadow_computes_its_share_and_is_counted(client: TestClient, other_bu
     assert reload(client, other_bundle, role="shadow", share=0.5).status_code == 200
     for number in range(24):
         assert ask(client, red_cell, number)["model"]["version"] == "1"
-        until(lambda: client.app.state.serving.models._shadows._queue.empty())
-    until(lambda: release_of(client)["agreement"]["images"] >= 1)
-    time.sleep(0.05)
+        until(client.app.state.serving.models._shadows._queue.empty)
+    until(lambda: release_of(client)["agreement"]["images"] >= 3)
     seen = release_of(client)
     assert seen["strategy"] == "shadow"
-    compared = seen["agreement"]["images"]
-    assert 3 <= compared <= 21
-    assert seen["figures"]["champion"]["answered"] == seen["figures"]["candidate"]["answered"] == compared
+    assert seen["agreement"]["images"] <= 21
+    assert seen["figures"]["champion"]["answered"] == seen["figures"]["candidate"]["answered"]
 
 
 def test_the_log_says_which_arm_answered(bundle: Path, red_cell: bytes, tmp_path: Path, monkeypatch):
