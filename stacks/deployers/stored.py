@@ -27,11 +27,11 @@ import requests
 from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from stacks.deployers.trying import CANDIDATE_ALIAS, candidate_order, refused
 from visionops.endpoint import Candidate
 from visionops.errors import BundleError, DeploymentError
 from visionops.inference.bundle import ModelBundle
 from visionops.inference.release_report import ReleaseReport
-from visionops.inference.release_settings import ReleaseConfig, Strategy
 from visionops.inference.server_options import ModelRef, ServerOptions
 from visionops.inference.settings import ServingConfig
 
@@ -210,9 +210,10 @@ class StoredEndpoint(ABC, Generic[_ServerT]):
             if before and self._lives(before) and self._fits(before, served, host):
                 if before.served == wanted and wanted.candidate and self.is_ready():
                     return before
-                is_same = wanted.candidate and before.served.model_copy(update={"candidate": None}) == alone
-                server = before if is_same else self._switch(before, alone, smoke_images, timeout)
-                server = self._place_candidate(server, before.served, wanted, smoke_images, timeout)
+                server = self._drop_candidate(before, timeout)  # first: its traffic goes back at once
+                if not (wanted.candidate and server.served == alone):
+                    server = self._switch(server, alone, smoke_images, timeout)
+                server = self._try_candidate(server, wanted, smoke_images, timeout)
             else:
                 if before is None or before.served != wanted:
                     (self._cache / _HOLD).unlink(missing_ok=True)  # what was counted was of other models
@@ -297,37 +298,36 @@ class StoredEndpoint(ABC, Generic[_ServerT]):
         self._write(self._record, server)
         return server
 
-    def _place_candidate(
-        self, server: _ServerT, known: Served, wanted: Served, smoke_images: Sequence[bytes], timeout: float
-    ) -> _ServerT:
-        """Put the candidate beside the champion that answers, or take the one of before away.
+    def _drop_candidate(self, server: _ServerT, timeout: float) -> _ServerT:
+        """Take away what is tried beside the champion, if anything is."""
+        if server.served.candidate is None:
+            return server
+        for role in ("canary", "shadow"):  # there may be none any more, where the server sent it away
+            self._order(server, "unload", {"name": server.served.name, "role": role}, timeout)
+        return self._note(server, server.served.model_copy(update={"candidate": None}))
 
-        Args:
-            known: What was served before.
-        """
-        if known.candidate:
-            # Whatever its role: there may be none any more, where the server sent it away.
-            for role in ("canary", "shadow"):
-                self._order(server, "unload", {"name": wanted.name, "role": role}, timeout)
-        if wanted.candidate:
-            answer = self._order(server, "reload", self._candidate_order(wanted, smoke_images), timeout)
-            if not answer.ok:
-                self._write(
-                    self._record, server.model_copy(update={"served": wanted.model_copy(update={"candidate": None})})
-                )
-                raise DeploymentError(_candidate_refused(wanted, reason(answer)))
-        server = server.model_copy(update={"served": wanted})
+    def _try_candidate(
+        self, server: _ServerT, wanted: Served, smoke_images: Sequence[bytes], timeout: float
+    ) -> _ServerT:
+        """Put the candidate of ``wanted``, if it has one, beside the champion that answers."""
+        if wanted.candidate is None:
+            return server
+        order = candidate_order(self._candidate(wanted), wanted.serving.release, smoke_images)
+        answer = self._order(server, "reload", order, timeout)
+        if not answer.ok:
+            raise DeploymentError(refused(wanted.name, wanted.candidate.version, wanted.version, reason(answer)))
+        return self._note(server, wanted)
+
+    def _note(self, server: _ServerT, served: Served) -> _ServerT:
+        server = server.model_copy(update={"served": served})
         self._write(self._record, server)
         return server
 
-    def _candidate_order(self, wanted: Served, smoke_images: Sequence[bytes]) -> dict[str, Any]:
-        assert wanted.candidate is not None
-        candidate = wanted.candidate
-        model = self._model(
-            wanted.model_copy(update={"bundle": candidate.bundle, "version": candidate.version, "alias": "challenger"})
-        )
-        smoke = [base64.b64encode(image).decode() for image in smoke_images]
-        return model.model_dump(mode="json") | _role(wanted.serving.release) | {"smoke": smoke}
+    def _candidate(self, served: Served) -> ModelRef:
+        """The candidate, with its bundle where the server sees it."""
+        assert served.candidate is not None
+        change = {"bundle": served.candidate.bundle, "version": served.candidate.version, "alias": CANDIDATE_ALIAS}
+        return self._model(served.model_copy(update=change))
 
     def _check_candidate(self, server: _ServerT) -> None:
         """See that a server that has just started with a candidate tries it, or has sent it away before.
@@ -335,13 +335,13 @@ class StoredEndpoint(ABC, Generic[_ServerT]):
         Raises:
             DeploymentError: It could not load it; it answers with its champion alone.
         """
-        if server.served.candidate is None:
+        served = server.served
+        if served.candidate is None:
             return
         report = self.release_report()
         if report.problem:
-            alone = server.served.model_copy(update={"candidate": None})
-            self._write(self._record, server.model_copy(update={"served": alone}))
-            raise DeploymentError(_candidate_refused(server.served, report.problem))
+            self._note(server, served.model_copy(update={"candidate": None}))
+            raise DeploymentError(refused(served.name, served.candidate.version, served.version, report.problem))
 
     def _order(self, server: _ServerT, what: str, order: dict[str, Any], timeout: float) -> requests.Response:
         try:
@@ -469,20 +469,6 @@ class StoredEndpoint(ABC, Generic[_ServerT]):
         draft = path.with_suffix(".tmp")
         draft.write_text(server.model_dump_json(indent=1), encoding="utf-8")
         draft.replace(path)
-
-
-def _candidate_refused(served: Served, why: str) -> str:
-    assert served.candidate is not None
-    return f"{served.name} version {served.candidate.version}: refused, version {served.version} answers all: {why}"
-
-
-def _role(release: ReleaseConfig) -> dict[str, Any]:
-    """Return the fields of /reload that a release sets."""
-    role: dict[str, Any] = {"role": release.strategy.value, "share": release.share}
-    if release.strategy is Strategy.CANARY:
-        bounds = ("max_error_rate", "max_latency_ratio", "min_agreement", "min_requests", "split_by")
-        role |= release.model_dump(mode="json", include=set(bounds))
-    return role
 
 
 def store_variables(serving: ServingConfig) -> dict[str, str]:

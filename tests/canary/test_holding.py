@@ -119,6 +119,8 @@ def test_a_bad_candidate_goes_back_and_is_not_tried_again(registry):
     decision = judge(registry, again, evaluation(0.9), None, None, CONFIG.judging)
     assert not decision.promote
     assert "taken back from its release (agreed with the champion by 0.400" in decision.reason
+    with pytest.raises(RegistryError, match=r"was taken back from its release .*, or this one with --override"):
+        promote_by_hand(registry, deployer, again, SERVING, "ann: seen")
 
 
 def test_a_look_changes_nothing(registry):
@@ -171,6 +173,14 @@ def test_a_champion_that_changed_ends_the_release(registry):
     settle(registry, deployer, "cells", SERVING, after(60))
     assert (champion(registry), deployer.served[-1]) == ("3", ("3", None))
     assert ended(registry).stage is Stage.SUPERSEDED
+
+
+def test_a_candidate_that_a_person_made_champion_is_held_no_longer(registry):
+    deployer = Deployer()
+    start(registry, deployer)
+    promote_by_hand(registry, deployer, registry.by_version("cells", "2"), SERVING, "ann: seen", override=True)
+    settle(registry, deployer, "cells", SERVING, after(1))
+    assert (champion(registry), ended(registry).stage) == ("2", Stage.PROMOTED)
 
 
 def test_people_may_end_it(registry):

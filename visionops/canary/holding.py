@@ -150,7 +150,7 @@ def begin(
         held = None
     goes_on = (
         held is not None
-        and held.state.stage is Stage.HELD
+        and held.state.stage in {Stage.HELD, Stage.PROMOTING}
         and (held.state.champion, held.state.release) == (champion.version, serving.release)
     )
     endpoint = put_into_service(registry, deployer, champion, serving, images, version)
@@ -201,6 +201,10 @@ def settle(
         put_into_service(registry, deployer, champion, serving, ())
         ended = _end(registry, held, Stage.SUPERSEDED, reason, now)
         return ended, Verdict(action=Action.RETURN, reason=reason, figures=Figures())
+    if champion.version == held.version.version and held.state.stage is Stage.HELD:
+        reason = f"version {champion.version} was made champion before its hold was over"
+        ended = _end(registry, held, Stage.PROMOTED, reason, now)
+        return ended, Verdict(action=Action.PROMOTE, reason=reason, figures=Figures())
     held, verdict = look(registry, deployer, name, now)
     if verdict.action is Action.PROMOTE:
         return _promote(registry, deployer, held, verdict, serving, now, ""), verdict

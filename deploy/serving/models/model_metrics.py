@@ -71,6 +71,13 @@ class ModelMetrics:
             buckets=_SHARES,
             registry=registry,
         )
+        self._canary_duration = Histogram(
+            "visionops_canary_duration_seconds",
+            "What champion and canary took for the images that each answered, decoding not counted.",
+            ["name", "role"],
+            buckets=SECONDS,
+            registry=registry,
+        )
         self._shadow_images = Counter(
             "visionops_shadow_images",
             "Images for a shadow: compared, failed, or dropped because it was behind.",
@@ -124,6 +131,10 @@ class ModelMetrics:
     def canary_returned(self, name: str, reason: str) -> None:
         """A canary was sent away."""
         self._canary_returns.labels(name, reason).inc()
+
+    def canary_took(self, name: str, role: Role, seconds: float) -> None:
+        """A model answered one image while a canary had a share."""
+        self._canary_duration.labels(name, role.value).observe(seconds)
 
     def canary_compared(self, name: str, agreement: float) -> None:
         """The champion computed an image that a canary had answered."""

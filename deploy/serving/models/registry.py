@@ -112,7 +112,9 @@ class Models:
                 comparison = ShadowComparison(choice.shadow, self._metrics, choice.hold)
                 self._shadows.offer(choice.shadow, Answered(image, options, prediction, dict(timing)), comparison)
             elif choice.hold:
-                choice.hold.answered("champion", compute_seconds(timing))
+                seconds = compute_seconds(timing)
+                choice.hold.answered("champion", seconds)
+                self._metrics.canary_took(choice.served.ref.name, Role.CHAMPION, seconds)
             return choice.served, prediction
         try:
             return self._ask_canary(choice, image, options, timing, where, watch)
@@ -274,7 +276,9 @@ class Models:
                 choice.hold.failed("candidate")
             raise
         if choice.hold:
-            choice.hold.answered("candidate", compute_seconds(timing))
+            seconds = compute_seconds(timing)
+            choice.hold.answered("candidate", seconds)
+            self._metrics.canary_took(choice.served.ref.name, Role.CANARY, seconds)
         if choice.bounds.min_agreement is not None:
             answered = Answered(image, options, prediction, dict(timing))
             self._shadows.offer(choice.champion, answered, CanaryComparison(choice, self._metrics, self._judge))
