@@ -33,7 +33,8 @@ review-loop: .venv/installed  ## From traffic in changed light over people's dec
 	VISIONOPS_WHOLE=1 $(BIN)/python -m pytest -rP tests/integration/test_review_loop.py $(TEST_ARGS)
 
 releases: .venv/installed  ## Canaries and shadows on processes, containers (after `make images`) and pods of a mock cluster
-	VISIONOPS_RELEASES=1 $(BIN)/python -m pytest -rs tests/stacks/deployers/test_release.py $(TEST_ARGS)
+	VISIONOPS_RELEASES=1 $(BIN)/python -m pytest -rs tests/stacks/deployers/test_release.py \
+		tests/stacks/test_release_command.py $(TEST_ARGS)
 
 dvc: .venv/installed  ## The tests of data from DVC with a real one, which has an environment of its own
 	@test -x .dvc-tool/bin/dvc || { $(UV) venv --quiet --python $(PYTHON) .dvc-tool && \
