@@ -126,6 +126,7 @@ def test_a_candidate_that_fails_or_is_slow_goes_back(life: Life, tmp_path):
     check_bad(life, slow(tmp_path), "3", late, "where the champion took", 30 * LEAST)
 
 
+@_more
 @pytest.mark.parametrize("life", DEPLOYERS[:1], indirect=True)
 def test_a_candidate_that_does_not_answer_leaves_the_champion(life: Life, bundles, tmp_path, red_cell):
     life.serve(serving())
