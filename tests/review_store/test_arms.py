@@ -71,7 +71,7 @@ def test_each_arm_is_scored_on_its_own_images_that_were_drawn_at_random(review, 
         decide(review, bundle, "2", [("green", *place)])
     for place in PLACES[6:9]:
         decide(review, bundle, "2", [("red", *place)], kind="uncertainty")  # does not count
-        decide(review, bundle, "7", [("red", *place)])  # nor does another version
+        decide(review, bundle, "7", [("blue", *place)])  # nor does another version
     found = compare(review, bundle, blind, tmp_path / "cache")
     assert (found.champion.images, found.candidate.images) == (6, 6)
     assert (found.champion.value, found.candidate.value) == (pytest.approx(1), pytest.approx(1))
