@@ -46,7 +46,10 @@ def life(request, zenml_home, tmp_path, bundles, red_cell) -> Iterator[Life]:
         if flavor in MACHINE:
             if flavor == "visionops_container":
                 require_image()
-            deployer = component(flavor, MACHINE[flavor], {"folder": str(tmp_path / "serving")})
+            machine: dict[str, object] = {"folder": str(tmp_path / "serving")}
+            if flavor == "visionops_container" and (image := os.environ.get("VISIONOPS_SERVING_IMAGE")):
+                machine["container"] = {"image": image}
+            deployer = component(flavor, MACHINE[flavor], machine)
         else:
             address = stack.enter_context(s3_server())
             uri = stack.enter_context(s3_bucket(address, "models"))
