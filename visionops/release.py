@@ -266,11 +266,11 @@ def _gate_problem(version: RegisteredVersion, champion: RegisteredVersion | None
     """Return what the gate has against a version; "" for nothing."""
     if champion is not None and champion.version == version.version:
         return ""
-    if version.gate_promotes is None:
-        return "has not been judged by the gate"
     state = release_state(version)
     if state is not None and state.stage in {Stage.RETURNING, Stage.RETURNED}:
         return f"was taken back from its release ({state.reason})"
+    if version.gate_promotes is None:
+        return "has not been judged by the gate"
     if not version.gate_promotes:
         return f"was refused by the gate ({version.tags.get('gate.reason', 'no reason is known')})"
     compared, present = version.tags.get("gate.champion_version", "None"), champion.version if champion else "None"
