@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from launch.annotate import annotate_app
 from launch.models import list_models, promote_model
+from launch.release import release_app
 from launch.requests import (
     BatchRequest,
     DeployRequest,
@@ -41,6 +42,7 @@ _stack = typer.Typer(help="List, apply and check stacks.", no_args_is_help=True)
 app.add_typer(_stack, name="stack")
 app.add_typer(review_app, name="review")
 app.add_typer(annotate_app, name="annotate")
+app.add_typer(release_app, name="release")
 
 _COMMANDS: dict[str, tuple[type[Request], str, str]] = {
     "train": (

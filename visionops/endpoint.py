@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
+from visionops.inference.release_report import ReleaseReports
 from visionops.inference.settings import ServingConfig
 
-__all__ = ["Endpoint", "EndpointDeployer"]
+__all__ = ["Candidate", "Endpoint", "EndpointDeployer"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Candidate:
+    """A model that is tried beside a champion, as ``serving.release`` says."""
+
+    bundle_folder: Path
+    version: str
+    """Registered version."""
 
 
 class Endpoint(BaseModel):
@@ -47,14 +58,24 @@ class EndpointDeployer(Protocol):
         alias: str,
         serving: ServingConfig,
         smoke_images: Sequence[bytes],
+        candidate: Candidate | None = None,
     ) -> Endpoint:
         """Serve a bundle under ``name``; a running endpoint of that name is switched without a failed request.
 
         Args:
             smoke_images: Encoded images that the new model must answer before it gets traffic.
+            candidate: Another model that is tried beside it; None: none is, and one that was tried is taken away. The
+                same again goes on with its hold.
 
         Raises:
             DeploymentError: It does not start or does not answer; what served before still serves.
+        """
+
+    def release_reports(self, name: str) -> ReleaseReports:
+        """What the servers of the endpoint ``name`` say of the candidate beside its champion.
+
+        Raises:
+            DeploymentError: Nothing runs under that name, or it cannot be reached from here.
         """
 
     def prediction_log(self, name: str) -> Path:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
 __all__ = [
+    "CANDIDATE",
     "CHALLENGER",
     "CHAMPION",
     "PREVIOUS",
@@ -47,6 +48,8 @@ __all__ = [
 ]
 
 CHAMPION = "champion"
+CANDIDATE = "candidate"
+"""The version that is tried beside the champion, while its release is held."""
 CHALLENGER = "challenger"
 PREVIOUS = "previous"
 REVIEW = "review"
@@ -58,6 +61,7 @@ _ROLLED_BACK = "visionops.rolled_back"
 _TEST = "visionops.test_fingerprint"
 _PRECISION = "visionops.precision"
 _TRAINED = "visionops.trained"
+_RELEASE = "visionops.release"
 _REVIEW_CASE = "visionops.review_use_case"
 _REVIEW_VERSION = "visionops.review_version"
 
@@ -118,6 +122,11 @@ class RegisteredVersion(BaseModel):
         """What the gate said of it; None where it has not been judged."""
         said = self.tags.get("gate.promote")
         return None if said is None else said == "True"
+
+    @property
+    def release_text(self) -> str:
+        """What became of its release, as `visionops.canary.holding.ReleaseState` writes it; "" where it had none."""
+        return self.tags.get(_RELEASE, "")
 
     @property
     def rolled_back(self) -> bool:
@@ -185,6 +194,20 @@ class ModelRegistry:
         """Write a text of people's onto a version, as the tag ``visionops.TAG``."""
         with self._client() as client:
             client.set_model_version_tag(version.name, version.version, f"visionops.{tag}", text)
+
+    def hold(self, version: RegisteredVersion, release: str) -> None:
+        """Write the state of a release onto a version, and make it the candidate."""
+        with self._client() as client:
+            client.set_model_version_tag(version.name, version.version, _RELEASE, release)
+            client.set_registered_model_alias(version.name, CANDIDATE, version.version)
+
+    def end_hold(self, version: RegisteredVersion, release: str) -> None:
+        """Write how a release ended onto its version, which is the candidate no longer."""
+        with self._client() as client:
+            client.set_model_version_tag(version.name, version.version, _RELEASE, release)
+            candidate = self._by_alias(client, version.name, CANDIDATE)
+            if candidate is not None and candidate.version == version.version:
+                client.delete_registered_model_alias(version.name, CANDIDATE)
 
     def newest_trained(self, name: str) -> RegisteredVersion | None:
         """Return the version that came of the last training, whatever became of it; quantizing one is no training."""

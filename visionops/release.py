@@ -9,12 +9,14 @@ from __future__ import annotations
 import dataclasses
 import tempfile
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from visionops.canary.holding import Stage, begin, find_held, put_into_service, release_state
 from visionops.data.dataset import Dataset, Split
 from visionops.data.history import SplitHistory
 from visionops.endpoint import Endpoint, EndpointDeployer
@@ -30,7 +32,7 @@ from visionops.registry import CHAMPION, ModelRegistry, RegisteredVersion
 from visionops.tasks.comparison import Comparison, comparison_set
 from visionops.tasks.spec import TaskSpec
 
-__all__ = ["judge", "put_into_service", "register_bundle", "release", "restore", "smoke_images"]
+__all__ = ["judge", "promote_by_hand", "register_bundle", "release", "restore", "smoke_images"]
 
 _SMOKE_IMAGES = 3
 
@@ -67,6 +69,12 @@ def judge(
         return _settled(evaluation, judging.gate, champion, promote=True, reason=reason)
     if version.rolled_back:
         reason = f"refused: version {version.version} was rolled back by hand; train a better one"
+        return _settled(evaluation, judging.gate, champion, promote=False, reason=reason)
+    state = release_state(version)
+    if state is not None and state.stage in {Stage.RETURNING, Stage.RETURNED}:
+        reason = (
+            f"refused: version {version.version} was taken back from its release ({state.reason}); train a better one"
+        )
         return _settled(evaluation, judging.gate, champion, promote=False, reason=reason)
     if champion is None:
         decision = decide(evaluation, None, judging.gate)
@@ -167,6 +175,9 @@ def release(
 ) -> Endpoint | None:
     """Serve ``version`` and make it champion if the gate says so; else see that the champion answers.
 
+    With ``serving.release`` of canary or shadow it is tried beside the champion first, and the alias does not move; the
+    first champion is served at once.
+
     Returns:
         None when the gate refused and there is no champion: nothing is served that nobody asked for.
 
@@ -176,11 +187,17 @@ def release(
     """
     if decision.promote:
         registry.check_champion(version, decision)
-    chosen = version if decision.promote else registry.by_alias(version.name, CHAMPION)
+    present = registry.by_alias(version.name, CHAMPION)
+    chosen = version if decision.promote else present
     if chosen is None:
         return None
     images = smoke_images(dataset)
-    endpoint = put_into_service(registry, deployer, chosen, serving, images)
+    held = find_held(registry, version.name)
+    if decision.promote and serving.release.is_held and present and present.version != version.version:
+        return begin(registry, deployer, version, present, serving, images, datetime.now(UTC))
+    # The champion goes on beside what is tried.
+    beside = held.version if held and present and chosen.version == present.version == held.state.champion else None
+    endpoint = put_into_service(registry, deployer, chosen, serving, images, beside)
     if decision.promote:
         try:
             registry.promote(version, decision)
@@ -202,7 +219,9 @@ def restore(
     """
     champion = registry.champion(name)
     chosen = registry.before_champion(name) if rollback else champion
-    endpoint = put_into_service(registry, deployer, chosen, serving, ())
+    held = None if rollback else find_held(registry, name)
+    beside = held.version if held and held.state.champion == champion.version else None
+    endpoint = put_into_service(registry, deployer, chosen, serving, (), beside)
     if rollback:
         try:
             registry.rollback(name, champion)
@@ -247,32 +266,15 @@ def _gate_problem(version: RegisteredVersion, champion: RegisteredVersion | None
     """Return what the gate has against a version; "" for nothing."""
     if champion is not None and champion.version == version.version:
         return ""
+    state = release_state(version)
+    if state is not None and state.stage in {Stage.RETURNING, Stage.RETURNED}:
+        return f"was taken back from its release ({state.reason})"
     if version.gate_promotes is None:
         return "has not been judged by the gate"
     if not version.gate_promotes:
         return f"was refused by the gate ({version.tags.get('gate.reason', 'no reason is known')})"
     compared, present = version.tags.get("gate.champion_version", "None"), champion.version if champion else "None"
     return "" if compared == present else f"was compared with version {compared}, and {present} is champion by now"
-
-
-def put_into_service(
-    registry: ModelRegistry,
-    deployer: EndpointDeployer,
-    version: RegisteredVersion,
-    serving: ServingConfig,
-    images: tuple[bytes, ...],
-) -> Endpoint:
-    """Fetch the bundle of ``version``, check it and hand it to the deployer, as the champion."""
-    with tempfile.TemporaryDirectory(prefix="visionops-bundle-") as folder:
-        bundle = registry.fetch_bundle(version, Path(folder))
-        return deployer.deploy_bundle(
-            bundle.folder,
-            name=version.name,
-            version=version.version,
-            alias=CHAMPION,
-            serving=serving,
-            smoke_images=images,
-        )
 
 
 def smoke_images(dataset: Dataset) -> tuple[bytes, ...]:

@@ -26,6 +26,7 @@ from deploy.serving.metrics import Metrics
 from deploy.serving.middleware.access import PROBES, ROLES
 from deploy.serving.models.dispatcher import Dispatcher
 from deploy.serving.models.feedback import open_feedback
+from deploy.serving.models.hold import HoldFile
 from deploy.serving.models.models import Loader
 from deploy.serving.models.recording import open_recorder
 from deploy.serving.models.registry import Models
@@ -63,7 +64,7 @@ def create_app(settings: Settings, started: Sequence[Started] = (), loader: Load
         loader: What loaded it, and will load others.
     """
     metrics = Metrics()
-    models = Models(metrics)
+    models = Models(metrics, HoldFile(settings.cache / "release.json" if settings.cache else None))
     dispatcher = Dispatcher(settings.workers or 2 * available_cpus(), settings.queue, settings.timeout)
     keys = KeyRing(
         settings.keys, _revealed(settings.api_keys), _revealed(settings.admin_key), on_read=metrics.keys_read

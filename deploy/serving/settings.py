@@ -10,9 +10,13 @@ from typing import Any, ClassVar
 from pydantic import Field, SecretStr, model_validator
 
 from deploy.serving.models.roles import Bounds, Role
+from visionops.inference.release_settings import ReleaseConfig, SplitBy, Strategy
 from visionops.inference.server_options import ModelRef, ServerOptions
 
-__all__ = ["Placement", "Settings"]
+__all__ = ["Placement", "Settings", "release_placement"]
+
+_ALIAS = "challenger"
+"""Registry alias of a candidate."""
 
 
 class Placement(ModelRef):
@@ -21,18 +25,22 @@ class Placement(ModelRef):
     role: Role = Role.CHAMPION
     """champion, canary or shadow."""
     share: float | None = Field(default=None, gt=0, le=1)
-    """Of a canary: the share of request keys it answers."""
+    """Of a canary: the share of request keys it answers. Of a shadow: the share of requests it computes, or all."""
     max_error_rate: float | None = Field(default=None, ge=0, le=1)
     """Of a canary: as of `Bounds`, whose defaults hold where these are absent."""
     max_latency_ratio: float | None = Field(default=None, ge=1, allow_inf_nan=False)
+    min_agreement: float | None = Field(default=None, ge=0, le=1)
     min_requests: int | None = Field(default=None, ge=1)
+    split_by: SplitBy | None = None
+    """Of a canary: what its share is cut by where a request has no key of its own; the API key when absent."""
 
     @model_validator(mode="after")
     def _agree(self) -> Placement:
         if self.role is Role.CANARY and self.share is None:
             raise ValueError("share: a canary needs one, such as 0.1")
         if self.role is not Role.CANARY:
-            for name in ("share", *Bounds.model_fields):
+            shares = () if self.role is Role.SHADOW else ("share",)
+            for name in (*shares, *Bounds.model_fields, "split_by"):
                 if getattr(self, name) is not None:
                     raise ValueError(f"{name}: is for a canary, not for a {self.role}; leave it out")
         Bounds.model_validate(self._bounds())
@@ -62,3 +70,19 @@ class Settings(ServerOptions):
         if self.bundle is None:
             return None
         return Placement.model_validate(self.model_dump(include=set(ModelRef.model_fields)))
+
+    def candidate_ref(self) -> Placement | None:
+        """Return the model of ``candidate`` in the role that the release gives it, if any."""
+        if self.candidate is None or self.release is None:
+            return None
+        champion = self.model_dump(include=set(ModelRef.model_fields))
+        own = {"bundle": self.candidate, "version": self.candidate_version, "alias": _ALIAS}
+        return Placement.model_validate(champion | own | release_placement(self.release))
+
+
+def release_placement(release: ReleaseConfig) -> dict[str, Any]:
+    """Return the fields of a `Placement` that a release sets."""
+    if release.strategy is Strategy.SHADOW:
+        return {"role": Role.SHADOW, "share": release.share}
+    bounds = {name: getattr(release, name) for name in Bounds.model_fields}
+    return {"role": Role.CANARY, "share": release.share, "split_by": release.split_by, **bounds}

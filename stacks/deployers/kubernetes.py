@@ -22,9 +22,10 @@ from stacks.deployers.manifests.identity import PORT, object_name
 from stacks.deployers.manifests.keys import CLIENT_KEY
 from stacks.deployers.manifests.settings import KubernetesDeployerConfig
 from stacks.deployers.rollout import ClusterEndpoint
-from visionops.endpoint import Endpoint
+from visionops.endpoint import Candidate, Endpoint
 from visionops.errors import DeploymentError
 from visionops.home import visionops_home
+from visionops.inference.release_report import ReleaseReports
 from visionops.inference.settings import ServingConfig
 
 __all__ = [
@@ -136,18 +137,20 @@ class ClusterModelDeployer(BundleDeployer):
         alias: str,
         serving: ServingConfig,
         smoke_images: Sequence[bytes] = (),
+        candidate: Candidate | None = None,
     ) -> Endpoint:
         """Serve a bundle under ``name``; a running endpoint of that name is replaced without a failed request.
 
         Args:
             smoke_images: Encoded images that each new pod must answer before it gets traffic.
+            candidate: Another model that each new pod tries beside it.
 
         Raises:
             BundleError: The bundle is corrupt.
             DataError: The bundle cannot be brought to its store.
             DeploymentError: It cannot be rolled out, or does not answer; what served before still serves.
         """
-        service, remarks = self._deploy(bundle_folder, name, version, alias, serving, smoke_images, None)
+        service, remarks = self._deploy(bundle_folder, name, version, alias, serving, smoke_images, None, candidate)
         url = service.status.url
         return Endpoint(url=url, name=name, version=version, alias=alias, remarks=remarks, **self._way_in(name, url))
 
@@ -160,6 +163,14 @@ class ClusterModelDeployer(BundleDeployer):
         key = SecretStr(there.admin_key())
         way_in = self._way_in(name, there.url)
         return Endpoint(url=there.url, name=name, version=found.version, alias=found.alias, key=key, **way_in)
+
+    def release_reports(self, name: str) -> ReleaseReports:
+        """What the pods of the endpoint ``name`` say of the candidate beside its champion.
+
+        Raises:
+            DeploymentError: Nothing runs under that name, or it cannot be reached from here.
+        """
+        return self._endpoint(name).release_reports()
 
     def _way_in(self, name: str, url: str) -> dict[str, str]:
         """For who has kubectl and the rights: how to reach it from outside the cluster, and what prints its key."""
@@ -222,12 +233,21 @@ class ClusterModelDeployer(BundleDeployer):
         serving: ServingConfig,
         smoke_images: Sequence[bytes],
         timeout: float | None,
+        candidate: Candidate | None = None,
     ) -> tuple[EndpointService, tuple[str, ...]]:
         check_names(name, version)
+        if candidate:
+            check_names(name, candidate.version)
         there = self._endpoint(name)
         first = there.find() is None
         remark = there.deploy(
-            bundle_folder, version=version, alias=alias, serving=serving, smoke_images=smoke_images, timeout=timeout
+            bundle_folder,
+            version=version,
+            alias=alias,
+            serving=serving,
+            smoke_images=smoke_images,
+            candidate=candidate,
+            timeout=timeout,
         )
         remarks = [remark] if remark else []
         if serving.prediction_log and not serving.prediction_log_store:

@@ -24,8 +24,9 @@ from stacks.deployers.base import (
     check_names,
 )
 from stacks.deployers.stored import Listening, StoredEndpoint
-from visionops.endpoint import Endpoint
+from visionops.endpoint import Candidate, Endpoint
 from visionops.errors import DeploymentError
+from visionops.inference.release_report import ReleaseReports
 from visionops.inference.settings import ServingConfig
 
 __all__ = ["MachineDeployer", "MachineService", "MachineServiceConfig"]
@@ -128,17 +129,27 @@ class MachineDeployer(BundleDeployer):
         alias: str,
         serving: ServingConfig,
         smoke_images: Sequence[bytes] = (),
+        candidate: Candidate | None = None,
     ) -> Endpoint:
         """Serve a bundle under ``name``; a running endpoint of that name is switched without a failed request.
 
         Args:
             smoke_images: Encoded images that the new model must answer before it gets traffic.
+            candidate: Another model that is tried beside it.
 
         Raises:
             BundleError: The bundle is corrupt.
             DeploymentError: It does not start or does not answer; what served before still serves.
         """
-        self.serve(bundle_folder, name=name, version=version, alias=alias, serving=serving, smoke_images=smoke_images)
+        self.serve(
+            bundle_folder,
+            name=name,
+            version=version,
+            alias=alias,
+            serving=serving,
+            smoke_images=smoke_images,
+            candidate=candidate,
+        )
         endpoint = self.find_endpoint(name)
         if endpoint is None:
             raise DeploymentError(f"{name} version {version}: it answered, and has ended since")
@@ -160,6 +171,14 @@ class MachineDeployer(BundleDeployer):
             key=SecretStr(stored.admin_key()),
         )
 
+    def release_reports(self, name: str) -> ReleaseReports:
+        """What the server of the endpoint ``name`` says of the candidate beside its champion.
+
+        Raises:
+            DeploymentError: Nothing runs under that name, or it does not answer.
+        """
+        return ReleaseReports.of([self.stored(name).release_report()])
+
     def prediction_log(self, name: str) -> Path:
         """The folder in which the endpoint ``name`` remembers what it was asked; there once it has answered."""
         return self.stored(name).predictions
@@ -174,9 +193,12 @@ class MachineDeployer(BundleDeployer):
         serving: ServingConfig,
         timeout: float = _TIMEOUT,
         smoke_images: Sequence[bytes] = (),
+        candidate: Candidate | None = None,
     ) -> EndpointService:
         """As `deploy_bundle`; returns the endpoint's record."""
         check_names(name, version)
+        if candidate:
+            check_names(name, candidate.version)
         stored = self.stored(name)
         first = stored.server is None
         stored.deploy(
@@ -186,6 +208,7 @@ class MachineDeployer(BundleDeployer):
             alias=alias,
             serving=serving,
             smoke_images=smoke_images,
+            candidate=candidate,
             host=self.host,
             timeout=timeout,
         )

@@ -20,16 +20,26 @@ from typing import Any, ClassVar
 import requests
 
 from stacks.deployers.api import Namespace
-from stacks.deployers.manifests.identity import Manifest, Served, endpoint_url, object_name, selector
+from stacks.deployers.manifests.identity import (
+    Manifest,
+    Served,
+    ServedCandidate,
+    endpoint_url,
+    object_name,
+    selector,
+)
 from stacks.deployers.manifests.keys import ADMIN_KEY, secret
 from stacks.deployers.manifests.network import supporting
 from stacks.deployers.manifests.pod import revision
 from stacks.deployers.manifests.settings import KubernetesDeployerConfig
 from stacks.deployers.manifests.workload import deployment, scaling
+from stacks.deployers.reports import gather_reports
 from stacks.deployers.trouble import explain_failure, find_trouble, one_line
 from visionops.bundle_store import send_bundle, send_images
+from visionops.endpoint import Candidate
 from visionops.errors import DeploymentError
 from visionops.inference.bundle import ModelBundle
+from visionops.inference.release_report import ReleaseReports
 from visionops.inference.settings import ServingConfig
 
 __all__ = ["ClusterEndpoint", "Found", "Rollout", "holds"]
@@ -173,6 +183,18 @@ class ClusterEndpoint:
         pods = self._namespace.select("Pod", self.pods())
         return self._namespace.log(pods[-1]["metadata"]["name"], self._server(pods[-1]), lines=lines) if pods else []
 
+    def release_reports(self) -> ReleaseReports:
+        """What its pods say of the candidate beside the champion.
+
+        Raises:
+            DeploymentError: There are none, or they cannot be reached from here.
+        """
+        live = self._namespace.get(self.KIND, self.object)
+        if live is None or not self.replicas(live):
+            raise DeploymentError(f"{self.name}: no endpoint runs; run the deployment pipeline")
+        pods = self._new_pods(revision(self.pod_spec(live)))
+        return gather_reports(self.url, self.admin_key(), max(1, len(pods)))
+
     # What changes
 
     def deploy(
@@ -183,9 +205,13 @@ class ClusterEndpoint:
         alias: str,
         serving: ServingConfig,
         smoke_images: Sequence[bytes] = (),
+        candidate: Candidate | None = None,
         timeout: float | None = None,
     ) -> str:
         """Serve a bundle; what serves already is replaced without a failed request.
+
+        Args:
+            candidate: Tried beside it by each pod, as ``serving.release`` says.
 
         Returns:
             Why only the pods' word counts that it answers; "" when it was asked.
@@ -205,6 +231,7 @@ class ClusterEndpoint:
             alias=alias,
             serving=serving,
             smoke_images=tuple(send_images(smoke_images, store)),
+            candidate=_send_candidate(candidate, store),
         )
         workload = self.workload(served, before)
         mark = revision(self.pod_spec(workload))
@@ -277,9 +304,22 @@ class ClusterEndpoint:
                 made.append(manifest)  # noqa: PERF401 - what was made is known even if the next one fails
         self._await(timeout, revision(self.pod_spec(workload)))
         remark = self._ask(served)
+        if served.candidate and not remark:
+            self._check_candidate(served)
         for kind in set(self.OTHERS) - {manifest["kind"] for manifest in others}:
             self._namespace.delete(kind, self.object)
         return remark
+
+    def _check_candidate(self, served: Served) -> None:
+        """See that the pods try the candidate.
+
+        Raises:
+            DeploymentError: One of them could not load it.
+        """
+        for report in self.release_reports().reports:
+            if report.problem:
+                assert served.candidate is not None
+                raise DeploymentError(f"candidate version {served.candidate.version}: {report.problem}")
 
     def _put_back(self, before: Manifest | None, mark: str, made: Sequence[Manifest]) -> str:
         """As it was before; in words.
@@ -370,6 +410,13 @@ class ClusterEndpoint:
         raise DeploymentError(
             f"its pods are ready, and {self.url} answers with {said}; check service_url or ingress, and api_keys_secret"
         )
+
+
+def _send_candidate(candidate: Candidate | None, store: str) -> ServedCandidate | None:
+    if candidate is None:
+        return None
+    bundle = ModelBundle.load(candidate.bundle_folder)
+    return ServedCandidate(uri=send_bundle(bundle, store), digest=bundle.digest, version=candidate.version)
 
 
 def _as_before(live: Manifest, before: Manifest) -> Manifest:

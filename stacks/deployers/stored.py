@@ -27,17 +27,42 @@ import requests
 from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from stacks.deployers.trying import CANDIDATE_ALIAS, candidate_order, refused
+from visionops.endpoint import Candidate
 from visionops.errors import BundleError, DeploymentError
 from visionops.inference.bundle import ModelBundle
+from visionops.inference.release_report import ReleaseReport
 from visionops.inference.server_options import ModelRef, ServerOptions
 from visionops.inference.settings import ServingConfig
 
-__all__ = ["GRACE_SECONDS", "Listening", "Served", "StoredEndpoint", "http", "port_taken", "reason", "store_variables"]
+__all__ = [
+    "GRACE_SECONDS",
+    "Listening",
+    "Served",
+    "ServedCandidate",
+    "StoredEndpoint",
+    "http",
+    "port_taken",
+    "reason",
+    "store_variables",
+]
 
 GRACE_SECONDS = 15.0
 """For a server to finish what it is answering."""
 _KEPT_BUNDLES = 2
+_HOLD = "release.json"
+"""In the cache: what the server counted of a release."""
 _STORE_PREFIXES = {"s3": ("AWS_",), "postgresql": ("PG",), "postgres": ("PG",)}
+
+
+class ServedCandidate(BaseModel):
+    """What a server is told to try beside it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    bundle: Path
+    digest: str
+    version: str
 
 
 class Served(BaseModel):
@@ -51,6 +76,7 @@ class Served(BaseModel):
     version: str
     alias: str
     serving: ServingConfig
+    candidate: ServedCandidate | None = None
 
     @property
     def who(self) -> str:
@@ -159,24 +185,61 @@ class StoredEndpoint(ABC, Generic[_ServerT]):
         alias: str,
         serving: ServingConfig,
         smoke_images: Sequence[bytes] = (),
+        candidate: Candidate | None = None,
         host: str = "127.0.0.1",
         timeout: float = 120.0,
     ) -> _ServerT:
         """Serve a bundle; a running server is switched without a failed request.
 
+        Args:
+            candidate: Tried beside it as ``serving.release`` says; the same again goes on with its hold.
+
         Raises:
-            BundleError: The bundle is corrupt.
-            DeploymentError: The new model does not start or does not answer; what served before still serves.
+            BundleError: A bundle is corrupt.
+            DeploymentError: The new model does not start or does not answer; what served before still serves. Or the
+                candidate does not, and the champion answers all.
         """
         with self._exclusive(timeout):
             before = self.server
             served = self._store(bundle_folder, name, version, alias, serving)
+            tried = self._store(candidate.bundle_folder, name, candidate.version, "", serving) if candidate else None
+            alone, wanted = served, served
+            if tried:
+                beside = ServedCandidate(bundle=tried.bundle, digest=tried.digest, version=tried.version)
+                wanted = served.model_copy(update={"candidate": beside})
             if before and self._lives(before) and self._fits(before, served, host):
-                server = self._switch(before, served, smoke_images, timeout)
+                if before.served == wanted and wanted.candidate and self.is_ready():
+                    return before
+                server = self._drop_candidate(before, timeout)  # first: its traffic goes back at once
+                if not (wanted.candidate and server.served == alone):
+                    server = self._switch(server, alone, smoke_images, timeout)
+                server = self._try_candidate(server, wanted, smoke_images, timeout)
             else:
-                server = self._replace(before, served, host, smoke_images, timeout)
+                if before is None or before.served != wanted:
+                    (self._cache / _HOLD).unlink(missing_ok=True)  # what was counted was of other models
+                server = self._replace(before, wanted, host, smoke_images, timeout)
+                self._check_candidate(server)
             self._prune(served.bundle)
             return server
+
+    def release_report(self, timeout: float = 10.0) -> ReleaseReport:
+        """What the server says of the candidate beside its champion.
+
+        Raises:
+            DeploymentError: It does not run, or does not answer.
+        """
+        server = self.server
+        if server is None or not self._lives(server):
+            raise DeploymentError(f"{self.folder.name}: no endpoint runs; run the deployment pipeline")
+        try:
+            answer = http("GET", f"{server.url}/release", timeout=timeout, headers=self._headers())
+        except requests.RequestException as error:
+            raise DeploymentError(
+                f"{server.url}: does not answer ({type(error).__name__}); see {self.log_hint}"
+            ) from error
+        if not answer.ok:
+            raise DeploymentError(f"{server.url}: says nothing of a release: {reason(answer)}")
+        return ReleaseReport.model_validate_json(answer.content)
 
     def start(self, timeout: float = 120.0) -> _ServerT:
         """Start the stopped or dead server again, with what it served.
@@ -235,6 +298,59 @@ class StoredEndpoint(ABC, Generic[_ServerT]):
         self._write(self._record, server)
         return server
 
+    def _drop_candidate(self, server: _ServerT, timeout: float) -> _ServerT:
+        """Take away what is tried beside the champion, if anything is."""
+        if server.served.candidate is None:
+            return server
+        for role in ("canary", "shadow"):  # there may be none any more, where the server sent it away
+            self._order(server, "unload", {"name": server.served.name, "role": role}, timeout)
+        return self._note(server, server.served.model_copy(update={"candidate": None}))
+
+    def _try_candidate(
+        self, server: _ServerT, wanted: Served, smoke_images: Sequence[bytes], timeout: float
+    ) -> _ServerT:
+        """Put the candidate of ``wanted``, if it has one, beside the champion that answers."""
+        if wanted.candidate is None:
+            return server
+        order = candidate_order(self._candidate(wanted), wanted.serving.release, smoke_images)
+        answer = self._order(server, "reload", order, timeout)
+        if not answer.ok:
+            raise DeploymentError(refused(wanted.name, wanted.candidate.version, wanted.version, reason(answer)))
+        return self._note(server, wanted)
+
+    def _note(self, server: _ServerT, served: Served) -> _ServerT:
+        server = server.model_copy(update={"served": served})
+        self._write(self._record, server)
+        return server
+
+    def _candidate(self, served: Served) -> ModelRef:
+        """The candidate, with its bundle where the server sees it."""
+        assert served.candidate is not None
+        change = {"bundle": served.candidate.bundle, "version": served.candidate.version, "alias": CANDIDATE_ALIAS}
+        return self._model(served.model_copy(update=change))
+
+    def _check_candidate(self, server: _ServerT) -> None:
+        """See that a server that has just started with a candidate tries it, or has sent it away before.
+
+        Raises:
+            DeploymentError: It could not load it; it answers with its champion alone.
+        """
+        served = server.served
+        if served.candidate is None:
+            return
+        report = self.release_report()
+        if report.problem:
+            self._note(server, served.model_copy(update={"candidate": None}))
+            raise DeploymentError(refused(served.name, served.candidate.version, served.version, report.problem))
+
+    def _order(self, server: _ServerT, what: str, order: dict[str, Any], timeout: float) -> requests.Response:
+        try:
+            return http("POST", f"{server.url}/{what}", timeout=timeout, json=order, headers=self._headers())
+        except requests.RequestException as error:
+            raise DeploymentError(
+                f"{server.url}: did not answer to /{what} ({type(error).__name__}); see {self.log_hint}"
+            ) from error
+
     def _clear_way(self, before: _ServerT | None) -> bool:
         """End what a killed deployment left, and ``before`` unless it answers.
 
@@ -261,6 +377,12 @@ class StoredEndpoint(ABC, Generic[_ServerT]):
     def _arguments(self, served: Served, *, cache: Path, smoke: Path, predictions: Path) -> list[str]:
         """The command line of the server, with paths as it sees them."""
         options: dict[str, Any] = {"cache": cache, "smoke_images": smoke}
+        if candidate := served.candidate:
+            options |= {
+                "candidate": self._seen_by_server(candidate.bundle),
+                "candidate_version": candidate.version,
+                "release": served.serving.release,
+            }
         if served.serving.prediction_log:
             options |= {
                 "prediction_log": predictions,
@@ -319,7 +441,10 @@ class StoredEndpoint(ABC, Generic[_ServerT]):
         return Served(bundle=target, digest=bundle.digest, name=name, version=version, alias=alias, serving=serving)
 
     def _prune(self, current: Path) -> None:
-        others = [path for path in current.parent.iterdir() if path != current and not path.name.startswith(".")]
+        server = self.server
+        tried = server.served.candidate if server else None
+        kept_ones = {current, tried.bundle} if tried else {current}
+        others = [p for p in current.parent.iterdir() if p not in kept_ones and not p.name.startswith(".")]
         for path in sorted(others, key=lambda path: path.stat().st_mtime_ns, reverse=True)[_KEPT_BUNDLES - 1 :]:
             shutil.rmtree(path, ignore_errors=True)
         kept = {path.name.rpartition("-")[2] for path in current.parent.iterdir()}

@@ -297,8 +297,12 @@ def _fail_again(status: dict[str, Any]) -> None:
 
 
 @contextmanager
-def running_cluster(folder: Path) -> Iterator[Cluster]:
-    """A cluster that answers while the block runs; its kubeconfig is in ``folder``, and KUBECONFIG names it."""
+def running_cluster(folder: Path, kind: type[Cluster] = Cluster) -> Iterator[Cluster]:
+    """A cluster that answers while the block runs; its kubeconfig is in ``folder``, and KUBECONFIG names it.
+
+    Args:
+        kind: What it is made of.
+    """
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
@@ -307,7 +311,7 @@ def running_cluster(folder: Path) -> Iterator[Cluster]:
         return asyncio.run_coroutine_threadsafe(coroutine, loop).result(20)
 
     async def start() -> tuple[Cluster, Server]:
-        cluster = await Cluster().__aenter__()
+        cluster = await kind().__aenter__()
         return cluster, await Server(cluster).__aenter__()
 
     async def stop() -> None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from deploy.serving.settings import Settings
 from visionops.errors import ConfigError
+from visionops.inference.release_settings import ReleaseConfig
 from visionops.inference.server_options import ModelRef, ServerOptions
 from visionops.inference.settings import Engine, ServingConfig
 from visionops.options import variable
@@ -64,6 +65,9 @@ OPTIONS: dict[str, st.SearchStrategy[Any]] = {
     "prediction_log_feedback_max_mb": megabytes,
     "prediction_log_store": st.none() | st.sampled_from(["s3://bucket/prefix", "postgresql://log@db:6432/log"]),
     "keys": st.none() | paths,
+    "candidate": st.none() | paths,
+    "candidate_version": st.sampled_from(["2", "x y"]),
+    "release": st.builds(ReleaseConfig, strategy=st.sampled_from(["canary", "shadow"]), share=number(0.01, 1)),
     "open_metrics": st.booleans(),
     "open_ready": st.booleans(),
     # One value of the command line holds all of them, between commas.
@@ -76,6 +80,9 @@ def options(draw: st.DrawFn) -> ServerOptions:
     values = draw(st.fixed_dictionaries({}, optional=OPTIONS))
     if values.get("bundle"):
         values.pop("models", None)
+    if not (values.get("bundle") and values.get("candidate") and {"candidate_version", "release"} <= set(values)):
+        for name in ("candidate", "candidate_version", "release"):
+            values.pop(name, None)
     if not values.get("prediction_log"):
         values = {key: v for key, v in values.items() if key not in {"prediction_log_images", "prediction_log_store"}}
     return ServerOptions.model_validate(values)
@@ -135,6 +142,24 @@ def test_a_model_is_served_as_the_configuration_says():
         "iou": 0.5,
         "max_upload_bytes": 7,
     }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--candidate", "c"], "--candidate: needs --bundle, --candidate-version and --release"),
+        (["--release", "{"], "--release: .*is no JSON"),
+        (["--release", '{"share": 2}'], "--release: .*less than or equal to 1"),
+        (
+            ["--bundle", "b", "--candidate", "c", "--candidate-version", "2", "--release", "{}"],
+            "--release: strategy switch tries no candidate",
+        ),
+    ],
+)
+def test_a_candidate_that_cannot_be_tried_is_refused_in_one_line(arguments: list[str], message: str):
+    with pytest.raises(ConfigError, match=message) as refused:
+        ServerOptions.parse(arguments)
+    assert "\n" not in str(refused.value)
 
 
 def test_whoever_writes_a_command_line_loads_no_engine():

@@ -20,7 +20,7 @@ from tests.serving.test_app import metric, send
 from visionops.inference.predictor import Predictor
 
 UNITS = ("_seconds", "_bytes")
-PLAIN = {"visionops_confidence", "visionops_batch_size", "visionops_shadow_agreement"}
+PLAIN = {"visionops_confidence", "visionops_batch_size", "visionops_canary_agreement", "visionops_shadow_agreement"}
 """Histograms of what has no unit."""
 LABELS = {
     "visionops_requests": {"route", "status"},

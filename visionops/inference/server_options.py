@@ -11,6 +11,7 @@ one of them knows, the other takes.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated, ClassVar, Self
 
@@ -20,10 +21,12 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PlainSerializer,
     model_validator,
 )
 
 from visionops.addresses import check_store
+from visionops.inference.release_settings import ReleaseConfig
 from visionops.inference.settings import DEFAULT_MAX_PIXELS, Engine, ServingConfig
 from visionops.options import CommandOptions, comma_separated, flag, variable
 
@@ -42,6 +45,20 @@ SERVER_MODULE = "deploy.serving"
 
 ADMIN_KEY_VARIABLE = variable("admin_key")
 API_KEYS_VARIABLE = variable("api_keys")
+
+
+def _from_json(value: object) -> object:
+    """Return a text as the object that it is; anything else as it is."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except ValueError as error:
+        raise ValueError(f"is no JSON ({error})") from error
+
+
+def _to_json(value: ReleaseConfig | None) -> str:
+    return "" if value is None else value.model_dump_json()
 
 
 class ModelOptions(BaseModel):
@@ -100,6 +117,12 @@ class ServerOptions(CommandOptions, ModelOptions):
 
     models: Path | None = None
     """Instead of a bundle: a YAML file of several models, with their roles."""
+    candidate: Path | None = None
+    """Folder of another bundle of this model, which is tried beside it as --release says."""
+    candidate_version: str = Field(default="", max_length=128)
+    """Registered version of the candidate."""
+    release: Annotated[ReleaseConfig | None, BeforeValidator(_from_json), PlainSerializer(_to_json)] = None
+    """How the candidate is tried: serving.release of a use case as JSON, {"strategy": "canary", "share": 0.1}."""
     cache: Path | None = None
     """Folder for compiled models and the trials' results, a sub-folder for each bundle: the next start is faster."""
     smoke_images: Path | None = None
@@ -165,6 +188,11 @@ class ServerOptions(CommandOptions, ModelOptions):
     def _agree(self) -> Self:
         if self.bundle and self.models:
             raise ValueError("give either --bundle or --models")
+        given = [self.candidate is not None, bool(self.candidate_version), self.release is not None]
+        if any(given) and not (all(given) and self.bundle):
+            raise ValueError("--candidate: needs --bundle, --candidate-version and --release, which need it")
+        if self.release and not self.release.is_held:
+            raise ValueError("--release: strategy switch tries no candidate; canary and shadow do")
         for name in ("prediction_log_images", "prediction_log_store"):
             if getattr(self, name) and not self.prediction_log:
                 raise ValueError(f"{flag(name)}: needs a folder, given by --prediction-log")

@@ -8,6 +8,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field, model_validator
 
 from visionops.addresses import check_store
+from visionops.inference.release_settings import ReleaseConfig
 from visionops.inference.task_registry import TaskName
 from visionops.settings import Settings
 
@@ -57,6 +58,8 @@ class ServingConfig(Settings):
     """Share of the requests whose images are kept, too: what there is to label when they change."""
     prediction_log_store: Annotated[str, AfterValidator(check_store)] | None = None
     """Where the log is kept beside its folder: `s3://bucket/prefix`, or `postgresql://user@host/database`."""
+    release: ReleaseConfig = ReleaseConfig()
+    """How a promoted challenger takes over."""
 
     @model_validator(mode="after")
     def _train_in_float(self) -> ServingConfig:

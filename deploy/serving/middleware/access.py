@@ -20,6 +20,7 @@ ROLES: Final[Mapping[str, frozenset[Role]]] = {
     "GET /openapi.json": ANY,
     "GET /model": PREDICT,
     "GET /models": PREDICT,
+    "GET /release": PREDICT,
     "POST /predict": PREDICT,
     "POST /predict/batch": PREDICT,
     "POST /explain": PREDICT,

@@ -10,11 +10,27 @@ from collections.abc import Iterator
 from typing import Any
 
 from deploy.serving.errors import NoModel, RoleConflict, UnknownModel
+from deploy.serving.models.hold import Hold
 from deploy.serving.models.models import ServedModel
 from deploy.serving.models.roles import Bounds, Role, in_share
 from deploy.serving.settings import Placement
+from visionops.inference.release_settings import SplitBy
 
-__all__ = ["Canary", "Choice", "Entry"]
+__all__ = ["Canary", "Choice", "Entry", "RequestKeys"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class RequestKeys:
+    """What the share of a canary is cut by; "" is in no share."""
+
+    key: str = ""
+    """Of the client: the header X-Request-Key, else the API key, else the request's id."""
+    request: str = ""
+    """Of the request: the header X-Request-Key, else the request's id."""
+
+    def cut_by(self, split_by: SplitBy | None) -> str:
+        """Return the one that counts."""
+        return self.request if split_by is SplitBy.REQUEST else self.key
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -27,6 +43,10 @@ class Choice:
     bounds: Bounds = dataclasses.field(default_factory=Bounds)
     shadow: ServedModel | None = None
     """Who is to be compared with the answer."""
+    arm: str = ""
+    """canary or champion, where a canary has a share; else ""."""
+    hold: Hold | None = None
+    """Where it is counted how the two models do."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -36,6 +56,7 @@ class Canary:
     model: ServedModel
     share: float
     bounds: Bounds
+    split_by: SplitBy | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -45,6 +66,10 @@ class Entry:
     champion: ServedModel | None = None
     canary: Canary | None = None
     shadow: ServedModel | None = None
+    shadow_share: float = 1.0
+    """Of the requests: those that the shadow computes."""
+    hold: Hold | None = None
+    """Counts how canary or shadow do; stays when the canary was sent away."""
     failure: dict[str, str] | None = None
     """What was wrong with the last model that was to be loaded; None when it went well."""
     returned: dict[str, str] | None = None
@@ -59,12 +84,12 @@ class Entry:
         if self.shadow:
             yield Role.SHADOW, self.shadow
 
-    def choose(self, name: str, version: str, key: str) -> Choice:
+    def choose(self, name: str, version: str, keys: RequestKeys) -> Choice:
         """Choose who answers a request for ``name``.
 
         Args:
             version: "": the champion, or the canary for its share of keys.
-            key: What the share is cut by; "" is in no share.
+            keys: What the share is cut by.
 
         Raises:
             NoModel: There is no champion yet.
@@ -78,10 +103,16 @@ class Entry:
         if self.champion is None:
             why = f": {self.failure['message']}" if self.failure else ""
             raise NoModel(f"model {name!r} is not loaded{why}")
+        shadow = self.shadow
+        if shadow and not in_share(self.shadow_share, keys.request, f"{name}\0{shadow.ref.version}"):
+            shadow = None
         canary = self.canary
-        if canary and key and in_share(canary.share, key, f"{name}\0{canary.model.ref.version}"):
-            return Choice(canary.model, self.champion, canary.bounds)
-        return Choice(self.champion, shadow=self.shadow)
+        if canary is None:
+            return Choice(self.champion, shadow=shadow, hold=self.hold if shadow else None)
+        key = keys.cut_by(canary.split_by)
+        if key and in_share(canary.share, key, f"{name}\0{canary.model.ref.version}"):
+            return Choice(canary.model, self.champion, canary.bounds, arm=Role.CANARY.value, hold=self.hold)
+        return Choice(self.champion, shadow=shadow, arm=Role.CHAMPION.value, hold=self.hold)
 
     def status(self) -> dict[str, Any]:
         """Return the roles, and what went wrong last, as `/models` shows them."""
@@ -108,16 +139,17 @@ class Entry:
                 # Who becomes champion is no longer the canary or the shadow of itself.
                 canary = self.canary if self.canary and _differs(self.canary.model, model) else None
                 shadow = self.shadow if self.shadow and _differs(self.shadow, model) else None
-                new = dataclasses.replace(self, champion=model, canary=canary, shadow=shadow)
+                hold = self.hold if canary or shadow else None
+                new = dataclasses.replace(self, champion=model, canary=canary, shadow=shadow, hold=hold)
             case Role.CANARY:
                 self.check_stands_beside(placement)
                 self._refuse_other_task(model)
-                canary = Canary(model, placement.share or 0.0, placement.bounds)
+                canary = Canary(model, placement.share or 0.0, placement.bounds, placement.split_by)
                 new = dataclasses.replace(self, canary=canary, returned=None)
             case Role.SHADOW:
                 self.check_stands_beside(placement)
                 self._refuse_other_task(model)
-                new = dataclasses.replace(self, shadow=model)
+                new = dataclasses.replace(self, shadow=model, shadow_share=placement.share or 1.0)
         return dataclasses.replace(new, failure=None)
 
     def check_stands_beside(self, placement: Placement) -> None:
@@ -135,9 +167,9 @@ class Entry:
             case Role.CHAMPION:
                 return None
             case Role.CANARY:
-                return dataclasses.replace(self, canary=None)
+                return dataclasses.replace(self, canary=None, hold=None)
             case Role.SHADOW:
-                return dataclasses.replace(self, shadow=None)
+                return dataclasses.replace(self, shadow=None, hold=None)
 
     def _refuse_other_task(self, model: ServedModel) -> None:
         assert self.champion is not None

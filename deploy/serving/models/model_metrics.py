@@ -58,6 +58,26 @@ class ModelMetrics:
         self._canary_returns = Counter(
             "visionops_canary_returns", "Canaries sent away by their bounds.", ["name", "reason"], registry=registry
         )
+        self._canary_comparisons = Counter(
+            "visionops_canary_comparisons",
+            "Images of a canary for the champion: compared, failed, or dropped because it was behind.",
+            ["name", "outcome"],
+            registry=registry,
+        )
+        self._canary_agreement = Histogram(
+            "visionops_canary_agreement",
+            "How far a canary's answer is what the champion computes for the image.",
+            ["name"],
+            buckets=_SHARES,
+            registry=registry,
+        )
+        self._canary_duration = Histogram(
+            "visionops_canary_duration_seconds",
+            "What champion and canary took for the images that each answered, decoding not counted.",
+            ["name", "role"],
+            buckets=SECONDS,
+            registry=registry,
+        )
         self._shadow_images = Counter(
             "visionops_shadow_images",
             "Images for a shadow: compared, failed, or dropped because it was behind.",
@@ -111,6 +131,19 @@ class ModelMetrics:
     def canary_returned(self, name: str, reason: str) -> None:
         """A canary was sent away."""
         self._canary_returns.labels(name, reason).inc()
+
+    def canary_took(self, name: str, role: Role, seconds: float) -> None:
+        """A model answered one image while a canary had a share."""
+        self._canary_duration.labels(name, role.value).observe(seconds)
+
+    def canary_compared(self, name: str, agreement: float) -> None:
+        """The champion computed an image that a canary had answered."""
+        self.canary_not_compared(name, "compared")
+        self._canary_agreement.labels(name).observe(agreement)
+
+    def canary_not_compared(self, name: str, outcome: str) -> None:
+        """An image of a canary was not compared: "failed", "dropped"."""
+        self._canary_comparisons.labels(name, outcome).inc()
 
     def shadow(self, name: str, outcome: str) -> None:
         """An image was compared with the shadow's answer, or was not: "failed", "dropped"."""

@@ -87,6 +87,7 @@ class Recorder:
         served: ServedModel,
         latency_ms: float,
         source: str = "",
+        arm: str = "",
     ) -> Remembered | None:
         """What is remembered of one prediction, not yet kept; None where nothing is.
 
@@ -98,6 +99,7 @@ class Recorder:
             latency_ms: From the encoded image to the prediction.
             source: As the client sent it. What cannot be a source is counted and not kept; without one, the rule of the
                 bundle reads it off the request's id.
+            arm: canary, champion or fallback, while a canary has a share.
         """
         if seen is None or seen.found is None:
             return None
@@ -120,6 +122,7 @@ class Recorder:
                     source=self._source(source, served, request_id),
                     columns=self._values(served, rgb, prediction),
                 ),
+                **({"arm": arm} if arm else {}),
             }
         except Exception:  # noqa: BLE001 - logged in full; whatever it is, the prediction is answered
             _log.exception("record_failed", extra={"fields": {"request_id": request_id}})

@@ -16,16 +16,20 @@ from typing import Any
 from deploy.http.errors import status_and_code
 from deploy.serving.errors import ModelFailed, NoModel, UnknownModel
 from deploy.serving.metrics import Metrics
-from deploy.serving.models.entries import Choice, Entry
+from deploy.serving.models.arms import CanaryComparison, ShadowComparison
+from deploy.serving.models.entries import Choice, Entry, RequestKeys
+from deploy.serving.models.hold import Hold, HoldFile, instance_name
 from deploy.serving.models.memory import Reclaimer
 from deploy.serving.models.model_metrics import ModelMetrics
 from deploy.serving.models.models import ServedModel
 from deploy.serving.models.roles import Role
-from deploy.serving.models.shadow import Answered, Shadows
+from deploy.serving.models.shadow import Answered, Shadows, compute_seconds
 from deploy.serving.settings import Placement
 from visionops.errors import VisionOpsError
 from visionops.inference.prediction import Prediction
 from visionops.inference.predictor import Image, Watch
+from visionops.inference.release_report import ReleaseReport
+from visionops.inference.release_settings import Strategy
 
 __all__ = ["Models"]
 
@@ -33,15 +37,20 @@ _log = logging.getLogger("visionops.serving")
 
 
 class Models:
-    """Models by name, version and role. Changed by one caller at a time; read from any thread."""
+    """Models by name, version and role. Changed by one caller at a time; read from any thread.
 
-    def __init__(self, metrics: Metrics) -> None:
+    Args:
+        holds: Where the figures of releases outlive this process.
+    """
+
+    def __init__(self, metrics: Metrics, holds: HoldFile | None = None) -> None:
+        self._holds = holds or HoldFile()
         self._metrics = ModelMetrics(metrics)
         self._lock = threading.Lock()
         self._entries: dict[str, Entry] = {}  # replaced whole, so that a reader needs no lock
         self._default = ""
         self._reclaimer = Reclaimer()
-        self._shadows = Shadows(self._metrics)
+        self._shadows = Shadows()
         self._metrics.watch_draining(lambda: self._reclaimer.waiting)
 
     # Who answers
@@ -58,20 +67,20 @@ class Models:
         """
         return self.choose(name, version).served
 
-    def choose(self, name: str = "", version: str = "", key: str = "") -> Choice:
+    def choose(self, name: str = "", version: str = "", keys: RequestKeys = RequestKeys()) -> Choice:  # noqa: B008 - frozen
         """Who answers a request.
 
         Args:
             name: "": the default, which is the first that was served or expected.
             version: "": the champion, or the canary for its share of keys.
-            key: What the share is cut by; "" is in no share.
+            keys: What the share is cut by.
 
         Raises:
             NoModel: There is none at all, or that name's has not been loaded.
             UnknownModel: There is none of that name or version.
         """
         name, entry = self._entry(name)
-        return entry.choose(name, version, key)
+        return entry.choose(name, version, keys)
 
     def predict(
         self,
@@ -100,10 +109,15 @@ class Models:
         if choice.champion is None:
             prediction = self._counted(choice.served, image, options, timing, where, watch)
             if choice.shadow:
-                self._shadows.offer(choice.shadow, Answered(image, options, prediction, dict(timing)))
+                comparison = ShadowComparison(choice.shadow, self._metrics, choice.hold)
+                self._shadows.offer(choice.shadow, Answered(image, options, prediction, dict(timing)), comparison)
+            elif choice.hold:
+                seconds = compute_seconds(timing)
+                choice.hold.answered("champion", seconds)
+                self._metrics.canary_took(choice.served.ref.name, Role.CHAMPION, seconds)
             return choice.served, prediction
         try:
-            return choice.served, self._counted(choice.served, image, options, timing, where, watch)
+            return self._ask_canary(choice, image, options, timing, where, watch)
         except ModelFailed:
             timing.clear()
             return choice.champion, self._counted(choice.champion, image, options, timing, where, watch)
@@ -135,6 +149,23 @@ class Models:
         name, entry = self._entry(name)
         return {"name": name, "default": name == self._default, **entry.status()}
 
+    def release(self, name: str = "") -> ReleaseReport:
+        """How the candidate of one name does beside its champion; without a candidate, who is champion.
+
+        Raises:
+            NoModel: There is none at all, or that name's has not been loaded.
+            UnknownModel: There is none of that name.
+        """
+        name, entry = self._entry(name)
+        champion = self.get(name)
+        if entry.hold:
+            return entry.hold.report()
+        report = ReleaseReport(instance=instance_name(), name=name, champion=champion.ref.version)
+        failure = entry.failure
+        if failure and failure["role"] != Role.CHAMPION.value:
+            return report.model_copy(update={"candidate": failure["version"], "problem": failure["message"]})
+        return report
+
     # What changes
 
     def expect(self, name: str) -> None:
@@ -151,15 +182,27 @@ class Models:
         """
         self._entries.get(placement.name, Entry()).check_stands_beside(placement)
 
-    def place(self, model: ServedModel, placement: Placement) -> None:
+    def place(self, model: ServedModel, placement: Placement, *, resume: bool = False) -> None:
         """New requests find ``model`` in its role; requests in flight end on the model they took.
+
+        Args:
+            resume: Go on with the hold of the process before this one: a candidate that was sent away stays away.
 
         Raises:
             RoleConflict: There is no champion to stand beside, or it answers another task.
         """
+        name = placement.name
         with self._lock:
-            entry = self._entries.get(placement.name, Entry())
-            self._replace(placement.name, entry.with_model(model, placement))
+            before = self._entries.get(name, Entry())
+            entry = before.with_model(model, placement)
+            if placement.role is not Role.CHAMPION:
+                hold = self._new_hold(entry, model, placement, resume=resume)
+                entry = dataclasses.replace(entry, hold=hold)
+                if hold.returned[0]:
+                    returned = _returned(model, *hold.returned)
+                    entry = dataclasses.replace(before, hold=hold, returned=returned)
+            self._replace(name, entry)
+            self._holds.watch(entry.hold, name)
 
     def unload(self, name: str, role: Role = Role.CHAMPION) -> None:
         """No new request finds that model; without a champion the name is gone, and all its roles with it.
@@ -171,7 +214,9 @@ class Models:
             entry = self._entries.get(name)
             if entry is None or (role is not Role.CHAMPION and role not in dict(entry.roles())):
                 raise UnknownModel(f"model {name!r} has no {role}; there are: {', '.join(self._entries) or 'none'}")
-            self._replace(name, entry.without(role))
+            left = entry.without(role)
+            self._replace(name, left)
+            self._holds.watch(left.hold if left else None, name)
 
     def beside(self, name: str) -> ServedModel | None:
         """What answers while a model of this name loads: its champion, else any other's."""
@@ -180,8 +225,9 @@ class Models:
         return champions[0] if champions else None
 
     def close(self) -> None:
-        """Let the threads of shadows and of reclaiming end."""
+        """Let the threads of shadows, holds and of reclaiming end."""
         self._shadows.close()
+        self._holds.close()
         self._reclaimer.close()
 
     def load_failed(self, placement: Placement, error: VisionOpsError) -> None:
@@ -212,6 +258,32 @@ class Models:
             raise UnknownModel(f"model {name!r} is not served here; there are: {', '.join(entries)}")
         return name, entries[name]
 
+    def _ask_canary(
+        self,
+        choice: Choice,
+        image: Image,
+        options: Mapping[str, float],
+        timing: dict[str, float],
+        where: str,
+        watch: Watch | None,
+    ) -> tuple[ServedModel, Prediction]:
+        """Let the canary answer, and count for the hold how it did."""
+        assert choice.champion is not None
+        try:
+            prediction = self._counted(choice.served, image, options, timing, where, watch)
+        except ModelFailed:
+            if choice.hold:
+                choice.hold.failed("candidate")
+            raise
+        if choice.hold:
+            seconds = compute_seconds(timing)
+            choice.hold.answered("candidate", seconds)
+            self._metrics.canary_took(choice.served.ref.name, Role.CANARY, seconds)
+        if choice.bounds.min_agreement is not None:
+            answered = Answered(image, options, prediction, dict(timing))
+            self._shadows.offer(choice.champion, answered, CanaryComparison(choice, self._metrics, self._judge))
+        return choice.served, prediction
+
     def _counted(
         self,
         served: ServedModel,
@@ -240,15 +312,20 @@ class Models:
             entry = self._entries.get(name)
             if entry is None or entry.canary is None or entry.canary.model is not choice.served:
                 return  # another request saw it first
-            returned = {
-                "version": choice.served.ref.version,
-                "reason": breach.value,
-                "message": f"canary version {choice.served.ref.version} {figures}; the champion answers all",
-                "time": _now(),
-            }
+            message = f"canary version {choice.served.ref.version} {figures}; the champion answers all"
+            returned = _returned(choice.served, breach.value, message)
+            if choice.hold:
+                choice.hold.send_away(breach.value, message)
             self._replace(name, dataclasses.replace(entry, canary=None, returned=returned))
         self._metrics.canary_returned(name, breach.value)
         _log.warning("canary_returned", extra={"fields": {"name": name, **returned}})
+
+    def _new_hold(self, entry: Entry, model: ServedModel, placement: Placement, *, resume: bool) -> Hold:
+        assert entry.champion is not None
+        champion, candidate = ((m.ref.version, m.digest) for m in (entry.champion, model))
+        strategy = Strategy.SHADOW if placement.role is Role.SHADOW else Strategy.CANARY
+        before = self._holds.read(placement.name) if resume else None
+        return Hold(placement.name, champion, candidate, strategy, placement.share or 1.0, self._holds, before)
 
     def _replace(self, name: str, new: Entry | None) -> None:
         """Under the lock."""
@@ -266,6 +343,10 @@ class Models:
             self._reclaimer.reclaim(*gone)
         self._metrics.models(self.all())
         self._metrics.names([self.is_ready(name) for name in self.names()])
+
+
+def _returned(model: ServedModel, breach: str, message: str) -> dict[str, str]:
+    return {"version": model.ref.version, "reason": breach, "message": message, "time": _now()}
 
 
 def _now() -> str:

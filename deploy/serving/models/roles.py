@@ -10,9 +10,11 @@ import threading
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from visionops.inference.release_settings import MOST_REQUESTS
+
 __all__ = ["Bounds", "Breach", "Record", "Role", "in_share"]
 
-_WINDOW = 200
+_WINDOW = MOST_REQUESTS
 """Images that a record remembers."""
 
 
@@ -32,6 +34,7 @@ class Breach(enum.StrEnum):
 
     ERROR_RATE = "error_rate"
     LATENCY = "latency"
+    DISAGREEMENT = "disagreement"
 
 
 class Bounds(BaseModel):
@@ -43,6 +46,8 @@ class Bounds(BaseModel):
     """Share of images it fails on: the engine failed, or its numbers are not finite."""
     max_latency_ratio: float = Field(default=2.0, ge=1, allow_inf_nan=False)
     """Its median time for an image, as a multiple of the champion's."""
+    min_agreement: float | None = Field(default=None, ge=0, le=1)
+    """Mean agreement of its answers with the champion's, which computes its images, too; not judged when absent."""
     min_requests: int = Field(default=50, ge=1, le=_WINDOW)
     """Images of each before it is judged."""
 
@@ -55,6 +60,12 @@ class Bounds(BaseModel):
         ours, theirs = canary.median_seconds, champion.median_seconds
         if champion.images >= self.min_requests and theirs and ours > self.max_latency_ratio * theirs:
             return Breach.LATENCY, f"took {ours * 1000:.1f} ms an image where the champion took {theirs * 1000:.1f} ms"
+        least, compared = self.min_agreement, canary.compared_images
+        if least is not None and compared >= self.min_requests and (mean := canary.agreement) < least:
+            return (
+                Breach.DISAGREEMENT,
+                f"agreed with the champion by {mean:.3f} on its last {compared} compared images, below {least:g}",
+            )
         return None
 
 
@@ -64,6 +75,7 @@ class Record:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._seconds: collections.deque[float | None] = collections.deque(maxlen=_WINDOW)
+        self._agreements: collections.deque[float] = collections.deque(maxlen=_WINDOW)
 
     def answered(self, seconds: float) -> None:
         """One image was answered in so much time, decoding not counted."""
@@ -74,6 +86,22 @@ class Record:
         """One image was not answered, and it was the model's fault."""
         with self._lock:
             self._seconds.append(None)
+
+    def compared(self, agreement: float) -> None:
+        """The champion computed one image that it had answered; 1: the same, 0: nothing in common."""
+        with self._lock:
+            self._agreements.append(agreement)
+
+    @property
+    def compared_images(self) -> int:
+        """How many comparisons are remembered."""
+        return len(self._agreements)
+
+    @property
+    def agreement(self) -> float:
+        """Mean agreement with the champion; 1 before the first comparison."""
+        with self._lock:
+            return statistics.fmean(self._agreements) if self._agreements else 1.0
 
     @property
     def images(self) -> int:
@@ -95,11 +123,14 @@ class Record:
 
     def summary(self) -> dict[str, float]:
         """Images, error rate and median, for a reader."""
-        return {
+        shown = {
             "images": self.images,
             "error_rate": round(self.error_rate, 4),
             "median_ms": round(self.median_seconds * 1000, 3),
         }
+        if compared := self.compared_images:
+            shown |= {"compared_images": compared, "agreement": round(self.agreement, 4)}
+        return shown
 
 
 def in_share(share: float, key: str, salt: str) -> bool:

@@ -32,6 +32,10 @@ Refused = ImageError | UploadTooLarge | ModelFailed
 """Why one image has no answer, where the others of its request do."""
 
 
+_FALLBACK = "fallback"
+"""The arm of an answer that the champion gave because the canary had failed."""
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class PredictionRequest:
     """What a client wants of its images: who answers, at which thresholds, under which id."""
@@ -131,7 +135,7 @@ class PredictionService:
         answers = await self._together(request, images, accept)
         if any(answer.served is not choice.served for answer in answers):
             # A canary failed on some image and the champion stepped in: one answer is of one model.
-            choice = Choice(choice.champion or choice.served)
+            choice = Choice(choice.champion or choice.served, arm=_FALLBACK if choice.arm else "")
             answers = await self._together(dataclasses.replace(request, choice=choice), images, accept)
         if any(records := [answer.record for answer in answers]):
             # Not where they were made: only now is it certain who answers.
@@ -177,7 +181,8 @@ class PredictionService:
             request.choice, image, request.options, timing=timing, where=where, watch=seen
         )
         timing["total"] = (time.perf_counter() - start) * 1000
-        record = self._recorder.record(image, seen, record_id, served, timing["total"], request.source)
+        arm = request.choice.arm if served is request.choice.served else _FALLBACK
+        record = self._recorder.record(image, seen, record_id, served, timing["total"], request.source, arm)
         return Answer(served, prediction, timing, record=record)
 
 

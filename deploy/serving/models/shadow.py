@@ -1,6 +1,6 @@
-"""Shadows: models that compute what the champion has answered, to be compared.
+"""Comparisons: a shadow computes what the champion has answered, and the champion what a canary has.
 
-They work on one thread of their own behind a short queue. No answer waits for them: what finds the queue full is
+They are made on one thread of their own behind a short queue. No answer waits for them: what finds the queue full is
 dropped, and counted.
 """
 
@@ -11,15 +11,15 @@ import logging
 import queue
 import threading
 from collections.abc import Mapping
+from typing import Protocol
 
 from deploy.serving.errors import ModelFailed
-from deploy.serving.models.model_metrics import ModelMetrics
 from deploy.serving.models.models import ServedModel
 from visionops.errors import VisionOpsError
 from visionops.inference.prediction import Prediction
 from visionops.inference.predictor import Image
 
-__all__ = ["Answered", "Shadows"]
+__all__ = ["Answered", "Comparison", "Shadows", "compute_seconds"]
 
 _log = logging.getLogger("visionops.serving")
 _QUEUE = 16
@@ -28,7 +28,7 @@ _STAGES = ("preprocess", "inference", "postprocess")
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Answered:
-    """What the champion was asked and said."""
+    """What a model was asked and said."""
 
     image: Image
     options: Mapping[str, float]
@@ -36,21 +36,30 @@ class Answered:
     timing_ms: Mapping[str, float]
 
 
+class Comparison(Protocol):
+    """What follows of comparing the answer of one model with another's."""
+
+    def compared(self, agreement: float, seconds: float, other_seconds: float) -> None:
+        """Both computed the image: how far they agree, 0 to 1, and what each took, decoding not counted."""
+
+    def not_compared(self, outcome: str) -> None:
+        """The other model did not compute it: "failed", "dropped"."""
+
+
 class Shadows:
     """Compares, one image at a time."""
 
-    def __init__(self, metrics: ModelMetrics) -> None:
-        self._metrics = metrics
-        self._queue: queue.Queue[tuple[ServedModel, Answered] | None] = queue.Queue(_QUEUE)
+    def __init__(self) -> None:
+        self._queue: queue.Queue[tuple[ServedModel, Answered, Comparison] | None] = queue.Queue(_QUEUE)
         self._thread = threading.Thread(target=self._work, name="shadow", daemon=True)
         self._thread.start()
 
-    def offer(self, shadow: ServedModel, answered: Answered) -> None:
-        """Compare when there is time, or never."""
+    def offer(self, other: ServedModel, answered: Answered, comparison: Comparison) -> None:
+        """Compare with ``other`` when there is time, or never."""
         try:
-            self._queue.put_nowait((shadow, answered))
+            self._queue.put_nowait((other, answered, comparison))
         except queue.Full:
-            self._metrics.shadow(shadow.ref.name, "dropped")
+            comparison.not_compared("dropped")
 
     def close(self) -> None:
         """Drop what waits, and wait for the one in work."""
@@ -63,18 +72,25 @@ class Shadows:
 
     def _work(self) -> None:
         while (job := self._queue.get()) is not None:
-            shadow, answered = job
+            other, answered, comparison = job
             try:
-                self._compare(shadow, answered)
+                _compare(other, answered, comparison)
             except (ModelFailed, VisionOpsError):
-                self._metrics.shadow(shadow.ref.name, "failed")
+                comparison.not_compared("failed")
             except Exception:  # noqa: BLE001 - logged in full; the thread goes on for the next image
-                _log.exception("shadow_failed", extra={"fields": shadow.identity})
-                self._metrics.shadow(shadow.ref.name, "failed")
-            del job, shadow, answered  # while this waits, nothing may hold a model that was replaced
+                _log.exception("shadow_failed", extra={"fields": other.identity})
+                comparison.not_compared("failed")
+            del job, other, answered, comparison  # while this waits, nothing may hold a model that was replaced
 
-    def _compare(self, shadow: ServedModel, answered: Answered) -> None:
-        timing: dict[str, float] = {}
-        prediction = shadow.predict(answered.image, answered.options, timing=timing, where="upload")
-        theirs, ours = (sum(t[stage] for stage in _STAGES) / 1000 for t in (answered.timing_ms, timing))
-        self._metrics.compared(shadow.ref.name, answered.prediction.agreement(prediction), theirs, ours)
+
+def _compare(other: ServedModel, answered: Answered, comparison: Comparison) -> None:
+    timing: dict[str, float] = {}
+    prediction = other.predict(answered.image, answered.options, timing=timing, where="upload")
+    comparison.compared(
+        answered.prediction.agreement(prediction), compute_seconds(answered.timing_ms), compute_seconds(timing)
+    )
+
+
+def compute_seconds(timing_ms: Mapping[str, float]) -> float:
+    """Return what a model took for one image, decoding not counted."""
+    return sum(timing_ms[stage] for stage in _STAGES) / 1000

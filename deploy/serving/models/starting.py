@@ -62,12 +62,14 @@ class Started:
 
     placement: Placement
     outcome: ServedModel | VisionOpsError
+    resumes: bool = False
+    """It is the candidate of a release, whose hold may have begun in a process before this one."""
 
     def enter(self, models: Models) -> None:
         """Serve it, or let the status of its name say why not."""
         models.expect(self.placement.name)
         if isinstance(self.outcome, ServedModel):
-            models.place(self.outcome, self.placement)
+            models.place(self.outcome, self.placement, resume=self.resumes)
         else:
             models.load_failed(self.placement, self.outcome)
 
@@ -103,6 +105,10 @@ def start_models(settings: Settings, loader: Loader) -> list[Started]:
     for placement in sorted(placements, key=lambda p: p.role is not Role.CHAMPION):
         if placement.role is Role.CHAMPION or placement.name in _ready(started):
             started.append(_start(placement, loader, smoke))
+    candidate = settings.candidate_ref()
+    if candidate is not None and _ready(started):
+        # Where it does not load, the champion answers all; /release says why.
+        started.append(dataclasses.replace(_start(candidate, loader, smoke), resumes=True))
     if started and not _ready(started):
         first = started[0].outcome
         assert isinstance(first, VisionOpsError)

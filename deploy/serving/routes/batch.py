@@ -12,7 +12,7 @@ from deploy.http.uploads import read_uploads
 from deploy.serving.models.service import Answer, PredictionRequest, Refused
 from deploy.serving.routes.context import Serving
 from deploy.serving.routes.openapi import BATCH_BODY, batch_responses
-from deploy.serving.routes.predict import options_reader, request_key, request_source
+from deploy.serving.routes.predict import options_reader, request_keys, request_source
 from deploy.serving.routes.schemas import ModelName, batch_response
 
 __all__ = ["batch_router"]
@@ -36,7 +36,7 @@ def batch_router(serving: Serving) -> APIRouter:
         serving.models.get(model)
         serving.dispatcher.check()
         images = await read_uploads(request, serving.settings.max_batch_bytes, serving.settings.max_batch_files)
-        choice = serving.models.choose(model, key=request_key(request))
+        choice = serving.models.choose(model, keys=request_keys(request))
         wanted = PredictionRequest(choice, options, request.state.request_id, request_source(request))
         answers = await serving.predictions.predict_each(wanted, images)
         failed = sum(not isinstance(answer, Answer) for answer in answers)

@@ -22,7 +22,7 @@ from deploy.serving.routes.openapi import (
     V2_PROBE_RESPONSES,
     V2_RESPONSES,
 )
-from deploy.serving.routes.predict import request_key, request_source
+from deploy.serving.routes.predict import request_keys, request_source
 from deploy.serving.routes.schemas import (
     InferResponse,
     LiveAnswer,
@@ -133,7 +133,7 @@ async def _infer(serving: Serving, request: Request, name: str, version: str = "
     read = functools.partial(read_order, body, request.headers.get(HEADER_LENGTH), serving.settings.max_batch_files)
     order = read() if len(body) <= _SMALL else await serving.dispatcher.run(read)
     # Taken when the body is here, as in /predict.
-    choice = serving.models.choose(name, version, key=request_key(request))
+    choice = serving.models.choose(name, version, request_keys(request))
     wanted = PredictionRequest(choice, order.options, request.state.request_id, request_source(request))
     served, answers = await serving.predictions.predict_together(
         wanted, order.images, functools.partial(_check_outputs, order)

@@ -35,6 +35,7 @@ __all__ = [
     "MODELS_RESPONSES",
     "MODEL_RESPONSES",
     "READY_RESPONSES",
+    "RELEASE_RESPONSES",
     "RELOAD_BODY",
     "RELOAD_RESPONSES",
     "UNLOAD_BODY",
@@ -155,6 +156,25 @@ METRICS_RESPONSES: Responses = _refusals(*_OF_A_PROBE) | {
 }
 MODELS_RESPONSES: Responses = _refusals(*_OF_A_CLIENT) | _answer([{"name": "steel"} | _STATUS])
 MODEL_RESPONSES: Responses = _refusals(*_OF_A_CLIENT, 404, 422) | _answer(_CARD | _STATUS)
+RELEASE_RESPONSES: Responses = _refusals(*_OF_A_CLIENT, 404, 422) | _answer(
+    {
+        "instance": "visionops-steel-7c9/1",
+        "name": "steel",
+        "champion": "3",
+        "candidate": "4",
+        "strategy": "canary",
+        "share": 0.1,
+        "since": "2026-03-02T06:14:09Z",
+        "figures": {
+            "champion": {"answered": 3, "failed": 0, "durations": {"53": 3}},
+            "candidate": {"answered": 1, "failed": 0, "durations": {"54": 1}},
+        },
+        "agreement": {"images": 1, "total": 1.0, "squares": 1.0},
+        "breach": "",
+        "returned": "",
+        "problem": "",
+    }
+)
 RELOAD_RESPONSES: Responses = _refusals(*_OF_A_BODY, 409, 422, 507) | _answer(_CARD | {"role": "champion"})
 UNLOAD_RESPONSES: Responses = _refusals(*_OF_A_BODY, 404, 422) | _answer([{"name": "steel"} | _STATUS])
 _KEPT = {

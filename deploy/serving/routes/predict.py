@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Depends, Query, Request, Response
 
 from deploy.http.uploads import read_upload
+from deploy.serving.models.entries import RequestKeys
 from deploy.serving.models.service import PredictionRequest
 from deploy.serving.options import option_names
 from deploy.serving.routes.context import Serving
@@ -17,7 +18,7 @@ from deploy.serving.routes.schemas import ModelName, predict_response
 from visionops.inference.explain import DEFAULT_GRID
 from visionops.monitoring.sources import SOURCE_HEADER
 
-__all__ = ["options_reader", "predict_router", "request_key", "request_source"]
+__all__ = ["options_reader", "predict_router", "request_keys", "request_source"]
 
 _Grid = Annotated[int, Query(ge=2, le=16)]
 _Share = Annotated[float | None, Query(ge=0, le=1, allow_inf_nan=False)]
@@ -33,7 +34,7 @@ def predict_router(serving: Serving) -> APIRouter:
         serving.dispatcher.check()
         # The model is taken when the image is here: one that is replaced must not wait for who sends slowly.
         data = await read_upload(request, serving.models.get(model).ref.max_upload_bytes)
-        choice = serving.models.choose(model, key=request_key(request))
+        choice = serving.models.choose(model, keys=request_keys(request))
         wanted = PredictionRequest(choice, options, request.state.request_id, request_source(request))
         answer, queue_ms = await serving.predictions.predict(wanted, data)
         request.state.log = {
@@ -69,11 +70,12 @@ def predict_router(serving: Serving) -> APIRouter:
     return router
 
 
-def request_key(request: Request) -> str:
-    """What decides whether a canary answers: of one key, always the same model."""
-    state = request.state
-    by_server: str = getattr(state, "key", "") or getattr(state, "request_id", "")
-    return request.headers.get("x-request-key") or by_server
+def request_keys(request: Request) -> RequestKeys:
+    """Return what decides whether a canary answers: of one key, always the same model."""
+    state, own = request.state, request.headers.get("x-request-key", "")
+    request_id: str = getattr(state, "request_id", "")
+    client: str = getattr(state, "key", "") or request_id
+    return RequestKeys(key=own or client, request=own or request_id)
 
 
 def request_source(request: Request) -> str:

@@ -152,6 +152,8 @@ class LastImages(BaseModel):
     images: int
     error_rate: float
     median_ms: float
+    compared_images: int | None = Field(default=None, description="of a canary with min_agreement")
+    agreement: float | None = Field(default=None, description="mean agreement with the champion on these")
 
 
 class RoleAnswer(ModelIdentity):
@@ -162,6 +164,7 @@ class RoleAnswer(ModelIdentity):
     share: float | None = Field(default=None, description="of a canary; so are its bounds")
     max_error_rate: float | None = None
     max_latency_ratio: float | None = None
+    min_agreement: float | None = None
     min_requests: int | None = None
 
 

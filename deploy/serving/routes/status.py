@@ -16,8 +16,10 @@ from deploy.serving.routes.openapi import (
     MODEL_RESPONSES,
     MODELS_RESPONSES,
     READY_RESPONSES,
+    RELEASE_RESPONSES,
 )
 from deploy.serving.routes.schemas import HealthAnswer, ModelAnswer, ModelName, NameStatus, ReadyModel
+from visionops.inference.release_report import ReleaseReport
 
 __all__ = ["status_router"]
 
@@ -65,6 +67,11 @@ def status_router(serving: Serving) -> APIRouter:
     async def models() -> list[dict[str, Any]]:
         """All names with their roles, and what went wrong last."""
         return [serving.models.status(name) for name in serving.models.names()]
+
+    @router.get("/release", response_model=ReleaseReport, responses=RELEASE_RESPONSES)
+    async def release(model: ModelName = "") -> ReleaseReport:
+        """How the candidate of a release does beside the champion, in this process, since the hold began."""
+        return serving.models.release(model)
 
     @router.get("/metrics", response_class=Response, responses=METRICS_RESPONSES)
     async def scrape() -> Response:

@@ -8,10 +8,11 @@ from typing import Any
 from stacks.deployers.manifests.identity import PORT, Served, log_store
 from visionops.inference.server_options import ModelRef, ServerOptions
 
-__all__ = ["CACHE", "LOG", "MODEL", "SMOKE", "server_arguments"]
+__all__ = ["CACHE", "CANDIDATE", "LOG", "MODEL", "SMOKE", "server_arguments"]
 
 MODEL = "/models/bundle"
 SMOKE = "/models/smoke"
+CANDIDATE = "/models/candidate"
 CACHE = "/cache"
 LOG = "/prediction-log"
 
@@ -19,6 +20,7 @@ _ORDER = (
     *("bundle", "name", "version", "alias", "engine", "confidence", "iou", "max_upload_bytes"),
     *("host", "port", "cache", "open_metrics", "open_ready", "smoke_images"),
     *("prediction_log", "prediction_log_store", "prediction_log_images"),
+    *("candidate", "candidate_version", "release"),
 )
 """Part of a pod's revision: another order would make the pods of every endpoint anew."""
 
@@ -42,5 +44,11 @@ def server_arguments(served: Served) -> list[str]:
             "prediction_log": LOG,
             "prediction_log_store": store,
             "prediction_log_images": served.serving.prediction_log_images,
+        }
+    if served.candidate:
+        options |= {
+            "candidate": CANDIDATE,
+            "candidate_version": served.candidate.version,
+            "release": served.serving.release,
         }
     return ServerOptions.model_validate(dict(model) | options).to_arguments(joined=True, order=_ORDER)

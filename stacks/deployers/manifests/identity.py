@@ -17,6 +17,7 @@ __all__ = [
     "PORT",
     "Manifest",
     "Served",
+    "ServedCandidate",
     "endpoint_url",
     "identity",
     "labels",
@@ -35,6 +36,16 @@ MANAGED_BY = "app.kubernetes.io/managed-by"
 _LONGEST_NAME = 50
 
 
+class ServedCandidate(BaseModel):
+    """What pods are told to try beside it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    uri: str
+    digest: str
+    version: str
+
+
 class Served(BaseModel):
     """What pods are told to serve."""
 
@@ -48,6 +59,7 @@ class Served(BaseModel):
     serving: ServingConfig
     smoke_images: tuple[str, ...] = ()
     """URIs of images that a pod must answer before it is ready."""
+    candidate: ServedCandidate | None = None
 
 
 def object_name(name: str) -> str:
@@ -80,6 +92,7 @@ def identity(served: Served) -> dict[str, str]:
         "visionops/version": served.version,
         "visionops/alias": served.alias,
         "visionops/digest": served.digest,
+        **({"visionops/candidate": served.candidate.version} if served.candidate else {}),
     }
 
 

@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from stacks.deployers.manifests.arguments import CACHE, LOG, MODEL, SMOKE, server_arguments
+from stacks.deployers.manifests.arguments import CACHE, CANDIDATE, LOG, MODEL, SMOKE, server_arguments
 from stacks.deployers.manifests.identity import PORT, Manifest, Served, log_store, object_name, selector
 from stacks.deployers.manifests.keys import ADMIN_KEY, API_KEYS
 from stacks.deployers.manifests.settings import KubernetesDeployerConfig
@@ -46,7 +46,7 @@ def pod_spec(served: Served, config: KubernetesDeployerConfig, container: str = 
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": _GRACE_SECONDS,
         "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}, **identifiers},
-        "initContainers": [_fetcher(served, config)],
+        "initContainers": [_fetcher(served, config), *_candidate_fetcher(served, config)],
         "containers": [_server(served, config, container)],
         "volumes": volumes,
         "topologySpreadConstraints": [
@@ -105,7 +105,7 @@ def _container(name: str, config: KubernetesDeployerConfig, command: Sequence[st
         "resources": config.resources.model_dump(),
         "securityContext": _confined(),
         "volumeMounts": [
-            {"name": volume, "mountPath": path, "readOnly": volume == "models" and name != _FETCH}
+            {"name": volume, "mountPath": path, "readOnly": volume == "models" and not name.startswith(_FETCH)}
             for volume, path in {"tmp": "/tmp", **mounts}.items()  # noqa: S108
         ],
     }
@@ -116,7 +116,18 @@ def _fetcher(served: Served, config: KubernetesDeployerConfig) -> Manifest:
     if served.smoke_images:
         command += ["--smoke-images", SMOKE]
         command += [part for image in served.smoke_images for part in ("--image", image)]
-    container = _container(_FETCH, config, command, {"models": "/models"})
+    return _reads_store(_container(_FETCH, config, command, {"models": "/models"}), config)
+
+
+def _candidate_fetcher(served: Served, config: KubernetesDeployerConfig) -> list[Manifest]:
+    """Return the container that fetches the candidate of a release; none without one."""
+    if (candidate := served.candidate) is None:
+        return []
+    command = ["python", "-m", "deploy.serving.fetch", candidate.uri, CANDIDATE, "--digest", candidate.digest]
+    return [_reads_store(_container(f"{_FETCH}-candidate", config, command, {"models": "/models"}), config)]
+
+
+def _reads_store(container: Manifest, config: KubernetesDeployerConfig) -> Manifest:
     container["env"] += _store_variables(config)
     if config.bundle_store_secret:
         container["envFrom"] = [{"secretRef": {"name": config.bundle_store_secret}}]

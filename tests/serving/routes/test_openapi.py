@@ -268,6 +268,7 @@ def test_examples_are_what_a_detector_answers(steel: Path):
         canary = client.post("/reload", json=order | {"role": "canary", "share": 0.5, "version": "5"})
         assert canary.json()["role"] == "canary"
         assert set(client.get("/models").json()[0]["roles"]) == {"champion", "canary"}
+        is_as_shown("GET /release", client.get("/release"))
         is_as_shown("POST /unload", client.post("/unload", json=asked["POST /unload"]))
 
 

@@ -9,12 +9,16 @@ import kubernetes_validate
 import pytest
 from pydantic import ValidationError
 
-from stacks.deployers.manifests.identity import Served, endpoint_url, selector
+from stacks.deployers.kserve import inference_service
+from stacks.deployers.manifests.identity import Served, ServedCandidate, endpoint_url, selector
 from stacks.deployers.manifests.keys import secret
 from stacks.deployers.manifests.network import supporting
 from stacks.deployers.manifests.pod import pod_spec, revision
 from stacks.deployers.manifests.settings import KubernetesDeployerConfig
 from stacks.deployers.manifests.workload import deployment, scaling
+from stacks.deployers.seldon import seldon_deployment
+from visionops.inference.release_settings import ReleaseConfig
+from visionops.inference.server_options import ServerOptions
 from visionops.inference.settings import ServingConfig
 
 SERVED = Served(
@@ -168,3 +172,42 @@ def test_addresses():
 def test_a_wrong_configuration_is_named(wrong, why):
     with pytest.raises(ValidationError, match=why):
         KubernetesDeployerConfig.model_validate(LEAST.model_dump() | wrong)
+
+
+TRIED = SERVED.model_copy(
+    update={
+        "candidate": ServedCandidate(uri="s3://models/bundles/def", digest="def", version="13"),
+        "serving": ServingConfig(release=ReleaseConfig(strategy="canary", share=0.2, min_agreement=0.9)),
+    }
+)
+
+
+@pytest.mark.parametrize("make", [deployment, inference_service, seldon_deployment])
+def test_a_candidate_is_fetched_beside_and_tried_as_the_release_says(make):
+    manifest = make(TRIED, MOST)
+    spec = manifest["spec"]
+    if make is deployment:
+        pod = spec["template"]["spec"]
+    elif make is inference_service:
+        pod = spec["predictor"]
+    else:
+        pod = spec["predictors"][0]["componentSpecs"][0]["spec"]
+    first, second = pod["initContainers"]
+    assert (first["name"], second["name"]) == ("fetch", "fetch-candidate")
+    assert second["command"][3:] == ["s3://models/bundles/def", "/models/candidate", "--digest", "def"]
+    assert {mount["mountPath"]: mount["readOnly"] for mount in second["volumeMounts"]}["/models"] is False
+    assert second["envFrom"] == first["envFrom"]
+    read = ServerOptions.parse(pod["containers"][0]["args"])
+    assert (str(read.candidate), read.candidate_version, read.release) == (
+        "/models/candidate",
+        "13",
+        TRIED.serving.release,
+    )
+    assert manifest["metadata"]["annotations"]["visionops/candidate"] == "13"
+    alone = make(TRIED.model_copy(update={"candidate": None}), MOST)
+    assert "candidate" not in str(alone)  # pods of before are not made anew
+
+
+def test_a_manifest_with_a_candidate_holds_to_the_schema():
+    for version in ("1.30", "1.35"):
+        kubernetes_validate.validate(deployment(TRIED, MOST), version, strict=True)
