@@ -22,7 +22,9 @@ __all__ = ["access_hint", "first_line", "open_prefix"]
 
 _GOOGLE_PATIENCE = 30.0
 """Seconds after which Google's client stops trying again; by default it goes on for a quarter of an hour."""
-_GOOGLE_REASON = re.compile(r"(?:.*underlying error message was: |.*with a last message of )?(.*?)(?: error_info=.*)?")
+_GOOGLE_REASONS = tuple(
+    re.compile(rf"{before} (.*?)(?: error_info=|$)") for before in ("underlying error message was:", "last message of")
+)
 
 
 def open_prefix(uri: str, patience: float | None = None) -> tuple[Any, str]:
@@ -84,7 +86,5 @@ def access_hint(uri: str) -> str:
 def first_line(error: BaseException) -> str:
     """Return what an error of Arrow's says, without the identity of the request."""
     line = (str(error).strip().splitlines() or [type(error).__name__])[0].partition(" (Request ID")[0]
-    if "google::cloud::Status" not in line:
-        return line
-    match = _GOOGLE_REASON.fullmatch(line)
-    return match.group(1) if match else line
+    found = next((match for reason in _GOOGLE_REASONS if (match := reason.search(line))), None)
+    return found[1] if found and "google::cloud::Status" in line else line

@@ -33,6 +33,7 @@ KINDS = {
     "pods",
     "deployments",
     "horizontalpodautoscalers",
+    "scaledobjects",
     "poddisruptionbudgets",
     "networkpolicies",
     "ingresses",

@@ -151,11 +151,13 @@ def _images(store: Any, prefix: str, uri: str) -> list[FileInfo]:
 
 def _list(store: Any, prefix: str, uri: str) -> list[FileInfo]:
     try:
-        # Google's client says of a missing bucket that no such file is there, and of a missing prefix less than that.
-        is_google = uri.startswith("gs://")
-        found = store.get_file_info(pyarrow.fs.FileSelector(prefix, recursive=True, allow_not_found=is_google))
+        found = store.get_file_info(pyarrow.fs.FileSelector(prefix, recursive=True))
     except (pa.ArrowException, OSError) as error:
-        if isinstance(error, FileNotFoundError) and not is_google:
+        # Google's client says of a missing bucket that it is no file, and of an empty prefix only the words.
+        is_empty = isinstance(error, FileNotFoundError)
+        if uri.startswith("gs://"):
+            is_empty = not is_empty and str(error).startswith("No such file")
+        if is_empty:
             raise DataError(f"{uri}: holds nothing; check the prefix") from error
         raise DataError(f"{uri}: cannot be listed ({first_line(error)}); check the name, {access_hint(uri)}") from error
     files = []

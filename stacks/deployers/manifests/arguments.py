@@ -43,4 +43,6 @@ def server_arguments(served: Served) -> list[str]:
             "prediction_log_store": store,
             "prediction_log_images": served.serving.prediction_log_images,
         }
-    return ServerOptions.model_validate(dict(model) | options).to_arguments(joined=True, order=_ORDER)
+    return ServerOptions.model_validate(model.model_dump(exclude_unset=True) | options).to_arguments(
+        joined=True, order=_ORDER
+    )
