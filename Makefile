@@ -38,10 +38,11 @@ releases: .venv/installed  ## Canaries and shadows on processes, containers (aft
 	VISIONOPS_RELEASES=1 $(BIN)/python -m pytest -rs tests/stacks/deployers/test_release.py \
 		tests/stacks/test_release_command.py $(TEST_ARGS)
 
-dvc: .venv/installed  ## The tests of data from DVC with a real one, which has an environment of its own
+dvc: .venv/installed  ## The tests of data from DVC, and of dvc.yaml, with a real one, which has an environment of its own
 	@test -x .dvc-tool/bin/dvc || { $(UV) venv --quiet --python $(PYTHON) .dvc-tool && \
 		$(UV) pip install --quiet --python .dvc-tool/bin/python 'dvc[s3]==3.67.1'; }
-	PATH="$(CURDIR)/.dvc-tool/bin:$$PATH" $(BIN)/python -m pytest tests/data/test_dvc.py $(TEST_ARGS)
+	PATH="$(CURDIR)/.dvc-tool/bin:$$PATH" VISIONOPS_WHOLE=1 $(BIN)/python -m pytest tests/data/test_dvc.py \
+		tests/integration/test_dvc_pipeline.py $(TEST_ARGS)
 
 label-studio: .venv/installed .label-studio/installed  ## Push to a real Label Studio and pull back, which has an environment of its own
 	VISIONOPS_LABEL_STUDIO_COMMAND="$(CURDIR)/.label-studio/bin/label-studio" \
@@ -101,6 +102,10 @@ lock: $(UV)  ## Compile requirements.lock anew from pyproject.toml, and which of
 		--generate-hashes --no-emit-index-url --no-annotate --no-header --quiet -o requirements.lock
 	$(IMAGE_PACKAGES) --extra serving --extra postgresql | cut -d= -f1 > deploy/images/serving/packages.txt
 	$(IMAGE_PACKAGES) --extra pipelines | cut -d= -f1 > deploy/images/pipeline/packages.txt
+	grep -vE '^(#|onnxruntime==| )' requirements.lock | grep -oE '^[A-Za-z0-9._-]+==[^ ;]+' \
+		| $(UV) pip compile deploy/images/serving/cuda.in --constraint /dev/stdin --python-version 3.11 \
+		--python-platform x86_64-manylinux_2_28 --generate-hashes $(foreach name,flatbuffers numpy packaging protobuf,--no-emit-package $(name)) \
+		--no-emit-index-url --no-annotate --no-header --quiet -o deploy/images/serving/cuda.lock
 	grep -E '^(openvino|pillow|pillow-heif|pydantic|simplejpeg)==' requirements.lock | cut -d' ' -f1 \
 		| $(UV) pip compile deploy/seldon/requirements.in --constraint /dev/stdin --universal --python-version 3.11 \
 		--generate-hashes --no-emit-index-url --no-annotate --no-header --quiet -o deploy/seldon/requirements.lock

@@ -60,7 +60,7 @@ def ingest(data: DataConfig, use_case: UseCase, source_fingerprint: str) -> Anno
     Args:
         source_fingerprint: What lies there now; part of the cache key, so that a changed folder is read again.
     """
-    with progress("fetch", 0) as report:
+    with progress("fetch MB" if data.source.kind == "url" else "fetch", 0) as report:
         root = fetch(data.source, visionops_home() / "data", lambda done, total: report(done, "", total))
     dataset = read_dataset(root, data, use_case.name, task_for(use_case.task).fit_dataset)
     with progress("hash", dataset.num_images) as report:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from urllib.parse import SplitResult, parse_qs, urlsplit
 
 from pydantic_core import PydanticCustomError
 
-__all__ = ["SECRET_ERROR", "check_prefix", "check_store"]
+__all__ = ["SECRET_ERROR", "check_google_prefix", "check_prefix", "check_store", "check_url"]
 
 SECRET_ERROR = "holds_secret"  # noqa: S105 - a name of an error
 """Type of pydantic's error about an address that holds a password: it must not be shown."""
+
+_SECRET_PARAMETER = re.compile(r"signature|token|password|secret|credential|api.?key|^sig$|^key$", re.IGNORECASE)
+"""Names of parameters by which signed addresses of object stores and the like let in whoever has them."""
 
 
 def check_store(uri: str) -> str:
@@ -33,6 +37,44 @@ def check_prefix(uri: str) -> str:
     if not _is_bucket(_parts(uri)) or not uri.startswith("s3://"):
         raise ValueError("must be s3://bucket/prefix")
     return uri.rstrip("/")
+
+
+def check_google_prefix(uri: str) -> str:
+    """Return ``uri`` without its last slashes, when it can name a prefix of Google Cloud Storage.
+
+    Raises:
+        ValueError: It names none, or holds a password (`SECRET_ERROR`).
+    """
+    parts = _parts(uri)
+    if parts.scheme != "gs" or not parts.hostname or parts.username not in {None, "anonymous"} or parts.query:
+        raise ValueError("must be gs://bucket/prefix, or gs://anonymous@bucket/prefix for a public bucket")
+    return uri.rstrip("/")
+
+
+def check_url(url: str) -> str:
+    """Return ``url`` as it is, when it can name a file on a web server.
+
+    Raises:
+        ValueError: It names none, or holds a password, key or signature (`SECRET_ERROR`): runs keep their settings.
+    """
+    try:
+        parts = urlsplit(url)
+        is_file = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.path.strip("/") != ""
+        _ = parts.port  # raises where it is no number
+    except ValueError:
+        is_file = False
+    if not is_file or not url.isprintable() or " " in url:
+        raise ValueError("must be https://host/path of an archive")
+    if parts.username or parts.password:
+        raise PydanticCustomError(SECRET_ERROR, "holds a login; leave it out and put it into ~/.netrc")
+    if secret := next((name for name in parse_qs(parts.query) if _SECRET_PARAMETER.search(name)), None):
+        raise PydanticCustomError(
+            SECRET_ERROR,
+            "holds a secret in its parameter {name}, which runs would keep; name a file that is public, or one behind "
+            "a login in ~/.netrc",
+            {"name": secret},
+        )
+    return url
 
 
 def _parts(uri: str) -> SplitResult:

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Builds the images as they are, with podman, buildah or docker, and writes what is in each as CycloneDX: make images
 #   ENGINE         which of the three; the first that is there
-#   BUILD_FLAGS    for its build: --build-arg DEVICE=gpu, --network host, --isolation chroot, --pull-never
+#   BUILD_FLAGS    for its build: --build-arg DEVICE=gpu (serving: cuda or intel), --network host, --isolation chroot, --pull-never
 #   PIP_CONF, CA   files that pip needs to reach your package index; mounted for the build, not in the image
 #   IMAGES         of serving, pipeline and seldon; the first two when absent
 #   REGISTRY, TAG  localhost, latest

@@ -60,6 +60,7 @@ _KINDS = {
         _Kind("batch/v1", "Job", "jobs"),
         _Kind("rbac.authorization.k8s.io/v1", "RoleBinding", "rolebindings"),
         _Kind("autoscaling/v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers"),
+        _Kind("keda.sh/v1alpha1", "ScaledObject", "scaledobjects"),
         _Kind("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets"),
         _Kind("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies"),
         _Kind("networking.k8s.io/v1", "Ingress", "ingresses"),
@@ -193,14 +194,18 @@ class Namespace:
         """
         return self._change(kind, name, change, None)
 
-    def delete(self, kind: str, name: str) -> None:
-        """Remove the object, and what the cluster made of it; it need not be there."""
+    def delete(self, kind: str, name: str, *, may_be_forbidden: bool = False) -> None:
+        """Remove the object, and what the cluster made of it; it need not be there.
+
+        Args:
+            may_be_forbidden: Who may not remove it has made none.
+        """
         from kubernetes.client import ApiException
 
         try:
             self._call("DELETE", _KINDS[kind].path(self.name, name), body={"propagationPolicy": "Background"})
         except ApiException as error:
-            if error.status != 404:
+            if error.status != 404 and not (may_be_forbidden and error.status == 403):
                 raise self._explained(error, f"{kind} {name}") from error
 
     def log(self, pod: str, container: str, *, lines: int, previous: bool = False) -> list[str]:

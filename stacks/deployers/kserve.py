@@ -15,7 +15,8 @@ from stacks.deployers.base import DeployerFlavor
 from stacks.deployers.kubernetes import ClusterModelDeployer, ClusterService, KubernetesModelDeployerConfig
 from stacks.deployers.manifests.identity import Manifest, Served, identity, labels, object_name, pod_metadata
 from stacks.deployers.manifests.pod import pod_spec
-from stacks.deployers.manifests.settings import KubernetesDeployerConfig
+from stacks.deployers.manifests.scaling import prometheus_queries
+from stacks.deployers.manifests.settings import Autoscaling, KedaScaling, KubernetesDeployerConfig
 from stacks.deployers.operated import OperatedEndpoint
 from stacks.deployers.rollout import ClusterEndpoint, holds
 
@@ -36,7 +37,11 @@ def inference_service(served: Served, config: KubernetesDeployerConfig) -> Manif
         "deploymentStrategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
         **pod_spec(served, config, _CONTAINER),
     }
-    if config.autoscaling:
+    annotations = {**identity(served), "serving.kserve.io/deploymentMode": "RawDeployment", _STOP: "false"}
+    if config.autoscaling and config.autoscaling.keda:
+        annotations["serving.kserve.io/autoscalerClass"] = "keda"
+        predictor["autoScaling"] = {"metrics": _metrics(served.name, config.autoscaling, config.autoscaling.keda)}
+    elif config.autoscaling:
         predictor |= {"scaleMetric": "cpu", "scaleTarget": config.autoscaling.cpu_percent}
     return {
         "apiVersion": "serving.kserve.io/v1beta1",
@@ -45,20 +50,32 @@ def inference_service(served: Served, config: KubernetesDeployerConfig) -> Manif
             "name": object_name(served.name),
             "namespace": config.namespace,
             "labels": labels(served.name),
-            "annotations": {
-                **identity(served),
-                "serving.kserve.io/deploymentMode": "RawDeployment",
-                _STOP: "false",
-            },
+            "annotations": annotations,
         },
         "spec": {"predictor": predictor},
     }
+
+
+def _metrics(name: str, limits: Autoscaling, keda: KedaScaling) -> list[Manifest]:
+    """What KServe makes KEDA's triggers of."""
+    cpu = {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": limits.cpu_percent}}
+    metrics: list[Manifest] = [{"type": "Resource", "resource": cpu}]
+    for query, threshold in prometheus_queries(f"{object_name(name)}-predictor", keda).values():
+        external: Manifest = {
+            "metric": {"backend": "prometheus", "serverAddress": keda.prometheus, "query": query},
+            "target": {"type": "Value", "value": f"{threshold:g}"},
+        }
+        if keda.authentication:
+            external["authenticationRef"] = {"authenticationRef": {"name": keda.authentication}}
+        metrics.append({"type": "External", "external": external})
+    return metrics
 
 
 class KServeEndpoint(OperatedEndpoint):
     """The pods of one model name, made by KServe's operator."""
 
     KIND: ClassVar[str] = "InferenceService"
+    SCALES_TO_ZERO: ClassVar[bool] = True
 
     def pods(self) -> dict[str, str]:
         """Labels that select its pods."""
@@ -74,9 +91,9 @@ class KServeEndpoint(OperatedEndpoint):
         return spec
 
     def replicas(self, live: Manifest) -> int:
-        """How many pods it is told to have, at least."""
+        """How many pods it is told to have, at least; of one that has none while there is nothing to do, one."""
         stopped = live["metadata"].get("annotations", {}).get(_STOP) == "true"
-        return 0 if stopped else int(live["spec"]["predictor"].get("minReplicas", 1))
+        return 0 if stopped else max(1, int(live["spec"]["predictor"].get("minReplicas", 1)))
 
     def scale(self, live: Manifest, replicas: int) -> Manifest:
         """``live`` stopped, or not: the number itself stays as it was deployed."""

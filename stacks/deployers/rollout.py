@@ -13,7 +13,7 @@ import base64
 import dataclasses
 import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -31,8 +31,9 @@ from stacks.deployers.manifests.identity import (
 from stacks.deployers.manifests.keys import ADMIN_KEY, secret
 from stacks.deployers.manifests.network import supporting
 from stacks.deployers.manifests.pod import revision
+from stacks.deployers.manifests.scaling import SCALERS, scaling
 from stacks.deployers.manifests.settings import KubernetesDeployerConfig
-from stacks.deployers.manifests.workload import deployment, scaling
+from stacks.deployers.manifests.workload import deployment
 from stacks.deployers.reports import gather_reports
 from stacks.deployers.trouble import explain_failure, find_trouble, one_line
 from visionops.bundle_store import send_bundle, send_images
@@ -83,8 +84,10 @@ class ClusterEndpoint:
     """
 
     KIND: ClassVar[str] = "Deployment"
-    OTHERS: ClassVar[tuple[str, ...]] = ("HorizontalPodAutoscaler", "PodDisruptionBudget", "NetworkPolicy", "Ingress")
+    OTHERS: ClassVar[tuple[str, ...]] = (*SCALERS, "PodDisruptionBudget", "NetworkPolicy", "Ingress")
     """Kinds that may stand beside it, by configuration."""
+    SCALES_TO_ZERO: ClassVar[bool] = False
+    """Whether what makes its pods tells one that has nothing to do from one that was stopped."""
 
     def __init__(self, name: str, config: KubernetesDeployerConfig) -> None:
         self.name = name
@@ -221,6 +224,11 @@ class ClusterEndpoint:
             DataError: The bundle cannot be brought to its store.
             DeploymentError: It cannot be rolled out, or does not answer; what served before still serves.
         """
+        if self.config.autoscaling and not (self.config.autoscaling.min_replicas or self.SCALES_TO_ZERO):
+            raise DeploymentError(
+                "autoscaling.min_replicas: 0 is for visionops_kserve, since here it means a stopped one; set it to 1 "
+                "or more"
+            )
         bundle, store = ModelBundle.load(bundle_folder), self.config.bundle_store
         before = self._namespace.get(self.KIND, self.object)
         served = Served(
@@ -286,8 +294,7 @@ class ClusterEndpoint:
             timeout: As of `stop`.
         """
         self._namespace.delete(self.KIND, self.object)
-        for kind in (*self.OTHERS, "Service"):
-            self._namespace.delete(kind, self.object)
+        self._remove_others((*self.OTHERS, "Service"))
         self._namespace.delete("Secret", f"{self.object}-keys")
         self._await_end(timeout)
 
@@ -299,6 +306,9 @@ class ClusterEndpoint:
         if self._namespace.ensure(keys):
             made.append(keys)
         others = self.beside(served)
+        kinds = {manifest["kind"] for manifest in others}
+        if kinds.intersection(SCALERS):  # KEDA refuses pods that another one scales
+            self._remove_others({kind for kind in self.OTHERS if kind in SCALERS} - kinds)
         for manifest in (*others, workload):
             if self._namespace.apply(manifest) is None:
                 made.append(manifest)  # noqa: PERF401 - what was made is known even if the next one fails
@@ -306,8 +316,7 @@ class ClusterEndpoint:
         remark = self._ask(served)
         if served.candidate and not remark:
             self._check_candidate(served)
-        for kind in set(self.OTHERS) - {manifest["kind"] for manifest in others}:
-            self._namespace.delete(kind, self.object)
+        self._remove_others(set(self.OTHERS) - kinds)
         return remark
 
     def _check_candidate(self, served: Served) -> None:
@@ -320,6 +329,11 @@ class ClusterEndpoint:
             if report.problem:
                 assert served.candidate is not None
                 raise DeploymentError(f"candidate version {served.candidate.version}: {report.problem}")
+
+    def _remove_others(self, kinds: Iterable[str]) -> None:
+        for kind in kinds:
+            # Most clusters have no KEDA, and rights for it only who uses it.
+            self._namespace.delete(kind, self.object, may_be_forbidden=kind == "ScaledObject")
 
     def _put_back(self, before: Manifest | None, mark: str, made: Sequence[Manifest]) -> str:
         """As it was before; in words.

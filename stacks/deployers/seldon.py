@@ -19,6 +19,7 @@ from stacks.deployers.manifests.pod import pod_spec
 from stacks.deployers.manifests.settings import KubernetesDeployerConfig
 from stacks.deployers.operated import OperatedEndpoint
 from stacks.deployers.rollout import ClusterEndpoint
+from visionops.errors import DeploymentError
 
 __all__ = ["SeldonEndpoint", "SeldonModelDeployer", "SeldonModelDeployerFlavor", "SeldonService", "seldon_deployment"]
 
@@ -78,6 +79,8 @@ class SeldonEndpoint(OperatedEndpoint):
 
     def workload(self, served: Served, before: Manifest | None) -> Manifest:
         """What makes the pods."""
+        if self.config.autoscaling and self.config.autoscaling.keda:
+            raise DeploymentError("autoscaling.keda: is not for visionops_seldon, which scales by CPU; leave it out")
         manifest = seldon_deployment(served, self.config)
         if before and self.config.autoscaling:
             predictor = manifest["spec"]["predictors"][0]

@@ -281,7 +281,7 @@ class StoredEndpoint(ABC, Generic[_ServerT]):
 
     def _switch(self, before: _ServerT, served: Served, smoke_images: Sequence[bytes], timeout: float) -> _ServerT:
         smoke = [base64.b64encode(image).decode() for image in smoke_images]
-        order = self._model(served).model_dump(mode="json") | {"smoke": smoke}
+        order = self._model(served).model_dump(mode="json", exclude_unset=True) | {"smoke": smoke}
         try:
             answer = http("POST", f"{before.url}/reload", timeout=timeout, json=order, headers=self._headers())
         except requests.ConnectionError:
@@ -389,7 +389,7 @@ class StoredEndpoint(ABC, Generic[_ServerT]):
                 "prediction_log_images": served.serving.prediction_log_images,
                 "prediction_log_store": served.serving.prediction_log_store,
             }
-        return ServerOptions.model_validate(dict(self._model(served)) | options).to_arguments()
+        return ServerOptions.model_validate(self._model(served).model_dump(exclude_unset=True) | options).to_arguments()
 
     # Files
 

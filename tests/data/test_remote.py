@@ -65,7 +65,7 @@ def test_images_are_fetched_by_name_and_only_what_changed_again(bucket, tmp_path
         ("s3://nowhere/lots", "s3://nowhere/lots: cannot be listed .*bucket.*AWS_ENDPOINT_URL"),
         ("s3://parts/none", "s3://parts/none: holds nothing; check the prefix"),
         ("s3://", "name a folder, or a bucket and prefix"),
-        ("gs://parts/lots", "name a folder, or a bucket and prefix"),
+        ("az://parts/lots", "name a folder, or a bucket and prefix as s3://bucket/prefix or gs://bucket/prefix"),
         ("s3://parts/lots?colour=red", "is no URI of an object store"),
     ],
 )

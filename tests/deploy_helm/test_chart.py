@@ -30,11 +30,13 @@ from deploy.control.runs.jobs import JobLauncher
 from stacks.deployers.manifests.identity import MANAGED_BY, Served, selector
 from stacks.deployers.manifests.network import supporting
 from stacks.deployers.manifests.pod import REVISION_VARIABLE
+from stacks.deployers.manifests.scaling import SCALERS, scaling
 from stacks.deployers.manifests.settings import KubernetesDeployerConfig
-from stacks.deployers.manifests.workload import deployment, scaling
+from stacks.deployers.manifests.workload import deployment
 from stacks.spec import unset_variables
 from tests.conftest import ROOT
 from tests.helpers.cluster import NAMESPACE
+from tests.helpers.crds import check_resource
 from tests.helpers.programs import program
 from visionops.inference.settings import ServingConfig
 from visionops.runs.states import Kind, Run, Wish
@@ -300,6 +302,57 @@ def test_an_endpoint_is_as_the_deployer_makes_it(render):
         for manifest in made:
             expected = _without_what_is_the_deployers(manifest)
             assert _without_what_is_the_deployers(objects.find(manifest["kind"], "visionops-cells")) == expected
+
+
+SCALED = {
+    "hpa": ({"minReplicas": 2, "maxReplicas": 8, "cpuPercent": 60}, {"min_replicas": 2, "cpu_percent": 60}),
+    "keda": (
+        {"maxReplicas": 8, "keda": {"requestsPerSecond": 12.5}},
+        {"keda": {"prometheus": f"http://prometheus.{NAMESPACE}.svc:9090", "requests_per_second": 12.5}},
+    ),
+    "elsewhere": (
+        {"maxReplicas": 8, "keda": {"prometheus": "http://p:9090", "queueDepth": 8, "authentication": "login"}},
+        {"keda": {"prometheus": "http://p:9090", "queue_depth": 8, "authentication": "login"}},
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", SCALED)
+def test_an_endpoint_scales_as_the_deployer_has_it_scaled(render, kind):
+    values, settings = SCALED[kind]
+    objects = render(merged(ALL, "endpoints", [ENDPOINT | {"autoscaling": values}]))
+    config = {"namespace": NAMESPACE, "image": IMAGES["serving"], "bundle_store": "s3://visionops/bundles"}
+    parsed = KubernetesDeployerConfig.model_validate(config | {"autoscaling": settings | {"max_replicas": 8}})
+    for manifest in scaling("cells", parsed):
+        found = objects.find(manifest["kind"], "visionops-cells")
+        assert _without_what_is_the_deployers(found) == _without_what_is_the_deployers(manifest)
+    scalers = [o for o in objects if o["kind"] in SCALERS]
+    assert len(scalers) == 1
+    if kind == "hpa":
+        kubernetes_validate.validate(scalers[0], KUBERNETES[-1], strict=True)
+    else:
+        check_resource(scalers[0])
+    # Each upgrade would set the number back.
+    assert "replicas" not in objects.find("Deployment", "visionops-cells")["spec"]
+
+
+def test_keda_may_call_prometheus_where_it_is_let_in(helm, chart, render):
+    assert render(ALL).find("NetworkPolicy", "prometheus") is not None
+    let_in = render(merged(ALL, "networkPolicies", {"prometheusNamespaces": ["keda"]}))
+    (way_in,) = let_in.find("NetworkPolicy", "prometheus")["spec"]["ingress"]
+    assert way_in["from"][-1]["namespaceSelector"]["matchExpressions"][0]["values"] == ["keda"]
+    nowhere = merged(ELSEWHERE, "endpoints", [ENDPOINT | {"autoscaling": {"keda": {}}}])
+    done = template(helm, chart, nowhere)
+    assert "endpoints: cells: autoscaling.keda.prometheus: set it to the address of Prometheus" in done.stderr
+
+
+def test_a_gpu_is_for_the_server_of_an_endpoint_only(render):
+    limits = {"cpu": "2", "memory": "4Gi", "nvidia.com/gpu": 1}
+    endpoint = ENDPOINT | {"engine": "onnxruntime", "device": "gpu", "resources": {"limits": limits}}
+    pod = render(merged(ALL, "endpoints", [endpoint])).find("Deployment", "visionops-cells")["spec"]["template"]["spec"]
+    assert pod["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == 1
+    assert pod["initContainers"][0]["resources"]["limits"] == {"cpu": "2", "memory": "4Gi"}
+    assert "--device=gpu" in pod["containers"][0]["args"]
 
 
 def _without_what_is_the_deployers(manifest: dict[str, Any]) -> dict[str, Any]:

@@ -26,6 +26,8 @@ from onnx import numpy_helper
 
 from launch import RunSummary
 from launch.run_metrics import run_with_metrics
+from stacks.deployers.manifests.scaling import prometheus_queries
+from stacks.deployers.manifests.settings import KedaScaling
 from tests.deploy_monitoring.test_rules import alerts
 from tests.helpers.bundles import encode, filled, make_bundle
 from tests.helpers.disks import mounted
@@ -357,6 +359,13 @@ def test_each_panel_shows_something(watched: Watched):
         return shown
 
     wait_for(expected, look)
+
+
+def test_what_keda_asks_for_is_a_number(watched: Watched):
+    keda = KedaScaling(prometheus="http://p:9090", requests_per_second=1, pods='instance!="{pods}",job="visionops"')
+    queries = [query for query, _ in prometheus_queries("visionops-cells", keda).values()]
+    assert len(queries) == 2
+    wait_for(set(queries), lambda: {asked for asked in queries if len(query(watched.prometheus, asked)) == 1})
 
 
 def test_each_alert_fires_by_its_real_cause(watched: Watched):

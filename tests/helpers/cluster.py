@@ -33,6 +33,7 @@ KINDS = {
     "pods",
     "deployments",
     "horizontalpodautoscalers",
+    "scaledobjects",
     "poddisruptionbudgets",
     "networkpolicies",
     "ingresses",
@@ -256,7 +257,8 @@ def _template(live: dict[str, Any]) -> tuple[dict[str, str], dict[str, Any], int
         predictor = spec["predictors"][0]
         return {"seldon-deployment-id": name}, predictor["componentSpecs"][0]["spec"], predictor["replicas"]
     stopped = live["metadata"]["annotations"]["serving.kserve.io/stop"] == "true"
-    replicas = 0 if stopped else spec["predictor"]["minReplicas"]
+    # A Deployment begins with one pod, and KEDA takes the last one away only after a while without requests.
+    replicas = 0 if stopped else max(1, spec["predictor"]["minReplicas"])
     return {"serving.kserve.io/inferenceservice": name}, spec["predictor"], replicas
 
 

@@ -14,13 +14,40 @@ from tests.helpers.bundles import encode, make_bundle, picture
 from visionops.errors import BundleError
 from visionops.inference.bundle import ModelBundle
 from visionops.inference.engines import _require_bf16, available_cpus, load_engine
-from visionops.inference.settings import Engine, Precision
+from visionops.inference.settings import Device, Engine, Precision
 
 ENGINES = pytest.mark.parametrize("engine", list(Engine))
 
 
 def tensor(seed: int = 0):
     return np.random.default_rng(seed).random((1, 3, 128, 128), dtype=np.float32)
+
+
+@pytest.mark.parametrize(
+    ("engine", "seen"),
+    [
+        (Engine.OPENVINO, r"OpenVINO sees CPU here"),
+        (Engine.ONNXRUNTIME, r"ONNX Runtime has .*CPUExecutionProvider here"),
+    ],
+)
+def test_a_gpu_that_is_missing_is_refused_and_never_replaced(tmp_path, engine, seen):
+    bundle = make_bundle(tmp_path / "bundle")
+    with pytest.raises(
+        BundleError, match=rf"bundle: is to be served on a GPU, and {seen}; .* serving\.device: cpu"
+    ) as no:
+        load_engine(bundle, engine, device=Device.GPU)
+    assert "\n" not in str(no.value)
+    assert load_engine(bundle, engine, device=Device.CPU).infer(tensor())[0].shape == (1, 7, 16)
+
+
+def test_cuda_that_cannot_be_loaded_is_refused(tmp_path, monkeypatch):
+    """ONNX Runtime with CUDA on a machine without: it says that it has it, and computes on the CPU."""
+    import onnxruntime
+
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: None, raising=False)
+    with pytest.warns(UserWarning, match="CUDAExecutionProvider"), pytest.raises(BundleError, match="cannot load CUDA"):
+        load_engine(make_bundle(tmp_path / "bundle"), Engine.ONNXRUNTIME, device=Device.GPU)
 
 
 def test_the_engines_agree(tmp_path):

@@ -20,7 +20,7 @@ import pyarrow.fs
 from visionops.data.files import describe_os_error
 from visionops.data.remote import is_uri
 from visionops.errors import DataError
-from visionops.object_store import open_prefix
+from visionops.object_store import access_hint, first_line, open_prefix
 
 __all__ = ["Output", "open_output"]
 
@@ -144,7 +144,6 @@ class _Bucket:
         try:
             yield
         except (pa.ArrowException, OSError) as error:
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0].partition(" (Request ID")[0]
             raise DataError(
-                f"{self.place}: cannot be {done} ({reason}); check --output, AWS_ENDPOINT_URL and the credentials"
+                f"{self.place}: cannot be {done} ({first_line(error)}); check --output, {access_hint(self.place)}"
             ) from error

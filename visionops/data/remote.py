@@ -1,18 +1,18 @@
 """Images in an object store: listed and mirrored, so that all that follows reads files.
 
-Credentials and the endpoint are those of the environment (``AWS_ACCESS_KEY_ID``, ``AWS_SECRET_ACCESS_KEY``,
-``AWS_ENDPOINT_URL`` for MinIO and others, ``AWS_DEFAULT_REGION``).
+Credentials and the endpoint are those of the environment, as `visionops.object_store` reads it.
 """
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import hashlib
 import os
 import re
 import shutil
 import uuid
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ import pyarrow.fs
 
 from visionops.data.files import FileInfo, describe_os_error, safe_name
 from visionops.errors import DataError
-from visionops.object_store import first_line, open_prefix
+from visionops.object_store import access_hint, first_line, open_prefix
 
 __all__ = [
     "fetch_images",
@@ -49,7 +49,7 @@ def mirror_name(uri: str) -> str:
 
 
 def list_remote(uri: str) -> list[str]:
-    """The images below ``s3://bucket/prefix``, by their names below it, sorted.
+    """The images below ``s3://bucket/prefix`` or ``gs://bucket/prefix``, by their names below it, sorted.
 
     Raises:
         DataError: It is no such URI, cannot be reached, or holds no image.
@@ -58,7 +58,7 @@ def list_remote(uri: str) -> list[str]:
 
 
 def list_files(uri: str) -> list[FileInfo]:
-    """All files below ``s3://bucket/prefix`` but hidden ones, by their names below it, sorted.
+    """All files below ``s3://bucket/prefix`` or ``gs://bucket/prefix`` but hidden ones, by their names, sorted.
 
     Raises:
         DataError: It is no such URI, cannot be reached, or holds no file.
@@ -152,12 +152,14 @@ def _images(store: Any, prefix: str, uri: str) -> list[FileInfo]:
 def _list(store: Any, prefix: str, uri: str) -> list[FileInfo]:
     try:
         found = store.get_file_info(pyarrow.fs.FileSelector(prefix, recursive=True))
-    except FileNotFoundError as error:
-        raise DataError(f"{uri}: holds nothing; check the prefix") from error
     except (pa.ArrowException, OSError) as error:
-        raise DataError(
-            f"{uri}: cannot be listed ({first_line(error)}); check the name, AWS_ENDPOINT_URL and the credentials"
-        ) from error
+        # Google's client says of a missing bucket that it is no file, and of an empty prefix only the words.
+        is_empty = isinstance(error, FileNotFoundError)
+        if uri.startswith("gs://"):
+            is_empty = not is_empty and str(error).startswith("No such file")
+        if is_empty:
+            raise DataError(f"{uri}: holds nothing; check the prefix") from error
+        raise DataError(f"{uri}: cannot be listed ({first_line(error)}); check the name, {access_hint(uri)}") from error
     files = []
     for info in found:
         file = FileInfo(info.path.removeprefix(f"{prefix}/"), info.size or 0, info.mtime_ns or 0)
@@ -210,14 +212,21 @@ def _fetch(store: Any, path: str, file: FileInfo, target: Path) -> None:
 
 
 def _copy(store: Any, path: str, draft: Path) -> tuple[str, bytes]:
-    """The object's ETag, and the MD5 of what arrived."""
+    """The object's ETag, as S3 writes it, and the MD5 of what arrived."""
     md5 = hashlib.md5(usedforsecurity=False)
     with store.open_input_stream(path) as source, draft.open("wb") as sink:
-        etag = (source.metadata() or {}).get("ETag", b"").decode().strip('"')
+        etag = _etag(source.metadata() or {})
         while data := source.read(_READ_BYTES):
             md5.update(data)
             sink.write(data)
     return etag, md5.digest()
+
+
+def _etag(metadata: Mapping[str, bytes]) -> str:
+    """The ETag of S3, or the MD5 that Google keeps of all but joined objects: its ETag says nothing of the bytes."""
+    if md5 := metadata.get("md5Hash"):
+        return base64.b64decode(md5).hex()
+    return metadata.get("ETag", b"").decode().strip('"')
 
 
 def _agree(etag: str, digest: bytes) -> bool:

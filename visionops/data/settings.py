@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from visionops.addresses import check_prefix
+from visionops.addresses import check_google_prefix, check_prefix, check_url
 from visionops.data.findings import Code, Severity
 from visionops.data.label_rules import LabelRule, WeightRule
 from visionops.inference.preprocessing_spec import Tiling
@@ -22,6 +22,7 @@ __all__ = [
     "DvcSource",
     "FolderSource",
     "Format",
+    "GoogleSource",
     "PackageSource",
     "ReviewSource",
     "S3Source",
@@ -29,6 +30,7 @@ __all__ = [
     "Source",
     "SplitConfig",
     "TrainingTiles",
+    "UrlSource",
     "ValidationPolicy",
 ]
 
@@ -137,6 +139,24 @@ class S3Source(Settings):
     """`s3://bucket/prefix`, with images and labels as in a folder."""
 
 
+class GoogleSource(Settings):
+    """A prefix of Google Cloud Storage, fetched once. The credentials are those of the environment."""
+
+    kind: Literal["gs"]
+    uri: Annotated[str, AfterValidator(check_google_prefix)]
+    """`gs://bucket/prefix`, with images and labels as in a folder; `gs://anonymous@bucket/prefix` if it is public."""
+
+
+class UrlSource(Settings):
+    """A zip, tar or 7z archive on a web server, downloaded and unpacked once. A download that was cut short goes on."""
+
+    kind: Literal["url"]
+    url: Annotated[str, AfterValidator(check_url)]
+    """`https://host/path`, without a login: `~/.netrc` has those."""
+    sha256: Annotated[str, AfterValidator(str.lower), Field(pattern=r"^[0-9A-Fa-f]{64}$")]
+    """What `sha256sum` says of the archive. Anything else is refused, and nothing is left of it."""
+
+
 class DvcSource(Settings):
     """A folder that DVC tracks, in a repository on this machine; `dvc pull` brings what is missing."""
 
@@ -159,10 +179,19 @@ class ReviewSource(Settings):
 
 
 Source = Annotated[
-    FolderSource | ArchiveSource | PackageSource | SampleSource | S3Source | DvcSource, Field(discriminator="kind")
+    FolderSource | ArchiveSource | UrlSource | PackageSource | SampleSource | S3Source | GoogleSource | DvcSource,
+    Field(discriminator="kind"),
 ]
 Additions = Annotated[
-    FolderSource | ArchiveSource | PackageSource | SampleSource | S3Source | DvcSource | ReviewSource,
+    FolderSource
+    | ArchiveSource
+    | UrlSource
+    | PackageSource
+    | SampleSource
+    | S3Source
+    | GoogleSource
+    | DvcSource
+    | ReviewSource,
     Field(discriminator="kind"),
 ]
 

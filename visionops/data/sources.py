@@ -11,6 +11,7 @@ from pathlib import Path
 
 from visionops.data.archives.unpacking import unpack
 from visionops.data.archives.wrapping import unwrap
+from visionops.data.download import download, one_at_a_time, shown_url
 from visionops.data.dvc import pull, tracked_digest
 from visionops.data.files import FileInfo, atomic_folder, describe_os_error, walk_files
 from visionops.data.remote import list_files, mirror_files, mirror_name
@@ -20,11 +21,13 @@ from visionops.data.settings import (
     DataConfig,
     DvcSource,
     FolderSource,
+    GoogleSource,
     PackageSource,
     ReviewSource,
     S3Source,
     SampleSource,
     Source,
+    UrlSource,
 )
 from visionops.errors import DataError, VisionOpsError
 
@@ -34,12 +37,14 @@ _UNPACKING = 2
 """Goes up with each change to what is unpacked of an archive: what an older version left is not used."""
 
 
-def fetch(source: Source, cache: Path, progress: Callable[[int, int], None] = lambda _done, _total: None) -> Path:
+def fetch(  # noqa: PLR0911 - a line each kind
+    source: Source, cache: Path, progress: Callable[[int, int], None] = lambda _done, _total: None
+) -> Path:
     """Make the data available as a folder of this machine.
 
     Args:
         cache: Where archives are unpacked, samples rendered and objects fetched, once: folders named by their content.
-        progress: Called with the files done and their number, where they come from elsewhere.
+        progress: Called with the files done and their number, where they come from elsewhere; of a URL, with megabytes.
 
     Returns:
         The absolute path of the data set's root.
@@ -60,7 +65,9 @@ def fetch(source: Source, cache: Path, progress: Callable[[int, int], None] = la
                 with atomic_folder(target, replace=False) as temporary:
                     render_sample(source, temporary)
             return target
-        case S3Source():
+        case UrlSource():
+            return _download(source, cache.absolute(), progress)
+        case S3Source() | GoogleSource():
             return _mirror(source, cache.absolute(), progress)
         case DvcSource():
             return pull(source.path, source.remote)
@@ -110,7 +117,9 @@ def source_fingerprint(source: Source) -> str:
             digest.update(f"{version(source.package)}\0{source.model_dump_json()}".encode())
         case SampleSource():
             digest.update(f"{RENDERER_VERSION}\0{source.model_dump_json()}".encode())
-        case S3Source():
+        case UrlSource():
+            digest.update(source.sha256.encode())
+        case S3Source() | GoogleSource():
             digest.update(_told(list_files(source.uri)))
         case DvcSource():
             digest.update(tracked_digest(source.path).encode())
@@ -121,11 +130,13 @@ def _told(files: Sequence[FileInfo]) -> bytes:
     return "\n".join(f"{f.name}\0{f.num_bytes}\0{f.mtime_ns}" for f in files).encode(errors="replace")
 
 
-def _mirror(source: S3Source, cache: Path, progress: Callable[[int, int], None]) -> Path:
+def _mirror(source: S3Source | GoogleSource, cache: Path, progress: Callable[[int, int], None]) -> Path:
     """A folder a state of the prefix: another run may still read the one before, whose files are the same files."""
     files, name = list_files(source.uri), mirror_name(source.uri)
-    target = cache / f"s3-{name}-{hashlib.sha256(_told(files)).hexdigest()[:16]}"
-    others = sorted(cache.glob(f"s3-{glob.escape(name)}-*"), key=lambda path: path.stat().st_mtime, reverse=True)
+    target = cache / f"{source.kind}-{name}-{hashlib.sha256(_told(files)).hexdigest()[:16]}"
+    others = sorted(
+        cache.glob(f"{source.kind}-{glob.escape(name)}-*"), key=lambda path: path.stat().st_mtime, reverse=True
+    )
     mirror_files(source.uri, files, target, [other for other in others if other != target], progress)
     return target
 
@@ -165,8 +176,29 @@ def _unpack(source: ArchiveSource, cache: Path) -> Path:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({describe_os_error(error)}); check its permissions") from error
-    target = cache.absolute() / f"archive-{_UNPACKING}-{digest[:16]}"
+    target = _unpacked(cache.absolute(), digest)
     if not target.is_dir():
         with atomic_folder(target, replace=False) as temporary:
             unpack(path, temporary)
+    return unwrap(target)
+
+
+def _unpacked(cache: Path, digest: str) -> Path:
+    return cache / f"archive-{_UNPACKING}-{digest[:16]}"
+
+
+def _download(source: UrlSource, cache: Path, progress: Callable[[int, int], None]) -> Path:
+    """The folder of an archive with this checksum, wherever it came from; the archive itself is not kept."""
+    target = _unpacked(cache, source.sha256)
+    if not target.is_dir():
+        with one_at_a_time(source.sha256, cache):
+            if not target.is_dir():  # another process may have made it meanwhile
+                path = download(source.url, source.sha256, cache, progress)
+                with atomic_folder(target, replace=False) as temporary:
+                    try:
+                        unpack(path, temporary)
+                    except DataError as error:
+                        path.unlink()
+                        raise DataError(str(error).replace(str(path), shown_url(source.url))) from error
+                path.unlink()
     return unwrap(target)

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from visionops.inference.bundle import ModelBundle
 from visionops.inference.engines import Engine, available_cpus, load_engine
+from visionops.inference.settings import Device
 from visionops.inference.settings import Engine as EngineName
 
 __all__ = ["Calibration", "calibrate"]
@@ -46,6 +47,7 @@ def calibrate(
     bundle: ModelBundle,
     engine: EngineName,
     *,
+    device: Device = Device.CPU,
     threads: int | None = None,
     cache: Path | None = None,
     otherwise: Calibration | None = None,
@@ -53,7 +55,7 @@ def calibrate(
     """Try 1, 2, 4, … streams up to the number of threads.
 
     Args:
-        threads: As for `load_engine`.
+        device: As for `load_engine`; so are ``threads``.
         cache: Folder that remembers the result for this model on this CPU; nothing is remembered when absent.
         otherwise: Of another model: its streams are taken instead of a trial where nothing is remembered.
 
@@ -61,12 +63,12 @@ def calibrate(
         BundleError: The graph cannot be loaded.
     """
     count = threads or available_cpus()
-    record = cache / f"calibration-{_key(bundle, engine, count)}.json" if cache else None
+    record = cache / f"calibration-{_key(bundle, engine, device, count)}.json" if cache else None
     if record and (known := _read(record)):
         return known
     if otherwise is not None and otherwise.threads == count:
         return otherwise.model_copy(update={"images_per_second": {}})
-    rates = _measure(bundle, engine, count, cache) if count > 1 else {1: 0.0}
+    rates = _measure(bundle, engine, device, count, cache) if count > 1 else {1: 0.0}
     result = Calibration(threads=count, streams=max(rates, key=lambda streams: rates[streams]), images_per_second=rates)
     if record:
         record.parent.mkdir(parents=True, exist_ok=True)
@@ -76,10 +78,12 @@ def calibrate(
     return result
 
 
-def _measure(bundle: ModelBundle, engine: EngineName, threads: int, cache: Path | None) -> dict[int, float]:
+def _measure(
+    bundle: ModelBundle, engine: EngineName, device: Device, threads: int, cache: Path | None
+) -> dict[int, float]:
     powers = [1 << power for power in range(threads.bit_length()) if 1 << power < threads]
     candidates = {
-        streams: load_engine(bundle, engine, threads=threads, streams=streams, cache=cache)
+        streams: load_engine(bundle, engine, device=device, threads=threads, streams=streams, cache=cache)
         for streams in (*powers, threads)
     }
     best = dict.fromkeys(candidates, 0.0)
@@ -115,15 +119,19 @@ def _read(record: Path) -> Calibration | None:
         return None
 
 
-def _key(bundle: ModelBundle, engine: EngineName, threads: int) -> str:
-    told = f"{bundle.digest} {engine.value} {_version(engine)} {threads} {_cpu()}"
+def _key(bundle: ModelBundle, engine: EngineName, device: Device, threads: int) -> str:
+    place = _cpu() if device is Device.CPU else device.value
+    told = f"{bundle.digest} {engine.value} {_version(engine)} {threads} {place}"
     return hashlib.sha256(told.encode()).hexdigest()[:16]
 
 
 def _version(engine: EngineName) -> str:
-    from importlib.metadata import version
+    from importlib.metadata import PackageNotFoundError, version
 
-    return version(engine.value)
+    try:
+        return version(engine.value)
+    except PackageNotFoundError:
+        return version(f"{engine.value}-gpu")  # the same modules, with CUDA
 
 
 def _cpu() -> str:

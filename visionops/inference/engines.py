@@ -20,8 +20,8 @@ import numpy.typing as npt
 
 from visionops.errors import BundleError
 from visionops.inference.bundle import ModelBundle
+from visionops.inference.settings import Device, Precision
 from visionops.inference.settings import Engine as EngineName
-from visionops.inference.settings import Precision
 from visionops.telemetry import forbid_telemetry
 
 __all__ = ["Engine", "available_cpus", "load_engine"]
@@ -54,6 +54,7 @@ def load_engine(
     bundle: ModelBundle,
     engine: EngineName = EngineName.OPENVINO,
     *,
+    device: Device = Device.CPU,
     threads: int | None = None,
     streams: int = 1,
     cache: Path | None = None,
@@ -61,24 +62,26 @@ def load_engine(
     """Load a bundle's graph.
 
     Args:
+        device: What it computes on.
         threads: Most threads in work at once; `available_cpus` when absent.
         streams: Images side by side when they are not alone; at most ``threads``.
         cache: Folder where OpenVINO keeps what it compiled: loading again takes a fraction of the time.
 
     Raises:
-        BundleError: The file is no ONNX graph of one image, or this machine cannot compute in the card's precision.
+        BundleError: The file is no ONNX graph of one image, or this machine cannot compute in the card's precision, or
+            has no such device.
     """
     forbid_telemetry()
     count = threads or available_cpus()
     if engine is EngineName.OPENVINO:
-        return _OpenVino(bundle, count, min(streams, count), cache)
-    return _OnnxRuntime(bundle, count, min(streams, count))
+        return _OpenVino(bundle, device, count, min(streams, count), cache)
+    return _OnnxRuntime(bundle, device, count, min(streams, count))
 
 
 class _OpenVino:
     name = EngineName.OPENVINO
 
-    def __init__(self, bundle: ModelBundle, threads: int, streams: int, cache: Path | None) -> None:
+    def __init__(self, bundle: ModelBundle, device: Device, threads: int, streams: int, cache: Path | None) -> None:
         import openvino
         from openvino import frontend as frontends
 
@@ -86,6 +89,15 @@ class _OpenVino:
         self.threads = threads
         self.streams = streams
         core = openvino.Core()
+        target = device.value.upper()
+        # Of several GPUs each has its number behind a dot.
+        if target not in {name.partition(".")[0] for name in core.available_devices}:
+            raise _without_gpu(bundle, f"OpenVINO sees {', '.join(core.available_devices)} here", "Intel's")
+        if device is Device.GPU and self.precision is Precision.BF16:
+            raise BundleError(
+                f"{bundle.folder}: was sealed for bf16, which is for CPUs; set serving.device: cpu, or "
+                "serving.precision: f32 and train again"
+            )
         if self.precision is Precision.BF16:
             _require_bf16(bundle, core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
         unusable = (
@@ -96,13 +108,13 @@ class _OpenVino:
             frontends.OpConversionFailure,
             frontends.OpValidationFailure,
         )
-        options = {
+        options: dict[str, Any] = {
             # A quantized graph says itself what is computed in integers; the hint is for the rest.
             "INFERENCE_PRECISION_HINT": "bf16" if self.precision is Precision.BF16 else "f32",
-            "INFERENCE_NUM_THREADS": threads,
-            # Pinned, two servers on one node would sit on the same first cores.
-            "ENABLE_CPU_PINNING": False,
         }
+        if device is Device.CPU:
+            # Pinned, two servers on one node would sit on the same first cores.
+            options |= {"INFERENCE_NUM_THREADS": threads, "ENABLE_CPU_PINNING": False}
         if cache is not None:
             options["CACHE_DIR"] = str(cache)
         try:
@@ -111,9 +123,9 @@ class _OpenVino:
             frontend = frontends.FrontEndManager().load_by_framework(form)
             model = frontend.convert(frontend.load(str(bundle.model_path)))
             _check_input(bundle, [_openvino_shape(port) for port in model.inputs])
-            self._alone = _Compiled(core.compile_model(model, "CPU", options | {"NUM_STREAMS": 1}))
+            self._alone = _Compiled(core.compile_model(model, target, options | {"NUM_STREAMS": 1}))
             self._beside = (
-                _Compiled(core.compile_model(model, "CPU", options | {"NUM_STREAMS": streams}))
+                _Compiled(core.compile_model(model, target, options | {"NUM_STREAMS": streams}))
                 if streams > 1
                 else self._alone
             )
@@ -146,7 +158,7 @@ class _Compiled:
 class _OnnxRuntime:
     name = EngineName.ONNXRUNTIME
 
-    def __init__(self, bundle: ModelBundle, threads: int, streams: int) -> None:
+    def __init__(self, bundle: ModelBundle, device: Device, threads: int, streams: int) -> None:
         import onnxruntime
         from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
@@ -168,12 +180,22 @@ class _OnnxRuntime:
             ort_errors.RuntimeException,
         )
 
+        providers = onnxruntime.get_available_providers()
+        provider = "CPUExecutionProvider" if device is Device.CPU else "CUDAExecutionProvider"
+        if provider not in providers:
+            raise _without_gpu(bundle, f"ONNX Runtime has {', '.join(providers)} here", "NVIDIA's")
+        if device is Device.GPU:
+            onnxruntime.preload_dlls()  # CUDA and cuDNN, where they are packages of Python
+
         def session(threads_each: int) -> Any:
             options = onnxruntime.SessionOptions()
             options.intra_op_num_threads = threads_each
             options.inter_op_num_threads = 1
             options.log_severity_level = 3
-            return onnxruntime.InferenceSession(str(bundle.model_path), options, providers=["CPUExecutionProvider"])
+            made = onnxruntime.InferenceSession(str(bundle.model_path), options, providers=[provider])
+            if made.get_providers()[0] != provider:  # it takes the CPU where CUDA cannot be loaded, and goes on
+                raise _without_gpu(bundle, "ONNX Runtime cannot load CUDA and cuDNN, or finds no GPU", "NVIDIA's")
+            return made
 
         try:
             self._alone = session(threads)
@@ -218,6 +240,13 @@ def _require_bf16(bundle: ModelBundle, capabilities: list[str]) -> None:
             f"{bundle.folder}: was sealed for bf16, which this CPU does not have ({', '.join(capabilities)}); "
             "serve it on a CPU with avx512_bf16 or amx_bf16, or set serving.precision: f32 and train again"
         )
+
+
+def _without_gpu(bundle: ModelBundle, seen: str, whose: str) -> BundleError:
+    return BundleError(
+        f"{bundle.folder}: is to be served on a GPU, and {seen}; start the server on a node with one of {whose}, from "
+        "the image for it (docs/how-to/gpu.md), or set serving.device: cpu"
+    )
 
 
 def _openvino_shape(port: Any) -> tuple[int | None, ...]:

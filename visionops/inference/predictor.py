@@ -27,7 +27,7 @@ from visionops.inference.engines import load_engine
 from visionops.inference.image import ImageProblem, decode_image
 from visionops.inference.prediction import Prediction
 from visionops.inference.preprocessing import preprocess
-from visionops.inference.settings import DEFAULT_MAX_PIXELS
+from visionops.inference.settings import DEFAULT_MAX_PIXELS, Device
 from visionops.inference.settings import Engine as EngineName
 from visionops.inference.task_registry import served_task
 from visionops.inference.tiling import tile_windows
@@ -71,6 +71,7 @@ class Predictor:
     Args:
         bundle: Checked by `ModelBundle.load`.
         engine: What runs the graph; the precision is the bundle's.
+        device: What it computes on.
         thresholds: Of boxes, instead of the bundle's own.
         threads: Most threads in work at once; all that this process may use when absent.
         streams: Images computed side by side when several callers are here; 1: each with all threads.
@@ -87,6 +88,7 @@ class Predictor:
         bundle: ModelBundle,
         engine: EngineName = EngineName.OPENVINO,
         *,
+        device: Device = Device.CPU,
         thresholds: Thresholds | None = None,
         threads: int | None = None,
         streams: int = 1,
@@ -95,7 +97,7 @@ class Predictor:
         max_pixels: int = DEFAULT_MAX_PIXELS,
     ) -> None:
         self.bundle = bundle
-        self.engine = load_engine(bundle, engine, threads=threads, streams=streams, cache=cache)
+        self.engine = load_engine(bundle, engine, device=device, threads=threads, streams=streams, cache=cache)
         self._load = load or Load()
         self.thresholds = thresholds or bundle.card.thresholds
         self.decoder = decoder_for(bundle.card, self.thresholds)

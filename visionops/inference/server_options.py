@@ -27,7 +27,7 @@ from pydantic import (
 
 from visionops.addresses import check_store
 from visionops.inference.release_settings import ReleaseConfig
-from visionops.inference.settings import DEFAULT_MAX_PIXELS, Engine, ServingConfig
+from visionops.inference.settings import DEFAULT_MAX_PIXELS, Device, Engine, ServingConfig
 from visionops.options import CommandOptions, comma_separated, flag, variable
 
 __all__ = [
@@ -76,6 +76,8 @@ class ModelOptions(BaseModel):
     """Registry alias under which it is served: champion, challenger."""
     engine: Engine = Engine.OPENVINO
     """What runs the graph: openvino or onnxruntime."""
+    device: Device = Device.CPU
+    """What it runs on: cpu, or gpu (Intel's by openvino, NVIDIA's by onnxruntime)."""
     confidence: float | None = Field(default=None, ge=0, le=1)
     """Lowest score of a detection; the bundle's own when absent. Labels have theirs in the bundle."""
     iou: float | None = Field(default=None, ge=0, le=1)
@@ -97,7 +99,10 @@ class ModelRef(ModelOptions):
     @classmethod
     def from_serving(cls, serving: ServingConfig, *, bundle: Path, name: str, version: str, alias: str) -> Self:
         """Return how ``serving`` has a registered model served."""
+        # As an option that was not given, where it is the CPU: a server of an older image knows none of that name.
+        device = {} if serving.device is Device.CPU else {"device": serving.device}
         return cls(
+            **device,
             bundle=bundle,
             name=name,
             version=version,

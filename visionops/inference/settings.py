@@ -12,7 +12,7 @@ from visionops.inference.release_settings import ReleaseConfig
 from visionops.inference.task_registry import TaskName
 from visionops.settings import Settings
 
-__all__ = ["DEFAULT_MAX_PIXELS", "Engine", "Precision", "ServingConfig", "UseCase"]
+__all__ = ["DEFAULT_MAX_PIXELS", "Device", "Engine", "Precision", "ServingConfig", "UseCase"]
 
 DEFAULT_MAX_PIXELS = 100_000_000
 """Largest accepted width x height: 100 megapixels, 300 MB decoded."""
@@ -32,6 +32,14 @@ class Engine(enum.StrEnum):
     ONNXRUNTIME = "onnxruntime"
 
 
+class Device(enum.StrEnum):
+    """What the engine computes on."""
+
+    CPU = "cpu"
+    GPU = "gpu"
+    """Intel's by OpenVINO, NVIDIA's by ONNX Runtime; one that is missing is refused, and never replaced by the CPU."""
+
+
 class Precision(enum.StrEnum):
     """Arithmetic of the engine. Explicit, because OpenVINO picks bf16 silently where the CPU has it."""
 
@@ -45,6 +53,8 @@ class ServingConfig(Settings):
     """How the champion answers."""
 
     engine: Engine = Engine.OPENVINO
+    device: Device = Device.CPU
+    """What the endpoint computes on. Training and evaluation use the CPU's engine in any case."""
     precision: Precision = Precision.F32
     """What training seals; `int8` comes of `--pipeline quantize`."""
     confidence: float = Field(default=0.25, ge=0, le=1)

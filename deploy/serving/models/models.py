@@ -157,6 +157,7 @@ class Loader:
             predictor = Predictor(
                 bundle,
                 ref.engine,
+                device=ref.device,
                 thresholds=thresholds,
                 threads=calibration.threads,
                 streams=calibration.streams,
@@ -184,8 +185,9 @@ class Loader:
         if streams := self._settings.streams:
             return Calibration(threads=available_cpus(), streams=streams, images_per_second={})
         # Under the load of requests a trial would measure the load, and hold them up.
-        known = beside.calibration if beside and beside.ref.engine is ref.engine else None
-        return calibrate(bundle, ref.engine, cache=self._cache(bundle), otherwise=known)
+        same = beside is not None and (beside.ref.engine, beside.ref.device) == (ref.engine, ref.device)
+        known = beside.calibration if beside and same else None
+        return calibrate(bundle, ref.engine, device=ref.device, cache=self._cache(bundle), otherwise=known)
 
 
 def _smoke_test(predictor: Predictor, image: bytes, where: str) -> None:

@@ -51,4 +51,6 @@ def server_arguments(served: Served) -> list[str]:
             "candidate_version": served.candidate.version,
             "release": served.serving.release,
         }
-    return ServerOptions.model_validate(dict(model) | options).to_arguments(joined=True, order=_ORDER)
+    return ServerOptions.model_validate(model.model_dump(exclude_unset=True) | options).to_arguments(
+        joined=True, order=_ORDER
+    )

@@ -102,13 +102,21 @@ def _container(name: str, config: KubernetesDeployerConfig, command: Sequence[st
         "imagePullPolicy": config.image_pull_policy,
         "command": list(command),
         "env": [{"name": "HOME", "value": "/tmp"}, {"name": "TMPDIR", "value": "/tmp"}],  # noqa: S108 - its own volume
-        "resources": config.resources.model_dump(),
+        "resources": _resources(config, is_server=name != _FETCH),
         "securityContext": _confined(),
         "volumeMounts": [
             {"name": volume, "mountPath": path, "readOnly": volume == "models" and not name.startswith(_FETCH)}
             for volume, path in {"tmp": "/tmp", **mounts}.items()  # noqa: S108
         ],
     }
+
+
+def _resources(config: KubernetesDeployerConfig, *, is_server: bool) -> Manifest:
+    """What a container requests; a GPU or another device (``nvidia.com/gpu``) is for the server only."""
+    resources: dict[str, dict[str, str]] = config.resources.model_dump()
+    if is_server:
+        return resources
+    return {kind: {name: n for name, n in given.items() if "/" not in name} for kind, given in resources.items()}
 
 
 def _fetcher(served: Served, config: KubernetesDeployerConfig) -> Manifest:

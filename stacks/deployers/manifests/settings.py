@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-__all__ = ["Autoscaling", "IngressConfig", "KubernetesDeployerConfig", "Resources", "Toleration", "reaching"]
+__all__ = [
+    "Autoscaling",
+    "IngressConfig",
+    "KedaScaling",
+    "KubernetesDeployerConfig",
+    "Resources",
+    "Toleration",
+    "reaching",
+]
 
 
 class _Frozen(BaseModel):
@@ -27,18 +35,51 @@ class Toleration(_Frozen):
     effect: str = ""
 
 
-class Autoscaling(_Frozen):
-    """By the CPU that the pods use."""
+class KedaScaling(_Frozen):
+    """By KEDA, which the cluster must have, and which reads from Prometheus how much there is to do."""
 
-    min_replicas: int = Field(default=1, ge=1)
+    prometheus: str = Field(pattern=r"^https?://[^/@]+")
+    """As KEDA reaches it from its own namespace: http://prometheus.vision.svc:9090."""
+    queue_depth: float | None = Field(default=4, gt=0)
+    """Images that may wait for their turn, for each pod."""
+    requests_per_second: float | None = Field(default=None, gt=0)
+    """Requests that each pod should get; measure first what one can do."""
+    pods: str = Field(default='instance=~"{pods}"', pattern=r"\{pods\}")
+    """Labels by which Prometheus knows the pods of this endpoint. `{pods}` becomes a pattern of their names; where
+    another configuration than the chart's scrapes them, it may be `pod=~"{pods}"`."""
+    wake_query: str = ""
+    """PromQL that is above zero while there are requests, whether or not a pod runs: of the ingress, for example. It is
+    what brings the first pod back after `min_replicas: 0`."""
+    authentication: str = ""
+    """A TriggerAuthentication of KEDA's, where Prometheus asks for a login."""
+    polling_seconds: int = Field(default=15, ge=1)
+    cooldown_seconds: int = Field(default=300, ge=0)
+    """Without anything to do, before the last pod goes."""
+
+    @model_validator(mode="after")
+    def _name_something(self) -> KedaScaling:
+        if self.queue_depth is None and self.requests_per_second is None:
+            raise ValueError("set queue_depth, requests_per_second or both; for the CPU alone leave keda out")
+        return self
+
+
+class Autoscaling(_Frozen):
+    """By the CPU that the pods use, and by what KEDA reads from Prometheus where `keda` is set."""
+
+    min_replicas: int = Field(default=1, ge=0)
+    """0, for visionops_kserve only and with `keda.wake_query`: no pod while there is nothing to do."""
     max_replicas: int = Field(default=3, ge=1)
     cpu_percent: int = Field(default=70, ge=1, le=100)
     """Of what they request."""
+    keda: KedaScaling | None = None
+    """Instead of a HorizontalPodAutoscaler, a ScaledObject, of which KEDA makes one."""
 
     @model_validator(mode="after")
     def _agree(self) -> Autoscaling:
         if self.min_replicas > self.max_replicas:
             raise ValueError(f"min_replicas {self.min_replicas} is above max_replicas {self.max_replicas}")
+        if not self.min_replicas and not (self.keda and self.keda.wake_query):
+            raise ValueError("min_replicas 0 needs keda.wake_query: pods that are not there say nothing of requests")
         return self
 
 

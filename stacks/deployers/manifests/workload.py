@@ -1,4 +1,4 @@
-"""The Deployment of an endpoint, and how it scales."""
+"""The Deployment of an endpoint."""
 
 from __future__ import annotations
 
@@ -9,14 +9,13 @@ from stacks.deployers.manifests.identity import (
     Served,
     identity,
     object_metadata,
-    object_name,
     pod_metadata,
     selector,
 )
 from stacks.deployers.manifests.pod import pod_spec
 from stacks.deployers.manifests.settings import KubernetesDeployerConfig
 
-__all__ = ["deployment", "scaling"]
+__all__ = ["deployment"]
 
 
 def deployment(served: Served, config: KubernetesDeployerConfig) -> Manifest:
@@ -34,35 +33,3 @@ def deployment(served: Served, config: KubernetesDeployerConfig) -> Manifest:
             "template": {"metadata": pod_metadata(served), "spec": pod_spec(served, config)},
         },
     }
-
-
-def scaling(name: str, config: KubernetesDeployerConfig) -> list[Manifest]:
-    """Of the endpoint's Deployment: PodDisruptionBudget, and HorizontalPodAutoscaler where one is configured."""
-    objects: list[Manifest] = [
-        {
-            "apiVersion": "policy/v1",
-            "kind": "PodDisruptionBudget",
-            "metadata": object_metadata(name, config),
-            "spec": {
-                "maxUnavailable": 1,
-                "selector": {"matchLabels": selector(name)},
-                "unhealthyPodEvictionPolicy": "AlwaysAllow",
-            },
-        }
-    ]
-    if config.autoscaling:
-        cpu = {"type": "Utilization", "averageUtilization": config.autoscaling.cpu_percent}
-        objects.append(
-            {
-                "apiVersion": "autoscaling/v2",
-                "kind": "HorizontalPodAutoscaler",
-                "metadata": object_metadata(name, config),
-                "spec": {
-                    "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": object_name(name)},
-                    "minReplicas": config.autoscaling.min_replicas,
-                    "maxReplicas": config.autoscaling.max_replicas,
-                    "metrics": [{"type": "Resource", "resource": {"name": "cpu", "target": cpu}}],
-                },
-            }
-        )
-    return objects

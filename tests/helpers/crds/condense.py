@@ -1,11 +1,13 @@
-"""Field names and types of SeldonDeployment and InferenceService, out of the clients that their projects publish.
+"""Field names and types of SeldonDeployment, InferenceService and ScaledObject, out of clients that are published.
 
     uv pip install --no-deps --target CLIENTS seldon-deploy-sdk==2.4.0 kserve==0.21.0
-    python -m tests.helpers.crds.condense CLIENTS
+    uv pip install --target CLIENTS cloudcoil-models-keda==2.16.1.0
+    PYTHONPATH=CLIENTS python -m tests.helpers.crds.condense CLIENTS
 
 A custom resource's own schema has megabytes, nearly all of it a copy of Kubernetes' pod. The classes of these clients
 are generated from the same types; of those on the way from the resource to its pod, the JSON files beside this one have
-each field with its type. What is Kubernetes' own is an object here: `kubernetes_validate` knows the rest.
+each field with its type. What is Kubernetes' own is an object here: `kubernetes_validate` knows the rest. The models of
+KEDA are made from its custom resource definitions, and have a JSON schema of their own.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import ast
 import json
 import re
 import sys
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +26,10 @@ _HERE = Path(__file__).parent
 _SELDON = ("SeldonDeployment", "SeldonDeploymentSpec", "PredictorSpec", "PredictiveUnit", "Endpoint", "Parameter")
 _KSERVE = ("V1beta1InferenceService", "V1beta1InferenceServiceSpec", "V1beta1PredictorSpec")
 _EXTENSION = "V1beta1ComponentExtensionSpec"
+_SCALING = (
+    *("V1beta1AutoScalingSpec", "V1beta1MetricsSpec", "V1beta1ResourceMetricSource", "V1beta1ExternalMetricSource"),
+    *("V1beta1ExternalMetrics", "V1beta1MetricTarget", "V1beta1ExtMetricAuthentication", "V1beta1AuthenticationRef"),
+)
 # Seldon's client does not say which fields must be there, and neither says which values a text may have. From
 # operator/apis/machinelearning.seldon.io/v1 of seldon-core and pkg/apis/serving/v1beta1 of kserve.
 _REQUIRED = {
@@ -38,9 +45,12 @@ _VALUES = {
     ("Endpoint", "type"): ["REST", "GRPC"],
     ("Parameter", "type"): ["INT", "FLOAT", "DOUBLE", "STRING", "BOOL"],
     ("V1beta1PredictorSpec", "scaleMetric"): ["cpu", "memory", "concurrency", "rps"],
+    ("V1beta1MetricsSpec", "type"): ["Resource", "External", "PodMetric"],
+    ("V1beta1MetricTarget", "type"): ["Utilization", "Value", "AverageValue"],
+    ("V1beta1ExternalMetrics", "backend"): ["prometheus", "graphite"],
 }
 _TABLES = {"swagger_types", "openapi_types", "attribute_map"}
-_PLAIN = {"str": "string", "int": "integer", "bool": "boolean", "float": "number"}
+_PLAIN = {"str": "string", "int": "integer", "bool": "boolean", "float": "number", "V1beta1MetricQuantity": "string"}
 
 
 def condense(package: Path, followed: tuple[str, ...]) -> dict[str, Any]:
@@ -84,17 +94,52 @@ def condense(package: Path, followed: tuple[str, ...]) -> dict[str, Any]:
     return {"$ref": f"#/definitions/{followed[0]}", "definitions": definitions}
 
 
+def keda() -> dict[str, Any]:
+    """A JSON schema of ScaledObject, which is strict and says nothing of its own status."""
+    from cloudcoil.models.keda.v1alpha1 import ScaledObject
+
+    def strict(value: Any) -> Any:
+        if isinstance(value, list):
+            return [strict(inner) for inner in value]
+        if not isinstance(value, dict):
+            return value
+        kept = {key: strict(inner) for key, inner in value.items() if not _is_said(key, inner)}
+        return kept | ({"additionalProperties": False} if "properties" in kept else {})
+
+    made = ScaledObject.model_json_schema(by_alias=True)
+    spec = {"properties": {"spec": made["properties"]["spec"]}}
+    definitions, wanted = {}, set(re.findall(r"#/\$defs/(\w+)", json.dumps(spec)))
+    while wanted - set(definitions):
+        for name in sorted(wanted - set(definitions)):
+            definitions[name] = strict(made["$defs"][name])
+        wanted |= set(re.findall(r"#/\$defs/(\w+)", json.dumps(definitions)))
+    head = {key: {"type": "string"} for key in ("apiVersion", "kind")} | {"metadata": {"type": "object"}}
+    properties = head | {"spec": {"$ref": "#/definitions/ScaledObjectSpec"}}
+    schema = {"type": "object", "properties": properties, "additionalProperties": False, "required": list(properties)}
+    text = json.dumps(schema | {"definitions": definitions})
+    return dict(json.loads(text.replace("#/$defs/", "#/definitions/")))
+
+
+def _is_said(key: str, value: Any) -> bool:
+    """Texts for readers, and defaults; a property may have the same name."""
+    return key in {"title", "description", "default"} and not isinstance(value, dict)
+
+
+def _write(kind: str, distribution: str, version: str, schema: dict[str, Any]) -> None:
+    source = {"$comment": f"tests/helpers/crds/condense.py wrote this from {distribution} {version}"}
+    (_HERE / f"{kind}.json").write_text(json.dumps(source | schema, indent=1) + "\n", encoding="utf-8")
+
+
 def main(clients: Path) -> None:
     """Write the files again."""
     pods = ("SeldonPodSpec", "SeldonHpaSpec")
     for kind, package, distribution, followed in (
         ("SeldonDeployment", "seldon_deploy_sdk", "seldon-deploy-sdk", (*_SELDON, *pods)),
-        ("InferenceService", "kserve", "kserve", (*_KSERVE, _EXTENSION)),
+        ("InferenceService", "kserve", "kserve", (*_KSERVE, _EXTENSION, *_SCALING)),
     ):
         (version,) = [p.name.removesuffix(".dist-info").split("-")[1] for p in clients.glob(f"{package}-*.dist-info")]
-        source = {"$comment": f"tests/helpers/crds/condense.py wrote this from {distribution} {version}"}
-        text = json.dumps(source | condense(clients / package, followed), indent=1)
-        (_HERE / f"{kind}.json").write_text(text + "\n", encoding="utf-8")
+        _write(kind, distribution, version, condense(clients / package, followed))
+    _write("ScaledObject", "cloudcoil-models-keda", metadata.version("cloudcoil-models-keda"), keda())
 
 
 if __name__ == "__main__":

@@ -91,6 +91,25 @@ def test_an_inference_service_is_a_predictor_and_a_pod(config):
     assert [container["name"] for container in predictor["containers"]] == ["kserve-container"]
 
 
+def test_kserve_has_keda_scale_down_to_nothing():
+    scaling = {
+        "min_replicas": 0,
+        "keda": {"prometheus": "http://p:9090", "wake_query": "sum(rate(hits[1m]))", "authentication": "login"},
+    }
+    manifest = inference_service(
+        SERVED, KubernetesDeployerConfig.model_validate(LEAST.model_dump() | {"autoscaling": scaling})
+    )
+    check_kserve(manifest)
+    predictor = manifest["spec"]["predictor"]
+    assert (predictor["minReplicas"], predictor["maxReplicas"]) == (0, 3)
+    assert manifest["metadata"]["annotations"]["serving.kserve.io/autoscalerClass"] == "keda"
+    cpu, queue, wake = predictor["autoScaling"]["metrics"]
+    assert cpu["resource"]["target"] == {"type": "Utilization", "averageUtilization": 70}
+    assert f"{manifest['metadata']['name']}-predictor-" in queue["external"]["metric"]["query"]
+    assert wake["external"]["metric"]["query"] == "clamp_max(ceil(sum(rate(hits[1m]))), 1)"
+    assert wake["external"]["target"] == {"type": "Value", "value": "1"}
+
+
 def test_the_graph_that_the_docs_show_is_one():
     (text,) = re.findall(r"```yaml\n(.+?)```", (ROOT / "docs" / "how-to" / "seldon.md").read_text(), re.DOTALL)
     manifest = yaml.safe_load(text)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+import re
 from collections.abc import Iterator
 from typing import Any
 
+import jsonschema
 import kubernetes_validate
 import pytest
 from pydantic import ValidationError
@@ -14,9 +17,11 @@ from stacks.deployers.manifests.identity import Served, ServedCandidate, endpoin
 from stacks.deployers.manifests.keys import secret
 from stacks.deployers.manifests.network import supporting
 from stacks.deployers.manifests.pod import pod_spec, revision
-from stacks.deployers.manifests.settings import KubernetesDeployerConfig
-from stacks.deployers.manifests.workload import deployment, scaling
+from stacks.deployers.manifests.scaling import prometheus_queries, scaling
+from stacks.deployers.manifests.settings import KedaScaling, KubernetesDeployerConfig
+from stacks.deployers.manifests.workload import deployment
 from stacks.deployers.seldon import seldon_deployment
+from tests.helpers.crds import check_resource
 from visionops.inference.release_settings import ReleaseConfig
 from visionops.inference.server_options import ServerOptions
 from visionops.inference.settings import ServingConfig
@@ -72,6 +77,93 @@ def test_all_objects_hold_to_the_schemas(kubernetes, config):
         kinds.add(manifest["kind"])
     expected = {"Secret", "Deployment", "Service", "NetworkPolicy", "PodDisruptionBudget"}
     assert kinds == expected | ({"Ingress", "HorizontalPodAutoscaler"} if config is MOST else set())
+
+
+KEDA = {"prometheus": "http://prometheus.vision.svc:9090", "requests_per_second": 12.5, "authentication": "login"}
+
+
+def by_keda(**more: Any) -> KubernetesDeployerConfig:
+    scaling = {"min_replicas": 2, "max_replicas": 8, "keda": KEDA | more}
+    return KubernetesDeployerConfig.model_validate(LEAST.model_dump() | {"autoscaling": scaling})
+
+
+def test_keda_asks_prometheus_for_what_waits_and_what_comes():
+    kinds = [o["kind"] for o in objects(by_keda())]
+    assert "HorizontalPodAutoscaler" not in kinds
+    manifest = find("ScaledObject", by_keda())
+    check_resource(manifest)
+    spec = manifest["spec"]
+    assert spec["scaleTargetRef"]["name"] == find("Deployment", by_keda())["metadata"]["name"]
+    assert (spec["minReplicaCount"], spec["maxReplicaCount"]) == (2, 8)
+    cpu, *others = spec["triggers"]
+    assert cpu == {"type": "cpu", "metricType": "Utilization", "metadata": {"value": "70"}}
+    pods = spec["scaleTargetRef"]["name"] + "-[a-z0-9]+-[a-z0-9]+"
+    assert {one["name"]: (one["metadata"]["query"], one["metadata"]["threshold"]) for one in others} == {
+        "queue-depth": (f'sum(visionops_queue_depth{{instance=~"{pods}"}})', "4"),
+        "requests-per-second": (
+            f'sum(rate(visionops_requests_total{{instance=~"{pods}",route!~"/health|/ready|/metrics"}}[2m]))',
+            "12.5",
+        ),
+    }
+    assert all(one["authenticationRef"] == {"name": "login"} for one in others)
+    bare = by_keda(queue_depth=None, authentication="", pods='pod=~"{pods}"')
+    (one,) = find("ScaledObject", bare)["spec"]["triggers"][1:]
+    assert f'{{pod=~"{pods}",' in one["metadata"]["query"]
+    assert "authenticationRef" not in one
+
+
+def test_the_schema_of_keda_would_say_so():
+    manifest = find("ScaledObject", by_keda())
+    for path, key, value in (
+        ((), "scaleTarget", {}),
+        (("triggers", 1), "metricTypes", "Value"),
+        (("triggers", 1, "metadata"), "threshold", 4),  # texts only
+    ):
+        wrong = copy.deepcopy(manifest)
+        inner = wrong["spec"]
+        for part in path:
+            inner = inner[part]
+        inner[key] = value
+        with pytest.raises(jsonschema.ValidationError):
+            check_resource(wrong)
+
+
+def test_the_pods_of_an_endpoint_are_those_of_no_other():
+    queries = prometheus_queries("visionops-steel", KedaScaling.model_validate(KEDA))
+    (pattern,) = set(re.findall(r'instance=~"(.+?)"', " ".join(query for query, _ in queries.values())))
+    assert re.fullmatch(pattern, "visionops-steel-6f5d8c7b9c-x7k2p")
+    assert not re.fullmatch(pattern, "visionops-steel-2-6f5d8c7b9c-x7k2p")
+
+
+@pytest.mark.parametrize(
+    ("scaling", "words"),
+    [
+        ({"min_replicas": 0}, "min_replicas 0 needs keda.wake_query"),
+        ({"min_replicas": 0, "keda": KEDA}, "min_replicas 0 needs keda.wake_query"),
+        ({"keda": KEDA | {"queue_depth": None, "requests_per_second": None}}, "set queue_depth, requests_per_second"),
+        ({"keda": KEDA | {"prometheus": "prometheus:9090"}}, "prometheus"),
+        ({"keda": KEDA | {"pods": 'job="visionops"'}}, "pods"),
+    ],
+)
+def test_scaling_that_cannot_be_is_refused(scaling, words):
+    with pytest.raises(ValidationError, match=words):
+        KubernetesDeployerConfig.model_validate(LEAST.model_dump() | {"autoscaling": scaling})
+
+
+def test_a_gpu_is_for_the_server_only():
+    amounts = {"cpu": "1", "memory": "2Gi", "nvidia.com/gpu": "1"}
+    config = KubernetesDeployerConfig.model_validate(
+        LEAST.model_dump() | {"resources": {"requests": amounts, "limits": amounts}}
+    )
+    serving = ServingConfig(engine="onnxruntime", device="gpu")
+    spec = pod_spec(SERVED.model_copy(update={"serving": serving}), config)
+    (fetch,), (server,) = spec["initContainers"], spec["containers"]
+    assert server["resources"]["limits"]["nvidia.com/gpu"] == "1"
+    assert fetch["resources"]["limits"] == {"cpu": "1", "memory": "2Gi"}
+    assert "--device=gpu" in server["args"]
+    assert not any("device" in argument for argument in pod_spec(SERVED, LEAST)["containers"][0]["args"])
+    manifest = deployment(SERVED.model_copy(update={"serving": serving}), config)
+    kubernetes_validate.validate(manifest, "1.35", strict=True)
 
 
 def test_the_schemas_would_say_so():

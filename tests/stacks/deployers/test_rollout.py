@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from kmock import KubernetesError
 
 from stacks.deployers.kserve import KServeEndpoint
 from stacks.deployers.manifests.identity import MANAGED_BY, object_name
@@ -119,6 +120,58 @@ def test_replicas_and_the_autoscaler(cluster, store, bundles):
     deploy(make(store, replicas=3, network_policy=False), bundles[1], "2")
     assert len(cluster.pods) == 3
     assert not {"horizontalpodautoscalers/visionops-cells", "networkpolicies/visionops-cells"} & cluster.names()
+
+
+def test_one_scaler_at_a_time(cluster, store, bundles):
+    """KEDA's webhook refuses pods that a HorizontalPodAutoscaler has, so that goes before the ScaledObject comes."""
+
+    def webhook(request):
+        both = {f"{kind}/visionops-cells" for kind in ("horizontalpodautoscalers", "scaledobjects")}
+        is_new = request.method.value == "POST" and request.resource.plural in {name.split("/")[0] for name in both}
+        if is_new and both & cluster.names():
+            return KubernetesError(status=403, message="the workload is already managed by the hpa")
+        return None
+
+    cluster.faults.append(webhook)
+    keda = {"max_replicas": 5, "keda": {"prometheus": "http://prometheus.vision.svc:9090"}}
+    deploy(make(store, autoscaling={"max_replicas": 5}), bundles[0])
+    deploy(make(store, autoscaling=keda), bundles[1], "2")
+    assert "horizontalpodautoscalers/visionops-cells" not in cluster.names()
+    assert cluster.find("scaledobjects")["spec"]["maxReplicaCount"] == 5
+    deploy(make(store, autoscaling={"max_replicas": 5}), bundles[1], "2")
+    assert "scaledobjects/visionops-cells" not in cluster.names()
+    endpoint = make(store, autoscaling=keda)
+    deploy(endpoint, bundles[1], "2")
+    endpoint.delete()
+    assert cluster.names() == set()
+
+
+def test_a_cluster_without_keda_or_rights_for_it_is_no_trouble(cluster, store, bundles):
+    cluster.faults.append(refusal(403, "scaledobjects.keda.sh is forbidden", plural="scaledobjects"))
+    endpoint = make(store)
+    deploy(endpoint, bundles[0])
+    endpoint.delete()
+    assert cluster.names() == set()
+    wanted = make(store, autoscaling={"keda": {"prometheus": "http://prometheus.vision.svc:9090"}})
+    assert "scaledobjects.keda.sh is forbidden" in refused(wanted, bundles[0])
+
+
+def test_no_pod_at_all_is_for_kserve(cluster, store, bundles):
+    keda = {"prometheus": "http://prometheus.vision.svc:9090", "wake_query": "sum(rate(requests[1m]))"}
+    zero = {"min_replicas": 0, "keda": keda}
+    for kind in (ClusterEndpoint, SeldonEndpoint):
+        why = refused(make(store, kind, autoscaling=zero), bundles[0])
+        assert "autoscaling.min_replicas: 0 is for visionops_kserve" in why
+    assert "is not for visionops_seldon" in refused(
+        make(store, SeldonEndpoint, autoscaling=zero | {"min_replicas": 1}), bundles[0]
+    )
+    assert cluster.names() == set()
+    asleep = make(store, KServeEndpoint, autoscaling=zero)
+    deploy(asleep, bundles[0])
+    assert cluster.find("inferenceservices")["spec"]["predictor"]["minReplicas"] == 0
+    assert (asleep.find().is_ready, asleep.find().is_stopped) == (True, False)
+    asleep.stop()
+    assert asleep.find().is_stopped
 
 
 def test_stop_remembers_how_many(cluster, store, bundles):
@@ -364,12 +417,17 @@ def test_the_role_of_the_page_is_what_is_asked_for(cluster, store, bundles):
         asked.add((resource, verb[request.method.value]))
 
     cluster.faults.append(note)
-    endpoint = make(store, autoscaling={}, ingress={"host": "cells.example"})
+    keda = {"prometheus": "http://prometheus.vision.svc:9090"}
+    endpoint = make(store, autoscaling={"keda": keda}, ingress={"host": "cells.example"})
+    for times in range(2):  # made, and changed
+        deploy(endpoint, bundles[0])
+        keda["queue_depth"] = 8
+        endpoint = make(store, autoscaling={"keda": keda} if not times else {}, ingress={"host": "cells.example"})
     deploy(endpoint, bundles[0])
     cluster.fates["2"] = "crash"
     refused(endpoint, bundles[1], "2")
     for key, live in list(cluster.objects.items()):
-        if key[0].plural not in WORKLOADS:  # as if an older deployer had made them
+        if key[0].plural not in WORKLOADS and not live.deleted:  # as if an older deployer had made them
             metadata = live.raw["metadata"] | {"labels": {MANAGED_BY: "visionops"}}
             cluster.objects[key] = live.raw | {"metadata": metadata}
     deploy(endpoint, bundles[1], "3")

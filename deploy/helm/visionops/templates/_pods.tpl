@@ -14,6 +14,21 @@ readOnlyRootFilesystem: true
 capabilities: {drop: [ALL]}
 {{- end }}
 
+{{/* Requests and limits without devices (nvidia.com/gpu), which only a server uses. */}}
+{{- define "visionops.withoutDevices" -}}
+{{- $kept := dict }}
+{{- range $kind, $given := . }}
+{{- $plain := dict }}
+{{- range $name, $amount := $given }}
+{{- if not (contains "/" $name) }}
+{{- $_ := set $plain $name $amount }}
+{{- end }}
+{{- end }}
+{{- $_ := set $kept $kind $plain }}
+{{- end }}
+{{- toYaml $kept }}
+{{- end }}
+
 {{/* How AWS clients find the store. */}}
 {{- define "visionops.storeEnvironment" -}}
 - {name: AWS_DEFAULT_REGION, value: {{ .Values.s3.region | quote }}}
