@@ -24,8 +24,8 @@ __all__ = ["main"]
 
 ROOT = Path(__file__).resolve().parents[2]
 _FOLDER = ROOT / ".demo"
-_PROFILES = ("follow", "zenml", "review")
-_OPTIONAL = ("airflow", "alertmanager", "control", "grafana", "intake", "prometheus", "zenml")
+_PROFILES = ("follow", "review")
+_OPTIONAL = ("alertmanager", "control", "grafana", "intake", "prometheus")
 _IMAGES = 40
 _PATIENCE = 600.0
 

@@ -75,6 +75,9 @@ class Places:
             "AWS_ACCESS_KEY_ID": known["VISIONOPS_S3_KEY"],
             "AWS_SECRET_ACCESS_KEY": known["VISIONOPS_S3_SECRET"],
             "AWS_DEFAULT_REGION": "us-east-1",
+            "ZENML_STORE_URL": self.url("zenml"),
+            "ZENML_STORE_USERNAME": "visionops",
+            "ZENML_STORE_PASSWORD": known["VISIONOPS_ZENML_PASSWORD"],
         }
         if "alertmanager" in self.services:
             found["VISIONOPS_ALERTMANAGER"] = self.url("alertmanager")
@@ -84,12 +87,6 @@ class Places:
                 "VISIONOPS_PUSHGATEWAY_USERNAME": USERNAME,
                 "VISIONOPS_PUSHGATEWAY_PASSWORD": (self.access / "password").read_text(encoding="utf-8"),
                 "VISIONOPS_PUSHGATEWAY_CA": str(self.access / "ca.crt"),
-            }
-        if "zenml" in self.services:
-            found |= {
-                "ZENML_STORE_URL": self.url("zenml"),
-                "ZENML_STORE_USERNAME": "visionops",
-                "ZENML_STORE_PASSWORD": known["VISIONOPS_ZENML_PASSWORD"],
             }
         return found
 
