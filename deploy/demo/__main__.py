@@ -42,13 +42,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--without", action="append", default=[], choices=_OPTIONAL, help="leave a service out; repeatable"
     )
     parser.add_argument("--airflow", action="store_true", help="with up: Airflow, too")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="with up: a setting of the training; repeatable"
+    )
     given = parser.parse_args(arguments)
     try:
         if given.what == "down":
             _down(find_compose())
         else:
             profiles = (*_PROFILES, "airflow") if given.airflow else _PROFILES
-            _up(profiles, given.without) if given.what == "up" else _drill()
+            _up(profiles, given.without, given.set) if given.what == "up" else _drill()
     except (VisionOpsError, OSError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
@@ -58,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _up(profiles: Sequence[str], without: Sequence[str]) -> None:
+def _up(profiles: Sequence[str], without: Sequence[str], settings: Sequence[str]) -> None:
     compose = find_compose()
     chosen = {name: value for name, value in os.environ.items() if name.startswith("VISIONOPS_")}
     chosen = {name: value for name, value in chosen.items() if name.endswith(("_PORT", "_IMAGE", "_WEBHOOK"))}
@@ -86,7 +89,8 @@ def _up(profiles: Sequence[str], without: Sequence[str]) -> None:
     write_client(_FOLDER / "client.env", places.environment())
     _say("training configs/sample.yaml on the stack staging")
     summary = _FOLDER / "summary.json"
-    _run(places, "--stack", "staging", "--set", "serving.port=0", "--summary", str(summary))
+    words = [word for setting in ("serving.port=0", *settings) for word in ("--set", setting)]
+    _run(places, "--stack", "staging", *words, "--summary", str(summary))
     _await(lambda: [] if places.serves_a_model() else ["serving"], lambda _: "waiting for the server to follow")
     image = Path(json.loads(summary.read_text(encoding="utf-8"))["sample_image"])
     _say(f"{_predict(places, image)} images predicted by {places.url('serving')}")
