@@ -75,12 +75,15 @@ def _up(profiles: Sequence[str], without: Sequence[str], settings: Sequence[str]
     if not compose.containers():
         check_ports(list(services.values()))
     access = _FOLDER / "pushgateway"
-    variables = write_secrets(
-        _FOLDER / "secrets.env",
-        chosen | {"VISIONOPS_NAME": "sample", "VISIONOPS_PUSHGATEWAY_ACCESS": str(access)},
-    )
     if not access.exists():
+        _FOLDER.mkdir(mode=0o700, exist_ok=True)
         write_access(access)
+    given = {
+        "VISIONOPS_NAME": "sample",
+        "VISIONOPS_PUSHGATEWAY_ACCESS": str(access),
+        "VISIONOPS_PUSHGATEWAY_PASSWORD": (access / "client" / "password").read_text(encoding="utf-8"),
+    }
+    variables = write_secrets(_FOLDER / "secrets.env", chosen | given)
     (_FOLDER / "services.json").write_text(json.dumps({"profiles": list(profiles), "services": list(services)}))
     places = Places(_FOLDER, variables, services)
     _say(f"starting {', '.join(services)} with {' '.join(compose.command)}")
@@ -93,7 +96,7 @@ def _up(profiles: Sequence[str], without: Sequence[str], settings: Sequence[str]
     _run(places, "--stack", "staging", *words, "--summary", str(summary))
     _await(lambda: [] if places.serves_a_model() else ["serving"], lambda _: "waiting for the server to follow")
     image = Path(json.loads(summary.read_text(encoding="utf-8"))["sample_image"])
-    _say(f"{_predict(places, image)} images predicted by {places.url('serving')}")
+    _say(f"{_predict(places, _FOLDER / 'home' / 'data')} images predicted by {places.url('serving')}")
     sys.stdout.write("\n" + "\n".join(places.table()) + "\n\n")
     sys.stdout.write(
         f"predict:  curl -H \"X-API-Key: $(sed -n 's/^VISIONOPS_DEMO_KEY=//p' {_FOLDER}/secrets.env)\" "
@@ -174,9 +177,9 @@ def _run(places: Places, *words: str) -> None:
         raise DeploymentError(f"run.py {' '.join(words)}: exit code {done.returncode}")
 
 
-def _predict(places: Places, sample: Path) -> int:
+def _predict(places: Places, data: Path) -> int:
     """Have the server answer images of the sample, so that its dashboards have data."""
-    images = sorted(path for path in sample.parent.iterdir() if path.suffix == sample.suffix)[:_IMAGES]
+    images = sorted(data.rglob("*.jpg"))[:_IMAGES]
     for image in images:
         answer = requests.post(
             f"{places.url('serving')}/predict", headers=places.key, files={"file": image.read_bytes()}, timeout=60

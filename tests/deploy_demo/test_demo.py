@@ -17,7 +17,11 @@ from deploy.http.keys import KeyRing
 from tests.conftest import ROOT
 from visionops.errors import ConfigError, DeploymentError
 
-GIVEN = {"VISIONOPS_NAME": "sample", "VISIONOPS_PUSHGATEWAY_ACCESS": "/x"}
+GIVEN = {
+    "VISIONOPS_NAME": "sample",
+    "VISIONOPS_PUSHGATEWAY_ACCESS": "/x",
+    "VISIONOPS_PUSHGATEWAY_PASSWORD": "given",
+}
 TEXT = FILE.read_text()
 
 

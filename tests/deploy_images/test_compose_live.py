@@ -114,6 +114,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         "VISIONOPS_GRAFANA_PASSWORD": "unused",
         "VISIONOPS_ALERT_WEBHOOK": "http://hook:8080/alerts",
         "VISIONOPS_PUSHGATEWAY_ACCESS": str(folder / "access"),
+        "VISIONOPS_PUSHGATEWAY_PASSWORD": (folder / "access" / "client" / "password").read_text(),
     }
     content = yaml.safe_load((DEPLOY / "compose.yaml").read_text().replace("- ./", f"- {DEPLOY}/"))
     services = {
