@@ -70,6 +70,9 @@ class Places:
             "VISIONOPS_HOME": str(self.folder / "home"),
             "ZENML_CONFIG_PATH": str(self.folder / "zenml"),
             "VISIONOPS_MLFLOW": self.url("mlflow"),
+            # Else MLflow sends clients to the store by the name that the store has among the containers.
+            "MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD": "false",
+            "MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD": "false",
             "VISIONOPS_S3_BUCKET": "s3://visionops",
             "VISIONOPS_S3_ENDPOINT": self.url("s3"),
             "AWS_ACCESS_KEY_ID": known["VISIONOPS_S3_KEY"],
