@@ -9,7 +9,7 @@ TEST_ARGS ?=
 TESTS = $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help run test coverage staging trackers releases dvc label-studio pods lint security format lock bench fuzz images compose helm chart airflow peers seldon clean
+.PHONY: help run test coverage staging trackers releases dvc label-studio pods lint security format lock bench fuzz images compose demo demo-drill demo-down demo-test helm chart airflow peers seldon clean
 
 help:  ## Show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -120,6 +120,18 @@ images: $(UV)  ## Container images of the server and of pipelines; deploy/images
 compose: .venv/installed  ## deploy/compose.yaml by podman-compose, with stand-ins for images that are absent; after `make images`
 	tests/deploy_images/stand_ins/build.sh
 	VISIONOPS_COMPOSE=1 $(BIN)/python -m pytest -s tests/deploy_images/test_compose_live.py $(TEST_ARGS)
+
+demo: .venv/installed  ## The whole system on one host: start it, train the sample, print every URL; after `make images`
+	@$(BIN)/python -m deploy.demo up $(ARGS)
+
+demo-drill: .venv/installed  ## Send changed images to the demo's endpoint; monitoring raises an alert in Alertmanager
+	@$(BIN)/python -m deploy.demo drill
+
+demo-down: .venv/installed  ## Remove the demo: containers, volumes, networks and .demo
+	@$(BIN)/python -m deploy.demo down
+
+demo-test: .venv/installed  ## `make demo`, its drill and `make demo-down` on free ports; after `make images` and `make compose`
+	VISIONOPS_DEMO=1 $(BIN)/python -m pytest -s tests/deploy_demo/test_demo_live.py $(TEST_ARGS)
 
 helm: .helm/helm  ## helm, for the tests of the chart, where there is none
 

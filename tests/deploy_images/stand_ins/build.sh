@@ -5,7 +5,7 @@ cd "$(dirname "$0")"
 sed -n 's/^    image: \(docker.io[^ ]*\)$/\1/p' ../../../deploy/compose.yaml | while read -r image; do
     name=$(basename "${image%%:*}")
     [ "$name" != seaweedfs ] || name=s3
-    [ "$name" != grafana ] || continue # there is no other build of it
+    case $name in grafana | airflow) continue ;; esac # there is no other build of these
     podman image exists "$image" || podman build --quiet --network host --format docker ${PIP_CONF:+--secret "id=pip,src=$PIP_CONF"} \
         ${CA:+--secret "id=ca,src=$CA"} --target "$name" --tag "$image" .
 done

@@ -1,0 +1,1 @@
+"""The whole system on one host, from nothing to alerts: ``make demo``, ``make demo-drill``, ``make demo-down``."""

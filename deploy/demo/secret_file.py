@@ -1,0 +1,78 @@
+"""Secrets of the demo: made once, kept in a file that only its owner reads, never changed."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from deploy.http.keys import Client, Role, make_key
+from visionops.errors import ConfigError
+
+__all__ = ["CLIENT_KEY", "read_secrets", "write_secrets"]
+
+CLIENT_KEY = "VISIONOPS_DEMO_KEY"
+"""The key of a client of the server, whose line is VISIONOPS_API_KEYS."""
+_NO_WEBHOOK = "http://127.0.0.1:9/"
+"""Alertmanager keeps alerts and reaches nobody."""
+_SECRETS: Mapping[str, Callable[[], str]] = {
+    "VISIONOPS_ADMIN_KEY": lambda: make_key(Client("admin", Role.ADMIN))[0],
+    "VISIONOPS_POSTGRES_PASSWORD": lambda: secrets.token_urlsafe(24),
+    "VISIONOPS_S3_KEY": lambda: secrets.token_hex(10),
+    "VISIONOPS_S3_SECRET": lambda: secrets.token_hex(20),
+    "VISIONOPS_GRAFANA_PASSWORD": lambda: secrets.token_urlsafe(24),
+    "VISIONOPS_ZENML_PASSWORD": lambda: secrets.token_urlsafe(24),
+    "VISIONOPS_ZENML_JWT_KEY": lambda: secrets.token_hex(32),
+    "VISIONOPS_ZENML_ENCRYPTION_KEY": lambda: secrets.token_hex(32),
+    "VISIONOPS_AIRFLOW_KEY": lambda: secrets.token_hex(32),
+}
+
+
+def read_secrets(file: Path) -> dict[str, str]:
+    """Return the variables of the file; none where it is not there.
+
+    Raises:
+        ConfigError: It cannot be read, or a line is no assignment. The line is not repeated.
+    """
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file}: cannot be read ({error}); remove it to have it made anew") from error
+    found = {}
+    for number, line in enumerate(lines, start=1):
+        name, mark, value = line.partition("=")
+        if line.strip() and not line.startswith("#"):
+            if not mark or not name.isidentifier():
+                raise ConfigError(f"{file}: line {number}: expected NAME=VALUE")
+            found[name] = value
+    return found
+
+
+def write_secrets(file: Path, given: Mapping[str, str]) -> dict[str, str]:
+    """Add to the file what it lacks, and return all of it.
+
+    Args:
+        given: Variables that have a value already; what the file says of them stays.
+
+    Raises:
+        ConfigError: The file cannot be read or written.
+    """
+    known = read_secrets(file)
+    wanted = dict(given) | {name: make() for name, make in _SECRETS.items() if name not in given}
+    wanted.setdefault("VISIONOPS_ALERT_WEBHOOK", _NO_WEBHOOK)
+    if CLIENT_KEY not in known:  # a key and its digest belong together
+        wanted[CLIENT_KEY], wanted["VISIONOPS_API_KEYS"] = make_key(Client("demo", Role.PREDICT))
+        known.pop("VISIONOPS_API_KEYS", None)
+    added = {name: value for name, value in wanted.items() if name not in known}
+    try:
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+            os.fchmod(stream.fileno(), 0o600)
+            stream.writelines(f"{name}={value}\n" for name, value in added.items())
+    except OSError as error:
+        raise ConfigError(f"{file}: cannot be written ({error.strerror})") from error
+    return known | added

@@ -1,0 +1,1 @@
+"""Keeps a prediction server on the version that has an alias in the model registry."""

@@ -1,0 +1,117 @@
+"""Compares what a server serves with what the registry says, and switches the server."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import requests
+
+from deploy.following.options import FollowOptions
+from visionops.errors import DeploymentError
+from visionops.inference.bundle import ModelBundle
+from visionops.registry import ModelRegistry, RegisteredVersion
+
+__all__ = ["Follower"]
+
+_PATIENCE_SECONDS = 10.0
+
+
+class Follower:
+    """Keeps one server on the version that has an alias.
+
+    The server itself is asked what it serves, so one that was started anew gets its model again.
+    """
+
+    def __init__(self, options: FollowOptions) -> None:
+        self._options = options
+        self._registry = ModelRegistry(options.registry)
+        self._key = {"X-API-Key": options.admin_key.get_secret_value()} if options.admin_key else {}
+
+    def wanted(self) -> RegisteredVersion | None:
+        """Return the version that has the alias; None where none has it yet.
+
+        Raises:
+            RegistryError: The registry does not answer.
+        """
+        return self._registry.by_alias(self._options.name, self._options.alias)
+
+    def serves(self, version: RegisteredVersion) -> bool:
+        """Return whether the server answers with ``version``.
+
+        Raises:
+            DeploymentError: The server does not answer, or refuses the key.
+        """
+        answer = self._request("GET", "/model", params={"model": self._options.name})
+        if answer.status_code in {404, 503}:
+            return False
+        served = _json(answer)
+        return (served.get("version"), served.get("digest")) == (version.version, version.digest)
+
+    def follow(self) -> RegisteredVersion | None:
+        """Bring the server to the version that has the alias.
+
+        Returns:
+            The version, where the server was switched; None where nothing had to be done.
+
+        Raises:
+            RegistryError: The registry does not answer.
+            BundleError: The version's bundle is corrupt.
+            DeploymentError: The server does not answer, or refuses the model; what it served before, it serves on.
+        """
+        version = self.wanted()
+        if version is None or self.serves(version):
+            return None
+        bundle = self._fetched(version)
+        _json(
+            self._request(
+                "POST",
+                "/reload",
+                json={
+                    "name": version.name,
+                    "version": version.version,
+                    "alias": self._options.alias,
+                    "bundle": str(bundle),
+                },
+                seconds=self._options.patience,
+            )
+        )
+        for other in self._options.bundles.iterdir():
+            if other != bundle:
+                shutil.rmtree(other, ignore_errors=True)
+        return version
+
+    def _fetched(self, version: RegisteredVersion) -> Path:
+        """The folder of the version's bundle, whole: an interrupted download leaves a draft, which goes next time."""
+        folder = self._options.bundles.absolute()
+        folder.mkdir(parents=True, exist_ok=True)
+        place = folder / version.digest
+        if not place.is_dir():
+            with tempfile.TemporaryDirectory(prefix="draft-", dir=folder) as draft:
+                bundle: ModelBundle = self._registry.fetch_bundle(version, Path(draft))
+                bundle.folder.replace(place)
+        return place
+
+    def _request(self, method: str, path: str, seconds: float = _PATIENCE_SECONDS, **given: Any) -> requests.Response:
+        try:
+            return requests.request(
+                method, self._options.server.rstrip("/") + path, headers=self._key, timeout=seconds, **given
+            )
+        except requests.RequestException as error:
+            raise DeploymentError(
+                f"{self._options.server}: does not answer ({type(error).__name__}); check that the server runs"
+            ) from error
+
+
+def _json(answer: requests.Response) -> Mapping[str, Any]:
+    try:
+        content: dict[str, Any] = answer.json()
+    except requests.JSONDecodeError:
+        content = {}
+    if not answer.ok:
+        said = content.get("error", {})
+        raise DeploymentError(f"{answer.url}: {answer.status_code} {said.get('code', '')}: {said.get('message', '')}")
+    return content
