@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from stacks.on_worker import ON_WORKER, worker_options
 from stacks.same_code import CODE_VARIABLE, code_digest
 from stacks.spec import ComponentType, StackSpec
 from stacks.steps import ORCHESTRATOR, Scratch, StepSpec
@@ -60,6 +61,8 @@ def run_options(spec: StackSpec, names: Mapping[str, str], dag: DagPlan | None =
         return {}
     from zenml.enums import ExecutionMode
 
+    if flavor == ON_WORKER:
+        return worker_options(spec, names, _dag_settings(dag or DagPlan()))
     default = spec.step("")
     if not default.image:
         raise StackError(f"stack {spec.name!r}: runs steps in containers; give steps.default.image in its file")
