@@ -137,7 +137,8 @@ def _hand_over(request: Request, config: Config, session: Session) -> RunSummary
     start_pipeline(request, config, plan)
     dags = [plan.id or f"{request.pipeline}-…, at once and once"]
     if request.schedule and (training := following_training(request)):
-        retraining = retraining_plan(config.name)
+        retraining = retraining_plan(config)
+        training = training.model_copy(update={"schedule": config.schedules.retraining})
         start_pipeline(training, config, retraining)
         dags.append(retraining.id)
     return RunSummary(config.name, session.stack, dag_folder=session.dags, dags=tuple(dags))

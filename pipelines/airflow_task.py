@@ -1,8 +1,8 @@
 """``python -m pipelines.airflow_task …``: run one step as a task of an Airflow on this machine.
 
-Takes the arguments of ZenML's own entrypoint. Beyond what that does, the step ends with its task however that dies, waits
-for other work on its use case, and is not run again when it has finished already: a task that is killed between the two
-is tried again by Airflow.
+Takes the arguments of ZenML's own entrypoint. Beyond what that does, the step ends with its task however that dies,
+waits for other work on its use case, and is not run again when it has finished already: Airflow tries a task again that
+was killed after its step's end.
 """
 
 from __future__ import annotations
@@ -18,47 +18,97 @@ from pathlib import Path
 from zenml.client import Client
 from zenml.entrypoints import StepEntrypointConfiguration
 from zenml.execution.pipeline.utils import prevent_pipeline_execution
+from zenml.models import PipelineRunResponse, StepRunResponse
 from zenml.utils.source_utils import set_custom_source_root
 
 from stacks.airflow_dag import ENV_ZENML_AIRFLOW_RUN_ID
 from stacks.integrations import leave_out_unused_integrations
+from stacks.same_code import CODE_VARIABLE, code_digest
+from stacks.use_case_lock import use_case_lock
 from steps.progress import announce
+from visionops.errors import StackError, VisionOpsError
 
 __all__ = ["main"]
 
 _ROOT = Path(__file__).resolve().parents[1]
-_DIES_WITH_PARENT = 1  # PR_SET_PDEATHSIG
+_PR_SET_PDEATHSIG = 1
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the step that the arguments name, unless it has finished."""
-    words = list(sys.argv[1:] if arguments is None else arguments)
+    """Run the step that the arguments name, unless it has finished.
+
+    Returns:
+        2 after an error that a user can fix, which is printed in one line.
+    """
+    parser = argparse.ArgumentParser(prog="python -m pipelines.airflow_task")
+    parser.add_argument("--use_case", required=True)
+    options, words = parser.parse_known_args(arguments)
+    _die_with_airflow()
+    set_custom_source_root(str(_ROOT))
+    leave_out_unused_integrations()
+    try:
+        _require_code_of_the_dag()
+        with use_case_lock(options.use_case, lambda: announce(f"{options.use_case}: waits for another run's step")):
+            _run(words)
+    except Exception as error:  # ZenML wraps what a step has raised
+        if (said := _of_ours(error)) is None:
+            raise
+        sys.stderr.write(f"error: {said}\n")
+        return 2
+    return 0
+
+
+def _run(words: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m pipelines.airflow_task")
     parser.add_argument("--snapshot_id", required=True)
     parser.add_argument("--step_name", required=True)
     options, _ = parser.parse_known_args(words)
-    _die_with_airflow()
-    set_custom_source_root(str(_ROOT))
-    leave_out_unused_integrations()
-    if _has_finished(options.snapshot_id, options.step_name):
+    run = _present_run(options.snapshot_id)
+    tries = _tries(run, options.step_name) if run else []
+    if run and any(step.status.is_successful for step in tries):
         announce(f"{options.step_name}: finished before its task was killed; not run again")
-        return 0
+        return
+    if run and tries and not tries[-1].is_retriable:
+        raise StackError(
+            f"run {run.name}: {options.step_name} was tried {len(tries)} times, so the run has failed for good; "
+            "trigger the DAG anew rather than clear its tasks"
+        )
     with prevent_pipeline_execution():
-        StepEntrypointConfiguration(words).run()
-    return 0
+        StepEntrypointConfiguration(list(words)).run()
 
 
 def _die_with_airflow() -> None:
     """Else a step whose task was killed would go on beside its next try."""
     if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_DIES_WITH_PARENT, signal.SIGKILL)
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def _has_finished(snapshot_id: str, step_name: str) -> bool:
+def _require_code_of_the_dag() -> None:
+    wanted, here = os.environ.get(CODE_VARIABLE), code_digest()
+    if wanted != here:
+        raise StackError(
+            f"{_ROOT}: its code ({here}) is not that of which this DAG was made ({wanted}); make the DAG again by the "
+            "command that made it"
+        )
+
+
+def _present_run(snapshot_id: str) -> PipelineRunResponse | None:
+    """The run of this DAG run; None before its first step."""
     run_id = os.environ[ENV_ZENML_AIRFLOW_RUN_ID]
     runs = Client().list_pipeline_runs(orchestrator_run_id=run_id, snapshot_id=snapshot_id).items
-    step = runs[0].steps.get(step_name) if runs else None
-    return step is not None and step.status.is_successful
+    return runs[0] if runs else None
+
+
+def _tries(run: PipelineRunResponse, step_name: str) -> list[StepRunResponse]:
+    """The first one first."""
+    found = Client().list_run_steps(pipeline_run_id=run.id, name=step_name, exclude_retried=False).items
+    return sorted(found, key=lambda step: step.version)
+
+
+def _of_ours(error: BaseException | None) -> VisionOpsError | None:
+    while error is not None and not isinstance(error, VisionOpsError):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 if __name__ == "__main__":

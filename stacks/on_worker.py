@@ -22,7 +22,7 @@ _ROOT = Path(__file__).resolve().parents[1]
 _Options = dict[str, Any]
 
 
-def worker_options(spec: StackSpec, names: Mapping[str, str], dag: Mapping[str, Any]) -> _Options:
+def worker_options(spec: StackSpec, names: Mapping[str, str], dag: Mapping[str, Any], use_case: str) -> _Options:
     """Return what `with_options` of a pipeline takes, as `stacks.placement.run_options`.
 
     Steps are given a folder, variables, a time limit and tries; cores and memory are those of the machine.
@@ -30,6 +30,7 @@ def worker_options(spec: StackSpec, names: Mapping[str, str], dag: Mapping[str, 
     Args:
         names: The pipeline's steps: as what each runs, and its name.
         dag: The orchestrator's settings of the DAG.
+        use_case: Its name; steps of two runs of it do not work at the same time.
     """
     from zenml.enums import ExecutionMode
 
@@ -38,12 +39,12 @@ def worker_options(spec: StackSpec, names: Mapping[str, str], dag: Mapping[str, 
     settings = {**dag, "dag_args": arguments, "custom_dag_generator": _DAG_GENERATOR}
     return {
         "settings": {"orchestrator": settings},
-        "steps": {runs_as: _step_options(spec, spec.step(name)) for runs_as, name in names.items()},
+        "steps": {runs_as: _step_options(spec, spec.step(name), use_case) for runs_as, name in names.items()},
         "execution_mode": ExecutionMode.CONTINUE_ON_FAILURE,
     }
 
 
-def _step_options(spec: StackSpec, step: StepSpec) -> _Options:
+def _step_options(spec: StackSpec, step: StepSpec, use_case: str) -> _Options:
     from zenml.config.global_config import GlobalConfiguration
 
     of_all = spec.components[ComponentType.ORCHESTRATOR].configuration.get("operator_args", {})
@@ -57,7 +58,7 @@ def _step_options(spec: StackSpec, step: StepSpec) -> _Options:
     }
     arguments: _Options = {
         "python": sys.executable,
-        "step": ["-m", "pipelines.airflow_task"],
+        "step": ["-m", "pipelines.airflow_task", "--use_case", use_case],
         "env": environment,
         # Paths of a use case may be relative to it.
         "cwd": str(Path.cwd()),

@@ -41,6 +41,7 @@ class DagPlan:
     """A step. When the DAG is done, ``asks`` looks at what that step made, and ``starts`` is started if it says so."""
     asks: tuple[str, ...] = ()
     starts: str = ""
+    use_case: str = ""
 
 
 def run_options(spec: StackSpec, names: Mapping[str, str], dag: DagPlan | None = None) -> _Options:
@@ -62,7 +63,8 @@ def run_options(spec: StackSpec, names: Mapping[str, str], dag: DagPlan | None =
     from zenml.enums import ExecutionMode
 
     if flavor == ON_WORKER:
-        return worker_options(spec, names, _dag_settings(dag or DagPlan()))
+        plan = dag or DagPlan()
+        return worker_options(spec, names, _dag_settings(plan), plan.use_case)
     default = spec.step("")
     if not default.image:
         raise StackError(f"stack {spec.name!r}: runs steps in containers; give steps.default.image in its file")
