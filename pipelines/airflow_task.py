@@ -8,9 +8,7 @@ was killed after its step's end.
 from __future__ import annotations
 
 import argparse
-import ctypes
 import os
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,6 +21,7 @@ from zenml.utils.source_utils import set_custom_source_root
 
 from stacks.airflow_dag import ENV_ZENML_AIRFLOW_RUN_ID
 from stacks.integrations import leave_out_unused_integrations
+from stacks.parent_death import die_with_parent
 from stacks.same_code import CODE_VARIABLE, code_digest
 from stacks.use_case_lock import use_case_lock
 from steps.progress import announce
@@ -31,7 +30,6 @@ from visionops.errors import StackError, VisionOpsError
 __all__ = ["main"]
 
 _ROOT = Path(__file__).resolve().parents[1]
-_PR_SET_PDEATHSIG = 1
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -43,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m pipelines.airflow_task")
     parser.add_argument("--use_case", required=True)
     options, words = parser.parse_known_args(arguments)
-    _die_with_airflow()
+    die_with_parent()  # else a step whose task was killed would go on beside its next try
     set_custom_source_root(str(_ROOT))
     leave_out_unused_integrations()
     try:
@@ -75,12 +73,6 @@ def _run(words: Sequence[str]) -> None:
         )
     with prevent_pipeline_execution():
         StepEntrypointConfiguration(list(words)).run()
-
-
-def _die_with_airflow() -> None:
-    """Else a step whose task was killed would go on beside its next try."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _require_code_of_the_dag() -> None:
