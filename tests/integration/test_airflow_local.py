@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +88,8 @@ class Site:
         tasks = self.airflow.wait(dag, run, 3600)
         for name, task in sorted(tasks.items(), key=lambda item: item[1]["start_date"] or ""):
             took = f"{task['duration'] or 0:.0f} s"
-            print(f"{dag:<16} {name:<24} {task['state']:<8} try {task['try_number']}  {task['start_date']}  {took}")
+            line = f"{dag:<16} {name:<24} {task['state']:<8} try {task['try_number']}  {task['start_date']}  {took}"
+            sys.stdout.write(f"{line}\n")
         return tasks
 
 
@@ -102,7 +102,6 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         made = Site(folder, airflow, dags)
         made.write_config(training=WEEKLY, retraining=MONDAYS)
         assert f"{TRAINING}, {RETRAINING}" in made.command("-m", "launch.cli", "schedule")
-        print(f"Airflow: {airflow.url}, at {datetime.now():%H:%M:%S}", file=sys.__stderr__, flush=True)
         try:
             yield made
         finally:
