@@ -17,6 +17,7 @@ from zenml.client import Client
 from zenml.entrypoints import StepEntrypointConfiguration
 from zenml.execution.pipeline.utils import prevent_pipeline_execution
 from zenml.models import PipelineRunResponse, StepRunResponse
+from zenml.orchestrators.publish_utils import publish_failed_pipeline_run, publish_failed_step_run
 from zenml.utils.source_utils import set_custom_source_root
 
 from stacks.airflow_dag import ENV_ZENML_AIRFLOW_RUN_ID
@@ -40,11 +41,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     parser = argparse.ArgumentParser(prog="python -m pipelines.airflow_task")
     parser.add_argument("--use_case", required=True)
+    parser.add_argument("--gave_up", action="store_true", help="record that the step was tried for the last time")
     options, words = parser.parse_known_args(arguments)
     die_with_parent()  # else a step whose task was killed would go on beside its next try
     set_custom_source_root(str(_ROOT))
     leave_out_unused_integrations()
     try:
+        if options.gave_up:
+            _give_up(words)
+            return 0
         _require_code_of_the_dag()
         with use_case_lock(options.use_case, lambda: announce(f"{options.use_case}: waits for another run's step")):
             _run(words)
@@ -57,18 +62,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(words: Sequence[str]) -> None:
-    parser = argparse.ArgumentParser(prog="python -m pipelines.airflow_task")
-    parser.add_argument("--snapshot_id", required=True)
-    parser.add_argument("--step_name", required=True)
-    options, _ = parser.parse_known_args(words)
-    run = _present_run(options.snapshot_id)
-    tries = _tries(run, options.step_name) if run else []
+    step_name, run, tries = _present(words)
     if run and any(step.status.is_successful for step in tries):
-        announce(f"{options.step_name}: finished before its task was killed; not run again")
+        announce(f"{step_name}: finished before its task was killed; not run again")
         return
-    if run and tries and not tries[-1].is_retriable:
+    if run and (run.status.is_failed or (tries and not tries[-1].is_retriable)):
         raise StackError(
-            f"run {run.name}: {options.step_name} was tried {len(tries)} times, so the run has failed for good; "
+            f"run {run.name}: {step_name} was tried {len(tries)} times, so the run has failed for good; "
             "trigger the DAG anew rather than clear its tasks"
         )
     with prevent_pipeline_execution():
@@ -84,17 +84,27 @@ def _require_code_of_the_dag() -> None:
         )
 
 
-def _present_run(snapshot_id: str) -> PipelineRunResponse | None:
-    """The run of this DAG run; None before its first step."""
-    run_id = os.environ[ENV_ZENML_AIRFLOW_RUN_ID]
-    runs = Client().list_pipeline_runs(orchestrator_run_id=run_id, snapshot_id=snapshot_id).items
-    return runs[0] if runs else None
+def _give_up(words: Sequence[str]) -> None:
+    """Have ZenML's run failed where a try that was killed has left it at work."""
+    _, run, tries = _present(words)
+    if tries and not tries[-1].status.is_finished:
+        publish_failed_step_run(tries[-1].id)
+    if run and not run.status.is_finished:
+        publish_failed_pipeline_run(run.id)
 
 
-def _tries(run: PipelineRunResponse, step_name: str) -> list[StepRunResponse]:
-    """The first one first."""
-    found = Client().list_run_steps(pipeline_run_id=run.id, name=step_name, exclude_retried=False).items
-    return sorted(found, key=lambda step: step.version)
+def _present(words: Sequence[str]) -> tuple[str, PipelineRunResponse | None, list[StepRunResponse]]:
+    """The step's name, the run of this DAG run (None before its first step), and the step's tries in their order."""
+    parser = argparse.ArgumentParser(prog="python -m pipelines.airflow_task")
+    parser.add_argument("--snapshot_id", required=True)
+    parser.add_argument("--step_name", required=True)
+    options, _ = parser.parse_known_args(words)
+    run_id, name = os.environ[ENV_ZENML_AIRFLOW_RUN_ID], options.step_name
+    runs = Client().list_pipeline_runs(orchestrator_run_id=run_id, snapshot_id=options.snapshot_id).items
+    if not runs:
+        return name, None, []
+    found = Client().list_run_steps(pipeline_run_id=runs[0].id, name=name, exclude_retried=False).items
+    return name, runs[0], sorted(found, key=lambda step: step.version)
 
 
 def _of_ours(error: BaseException | None) -> VisionOpsError | None:

@@ -8,7 +8,9 @@ provider. A task of a stack whose operator is Airflow's BashOperator is a comman
 from __future__ import annotations
 
 import datetime
+import os
 import shlex
+import subprocess
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -120,10 +122,22 @@ def _command(
         given["execution_timeout"] = datetime.timedelta(seconds=timeout)
     if delay := given.pop("retry_delay", None):
         given["retry_delay"] = datetime.timedelta(seconds=delay)
+    if command == task.command:
+        given["on_failure_callback"] = _giving_up([python, *step, "--gave_up", *arguments], environment, given["cwd"])
     # `exec`: the program is the task's own child, which a signal reaches, and which sees that the task has died.
     return BashOperator(
         task_id=task_id, bash_command=f"exec {shlex.join(words)}", env=environment, append_env=True, **given, **more
     )
+
+
+def _giving_up(words: list[str], environment: dict[str, str], folder: str) -> Any:
+    """After the last try, which may have been killed: else ZenML's run would be at work for ever."""
+
+    def give_up(context: Any) -> None:
+        variables = {**os.environ, **environment, ENV_ZENML_AIRFLOW_RUN_ID: str(context["run_id"])}
+        subprocess.run(words, env=variables, cwd=folder, timeout=600, check=False)  # noqa: S603 - words of the DAG itself
+
+    return give_up
 
 
 def _pod(

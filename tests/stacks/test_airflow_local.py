@@ -134,6 +134,15 @@ def test_a_run_that_has_failed_for_good_is_not_taken_up_again(dag, task, monkeyp
     assert statuses() == ("failed", ["retried", "retried", "failed"])
 
 
+def test_a_run_whose_last_try_was_killed_has_failed(dag, task, monkeypatch):
+    monkeypatch.setenv(FAILS, "1")
+    assert main(words(task)) == 2
+    assert statuses() == ("running", ["retrying"])
+    assert main(["--gave_up", *words(task)]) == 0
+    assert statuses()[0] == "failed"
+    assert main(words(task)) == 2  # as after a task is cleared in Airflow
+
+
 def test_a_task_of_other_code_is_refused(dag, task, monkeypatch, capsys):
     monkeypatch.setenv(CODE_VARIABLE, "0123")
     assert main(words(task)) == 2
