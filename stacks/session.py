@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from zenml.client import Client
@@ -71,16 +71,18 @@ def open_session(use_case: str, stack: str | None) -> Iterator[Session]:
     if name in known_stacks():
         ensure(name)
     client = Client()
-    with _active(client, name, keep=stack is None), use_case_lock(use_case), brief_waits():
+    with _active(client, name, keep=stack is None), brief_waits(), ExitStack() as held:
         try:
+            dags = str(getattr(client.active_stack.orchestrator.config, "dag_output_dir", None) or "")
+            if not dags:  # else nothing runs now; a DAG may be made while a step of another is at work
+                held.enter_context(use_case_lock(use_case))
             prepare_tracker(use_case)
         except ImportError as error:  # the first to load the stack: a flavor of somebody's own may be gone
             raise StackError(f"stack {name!r}: {one_line(error)}") from error
         uri = active_registry_uri()
         ModelRegistry(uri).ping()
         ensure_experiment(uri, use_case, visionops_home() / "mlflow" / "artifacts")
-        config = client.active_stack.orchestrator.config
-        yield Session(name, str(getattr(config, "dag_output_dir", None) or ""))
+        yield Session(name, dags)
 
 
 def open_registry(stack: str | None) -> ModelRegistry:
