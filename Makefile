@@ -79,8 +79,8 @@ fuzz: .venv/installed  ## Read damaged data sets of every format, FUZZ_COUNT of 
 bench: .venv/installed  ## Benchmarks of the data path, as ratios in one run
 	$(BIN)/python -m benchmarks.data
 
-airflow: .venv/installed .airflow/installed  ## Load our DAGs in a real Airflow, which gets an environment of its own
-	$(BIN)/python -m pytest $(TEST_ARGS) tests/stacks/test_airflow.py
+airflow: .venv/installed .airflow/installed  ## Our DAGs in a real Airflow of its own environment: loaded, and run on this machine
+	VISIONOPS_WHOLE=1 $(BIN)/python -m pytest -rP $(TEST_ARGS) tests/stacks/test_airflow.py tests/integration/test_airflow_local.py
 
 .airflow/installed: tests/stacks/airflow/requirements.txt | $(UV)
 	$(UV) venv --quiet --clear --python $(PYTHON) .airflow

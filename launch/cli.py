@@ -25,6 +25,7 @@ from launch.requests import (
     ValidateRequest,
 )
 from launch.review import review_app
+from launch.schedules import schedule_pipelines
 from launch.terminal import exit_code, flag_problem, own_fields, request_flags, run_inspection, run_request
 from stacks.spec import known_stacks
 
@@ -193,6 +194,9 @@ def _inspect(
     raise typer.Exit(exit_code(lambda: run_inspection(path, output, wanted, ["visionops", "train"])))
 
 
+app.command("schedule", epilog="Example: visionops schedule --config configs/steel.yaml --stack airflow-local")(
+    schedule_pipelines
+)
 app.command("models", epilog="Example: visionops models steel casting")(list_models)
 app.command(
     "promote", epilog="Example: visionops promote --config configs/steel.yaml --version 7 --reason 'seen on line 3'"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from launch.requests import MonitorRequest, Request, TrainRequest
 from stacks.placement import DagPlan
+from visionops.config import Config
 
 __all__ = ["dag_plan", "following_training", "retraining_plan"]
 
@@ -13,20 +14,22 @@ _RETRAINING = "retraining"
 def dag_plan(request: Request, use_case: str) -> DagPlan:
     """Plan the DAG of a request: at once and once where it has no schedule."""
     if not request.schedule:
-        return DagPlan()
+        return DagPlan(use_case=use_case)
     if following_training(request) is None:
-        return DagPlan(id=f"{request.pipeline}-{use_case}")
+        return DagPlan(id=f"{request.pipeline}-{use_case}", use_case=use_case)
     return DagPlan(
+        use_case=use_case,
         id=f"{request.pipeline}-{use_case}",
         after="decide_retraining",
         asks=("python", "-m", "pipelines.asked"),
-        starts=retraining_plan(use_case).id,
+        starts=_retraining(use_case),
     )
 
 
-def retraining_plan(use_case: str) -> DagPlan:
-    """Plan the DAG of the training that a scheduled monitoring starts."""
-    return DagPlan(id=f"{_RETRAINING}-{use_case}", is_on_demand=True)
+def retraining_plan(config: Config) -> DagPlan:
+    """Plan the DAG of the training that a scheduled monitoring starts, and the clock where the use case says when."""
+    is_on_demand = config.schedules.retraining is None
+    return DagPlan(id=_retraining(config.name), is_on_demand=is_on_demand, use_case=config.name)
 
 
 def following_training(request: Request) -> TrainRequest | None:
@@ -35,3 +38,7 @@ def following_training(request: Request) -> TrainRequest | None:
         return None
     shared = {name: getattr(request, name) for name in Request.model_fields}
     return TrainRequest(**shared | {"schedule": None})
+
+
+def _retraining(use_case: str) -> str:
+    return f"{_RETRAINING}-{use_case}"

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import ClassVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from visionops.config import Config, load_config
 from visionops.monitoring.drill import Drill
 from visionops.monitoring.simulate import Kind
+from visionops.schedules import Cron
 
 __all__ = [
     "REQUESTS",
@@ -27,15 +27,8 @@ __all__ = [
 
 _MOST_SHARDS = 1000
 """Steps of one kind that an orchestrator can keep in one run."""
-_CRON = re.compile(r"([\d*/,\-A-Za-z]+ ){4}[\d*/,\-A-Za-z]+")
 _ROOT = Path(__file__).resolve().parents[1]
 _SAMPLE = Path("configs/sample.yaml")
-
-
-def _check_cron(schedule: str) -> str:
-    if not _CRON.fullmatch(schedule):
-        raise ValueError(f"{schedule!r} is no cron expression, as '15 6 * * *'")
-    return schedule
 
 
 def _sample_config() -> Path:
@@ -64,7 +57,7 @@ class Request(BaseModel):
     """Stack for this run (default: the active one, or 'local')."""
     cache: bool = True
     """Whether a step whose inputs, settings and code have not changed keeps its last result."""
-    schedule: Annotated[str, AfterValidator(_check_cron)] | None = None
+    schedule: Cron | None = None
     """On a stack with Airflow: run it then, as '15 6 * * *'; monitoring also retrains."""
 
     def load_config(self) -> Config:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from launch.environment import quieten_libraries, use_own_sources
@@ -90,7 +91,8 @@ def start_call(call: PipelineCall, request: Request, config: Config, plan: DagPl
 
     options = placement(call.pipeline, plan, config=config, **call.inputs)
     if request.schedule:
-        options["schedule"] = Schedule(cron_expression=request.schedule)
+        # From now on: with an earlier start Airflow would at once make up for the last time that it has missed.
+        options["schedule"] = Schedule(cron_expression=request.schedule, start_time=datetime.now(UTC))
     settings = options.pop("settings", {}) | tracker_settings(config.name)
     # What was read when a DAG was made says nothing of the data when it runs.
     is_cached = False if not request.cache or plan.id else None
@@ -137,7 +139,8 @@ def _hand_over(request: Request, config: Config, session: Session) -> RunSummary
     start_pipeline(request, config, plan)
     dags = [plan.id or f"{request.pipeline}-…, at once and once"]
     if request.schedule and (training := following_training(request)):
-        retraining = retraining_plan(config.name)
+        retraining = retraining_plan(config)
+        training = training.model_copy(update={"schedule": config.schedules.retraining})
         start_pipeline(training, config, retraining)
         dags.append(retraining.id)
     return RunSummary(config.name, session.stack, dag_folder=session.dags, dags=tuple(dags))

@@ -1,12 +1,16 @@
-"""A pipeline as an Airflow DAG of pods. ZenML copies this file as it is into the DAG's archive, beside the figures.
+"""A pipeline as an Airflow DAG of pods or of commands. ZenML copies this file as it is into the DAG's archive.
 
 It replaces ZenML's own generator, which gives a pod neither its resources nor its volumes, and starts no other DAG. On
-Airflow's side there is neither ZenML nor this project: only Airflow 2.11 or newer with its cncf-kubernetes provider.
+Airflow's side there is neither ZenML nor this project: only Airflow 2.11 or newer, for pods with its cncf-kubernetes
+provider. A task of a stack whose operator is Airflow's BashOperator is a command of our environment on the worker.
 """
 
 from __future__ import annotations
 
 import datetime
+import os
+import shlex
+import subprocess
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -28,6 +32,7 @@ NOTHING_TO_DO = 99
 """The exit code with which a pod says that what follows is to be skipped."""
 _ON_DEMAND = "on_demand"
 _TRIGGER = "trigger"
+_ON_WORKER = ".BashOperator"
 
 
 class TaskConfiguration(BaseModel):
@@ -79,19 +84,60 @@ def make_dag(config: DagConfiguration) -> Any:
         **arguments,
     ) as dag:
         tasks = {
-            task.zenml_step_name: _pod(config.id, task.id, task, task.command, task.arguments) for task in config.tasks
+            task.zenml_step_name: _task(config.id, task.id, task, task.command, task.arguments) for task in config.tasks
         }
         for task in config.tasks:
             for upstream in task.upstream_steps:
                 tasks[task.zenml_step_name].set_upstream(tasks[upstream])
         if trigger:
             decides = next(task for task in config.tasks if task.zenml_step_name == trigger["after"])
-            asks = _pod(
+            asks = _task(
                 config.id, "ask", decides, trigger["command"], decides.arguments, skip_on_exit_code=NOTHING_TO_DO
             )
             asks.set_upstream(list(tasks.values()))
             asks.set_downstream(_triggers(trigger["dag"]))
     return dag
+
+
+def _task(
+    dag_id: str, task_id: str, task: TaskConfiguration, command: list[str], arguments: list[str], **more: Any
+) -> Any:
+    make = _command if task.operator_source.endswith(_ON_WORKER) else _pod
+    return make(dag_id, task_id, task, command, arguments, **more)
+
+
+def _command(
+    _dag_id: str, task_id: str, task: TaskConfiguration, command: list[str], arguments: list[str], **more: Any
+) -> Any:
+    """One program of our environment, in its place as seen from the client: see `stacks.placement`."""
+    try:
+        from airflow.providers.standard.operators.bash import BashOperator
+    except ImportError:  # Airflow 2
+        from airflow.operators.bash import BashOperator
+    given = dict(task.operator_args)
+    python, step = given.pop("python"), given.pop("step")
+    words = [python, *(step if command == task.command else command[1:]), *arguments]
+    environment = {**task.environment, **given.pop("env"), ENV_ZENML_AIRFLOW_RUN_ID: "{{ run_id }}"}
+    if timeout := given.pop("timeout", None):
+        given["execution_timeout"] = datetime.timedelta(seconds=timeout)
+    if delay := given.pop("retry_delay", None):
+        given["retry_delay"] = datetime.timedelta(seconds=delay)
+    if command == task.command:
+        given["on_failure_callback"] = _giving_up([python, *step, "--gave_up", *arguments], environment, given["cwd"])
+    # `exec`: the program is the task's own child, which a signal reaches, and which sees that the task has died.
+    return BashOperator(
+        task_id=task_id, bash_command=f"exec {shlex.join(words)}", env=environment, append_env=True, **given, **more
+    )
+
+
+def _giving_up(words: list[str], environment: dict[str, str], folder: str) -> Any:
+    """After the last try, which may have been killed: else ZenML's run would be at work for ever."""
+
+    def give_up(context: Any) -> None:
+        variables = {**os.environ, **environment, ENV_ZENML_AIRFLOW_RUN_ID: str(context["run_id"])}
+        subprocess.run(words, env=variables, cwd=folder, timeout=600, check=False)  # noqa: S603 - words of the DAG itself
+
+    return give_up
 
 
 def _pod(

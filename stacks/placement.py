@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from stacks.on_worker import ON_WORKER, worker_options
 from stacks.same_code import CODE_VARIABLE, code_digest
 from stacks.spec import ComponentType, StackSpec
 from stacks.steps import ORCHESTRATOR, Scratch, StepSpec
@@ -40,6 +41,7 @@ class DagPlan:
     """A step. When the DAG is done, ``asks`` looks at what that step made, and ``starts`` is started if it says so."""
     asks: tuple[str, ...] = ()
     starts: str = ""
+    use_case: str = ""
 
 
 def run_options(spec: StackSpec, names: Mapping[str, str], dag: DagPlan | None = None) -> _Options:
@@ -60,6 +62,9 @@ def run_options(spec: StackSpec, names: Mapping[str, str], dag: DagPlan | None =
         return {}
     from zenml.enums import ExecutionMode
 
+    if flavor == ON_WORKER:
+        plan = dag or DagPlan()
+        return worker_options(spec, names, _dag_settings(plan), plan.use_case)
     default = spec.step("")
     if not default.image:
         raise StackError(f"stack {spec.name!r}: runs steps in containers; give steps.default.image in its file")

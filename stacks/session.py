@@ -5,10 +5,9 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from filelock import FileLock, Timeout
 from zenml.client import Client
 from zenml.constants import ENV_ZENML_ACTIVE_STACK_ID
 from zenml.enums import ExecutionStatus
@@ -25,6 +24,7 @@ from stacks.registry import active_registry_uri
 from stacks.spec import load_stack
 from stacks.trackers.experiments import ensure_experiment
 from stacks.tracking import prepare_tracker
+from stacks.use_case_lock import use_case_lock
 from stacks.validators.active import require_roles
 from stacks.zenml_server import active_stack_name, require_zenml_server
 from visionops.errors import StackError, VisionOpsError
@@ -71,16 +71,18 @@ def open_session(use_case: str, stack: str | None) -> Iterator[Session]:
     if name in known_stacks():
         ensure(name)
     client = Client()
-    with _active(client, name, keep=stack is None), _one_run_at_a_time(use_case), brief_waits():
+    with _active(client, name, keep=stack is None), brief_waits(), ExitStack() as held:
         try:
+            dags = str(getattr(client.active_stack.orchestrator.config, "dag_output_dir", None) or "")
+            if not dags:  # else nothing runs now; a DAG may be made while a step of another is at work
+                held.enter_context(use_case_lock(use_case))
             prepare_tracker(use_case)
         except ImportError as error:  # the first to load the stack: a flavor of somebody's own may be gone
             raise StackError(f"stack {name!r}: {one_line(error)}") from error
         uri = active_registry_uri()
         ModelRegistry(uri).ping()
         ensure_experiment(uri, use_case, visionops_home() / "mlflow" / "artifacts")
-        config = client.active_stack.orchestrator.config
-        yield Session(name, str(getattr(config, "dag_output_dir", None) or ""))
+        yield Session(name, dags)
 
 
 def open_registry(stack: str | None) -> ModelRegistry:
@@ -191,17 +193,3 @@ def _active(client: Client, name: str, *, keep: bool) -> Iterator[None]:
         del os.environ[ENV_ZENML_ACTIVE_STACK_ID]
         if before is not None:
             os.environ[ENV_ZENML_ACTIVE_STACK_ID] = before
-
-
-@contextmanager
-def _one_run_at_a_time(use_case: str) -> Iterator[None]:
-    folder = visionops_home() / "locks"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        # The kernel frees this lock when its holder dies, however it dies.
-        with FileLock(folder / f"{use_case}.lock", timeout=0):
-            yield
-    except Timeout as error:
-        raise VisionOpsError(f"{use_case}: another run of this use case is at work; wait for it or end it") from error
-    except PermissionError as error:
-        raise VisionOpsError(f"{error.filename}: cannot be written; set VISIONOPS_HOME to a folder that can") from error

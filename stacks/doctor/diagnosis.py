@@ -14,6 +14,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from stacks.doctor.airflow import check_airflow_on_this_machine
 from stacks.doctor.alerting import check_alertmanager, check_pushgateway
 from stacks.doctor.annotators import check_label_studio, check_label_studio_sdk, check_review_annotator
 from stacks.doctor.cluster import (
@@ -62,6 +63,7 @@ _CHECKS: dict[tuple[ComponentType, str], tuple[Check, ...]] = {
     (ComponentType.ORCHESTRATOR, "local"): (check_local_orchestrator,),
     (ComponentType.ORCHESTRATOR, "kubernetes"): (check_kubernetes_orchestrator, check_step_images),
     (ComponentType.ORCHESTRATOR, "airflow"): (check_airflow_orchestrator, check_step_images),
+    (ComponentType.ORCHESTRATOR, "visionops_airflow"): (check_airflow_on_this_machine,),
     (ComponentType.STEP_OPERATOR, "kubernetes"): (check_kubernetes_orchestrator,),
     (ComponentType.ARTIFACT_STORE, "local"): (check_artifact_folder,),
     (ComponentType.ARTIFACT_STORE, "s3"): (check_s3_store,),

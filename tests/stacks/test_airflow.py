@@ -61,7 +61,7 @@ def folder(module_zenml_home, tmp_path_factory) -> Iterator[Path]:
         start_call(PipelineCall(training, inputs), TrainRequest(), config, DagPlan())
         call = PipelineCall(monitoring, {"is_requested": False, "tells": True})
         start_call(call, scheduled, config, dag_plan(scheduled, config.name))
-        start_call(PipelineCall(training, inputs), retraining, config, retraining_plan(config.name))
+        start_call(PipelineCall(training, inputs), retraining, config, retraining_plan(config))
         yield folder
 
 

@@ -15,6 +15,7 @@ from visionops.inference.task_registry import TaskName, task_names
 from visionops.monitoring.settings import MonitoringConfig
 from visionops.quantization.settings import QuantizationConfig, QuantizationPlan
 from visionops.review.settings import ReviewConfig
+from visionops.schedules import SchedulesConfig
 from visionops.settings import Settings
 from visionops.tasks.conversion_plan import ConversionPlan, Training
 from visionops.tasks.detection.settings import DetectionTraining
@@ -42,6 +43,7 @@ class Config(Settings):
     serving: ServingConfig = ServingConfig()
     monitoring: MonitoringConfig = MonitoringConfig()
     review: ReviewConfig = ReviewConfig()
+    schedules: SchedulesConfig = SchedulesConfig()
 
     @model_validator(mode="before")
     @classmethod

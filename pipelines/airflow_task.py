@@ -1,0 +1,117 @@
+"""``python -m pipelines.airflow_task …``: run one step as a task of an Airflow on this machine.
+
+Takes the arguments of ZenML's own entrypoint. Beyond what that does, the step ends with its task however that dies,
+waits for other work on its use case, and is not run again when it has finished already: Airflow tries a task again that
+was killed after its step's end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from zenml.client import Client
+from zenml.entrypoints import StepEntrypointConfiguration
+from zenml.execution.pipeline.utils import prevent_pipeline_execution
+from zenml.models import PipelineRunResponse, StepRunResponse
+from zenml.orchestrators.publish_utils import publish_failed_pipeline_run, publish_failed_step_run
+from zenml.utils.source_utils import set_custom_source_root
+
+from stacks.airflow_dag import ENV_ZENML_AIRFLOW_RUN_ID
+from stacks.integrations import leave_out_unused_integrations
+from stacks.parent_death import die_with_parent
+from stacks.same_code import CODE_VARIABLE, code_digest
+from stacks.use_case_lock import use_case_lock
+from steps.progress import announce
+from visionops.errors import StackError, VisionOpsError
+
+__all__ = ["main"]
+
+_ROOT = Path(__file__).resolve().parents[1]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the step that the arguments name, unless it has finished.
+
+    Returns:
+        2 after an error that a user can fix, which is printed in one line.
+    """
+    parser = argparse.ArgumentParser(prog="python -m pipelines.airflow_task")
+    parser.add_argument("--use_case", required=True)
+    parser.add_argument("--gave_up", action="store_true", help="record that the step was tried for the last time")
+    options, words = parser.parse_known_args(arguments)
+    die_with_parent()  # else a step whose task was killed would go on beside its next try
+    set_custom_source_root(str(_ROOT))
+    leave_out_unused_integrations()
+    try:
+        if options.gave_up:
+            _give_up(words)
+            return 0
+        _require_code_of_the_dag()
+        with use_case_lock(options.use_case, lambda: announce(f"{options.use_case}: waits for another run's step")):
+            _run(words)
+    except Exception as error:  # ZenML wraps what a step has raised
+        if (said := _of_ours(error)) is None:
+            raise
+        sys.stderr.write(f"error: {said}\n")
+        return 2
+    return 0
+
+
+def _run(words: Sequence[str]) -> None:
+    step_name, run, tries = _present(words)
+    if run and any(step.status.is_successful for step in tries):
+        announce(f"{step_name}: finished before its task was killed; not run again")
+        return
+    if run and (run.status.is_failed or (tries and not tries[-1].is_retriable)):
+        raise StackError(
+            f"run {run.name}: {step_name} was tried {len(tries)} times, so the run has failed for good; "
+            "trigger the DAG anew rather than clear its tasks"
+        )
+    with prevent_pipeline_execution():
+        StepEntrypointConfiguration(list(words)).run()
+
+
+def _require_code_of_the_dag() -> None:
+    wanted, here = os.environ.get(CODE_VARIABLE), code_digest()
+    if wanted != here:
+        raise StackError(
+            f"{_ROOT}: its code ({here}) is not that of which this DAG was made ({wanted}); make the DAG again by the "
+            "command that made it"
+        )
+
+
+def _give_up(words: Sequence[str]) -> None:
+    """Have ZenML's run failed where a try that was killed has left it at work."""
+    _, run, tries = _present(words)
+    if tries and not tries[-1].status.is_finished:
+        publish_failed_step_run(tries[-1].id)
+    if run and not run.status.is_finished:
+        publish_failed_pipeline_run(run.id)
+
+
+def _present(words: Sequence[str]) -> tuple[str, PipelineRunResponse | None, list[StepRunResponse]]:
+    """The step's name, the run of this DAG run (None before its first step), and the step's tries in their order."""
+    parser = argparse.ArgumentParser(prog="python -m pipelines.airflow_task")
+    parser.add_argument("--snapshot_id", required=True)
+    parser.add_argument("--step_name", required=True)
+    options, _ = parser.parse_known_args(words)
+    run_id, name = os.environ[ENV_ZENML_AIRFLOW_RUN_ID], options.step_name
+    runs = Client().list_pipeline_runs(orchestrator_run_id=run_id, snapshot_id=options.snapshot_id).items
+    if not runs:
+        return name, None, []
+    found = Client().list_run_steps(pipeline_run_id=runs[0].id, name=name, exclude_retried=False).items
+    return name, runs[0], sorted(found, key=lambda step: step.version)
+
+
+def _of_ours(error: BaseException | None) -> VisionOpsError | None:
+    while error is not None and not isinstance(error, VisionOpsError):
+        error = error.__cause__ or error.__context__
+    return error
+
+
+if __name__ == "__main__":
+    sys.exit(main())
