@@ -68,14 +68,14 @@ class Service:
         self._arguments = ["--port", str(self.port)]
         for name, place in places.items():
             self._arguments += [f"--{name}", str(place)]
-        self._environment = dict(environment)
+        self.environment = dict(environment)
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload([__name__])
         self.process: BaseProcess | None = None
 
     def start(self) -> None:
         self.process = self._context.Process(
-            target=serve, args=(self._arguments, self._environment, str(self.events)), daemon=True
+            target=serve, args=(self._arguments, self.environment, str(self.events)), daemon=True
         )
         self.process.start()
 
@@ -84,6 +84,11 @@ class Service:
         assert self.process.is_alive(), "the service failed by itself"
         self.process.kill()
         self.process.join(60)
+
+    def close(self) -> None:
+        if self.process is not None:
+            self.process.kill()
+            self.process.join(60)
 
     def until_ready(self) -> None:
         until(lambda: get(self.port, "/ready")[0] == 200)
@@ -228,14 +233,15 @@ def kill_often(service: Service, talkers: list[Talker], kills: int, seed: int) -
             threading.Event().wait(chance.uniform(0, 0.8))
         else:
             service.until_ready()
-            before, wanted = _steps(talkers), chance.randrange(0, 14)
-            until(lambda: _steps(talkers) >= before + wanted)  # noqa: B023 - called at once
+            before, wanted = steps_of(talkers), chance.randrange(0, 14)
+            until(lambda: steps_of(talkers) >= before + wanted)  # noqa: B023 - called at once
             threading.Event().wait(chance.uniform(0, 0.02))
         service.kill()
         service.start()
 
 
-def _steps(talkers: list[Talker]) -> int:
+def steps_of(talkers: list[Talker]) -> int:
+    """How many requests were acknowledged so far."""
     for talker in talkers:
         talker.check()
     return sum(talker.steps for talker in talkers)
