@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,18 @@ class Models:
                 self._known = self._ask(names)
                 self._read = time.monotonic(), names
             return self._known
+
+    def last_trained(self, name: str, names: tuple[str, ...]) -> datetime | None:
+        """Return when the newest version of a use case was trained, whoever started it; None where there is none.
+
+        Args:
+            names: As for `list`, with ``name`` among them.
+
+        Raises:
+            Unavailable: The registry does not answer.
+        """
+        versions = self.list(names).get(name, {}).get("versions", ())
+        return max((datetime.fromisoformat(version["trained"]) for version in versions), default=None)
 
     def forget(self) -> None:
         """Read again when the next request comes."""

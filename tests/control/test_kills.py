@@ -37,7 +37,7 @@ KILLS = int(os.environ.get("VISIONOPS_KILLS", "2"))
 def started(tmp_path: Path, place: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Service, Review, Database]]:
     """A service over an empty database, and a look at the same one."""
     for number in range(CASES):
-        write_use_case(tmp_path / "configs", f"case-{number}", cooldown_hours=0)
+        write_use_case(tmp_path / "configs", f"case-{number}")
     write_use_case(tmp_path / "configs", STEEL.name)
     environment = {DATABASE: place, IMAGES: str(tmp_path / "images"), INDEX: str(tmp_path / "index")}
     for name, value in environment.items():

@@ -16,10 +16,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
+from deploy.control.use_cases import UseCases
 from tests.conftest import ROOT
+from tests.control.conftest import write_use_case
 from tests.control.driver import runner
+from tests.helpers.disks import mounted
 from tests.helpers.postgres import PASSWORD, postgres_server
 from visionops.runs.states import ENDED, Kind, Run, RunState, Wish
 
@@ -148,6 +152,81 @@ def test_a_run_whose_process_is_gone_is_lost_and_blocks_nothing(here):
     lost = ticked(run, RunState.LOST)
     assert lost.message.startswith("its process is gone; the last line of its log: train: ")
     ticked(second, RunState.SUCCEEDED)
+
+
+@pytest.mark.parametrize(
+    ("number", "state", "words"),
+    [
+        (
+            signal.SIGKILL,
+            RunState.LOST,
+            "its process was killed from outside (SIGKILL), as happens when memory runs out",
+        ),
+        (signal.SIGTERM, RunState.LOST, "its process was ended from outside by SIGTERM"),
+        (signal.SIGSEGV, RunState.FAILED, "its process was ended by SIGSEGV"),
+    ],
+)
+def test_a_run_that_a_signal_ends_says_which(here, number: signal.Signals, state: RunState, words: str):
+    store, ticked, folder = here
+    run = wish(store, 1, "steel", "600")
+    ticked(run, RunState.RUNNING)
+    until(lambda: "train" in (folder / "runs" / run.id / "log").read_text() if events(folder / "events") else False)
+    (worker,) = psutil.Process(json.loads((folder / "runs" / run.id / "started").read_text())["pid"]).children()
+    worker.send_signal(number)
+    found = ticked(run, state)
+    assert (found.exit_code, found.message.partition("; the last line of its log: train: ")[0]) == (-number, words)
+
+
+def fill(disk: Path) -> None:
+    with suppress(OSError), (disk / "full").open("wb", buffering=0) as file:
+        while True:
+            file.write(b"x" * 512)
+
+
+def test_a_run_that_cannot_begin_on_a_full_disk_says_so_once(tmp_path: Path):
+    with mounted(tmp_path / "disk", "size=64k") as disk:
+        made, store = runner(str(tmp_path / "review.db"), disk / "runs", tmp_path / "events")
+        fill(disk)
+        run = wish(store, 1, "steel", "0")
+        until(lambda: made.tick() or store.run(run.id).state in ENDED)
+        found = store.run(run.id)
+        assert (found.state, found.exit_code) == (RunState.FAILED, None)
+        assert found.message == (
+            f"{disk}/runs: a run cannot be started there (No space left on device); free some space, or set --runs"
+        )
+        (disk / "full").unlink()
+        second = wish(store, 2, "steel", "0")
+        until(lambda: made.tick() or store.run(second.id).state is RunState.SUCCEEDED)
+        store.close()
+
+
+def test_how_a_run_ended_is_known_on_a_disk_that_it_filled(tmp_path: Path):
+    with mounted(tmp_path / "disk", "size=64k") as disk:
+        made, store = runner(str(tmp_path / "review.db"), disk / "runs", tmp_path / "events")
+        run = wish(store, 1, "steel", "3")
+        until(lambda: made.tick() or events(tmp_path / "events"))
+        fill(disk)
+        until(lambda: made.tick() or store.run(run.id).state in ENDED)
+        found = store.run(run.id)
+        assert (found.state, found.exit_code) == (RunState.FAILED, 1)
+        assert found.message.startswith(f"the disk of {disk}/runs is full; ")
+        store.close()
+
+
+def test_a_run_whose_use_case_is_gone_fails_and_blocks_nothing(tmp_path: Path):
+    write_use_case(tmp_path / "configs", "steel")
+    cases = UseCases(tmp_path / "configs")
+    made, store = runner(str(tmp_path / "review.db"), tmp_path / "runs", tmp_path / "events")
+    work = made._command
+    made._command = lambda run: cases.find(run.wish.use_case) and work(run)
+    run, second = wish(store, 1, "plants", "0"), wish(store, 2, "steel", "0")
+    (tmp_path / "configs" / "plants.yaml").write_text("name: [")
+    until(lambda: made.tick() or store.run(second.id).state is RunState.SUCCEEDED)
+    found = store.run(run.id)
+    assert found.state is RunState.FAILED
+    assert found.message.startswith("use case plants: no file has it; known are steel; 1 cannot be used, the first: ")
+    assert "plants.yaml" in found.message
+    store.close()
 
 
 def test_a_run_whose_guard_alone_is_killed_still_counts_as_running(here):

@@ -55,7 +55,7 @@ def index(folder: Path, notes: Path, environment: Mapping[str, str]) -> None:
             images = [_seen(folder, number) for number in range(first, first + _TOGETHER)]
             while True:
                 try:
-                    changed, refused = review.similar.index("steel", images)
+                    _, refused = review.similar.index("steel", images)
                     review.similar.recheck("steel")
                 except Unavailable:
                     time.sleep(0.05)
@@ -160,7 +160,7 @@ def kill_often(server: Postgres, service: Service, talkers: list[Talker], kills:
 
 def _kill_another(server: Postgres, chance: random.Random) -> str:
     """Kill a process of the server that is not its postmaster, which then ends all others and recovers."""
-    found = until(lambda: server.processes())
+    found = until(server.processes)
     pid = chance.choice(sorted(found))
     os.kill(pid, signal.SIGKILL)
     until(lambda: pid not in server.processes(), 60)
