@@ -30,7 +30,11 @@ from visionops.review_store.opening import DATABASE, IMAGES, INDEX, open_databas
 from visionops.review_store.runs import SqlRunStore
 from visionops.similarity.embedding import ShapeEmbedder
 
+pytestmark = pytest.mark.kills
+
 KILLS = int(os.environ.get("VISIONOPS_KILLS", "2"))
+PLACES = ["sqlite", "postgres"] if "VISIONOPS_KILLS" in os.environ else ["sqlite"]
+"""PostgreSQL is killed by default, too, with the service on it."""
 
 
 @contextmanager
@@ -59,7 +63,7 @@ def answers_of(talkers: list[Talker]) -> dict[str, int]:
     return dict(sum((talker.answers for talker in talkers), Counter[str]()))
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
+@pytest.fixture(params=PLACES)
 def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     if request.param == "sqlite":
         yield str(tmp_path / "review.db")

@@ -28,6 +28,8 @@ from tests.helpers.postgres import PASSWORD, postgres_server
 from visionops.runs.states import ENDED, Kind, Run, RunState, Wish
 
 SERVICES = 2
+CASES = 4
+"""Use cases."""
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -66,10 +68,11 @@ def driver(database: str, tmp_path: Path) -> subprocess.Popen[bytes]:
     return process
 
 
+@pytest.mark.kills
 def test_services_that_are_killed_start_every_run_once(database: str, tmp_path: Path):
     _, store = runner(database, tmp_path / "runs", tmp_path / "events")
-    runs = [wish(store, n, f"case {n % 4}") for n in range(8)]
-    chance, kills = random.Random(5), int(os.environ.get("VISIONOPS_CONTROL_KILLS", "4"))
+    chance, kills = random.Random(5), int(os.environ.get("VISIONOPS_KILLS", "2"))
+    runs = [wish(store, n, f"case {n % CASES}") for n in range(2 * max(kills, CASES))]
     services = [driver(database, tmp_path) for _ in range(SERVICES)]
     try:
         for _ in range(kills):
@@ -78,18 +81,19 @@ def test_services_that_are_killed_start_every_run_once(database: str, tmp_path: 
             services[victim].kill()
             services[victim].communicate()
             services[victim] = driver(database, tmp_path)
-        until(lambda: all(run.state in ENDED for run in store.runs(limit=100)))
+        until(lambda: all(run.state in ENDED for run in store.runs(limit=500)))
     finally:
         for service in services:
             service.kill()
             service.communicate()
-    assert Counter(run.state for run in store.runs(limit=100)) == {RunState.SUCCEEDED: len(runs)}
+    assert Counter(run.state for run in store.runs(limit=500)) == {RunState.SUCCEEDED: len(runs)}
     seen = events(tmp_path / "events")
     assert Counter(one["run"] for one in seen if one["what"] == "begin") == Counter(run.id for run in runs)
     for case in {run.wish.use_case for run in runs}:  # one at a time
         whats = [one["what"] for one in sorted(seen, key=lambda one: one["at"]) if one["use_case"] == case]
-        assert whats == ["begin", "end"] * 2
-    assert all(run.summary == {"use_case": run.wish.use_case} for run in store.runs(limit=100))
+        assert whats == ["begin", "end"] * (len(runs) // CASES)
+    assert all(run.summary == {"use_case": run.wish.use_case} for run in store.runs(limit=500))
+    print(f"{kills} kills of {SERVICES} services: {len(runs)} runs, each begun once")  # noqa: T201
     store.close()
 
 
