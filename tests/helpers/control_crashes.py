@@ -41,7 +41,7 @@ CASES = 4
 """Use cases that are trained, ``case-0`` and so on; ``steel`` is reviewed."""
 _ROLES = {"anna": Role.FEEDBACK, "bea": Role.REVIEW, "chen": Role.ADMIN}
 _SECONDS = "0.1"
-_EXPORT_EVERY = 4
+_EXPORT_EVERY = 3
 
 
 def serve(arguments: list[str], environment: Mapping[str, str], events: str) -> None:
@@ -162,7 +162,7 @@ class Talker:
 
     def _run(self, path: str, number: int, case: str, wish: dict[str, str]) -> None:
         what = path.rpartition("/")[2]
-        answer = self.ask("chen", f"{what} {number}", path, wish, refused={"conflict"})
+        answer = self.ask("chen", f"{what} {number}", path, wish, refused=frozenset({"conflict"}))
         if answer:  # of trainings one waits at a time
             self.runs[answer["run"]] = (what, case)
 
@@ -172,7 +172,7 @@ class Talker:
         key: str,
         path: str,
         body: bytes | dict[str, Any],
-        refused: set[str] = frozenset(),  # type: ignore[assignment]
+        refused: frozenset[str] = frozenset(),
     ) -> dict[str, Any]:
         """Return the answer; asked again, with the same key, until there is one. {} for a refusal."""
         kind = "image/png" if isinstance(body, bytes) else "application/json"

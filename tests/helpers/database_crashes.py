@@ -32,6 +32,8 @@ from visionops.review_store.opening import open_review
 _SAID_FROM, _SEEN_FROM = 10_000_000, 20_000_000
 """Numbers of the pictures that come with feedback, and of those of the data set; uploads count from 0."""
 _TOGETHER = 4
+_SPEAKS_EVERY = 0.5
+"""Seconds. Each item in no data version is compared again whenever the data set grows, so that too many hold up exports."""
 
 
 def take_in(config: Path, log: Path, environment: Mapping[str, str]) -> None:
@@ -92,7 +94,7 @@ class Speaker:
 
     def _speak(self) -> None:
         for number in range(_SAID_FROM, 2**30):
-            if self._stopped.wait(0.1):
+            if self._stopped.wait(_SPEAKS_EVERY):
                 return
             data, comment = encode(picture(number, 48)), f"comment {number}"
             record: dict[str, Any] = dict.fromkeys(("request_id", "version", "name"), "")

@@ -159,7 +159,8 @@ def _signal_of(seen: Seen) -> str:
     """Return what a run that a signal has ended says of it; "" for any other."""
     if seen.exit_code is None or seen.exit_code >= 0:
         return ""
-    name = signal.Signals(-seen.exit_code).name
+    number = -seen.exit_code
+    name = signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
     if seen.exit_code == -signal.SIGKILL:
         return f"its process was killed from outside ({name}), as happens when memory runs out"
     return f"its process was ended {'from outside ' if seen.exit_code in _KILLED else ''}by {name}"
