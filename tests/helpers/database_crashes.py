@@ -33,7 +33,7 @@ _SAID_FROM, _SEEN_FROM = 10_000_000, 20_000_000
 """Numbers of the pictures that come with feedback, and of those of the data set; uploads count from 0."""
 _TOGETHER = 4
 _SPEAKS_EVERY = 0.5
-"""Seconds. Each item in no data version is compared again whenever the data set grows, so that too many hold up exports."""
+"""Seconds. Items in no data version are compared again whenever the data set grows: too many hold up exports."""
 
 
 def take_in(config: Path, log: Path, environment: Mapping[str, str]) -> None:
