@@ -82,5 +82,8 @@ class Models:
             lines = done.stderr.strip().splitlines()
             reason = one_line(lines[-1].removeprefix("error: ")) if lines else f"exit code {done.returncode}"
             raise Unavailable(f"model registry: cannot be listed ({reason})")
-        found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+        try:
+            found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+        except (IndexError, ValueError) as error:
+            raise Unavailable("model registry: cannot be listed (its list is no JSON)") from error
         return found

@@ -207,7 +207,7 @@ def test_a_run_that_cannot_begin_on_a_full_disk_says_so_once(tmp_path: Path):
 def test_how_a_run_ended_is_known_on_a_disk_that_it_filled(tmp_path: Path):
     with mounted(tmp_path / "disk", "size=64k") as disk:
         made, store = runner(str(tmp_path / "review.db"), disk / "runs", tmp_path / "events")
-        run = wish(store, 1, "steel", "3")
+        run = wish(store, 1, "steel", "1.5")
         until(lambda: made.tick() or events(tmp_path / "events"))
         fill(disk)
         until(lambda: made.tick() or store.run(run.id).state in ENDED)

@@ -28,6 +28,7 @@ class Postgres:
         self.uri = f"postgresql://tester@/postgres?host={folder}"
         self._folder = folder
         self._programs = programs
+        self._orphans: list[int] = []
         # It refuses to run as root.
         self._account = {"user": "postgres", "group": "postgres", "extra_groups": []} if os.geteuid() == 0 else {}
 
@@ -63,19 +64,16 @@ class Postgres:
     def kill(self) -> None:
         """Kill the postmaster; its other processes end when they notice."""
         postmaster = self._postmaster()
+        self._orphans = [postmaster, *self.processes()]
         os.kill(postmaster, signal.SIGKILL)
-        until(lambda: not psutil.pid_exists(postmaster) or _is_zombie(postmaster), 60)
+        until(lambda: _is_gone(postmaster), 60)
 
     def restart(self) -> None:
-        """Start a server that was killed: refused until the last of its processes has ended."""
-
-        def is_started() -> bool:
-            with suppress(subprocess.CalledProcessError):
-                self.start()
-                return True
-            return False
-
-        until(is_started, 60)
+        """Start a server that was killed, once the last of its processes has ended."""
+        until(lambda: all(map(_is_gone, self._orphans)), 60)
+        # Where nobody reaps orphans, its process id stays taken, and the server would not start beside it.
+        (self._folder / "data" / "postmaster.pid").unlink()
+        self.start()
 
     def _postmaster(self) -> int:
         return int((self._folder / "data" / "postmaster.pid").read_text().splitlines()[0])
@@ -88,7 +86,7 @@ class Postgres:
         )
 
 
-def _is_zombie(pid: int) -> bool:
+def _is_gone(pid: int) -> bool:
     with suppress(psutil.NoSuchProcess):
         return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
     return True
