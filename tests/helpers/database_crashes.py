@@ -43,7 +43,7 @@ def take_in(config: Path, log: Path, environment: Mapping[str, str]) -> None:
     os.dup2(2, 1)
     use_case = load_config(config)
     with open_review() as review:
-        take_logs(review, use_case, ServerLogs(log), 0.05)
+        take_logs(review, use_case, ServerLogs(log), 0.2)
 
 
 def index(folder: Path, notes: Path, environment: Mapping[str, str]) -> None:
@@ -59,13 +59,13 @@ def index(folder: Path, notes: Path, environment: Mapping[str, str]) -> None:
                     _, refused = review.similar.index("steel", images)
                     review.similar.recheck("steel")
                 except Unavailable:
-                    time.sleep(0.05)
+                    time.sleep(0.2)
                 else:
                     break
             assert not refused
             with notes.open("a") as file:
                 file.write("".join(f"{seen.sha256}\n" for seen, _ in images))
-            time.sleep(0.05)
+            time.sleep(0.2)
 
 
 def _seen(folder: Path, number: int) -> tuple[SeenImage, Path]:

@@ -28,7 +28,6 @@ class Postgres:
         self.uri = f"postgresql://tester@/postgres?host={folder}"
         self._folder = folder
         self._programs = programs
-        self._orphans: list[int] = []
         # It refuses to run as root.
         self._account = {"user": "postgres", "group": "postgres", "extra_groups": []} if os.geteuid() == 0 else {}
 
@@ -64,16 +63,23 @@ class Postgres:
     def kill(self) -> None:
         """Kill the postmaster; its other processes end when they notice."""
         postmaster = self._postmaster()
-        self._orphans = [postmaster, *self.processes()]
         os.kill(postmaster, signal.SIGKILL)
         until(lambda: _is_gone(postmaster), 60)
 
     def restart(self) -> None:
         """Start a server that was killed, once the last of its processes has ended."""
-        until(lambda: all(map(_is_gone, self._orphans)), 60)
+        until(lambda: not self._has_processes(), 60)
         # Where nobody reaps orphans, its process id stays taken, and the server would not start beside it.
         (self._folder / "data" / "postmaster.pid").unlink()
         self.start()
+
+    def _has_processes(self) -> bool:
+        data = str(self._folder / "data")
+        for process in psutil.process_iter():
+            with suppress(psutil.Error):  # one that has just ended, or is a zombie
+                if process.cwd() == data:
+                    return True
+        return False
 
     def _postmaster(self) -> int:
         return int((self._folder / "data" / "postmaster.pid").read_text().splitlines()[0])
