@@ -14,6 +14,7 @@ import json
 import multiprocessing
 import os
 import random
+import socket
 import sys
 import threading
 import time
@@ -84,6 +85,15 @@ class Service:
         assert self.process.is_alive(), "the service failed by itself"
         self.process.kill()
         self.process.join(60)
+        # A run that was about to be started holds the port for a moment more, until it has its own program.
+        until(self._is_port_free)
+
+    def _is_port_free(self) -> bool:
+        try:
+            socket.create_server(("127.0.0.1", self.port)).close()
+        except OSError:
+            return False
+        return True
 
     def close(self) -> None:
         if self.process is not None:
