@@ -8,7 +8,7 @@ It outlives the service, and its folder says all that a service needs that comes
     started      process id and time; made once, so that a run that is started twice runs once
     exit         how it ended
 
-It exits with the number of an error of the system where the run cannot be begun, and leaves no ``started`` then.
+Where the run cannot be begun, it leaves no ``started`` and exits with `REFUSED` plus the errno.
 
 Nothing but the standard library is imported: this process waits for hours.
 """
@@ -26,7 +26,10 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-__all__ = ["main"]
+__all__ = ["REFUSED", "main"]
+
+REFUSED = 100
+"""More than the exit codes of Python itself."""
 
 _ATTEMPTS = 20
 _DRAFT = "exit.draft"
@@ -38,7 +41,7 @@ def main(arguments: Sequence[str]) -> int:
     """Run a command once, to its end.
 
     Returns:
-        0, or the errno of what kept it from beginning.
+        0, or `REFUSED` plus the errno of what kept it from beginning.
     """
     folder, command = Path(arguments[0]), list(arguments[1:])
     try:
@@ -51,7 +54,7 @@ def main(arguments: Sequence[str]) -> int:
     except FileExistsError:
         return 0  # it was cancelled meanwhile
     except OSError as error:
-        return error.errno or 1
+        return REFUSED + (error.errno or 0)
     # A signal to the group is for the run: this process stays to write down how it ended.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

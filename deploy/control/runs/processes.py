@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from deploy.control.runs.child import REFUSED
 from deploy.control.runs.launcher import Seen, Stage
 from visionops.errors import StackError
 from visionops.runs.states import Run
@@ -73,8 +74,11 @@ class ProcessLauncher:
         has_started = (folder / "started").exists()
         if self._is_held(folder):
             return Seen(Stage.ALIVE)
+        if not has_started and code > 0:
+            reason = os.strerror(code - REFUSED) if code > REFUSED else f"exit code {code}"
+            return Seen(Stage.REFUSED, reason=self._refusal(reason))
         if not has_started:
-            return Seen(Stage.REFUSED, reason=self._refusal(os.strerror(code))) if code > 0 else Seen(Stage.WAITING)
+            return Seen(Stage.WAITING)
         with contextlib.suppress(OSError, ValueError):
             ended = int((folder / "exit").read_text(encoding="utf-8"))
             return Seen(Stage.ENDED, ended, self._full_disk() if ended else "")
