@@ -79,6 +79,12 @@ def test_the_cooldown_holds_unless_a_reason_overrides_it(client: TestClient, con
     assert registry.asked == 0  # what the queue knows is enough
 
 
+def test_without_a_cooldown_a_training_that_ends_meanwhile_does_not_matter(client: TestClient, control: Control):
+    retrain(client)
+    finish(control, RunState.SUCCEEDED, datetime.now(UTC) + timedelta(seconds=5))
+    assert retrain(client).status_code == 202
+
+
 def test_a_training_that_was_started_elsewhere_cools_down_too(client: TestClient, registry: Registry):
     registry.trained = [datetime.now(UTC) - timedelta(hours=hours) for hours in (20, 90)]
     refused = retrain(client)
