@@ -69,8 +69,9 @@ class Postgres:
     def restart(self) -> None:
         """Start a server that was killed, once the last of its processes has ended."""
         until(lambda: not self._has_processes(), 60)
-        # Where nobody reaps orphans, its process id stays taken, and the server would not start beside it.
-        (self._folder / "data" / "postmaster.pid").unlink()
+        # Until somebody reaps the postmaster its process id stays taken, and no other would start beside it.
+        for lock in (self._folder / "data" / "postmaster.pid", *self._folder.glob(".s.PGSQL.*.lock")):
+            lock.unlink(missing_ok=True)
         self.start()
 
     def _has_processes(self) -> bool:
