@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,18 @@ class Models:
                 self._read = time.monotonic(), names
             return self._known
 
+    def last_trained(self, name: str, names: tuple[str, ...]) -> datetime | None:
+        """Return when the newest version of a use case was trained, whoever started it; None where there is none.
+
+        Args:
+            names: As for `list`, with ``name`` among them.
+
+        Raises:
+            Unavailable: The registry does not answer.
+        """
+        versions = self.list(names).get(name, {}).get("versions", ())
+        return max((datetime.fromisoformat(version["trained"]) for version in versions), default=None)
+
     def forget(self) -> None:
         """Read again when the next request comes."""
         self._read = None
@@ -69,5 +82,8 @@ class Models:
             lines = done.stderr.strip().splitlines()
             reason = one_line(lines[-1].removeprefix("error: ")) if lines else f"exit code {done.returncode}"
             raise Unavailable(f"model registry: cannot be listed ({reason})")
-        found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+        try:
+            found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+        except (IndexError, ValueError) as error:
+            raise Unavailable("model registry: cannot be listed (its list is no JSON)") from error
         return found

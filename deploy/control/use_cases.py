@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 
 from visionops.config import load_config
-from visionops.errors import ConfigError
+from visionops.errors import ConfigError, one_line
 from visionops.review.errors import NotFound
 
 __all__ = ["UseCaseFile", "UseCases"]
@@ -58,11 +58,13 @@ class UseCases:
         Raises:
             NotFound: No file of the folder has this name.
         """
-        known, _ = self.all()
+        known, problems = self.all()
         for one in known:
             if one.name == name:
                 return one
-        raise NotFound(f"use case {name}: no file has it; known are {', '.join(o.name for o in known) or 'none'}")
+        names = ", ".join(one.name for one in known) or "none"
+        wrong = f"; {len(problems)} cannot be used, the first: {one_line(problems[0])}" if problems else ""
+        raise NotFound(f"use case {name}: no file has it; known are {names}{wrong}")
 
     def _of(self, path: Path) -> UseCaseFile | ConfigError:
         changed = path.stat().st_mtime_ns

@@ -43,8 +43,12 @@ def header(role: Role) -> dict[str, str]:
     return {"X-API-Key": KEYS[role][0]}
 
 
-def write_use_case(folder: Path, name: str, cooldown_hours: float = 24) -> Path:
-    """A use case whose data is not there: its training ends at once, with one line."""
+def write_use_case(folder: Path, name: str, cooldown_hours: float = 0) -> Path:
+    """A use case whose data is not there: its training ends at once, with one line.
+
+    Args:
+        cooldown_hours: More than 0 has the service ask the registry, which takes a process that imports ZenML.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     found = yaml.safe_load((ROOT / "configs" / "steel.yaml").read_text())
     found["name"] = name

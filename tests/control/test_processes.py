@@ -16,14 +16,20 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
+from deploy.control.use_cases import UseCases
 from tests.conftest import ROOT
+from tests.control.conftest import write_use_case
 from tests.control.driver import runner
+from tests.helpers.disks import mounted
 from tests.helpers.postgres import PASSWORD, postgres_server
 from visionops.runs.states import ENDED, Kind, Run, RunState, Wish
 
 SERVICES = 2
+CASES = 4
+"""Use cases."""
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -62,10 +68,11 @@ def driver(database: str, tmp_path: Path) -> subprocess.Popen[bytes]:
     return process
 
 
+@pytest.mark.kills
 def test_services_that_are_killed_start_every_run_once(database: str, tmp_path: Path):
     _, store = runner(database, tmp_path / "runs", tmp_path / "events")
-    runs = [wish(store, n, f"case {n % 4}") for n in range(8)]
-    chance, kills = random.Random(5), int(os.environ.get("VISIONOPS_CONTROL_KILLS", "4"))
+    chance, kills = random.Random(5), int(os.environ.get("VISIONOPS_KILLS", "2"))
+    runs = [wish(store, n, f"case {n % CASES}") for n in range(2 * max(kills, CASES))]
     services = [driver(database, tmp_path) for _ in range(SERVICES)]
     try:
         for _ in range(kills):
@@ -74,18 +81,19 @@ def test_services_that_are_killed_start_every_run_once(database: str, tmp_path: 
             services[victim].kill()
             services[victim].communicate()
             services[victim] = driver(database, tmp_path)
-        until(lambda: all(run.state in ENDED for run in store.runs(limit=100)))
+        until(lambda: all(run.state in ENDED for run in store.runs(limit=500)))
     finally:
         for service in services:
             service.kill()
             service.communicate()
-    assert Counter(run.state for run in store.runs(limit=100)) == {RunState.SUCCEEDED: len(runs)}
+    assert Counter(run.state for run in store.runs(limit=500)) == {RunState.SUCCEEDED: len(runs)}
     seen = events(tmp_path / "events")
     assert Counter(one["run"] for one in seen if one["what"] == "begin") == Counter(run.id for run in runs)
     for case in {run.wish.use_case for run in runs}:  # one at a time
         whats = [one["what"] for one in sorted(seen, key=lambda one: one["at"]) if one["use_case"] == case]
-        assert whats == ["begin", "end"] * 2
-    assert all(run.summary == {"use_case": run.wish.use_case} for run in store.runs(limit=100))
+        assert whats == ["begin", "end"] * (len(runs) // CASES)
+    assert all(run.summary == {"use_case": run.wish.use_case} for run in store.runs(limit=500))
+    print(f"{kills} kills of {SERVICES} services: {len(runs)} runs, each begun once")  # noqa: T201
     store.close()
 
 
@@ -148,6 +156,81 @@ def test_a_run_whose_process_is_gone_is_lost_and_blocks_nothing(here):
     lost = ticked(run, RunState.LOST)
     assert lost.message.startswith("its process is gone; the last line of its log: train: ")
     ticked(second, RunState.SUCCEEDED)
+
+
+@pytest.mark.parametrize(
+    ("number", "state", "words"),
+    [
+        (
+            signal.SIGKILL,
+            RunState.LOST,
+            "its process was killed from outside (SIGKILL), as happens when memory runs out",
+        ),
+        (signal.SIGTERM, RunState.LOST, "its process was ended from outside by SIGTERM"),
+        (signal.SIGSEGV, RunState.FAILED, "its process was ended by SIGSEGV"),
+    ],
+)
+def test_a_run_that_a_signal_ends_says_which(here, number: signal.Signals, state: RunState, words: str):
+    store, ticked, folder = here
+    run = wish(store, 1, "steel", "600")
+    ticked(run, RunState.RUNNING)
+    until(lambda: "train" in (folder / "runs" / run.id / "log").read_text() if events(folder / "events") else False)
+    (worker,) = psutil.Process(json.loads((folder / "runs" / run.id / "started").read_text())["pid"]).children()
+    worker.send_signal(number)
+    found = ticked(run, state)
+    assert (found.exit_code, found.message.partition("; the last line of its log: train: ")[0]) == (-number, words)
+
+
+def fill(disk: Path) -> None:
+    with suppress(OSError), (disk / "full").open("wb", buffering=0) as file:
+        while True:
+            file.write(b"x" * 512)
+
+
+def test_a_run_that_cannot_begin_on_a_full_disk_says_so_once(tmp_path: Path):
+    with mounted(tmp_path / "disk", "size=64k") as disk:
+        made, store = runner(str(tmp_path / "review.db"), disk / "runs", tmp_path / "events")
+        fill(disk)
+        run = wish(store, 1, "steel", "0")
+        until(lambda: made.tick() or store.run(run.id).state in ENDED)
+        found = store.run(run.id)
+        assert (found.state, found.exit_code) == (RunState.FAILED, None)
+        assert found.message == (
+            f"{disk}/runs: a run cannot be started there (No space left on device); free some space, or set --runs"
+        )
+        (disk / "full").unlink()
+        second = wish(store, 2, "steel", "0")
+        until(lambda: made.tick() or store.run(second.id).state is RunState.SUCCEEDED)
+        store.close()
+
+
+def test_how_a_run_ended_is_known_on_a_disk_that_it_filled(tmp_path: Path):
+    with mounted(tmp_path / "disk", "size=64k") as disk:
+        made, store = runner(str(tmp_path / "review.db"), disk / "runs", tmp_path / "events")
+        run = wish(store, 1, "steel", "1.5")
+        until(lambda: made.tick() or events(tmp_path / "events"))
+        fill(disk)
+        until(lambda: made.tick() or store.run(run.id).state in ENDED)
+        found = store.run(run.id)
+        assert (found.state, found.exit_code) == (RunState.FAILED, 1)
+        assert found.message.startswith(f"the disk of {disk}/runs is full; ")
+        store.close()
+
+
+def test_a_run_whose_use_case_is_gone_fails_and_blocks_nothing(tmp_path: Path):
+    write_use_case(tmp_path / "configs", "steel")
+    cases = UseCases(tmp_path / "configs")
+    made, store = runner(str(tmp_path / "review.db"), tmp_path / "runs", tmp_path / "events")
+    work = made._command
+    made._command = lambda run: cases.find(run.wish.use_case) and work(run)
+    run, second = wish(store, 1, "plants", "0"), wish(store, 2, "steel", "0")
+    (tmp_path / "configs" / "plants.yaml").write_text("name: [")
+    until(lambda: made.tick() or store.run(second.id).state is RunState.SUCCEEDED)
+    found = store.run(run.id)
+    assert found.state is RunState.FAILED
+    assert found.message.startswith("use case plants: no file has it; known are steel; 1 cannot be used, the first: ")
+    assert "plants.yaml" in found.message
+    store.close()
 
 
 def test_a_run_whose_guard_alone_is_killed_still_counts_as_running(here):

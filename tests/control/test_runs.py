@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from deploy.control.routes.context import Control
 from deploy.http.keys import Role
 from tests.control.conftest import TestClient, header, write_use_case
+from visionops.review.errors import Unavailable
 from visionops.runs.states import RunState, advance
 
 ADMIN = header(Role.ADMIN)
@@ -39,8 +42,33 @@ def test_a_training_is_queued_once_and_says_where_to_look(client: TestClient):
     assert client.get("/runs?use_case=other", headers=ADMIN).json() == []
 
 
-def test_the_cooldown_holds_unless_a_reason_overrides_it(client: TestClient, control: Control):
-    retrain(client)
+class Registry:
+    """What a registry answers, known beforehand; tests/integration asks a real one."""
+
+    def __init__(self) -> None:
+        self.trained: list[datetime] = []
+        self.asked = 0
+        self.is_down = False
+
+    def answer(self, names: tuple[str, ...]) -> dict[str, Any]:
+        self.asked += 1
+        if self.is_down:
+            raise Unavailable("model registry: does not answer (TimeoutExpired); try again")
+        versions = [{"trained": one.isoformat()} for one in self.trained]
+        return {name: {"champion": None, "versions": versions if name == "steel" else []} for name in names}
+
+
+@pytest.fixture
+def registry(control: Control, configs: Path, monkeypatch: pytest.MonkeyPatch) -> Registry:
+    """That of the service; steel cools down for a day."""
+    write_use_case(configs, "steel", cooldown_hours=24)
+    made = Registry()
+    monkeypatch.setattr(control.models, "_ask", made.answer)
+    return made
+
+
+def test_the_cooldown_holds_unless_a_reason_overrides_it(client: TestClient, control: Control, registry: Registry):
+    retrain(client, override=True, reason="the first")
     finish(control, RunState.SUCCEEDED, datetime.now(UTC) - timedelta(hours=20))
     refused = retrain(client)
     assert (refused.status_code, refused.json()["error"]["code"]) == (409, "cooling_down")
@@ -48,10 +76,40 @@ def test_the_cooldown_holds_unless_a_reason_overrides_it(client: TestClient, con
     assert 14_300 < int(refused.headers["Retry-After"]) <= 14_400
     assert retrain(client, override=True).json()["error"]["code"] == "invalid"
     assert retrain(client, override=True, reason="light has changed").status_code == 202
+    assert registry.asked == 0  # what the queue knows is enough
+
+
+def test_without_a_cooldown_a_training_that_ends_meanwhile_does_not_matter(client: TestClient, control: Control):
+    retrain(client)
+    finish(control, RunState.SUCCEEDED, datetime.now(UTC) + timedelta(seconds=5))
+    assert retrain(client).status_code == 202
+
+
+def test_a_training_that_was_started_elsewhere_cools_down_too(client: TestClient, registry: Registry):
+    registry.trained = [datetime.now(UTC) - timedelta(hours=hours) for hours in (20, 90)]
+    refused = retrain(client)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (409, "cooling_down")
+    assert "the next may begin in 4.0 h" in refused.json()["error"]["message"]
+    assert retrain(client, override=True, reason="light has changed").status_code == 202
+    assert registry.asked == 1
+
+
+def test_a_training_that_was_accepted_stays_so(client: TestClient, control: Control, registry: Registry):
+    registry.trained = [datetime.now(UTC) - timedelta(hours=25)]
+    where = retrain(client, "k1").headers["Location"]
+    registry.is_down = True
+    control.models.forget()
+    assert retrain(client, "k1").headers["Location"] == where
+    assert client.post(f"{where}/cancel", headers=ADMIN).status_code == 202
+    refused = retrain(client, "k2")
+    assert (refused.status_code, refused.json()["error"]["code"]) == (503, "unavailable")
+    assert retrain(client, override=True, reason="the registry is away").status_code == 202
 
 
 @pytest.mark.parametrize("state", [RunState.CANCELLED, RunState.LOST])
-def test_what_did_not_end_by_itself_does_not_cool_down(client: TestClient, control: Control, state: RunState):
+def test_what_did_not_end_by_itself_does_not_cool_down(
+    client: TestClient, control: Control, registry: Registry, state: RunState
+):
     retrain(client)
     finish(control, state, datetime.now(UTC))
     assert retrain(client).status_code == 202

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import psutil
 import pytest
+
+from tests.helpers.programs import until
 
 __all__ = ["PASSWORD", "Postgres", "postgres_server"]
 
@@ -45,12 +49,54 @@ class Postgres:
     def stop(self) -> None:
         self._run("pg_ctl", "stop", "--wait", "-m", "immediate", "-D", str(self._folder / "data"))
 
+    def processes(self) -> dict[int, str]:
+        """Each process that the postmaster has started, by its id: ``client``, ``checkpointer``, …"""
+        found = {}
+        with suppress(psutil.NoSuchProcess):
+            for child in psutil.Process(self._postmaster()).children():
+                with suppress(psutil.NoSuchProcess):
+                    # postgres: checkpointer, or postgres: tester postgres [local] idle
+                    words = " ".join(child.cmdline()).removeprefix("postgres: ")
+                    found[child.pid] = "client" if words.startswith("tester ") else words.strip()
+        return {pid: name for pid, name in found.items() if name and not name.startswith("/")}
+
+    def kill(self) -> None:
+        """Kill the postmaster; its other processes end when they notice."""
+        postmaster = self._postmaster()
+        os.kill(postmaster, signal.SIGKILL)
+        until(lambda: _is_gone(postmaster), 60)
+
+    def restart(self) -> None:
+        """Start a server that was killed, once the last of its processes has ended."""
+        until(lambda: not self._has_processes(), 60)
+        # Until somebody reaps the postmaster its process id stays taken, and no other would start beside it.
+        for lock in (self._folder / "data" / "postmaster.pid", *self._folder.glob(".s.PGSQL.*.lock")):
+            lock.unlink(missing_ok=True)
+        self.start()
+
+    def _has_processes(self) -> bool:
+        data = str(self._folder / "data")
+        for process in psutil.process_iter():
+            with suppress(psutil.Error):  # one that has just ended, or is a zombie
+                if process.cwd() == data:
+                    return True
+        return False
+
+    def _postmaster(self) -> int:
+        return int((self._folder / "data" / "postmaster.pid").read_text().splitlines()[0])
+
     def _run(self, program: str, *arguments: str) -> None:
         command = [str(self._programs / program), *arguments]
         # Not into pipes: the server would hold them open.
         subprocess.run(
             command, check=True, cwd=self._folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **self._account
         )
+
+
+def _is_gone(pid: int) -> bool:
+    with suppress(psutil.NoSuchProcess):
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    return True
 
 
 @contextmanager

@@ -84,7 +84,7 @@ def kill_often(place: str, images: str, folder: Path, kills: int, seed: int, env
 def check(review: Review, notes: Path) -> Counter[str]:
     """Assert that all that was acknowledged is there once, and nothing is half; return what was acknowledged."""
     store, done = review.store, [line for line in _read(notes) if "done" in line]
-    items = {item.id: item for item in _all(review)}
+    items = {item.id: item for item in items_of(review)}
     versions = {version.number: version for version in store.versions("steel")}
     members = {number: store.version("steel", number) for number in versions}
 
@@ -111,7 +111,7 @@ def check(review: Review, notes: Path) -> Counter[str]:
     return Counter(line["done"] for line in {json.dumps(line): line for line in done}.values())
 
 
-def _all(review: Review):
+def items_of(review: Review):
     page = review.store.items(Wanted("steel", limit=1000))
     while page:
         yield from page

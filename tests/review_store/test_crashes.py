@@ -17,6 +17,7 @@ _PASSED_ON = ("PGPASSWORD", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_D
 
 
 @pytest.mark.slow
+@pytest.mark.kills
 @pytest.mark.parametrize(("kind", "kept"), [("sqlite_database", "folder"), ("postgres_database", "bucket")])
 def test_what_was_acknowledged_outlives_any_kill(
     request: pytest.FixtureRequest, tmp_path: Path, opened, kind: str, kept: str

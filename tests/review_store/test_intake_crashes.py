@@ -23,6 +23,7 @@ _PASSED_ON = ("PGPASSWORD",)
 
 
 @pytest.mark.slow
+@pytest.mark.kills
 @pytest.mark.parametrize("kind", ["sqlite_database", "postgres_database"])
 def test_acknowledged_feedback_outlives_any_kill(
     request: pytest.FixtureRequest, tmp_path: Path, opened, folder: str, kind: str

@@ -55,6 +55,7 @@ def acknowledged(notes: Path) -> dict[int, str]:
 
 
 @pytest.mark.slow
+@pytest.mark.kills
 @pytest.mark.parametrize("kind", ["sqlite_database", "postgres_database"])
 def test_no_acknowledged_embedding_is_lost_or_there_twice(
     request: pytest.FixtureRequest,

@@ -226,6 +226,7 @@ class Asking:
             connection.close()
 
 
+@pytest.mark.kills
 def test_what_was_answered_before_a_kill_is_remembered_once(
     tmp_path: Path, bundle: Path, folder: Path, red_cell: bytes
 ):
@@ -252,6 +253,7 @@ def test_what_was_answered_before_a_kill_is_remembered_once(
     assert set(answered) <= set(remembered)
     # Nothing beyond but what was on its way to a client.
     assert len(remembered) <= len(answered) + KILLS * CLIENTS
+    print(f"{KILLS} kills: {len(answered)} answered, {len(remembered)} remembered")  # noqa: T201
 
 
 # ---- at which thresholds

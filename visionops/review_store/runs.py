@@ -72,6 +72,10 @@ class SqlRunStore:
 
         return self._database.read(work)
 
+    def last_training(self, use_case: str) -> datetime | None:
+        """See `RunStore`."""
+        return self._database.read(lambda session: _last_training(session, use_case))
+
     def take(self, owner: str, place: str, now: datetime, until: datetime) -> Run | None:
         """See `RunStore`."""
 

@@ -39,6 +39,9 @@ class RunStore(Protocol):
             NotFound: There is no run ``after``.
         """
 
+    def last_training(self, use_case: str) -> datetime | None:
+        """Return when the last training in the queue that was not cancelled or lost ended, or began where it runs."""
+
     def take(self, owner: str, place: str, now: datetime, until: datetime) -> Run | None:
         """Make the oldest queued run whose use case has none running a running one; None where there is none."""
 

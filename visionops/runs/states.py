@@ -152,7 +152,8 @@ def check_cooldown(wish: Wish, last: datetime | None, cooldown_hours: float, now
     Raises:
         CoolingDown: It is too recent.
     """
-    if wish.kind is not Kind.RETRAIN or wish.override or last is None:
+    # Without a cool-down nothing is too recent, not even a training that ended while this one waited for the database.
+    if wish.kind is not Kind.RETRAIN or wish.override or last is None or not cooldown_hours:
         return
     left = (last + timedelta(hours=cooldown_hours) - now).total_seconds()
     if left > 0:

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from deploy.control.cooldown import check_trainings
 from deploy.control.routes.context import (
     ActorOf,
     Control,
@@ -19,7 +20,7 @@ from deploy.control.routes.context import (
     searchable,
 )
 from visionops.review.states import Actor
-from visionops.runs.states import Kind, Run, Wish, check_cooldown
+from visionops.runs.states import Kind, Run, Wish, check_cooldown, run_id
 
 __all__ = ["runs_router"]
 
@@ -64,6 +65,7 @@ def runs_router(control: Control) -> APIRouter:
     def accept(wish: Wish, actor: Actor, key: str, response: Response) -> dict[str, Any]:
         found = control.use_cases.find(wish.use_case)
         now = control.now()
+        check_trainings(wish, run_id(actor.name, key), control.runs, control.models, control.use_cases, now)
         check = functools.partial(check_cooldown, wish, cooldown_hours=found.cooldown_hours, now=now)
         run = control.runs.add(wish, actor.name, key, now, check)
         response.headers["Location"] = f"/runs/{run.id}"

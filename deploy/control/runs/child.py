@@ -2,10 +2,13 @@
 
 It outlives the service, and its folder says all that a service needs that comes later:
 
-    lock       held by this process and by the run, as long as one of them lives
-    started    process id and time; made once, so that a run that is started twice runs once
-    log        what the run prints
-    exit       how it ended
+    lock         held by this process and by the run, as long as one of them lives
+    log          what the run prints
+    exit.draft   space for the next one, so that a disk that is full by then does not matter
+    started      process id and time; made once, so that a run that is started twice runs once
+    exit         how it ended
+
+Where the run cannot be begun, it leaves no ``started`` and exits with `REFUSED` plus the errno.
 
 Nothing but the standard library is imported: this process waits for hours.
 """
@@ -23,26 +26,39 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-__all__ = ["main"]
+__all__ = ["REFUSED", "main"]
+
+REFUSED = 100
+"""More than the exit codes of Python itself."""
 
 _ATTEMPTS = 20
+_DRAFT = "exit.draft"
+_SPACE = " " * 8
+"""As much as any exit code takes."""
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run a command once, to its end."""
+    """Run a command once, to its end.
+
+    Returns:
+        0, or `REFUSED` plus the errno of what kept it from beginning.
+    """
     folder, command = Path(arguments[0]), list(arguments[1:])
-    lock = os.open(folder / "lock", os.O_CREAT | os.O_RDWR, 0o600)
-    if not _take(lock):
-        return 0  # another child of the same run was faster
     try:
-        with (folder / "started").open("x", encoding="utf-8") as file:
-            json.dump({"pid": os.getpid(), "at": time.time()}, file)
+        lock = os.open(folder / "lock", os.O_CREAT | os.O_RDWR, 0o600)
+        if not _take(lock) or (folder / "started").exists():
+            return 0  # another child of the same run was faster
+        log = (folder / "log").open("ab")
+        _write(folder / _DRAFT, _SPACE)
+        _write_new(folder / "started", json.dumps({"pid": os.getpid(), "at": time.time()}))
     except FileExistsError:
-        return 0
+        return 0  # it was cancelled meanwhile
+    except OSError as error:
+        return REFUSED + (error.errno or 0)
     # A signal to the group is for the run: this process stays to write down how it ended.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    with (folder / "log").open("ab") as log:
+    with log:
         try:
             process = subprocess.Popen(  # noqa: S603 - the service made the command
                 command,
@@ -53,11 +69,15 @@ def main(arguments: Sequence[str]) -> int:
                 preexec_fn=_restore_signals,  # noqa: PLW1509 - one thread
             )
         except OSError as error:
-            log.write(f"error: {command[0]}: cannot be started ({error.strerror})\n".encode())
+            with contextlib.suppress(OSError):
+                os.write(log.fileno(), f"error: {command[0]}: cannot be started ({error.strerror})\n".encode())
             code = 127
         else:
             code = process.wait()
-    _write(folder / "exit", str(code))
+    _write(folder / _DRAFT, f"{code:<{len(_SPACE)}}")
+    (folder / _DRAFT).replace(folder / "exit")
+    with contextlib.suppress(OSError):
+        _flush(folder)
     return 0
 
 
@@ -76,17 +96,33 @@ def _restore_signals() -> None:
 
 
 def _write(path: Path, text: str) -> None:
-    """Write a file whole or not at all, and durably."""
-    draft = path.with_suffix(".draft")
-    with draft.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
-    with contextlib.suppress(OSError):
-        folder = os.open(path.parent, os.O_RDONLY)
-        os.fsync(folder)
-        os.close(folder)
+    """Write over what is there, durably, in the same place on the disk."""
+    file = os.open(path, os.O_CREAT | os.O_WRONLY, 0o600)
+    try:
+        os.pwrite(file, text.encode(), 0)
+        os.fsync(file)
+    finally:
+        os.close(file)
+
+
+def _write_new(path: Path, text: str) -> None:
+    """Write a file that nobody else has made; not there where it cannot be written."""
+    file = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+    try:
+        os.write(file, text.encode())
+    except OSError:
+        path.unlink()
+        raise
+    finally:
+        os.close(file)
+
+
+def _flush(folder: Path) -> None:
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
 
 
 if __name__ == "__main__":

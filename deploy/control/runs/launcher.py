@@ -21,6 +21,8 @@ class Stage(enum.StrEnum):
     ENDED = "ended"
     GONE = "gone"
     """It began, it is not there any more, and nothing says how it ended."""
+    REFUSED = "refused"
+    """It cannot be begun."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -29,6 +31,8 @@ class Seen:
 
     stage: Stage
     exit_code: int | None = None
+    reason: str = ""
+    """Why it cannot be begun, or what may have ended it."""
 
 
 class Launcher(Protocol):

@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -15,6 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from deploy.control.runs.child import REFUSED
 from deploy.control.runs.launcher import Seen, Stage
 from visionops.errors import StackError
 from visionops.runs.states import Run
@@ -23,6 +25,7 @@ __all__ = ["ProcessLauncher"]
 
 _ID = re.compile("[0-9a-f]{32}")
 _MOST_SUMMARY = 2_000_000
+_LEAST_FREE = 4096
 _MODULE = "deploy.control.runs.child"
 
 
@@ -56,25 +59,30 @@ class ProcessLauncher:
                 start_new_session=True,
             )
         except OSError as error:
-            raise StackError(f"run {run.id}: cannot be started ({error.strerror})") from error
+            raise StackError(self._refusal(error.strerror or type(error).__name__)) from error
         self._children[run.id] = child
 
     def look(self, run: Run) -> Seen:
         """See `Launcher`."""
         folder = self._of(run)
         child = self._children.get(run.id)
-        if child is not None and child.poll() is None:
+        code = 0 if child is None else child.poll()
+        if code is None:
             return Seen(Stage.ALIVE)  # or it is about to begin
         self._children.pop(run.id, None)
         # In this order: what is started before a lock that is free has ended.
         has_started = (folder / "started").exists()
         if self._is_held(folder):
             return Seen(Stage.ALIVE)
+        if not has_started and code > 0:
+            reason = os.strerror(code - REFUSED) if code > REFUSED else f"exit code {code}"
+            return Seen(Stage.REFUSED, reason=self._refusal(reason))
         if not has_started:
             return Seen(Stage.WAITING)
         with contextlib.suppress(OSError, ValueError):
-            return Seen(Stage.ENDED, int((folder / "exit").read_text(encoding="utf-8")))
-        return Seen(Stage.GONE)
+            ended = int((folder / "exit").read_text(encoding="utf-8"))
+            return Seen(Stage.ENDED, ended, self._full_disk() if ended else "")
+        return Seen(Stage.GONE, reason=self._full_disk())
 
     def stop(self, run: Run, *, hard: bool) -> None:
         """See `Launcher`."""
@@ -110,6 +118,15 @@ class ProcessLauncher:
         except (OSError, ValueError):
             return None
         return found if isinstance(found, dict) else None
+
+    def _refusal(self, reason: str) -> str:
+        return f"{self._folder}: a run cannot be started there ({reason}); free some space, or set --runs"
+
+    def _full_disk(self) -> str:
+        with contextlib.suppress(OSError):
+            if shutil.disk_usage(self._folder).free < _LEAST_FREE:
+                return f"the disk of {self._folder} is full"
+        return ""
 
     def _of(self, run: Run) -> Path:
         assert _ID.fullmatch(run.id)

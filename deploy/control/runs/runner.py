@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import signal
 import threading
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -20,6 +21,8 @@ LEASE = timedelta(seconds=10)
 """How long a service that died keeps others from its runs."""
 _TICK_SECONDS = 0.5
 _LAST_LINE = 4096
+_KILLED = frozenset({-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP})
+"""Exit codes of a run that somebody else has ended: how it would have ended nobody knows."""
 _log = logging.getLogger("visionops.control")
 
 
@@ -107,6 +110,8 @@ class Runner:
         seen = self._launcher.look(run)
         if seen.stage is Stage.ENDED:
             self._end(run, _ended_as(run, seen), now, exit_code=seen.exit_code, message=self._last_line(run, seen))
+        elif seen.stage is Stage.REFUSED:
+            self._end(run, RunState.FAILED, now, message=seen.reason)
         elif seen.stage is Stage.GONE:
             state = RunState.LOST if run.cancelled_at is None else RunState.CANCELLED
             self._end(run, state, now, message=self._last_line(run, seen))
@@ -137,15 +142,28 @@ class Runner:
     def _last_line(self, run: Run, seen: Seen) -> str:
         lines = [line for line in self._launcher.log_tail(run, _LAST_LINE).splitlines() if line.strip()]
         last = one_line(lines[-1].strip()) if lines else "it printed nothing"
-        if seen.stage is Stage.GONE:
-            return f"its process is gone; the last line of its log: {last}"
-        return last
+        what = "its process is gone" if seen.stage is Stage.GONE else _signal_of(seen)
+        said = f"{what}; the last line of its log: {last}" if what else last
+        return f"{seen.reason}; {said}" if seen.reason else said
 
 
 def _ended_as(run: Run, seen: Seen) -> RunState:
     if seen.exit_code == 0:
         return RunState.SUCCEEDED  # it was faster than who cancelled it
-    return RunState.CANCELLED if run.cancelled_at is not None else RunState.FAILED
+    if run.cancelled_at is not None:
+        return RunState.CANCELLED
+    return RunState.LOST if seen.exit_code in _KILLED else RunState.FAILED
+
+
+def _signal_of(seen: Seen) -> str:
+    """Return what a run that a signal has ended says of it; "" for any other."""
+    if seen.exit_code is None or seen.exit_code >= 0:
+        return ""
+    number = -seen.exit_code
+    name = signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
+    if seen.exit_code == -signal.SIGKILL:
+        return f"its process was killed from outside ({name}), as happens when memory runs out"
+    return f"its process was ended {'from outside ' if seen.exit_code in _KILLED else ''}by {name}"
 
 
 def _fields(run: Run) -> dict[str, str]:
