@@ -9,7 +9,7 @@ TEST_ARGS ?=
 TESTS = $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help run test coverage staging trackers dvc label-studio pods lint security format lock bench fuzz images compose helm chart airflow peers seldon clean
+.PHONY: help run test coverage staging trackers large-bodies dvc label-studio pods lint security format lock bench fuzz images compose helm chart airflow peers seldon clean
 
 help:  ## Show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -31,6 +31,9 @@ trackers: .venv/installed  ## Train, train again and roll back on stacks that di
 
 review-loop: .venv/installed  ## From traffic in changed light over people's decisions to a new champion, on real castings
 	VISIONOPS_WHOLE=1 $(BIN)/python -m pytest -rP tests/integration/test_review_loop.py $(TEST_ARGS)
+
+large-bodies: .venv/installed  ## A comment of 100 MB to the server and the control service, really sent
+	VISIONOPS_LARGE_BODIES=1 $(BIN)/python -m pytest tests/http/test_hundred_megabytes.py $(TEST_ARGS)
 
 dvc: .venv/installed  ## The tests of data from DVC with a real one, which has an environment of its own
 	@test -x .dvc-tool/bin/dvc || { $(UV) venv --quiet --python $(PYTHON) .dvc-tool && \
