@@ -47,7 +47,7 @@ class ServerLogs:
         name = record["image"]
         if self._folder is not None and safe_name(name) == name:
             with contextlib.suppress(OSError):
-                return (self._folder / name).read_bytes()
+                return (self._folder / str(name)).read_bytes()
         # From the store it is verified: another program may have written there.
         digest = record["image_sha256"]
         data = self.predictions.read_file(stem, digest) if digest and _DIGEST.fullmatch(digest) else None
