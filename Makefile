@@ -9,7 +9,7 @@ TEST_ARGS ?=
 TESTS = $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help run test coverage staging trackers review-loop control-loop kills releases dvc label-studio pods lint security format lock bench fuzz images compose demo demo-drill demo-down demo-test helm chart airflow peers seldon clean
+.PHONY: help run test coverage staging trackers large-bodies review-loop control-loop kills releases dvc label-studio pods lint security format lock bench fuzz images compose demo demo-drill demo-down demo-test helm chart airflow peers seldon clean
 
 help:  ## Show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -33,6 +33,9 @@ trackers: .venv/installed  ## Train, train again and roll back on stacks that di
 
 review-loop: .venv/installed  ## From traffic in changed light over people's decisions to a new champion, on real castings
 	VISIONOPS_WHOLE=1 $(BIN)/python -m pytest -rP tests/integration/test_review_loop.py $(TEST_ARGS)
+
+large-bodies: .venv/installed  ## A comment of 100 MB to the server and the control service, really sent
+	VISIONOPS_LARGE_BODIES=1 $(BIN)/python -m pytest tests/http/test_hundred_megabytes.py $(TEST_ARGS)
 
 kills: .venv/installed  ## Kill server, intake, index, control service and databases VISIONOPS_KILLS times each (200): nothing is lost
 	VISIONOPS_KILLS=$${VISIONOPS_KILLS:-200} $(BIN)/python -m pytest -rP -m kills -o timeout=7200 \

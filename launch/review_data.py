@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import getpass
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,12 +21,6 @@ __all__ = ["import_folder", "index_dataset", "list_similar", "queue_label_errors
 _MOST_REFUSALS = 10
 
 
-def _opened() -> AbstractContextManager[Review]:
-    from visionops.review_store.opening import open_review
-
-    return open_review()
-
-
 def import_folder(folder: Path, config: Path, labels: str | None, reviewer: str | None, *, decided: bool) -> None:
     """Take a folder of images in, with labels where ``labels`` names their format, and print what came of it.
 
@@ -40,12 +33,13 @@ def import_folder(folder: Path, config: Path, labels: str | None, reviewer: str 
     from visionops.errors import ConfigError
     from visionops.review.exchange import take_in
     from visionops.review.states import Actor
+    from visionops.review_store.opening import open_review
 
     if decided and labels is None:
         raise ConfigError("--decided: needs labels; add --labels auto")
     use_case = load_config(config)
     dataset = _read(folder, labels, use_case)
-    with _opened() as review:
+    with open_review() as review:
         _know(review, use_case)
         actor, now = Actor(reviewer or getpass.getuser()), datetime.now(UTC)
         found = take_in(review, use_case.name, dataset, actor, now, labelled=labels is not None, decided=decided)
@@ -63,10 +57,11 @@ def take_server_logs(config: Path, log: str | None, follow: float | None) -> Non
     """
     from launch.review_intake import server_logs, take_logs
     from visionops.config import load_config
+    from visionops.review_store.opening import open_review
 
     use_case = load_config(config)
     logs = server_logs(use_case, log)
-    with _opened() as review:
+    with open_review() as review:
         _know(review, use_case)
         take_logs(review, use_case, logs, follow)
 
@@ -131,9 +126,10 @@ def index_dataset(config: Path, *, with_history: bool) -> None:
     """
     from launch.similar import index_images
     from visionops.config import load_config
+    from visionops.review_store.opening import open_review
 
     use_case = load_config(config)
-    with _opened() as review:
+    with open_review() as review:
         dataset = _read_own(use_case)
         _know(review, use_case, dataset)
         index_images(review, use_case, dataset, with_history=with_history)
@@ -146,8 +142,9 @@ def list_similar(name: str, image: Path, limit: int) -> None:
         VisionOpsError: The image cannot be read, or the use case is not in review.
     """
     from launch.similar import print_similar
+    from visionops.review_store.opening import open_review
 
-    with _opened() as review:
+    with open_review() as review:
         print_similar(review, name, image, limit)
 
 
@@ -165,10 +162,11 @@ def queue_label_errors(config: Path, limit: int, model: Path | None, reviewer: s
     from visionops.errors import DataError
     from visionops.review.label_audit import audit_labels
     from visionops.review.states import Actor
+    from visionops.review_store.opening import open_review
 
     use_case = load_config(config)
     dataset = _read_own(use_case)
-    with asked_model(use_case, model) as asked, _opened() as review:
+    with asked_model(use_case, model) as asked, open_review() as review:
         _know(review, use_case)
         actor, now = Actor(reviewer or getpass.getuser()), datetime.now(UTC)
         found = audit_labels(review, use_case.name, dataset, asked, actor, now, limit=limit)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import getpass
-from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 import typer
@@ -11,15 +10,8 @@ import typer
 # Not above: `visionops --help` must wait neither for SQLAlchemy nor for image libraries.
 if TYPE_CHECKING:
     from visionops.review.items import ReviewItem
-    from visionops.review.service import Review
 
 __all__ = ["list_items", "print_agreement", "print_stats", "show_item"]
-
-
-def _opened() -> AbstractContextManager[Review]:
-    from visionops.review_store.opening import open_review
-
-    return open_review()
 
 
 def list_items(name: str | None, states: list[str], limit: int, after: str | None) -> None:
@@ -32,10 +24,11 @@ def list_items(name: str | None, states: list[str], limit: int, after: str | Non
     from visionops.errors import ConfigError
     from visionops.review.ports import Wanted
     from visionops.review.states import State
+    from visionops.review_store.opening import open_review
 
     if unknown := [state for state in states if state not in set(State)]:
         raise ConfigError(f"--state: unknown state {unknown[0]!r}; expected one of {', '.join(State)}")
-    with _opened() as review:
+    with open_review() as review:
         if name is not None:
             review.store.use_case(name)
         wanted = Wanted(name, [State(state) for state in states], limit=limit, after=after)
@@ -66,8 +59,9 @@ def show_item(name: str, *, shows_all: bool) -> None:
     from launch.similar import describe_likeness
     from visionops.errors import one_line
     from visionops.review.states import Actor
+    from visionops.review_store.opening import open_review
 
-    with _opened() as review:
+    with open_review() as review:
         item, history = review.store.item(name), review.store.history(name)
         decisions = review.store.decisions(name)
         opinions = review.opinions(name, Actor(getpass.getuser(), is_admin=shows_all))
@@ -96,8 +90,9 @@ def print_stats(name: str | None) -> None:
         ReviewError: The use case is not known.
     """
     from visionops.errors import one_line
+    from visionops.review_store.opening import open_review
 
-    with _opened() as review:
+    with open_review() as review:
         names = [name] if name is not None else [use_case.name for use_case in review.store.use_cases()]
         found = [(one, review.store.stats(one)) for one in names]
     if not found:
@@ -125,8 +120,9 @@ def print_agreement(name: str) -> None:
     """
     from launch.agreement_table import agreement_lines
     from visionops.review.agreement import agreement_of
+    from visionops.review_store.opening import open_review
 
-    with _opened() as review:
+    with open_review() as review:
         found = agreement_of(review.store, name)
     for line in agreement_lines(found):
         typer.echo(line)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from visionops.config import Config
     from visionops.data.dataset import Dataset
     from visionops.data.history import SplitHistory
-    from visionops.review.likeness import Likeness, Neighbour, SeenImage
+    from visionops.review.likeness import Likeness, Neighbour
     from visionops.review.service import Review
 
 __all__ = ["describe_likeness", "index_images", "print_similar"]
@@ -28,18 +28,19 @@ def index_images(review: Review, use_case: Config, dataset: Dataset, *, with_his
         with_history: Whether earlier versions of the model say which splits images had.
     """
     from visionops.data.history import SplitHistory
+    from visionops.review.indexing import seen_images
 
     assert review.similar is not None
     history = _history(use_case) if with_history else SplitHistory.empty()
-    images = _dealt(use_case, dataset, history)
-    changed, refused = review.similar.index(use_case.name, [*images, *_gone(history, images)])
+    images = seen_images(_dealt(use_case, dataset, history), history)
+    changed, refused = review.similar.index(use_case.name, images)
     for line in refused[:_MOST_REFUSALS]:
         typer.echo(f"refused   {line}")
     if len(refused) > _MOST_REFUSALS:
         typer.echo(f"refused   {len(refused) - _MOST_REFUSALS} more")
-    splits = [seen.split for seen, _ in images]
+    splits = [seen.split for seen, _ in images if seen.name]
     counts = ", ".join(f"{splits.count(split)} {split}" for split in ("train", "val", "test"))
-    typer.echo(f"images    {len(images)} of the data set ({counts}), {changed} new or in another split")
+    typer.echo(f"images    {len(splits)} of the data set ({counts}), {changed} new or in another split")
     checked, held_out = review.similar.recheck(use_case.name), review.store.stats(use_case.name).held_out
     typer.echo(f"items     {checked} compared with them; {held_out} decided ones are kept out of training")
 
@@ -54,34 +55,18 @@ def _history(use_case: Config) -> SplitHistory:
     return history
 
 
-def _dealt(use_case: Config, dataset: Dataset, history: SplitHistory) -> list[tuple[SeenImage, Path | None]]:
+def _dealt(use_case: Config, dataset: Dataset, history: SplitHistory) -> Dataset:
     """Return the labelled images as the pipeline checks, cleans and splits them."""
     from visionops.data.cleaning import clean
     from visionops.data.hashing import hash_images
     from visionops.data.splitting.assignment import assign_splits
     from visionops.data.validation.judging import validate
-    from visionops.review.likeness import SPLITS, SeenImage
 
     hashed = hash_images(dataset)
     report = validate(hashed, use_case.validation)
     report.raise_if_stopped()
     distance = use_case.validation.near_duplicate_distance
-    prepared = assign_splits(clean(hashed, report), use_case.data.split, history, distance=distance)
-    columns = (prepared.column(name) for name in ("sha256", "split", "key", "path"))
-    return [
-        (SeenImage(sha256, split, key), Path(path))
-        for sha256, split, key, path in zip(*columns, strict=True)
-        if split in SPLITS
-    ]
-
-
-def _gone(history: SplitHistory, images: list[tuple[SeenImage, Path | None]]) -> list[tuple[SeenImage, Path | None]]:
-    """Return what earlier versions had and the data set has not, such as images that came from review."""
-    from visionops.review.likeness import SPLITS, SeenImage
-
-    present = {seen.sha256 for seen, _ in images}
-    rows = ((row["sha256"].hex(), row["split"]) for row in history.rows.select(["sha256", "split"]).to_pylist())
-    return [(SeenImage(sha256, split, ""), None) for sha256, split in rows if split in SPLITS and sha256 not in present]
+    return assign_splits(clean(hashed, report), use_case.data.split, history, distance=distance)
 
 
 def describe_likeness(likeness: Likeness, *, is_held_out: bool) -> str:

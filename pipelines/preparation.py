@@ -40,19 +40,27 @@ def prepare_data(config: Config, source_fingerprint: str, *, makes_version: bool
     policy = config.validation.without_shards()
     validation = validated(dataset, config.validation)
     history = recall_split_history(config.use_case)
-    prepared, _, splits = prepare(dataset, validation, history, config.data, policy, config.use_case, **reviewed)
+    # What was labelled since is no part of the data set that `ingest` makes, so that its files are part of a key here.
+    added = "" if config.data.additions is None or reviewed else source_fingerprint
+    prepared, _, splits = prepare(
+        dataset, validation, history, config.data, policy, config.use_case, additions_fingerprint=added, **reviewed
+    )
     reviewed.pop("reviewed", None)
     return Prepared(prepared, splits, reviewed)
 
 
-def judge_and_release(bundle: Any, prepared: Any, config: Config) -> None:
+def judge_and_release(bundle: Any, prepared: Any, config: Config) -> Any:
     """Add the steps from a bundle to its endpoint. Call it where a pipeline is put together.
 
     Args:
         bundle: Output of a step.
         prepared: The data set of `prepare_data`.
+
+    Returns:
+        Output of `register`: the version.
     """
     evaluation = evaluate(bundle, prepared, config.scoring)
     version = register(bundle, evaluation, config.use_case)
     decision = gate(version, evaluation, prepared, config.judging)
     release_model(version, decision, prepared, config.serving)
+    return version

@@ -9,7 +9,9 @@ from pipelines.preparation import judge_and_release, prepare_data
 from stacks.same_code import require_same_code
 from steps.conversion import convert
 from steps.learning import train
+from steps.review import index_images
 from visionops.config import Config
+from visionops.data.settings import ReviewSource
 
 __all__ = ["training"]
 
@@ -17,11 +19,14 @@ __all__ = ["training"]
 # FAIL_FAST raises the error of the step; the other modes raise "a step failed".
 @pipeline(name="training", execution_mode=ExecutionMode.FAIL_FAST, on_init=require_same_code)
 def training(config: Config, source_fingerprint: str) -> None:
-    """Ingest, validate, prepare, convert, train, evaluate, register, gate, release.
+    """Ingest, validate, prepare, convert, train, evaluate, register, gate, release; index where a review adds images.
 
     Each step is given only the sections it reads, so that a change elsewhere does not run it again.
     """
     prepared, splits, reviewed = prepare_data(config, source_fingerprint, makes_version=True)
     converted = convert(prepared, config.conversion_plan)
     bundle = train(converted, splits, config.training_plan, **reviewed)
-    judge_and_release(bundle, prepared, config)
+    version = judge_and_release(bundle, prepared, config)
+    if isinstance(config.data.additions, ReviewSource):
+        # Behind all else: what goes wrong here must hold up no release.
+        index_images(version, prepared, splits, config.data.additions, config.use_case, after="release_model")

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from stacks.on_worker import ON_WORKER, worker_options
+from stacks.review_access import require_review
 from stacks.same_code import CODE_VARIABLE, code_digest
 from stacks.spec import ComponentType, StackSpec
 from stacks.steps import ORCHESTRATOR, Scratch, StepSpec
@@ -44,18 +45,21 @@ class DagPlan:
     use_case: str = ""
 
 
-def run_options(spec: StackSpec, names: Mapping[str, str], dag: DagPlan | None = None) -> _Options:
+def run_options(
+    spec: StackSpec, names: Mapping[str, str], dag: DagPlan | None = None, *, reads_review: bool = False
+) -> _Options:
     """What `with_options` of a pipeline takes, so that each of its steps is given what the stack file says.
 
     Args:
         names: The pipeline's steps: as what each runs (`predict_1_of_2`), and its name (`predict_shard`).
         dag: For Airflow.
+        reads_review: Whether the use case adds what people decided in review.
 
     Returns:
         Nothing for an orchestrator that runs steps in its own process: there is nothing to give.
 
     Raises:
-        StackError: Steps would run in containers, and no image is named.
+        StackError: Steps would run in containers, and no image is named; or they read a review that no pod reaches.
     """
     flavor = spec.components[ComponentType.ORCHESTRATOR].flavor
     if flavor in IN_THIS_PROCESS:
@@ -68,6 +72,8 @@ def run_options(spec: StackSpec, names: Mapping[str, str], dag: DagPlan | None =
     default = spec.step("")
     if not default.image:
         raise StackError(f"stack {spec.name!r}: runs steps in containers; give steps.default.image in its file")
+    if reads_review:
+        require_review(spec, names.values())
     settings: _Options = {"docker": _image(default)}
     if flavor == "kubernetes":
         settings["orchestrator"] = {"orchestrator_pod_settings": pod_settings(spec.step(ORCHESTRATOR))}

@@ -27,6 +27,7 @@ from stacks.tracking import prepare_tracker
 from stacks.use_case_lock import use_case_lock
 from stacks.validators.active import require_roles
 from stacks.zenml_server import active_stack_name, require_zenml_server
+from visionops.data.settings import DataConfig, ReviewSource
 from visionops.errors import StackError, VisionOpsError
 from visionops.home import visionops_home
 from visionops.registry import ModelRegistry, brief_waits
@@ -115,7 +116,14 @@ def placement(pipeline: Pipeline, dag: DagPlan | None = None, **inputs: Any) -> 
     steps = {runs_as: invocation.step.name for runs_as, invocation in prepared.invocations.items()}
     require_roles(steps.values())
     name = Client().active_stack_model.name
-    return run_options(load_stack(name), steps, dag) if name in known_stacks() else {}
+    if name not in known_stacks():
+        return {}
+    given = [value for invocation in prepared.invocations.values() for value in invocation.parameters.values()]
+    return run_options(load_stack(name), steps, dag, reads_review=any(map(_names_review, given)))
+
+
+def _names_review(parameter: Any) -> bool:
+    return isinstance(parameter, DataConfig) and isinstance(parameter.additions, ReviewSource)
 
 
 @contextmanager

@@ -89,6 +89,7 @@ class StepSpec(_Strict):
     environment: dict[str, str] = {}
     """Those that are empty are left out."""
     env_from: tuple[EnvFrom, ...] = ()
+    """Those whose name is empty are left out."""
     image_pull_secrets: tuple[str, ...] = ()
     run_as: int | None = Field(default=10001, ge=1)
     """User and group of the pod; null where the cluster chooses them, as OpenShift does."""
@@ -105,6 +106,13 @@ class StepSpec(_Strict):
     def _empty_is_none(cls, value: Any) -> Any:
         return None if value == "" else value  # of a variable that is not set
 
+    @field_validator("env_from", mode="before")
+    @classmethod
+    def _named(cls, value: Any) -> Any:
+        if not isinstance(value, list | tuple):
+            return value
+        return [source for source in value if not _is_unnamed(source)]
+
     def over(self, default: StepSpec) -> StepSpec:
         """These words on top of the default's."""
         own = {name: getattr(self, name) for name in self.model_fields_set}
@@ -113,6 +121,13 @@ class StepSpec(_Strict):
         for name in _JOINED:
             own[name] = getattr(default, name) | getattr(self, name)
         return default.model_copy(update=own)
+
+
+def _is_unnamed(source: Any) -> bool:
+    """Whether its name is a variable that is not set."""
+    return isinstance(source, dict) and any(
+        isinstance(named, dict) and named.get("name") == "" for named in source.values()
+    )
 
 
 def known_steps() -> frozenset[str]:

@@ -122,6 +122,7 @@ def prepare(
     data: DataConfig,
     policy: ValidationPolicy,
     use_case: UseCase,
+    additions_fingerprint: str = "",
     reviewed: Dataset | None = None,
     review_version: ReviewVersion | None = None,
 ) -> tuple[Annotated[Dataset, "prepared"], Annotated[HTMLString, "label_audit"], Annotated[SplitHistory, "splits"]]:
@@ -130,9 +131,12 @@ def prepare(
     ``splits`` is the history with this version.
 
     Args:
+        additions_fingerprint: What lies where ``data`` names labelled images; part of the cache key alone.
         reviewed: With ``review_version``, of `read_reviewed`, where ``data.additions`` is a review.
     """
     validation.raise_if_stopped()
+    if additions_fingerprint:
+        log_metadata({"additions": additions_fingerprint})
     cleaned, fetch = clean(dataset.tables, validation), dataset.fetch
     added = read_additions(data, use_case.name, task_for(use_case.task).fit_dataset, visionops_home() / "data")
     if reviewed is not None and review_version is not None:

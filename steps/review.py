@@ -13,17 +13,25 @@ from materializers.dataset import DatasetMaterializer
 from steps.progress import announce
 from visionops.data.additions import mark_added
 from visionops.data.dataset import Dataset
+from visionops.data.history import SplitHistory
 from visionops.data.settings import ReviewSource
+from visionops.data.shards import StoredDataset
+from visionops.errors import VisionOpsError
 from visionops.home import visionops_home
 from visionops.inference.settings import UseCase
+from visionops.registry import RegisteredVersion
 from visionops.review.errors import NotFound
+from visionops.review.exchange import scheme_of
+from visionops.review.indexing import index_prepared
 from visionops.review.items import UseCase as ReviewedCase
 from visionops.review.service import Review
 from visionops.review.states import Actor
 from visionops.review.versions import DecidedLabels, ReviewVersion, check_task, read_labels, read_version
 from visionops.review_store.opening import open_review
 
-__all__ = ["read_decided_labels", "read_reviewed"]
+__all__ = ["index_images", "read_decided_labels", "read_reviewed"]
+
+_MOST_REFUSALS = 10
 
 
 # Not cached: there may be new decisions. What was decided before comes back as the same content.
@@ -47,6 +55,37 @@ def read_reviewed(
     log_metadata(found.version.lineage)
     announce(found.version.explain())
     return dataclasses.replace(mark_added(found.dataset), white_level=white_level), found.version
+
+
+# Not cached: the review may be another. What it knows already costs next to nothing.
+@step(enable_cache=False)
+def index_images(
+    registered_version: RegisteredVersion,
+    prepared: StoredDataset,
+    splits: SplitHistory,
+    source: ReviewSource,
+    use_case: UseCase,
+) -> None:
+    """Make the images of a registered version known to the review, so that what arrives is compared with them.
+
+    A review that cannot be reached by now costs the index and not the training: the next training makes it again.
+
+    Args:
+        splits: The history with this version.
+    """
+    name = source.use_case or use_case.name
+    try:
+        with open_review() as review:
+            case = ReviewedCase(name, use_case.task, scheme_of(prepared.tables))
+            indexed = index_prepared(review, case, prepared, splits)
+    except VisionOpsError as error:
+        log_metadata({"version": registered_version.version, "indexed": False})
+        announce(f"the review does not know the images of version {registered_version.version}: {error}")
+        return
+    log_metadata({"version": registered_version.version, "indexed": True, "images": indexed.images})
+    for line in indexed.refused[:_MOST_REFUSALS]:
+        announce(line)
+    announce(indexed.explain())
 
 
 def read_decided_labels(source: ReviewSource, use_case: UseCase) -> DecidedLabels | None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
-from visionops.runs.states import Run
+from visionops.runs.states import ENDED, Kind, Run
 
 __all__ = ["ControlMetrics"]
 
@@ -28,6 +30,18 @@ class ControlMetrics:
         self._upload = Counter("visionops_control_upload_bytes", "Bytes of bodies.", registry=registry)
         self._rejected = Counter("visionops_control_rejected", "Requests refused.", ["reason"], registry=registry)
         self._runs = Counter("visionops_control_runs", "Runs that have ended.", ["kind", "state"], registry=registry)
+        for kind in Kind:
+            for state in sorted(ENDED):  # so that the first that is lost is an increase
+                self._runs.labels(kind.value, state.value)
+        self._queued = Gauge("visionops_control_queued_runs", "Runs in the queue.", registry=registry)
+        self._held_up = Gauge(
+            "visionops_control_held_up_runs",
+            "Runs in the queue although no run of their use case runs.",
+            registry=registry,
+        )
+        self._has_database = Gauge(
+            "visionops_control_database_up", "Whether the database answered this scrape.", registry=registry
+        )
 
     def begin(self) -> None:
         """Count a request that has come."""
@@ -50,6 +64,17 @@ class ControlMetrics:
     def run_ended(self, run: Run) -> None:
         """Count a run that has ended."""
         self._runs.labels(run.wish.kind.value, run.state.value).inc()
+
+    def queue(self, waiting: tuple[int, int] | None) -> None:
+        """Show how the queue stands.
+
+        Args:
+            waiting: By `RunStore.waiting`; None where the database did not answer.
+        """
+        self._has_database.set(waiting is not None)
+        queued, held_up = (math.nan, math.nan) if waiting is None else waiting
+        self._queued.set(queued)
+        self._held_up.set(held_up)
 
     def text(self) -> bytes:
         """Return all of it, in Prometheus' text format."""

@@ -8,13 +8,16 @@ from pathlib import Path
 
 from stacks.annotators.active import label_studio
 from stacks.doctor.findings import Examined, Finding, ok, warning
+from stacks.review_access import DATABASE, REVIEW_STEPS, review_problem
 
 __all__ = ["check_label_studio", "check_label_studio_sdk", "check_review_annotator"]
+
+_RUN = "run `visionops review stats` in a pod of the namespace"
 
 
 def check_review_annotator(examined: Examined) -> Iterator[Finding]:
     """Open the review that the environment names; one that is not there yet is not made."""
-    from visionops.review_store.opening import DATABASE, open_database, open_review
+    from visionops.review_store.opening import open_database
 
     database = open_database()
     place, is_file = database.place, not database.is_postgres
@@ -22,14 +25,41 @@ def check_review_annotator(examined: Examined) -> Iterator[Finding]:
     if is_file and not Path(place).expanduser().exists():
         yield ok(f"{place}: is made by the first review")
     else:
-        with open_review() as review:
-            count = len(review.store.use_cases())
-        yield ok(f"the review database answers, {count} use case{'s' * (count != 1)} in review")
+        yield from _look_into(elsewhere=examined.is_remote and not is_file)
     if examined.is_remote and is_file:
         yield warning(
             "the review database is a file of this machine, and steps run elsewhere",
             f"set {DATABASE} to a postgresql:// address",
         )
+    elif examined.is_remote:
+        yield from _check_steps(examined)
+
+
+def _look_into(*, elsewhere: bool) -> Iterator[Finding]:
+    """Open the review; where steps run elsewhere they may reach a database that this machine does not."""
+    from visionops.review.errors import Unavailable
+    from visionops.review_store.opening import open_review
+
+    try:
+        with open_review() as review:
+            count = len(review.store.use_cases())
+    except Unavailable as error:
+        if not elsewhere:
+            raise
+        yield warning(f"{error}; whether steps reach it cannot be checked from here", _RUN)
+        return
+    yield ok(f"the review database answers, {count} use case{'s' * (count != 1)} in review")
+    if elsewhere:
+        yield ok("it answers here; whether steps reach it cannot be checked from here")
+
+
+def _check_steps(examined: Examined) -> Iterator[Finding]:
+    """Look at what the stack file gives to the steps that open the review."""
+    if not examined.stack.steps:  # a stack of ZenML's that has no file
+        return
+    if problem := next(filter(None, (review_problem(examined.stack, name) for name in REVIEW_STEPS)), ""):
+        saw, _, fix = problem.rpartition("; ")
+        yield warning(saw, fix)
 
 
 def check_label_studio(examined: Examined) -> Iterator[Finding]:

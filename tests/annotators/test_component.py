@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from stacks.apply import apply
 from stacks.doctor import annotators
 from stacks.doctor.annotators import check_label_studio, check_review_annotator
 from stacks.doctor.findings import State
+from stacks.steps import StepSpec
 from tests.annotators.made import CASES, add
 from tests.conftest import ROOT
 from tests.helpers.review import ANNA, NOW, STEEL
@@ -195,6 +197,14 @@ def test_the_doctor_looks_at_either(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("VISIONOPS_REVIEW_DATABASE", "postgresql://127.0.0.1:9/x")
     with pytest.raises(Unavailable):
         list(check_review_annotator(examined("annotator", "visionops_review")))
+    far = list(check_review_annotator(examined("annotator", "visionops_review", "kubernetes")))
+    assert [finding.state for finding in far] == [State.WARNING]
+    assert "whether steps reach it cannot be checked from here" in far[0].saw
+    given = examined("annotator", "visionops_review", "kubernetes")
+    fed = given.stack.model_copy(update={"steps": {"default": StepSpec(image="x:1")}})
+    lacks = list(check_review_annotator(dataclasses.replace(given, stack=fed)))[-1]
+    assert (lacks.state, lacks.mend) == (State.WARNING, "set it to postgresql://…")
+    assert lacks.saw == "step read_reviewed reads the review in a pod, and VISIONOPS_REVIEW_DATABASE is not set"
     given = examined(
         "annotator", "label_studio", instance_url=URL, port=0, authentication_secret={"api_key": "secret-token"}
     )

@@ -21,19 +21,22 @@ from typing import Any
 import bcrypt
 import kubernetes_validate
 import pytest
+import typer
 import yaml
 
 import run
 from deploy.control.options import ControlOptions
 from deploy.control.runs.commands import command_of
 from deploy.control.runs.jobs import JobLauncher
+from launch.cli import app
 from stacks.deployers.manifests.identity import MANAGED_BY, Served, selector
 from stacks.deployers.manifests.network import supporting
 from stacks.deployers.manifests.pod import REVISION_VARIABLE
 from stacks.deployers.manifests.scaling import SCALERS, scaling
 from stacks.deployers.manifests.settings import KubernetesDeployerConfig
 from stacks.deployers.manifests.workload import deployment
-from stacks.spec import unset_variables
+from stacks.review_access import REVIEW_STEPS, review_problem
+from stacks.spec import load_stack, unset_variables
 from tests.conftest import ROOT
 from tests.helpers.cluster import NAMESPACE
 from tests.helpers.crds import check_resource
@@ -262,6 +265,11 @@ def test_secrets_that_are_there_already_are_not_made(render):
             "does not match pattern",
         ),
         ("external.postgres", "postgresql+psycopg://me:secret@db/mlflow", "/external/postgres"),
+        (
+            "useCases",
+            [{"name": "steel", "config": "configs/steel.yaml", "intake": "postgresql://me:secret@db/log"}],
+            "/useCases/0/intake",
+        ),
         ("endpoints", [ENDPOINT | {"name": "Steel 3"}], "/endpoints/0/name"),
         ("prometheus.enabled", "yes", "/prometheus/enabled"),
     ],
@@ -422,6 +430,94 @@ def test_the_control_service_makes_jobs_of_its_template(render, tmp_path):
     assert pod["containers"][0]["env"] == scheduled["env"]
     policies = {o["metadata"]["name"]: o["spec"] for o in objects if o["kind"] == "NetworkPolicy"}
     assert policies["control"]["ingress"][0]["ports"] == [{"port": 8100, "protocol": "TCP"}]
+
+
+STORE = "s3://visionops/predictions"
+REVIEWED = ALL | {"control": {"enabled": True}, "useCases": [ALL["useCases"][0] | {"intake": STORE}]}
+
+
+def environment_of(container: dict[str, Any]) -> dict[str, Any]:
+    return {variable["name"]: variable.get("value", variable.get("valueFrom")) for variable in container["env"]}
+
+
+def test_intake_reads_the_store_of_the_log_and_opens_the_review(render):
+    objects = render(REVIEWED)
+    for kubernetes in KUBERNETES:
+        for o in objects:
+            kubernetes_validate.validate(o, kubernetes, strict=True)
+    intake = objects.find("Deployment", "intake-steel")["spec"]
+    assert (intake["replicas"], intake["strategy"]) == (1, {"type": "Recreate"})
+    pod = intake["template"]["spec"]
+    assert pod["automountServiceAccountToken"] is False
+    (container,) = pod["containers"]
+    program, arguments = container["command"][:3], container["command"][3:]
+    assert program == ["python", "-m", "launch.cli"]
+    command = typer.main.get_command(app)
+    for name in ("review", "intake"):
+        command = command.commands[name]
+    assert arguments[:2] == ["review", "intake"]
+    given = command.make_context("intake", arguments[2:]).params
+    assert (str(given["config"]), given["log"], given["follow"]) == ("configs/steel.yaml", STORE, 30)
+    environment = environment_of(container)
+    control = objects.find("Deployment", "control")["spec"]["template"]["spec"]["containers"][0]
+    for name in ("VISIONOPS_REVIEW_DATABASE", "VISIONOPS_REVIEW_IMAGES", "PGPASSWORD", "AWS_ENDPOINT_URL"):
+        assert environment[name] == environment_of(control)[name], name
+    assert environment["PGPASSWORD"] == {"secretKeyRef": {"name": "postgres", "key": "PGPASSWORD"}}
+    assert container["envFrom"] == [{"secretRef": {"name": "s3"}}]
+    assert "ZENML_STORE_URL" not in environment
+    policies = {o["metadata"]["name"]: o["spec"] for o in objects if o["kind"] == "NetworkPolicy"}
+    (rule,) = policies["postgres"]["ingress"]
+    callers = [caller["podSelector"] for caller in rule["from"]]
+    named = {c["matchLabels"]["app.kubernetes.io/name"] for c in callers if "matchLabels" in c}
+    assert named == {"mlflow", "control", "intake"}
+    assert policies["steps"]["podSelector"] in callers
+    assert "ingress" not in policies["intake"]
+    labels = intake["template"]["metadata"]["labels"].items()
+    assert intake["selector"]["matchLabels"].items() <= labels
+    assert policies["intake"]["podSelector"]["matchLabels"].items() <= labels
+
+
+def test_what_starts_runs_names_the_secret_of_the_review_and_does_not_hold_it(render):
+    objects = render(REVIEWED)
+    started = [o["spec"]["jobTemplate"]["spec"]["template"] for o in objects if o["kind"] == "CronJob"]
+    started.append(yaml.safe_load(objects.find("ConfigMap", "control-job")["data"]["job.yaml"])["spec"]["template"])
+    for (container,) in (template["spec"]["containers"] for template in started):
+        environment = environment_of(container)
+        assert "PGPASSWORD" not in environment
+        assert {"secretRef": {"name": "postgres"}} not in container["envFrom"]
+        spec = load_stack("incluster", environment)
+        for step in REVIEW_STEPS:
+            assert review_problem(spec, step) == ""
+            assert "postgres" in {source.secretRef.name for source in spec.step(step).env_from}
+        assert "postgres" not in {source.secretRef.name for source in spec.step("train").env_from}
+    assert not [v for o in render(ALL) if o["kind"] == "CronJob" for v in json.dumps(o).split('"') if "REVIEW" in v]
+
+
+def test_control_alone_has_the_secrets_that_it_needs(render):
+    values = merged(ALL, "mlflow.enabled", False) | {"useCases": [], "control": {"enabled": True}}
+    values["external"] = {"mlflow": "https://mlflow.example"}
+    assert {"s3", "postgres", "zenml-account"} <= render(values).names("Secret")
+    other = {"enabled": True, "database": "postgresql://me@db.example:6432/review"}
+    policies = {
+        o["metadata"]["name"]: o["spec"] for o in render(values | {"control": other}) if o["kind"] == "NetworkPolicy"
+    }
+    for name in ("control", "intake", "steps"):
+        ports = {port["port"] for rule in policies[name]["egress"] for port in rule.get("ports", ())}
+        assert 6432 in ports, name
+
+
+def test_prometheus_reads_the_control_service_apart_from_servers(render):
+    objects = render(REVIEWED)
+    container = objects.find("Deployment", "control")["spec"]["template"]["spec"]["containers"][0]
+    assert ControlOptions.parse(container["command"][3:]).open_metrics
+    config = yaml.safe_load(objects.find("ConfigMap", "release-visionops-prometheus")["data"]["prometheus.yml"])
+    label = "__meta_kubernetes_pod_label_app_kubernetes_io_name"
+    actions = {
+        job["job_name"]: [rule["action"] for rule in job["relabel_configs"] if rule["source_labels"] == [label]]
+        for job in config["scrape_configs"]
+        if "relabel_configs" in job
+    }
+    assert actions == {"visionops": ["drop"], "visionops_control": ["keep"]}
 
 
 def test_a_deployer_has_the_role_of_its_page(render):

@@ -10,8 +10,9 @@ import http.client
 import http.server
 import json
 import re
+import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from datetime import UTC, datetime, timedelta
@@ -21,13 +22,18 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+import uvicorn
 import yaml
 from onnx import numpy_helper
 
+from deploy.control.__main__ import open_control
+from deploy.control.app import create_app
+from deploy.control.options import ControlOptions
 from launch import RunSummary
 from launch.run_metrics import run_with_metrics
 from stacks.deployers.manifests.scaling import prometheus_queries
 from stacks.deployers.manifests.settings import KedaScaling
+from tests.conftest import ROOT
 from tests.deploy_monitoring.test_rules import alerts
 from tests.helpers.bundles import encode, filled, make_bundle
 from tests.helpers.disks import mounted
@@ -58,6 +64,7 @@ from visionops.monitoring.log import PredictionLog
 from visionops.monitoring.metrics import push_monitoring
 from visionops.monitoring.policy import Observation, Performance, decide
 from visionops.monitoring.settings import PerformanceLevels, RetrainPolicy
+from visionops.runs.states import Kind, RunState, Wish
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # ZenML warns of its own code
 
@@ -92,6 +99,11 @@ def ask_for_many(port: int) -> int:
     return ask(port, "/predict/batch", b"".join(parts) + b"--x--\r\n", "multipart/form-data; boundary=x")
 
 
+def send_feedback(port: int) -> int:
+    part = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n' + BRIGHT + b"\r\n--x--\r\n"
+    return ask(port, "/feedback?model=cells", part, "multipart/form-data; boundary=x")
+
+
 def ask_slowly(port: int, stop: threading.Event) -> None:
     with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=20)) as connection:
         connection.putrequest("POST", "/v2/models/cells/infer")
@@ -104,7 +116,7 @@ def ask_slowly(port: int, stop: threading.Event) -> None:
 
 
 @contextmanager
-def clients(port: int) -> Iterator[None]:
+def clients(port: int, control: int) -> Iterator[None]:
     """Ask for all that can be asked for, again and again, more at once than the server takes."""
     stop = threading.Event()
 
@@ -117,6 +129,8 @@ def clients(port: int) -> Iterator[None]:
         lambda: ask(port, "/predict?model=weak", BRIGHT),
         lambda: ask(port, "/predict?model=weak", DIM),
         lambda: ask_for_many(port),
+        lambda: send_feedback(port),
+        lambda: get(control, "/runs/none"),
         lambda: ask_slowly(port, stop),
     ]
     with ThreadPoolExecutor(len(todo)) as threads:
@@ -231,7 +245,35 @@ def leave_segment(folder: Path) -> None:
     log.close()
 
 
-def prometheus_config(folder: Path, targets: list[int], gateway: int, alertmanager_port: int) -> Path:
+@contextmanager
+def idle_control(folder: Path) -> Iterator[tuple[int, Callable[[], None]]]:
+    """Port of a control service that takes no run out of its queue, which has one; and what loses a run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VISIONOPS_REVIEW_DATABASE", str(folder / "review.db"))
+        patch.setenv("VISIONOPS_REVIEW_IMAGES", str(folder / "images"))
+        options = ["--configs", str(ROOT / "configs"), "--open-metrics", "--runs", str(folder / "runs")]
+        control, _ = open_control(ControlOptions.parse(options, {}))
+    waits = control.runs.add(Wish(Kind.RETRAIN, "steel"), "planner", "once", datetime.now(UTC), lambda _: None)
+    config = uvicorn.Config(create_app(control), log_config=None)
+    config.load()
+    running = uvicorn.Server(config)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=running.run, args=([listener],), daemon=True)
+        thread.start()
+        try:
+            port = listener.getsockname()[1]
+            until(lambda: get(port, "/metrics")[0] == 200)
+            yield port, lambda: control.metrics.run_ended(dataclasses.replace(waits, state=RunState.LOST))
+        finally:
+            running.should_exit = True
+            thread.join(20)
+            control.review.close()
+            control.runs.close()
+
+
+def prometheus_config(
+    folder: Path, targets: list[int], gateway: int, alertmanager_port: int, control: Sequence[int] = ()
+) -> Path:
     """Our configuration of Prometheus, which looks each second, with the places put in."""
     folder.mkdir()
     content = yaml.safe_load((MONITORING / "prometheus" / "prometheus.yml").read_text())
@@ -239,7 +281,7 @@ def prometheus_config(folder: Path, targets: list[int], gateway: int, alertmanag
     labels = {"watcher": folder.name}
     content["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s", "external_labels": labels}
     content["rule_files"] = [str(quick_rules(folder))]
-    places = {"targets": targets, "pushgateway": [gateway], "alertmanagers": [alertmanager_port]}
+    places = {"targets": targets, "pushgateway": [gateway], "alertmanagers": [alertmanager_port], "control": control}
     for place, ports in places.items():
         (folder / place).mkdir()
         found = [{"targets": [f"127.0.0.1:{port}" for port in ports]}]
@@ -312,15 +354,21 @@ models:
         gateway = enter(pushgateway(folder / "pushgateway"))
         until(lambda: all(get(port, "/health")[0] == 200 for port in (busy, empty)))
         absent = free_port()
-        seeing = prometheus_config(folder / "seeing", [busy, empty, absent], int(gateway.rpartition(":")[2]), manager)
+        (folder / "control").mkdir()
+        control, lose_run = enter(idle_control(folder / "control"))
+        controls = [control, free_port()]
+        own = int(gateway.rpartition(":")[2])
+        seeing = prometheus_config(folder / "seeing", [busy, empty, absent], own, manager, controls)
         blind = prometheus_config(folder / "blind", [], free_port(), manager)
         ports = {name: f"127.0.0.1:{port}" for name, port in (("busy", busy), ("empty", empty), ("absent", absent))}
         seeing_port, blind_port = enter(prometheus(seeing.parent, seeing)), enter(prometheus(blind.parent, blind))
         watched = Watched(seeing_port, blind_port, manager, hook, ports, expected)
-        enter(clients(busy))
+        enter(clients(busy, control))
         run_pipelines(Pushgateway(gateway), manager)
         seen_well = f'visionops_keys_last_read_successful{{instance="{watched.servers["busy"]}"}} == 1'
         until(lambda: query(watched.prometheus, seen_well))
+        until(lambda: query(watched.prometheus, 'visionops_control_runs_total{state="lost"} == 0'))
+        lose_run()
         keys.write_text("no key\n")
         yield watched
 

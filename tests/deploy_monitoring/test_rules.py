@@ -5,15 +5,19 @@ from __future__ import annotations
 import json
 import re
 import string
+import tempfile
 from pathlib import Path
 
 import pytest
 import yaml
 
+from deploy.control.metrics import ControlMetrics
 from deploy.pushgateway import USERNAME
 from deploy.serving.metrics import Metrics
+from deploy.serving.models.feedback import open_feedback
 from deploy.serving.models.log_metrics import LogMetrics
 from deploy.serving.models.model_metrics import ModelMetrics
+from deploy.serving.settings import Settings
 from stacks.alerter import AlertmanagerParameters
 from tests.conftest import ROOT
 from tests.helpers.programs import MONITORING, RULES, run
@@ -41,9 +45,10 @@ def known_metrics() -> set[str]:
     log = LogMetrics(metrics, OUTCOMES, lambda: (1, 2))
     log.watch_unshipped(lambda: 0)
     log.keep_images(IMAGE_OUTCOMES)
-    return (
-        METRICS.keys() | EPOCH_METRICS.keys() | set(re.findall(r"^# HELP (\S+)", metrics.text().decode(), re.MULTILINE))
-    )
+    with tempfile.TemporaryDirectory() as folder:
+        open_feedback(Settings(bundle=folder, prediction_log=folder), metrics).close()
+    shown = metrics.text().decode() + ControlMetrics().text().decode()
+    return METRICS.keys() | EPOCH_METRICS.keys() | set(re.findall(r"^# HELP (\S+)", shown, re.MULTILINE))
 
 
 @pytest.mark.parametrize("name", ["prometheus.yml", "secured.yml"])

@@ -29,7 +29,7 @@ from visionops.monitoring.drift.report import Verdict
 from visionops.monitoring.features import FEATURE_NAMES
 from visionops.monitoring.log import PredictionLog
 from visionops.monitoring.log_reading import read_log
-from visionops.monitoring.record import RECORD
+from visionops.monitoring.record import OPTIONAL, RECORD
 from visionops.monitoring.reference import REFERENCE_FILE, add_reference, read_reference
 from visionops.monitoring.settings import DriftSettings, MonitoringConfig
 
@@ -245,7 +245,7 @@ def test_without_rules_a_bundle_is_what_it_was(tmp_path):
     bundle = add_reference(make_bundle(tmp_path / "bundle"), scenes(tmp_path / "images"))
     assert "records" not in json.loads((bundle.folder / "bundle.json").read_text())
     names = pa.parquet.read_schema(bundle.folder / REFERENCE_FILE).names
-    assert names == [name for name in RECORD.names if name not in {"source", "columns", "answer_json"}]
+    assert names == [name for name in RECORD.names if name not in OPTIONAL]
     assert add_reference(bundle, scenes(tmp_path / "images"), rules=RecordRules()).digest == bundle.digest
     renewed = add_reference(bundle, scenes(tmp_path / "images"), rules=RULES)
     assert renewed.card.records == RULES

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -25,6 +27,7 @@ from visionops.inference.settings import ServingConfig
 from visionops.inference.task import RecordColumn
 from visionops.inference.task_registry import register, unregister
 from visionops.monitoring import shipping
+from visionops.monitoring.images import ImageSamples
 from visionops.monitoring.log import PredictionLog
 from visionops.monitoring.log_reading import read_log
 from visionops.monitoring.record import RECORD
@@ -47,7 +50,7 @@ def database(postgres: Postgres, monkeypatch: pytest.MonkeyPatch) -> str:
     """URI of an empty database."""
     monkeypatch.setenv("PGPASSWORD", PASSWORD)
     with psycopg.connect(postgres.uri) as connection:
-        connection.execute("DROP TABLE IF EXISTS visionops_predictions")
+        connection.execute("DROP TABLE IF EXISTS visionops_predictions, visionops_predictions_files")
     return postgres.uri
 
 
@@ -91,6 +94,99 @@ def new(request_id: str, **changes: object) -> dict[str, object]:
 
 def ids(place: Path | str, **wanted: Any) -> list[str]:
     return sorted(read_log(place, **wanted)["request_id"].to_pylist())
+
+
+def sampled(request_id: str, data: bytes, name: str = "", **changes: object) -> dict[str, object]:
+    """A record that names an image."""
+    named = {"image": name or f"images/2026-03-02/{request_id}.png", "image_sha256": hashlib.sha256(data).hexdigest()}
+    return new(request_id, **named, **changes)
+
+
+def put_image(log: Path, request_id: str, data: bytes) -> None:
+    path = log / "images" / "2026-03-02" / f"{request_id}.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+
+
+def stored(place: str, data: bytes) -> list[bytes | None]:
+    """The file of each segment with this content."""
+    store = open_store(place)
+    return [store.read_file(stem, hashlib.sha256(data).hexdigest()) for stem in store.stems()]
+
+
+def test_sampled_images_go_with_their_segment_and_what_is_missing_is_counted(store: str, make_log, tmp_path: Path):
+    folder, missing = tmp_path / "log", []
+    samples = ImageSamples(folder, 1.0)
+    kept = samples.keep(b"\x89PNG kept", "kept", NOW)
+    samples.close()
+    put_image(folder, "again", b"\x89PNG kept")
+    put_image(folder, "torn", b"")
+    (tmp_path / "secret").write_bytes(b"secret")
+    log = make_log(store, on_image_missing=missing.append)
+    records = [
+        sampled("kept", b"\x89PNG kept", kept),
+        sampled("again", b"\x89PNG kept"),
+        sampled("torn", b"whole"),
+        sampled("gone", b"gone"),
+        sampled("outside", b"secret", "../secret"),
+        new("not sampled"),
+    ]
+    assert all(log.append(each) for each in records)
+    log.close()
+    assert stored(store, b"\x89PNG kept") == [b"\x89PNG kept"]
+    assert stored(store, b"whole") == stored(store, b"gone") == stored(store, b"secret") == [None]
+    assert missing == [2]
+    assert (log.problem, log.unshipped) == ("", 0)
+
+
+def test_a_segment_waits_for_images_that_are_being_written(
+    store: str, make_log, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(shipping, "_SOON_SECONDS", 0.02)
+    missing: list[int] = []
+    log = make_log(store, segment_bytes=1, on_image_missing=missing.append)
+    log.append(sampled("late", b"late"))
+    until(lambda: log.unshipped == 1)
+    log.append(new("other"))
+    until(lambda: ids(store) == ["other"])
+    put_image(tmp_path / "log", "late", b"late")
+    until(lambda: log.unshipped == 0)
+    assert ids(store) == ["late", "other"]
+    assert (b"late" in stored(store, b"late"), missing) == (True, [])
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from tests.monitoring.test_stores import sampled
+from visionops.monitoring import store_s3
+from visionops.monitoring.log import PredictionLog
+put = store_s3._put
+def put_or_die(store, path, data):
+    if path.endswith(".parquet"):
+        os.kill(os.getpid(), signal.SIGKILL)
+    put(store, path, data)
+store_s3._put = put_or_die
+log = PredictionLog(Path(sys.argv[1]), store=sys.argv[2])
+log.append(sampled("a", b"a"))
+log.close()
+"""
+
+
+def test_killed_between_image_and_segment_a_bucket_shows_nothing_and_gets_all(bucket: str, make_log, tmp_path: Path):
+    put_image(tmp_path / "log", "a", b"a")
+    command = [sys.executable, "-c", KILLED, str(tmp_path / "log"), bucket]
+    died = subprocess.run(command, cwd=ROOT, env=dict(os.environ), check=False, timeout=120)
+    assert died.returncode == -signal.SIGKILL
+    filesystem, prefix = pyarrow.fs.FileSystem.from_uri(bucket)
+
+    def objects() -> list[str]:
+        found = filesystem.get_file_info(pyarrow.fs.FileSelector(prefix, recursive=True))
+        return sorted(Path(info.path).suffix for info in found if info.is_file)
+
+    assert (objects(), open_store(bucket).stems(), ids(bucket)) == ([""], [], [])
+    make_log(bucket).close()
+    assert (objects(), ids(bucket), stored(bucket, b"a")) == (["", ".parquet"], ["a"], [b"a"])
 
 
 def test_what_is_closed_is_shipped_and_read_back_equal(store: str, make_log, tmp_path: Path):
@@ -203,12 +299,16 @@ def test_a_segment_that_cannot_be_read_holds_up_no_other(database: str, make_log
     assert ids(database) == ["a"]
 
 
-def test_what_is_old_goes_from_the_database(database: str, make_log):
-    log = make_log(database, max_age_days=10)
-    log.append(new("old", time=NOW - timedelta(days=11)))
-    log.append(new("new", time=NOW - timedelta(days=9)))
-    log.close()
+def test_what_is_old_goes_from_the_database_with_its_images(database: str, make_log, tmp_path: Path):
+    for name, days in (("old", 11), ("new", 9)):
+        put_image(tmp_path / "log", name, name.encode())
+        log = make_log(database, max_age_days=10)
+        log.append(sampled(name, name.encode(), time=NOW - timedelta(days=days)))
+        log.close()
     assert ids(database) == ["new"]
+    with psycopg.connect(database) as connection:
+        files = connection.execute("SELECT data FROM visionops_predictions_files").fetchall()
+    assert files == [(b"new",)]
 
 
 def test_a_table_of_an_older_version_gets_the_new_columns(database: str, make_log):
@@ -217,6 +317,8 @@ def test_a_table_of_an_older_version_gets_the_new_columns(database: str, make_lo
     log.close()
     with psycopg.connect(database) as connection:
         connection.execute("ALTER TABLE visionops_predictions DROP COLUMN image")
+        connection.execute("DROP TABLE visionops_predictions_files")
+    assert stored(database, b"b") == [None]
     log = make_log(database)
     log.append(new("b", image="images/b.png"))
     log.close()
@@ -226,11 +328,12 @@ def test_a_table_of_an_older_version_gets_the_new_columns(database: str, make_lo
 CHILD = """
 import sys
 from pathlib import Path
-from tests.monitoring.test_stores import new, until
+from tests.monitoring.test_stores import put_image, sampled, until
 from visionops.monitoring.log import PredictionLog
 log = PredictionLog(Path(sys.argv[1]), segment_bytes=1, store=sys.argv[2])
 for name in ("a", "b"):
-    assert log.append(new(name))
+    put_image(Path(sys.argv[1]), name, name.encode())
+    assert log.append(sampled(name, name.encode()))
     until(lambda: list(Path(sys.argv[1]).glob("*.shipped")))
     print(flush=True)
     sys.stdin.readline()
@@ -286,8 +389,11 @@ def test_killed_while_it_ships_nothing_is_lost_or_there_twice(database: str, mak
         process.kill()
         process.wait(60)
         holder.execute("SELECT pg_advisory_unlock(1)")
-    assert ids(database) == ["a"]
-    make_log(database).close()
+        assert ids(database) == ["a"]
+        files = "SELECT data FROM visionops_predictions_files ORDER BY data"
+        assert holder.execute(files).fetchall() == [(b"a",)]  # killed between image and record
+        make_log(database).close()
+        assert holder.execute(files).fetchall() == [(b"a",), (b"b",)]
     assert ids(database) == ["a", "b"]
 
 

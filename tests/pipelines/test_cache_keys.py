@@ -117,6 +117,27 @@ def test_without_a_review_no_step_reads_one():
     assert "read_reviewed" not in _parameters(_config("data.additions={kind: folder, path: /data}"))
 
 
+@pytest.mark.parametrize(
+    ("additions", "changed"),
+    [("{kind: folder, path: /data}", {"ingest", "prepare"}), ("{kind: review}", {"ingest"}), ("null", {"ingest"})],
+)
+def test_what_was_added_since_is_part_of_the_key_of_the_step_that_reads_it(additions, changed):
+    config = _config(f"data.additions={additions}")
+    before, after = _parameters(config), _parameters(config, "changed")
+    assert {name for name in CACHED if before[name] != after[name]} == changed
+
+
+def test_the_data_set_is_indexed_behind_the_release_where_a_review_adds_images():
+    from pipelines.training import training
+
+    for additions, indexes in (("{kind: review}", True), ("{kind: folder, path: /data}", False), ("null", False)):
+        pipeline = training.copy()
+        pipeline.prepare(config=_config(f"data.additions={additions}"), source_fingerprint="unchanged")
+        assert ("index_images" in pipeline.invocations) == indexes
+        if indexes:
+            assert "release_model" in pipeline.invocations["index_images"].upstream_steps
+
+
 def test_every_section_has_a_change():
     assert {change.partition(".")[0] for change in CHANGES} == set(Config.model_fields) - {"name", "task"}
 
@@ -142,20 +163,20 @@ def _config(*overrides: str, name: str = "sample") -> Config:
     return load_config(Path(ROOT / "configs" / f"{name}.yaml"), overrides)
 
 
-def _invocations(config: Config) -> dict[str, dict[str, Any]]:
+def _invocations(config: Config, fingerprint: str = "unchanged") -> dict[str, dict[str, Any]]:
     """Return the parameters of each step of a training, by what it runs as."""
     from pipelines.training import training
 
     prepared = training.copy()
-    prepared.prepare(config=config, source_fingerprint="unchanged")
+    prepared.prepare(config=config, source_fingerprint=fingerprint)
     return {name: invocation.parameters for name, invocation in prepared.invocations.items()}
 
 
-def _parameters(config: Config) -> dict[str, dict[str, Any]]:
+def _parameters(config: Config, fingerprint: str = "unchanged") -> dict[str, dict[str, Any]]:
     return {
         name: {
             key: value.model_dump(mode="json") if isinstance(value, BaseModel) else value
             for key, value in given.items()
         }
-        for name, given in _invocations(config).items()
+        for name, given in _invocations(config, fingerprint).items()
     }

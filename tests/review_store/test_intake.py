@@ -202,7 +202,7 @@ def test_an_intake_that_dies_between_items_and_cursor_adds_nothing_twice(
 
 
 @pytest.mark.parametrize("kind", ["bucket", "postgres"])
-def test_feedback_reaches_the_store_with_its_images(
+def test_sampled_images_and_feedback_reach_the_store(
     request: pytest.FixtureRequest,
     opened: Callable[[str, str], Review],
     bundle: Path,
@@ -216,16 +216,20 @@ def test_feedback_reaches_the_store_with_its_images(
     review.put_use_case(CELLS)
     with server(bundle, log, prediction_log_store=store) as client:
         predict(client, 1)
-        images_written(log, 1)
+        predict(client, 3)
+        images_written(log, 2)
+        next((log / "images").glob("*/*-part-3.png")).unlink()
         one = client.post("/feedback", json={"request_id": "part-1", "label": BOX, "comment": "a 'b' \"c\"\\ ü\n d"})
         two = client.post("/feedback", files={"file": part(2)})
         assert (one.status_code, two.status_code) == (202, 202)
     assert len(ServerLogs(store).feedback.stems()) == 1
     # Another machine, which has the store alone.
     taken = take(review, ServerLogs(store))
-    assert (taken.new, taken.feedback, dict(taken.skipped)) == (0, 2, {"image gone": 1})
-    (arrival,) = review.store.arrivals(one.json()["item"])
+    assert (taken.new, taken.feedback, dict(taken.skipped)) == (1, 2, {"image gone": 1})
+    traffic, arrival = review.store.arrivals(one.json()["item"])
+    assert (traffic.reference, traffic.predicted) == ("part-1", arrival.predicted)
     assert (arrival.proposed, arrival.comment) == (BOX, "a 'b' \"c\"\\ ü\n d")
+    assert review.images.read(one.json()["sha256"]) == part(1)
     assert review.images.read(two.json()["sha256"]) == part(2)
     assert take(review, ServerLogs(store)) == Taken(0, 0, 0, {}, ())
     # And the machine that has the folder, too, knows the segments by the same names.

@@ -24,10 +24,10 @@ from visionops.review.service import Answer, Review
 from visionops.review.states import Verdict
 from visionops.review_store.database import Database
 from visionops.review_store.images import open_images
-from visionops.review_store.models import Base
 from visionops.review_store.opening import open_review
 from visionops.review_store.schema import VERSION_TABLE, migrate, revisions, upgrade
 from visionops.review_store.store import SqlReviewStore
+from visionops.review_store.tables import Base
 
 ROWS = Path(__file__).parent / "rows"
 """For each schema version, rows as a program of that version left them: ``0001.sql``."""

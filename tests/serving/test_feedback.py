@@ -188,6 +188,7 @@ def test_a_full_disk_is_said_and_leaves_nothing_half(bundle: Path, tmp_path: Pat
         assert client.post("/feedback", files={"file": small}).status_code == 202
         assert code_of(client.post("/feedback", files={"file": noise})) == (507, "disk_full")
         until(lambda: metric(client, WRITTEN) == 1)
+        assert metric(client, 'visionops_feedback_total{outcome="disk_full"}') == 2
         assert [row["image"] for row in kept(disk / "log")] == [small]
 
 
@@ -208,5 +209,6 @@ def test_a_damaged_segment_is_named_and_feedback_goes_on_without_it(client: Test
     refusal = client.post("/feedback", files={"file": red_cell})
     assert code_of(refusal) == (503, "feedback_unwritable")
     assert f"{damaged}: cannot be read" in refusal.json()["error"]["message"]
+    assert metric(client, 'visionops_feedback_total{outcome="unwritable"}') == 1
     damaged.unlink()
     assert client.post("/feedback", files={"file": red_cell}).status_code == 202

@@ -23,12 +23,12 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from visionops.errors import VisionOpsError
+from visionops.errors import DataError, VisionOpsError
 from visionops.monitoring.kinds import FEEDBACK, FILES
 from visionops.monitoring.segment_reading import LogSource
 from visionops.monitoring.segments import SEGMENT_SECONDS, OpenSegment, wire_line
 from visionops.monitoring.shipping import Shipper
-from visionops.monitoring.tidying import CONSUMED, Tidier, unwritable
+from visionops.monitoring.tidying import CONSUMED, FULL, Tidier, unwritable
 
 __all__ = ["FEEDBACK_OUTCOMES", "FeedbackLog", "OtherContent"]
 
@@ -108,10 +108,15 @@ class FeedbackLog:
 
         Raises:
             OtherContent: The log has other feedback of this ``id``.
+            DataError: An earlier segment cannot be read.
             OSError: It cannot be written. Nothing of it counts: sent again, it is new.
         """
         with self._lock:
-            known = self._content_of(record["id"])
+            try:
+                known = self._content_of(record["id"])
+            except DataError:
+                self._on_outcome("unwritable", 1)
+                raise
             if known is not None:
                 if known != record["content"]:
                     raise OtherContent("the key was used for other feedback; send a new one")
@@ -119,7 +124,8 @@ class FeedbackLog:
                 return False
             try:
                 self._write(record, image)
-            except OSError:
+            except OSError as error:
+                self._on_outcome("disk_full" if error.errno in FULL else "unwritable", 1)
                 if self._open and (self._open.is_torn or not self._open.size):
                     self._leave()
                 raise

@@ -24,11 +24,15 @@ from typing import NamedTuple
 
 from visionops.data.files import describe_os_error
 
-__all__ = ["IMAGE_OUTCOMES", "ImageSamples", "is_sampled"]
+__all__ = ["IMAGE_OUTCOMES", "UNSHIPPED", "ImageSamples", "is_sampled"]
 
-IMAGE_OUTCOMES = ("written", "overflow", "disk_full", "unwritable", "closed")
+IMAGE_OUTCOMES = ("written", "overflow", "disk_full", "unwritable", "closed", "unshipped")
 """What becomes of a sampled image: it is written, or dropped because too many waited, the disk was full or nearly so,
-the folder could not be written, or the log was closed."""
+the folder could not be written, or the log was closed. Unshipped: the store has its record without it, because it was
+not written, or went before the segment of its record was closed."""
+
+UNSHIPPED = "unshipped"
+"""The store has the record, and goes without the image."""
 
 _FOLDER = "images"
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}")

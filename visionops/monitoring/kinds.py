@@ -42,7 +42,7 @@ class LogKind:
     folder: str = ""
     """Below the folder of the prediction log, and below the prefix of an object store."""
     has_files: bool = False
-    """Whether its records name files that are kept beside their segment."""
+    """Whether its files lie beside their segment. Those of other logs lie where their records say."""
 
 
 PREDICTIONS: Final = LogKind(record_schema, "visionops_predictions")

@@ -66,6 +66,7 @@ class PredictionLog:
         patience: Seconds that `append` waits for its record to be written. When one has waited in vain, none waits
             until the disk is quick again.
         on_outcome: Called with each outcome and for how many records, from several threads.
+        on_image_missing: Called with how many sampled images the store goes without, because the folder lacks them.
         store: Where closed segments go, too; see `visionops.monitoring.stores`. What it does not have stays here beyond
             its age, though not beyond ``max_bytes``.
 
@@ -84,6 +85,7 @@ class PredictionLog:
         capacity: int = 4096,
         patience: float = 0.25,
         on_outcome: Callable[[str, int], None] | None = None,
+        on_image_missing: Callable[[int], None] = lambda _images: None,
         store: str | None = None,
     ) -> None:
         record_schema()  # so that a task whose package is broken is known now, not in a thread
@@ -101,7 +103,7 @@ class PredictionLog:
         self._write_problem = ""
         self._tidy_problem = ""
         max_age = timedelta(days=max_age_days)
-        self._shipper = Shipper(folder, store, max_age) if store else None
+        self._shipper = Shipper(folder, store, max_age, on_missing=on_image_missing) if store else None
         self._segments = Tidier(
             folder,
             PREDICTIONS,

@@ -29,7 +29,7 @@ __all__ = [
 FEATURE_PREFIX: Final = "feature_"
 COLUMN_PREFIX: Final = "column:"
 """Before the name of a user's column, in drift reports."""
-OPTIONAL: Final = ("source", "columns", "answer_json", "arm")
+OPTIONAL: Final = ("source", "columns", "answer_json", "image_sha256", "arm")
 """Columns that a record has only where there is something to say: without them a line is as short as it was."""
 _LISTS = ("confidences", "probabilities", "areas", "centres_x", "centres_y", "embedding")
 RECORD: Final = pa.schema(
@@ -58,7 +58,8 @@ be gone before its record is. ``source``: the camera, line or site that sent it 
 ``columns``: values of the user's columns (`visionops.monitoring.columns`), a JSON object. ``answer_json``: the whole
 answer by `Prediction.to_dict`, a JSON object, where the image is kept: what a reviewer begins with. ``arm``: which
 part of a release answered, canary, champion, or fallback where the champion stepped in for a canary that failed; none
-while there is no canary. What was written before there were these columns has none."""
+while there is no canary. ``image_sha256``: digest of the image that is kept; a store has it by this name. What was
+written before there were these columns has none."""
 
 
 def task_columns() -> Iterator[RecordColumn]:

@@ -10,12 +10,15 @@ import contextlib
 import fcntl
 import queue
 import threading
+import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from visionops.data.files import describe_os_error
 from visionops.errors import DataError
 from visionops.monitoring.kinds import PREDICTIONS, LogKind
+from visionops.monitoring.segment_files import SegmentFiles
 from visionops.monitoring.segment_names import SEGMENT
 from visionops.monitoring.stores import open_store
 
@@ -24,6 +27,9 @@ __all__ = ["MARK", "Shipper"]
 MARK = ".shipped"
 _RETRY_SECONDS = 60.0
 _ROUND_SECONDS = 3600.0
+_SOON_SECONDS = 1.0
+_WRITING_SECONDS = 30.0
+"""How long a sampled image may take to its file, which no prediction waits for."""
 _CLOSING_SECONDS = 10.0
 
 
@@ -35,12 +41,20 @@ class Shipper:
         uri: Of the store.
         max_age: Of a record in a store that has no rule of its own for it; None: such a store keeps all.
         kind: Which log.
+        on_missing: Called with how many files of a segment the store goes without, because this machine lacks them.
 
     Raises:
         DataError: It names no store.
     """
 
-    def __init__(self, folder: Path, uri: str, max_age: timedelta | None, kind: LogKind = PREDICTIONS) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        uri: str,
+        max_age: timedelta | None,
+        kind: LogKind = PREDICTIONS,
+        on_missing: Callable[[int], None] = lambda _files: None,
+    ) -> None:
         self.problem = ""
         """What is wrong now, in one line; "" when nothing is."""
         self.waiting = 0
@@ -48,8 +62,11 @@ class Shipper:
         self._folder = folder
         self._uri = uri
         self._max_age = max_age
+        self._kind = kind
+        self._on_missing = on_missing
         self._store = open_store(uri, kind)
         self._is_closed = False
+        self._is_early = False
         self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._ship_all, name="prediction-log-ship", daemon=True)
         self._thread.start()
@@ -76,7 +93,8 @@ class Shipper:
         is_last = False
         while not is_last:
             with contextlib.suppress(queue.Empty):
-                self._wake.get(timeout=_RETRY_SECONDS if self.problem else _ROUND_SECONDS)
+                later = _RETRY_SECONDS if self.problem else _ROUND_SECONDS
+                self._wake.get(timeout=_SOON_SECONDS if self._is_early else later)
             is_last = self._is_closed
             try:
                 self.problem = self._ship_waiting()
@@ -94,11 +112,11 @@ class Shipper:
         closed = sorted(path for path in self._folder.glob("*.parquet") if SEGMENT.fullmatch(path.name))
         waiting = [path for path in closed if not self.has_shipped(path)]
         self.waiting = len(waiting)
+        self._is_early = False
         problem = ""
         for path in waiting:
             try:
-                self._ship(path)
-                self.waiting -= 1
+                self.waiting -= self._ship(path)
             except DataError as error:
                 if problem:
                     raise
@@ -107,10 +125,27 @@ class Shipper:
             self._store.prune(datetime.now(UTC) - self._max_age)
         return problem
 
-    def _ship(self, path: Path) -> None:
+    def _ship(self, path: Path) -> bool:
+        """Ship a segment; return False where that is too early, because its files are still being written."""
         # The lock is for processes that share the folder: without it each would send each segment.
         with contextlib.suppress(FileNotFoundError, BlockingIOError), path.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if not self.has_shipped(path):
-                self._store.ship(path)
+                files = self._files(path)
+                is_young = time.time() - path.stat().st_mtime < _WRITING_SECONDS
+                if is_young and not self._is_closed and files.missing():
+                    self._is_early = True
+                    return False
+                if missing := self._store.ship(path, files):
+                    self._on_missing(missing)
                 path.with_suffix(MARK).write_text(self._uri, encoding="utf-8")
+        return True
+
+    def _files(self, path: Path) -> SegmentFiles:
+        try:
+            return SegmentFiles.find(path, self._kind)
+        except FileNotFoundError:
+            raise  # another process removed it
+        except (OSError, ValueError) as error:
+            reason = " ".join(str(error).split())
+            raise DataError(f"{path}: cannot be read ({reason}); remove it") from error

@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from visionops.errors import DataError
-from visionops.monitoring.kinds import FILES, LogKind
+from visionops.monitoring.kinds import LogKind
 from visionops.monitoring.segment_names import Wanted
 
 if TYPE_CHECKING:
     import psycopg
     import pyarrow as pa
+
+    from visionops.monitoring.segment_files import SegmentFiles
 
 __all__ = ["PostgresLogs"]
 
@@ -36,7 +38,7 @@ class PostgresLogs:
         self._table = kind.table
         self._is_made = False
 
-    def ship(self, segment: Path) -> None:
+    def ship(self, segment: Path, files: SegmentFiles) -> int:
         """See `LogStore`."""
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -50,7 +52,7 @@ class PostgresLogs:
         names = ", ".join(f'"{name}"' for name in ("segment", "place", *table.schema.names))
         with self._connect("written") as cursor:
             self._make_table(cursor)
-            self._ship_files(cursor, segment)
+            missing = self._ship_files(cursor, segment.stem, files)
             cursor.execute(f"CREATE TEMPORARY TABLE arrived (LIKE {self._table}) ON COMMIT DROP")
             with cursor.copy(f"COPY arrived ({names}) FROM STDIN (FORMAT csv)") as copy:
                 copy.write(_csv(segment.stem, table))
@@ -58,6 +60,7 @@ class PostgresLogs:
                 f"INSERT INTO {self._table} ({names}) SELECT {names} FROM arrived ON CONFLICT DO NOTHING"  # noqa: S608
             )
         self._is_made = True
+        return missing
 
     def read(self, wanted: Wanted, without: Collection[str]) -> pa.Table:
         """See `LogStore`."""
@@ -83,8 +86,8 @@ class PostgresLogs:
     def read_file(self, stem: str, name: str) -> bytes | None:
         """See `LogStore`."""
         with self._connect("read") as cursor:
-            if not self._columns(cursor):
-                return None
+            if not self._columns(cursor, "_files"):
+                return None  # nothing was shipped yet, or by a version that shipped no files
             query = f"SELECT data FROM {self._table}_files WHERE segment = %s AND name = %s"  # noqa: S608
             found = cursor.execute(query, [stem, name]).fetchone()
             return None if found is None else bytes(found[0])
@@ -94,6 +97,10 @@ class PostgresLogs:
         with self._connect("written") as cursor:
             self._make_table(cursor)
             cursor.execute(f"DELETE FROM {self._table} WHERE time < %s", [oldest])  # noqa: S608 - the table is ours
+            cursor.execute(
+                f"DELETE FROM {self._table}_files AS file WHERE NOT EXISTS "  # noqa: S608
+                f"(SELECT FROM {self._table} AS record WHERE record.segment = file.segment)"
+            )
 
     def _select(self, where: str, values: list[object]) -> pa.Table:
         import pyarrow as pa
@@ -114,15 +121,19 @@ class PostgresLogs:
                     tables.append(pa.table(list(map(list, zip(*rows, strict=True))), schema=known))
         return pa.concat_tables(tables, promote_options="default")
 
-    def _columns(self, cursor: psycopg.Cursor[Any]) -> set[str]:
-        return {name for (name,) in cursor.execute(_COLUMNS, [self._table])}
+    def _columns(self, cursor: psycopg.Cursor[Any], suffix: str = "") -> set[str]:
+        return {name for (name,) in cursor.execute(_COLUMNS, [self._table + suffix])}
 
-    def _ship_files(self, cursor: psycopg.Cursor[Any], segment: Path) -> None:
-        files = segment.with_suffix(FILES)
-        for file in sorted(files.iterdir()) if files.is_dir() else ():
-            if not file.name.startswith("."):
-                insert = f"INSERT INTO {self._table}_files VALUES (%s, %s, %s) ON CONFLICT DO NOTHING"  # noqa: S608
-                cursor.execute(insert, [segment.stem, file.name, file.read_bytes()])
+    def _ship_files(self, cursor: psycopg.Cursor[Any], stem: str, files: SegmentFiles) -> int:
+        insert = f"INSERT INTO {self._table}_files VALUES (%s, %s, %s) ON CONFLICT DO NOTHING"  # noqa: S608
+        missing = 0
+        for name in files.names():
+            data = files.read(name)
+            if data is None:
+                missing += 1
+            else:
+                cursor.execute(insert, [stem, name, data])
+        return missing
 
     @contextlib.contextmanager
     def _connect(self, done: str) -> Iterator[psycopg.Cursor[Any]]:
@@ -164,11 +175,10 @@ class PostgresLogs:
         )
         cursor.execute(f"ALTER TABLE {table} {columns}")
         cursor.execute(f"CREATE INDEX IF NOT EXISTS {table}_by_time ON {table} (time)")
-        if self._kind.has_files:
-            cursor.execute(
-                f"CREATE TABLE IF NOT EXISTS {table}_files (segment text, name text, data bytea, "
-                "PRIMARY KEY (segment, name))"
-            )
+        cursor.execute(
+            f"CREATE TABLE IF NOT EXISTS {table}_files (segment text, name text, data bytea, "
+            "PRIMARY KEY (segment, name))"
+        )
 
 
 def _sql_type(kind: pa.DataType) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,11 +16,15 @@ from visionops.monitoring.segment_names import SEGMENT, Wanted, segment_begin
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from visionops.monitoring.segment_files import SegmentFiles
+
 __all__ = ["S3Logs"]
 
 _CLOCK_STEP = timedelta(minutes=10)
 """How far clocks may differ, or be set back."""
 _STALLED_SECONDS = 10
+_CONNECTIONS = 8
+"""For files, so that those of an hour are there before a server that ends has to go."""
 
 
 class S3Logs:
@@ -30,15 +35,13 @@ class S3Logs:
         self._kind = kind
         self._opened: tuple[Any, str] | None = None
 
-    def ship(self, segment: Path) -> None:
+    def ship(self, segment: Path, files: SegmentFiles) -> int:
         """See `LogStore`."""
         data = segment.read_bytes()
         with self._filesystem("written") as (store, prefix):
-            files = segment.with_suffix(FILES)
-            for file in sorted(files.iterdir()) if files.is_dir() else ():
-                if not file.name.startswith("."):
-                    _put(store, f"{prefix}/{files.name}/{file.name}", file.read_bytes())
+            missing = _put_files(store, f"{prefix}/{segment.stem}{FILES}", files) if files.names() else 0
             _put(store, f"{prefix}/{segment.name}", data)
+        return missing
 
     def read(self, wanted: Wanted, without: Collection[str]) -> pa.Table:
         """See `LogStore`."""
@@ -102,6 +105,28 @@ class S3Logs:
                 f"{self._uri}: cannot be {done} ({first_line(error)}); check the name, AWS_ENDPOINT_URL and the "
                 "credentials"
             ) from error
+
+
+def _put_files(store: Any, folder: str, files: SegmentFiles) -> int:
+    """Bring what is not there yet, from a try before; return how many files are missing."""
+    from pyarrow import fs
+
+    listed = store.get_file_info(fs.FileSelector(folder, allow_not_found=True))
+    there = {info.base_name: info.size for info in listed}
+
+    def bring(name: str) -> bool:
+        data = files.read(name)
+        if data is not None:
+            _put(store, f"{folder}/{name}", data)
+        return data is not None
+
+    todo = [name for name in files.names() if not there.get(name) or there[name] != (files.size(name) or there[name])]
+    with ThreadPoolExecutor(_CONNECTIONS) as pool:
+        try:
+            return list(pool.map(bring, todo)).count(False)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
 
 
 def _put(store: Any, path: str, data: bytes) -> None:

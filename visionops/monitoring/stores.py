@@ -6,7 +6,8 @@
 A segment's name is its identity: one that is brought twice stands there once. Credentials come from the environment:
 ``AWS_ACCESS_KEY_ID``, ``AWS_SECRET_ACCESS_KEY``, ``AWS_ENDPOINT_URL``; ``PGPASSWORD`` or ``PGPASSFILE``.
 
-The feedback log goes to the prefix ``feedback`` below, or to tables of its own, with the files of its segments.
+The images that records name go with their segment, by their SHA-256: to ``<segment>.files/``, or to
+`visionops_predictions_files`. The feedback log goes to the prefix ``feedback`` below, or to tables of its own.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from visionops.monitoring.kinds import LogKind
+    from visionops.monitoring.segment_files import SegmentFiles
 
 __all__ = ["LogStore", "is_store", "open_store"]
 
@@ -32,8 +34,14 @@ __all__ = ["LogStore", "is_store", "open_store"]
 class LogStore(Protocol):
     """Where closed segments go. All of it raises `DataError`, in one line, where the store cannot be reached."""
 
-    def ship(self, segment: Path) -> None:
-        """Bring a closed segment and its files: whole or not at all, and once however often it is brought."""
+    def ship(self, segment: Path, files: SegmentFiles) -> int:
+        """Bring a closed segment and its files: whole or not at all, and once however often it is brought.
+
+        No reader sees the segment before all of its files are there.
+
+        Returns:
+            How many of the files are missing on this machine; the segment is brought without them.
+        """
 
     def read(self, wanted: Wanted, without: Collection[str]) -> pa.Table:
         """The records that are wanted, with the schema of the log, but for those of the segments ``without``."""
@@ -48,7 +56,10 @@ class LogStore(Protocol):
         """Return a file of a segment; None where there is none."""
 
     def prune(self, oldest: datetime) -> None:
-        """Remove the records before ``oldest``, where the store does not do so by a rule of its own."""
+        """Remove the records before ``oldest``, and the files of segments without records.
+
+        Nothing happens where the store does so by a rule of its own.
+        """
 
 
 def is_store(place: object) -> bool:

@@ -147,7 +147,7 @@ class _Round:
             if (why := _skipped(record, is_drill=drills[row])) is not None:
                 self.counts[why] += 1
                 continue
-            if (data := self._logs.image(record["image"])) is None:
+            if (data := self._logs.image(stem, record)) is None:
                 if self._now - record["time"] < _WRITING:
                     return row  # it may still come: from here next time
                 self.counts["image gone"] += 1

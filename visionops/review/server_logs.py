@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, Final
 
 from visionops.data.files import safe_name
 from visionops.monitoring.kinds import FEEDBACK, PREDICTIONS
@@ -10,6 +15,8 @@ from visionops.monitoring.segment_reading import LogSource
 from visionops.monitoring.stores import is_store
 
 __all__ = ["ServerLogs"]
+
+_DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 
 
 class ServerLogs:
@@ -28,11 +35,20 @@ class ServerLogs:
         self.predictions = LogSource(place, store, PREDICTIONS)
         self.feedback = LogSource(place if self._folder is None else self._folder / FEEDBACK.folder, store, FEEDBACK)
 
-    def image(self, name: str) -> bytes | None:
-        """Return a sampled image by the name that its record has; None where it is gone."""
-        if self._folder is None or safe_name(name) != name:
-            return None
-        try:
-            return (self._folder / name).read_bytes()
-        except OSError:
-            return None
+    def image(self, stem: str, record: Mapping[str, Any]) -> bytes | None:
+        """Return the sampled image of a record, from the folder or else the store; None where it is gone.
+
+        Args:
+            stem: Of the record's segment.
+
+        Raises:
+            DataError: The store cannot be reached.
+        """
+        name = record["image"]
+        if self._folder is not None and safe_name(name) == name:
+            with contextlib.suppress(OSError):
+                return (self._folder / str(name)).read_bytes()
+        # From the store it is verified: another program may have written there.
+        digest = record["image_sha256"]
+        data = self.predictions.read_file(stem, digest) if digest and _DIGEST.fullmatch(digest) else None
+        return data if data is not None and hashlib.sha256(data).hexdigest() == digest else None

@@ -153,6 +153,12 @@ class Similar:
                 progress(done)
         return changed, refused
 
+    def unknown(self, use_case: str, digests: Sequence[str]) -> set[str]:
+        """Return which images have no embedding yet, by their SHA-256: `index` reads the files of these alone."""
+        kind, wanted = self.embedder.kind, list(digests)
+        parts = [wanted[first : first + _BATCH] for first in range(0, len(wanted), _BATCH)]
+        return {digest for part in parts for digest in self._store.without_vector(use_case, kind, part)}
+
     def recheck(self, use_case: str) -> int:
         """Compare items that are in no data version with the data set as it is now; return how many were.
 

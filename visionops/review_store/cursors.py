@@ -9,8 +9,8 @@ from sqlalchemy.orm import Session
 
 from visionops.review.checks import in_utc
 from visionops.review.ports import Cursor
-from visionops.review_store.models import CursorRow
 from visionops.review_store.reading import read_use_case
+from visionops.review_store.write_models import CursorRow
 
 __all__ = ["move_cursor", "read_cursors"]
 

@@ -17,9 +17,10 @@ from visionops.review.likeness import Compared
 from visionops.review.ports import Added, Write
 from visionops.review.states import NEW
 from visionops.review_store.likeness import keep_likeness
-from visionops.review_store.models import ArrivalRow, ImageRow, ItemRow, SubmissionRow
+from visionops.review_store.models import ImageRow, ItemRow, SubmissionRow
 from visionops.review_store.reading import read_item, read_use_case
 from visionops.review_store.rows import status_columns, status_to_answer, submission_columns
+from visionops.review_store.write_models import ArrivalRow
 from visionops.review_store.writes import answered, as_it_was, count_rows, keep_answer, keep_audit
 
 __all__ = ["add", "added_before", "forget", "reserve"]

@@ -15,7 +15,8 @@ from visionops.review.checks import digest_of
 from visionops.review.likeness import Compared, Known, SeenImage, Unchecked
 from visionops.review.states import State
 from visionops.review_store.database import Database
-from visionops.review_store.models import EmbeddingRow, ItemRow, LikenessRow, SeenRow, SubmissionRow
+from visionops.review_store.likeness_models import EmbeddingRow, LikenessRow, SeenRow
+from visionops.review_store.models import ItemRow, SubmissionRow
 from visionops.review_store.rows import likeness_columns, likeness_of
 from visionops.similarity.growing import Stored
 

@@ -14,11 +14,11 @@ from visionops.review.items import DataVersion, Decision, Opinion, ReviewItem, U
 from visionops.review.likeness import HELD_OUT
 from visionops.review.ports import Stats, Wanted
 from visionops.review.states import State, Verdict
+from visionops.review_store.likeness_models import LikenessRow
 from visionops.review_store.models import (
     DecisionRow,
     ImageRow,
     ItemRow,
-    LikenessRow,
     MemberRow,
     OpinionRow,
     SubmissionRow,

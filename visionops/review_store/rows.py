@@ -24,12 +24,12 @@ from visionops.review.items import (
 from visionops.review.likeness import Likeness
 from visionops.review.ports import Write
 from visionops.review.states import State, Status, Verdict
+from visionops.review_store.likeness_models import LikenessRow
 from visionops.review_store.models import (
     AuditEntry,
     DecisionRow,
     ImageRow,
     ItemRow,
-    LikenessRow,
     OpinionRow,
     SubmissionRow,
     UseCaseRow,

@@ -8,14 +8,10 @@ from typing import Any
 from sqlalchemy import CheckConstraint, Index, String, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from visionops.review_store.models import Base
+from visionops.review_store.tables import Base, among
 from visionops.runs.states import Kind, RunState
 
 __all__ = ["RunRow"]
-
-
-def _among(column: str, values: type[Kind] | type[RunState]) -> str:
-    return f"{column} IN ({', '.join(repr(one.value) for one in values)})"
 
 
 class RunRow(Base):
@@ -23,8 +19,8 @@ class RunRow(Base):
 
     __tablename__ = "control_runs"
     __table_args__ = (
-        CheckConstraint(_among("state", RunState), "state"),
-        CheckConstraint(_among("kind", Kind), "kind"),
+        CheckConstraint(among("state", RunState), "state"),
+        CheckConstraint(among("kind", Kind), "kind"),
         CheckConstraint("(state = 'running') = (owner IS NOT NULL)", "owner"),
         CheckConstraint("(state IN ('queued', 'running')) = (ended IS NULL)", "ended"),
         Index(None, "state", "queued"),

@@ -140,6 +140,17 @@ class SqlRunStore:
 
         return self._database.write(work)
 
+    def waiting(self) -> tuple[int, int]:
+        """See `RunStore`."""
+        queued = select(func.count()).select_from(RunRow).where(RunRow.state == RunState.QUEUED.value)
+        busy = select(RunRow.use_case).where(RunRow.state == RunState.RUNNING.value)
+
+        def work(session: Session) -> tuple[int, int]:
+            free = queued.where(RunRow.use_case.not_in(busy))
+            return session.scalar(queued) or 0, session.scalar(free) or 0
+
+        return self._database.read(work)
+
     def ping(self) -> None:
         """See `RunStore`."""
         self._database.read(lambda session: session.scalar(select(RunRow.id).limit(1)))

@@ -22,7 +22,6 @@ from visionops.review.states import Change
 from visionops.review_store import changing, cursors, intake, placing
 from visionops.review_store.database import Database
 from visionops.review_store.models import (
-    ArrivalRow,
     AuditEntry,
     DecisionRow,
     ImageRow,
@@ -44,6 +43,7 @@ from visionops.review_store.reading import (
 from visionops.review_store.rows import audit_of, decision_of, opinion_of, submission_of, use_case_of
 from visionops.review_store.schema import prepare
 from visionops.review_store.tracing import read_decided, read_trace
+from visionops.review_store.write_models import ArrivalRow
 
 __all__ = ["SqlReviewStore"]
 

@@ -13,9 +13,10 @@ from visionops.review.errors import KeyReused
 from visionops.review.items import ReviewItem
 from visionops.review.ports import Write
 from visionops.review.states import Status
-from visionops.review_store.models import AuditEntry, ItemRow, WriteRow
+from visionops.review_store.models import AuditEntry, ItemRow
 from visionops.review_store.reading import read_item
 from visionops.review_store.rows import status_columns, status_from_answer
+from visionops.review_store.write_models import WriteRow
 
 __all__ = ["answered", "as_it_was", "count_rows", "keep_answer", "keep_audit", "set_status"]
 

@@ -59,6 +59,9 @@ class RunStore(Protocol):
             WrongState: It has ended.
         """
 
+    def waiting(self) -> tuple[int, int]:
+        """Return how many runs are queued, and how many of these wait although no run of their use case runs."""
+
     def close(self) -> None:
         """Close its connections."""
 

@@ -36,8 +36,12 @@ def status_router(control: Control) -> APIRouter:
         return {"status": "ready"}
 
     @router.get("/metrics", response_class=Response, responses=refusals())
-    async def scrape() -> Response:
+    def scrape() -> Response:
         """Return what Prometheus scrapes."""
+        try:
+            control.metrics.queue(control.runs.waiting())
+        except (OtherSchema, Unavailable):
+            control.metrics.queue(None)
         return Response(control.metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
     return router

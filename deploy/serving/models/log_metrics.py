@@ -71,9 +71,9 @@ class LogMetrics:
         )
         self._of_image = {outcome: images.labels(outcome) for outcome in outcomes}
 
-    def image_kept(self, outcome: str) -> None:
-        """Count one sampled image that was written, or was not."""
-        self._of_image[outcome].inc()
+    def image_kept(self, outcome: str, images: int = 1) -> None:
+        """Count sampled images that were written, or were not."""
+        self._of_image[outcome].inc(images)
 
     def _watch_disk(self, look: Callable[[], tuple[int, int] | None]) -> None:
         free = Gauge(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import hashlib
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
@@ -21,7 +22,7 @@ from deploy.serving.models.models import ServedModel
 from deploy.serving.settings import Settings
 from visionops.inference.prediction import Prediction
 from visionops.inference.predictor import Image
-from visionops.monitoring.images import IMAGE_OUTCOMES, ImageSamples
+from visionops.monitoring.images import IMAGE_OUTCOMES, UNSHIPPED, ImageSamples
 from visionops.monitoring.sources import is_source, source_of
 
 if TYPE_CHECKING:
@@ -131,6 +132,7 @@ class Recorder:
         if self._images is None or not isinstance(image, bytes) or not self._images.wants(request_id):
             return Remembered(record, None)
         record["answer_json"] = orjson.dumps(prediction.to_dict()).decode()
+        record["image_sha256"] = hashlib.sha256(image).hexdigest()
         return Remembered(record, image)
 
     def _source(self, sent: str, served: ServedModel, request_id: str) -> str:
@@ -164,6 +166,8 @@ class Recorder:
                 record, image = remembered
                 if self._images and image is not None:
                     record["image"] = self._images.keep(image, record["request_id"], record["time"])
+                    if record["image"] is None:
+                        del record["image_sha256"]
                 self._log.append(record)
 
     @property
@@ -197,13 +201,16 @@ def open_recorder(settings: Settings, metrics: Metrics) -> Recorder:
         max_bytes=settings.prediction_log_max_mb * 1_000_000,
         max_age_days=settings.prediction_log_max_days,
         on_outcome=counters.recorded,
+        on_image_missing=functools.partial(counters.image_kept, UNSHIPPED),
         store=settings.prediction_log_store,
     )
+    # A log may have segments of a server before, which sampled images where this one samples none.
+    if settings.prediction_log_images or settings.prediction_log_store:
+        counters.keep_images(IMAGE_OUTCOMES)
     if settings.prediction_log_store:
         counters.watch_unshipped(lambda: log.unshipped)
     images = None
     if settings.prediction_log_images:
-        counters.keep_images(IMAGE_OUTCOMES)
         images = ImageSamples(
             settings.prediction_log,
             settings.prediction_log_images,

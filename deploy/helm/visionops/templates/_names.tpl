@@ -55,6 +55,19 @@ postgresql+psycopg://mlflow@postgres/mlflow
 {{- end }}
 {{- end }}
 
+{{/* "true" where the chart has something that opens the review, else empty. */}}
+{{- define "visionops.usesReview" -}}
+{{- $uses := .Values.control.enabled }}
+{{- range .Values.useCases }}
+{{- $uses = or $uses .intake }}
+{{- end }}
+{{- if $uses }}true{{ end }}
+{{- end }}
+
+{{- define "visionops.url.review" -}}
+{{ .Values.control.database | default (include "visionops.url.postgres" . | replace "+psycopg" "") | required "control.database: set it to postgresql://USER@HOST/DATABASE, or postgres.enabled=true" }}
+{{- end }}
+
 {{- define "visionops.url.s3" -}}
 {{ .Values.s3.enabled | ternary "http://s3:8333" .Values.external.s3 }}
 {{- end }}

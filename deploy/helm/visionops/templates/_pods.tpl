@@ -37,6 +37,18 @@ capabilities: {drop: [ALL]}
 {{- end }}
 {{- end }}
 
+{{/* Where the review is; it holds no secret. */}}
+{{- define "visionops.reviewEnvironment" -}}
+- {name: VISIONOPS_REVIEW_DATABASE, value: {{ include "visionops.url.review" . | quote }}}
+- {name: VISIONOPS_REVIEW_IMAGES, value: "s3://{{ .Values.s3.bucket }}/review"}
+{{- end }}
+
+{{/* What opens it: of pods that do so themselves, and of no others. */}}
+{{- define "visionops.reviewPassword" -}}
+- name: PGPASSWORD
+  valueFrom: {secretKeyRef: {name: postgres, key: PGPASSWORD}}
+{{- end }}
+
 {{/* Of a NetworkPolicy. */}}
 
 {{- define "visionops.fromNamespaces" -}}
@@ -58,10 +70,14 @@ capabilities: {drop: [ALL]}
 {{- end }}
 {{- end }}
 
-{{/* Pods of a component; "*" all of the namespace. */}}
+{{/* Pods of a component; "*" all of the namespace, "steps" those that ZenML's orchestrator makes. */}}
 {{- define "visionops.pods" -}}
 {{- if eq .component "*" -}}
 - podSelector: {}
+{{- else if eq .component "steps" -}}
+- podSelector:
+    matchExpressions:
+      - {key: project_id, operator: Exists}
 {{- else -}}
 - podSelector:
     matchLabels:
@@ -94,6 +110,11 @@ env:
     value: {{ required "external.mlflow: set it to the address of the MLflow server, or mlflow.enabled=true" (include "visionops.url.mlflow" $root) | quote }}
   - {name: VISIONOPS_S3_BUCKET, value: "s3://{{ $root.Values.s3.bucket }}"}
   - {name: VISIONOPS_S3_SECRET, value: s3}
+  {{- if include "visionops.usesReview" $root }}
+  # The steps that read the review get the Secret by its name; what starts them does not.
+  {{- include "visionops.reviewEnvironment" $root | nindent 2 }}
+  - {name: VISIONOPS_REVIEW_SECRET, value: postgres}
+  {{- end }}
   {{- range $name, $url := dict "S3_ENDPOINT" (include "visionops.url.s3" $root) "ALERTMANAGER" (include "visionops.url.alertmanager" $root) "PUSHGATEWAY" (include "visionops.url.pushgateway" $root) }}
   {{- with $url }}
   - {name: VISIONOPS_{{ $name }}, value: {{ . | quote }}}
