@@ -35,6 +35,7 @@ KINDS = {
     "horizontalpodautoscalers",
     "poddisruptionbudgets",
     "networkpolicies",
+    "endpointslices",
     "ingresses",
     "seldondeployments",
     "inferenceservices",
@@ -74,6 +75,8 @@ class Cluster(KubernetesEmulator):
         self.namespaces = {NAMESPACE}
         self.faults: list[Fault] = []
         self.version = ("1", "31")
+        self.api_ports = (6443,)
+        """Where the API server itself listens, behind the port 443 of its Service."""
         self.denied: set[str] = set()
         """Rights that this user lacks, as `create deployments`."""
         self.fates: dict[str, str] = {}
@@ -114,6 +117,8 @@ class Cluster(KubernetesEmulator):
             return aiohttp.web.Response(text="\n".join(lines[-int(request.params["tailLines"]) :]))
         if method == "GET" and (plural in WORKLOADS or plural == "pods"):
             self._step()
+        if method == "GET" and plural == "endpointslices" and request.namespace == "default":
+            return aiohttp.web.json_response({"items": [self._own_endpoints()]})
         if method == "GET" and request.name is None:
             return aiohttp.web.json_response({"items": self._selected(request)})
         if method == "PUT":
@@ -184,6 +189,17 @@ class Cluster(KubernetesEmulator):
         manifest["status"] = before.get("status", {})
         self.objects[self._key(request)] = manifest
         return manifest
+
+    def _own_endpoints(self) -> dict[str, Any]:
+        """What is behind the Service `kubernetes`, for which the network policies must have a port."""
+        ports = [{"name": "https", "port": port, "protocol": "TCP"} for port in self.api_ports]
+        labels = {"kubernetes.io/service-name": "kubernetes"}
+        return {
+            "metadata": {"name": "kubernetes", "namespace": "default", "labels": labels},
+            "addressType": "IPv4",
+            "endpoints": [{"addresses": ["172.18.0.2"]}],
+            "ports": ports,
+        }
 
     def _is_first(self, request: Request) -> bool:
         """Whether a container has not been started again yet."""
