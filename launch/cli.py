@@ -11,6 +11,7 @@ import typer
 from pydantic import ValidationError
 
 from launch.annotate import annotate_app
+from launch.endpoints import list_endpoints
 from launch.models import list_models, promote_model
 from launch.requests import (
     BatchRequest,
@@ -191,6 +192,7 @@ def _inspect(
     raise typer.Exit(exit_code(lambda: run_inspection(path, output, wanted, ["visionops", "train"])))
 
 
+app.command("endpoints", epilog="Example: visionops endpoints --stack kubernetes")(list_endpoints)
 app.command("models", epilog="Example: visionops models steel casting")(list_models)
 app.command(
     "promote", epilog="Example: visionops promote --config configs/steel.yaml --version 7 --reason 'seen on line 3'"

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from filelock import FileLock, Timeout
 from zenml.client import Client
-from zenml.constants import ENV_ZENML_ACTIVE_STACK_ID
 from zenml.enums import ExecutionStatus
 from zenml.models import PipelineRunResponse
 from zenml.models.v2.misc.exception_info import ExceptionInfo
 from zenml.pipelines.pipeline_definition import Pipeline
 
+from stacks.active import active_stack
 from stacks.apply import ensure, known_stacks
 from stacks.changes import one_line
 from stacks.integrations import leave_out_unused_integrations
@@ -71,7 +70,7 @@ def open_session(use_case: str, stack: str | None) -> Iterator[Session]:
     if name in known_stacks():
         ensure(name)
     client = Client()
-    with _active(client, name, keep=stack is None), _one_run_at_a_time(use_case), brief_waits():
+    with active_stack(client, name, keep=stack is None), _one_run_at_a_time(use_case), brief_waits():
         try:
             prepare_tracker(use_case)
         except ImportError as error:  # the first to load the stack: a flavor of somebody's own may be gone
@@ -94,7 +93,7 @@ def open_registry(stack: str | None) -> ModelRegistry:
     """
     require_zenml_server()
     leave_out_unused_integrations()
-    with _active(Client(), stack or active_stack_name(), keep=False):
+    with active_stack(Client(), stack or active_stack_name(), keep=False):
         return ModelRegistry(active_registry_uri())
 
 
@@ -172,25 +171,6 @@ def _reason(info: ExceptionInfo | None) -> str:
     if not said:
         return lines[-1] if lines else ""
     return said if source.startswith("visionops.") else f"{source.rpartition('.')[2]}: {said}"
-
-
-@contextmanager
-def _active(client: Client, name: str, *, keep: bool) -> Iterator[None]:
-    """Make a stack the active one of this process; with ``keep``, of those that come after it, too."""
-    try:
-        found = client.get_stack(name, allow_name_prefix_match=False)
-    except KeyError as error:
-        raise StackError(f"stack {name!r}: not known; choose one of {', '.join(known_stacks())}") from error
-    if keep and client.active_stack_model.id != found.id:
-        client.activate_stack(found.id)  # as `zenml stack set` does, so that `zenml model-deployer` sees our endpoints
-    before = os.environ.get(ENV_ZENML_ACTIVE_STACK_ID)
-    os.environ[ENV_ZENML_ACTIVE_STACK_ID] = str(found.id)
-    try:
-        yield
-    finally:
-        del os.environ[ENV_ZENML_ACTIVE_STACK_ID]
-        if before is not None:
-            os.environ[ENV_ZENML_ACTIVE_STACK_ID] = before
 
 
 @contextmanager

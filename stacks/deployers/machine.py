@@ -138,11 +138,14 @@ class MachineDeployer(BundleDeployer):
             BundleError: The bundle is corrupt.
             DeploymentError: It does not start or does not answer; what served before still serves.
         """
-        self.serve(bundle_folder, name=name, version=version, alias=alias, serving=serving, smoke_images=smoke_images)
+        service = self.serve(
+            bundle_folder, name=name, version=version, alias=alias, serving=serving, smoke_images=smoke_images
+        )
         endpoint = self.find_endpoint(name)
         if endpoint is None:
             raise DeploymentError(f"{name} version {version}: it answered, and has ended since")
-        return endpoint.model_copy(update={"key": None})  # it becomes an artifact
+        # It becomes an artifact: without its key.
+        return endpoint.model_copy(update={"key": None, "record": str(service.uuid)})
 
     def find_endpoint(self, name: str) -> Endpoint | None:
         """The running endpoint ``name``, with a key that opens it; None: nothing runs under that name."""
