@@ -25,6 +25,7 @@ from launch.requests import (
     ValidateRequest,
 )
 from launch.review import review_app
+from launch.stopping import stop
 from launch.terminal import exit_code, flag_problem, own_fields, request_flags, run_inspection, run_request
 from stacks.spec import known_stacks
 
@@ -193,6 +194,7 @@ def _inspect(
 
 
 app.command("endpoints", epilog="Example: visionops endpoints --stack kubernetes")(list_endpoints)
+app.command("stop", epilog="Example: visionops stop training-2026_11_29-03_08_23_603183 --stack kubernetes")(stop)
 app.command("models", epilog="Example: visionops models steel casting")(list_models)
 app.command(
     "promote", epilog="Example: visionops promote --config configs/steel.yaml --version 7 --reason 'seen on line 3'"

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
-from filelock import FileLock, Timeout
 from zenml.client import Client
 from zenml.enums import ExecutionStatus
 from zenml.models import PipelineRunResponse
@@ -18,12 +17,14 @@ from stacks.active import active_stack
 from stacks.apply import ensure, known_stacks
 from stacks.changes import one_line
 from stacks.integrations import leave_out_unused_integrations
+from stacks.one_run import one_run_at_a_time
 from stacks.paths import require_usable_paths
 from stacks.placement import IN_THIS_PROCESS, DagPlan, run_options
 from stacks.registry import active_registry_uri
 from stacks.spec import load_stack
 from stacks.trackers.experiments import ensure_experiment
 from stacks.tracking import prepare_tracker
+from stacks.under_way import require_idle
 from stacks.validators.active import require_roles
 from stacks.zenml_server import active_stack_name, require_zenml_server
 from visionops.errors import StackError, VisionOpsError
@@ -38,6 +39,7 @@ __all__ = [
     "placement",
     "require_success",
     "runs_elsewhere",
+    "steps_run_here",
 ]
 
 
@@ -51,17 +53,20 @@ class Session:
 
 
 @contextmanager
-def open_session(use_case: str, stack: str | None) -> Iterator[Session]:
+def open_session(use_case: str, stack: str | None, *, works_here: bool = False) -> Iterator[Session]:
     """Make a stack ready for one run of ``use_case``.
 
     Args:
         stack: Its name; None for the active one, or `local` where none of ours is active yet.
+        works_here: Whether this process itself does the work, wherever the stack's steps run.
 
     Raises:
         StackError: A path that a library cannot use, an unknown stack, one that cannot be applied, a ZenML server
             that does not answer, an experiment tracker that has no adapter, or a flavor that cannot be imported.
         RegistryError: The registry does not answer: known now, not after hours of training.
         VisionOpsError: Another run of the same use case is at work.
+
+    Where the steps run elsewhere, the use case is not locked on this machine: its runs are known to ZenML's server.
     """
     require_usable_paths()
     require_zenml_server()
@@ -70,7 +75,9 @@ def open_session(use_case: str, stack: str | None) -> Iterator[Session]:
     if name in known_stacks():
         ensure(name)
     client = Client()
-    with active_stack(client, name, keep=stack is None), _one_run_at_a_time(use_case), brief_waits():
+    with active_stack(client, name, keep=stack is None), _lock(use_case, works_here=works_here), brief_waits():
+        if works_here and not steps_run_here():
+            require_idle(use_case)
         try:
             prepare_tracker(use_case)
         except ImportError as error:  # the first to load the stack: a flavor of somebody's own may be gone
@@ -135,6 +142,11 @@ def errors_in_one_line() -> Iterator[None]:
         ) from error
 
 
+def steps_run_here() -> bool:
+    """Return whether the active stack's steps run in this process."""
+    return Client().active_stack.orchestrator.flavor in IN_THIS_PROCESS
+
+
 def runs_elsewhere() -> bool:
     """Return whether the active stack's steps run now, but not in this process, so that nobody sees what they print."""
     orchestrator = Client().active_stack.orchestrator
@@ -148,11 +160,13 @@ def require_success(run: PipelineRunResponse | None) -> None:
         run: None where it is only scheduled.
 
     Raises:
-        StackError: A step has failed.
+        StackError: A step has failed, or the run was stopped.
     """
     if run is None:
         return
     now = Client().get_pipeline_run(run.id)
+    if now.status in {ExecutionStatus.STOPPED, ExecutionStatus.CANCELLED}:
+        raise StackError(f"run {now.name}: was stopped; the same command starts it again")
     if now.status == ExecutionStatus.FAILED:
         failed = {name: step for name, step in now.steps.items() if step.status == ExecutionStatus.FAILED}
         where = f" at {', '.join(failed)}" if failed else ""
@@ -160,6 +174,10 @@ def require_success(run: PipelineRunResponse | None) -> None:
         why = next((said for step in failed.values() if (said := _reason(step.exception_info))), "")
         why = why or "the step's log in ZenML's dashboard, or its pod's, says why"
         raise StackError(f"run {now.name}: failed{where}; {why}")
+
+
+def _lock(use_case: str, *, works_here: bool) -> AbstractContextManager[None]:
+    return one_run_at_a_time(use_case) if works_here or steps_run_here() else nullcontext()
 
 
 def _reason(info: ExceptionInfo | None) -> str:
@@ -171,17 +189,3 @@ def _reason(info: ExceptionInfo | None) -> str:
     if not said:
         return lines[-1] if lines else ""
     return said if source.startswith("visionops.") else f"{source.rpartition('.')[2]}: {said}"
-
-
-@contextmanager
-def _one_run_at_a_time(use_case: str) -> Iterator[None]:
-    folder = visionops_home() / "locks"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        # The kernel frees this lock when its holder dies, however it dies.
-        with FileLock(folder / f"{use_case}.lock", timeout=0):
-            yield
-    except Timeout as error:
-        raise VisionOpsError(f"{use_case}: another run of this use case is at work; wait for it or end it") from error
-    except PermissionError as error:
-        raise VisionOpsError(f"{error.filename}: cannot be written; set VISIONOPS_HOME to a folder that can") from error

@@ -108,6 +108,8 @@ class Cluster(KubernetesEmulator):
             return aiohttp.web.json_response(answer)
         if request.resource is None:
             return await super()._handle(request)
+        if (request.method.value, request.resource.plural) == ("POST", "namespaces"):
+            return aiohttp.web.json_response(self._make_namespace(request), status=201)
         self._refuse(request)
         method, plural = request.method.value, request.resource.plural
         if method == "GET" and request.subresource == "log":
@@ -126,6 +128,9 @@ class Cluster(KubernetesEmulator):
         if method == "POST":
             self._stamp(request.data)
         answer = await super()._handle(request)
+        if method == "DELETE" and plural == "jobs":  # a Job that goes takes its pods along
+            mine = ("job-name", request.name)
+            self.pods = {n: p for n, p in self.pods.items() if mine not in p["manifest"]["metadata"]["labels"].items()}
         if method == "DELETE" and plural in WORKLOADS:
             self.pods = {name: pod for name, pod in self.pods.items() if pod["owner"] != self._key(request)}
         return answer
@@ -190,6 +195,13 @@ class Cluster(KubernetesEmulator):
         self.objects[self._key(request)] = manifest
         return manifest
 
+    def _make_namespace(self, request: Request) -> dict[str, Any]:
+        name = request.data["metadata"]["name"]
+        if name in self.namespaces:
+            raise KubernetesError(status=409, reason="AlreadyExists", message=f'namespaces "{name}" already exists')
+        self.namespaces.add(name)
+        return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+
     def _own_endpoints(self) -> dict[str, Any]:
         """What is behind the Service `kubernetes`, for which the network policies must have a port."""
         ports = [{"name": "https", "port": port, "protocol": "TCP"} for port in self.api_ports]
@@ -211,7 +223,8 @@ class Cluster(KubernetesEmulator):
         if request.resource.plural == "pods":
             found = [pod["manifest"] for pod in self.pods.values()]
         else:
-            found = [o.raw for (r, ns, _), o in self.objects.items() if (r, ns) == self._key(request)[:2]]
+            here = [o for (r, ns, _), o in self.objects.items() if (r, ns) == self._key(request)[:2]]
+            found = [o.raw for o in here if not o.deleted]
         return [o for o in found if wanted.items() <= o["metadata"].get("labels", {}).items()]
 
     # The controller
