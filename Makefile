@@ -9,7 +9,7 @@ TEST_ARGS ?=
 TESTS = $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help run test coverage staging trackers large-bodies review-loop control-loop kills releases dvc label-studio pods lint security format lock bench fuzz images compose demo demo-drill demo-down demo-test helm chart airflow peers seldon clean
+.PHONY: help run test coverage staging trackers large-bodies review-loop control-loop kills releases dvc label-studio docs pods lint security format lock bench fuzz images compose demo demo-drill demo-down demo-test helm chart airflow peers seldon workflows clean
 
 help:  ## Show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -62,6 +62,12 @@ label-studio: .venv/installed .label-studio/installed  ## Push to a real Label S
 	$(UV) venv --quiet --clear --python $(PYTHON) .label-studio
 	$(UV) pip install --quiet --compile-bytecode --python .label-studio/bin/python label-studio==1.23.2
 	@touch $@
+
+docs: .venv/installed  ## Execute the commands of the guides that need no cluster, against local servers, and check the flags of the others
+	VISIONOPS_DOCS=1 $(BIN)/python -m pytest tests/docs $(TEST_ARGS)
+
+workflows: .venv/installed  ## Run the steps of the workflows that need no GitHub, in a clean clone
+	VISIONOPS_WORKFLOWS=1 $(BIN)/python -m pytest tests/workflows $(TEST_ARGS)
 
 pods: .venv/installed  ## Train on the stack kubernetes, with podman as the node of a made-up cluster; after `make images`
 	$(BIN)/python -m pytest tests/integration/test_pods.py $(TEST_ARGS)

@@ -36,7 +36,7 @@ examples:
 
 what a run leaves behind:
   zenml login --local          the dashboard: runs, data cards, evaluation pictures
-  zenml model-deployer models list
+  visionops endpoints          what is served, and the commands that stop or remove it
   mlflow ui --backend-store-uri sqlite:///.visionops/mlflow/mlflow.db
 
 exit codes: 0 done; 2 something you can mend, said in one line; 130 interrupted

@@ -11,6 +11,7 @@ import typer
 from pydantic import ValidationError
 
 from launch.annotate import annotate_app
+from launch.endpoints import list_endpoints
 from launch.models import list_models, promote_model
 from launch.release import release_app
 from launch.requests import (
@@ -26,6 +27,7 @@ from launch.requests import (
 )
 from launch.review import review_app
 from launch.schedules import schedule_pipelines
+from launch.stopping import stop
 from launch.terminal import exit_code, flag_problem, own_fields, request_flags, run_inspection, run_request
 from stacks.spec import known_stacks
 
@@ -197,6 +199,8 @@ def _inspect(
 app.command("schedule", epilog="Example: visionops schedule --config configs/steel.yaml --stack airflow-local")(
     schedule_pipelines
 )
+app.command("endpoints", epilog="Example: visionops endpoints --stack kubernetes")(list_endpoints)
+app.command("stop", epilog="Example: visionops stop training-2026_11_29-03_08_23_603183 --stack kubernetes")(stop)
 app.command("models", epilog="Example: visionops models steel casting")(list_models)
 app.command(
     "promote", epilog="Example: visionops promote --config configs/steel.yaml --version 7 --reason 'seen on line 3'"

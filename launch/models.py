@@ -110,7 +110,7 @@ def _promote(
     from steps.context import active_deployer, active_registry
     from visionops.release import promote_by_hand
 
-    with open_session(config.name, stack):
+    with open_session(config.name, stack, works_here=True):
         registry = active_registry()
         version = registry.by_version(config.name, number)
         if version is None:

@@ -43,6 +43,9 @@ def print_summary(summary: RunSummary) -> None:
     for file in summary.batch.files if summary.batch else ():
         console.print(f"  {file}", soft_wrap=True)  # outside the table, which would break it in two
     if summary.endpoint:
+        if summary.endpoint.record:
+            manage = f"zenml model-deployer models describe {summary.endpoint.record}"
+            console.print(f"\n{manage}   # or logs, stop, start, delete", soft_wrap=True)
         console.print(f"\n{_curl(summary.endpoint, summary.sample_image or 'part.jpg')}", soft_wrap=True)
 
 

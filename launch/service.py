@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from launch.elsewhere import attach, request_digest, start_elsewhere
 from launch.environment import quieten_libraries, use_own_sources
 from launch.preparation import PipelineCall, check_request, prepare_call
 from launch.requests import Request, TrainRequest
@@ -49,7 +49,9 @@ def launch(request: Request, on_end: Callable[[RunSummary], None] = lambda _: No
         if isinstance(request, TrainRequest) and request.tuned:
             config = tuned_config(request, config)
         if session.dags:
-            return _hand_over(request, config, session)
+            summary = _hand_over(request, config, session)
+            on_end(summary)
+            return summary
         if request.schedule:
             raise StackError(
                 f"--schedule: stack {session.stack!r} has no Airflow; let cron or a CronJob start this command "
@@ -81,13 +83,14 @@ def start_pipeline(request: Request, config: Config, plan: DagPlan) -> PipelineR
 
 def start_call(call: PipelineCall, request: Request, config: Config, plan: DagPlan) -> PipelineRunResponse:
     """Run a pipeline whose inputs are put together already; see `start_pipeline`."""
+    from zenml.client import Client
     from zenml.config.schedule import Schedule
 
-    from stacks.run_progress import new_run_name, printed_steps
+    from stacks.run_progress import new_run_name
     from stacks.same_deployer import deployer_settings
-    from stacks.session import errors_in_one_line, placement, require_success, runs_elsewhere
+    from stacks.session import errors_in_one_line, placement, require_success, runs_elsewhere, steps_run_here
     from stacks.tracking import tracker_settings
-    from steps.progress import announce
+    from stacks.under_way import marks
 
     options = placement(call.pipeline, plan, config=config, **call.inputs)
     if request.schedule:
@@ -96,14 +99,24 @@ def start_call(call: PipelineCall, request: Request, config: Config, plan: DagPl
     settings = options.pop("settings", {}) | tracker_settings(config.name)
     # What was read when a DAG was made says nothing of the data when it runs.
     is_cached = False if not request.cache or plan.id else None
-    watching: AbstractContextManager[None] = nullcontext()
-    if runs_elsewhere():
+    extra, digest = deployer_settings(), request_digest(request, config)
+    if not steps_run_here():
+        options["tags"], mark = marks(config.name, digest)
+        extra |= mark
+    is_elsewhere = runs_elsewhere()
+    if is_elsewhere:
         options["run_name"] = new_run_name(call.pipeline.name)
-        watching = printed_steps(options["run_name"], announce)
-    extra = deployer_settings()
     configured = call.pipeline.with_options(settings=settings, enable_cache=is_cached, extra=extra, **options)
-    with errors_in_one_line(), watching:
-        run: PipelineRunResponse = configured(config=config, **call.inputs)
+
+    def submit() -> PipelineRunResponse:
+        found: PipelineRunResponse = configured(config=config, **call.inputs)
+        return found
+
+    with errors_in_one_line():
+        if is_elsewhere:
+            waits = Client().active_stack.orchestrator.flavor != "kubernetes"
+            return start_elsewhere(submit, options["run_name"], digest, config.name, waits=waits)
+        run = submit()
         require_success(run)
     return run
 
@@ -136,6 +149,8 @@ def _hand_over(request: Request, config: Config, session: Session) -> RunSummary
     from launch.dags import dag_plan, following_training, retraining_plan
 
     plan = dag_plan(request, config.name)
+    if not request.schedule and (run := attach(request_digest(request, config), config.name)):
+        return summarize(run, config.name, session.stack)
     start_pipeline(request, config, plan)
     dags = [plan.id or f"{request.pipeline}-…, at once and once"]
     if request.schedule and (training := following_training(request)):

@@ -76,7 +76,9 @@ def run_options(
         require_review(spec, names.values())
     settings: _Options = {"docker": _image(default)}
     if flavor == "kubernetes":
-        settings["orchestrator"] = {"orchestrator_pod_settings": pod_settings(spec.step(ORCHESTRATOR))}
+        # A run is handed over, then followed like one that somebody else has started.
+        starter = pod_settings(spec.step(ORCHESTRATOR))
+        settings["orchestrator"] = {"orchestrator_pod_settings": starter, "synchronous": False}
     if flavor == "airflow":
         settings["orchestrator"] = _dag_settings(dag or DagPlan())
     steps = {runs_as: _step_options(spec, flavor, spec.step(name)) for runs_as, name in names.items()}

@@ -10,13 +10,14 @@ from datetime import UTC, datetime
 
 from zenml.client import Client
 from zenml.enums import ExecutionStatus
+from zenml.models import PipelineRunResponse
 
 from stacks.changes import one_line
 from stacks.deployers.api import Namespace
 from stacks.deployers.manifests.settings import reaching
 from stacks.deployers.trouble import find_trouble
 
-__all__ = ["StepLines", "StepState", "new_run_name", "printed_steps"]
+__all__ = ["StepLines", "StepState", "new_run_name", "orchestrator_namespace", "printed_steps", "step_states"]
 
 _POLL_SECONDS = 5.0
 _STEP_ANNOTATION = "zenml.io/step-name"
@@ -80,10 +81,10 @@ def printed_steps(run: str, show: Callable[[str], None], poll_seconds: float = _
         show: Called from another thread, with one line each.
     """
     ended, lines = threading.Event(), StepLines()
-    pods = _pods_of_orchestrator()
+    pods = orchestrator_namespace()
 
     def look() -> None:
-        for line in lines.update(_states(run, pods)):
+        for line in lines.update(step_states(Client().get_pipeline_run(run, allow_name_prefix_match=False), pods)):
             show(line)
 
     def watch() -> None:
@@ -111,8 +112,12 @@ def printed_steps(run: str, show: Callable[[str], None], poll_seconds: float = _
             show(f"how the last steps ended cannot be seen ({one_line(error)[:200]})")
 
 
-def _states(run: str, pods: Namespace | None) -> dict[str, StepState]:
-    found = Client().get_pipeline_run(run, allow_name_prefix_match=False)
+def step_states(found: PipelineRunResponse, pods: Namespace | None) -> dict[str, StepState]:
+    """Return how the steps of a run are.
+
+    Args:
+        pods: Where they are pods, to say why one does not start.
+    """
     now = datetime.now(UTC)
     states = {}
     for name, step in found.steps.items():
@@ -141,8 +146,8 @@ def _waiting(pods: Namespace | None, run: str) -> dict[str, str]:
     return found
 
 
-def _pods_of_orchestrator() -> Namespace | None:
-    """Where the active stack's steps are pods; None where they are none that we can look at."""
+def orchestrator_namespace() -> Namespace | None:
+    """Return where the active stack's steps are pods; None where they are none that we can look at."""
     orchestrator = Client().active_stack.orchestrator
     if orchestrator.flavor != "kubernetes":
         return None

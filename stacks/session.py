@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 from zenml.client import Client
-from zenml.constants import ENV_ZENML_ACTIVE_STACK_ID
 from zenml.enums import ExecutionStatus
 from zenml.models import PipelineRunResponse
 from zenml.models.v2.misc.exception_info import ExceptionInfo
 from zenml.pipelines.pipeline_definition import Pipeline
 
+from stacks.active import active_stack
 from stacks.apply import ensure, known_stacks
 from stacks.changes import one_line
 from stacks.integrations import leave_out_unused_integrations
@@ -24,6 +23,7 @@ from stacks.registry import active_registry_uri
 from stacks.spec import load_stack
 from stacks.trackers.experiments import ensure_experiment
 from stacks.tracking import prepare_tracker
+from stacks.under_way import require_idle
 from stacks.use_case_lock import use_case_lock
 from stacks.validators.active import require_roles
 from stacks.zenml_server import active_stack_name, require_zenml_server
@@ -40,6 +40,7 @@ __all__ = [
     "placement",
     "require_success",
     "runs_elsewhere",
+    "steps_run_here",
 ]
 
 
@@ -53,17 +54,20 @@ class Session:
 
 
 @contextmanager
-def open_session(use_case: str, stack: str | None) -> Iterator[Session]:
+def open_session(use_case: str, stack: str | None, *, works_here: bool = False) -> Iterator[Session]:
     """Make a stack ready for one run of ``use_case``.
 
     Args:
         stack: Its name; None for the active one, or `local` where none of ours is active yet.
+        works_here: Whether this process itself does the work, wherever the stack's steps run.
 
     Raises:
         StackError: A path that a library cannot use, an unknown stack, one that cannot be applied, a ZenML server
             that does not answer, an experiment tracker that has no adapter, or a flavor that cannot be imported.
         RegistryError: The registry does not answer: known now, not after hours of training.
         VisionOpsError: Another run of the same use case is at work.
+
+    Where the steps run elsewhere, the use case is not locked on this machine: its runs are known to ZenML's server.
     """
     require_usable_paths()
     require_zenml_server()
@@ -72,18 +76,18 @@ def open_session(use_case: str, stack: str | None) -> Iterator[Session]:
     if name in known_stacks():
         ensure(name)
     client = Client()
-    with _active(client, name, keep=stack is None), brief_waits(), ExitStack() as held:
+    with active_stack(client, name, keep=stack is None), _lock(use_case, works_here=works_here), brief_waits():
+        if works_here and not steps_run_here():
+            require_idle(use_case)
         try:
-            dags = str(getattr(client.active_stack.orchestrator.config, "dag_output_dir", None) or "")
-            if not dags:  # else nothing runs now; a DAG may be made while a step of another is at work
-                held.enter_context(use_case_lock(use_case))
             prepare_tracker(use_case)
         except ImportError as error:  # the first to load the stack: a flavor of somebody's own may be gone
             raise StackError(f"stack {name!r}: {one_line(error)}") from error
         uri = active_registry_uri()
         ModelRegistry(uri).ping()
         ensure_experiment(uri, use_case, visionops_home() / "mlflow" / "artifacts")
-        yield Session(name, dags)
+        config = client.active_stack.orchestrator.config
+        yield Session(name, str(getattr(config, "dag_output_dir", None) or ""))
 
 
 def open_registry(stack: str | None) -> ModelRegistry:
@@ -97,7 +101,7 @@ def open_registry(stack: str | None) -> ModelRegistry:
     """
     require_zenml_server()
     leave_out_unused_integrations()
-    with _active(Client(), stack or active_stack_name(), keep=False):
+    with active_stack(Client(), stack or active_stack_name(), keep=False):
         return ModelRegistry(active_registry_uri())
 
 
@@ -146,6 +150,11 @@ def errors_in_one_line() -> Iterator[None]:
         ) from error
 
 
+def steps_run_here() -> bool:
+    """Return whether the active stack's steps run in this process."""
+    return Client().active_stack.orchestrator.flavor in IN_THIS_PROCESS
+
+
 def runs_elsewhere() -> bool:
     """Return whether the active stack's steps run now, but not in this process, so that nobody sees what they print."""
     orchestrator = Client().active_stack.orchestrator
@@ -159,11 +168,13 @@ def require_success(run: PipelineRunResponse | None) -> None:
         run: None where it is only scheduled.
 
     Raises:
-        StackError: A step has failed.
+        StackError: A step has failed, or the run was stopped.
     """
     if run is None:
         return
     now = Client().get_pipeline_run(run.id)
+    if now.status in {ExecutionStatus.STOPPED, ExecutionStatus.CANCELLED}:
+        raise StackError(f"run {now.name}: was stopped; the same command starts it again")
     if now.status == ExecutionStatus.FAILED:
         failed = {name: step for name, step in now.steps.items() if step.status == ExecutionStatus.FAILED}
         where = f" at {', '.join(failed)}" if failed else ""
@@ -171,6 +182,10 @@ def require_success(run: PipelineRunResponse | None) -> None:
         why = next((said for step in failed.values() if (said := _reason(step.exception_info))), "")
         why = why or "the step's log in ZenML's dashboard, or its pod's, says why"
         raise StackError(f"run {now.name}: failed{where}; {why}")
+
+
+def _lock(use_case: str, *, works_here: bool) -> AbstractContextManager[None]:
+    return use_case_lock(use_case) if works_here or steps_run_here() else nullcontext()
 
 
 def _reason(info: ExceptionInfo | None) -> str:
@@ -182,22 +197,3 @@ def _reason(info: ExceptionInfo | None) -> str:
     if not said:
         return lines[-1] if lines else ""
     return said if source.startswith("visionops.") else f"{source.rpartition('.')[2]}: {said}"
-
-
-@contextmanager
-def _active(client: Client, name: str, *, keep: bool) -> Iterator[None]:
-    """Make a stack the active one of this process; with ``keep``, of those that come after it, too."""
-    try:
-        found = client.get_stack(name, allow_name_prefix_match=False)
-    except KeyError as error:
-        raise StackError(f"stack {name!r}: not known; choose one of {', '.join(known_stacks())}") from error
-    if keep and client.active_stack_model.id != found.id:
-        client.activate_stack(found.id)  # as `zenml stack set` does, so that `zenml model-deployer` sees our endpoints
-    before = os.environ.get(ENV_ZENML_ACTIVE_STACK_ID)
-    os.environ[ENV_ZENML_ACTIVE_STACK_ID] = str(found.id)
-    try:
-        yield
-    finally:
-        del os.environ[ENV_ZENML_ACTIVE_STACK_ID]
-        if before is not None:
-            os.environ[ENV_ZENML_ACTIVE_STACK_ID] = before

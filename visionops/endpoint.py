@@ -40,6 +40,8 @@ class Endpoint(BaseModel):
     """Prints its key, where it asks for one: for a shell, and for who may read it."""
     tunnel: str = ""
     """The command by which it answers at http://127.0.0.1:8000, where only a cluster's own pods reach its address."""
+    record: str = ""
+    """Id of its record in ZenML, which `zenml model-deployer models` takes; "" where none is known."""
     remarks: tuple[str, ...] = Field(default=(), exclude=True)
     """What its deployment could not see to, in a sentence each; for who has just deployed it."""
     key: SecretStr | None = Field(default=None, exclude=True)

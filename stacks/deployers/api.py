@@ -64,6 +64,7 @@ _KINDS = {
         _Kind("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets"),
         _Kind("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies"),
         _Kind("networking.k8s.io/v1", "Ingress", "ingresses"),
+        _Kind("discovery.k8s.io/v1", "EndpointSlice", "endpointslices"),
         _Kind("machinelearning.seldon.io/v1", "SeldonDeployment", "seldondeployments"),
         _Kind("serving.kserve.io/v1beta1", "InferenceService", "inferenceservices"),
     )

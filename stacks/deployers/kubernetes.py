@@ -151,8 +151,9 @@ class ClusterModelDeployer(BundleDeployer):
             DeploymentError: It cannot be rolled out, or does not answer; what served before still serves.
         """
         service, remarks = self._deploy(bundle_folder, name, version, alias, serving, smoke_images, None, candidate)
-        url = service.status.url
-        return Endpoint(url=url, name=name, version=version, alias=alias, remarks=remarks, **self._way_in(name, url))
+        url, record = service.status.url, str(service.uuid)
+        known = {"record": record, **self._way_in(name, url)}
+        return Endpoint(url=url, name=name, version=version, alias=alias, remarks=remarks, **known)
 
     def find_endpoint(self, name: str) -> Endpoint | None:
         """The running endpoint ``name``, with a key that opens it; None: nothing runs under that name."""

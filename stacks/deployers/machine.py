@@ -141,7 +141,7 @@ class MachineDeployer(BundleDeployer):
             BundleError: The bundle is corrupt.
             DeploymentError: It does not start or does not answer; what served before still serves.
         """
-        self.serve(
+        service = self.serve(
             bundle_folder,
             name=name,
             version=version,
@@ -153,7 +153,8 @@ class MachineDeployer(BundleDeployer):
         endpoint = self.find_endpoint(name)
         if endpoint is None:
             raise DeploymentError(f"{name} version {version}: it answered, and has ended since")
-        return endpoint.model_copy(update={"key": None})  # it becomes an artifact
+        # It becomes an artifact: without its key.
+        return endpoint.model_copy(update={"key": None, "record": str(service.uuid)})
 
     def find_endpoint(self, name: str) -> Endpoint | None:
         """The running endpoint ``name``, with a key that opens it; None: nothing runs under that name."""

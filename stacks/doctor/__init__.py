@@ -6,6 +6,7 @@
     s3         buckets
     tracking   MLflow's servers and databases, the model registry
     cluster    namespaces of Kubernetes
+    network    whether network policies let steps reach the API server
     registries registries of container images
     alerting   Alertmanager and Pushgateway
     validators data validators, and Evidently's workspace

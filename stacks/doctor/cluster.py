@@ -9,8 +9,9 @@ from typing import Any
 
 from stacks.deployers.api import Namespace
 from stacks.deployers.manifests.settings import KubernetesDeployerConfig, reaching
-from stacks.doctor.findings import Examined, Finding, broken, flag, of_error, ok, warning
+from stacks.doctor.findings import Examined, Finding, State, broken, flag, of_error, ok, warning
 from stacks.doctor.machine import check_folder
+from stacks.doctor.network import check_way_to_api_server
 from stacks.doctor.registries import check_image
 from stacks.doctor.s3 import check_bucket
 from stacks.doctor.web import NO_ANSWER_SECONDS
@@ -105,7 +106,10 @@ def check_kubernetes_orchestrator(examined: Examined) -> Iterator[Finding]:
         rights += [("create", "Secret", ""), ("delete", "Secret", "")]
     if not own.get("service_account_name"):  # ZenML makes one, with the ClusterRole `edit`
         rights += [("create", "ServiceAccount", ""), ("create", "RoleBinding", "")]
-    yield from _check_namespace(config, "kubernetes", rights, _needed_by_steps(own, stack), "Job")
+    findings = list(_check_namespace(config, "kubernetes", rights, _needed_by_steps(own, stack), "Job"))
+    yield from findings
+    if all(finding.state is State.OK for finding in findings):
+        yield from check_way_to_api_server(config, _TIMEOUT)
 
 
 def check_airflow_orchestrator(examined: Examined) -> Iterator[Finding]:

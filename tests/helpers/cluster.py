@@ -36,6 +36,7 @@ KINDS = {
     "scaledobjects",
     "poddisruptionbudgets",
     "networkpolicies",
+    "endpointslices",
     "ingresses",
     "seldondeployments",
     "inferenceservices",
@@ -75,6 +76,8 @@ class Cluster(KubernetesEmulator):
         self.namespaces = {NAMESPACE}
         self.faults: list[Fault] = []
         self.version = ("1", "31")
+        self.api_ports = (6443,)
+        """Where the API server itself listens, behind the port 443 of its Service."""
         self.denied: set[str] = set()
         """Rights that this user lacks, as `create deployments`."""
         self.fates: dict[str, str] = {}
@@ -106,6 +109,8 @@ class Cluster(KubernetesEmulator):
             return aiohttp.web.json_response(answer)
         if request.resource is None:
             return await super()._handle(request)
+        if (request.method.value, request.resource.plural) == ("POST", "namespaces"):
+            return aiohttp.web.json_response(self._make_namespace(request), status=201)
         self._refuse(request)
         method, plural = request.method.value, request.resource.plural
         if method == "GET" and request.subresource == "log":
@@ -115,6 +120,8 @@ class Cluster(KubernetesEmulator):
             return aiohttp.web.Response(text="\n".join(lines[-int(request.params["tailLines"]) :]))
         if method == "GET" and (plural in WORKLOADS or plural == "pods"):
             self._step()
+        if method == "GET" and plural == "endpointslices" and request.namespace == "default":
+            return aiohttp.web.json_response({"items": [self._own_endpoints()]})
         if method == "GET" and request.name is None:
             return aiohttp.web.json_response({"items": self._selected(request)})
         if method == "PUT":
@@ -122,6 +129,9 @@ class Cluster(KubernetesEmulator):
         if method == "POST":
             self._stamp(request.data)
         answer = await super()._handle(request)
+        if method == "DELETE" and plural == "jobs":  # a Job that goes takes its pods along
+            mine = ("job-name", request.name)
+            self.pods = {n: p for n, p in self.pods.items() if mine not in p["manifest"]["metadata"]["labels"].items()}
         if method == "DELETE" and plural in WORKLOADS:
             self.pods = {name: pod for name, pod in self.pods.items() if pod["owner"] != self._key(request)}
         return answer
@@ -186,6 +196,24 @@ class Cluster(KubernetesEmulator):
         self.objects[self._key(request)] = manifest
         return manifest
 
+    def _make_namespace(self, request: Request) -> dict[str, Any]:
+        name = request.data["metadata"]["name"]
+        if name in self.namespaces:
+            raise KubernetesError(status=409, reason="AlreadyExists", message=f'namespaces "{name}" already exists')
+        self.namespaces.add(name)
+        return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+
+    def _own_endpoints(self) -> dict[str, Any]:
+        """What is behind the Service `kubernetes`, for which the network policies must have a port."""
+        ports = [{"name": "https", "port": port, "protocol": "TCP"} for port in self.api_ports]
+        labels = {"kubernetes.io/service-name": "kubernetes"}
+        return {
+            "metadata": {"name": "kubernetes", "namespace": "default", "labels": labels},
+            "addressType": "IPv4",
+            "endpoints": [{"addresses": ["172.18.0.2"]}],
+            "ports": ports,
+        }
+
     def _is_first(self, request: Request) -> bool:
         """Whether a container has not been started again yet."""
         statuses = self.pods[request.name]["manifest"]["status"].get("initContainerStatuses", ())
@@ -196,7 +224,8 @@ class Cluster(KubernetesEmulator):
         if request.resource.plural == "pods":
             found = [pod["manifest"] for pod in self.pods.values()]
         else:
-            found = [o.raw for (r, ns, _), o in self.objects.items() if (r, ns) == self._key(request)[:2]]
+            here = [o for (r, ns, _), o in self.objects.items() if (r, ns) == self._key(request)[:2]]
+            found = [o.raw for o in here if not o.deleted]
         return [o for o in found if wanted.items() <= o["metadata"].get("labels", {}).items()]
 
     # The controller

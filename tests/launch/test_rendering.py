@@ -40,6 +40,15 @@ def test_a_line_to_paste_asks_the_endpoint(capsys, endpoint, lines):
     assert capsys.readouterr().out.splitlines()[-len(lines) :] == lines
 
 
+def test_the_commands_of_an_endpoint_have_its_whole_id(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")  # at which ZenML's own list cuts it
+    record = "1f0c7c3e-5d4b-4c58-9a5e-0c7d5a2b9f11"
+    endpoint = Endpoint(url="http://127.0.0.1:8000", name="steel", version="3", alias="champion", record=record)
+    print_summary(RunSummary("steel", "s", "r", 1, endpoint=endpoint))
+    lines = capsys.readouterr().out.splitlines()
+    assert f"zenml model-deployer models describe {record}   # or logs, stop, start, delete" in lines
+
+
 FORMS = [
     "/data/my parts/ä [x] 50% #1.jpg",
     "/it's/$HOME/`id`.jpg",

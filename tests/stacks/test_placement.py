@@ -12,6 +12,7 @@ import pytest
 from kmock import KubernetesError
 
 import stacks.apply as apply_module
+import stacks.following as following_module
 import stacks.session as session_module
 from launch import TrainRequest
 from launch.preparation import PipelineCall
@@ -71,6 +72,7 @@ def submit(module_zenml_home, tmp_path_factory) -> Iterator[Callable[[StackSpec]
     ):
         for name, value in (VARIABLES | {"VISIONOPS_S3_ENDPOINT": address}).items():
             patch.setenv(name, value)
+        patch.setattr(following_module, "_POLL_S", 0.1)
         cluster.kinds |= {"jobs", "serviceaccounts", "rolebindings"}
         cluster.faults.append(say_done)
         leave_out_unused_integrations()

@@ -63,6 +63,7 @@ def check_life(case: Case, bundles: tuple[Path, Path], image: bytes, damaged: Pa
     first = deploy("1", bundles[0])
     check_serves("1")
     (record,) = deployer.find_model_server(running=True)
+    assert first.record == str(record.uuid)
 
     with case.uninterrupted():
         again = deploy("2", bundles[1])

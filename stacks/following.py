@@ -1,0 +1,82 @@
+"""Follow a run that is under way elsewhere to its end, whoever started it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from zenml.client import Client
+from zenml.models import PipelineRunResponse
+
+from stacks.changes import one_line
+from stacks.deployers.api import Namespace
+from stacks.deployers.trouble import find_trouble
+from stacks.run_progress import StepLines, orchestrator_namespace, step_states
+from stacks.under_way import has_ended, jobs_of, starts_steps
+from visionops.errors import StackError
+
+__all__ = ["follow_run"]
+
+_POLL_S = 5.0
+_LATE = 3
+"""Looks after the end of a run's Job for which ZenML may still lack the run's own end."""
+
+
+def follow_run(name: str, show: Callable[[str], None]) -> PipelineRunResponse:
+    """Show the steps of a run until it has ended, and return it as it is then.
+
+    Args:
+        show: Called with one line for each change.
+
+    Raises:
+        StackError: What starts its steps never will begin.
+        RuntimeError: What starts its steps has ended, and nobody else will end the run.
+    """
+    lines, pods = StepLines(), orchestrator_namespace()
+    problem, starter, late = "", "", 0
+    while True:
+        try:
+            run = Client().get_pipeline_run(name, allow_name_prefix_match=False)
+            for line in lines.update(step_states(run, pods)):
+                show(line)
+            if run.status.is_finished and not run.in_progress:
+                return run
+            waits, ended = _starter(pods, run)
+            problem = ""
+        except _Hopeless:
+            raise
+        except Exception as error:  # noqa: BLE001 - of ZenML's client or the cluster's; the run goes on all the same
+            if problem != (problem := one_line(error)[:200]):
+                show(f"the run cannot be seen now ({problem})")
+        else:
+            if waits and waits != starter:
+                show(f"run: waits; {waits}")
+            starter, late = waits, late + 1 if ended else 0
+            if late > _LATE:
+                raise RuntimeError(f"run {name}: {ended}, and the run is {run.status.value} for ever")
+        time.sleep(_POLL_S)
+
+
+class _Hopeless(StackError):
+    """The pod that starts the steps will never run."""
+
+
+def _starter(pods: Namespace | None, run: PipelineRunResponse) -> tuple[str, str]:
+    """Why the pod that starts the steps does not run yet, and how its Job has ended; "" for neither.
+
+    Raises:
+        _Hopeless: It never will.
+    """
+    if pods is None:
+        return "", ""
+    jobs = [job for job in jobs_of(pods, run) if starts_steps(job)]
+    if not jobs:
+        return "", "the Job that starts its steps is gone"
+    if reasons := [reason for job in jobs if (reason := has_ended(job))]:
+        return "", f"the Job that starts its steps has ended ({reasons[0]})"
+    own = [pod for pod in pods.select("Pod", {"run_id": str(run.id)}) if starts_steps(pod)]
+    pending = [pod for pod in own if pod.get("status", {}).get("phase") in {None, "Pending"}]
+    is_fatal, waits = find_trouble(pods, pending)
+    if is_fatal:
+        raise _Hopeless(f"run {run.name}: {waits}")
+    return waits, ""

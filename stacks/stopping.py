@@ -1,0 +1,81 @@
+"""Stop a run that is under way elsewhere, by the orchestrator that runs it."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+
+from zenml.client import Client
+from zenml.enums import ExecutionStatus
+from zenml.exceptions import IllegalOperationError
+from zenml.models import PipelineRunResponse
+from zenml.orchestrators.publish_utils import publish_pipeline_run_status_update, publish_step_run_status_update
+from zenml.utils.run_utils import stop_run as stop_zenml_run
+
+from stacks.changes import one_line
+from stacks.run_progress import orchestrator_namespace
+from stacks.under_way import jobs_of
+from visionops.errors import StackError
+
+__all__ = ["stop_run"]
+
+_PATIENCE_S = 90.0
+"""A step on Airflow learns by its heartbeat, every 15 s, that its run is being stopped."""
+_POLL_S = 1.0
+
+
+def stop_run(name: str, patience: float = _PATIENCE_S) -> None:
+    """Stop a run of the active stack and wait for its end.
+
+    Args:
+        patience: Seconds until what its pods have not done themselves is done for them.
+
+    Raises:
+        StackError: There is no such run, it has ended, its orchestrator cannot stop it, or it does not end.
+        DeploymentError: The cluster does not answer, or the right to delete Jobs is lacking.
+    """
+    client = Client()
+    try:
+        run = client.get_pipeline_run(name, allow_name_prefix_match=False)
+    except KeyError as error:
+        raise StackError(f"run {name!r}: not known; `zenml pipeline runs list` shows those there are") from error
+    if run.status.is_finished:
+        raise StackError(f"run {name}: has ended already, as {run.status.value}")
+    if run.stack is None or run.stack.id != client.active_stack_model.id:
+        where = f"--stack {run.stack.name}" if run.stack else "the stack that it ran on, which is gone"
+        raise StackError(f"run {name}: is of another stack; say {where}")
+    pods = orchestrator_namespace()
+    try:
+        # Elsewhere than on Kubernetes no orchestrator of ZenML ends tasks itself: steps end at their next heartbeat.
+        stop_zenml_run(run, graceful=pods is None)
+    except IllegalOperationError:
+        pass  # it has not begun, or is being stopped: what follows ends it
+    except (NotImplementedError, RuntimeError, ValueError) as error:
+        raise StackError(f"run {name}: cannot be stopped ({one_line(error)[:300]})") from error
+    if _ends(name, patience if run.orchestrator_run_id else 0.0):
+        return
+    if pods is None and run.orchestrator_run_id:
+        raise StackError(f"run {name}: is being stopped, and has not ended in {patience:.0f} s; look at its task's log")
+    if pods is not None:
+        for job in jobs_of(pods, run):
+            pods.delete("Job", job["metadata"]["name"])
+    _close(run)
+
+
+def _ends(name: str, patience: float) -> bool:
+    deadline = time.monotonic() + patience
+    while time.monotonic() < deadline:
+        if Client().get_pipeline_run(name, allow_name_prefix_match=False, hydrate=False).status.is_finished:
+            return True
+        time.sleep(_POLL_S)
+    return False
+
+
+def _close(run: PipelineRunResponse) -> None:
+    """Write down that a run whose pods are gone has been stopped."""
+    for step in Client().get_pipeline_run(run.id).steps.values():
+        if not step.status.is_finished:
+            publish_step_run_status_update(step.id, ExecutionStatus.STOPPED, end_time=datetime.now(UTC))
+    # ZenML makes it `stopped`, as no step is at work.
+    if not Client().get_pipeline_run(run.id, hydrate=False).status.is_finished:
+        publish_pipeline_run_status_update(run.id, ExecutionStatus.STOPPING, status_reason="Stopped by a client.")

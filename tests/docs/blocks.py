@@ -1,0 +1,76 @@
+"""The code blocks of our guides, and the commands in them.
+
+A block of commands is marked behind its language: `bash run` is executed by `make docs`, `bash cluster` needs a
+cluster or an image that only a person has; any other is only checked.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import shlex
+from collections.abc import Iterator
+
+from tests.conftest import ROOT
+
+__all__ = ["GUIDES", "MARKS", "Block", "blocks", "commands"]
+
+GUIDES = ("airflow", "containers", "helm", "kubernetes", "staging")
+MARKS = {"", "cluster", "run"}
+_BLOCK = re.compile(r"^```(\w*)[ ]*([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_HEREDOC = re.compile(r"<<-?'?(\w+)'?")
+_SUBSTITUTED = re.compile(r"\$\(([^()]*)\)")
+_ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=.*", re.DOTALL)
+_ENDS = {"|", "||", "&", "&&", ";"}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Block:
+    """A block of a guide."""
+
+    place: str
+    """File and line."""
+    language: str
+    mark: str
+    text: str
+
+
+def blocks(guide: str) -> list[Block]:
+    """Return the blocks of a guide."""
+    text = (ROOT / "docs" / "how-to" / f"{guide}.md").read_text(encoding="utf-8")
+    return [
+        Block(f"{guide}.md:{text.count(chr(10), 0, found.start()) + 1}", *map(str.strip, found.groups()[:2]), found[3])
+        for found in _BLOCK.finditer(text)
+    ]
+
+
+def commands(text: str) -> Iterator[list[str]]:
+    """Yield the simple commands of a script, as words, those within `$(…)` too; without variables before them."""
+    for line in _lines(text):
+        for inner in _SUBSTITUTED.findall(line):
+            yield from commands(inner)
+        lexer = shlex.shlex(_SUBSTITUTED.sub("_", line), posix=True, punctuation_chars="|&;")
+        lexer.whitespace_split, lexer.commenters = True, "#"
+        words: list[str] = []
+        for word in [*lexer, ";"]:
+            if word not in _ENDS:
+                words.append(word)
+                continue
+            while words and _ASSIGNMENT.fullmatch(words[0]):
+                del words[0]
+            if words:
+                yield words
+            words = []
+
+
+def _lines(text: str) -> Iterator[str]:
+    """Lines with their continuations, without what is between the words of a heredoc."""
+    until = ""
+    for line in text.replace("\\\n", " ").splitlines():
+        if until:
+            until = "" if line.strip() == until else until
+            continue
+        found = _HEREDOC.search(line)
+        until = found[1] if found else ""
+        if line.strip():
+            yield _HEREDOC.sub("", line)

@@ -1,0 +1,104 @@
+"""The blocks of our guides that are marked `run`, executed as they stand; the flags of all others that are here.
+
+`make docs`. The API server is that of `tests.helpers.cluster`, and ZenML has an empty database.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+
+from tests.conftest import ROOT
+from tests.docs.blocks import GUIDES, Block, blocks, commands
+from tests.helpers.cluster import running_cluster
+
+pytestmark = [
+    pytest.mark.skipif("VISIONOPS_DOCS" not in os.environ, reason="make docs"),
+    pytest.mark.timeout(1800),
+]
+
+STANDS_FOR = {"…": "x", "REGISTRY": "localhost", ":TAG": ":1", "BUCKET": "visionops"}
+"""What a person fills in."""
+SCRIPTS = [block for guide in GUIDES for block in blocks(guide) if block.language == "bash"]
+EXECUTED = [pytest.param(block, id=block.place) for block in SCRIPTS if block.mark == "run"]
+ZENML = [(b.place, words) for b in SCRIPTS for words in commands(b.text) if words[0] == "zenml"]
+OTHERS = [(b.place, words) for b in SCRIPTS for words in commands(b.text) if words[0] in {"kubectl", "helm"}]
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Iterator[dict[str, str]]:
+    """Variables of somebody who has just made .venv, and has a cluster."""
+    with running_cluster(tmp_path) as cluster:
+        cluster.namespaces.clear()
+        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        own = {"PATH": path, "PYTHONPATH": str(ROOT), "KUBECONFIG": os.environ["KUBECONFIG"], "HOME": str(tmp_path)}
+        yield (
+            os.environ
+            | own
+            | {
+                "ZENML_CONFIG_PATH": str(tmp_path / "zenml"),
+                "ZENML_ANALYTICS_OPT_IN": "false",
+                "VISIONOPS_HOME": str(tmp_path / "visionops"),
+            }
+        )
+
+
+@pytest.mark.parametrize("block", EXECUTED)
+def test_a_block_does_what_it_says(block: Block, machine: dict[str, str]):
+    script = block.text
+    for word, value in STANDS_FOR.items():
+        script = script.replace(word, value)
+    if "kubectl" in script and shutil.which("kubectl") is None:
+        pytest.skip("kubectl is absent")
+    done = subprocess.run(
+        ["bash", "-euxo", "pipefail"], input=script, env=machine, cwd=ROOT, text=True, capture_output=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    registered = re.findall(r"zenml stack register (\w+)", script)
+    listed = subprocess.run(["zenml", "stack", "list"], env=machine, capture_output=True, text=True, check=True).stdout
+    assert all(name in listed for name in registered)
+
+
+def test_zenml_has_the_commands_and_flags():
+    from zenml_cli import cli
+
+    for place, (_, *rest) in ZENML:
+        command: Any = cli
+        words = rest
+        while isinstance(command, click.Group) and words:
+            name, *words = words
+            found = command.commands.get(name)
+            assert found, f"{place}: zenml has no {name}"
+            command = found
+        flags = {flag for parameter in command.params for flag in parameter.opts}
+        takes_any = command.context_settings.get("ignore_unknown_options") or any(
+            getattr(parameter, "nargs", 1) == -1 for parameter in command.params
+        )
+        unknown = {word.partition("=")[0] for word in words if word.startswith("-")} - flags
+        assert takes_any or not unknown, f"{place}: {unknown}"
+
+
+@pytest.mark.parametrize(("place", "words"), OTHERS)
+def test_kubectl_and_helm_have_the_flags(place: str, words: list[str]):
+    helm = ROOT / ".helm" / "helm"
+    program = shutil.which(words[0]) or (str(helm) if words[0] == "helm" and helm.exists() else None)
+    if program is None:
+        pytest.skip(f"{words[0]} is absent")
+    plain = [word for word in words[1:] if re.fullmatch(r"[a-z][a-z-]*", word)]
+    said = subprocess.run([program, "options"], capture_output=True, text=True, check=False).stdout
+    for known in (plain[:1], plain[:2], plain[:3]):
+        asked = [program, *known, "--help"]
+        said += subprocess.run(asked, capture_output=True, text=True, check=False).stdout
+    for word in words[1:]:
+        if re.fullmatch(r"-(-[a-z-]+|\w)(=.*)?", word, re.DOTALL):
+            flag = word.partition("=")[0]
+            assert re.search(rf"(?<![\w-]){flag}(?![\w-])", said), f"{place}: {flag}"

@@ -1,0 +1,1 @@
+"""The workflows, run as far as this machine can."""
