@@ -5,13 +5,13 @@
     python -m benchmarks.active_learning --only solar,tiles --ablation   # other data, to choose weights on
     python -m benchmarks.active_learning --only plants --seeds 2     # does it run at all?
 
-Each seed cuts the data as the pipeline does, labels the same random 5 % of the train split for every order, and then
-2.5 % a round: a head is solved on the features of a frozen backbone, the queue is put in order by `order_queue` as
-`visionops review prioritize` does it, its random share included, and the first of it are labelled. *Needed*: labels
-from which a round reaches, on average, 95 % of what all labels of the train split give. Heads train as the file of the
-use case says, so on all views of an image, and are measured on test and val. The shadow model is a head that learned
-from a bootstrap sample of the same labels. Steel is classified by the defect of most of its boxes, not detected: a
-detector takes too long to train so often.
+Each seed cuts the data as the pipeline does and labels the same random images for every order, as many as two for each
+class; then 2.5 % of the train split a round. In a round a head is solved on the features of a frozen backbone, the
+queue is put in order by `order_queue` as `visionops review prioritize` does it, its random share included, and the
+first of it are labelled. *Needed*: labels from which a round reaches, on average, 95 % of what all labels of the train
+split give. Heads train as the file of the use case says, so on all views of an image, and are measured on test and val.
+The shadow model is a head that learned from a bootstrap sample of the same labels. Steel is classified by the defect of
+most of its boxes, not detected: a detector takes too long to train so often.
 """
 
 from __future__ import annotations
@@ -37,8 +37,11 @@ __all__ = ["Run", "arms", "main", "ratio", "simulate"]
 
 RANDOM = "random"
 OURS = "ours"
-_FIRST, _STEP = 0.05, 0.025
-"""Shares of the train split: labelled at the beginning, and in a round."""
+_FIRST = 2
+"""Images that are labelled at the beginning, for each class: both orders pay for these, so they must not be most of
+what is needed."""
+_STEP = 0.025
+"""Share of the train split that is labelled in a round."""
 _PARTS = 2
 """Measurements in a round, so that what is needed is not counted in whole rounds."""
 _REACHED = 0.95
@@ -98,11 +101,18 @@ def _config(weights: dict[str, float]) -> ReviewConfig:
     return ReviewConfig(selection=SelectionWeights(**weights))
 
 
-def simulate(images: Images, rows: Rows, arm: str, config: ReviewConfig | None, seed: int) -> Run:
-    """Label the pool round by round in one order."""
+def simulate(
+    images: Images, rows: Rows, arm: str, config: ReviewConfig | None, seed: int, start: float | None = None
+) -> Run:
+    """Label the pool round by round in one order.
+
+    Args:
+        start: Share of the pool that is labelled at the beginning, instead of `_FIRST` images of each class.
+    """
     rng = np.random.default_rng([17, seed])
     pool = rng.permutation(rows.pool)  # the same for every order
-    first, step = max(4, round(_FIRST * len(pool))), max(2, round(_STEP * len(pool)))
+    first = max(4, _FIRST * len(images.class_names) if start is None else round(start * len(pool)))
+    step = max(2, round(_STEP * len(pool)))
     balance = images.config.training.balance if isinstance(images.config.training, LabelTraining) else Balance.NONE
     learner = _Learner(images, rows, balance)
     full = learner.figure(learner.fit(pool))
@@ -198,6 +208,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="real images: %(default)s")
     parser.add_argument("--kept", type=Path, required=True, help="folder that keeps features from run to run")
     parser.add_argument("--seeds", type=int, default=5, help="of each data set: %(default)s")
+    parser.add_argument(
+        "--start", type=float, help=f"share labelled at the beginning; {_FIRST} of each class if absent"
+    )
     parser.add_argument("--ablation", action="store_true", help="each reason removed, added and alone, too")
     parser.add_argument("--json", type=Path, help="every round, for a machine")
     parser.add_argument("--plot", type=Path, help="a picture of the rounds")
@@ -209,7 +222,7 @@ def main(arguments: list[str] | None = None) -> int:
         images = read_images(name, told.data, told.kept)
         cuts = [images.cut(seed) for seed in range(told.seeds)]
         for arm, config in arms(told.ablation).items():
-            found = [simulate(images, rows, arm, config, seed) for seed, rows in enumerate(cuts)]
+            found = [simulate(images, rows, arm, config, seed, told.start) for seed, rows in enumerate(cuts)]
             runs += found
             _print(found, [run for run in runs if (run.use_case, run.arm) == (name, RANDOM)])
         if told.json:
