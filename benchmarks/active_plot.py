@@ -42,7 +42,7 @@ def draw(runs: Sequence[Run], path: Path) -> None:
             needed = float(np.median([run.needed for run in found]))
             axis.axvline(needed, color=colour, linestyle=line, linewidth=0.8)
         axis.axhline(float(np.mean(goals)), color="black", linewidth=0.8, linestyle=":")
-        axis.set(title=name, xlabel="labelled images", ylabel="balanced accuracy on test")
+        axis.set(title=name, xlabel="labelled images", ylabel="balanced accuracy, held out")
         axis.spines[["top", "right"]].set_visible(False)
         axis.grid(linewidth=0.3)
     handles, labels = axes[0][0].get_legend_handles_labels()
