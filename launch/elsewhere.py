@@ -70,17 +70,17 @@ def start_elsewhere(
     """
     from zenml.client import Client
 
-    from stacks.one_run import one_run_at_a_time
     from stacks.run_progress import printed_steps
     from stacks.stopping import stop_run
     from stacks.under_way import runs_under_way
+    from stacks.use_case_lock import use_case_lock
     from steps.progress import announce
 
     if (found := attach(digest, use_case)) is not None:
         return found
     stack = str(Client().active_stack_model.name)
     with asking_on_interrupt(name, stack, announce):
-        with one_run_at_a_time(use_case):
+        with use_case_lock(use_case):
             if waits:
                 with printed_steps(name, announce):
                     submit()
