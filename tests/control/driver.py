@@ -32,7 +32,7 @@ try:
 except KeyboardInterrupt:
     if how == "stubborn":
         time.sleep(600)
-    tell("interrupted")
+    tell(f"interrupted, {os.environ.get('VISIONOPS_INTERRUPT')}")
     sys.exit(130)
 if how == "fails":
     sys.exit("error: steel: no images")

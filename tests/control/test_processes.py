@@ -130,7 +130,7 @@ def test_a_cancelled_run_is_interrupted(here):
     store.cancel(run.id, "anna", datetime.now(UTC))
     found = ticked(run, RunState.CANCELLED)
     assert (found.cancelled_by, found.exit_code) == ("anna", 130)
-    assert [one["what"] for one in events(folder / "events")] == ["begin", "interrupted"]
+    assert [one["what"] for one in events(folder / "events")] == ["begin", "interrupted, stop"]
 
 
 def test_a_run_that_does_not_listen_is_killed(here):

@@ -27,6 +27,8 @@ _ID = re.compile("[0-9a-f]{32}")
 _MOST_SUMMARY = 2_000_000
 _LEAST_FREE = 4096
 _MODULE = "deploy.control.runs.child"
+_STOPS_ELSEWHERE = {"VISIONOPS_INTERRUPT": "stop"}
+"""Where the steps run on a cluster, the interrupt that cancels a run stops it there, too (`launch.interrupts`)."""
 
 
 class ProcessLauncher:
@@ -57,6 +59,7 @@ class ProcessLauncher:
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
                 start_new_session=True,
+                env={**os.environ, **_STOPS_ELSEWHERE},
             )
         except OSError as error:
             raise StackError(self._refusal(error.strerror or type(error).__name__)) from error
