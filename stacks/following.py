@@ -18,6 +18,8 @@ from visionops.errors import StackError
 __all__ = ["follow_run"]
 
 _POLL_S = 5.0
+_JOB = "job-name"
+"""Label by which a pod names its Job."""
 _LATE = 3
 """Looks after the end of a run's Job for which ZenML may still lack the run's own end."""
 
@@ -74,7 +76,8 @@ def _starter(pods: Namespace | None, run: PipelineRunResponse) -> tuple[str, str
         return "", "the Job that starts its steps is gone"
     if reasons := [reason for job in jobs if (reason := has_ended(job))]:
         return "", f"the Job that starts its steps has ended ({reasons[0]})"
-    own = [pod for pod in pods.select("Pod", {"run_id": str(run.id)}) if starts_steps(pod)]
+    names = {job["metadata"]["name"] for job in jobs}
+    own = [pod for pod in pods.select("Pod", {"run_id": str(run.id)}) if pod["metadata"]["labels"].get(_JOB) in names]
     pending = [pod for pod in own if pod.get("status", {}).get("phase") in {None, "Pending"}]
     is_fatal, waits = find_trouble(pods, pending)
     if is_fatal:

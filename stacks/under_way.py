@@ -116,9 +116,9 @@ def jobs_of(pods: Namespace, run: PipelineRunResponse) -> list[Manifest]:
     return pods.select("Job", {"run_id": str(run.id)})
 
 
-def starts_steps(manifest: Manifest) -> bool:
-    """Return whether a Job or its pod is the one that starts the others."""
-    return _STARTER in (manifest["metadata"].get("annotations") or {})
+def starts_steps(job: Manifest) -> bool:
+    """Return whether a Job is the one whose pod starts those of the steps."""
+    return _STARTER in (job["metadata"].get("annotations") or {})
 
 
 def has_ended(job: Manifest) -> str:
