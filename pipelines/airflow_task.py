@@ -33,6 +33,13 @@ __all__ = ["main"]
 _ROOT = Path(__file__).resolve().parents[1]
 
 
+class _StepHere(StepEntrypointConfiguration):
+    """ZenML's way to run a step, in the folder that has the code."""
+
+    def prepare_code_environment(self) -> None:
+        """Stay here: ZenML would go to /app, which is a container's and which most users cannot make."""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the step that the arguments name, unless it has finished.
 
@@ -72,7 +79,7 @@ def _run(words: Sequence[str]) -> None:
             "trigger the DAG anew rather than clear its tasks"
         )
     with prevent_pipeline_execution():
-        StepEntrypointConfiguration(list(words)).run()
+        _StepHere(list(words)).run()
 
 
 def _require_code_of_the_dag() -> None:
