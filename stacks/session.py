@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from zenml.client import Client
@@ -76,10 +76,12 @@ def open_session(use_case: str, stack: str | None, *, works_here: bool = False) 
     if name in known_stacks():
         ensure(name)
     client = Client()
-    with active_stack(client, name, keep=stack is None), _lock(use_case, works_here=works_here), brief_waits():
-        if works_here and not steps_run_here():
-            require_idle(use_case)
+    with active_stack(client, name, keep=stack is None), brief_waits(), ExitStack() as held:
         try:
+            if works_here or steps_run_here():
+                held.enter_context(use_case_lock(use_case))
+            if works_here and not steps_run_here():
+                require_idle(use_case)
             prepare_tracker(use_case)
         except ImportError as error:  # the first to load the stack: a flavor of somebody's own may be gone
             raise StackError(f"stack {name!r}: {one_line(error)}") from error
@@ -182,10 +184,6 @@ def require_success(run: PipelineRunResponse | None) -> None:
         why = next((said for step in failed.values() if (said := _reason(step.exception_info))), "")
         why = why or "the step's log in ZenML's dashboard, or its pod's, says why"
         raise StackError(f"run {now.name}: failed{where}; {why}")
-
-
-def _lock(use_case: str, *, works_here: bool) -> AbstractContextManager[None]:
-    return use_case_lock(use_case) if works_here or steps_run_here() else nullcontext()
 
 
 def _reason(info: ExceptionInfo | None) -> str:
