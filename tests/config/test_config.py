@@ -58,7 +58,7 @@ def test_overrides_win_over_the_file(tmp_path):
         (MINIMAL.replace("path: images", "path: images\n    recursive: true"), 6, "known here: kind, path"),
         (MINIMAL.replace("epochs: 3", "epochs: many"), 7, "training.epochs"),
         (MINIMAL.replace("epochs: 3", "epochs: 0"), 7, "greater than or equal to 1"),
-        (MINIMAL.replace("kind: folder", "kind: ftp"), 3, "'folder', 'archive', 'package', 'sample'"),
+        (MINIMAL.replace("kind: folder", "kind: ftp"), 3, "'folder', 'archive', 'url', 'package', 'sample'"),
         (MINIMAL.replace("    path: images\n", ""), 3, "'data.source.path' is missing"),
         (MINIMAL.replace("name: casting", "name: Casting Parts"), 1, "name"),
         (MINIMAL + "training: {}\n", 8, "'training' stands twice"),

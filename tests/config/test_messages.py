@@ -133,7 +133,7 @@ def test_an_unknown_or_missing_kind_is_answered_with_all_kinds(key, kind, words)
     assert key in text
     assert words in text
     kinds = [s.tags[f"{key}.kind"] for s in SECTIONS if f"{key}.kind" in s.tags]
-    assert len(kinds) == {"data.source": 6, "data.additions": 7}[key]
+    assert len(kinds) == {"data.source": 8, "data.additions": 9}[key]
     assert all(kind in text.partition(words)[2] for kind in kinds)
 
 

@@ -22,6 +22,7 @@ from stacks.alerter import AlertmanagerParameters
 from tests.conftest import ROOT
 from tests.helpers.programs import MONITORING, RULES, run
 from visionops.alerts import DECISION
+from visionops.canary.alerts import RETURNED
 from visionops.monitoring.curves import EPOCH_METRICS
 from visionops.monitoring.images import IMAGE_OUTCOMES
 from visionops.monitoring.log import OUTCOMES
@@ -100,7 +101,7 @@ def test_an_alert_says_how_bad_it_is_and_what_to_do(rule: dict):
 
 def test_the_page_has_no_alert_that_does_not_exist():
     headings = re.findall(r"^#+ (VisionOps\w+)$", (ROOT / "docs/how-to/alerts.md").read_text(), re.MULTILINE)
-    told_by_pipelines = {DECISION, AlertmanagerParameters().name}
+    told_by_pipelines = {DECISION, RETURNED, AlertmanagerParameters().name}
     assert sorted(headings) == sorted({rule["alert"] for rule in alerts()} | told_by_pipelines)
 
 

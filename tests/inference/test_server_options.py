@@ -15,7 +15,7 @@ from deploy.serving.settings import Settings
 from visionops.errors import ConfigError
 from visionops.inference.release_settings import ReleaseConfig
 from visionops.inference.server_options import ModelRef, ServerOptions
-from visionops.inference.settings import Engine, ServingConfig
+from visionops.inference.settings import Device, Engine, ServingConfig
 from visionops.options import variable
 
 HEAVY = ("cv2", "fastapi", "numpy", "onnxruntime", "openvino", "PIL", "torch", "zenml")
@@ -34,6 +34,7 @@ OPTIONS: dict[str, st.SearchStrategy[Any]] = {
     "version": names,
     "alias": st.text(max_size=128),
     "engine": st.sampled_from(Engine),
+    "device": st.sampled_from(Device),
     "confidence": st.none() | number(0, 1),
     "iou": st.none() | number(0, 1),
     "max_upload_bytes": st.integers(1, 10**18),
@@ -138,6 +139,7 @@ def test_a_model_is_served_as_the_configuration_says():
         "version": "3",
         "alias": "champion",
         "engine": "onnxruntime",
+        "device": "cpu",
         "confidence": 0.1,
         "iou": 0.5,
         "max_upload_bytes": 7,

@@ -39,6 +39,7 @@ CHANGES: dict[str, set[str]] = {
     "serving.confidence=0.5": {"train", "evaluate"},
     "monitoring.window_hours=3": set(),
     "review.random_share=0.2": set(),
+    "schedules.training=0 3 * * 0": set(),
 }
 
 

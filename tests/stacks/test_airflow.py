@@ -47,7 +47,7 @@ def folder(module_zenml_home, tmp_path_factory) -> Iterator[Path]:
     from pipelines.training import training
 
     folder = tmp_path_factory.mktemp("dags")
-    config = load_config(ROOT / "configs" / "sample.yaml")
+    config = load_config(ROOT / "configs" / "sample.yaml", ["schedules={}"])
     with s3_server() as address, s3_bucket(address, "vision"), pytest.MonkeyPatch.context() as patch:
         mine = {"AIRFLOW_DAGS": str(folder), "S3_ENDPOINT": address, "TRAIN_GPUS": "2"}
         for name, value in (CLUSTER | {f"VISIONOPS_{name}": value for name, value in mine.items()}).items():

@@ -19,7 +19,7 @@ RESERVED = frozenset(
     (
         *("time", "request_id", "model", "version", "digest", "latency_ms", "count", "labels", "confidences"),
         *("probabilities", "areas", "centres_x", "centres_y", "embedding", "image", "source", "columns"),
-        *("answer_json", "image_sha256"),
+        *("answer_json", "arm", "image_sha256"),
         *("brightness", "contrast", "sharpness", "noise", "saturation", "red", "green", "blue", "entropy"),
         *("width", "height", "aspect"),
     )

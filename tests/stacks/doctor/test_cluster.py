@@ -26,7 +26,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # ZenML, SQLAlchemy and MLflo
 def test_a_namespace_that_has_all(cluster):
     keep("s3", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
     seen = well(check_cluster_deployer(deployer(bundle_store_secret="s3")))
-    assert "Kubernetes 1.31, 29 rights, 1 objects" in seen
+    assert "Kubernetes 1.31, 33 rights, 1 objects" in seen
     for flavor in ("visionops_seldon", "visionops_kserve"):
         assert "rights" in well(check_cluster_deployer(deployer(flavor)))
     assert cluster.names() == {"secrets/s3"}
