@@ -9,7 +9,7 @@ TEST_ARGS ?=
 TESTS = $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help run test coverage staging trackers large-bodies review-loop control-loop kills releases dvc label-studio docs pods lint security format lock bench fuzz images compose demo demo-drill demo-down demo-test helm chart airflow peers seldon workflows clean
+.PHONY: help run test coverage staging pipelines trackers large-bodies review-loop control-loop kills releases dvc label-studio docs pods lint security format lock bench fuzz images compose demo demo-drill demo-down demo-test helm chart airflow peers seldon workflows clean
 
 help:  ## Show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -27,6 +27,9 @@ coverage: .venv/installed  ## All tests, with branch coverage of every package: 
 
 staging: .venv/installed  ## Train configs/sample.yaml on the stacks local and staging, which must be equal; after `make images`
 	VISIONOPS_WHOLE=1 $(BIN)/python -m pytest tests/integration/test_staging.py $(TEST_ARGS)
+
+pipelines: .venv/installed  ## Whole pipelines that `make test` has no time for: awkward folder names, a script of one's own
+	VISIONOPS_WHOLE=1 $(BIN)/python -m pytest tests/integration/test_paths.py tests/integration/test_launch.py $(TEST_ARGS)
 
 trackers: .venv/installed  ## Train, train again and roll back on stacks that differ only in their experiment tracker
 	VISIONOPS_WHOLE=1 $(BIN)/python -m pytest tests/integration/test_trackers.py $(TEST_ARGS)

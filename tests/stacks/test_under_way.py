@@ -86,9 +86,11 @@ def cluster(module_zenml_home: Path, tmp_path_factory: pytest.TempPathFactory) -
         yield cluster
 
 
-@pytest.fixture(scope="module")
-def config() -> Config:
-    return load_config(ROOT / "configs" / "sample.yaml")
+@pytest.fixture
+def config(request: pytest.FixtureRequest) -> Config:
+    """A use case of the test's own: ZenML remembers the runs of the others."""
+    name = request.node.name.replace("_", "-")[:40].rstrip("-")
+    return load_config(ROOT / "configs" / "sample.yaml", [f"name={name}"])
 
 
 def jobs(cluster: Cluster) -> dict[str, Any]:
@@ -122,8 +124,9 @@ def test_a_run_is_followed_by_the_same_command_and_in_the_way_of_another(cluster
     same = Client(config, TrainRequest())
     other = Client(config, TrainRequest(cache=False))
     busy = (
-        rf"sample: busy on stack 'kubernetes' with run {under_way.name}, begun \d{{4}}-\d\d-\d\d \d\d:\d\d UTC by "
-        rf"\S+ \(\S+@\S+\); wait for its end, or stop it: visionops stop {under_way.name} --stack kubernetes"
+        rf"{config.name}: busy on stack 'kubernetes' with run {under_way.name}, begun "
+        rf"\d{{4}}-\d\d-\d\d \d\d:\d\d UTC by \S+ \(\S+@\S+\); wait for its end, or stop it: "
+        rf"visionops stop {under_way.name} --stack kubernetes"
     )
     assert re.fullmatch(busy, other.end())
     with pytest.raises(StackError, match=busy):
