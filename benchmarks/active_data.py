@@ -48,7 +48,7 @@ class Rows:
     val: Ids
     """Whose embeddings are the bundle's reference."""
     test: Ids
-    """What is measured on: test and val, since nothing is chosen on val here. Plants have 56 images in test alone."""
+    """Images to measure on: test and val, since val chooses nothing here. Test alone has 56 images of plants."""
 
 
 @dataclasses.dataclass(frozen=True)

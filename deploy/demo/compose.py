@@ -1,4 +1,4 @@
-"""What deploy/compose.yaml has, and the tool that runs it: podman-compose, or docker compose."""
+"""Read the services of deploy/compose.yaml, and run them with podman-compose or docker compose."""
 
 from __future__ import annotations
 

@@ -59,8 +59,11 @@ def test_without_a_review_all_steps_are_given_what_they_were(stack: str):
     ("changes", "words"),
     [
         ({DATABASE: ""}, "VISIONOPS_REVIEW_DATABASE is not set; set it to postgresql://"),
-        ({DATABASE: "/home/me/review.db"}, "is /home/me/review.db, of this machine; set it to postgresql://"),
-        ({IMAGES: "/home/me/images"}, "VISIONOPS_REVIEW_IMAGES is /home/me/images, of this machine; set it to s3://"),
+        ({DATABASE: "/srv/review/review.db"}, "is /srv/review/review.db, of this machine; set it to postgresql://"),
+        (
+            {IMAGES: "/srv/review/images"},
+            "VISIONOPS_REVIEW_IMAGES is /srv/review/images, of this machine; set it to s3://",
+        ),
         ({DATABASE: "postgresql://me:hidden@db/x"}, "holds a password; leave it out and set PGPASSWORD"),
     ],
 )

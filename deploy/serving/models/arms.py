@@ -1,4 +1,4 @@
-"""What follows of comparing two models of one name: metrics, the figures of the hold, and the verdict on a canary."""
+"""Record how two models of one name compare: in metrics, in the figures of the hold, and for a canary's verdict."""
 
 from __future__ import annotations
 

@@ -21,12 +21,12 @@ __all__ = ["Canary", "Choice", "Entry", "RequestKeys"]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class RequestKeys:
-    """What the share of a canary is cut by; "" is in no share."""
+    """Keys that decide whether a request is in the share of a canary; "" is in no share."""
 
     key: str = ""
-    """Of the client: the header X-Request-Key, else the API key, else the request's id."""
+    """The client's: the header X-Request-Key, else the API key, else the request's id."""
     request: str = ""
-    """Of the request: the header X-Request-Key, else the request's id."""
+    """The request's own: the header X-Request-Key, else the request's id."""
 
     def cut_by(self, split_by: SplitBy | None) -> str:
         """Return the one that counts."""
