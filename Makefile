@@ -117,7 +117,7 @@ seldon: .seldon/installed  ## The environment of Seldon's wrapper (deploy/seldon
 	@touch $@
 
 lock: $(UV)  ## Compile requirements.lock anew from pyproject.toml, and which of it the images hold
-	$(UV) pip compile pyproject.toml --extra pipelines --extra trackio --extra wandb --group dev --universal --python-version 3.11 \
+	$(UV) pip compile pyproject.toml --extra pipelines --extra console --extra trackio --extra wandb --group dev --universal --python-version 3.11 \
 		--generate-hashes --no-emit-index-url --no-annotate --no-header --quiet -o requirements.lock
 	$(IMAGE_PACKAGES) --extra serving --extra postgresql | cut -d= -f1 > deploy/images/serving/packages.txt
 	$(IMAGE_PACKAGES) --extra pipelines | cut -d= -f1 > deploy/images/pipeline/packages.txt

@@ -220,6 +220,19 @@ def _control(context: typer.Context) -> None:
     raise typer.Exit(main(context.args))
 
 
+@app.command(
+    "console",
+    add_help_option=False,
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+    epilog="Example: visionops console --configs configs",
+)
+def _console(context: typer.Context) -> None:
+    """Open the console in a browser; `visionops console --help` lists its options."""
+    from deploy.console.__main__ import main
+
+    raise typer.Exit(main(context.args))
+
+
 def _complete_stack(incomplete: str) -> list[str]:
     return [name for name in known_stacks() if name.startswith(incomplete)]
 

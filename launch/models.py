@@ -15,7 +15,7 @@ from visionops.errors import ConfigError, RegistryError
 if TYPE_CHECKING:
     from visionops.registry import RegisteredVersion
 
-__all__ = ["list_models", "promote_model"]
+__all__ = ["list_models", "models_of", "promote_model"]
 
 _NEWEST = 20
 _Stack = Annotated[
@@ -31,7 +31,7 @@ def list_models(
     """List the newest versions of use cases, with their aliases and what the gate said."""
 
     def work() -> None:
-        found = _models(names, stack)
+        found = models_of(names, stack)
         if as_json:
             typer.echo(json.dumps(found))
             return
@@ -59,7 +59,12 @@ def promote_model(
     raise typer.Exit(exit_code(lambda: _promote(config, version, reason, override, who, stack, summary)))
 
 
-def _models(names: list[str], stack: str | None) -> dict[str, Any]:
+def models_of(names: list[str], stack: str | None) -> dict[str, Any]:
+    """Return, by use case, its champion and its newest versions.
+
+    Raises:
+        VisionOpsError: The registry does not answer, or there is no such stack.
+    """
     from launch.environment import quieten_libraries
 
     quieten_libraries()

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import math
 import os
 import socket
 import sys
-import uuid
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import uvicorn
 from pydantic import SecretStr
@@ -17,26 +16,18 @@ from pydantic import SecretStr
 from deploy.control.app import create_app
 from deploy.control.metrics import ControlMetrics
 from deploy.control.options import ControlOptions
-from deploy.control.registry import Models
 from deploy.control.routes.context import Control
-from deploy.control.runs.commands import command_of
-from deploy.control.runs.launcher import Launcher
-from deploy.control.runs.processes import ProcessLauncher
 from deploy.control.runs.runner import Runner
-from deploy.control.use_cases import UseCases
+from deploy.control.work import open_work, runner_of
 from deploy.http.connections import Server, limited_protocol
 from deploy.http.keys import KeyRing
 from deploy.http.listening import listen
 from deploy.http.logs import configure_logging
-from visionops.errors import ConfigError, VisionOpsError
-from visionops.home import visionops_home
-from visionops.review_store.opening import open_database, review_over
-from visionops.review_store.runs import SqlRunStore
-from visionops.runs.states import Run
+from visionops.errors import VisionOpsError
+from visionops.review_store.opening import open_database
 
 __all__ = ["main", "open_control"]
 
-_ROOT = Path(__file__).resolve().parents[2]
 _GRACE_SECONDS = 10
 
 
@@ -54,8 +45,7 @@ def main(arguments: Sequence[str] | None = None, environment: Mapping[str, str] 
             try:
                 _serve(control, runner, listener)
             finally:
-                control.review.close()
-                control.runs.close()
+                control.close()
     except (VisionOpsError, OSError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
@@ -69,38 +59,11 @@ def open_control(options: ControlOptions) -> tuple[Control, Runner]:
         VisionOpsError: One of them cannot be used.
     """
     metrics = ControlMetrics()
-    database = open_database()
-    control = Control(
-        options=options,
-        keys=KeyRing(options.keys, _revealed(options.api_keys), _revealed(options.admin_key)),
-        metrics=metrics,
-        use_cases=UseCases(options.configs),
-        runs=SqlRunStore(database),
-        launcher=_launcher(options),
-        models=Models(_ROOT, options.stack),
-        review=review_over(database),
-    )
-
-    def command(run: Run) -> list[str]:
-        return command_of(run, control.use_cases.find(run.wish.use_case).path, options.stack)
-
-    def ended(run: Run) -> None:
-        metrics.run_ended(run)
-        control.models.forget()
-
-    owner = f"{socket.gethostname()}:{uuid.uuid4().hex[:8]}"
-    runner = Runner(control.runs, control.launcher, owner, command, control.now, grace=options.grace_time, on_end=ended)
-    return control, runner
-
-
-def _launcher(options: ControlOptions) -> Launcher:
-    if options.launcher == "process":
-        return ProcessLauncher(options.runs or visionops_home() / "control" / "runs", _ROOT)
-    if options.job_template is None:
-        raise ConfigError("--job-template: is missing; --launcher kubernetes makes each run of this file")
-    from deploy.control.runs.jobs import JobLauncher
-
-    return JobLauncher.from_file(options.job_template, options.namespace)
+    keys = KeyRing(options.keys, _revealed(options.api_keys), _revealed(options.admin_key))
+    work = open_work(options, open_database())
+    opened = {field.name: getattr(work, field.name) for field in dataclasses.fields(work)}
+    control = Control(**opened, options=options, keys=keys, metrics=metrics)
+    return control, runner_of(control, options, metrics.run_ended)
 
 
 def _revealed(secret: SecretStr | None) -> str | None:

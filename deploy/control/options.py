@@ -10,15 +10,11 @@ from pydantic import BeforeValidator, Field, SecretStr
 
 from visionops.options import CommandOptions, comma_separated
 
-__all__ = ["ControlOptions"]
+__all__ = ["ControlOptions", "WorkOptions"]
 
 
-class ControlOptions(CommandOptions):
-    """One process of the control service."""
-
-    PROGRAM: ClassVar[str] = "python -m deploy.control"
-    DESCRIPTION: ClassVar[str] = "The VisionOps control service: runs, models and reviews over HTTP."
-    SECRETS: ClassVar[frozenset[str]] = frozenset({"api_keys", "admin_key"})
+class WorkOptions(CommandOptions):
+    """What is trained, on which stack, and how a run is started."""
 
     configs: Path = Path("configs")
     """Folder of use-case files; only these can be trained."""
@@ -34,6 +30,20 @@ class ControlOptions(CommandOptions):
     """With kubernetes: where Jobs are made."""
     grace: float = Field(default=30, ge=0, le=3600)
     """Seconds from the interrupt of a cancelled run to its kill."""
+
+    @property
+    def grace_time(self) -> timedelta:
+        """From the interrupt of a cancelled run to its kill."""
+        return timedelta(seconds=self.grace)
+
+
+class ControlOptions(WorkOptions):
+    """One process of the control service."""
+
+    PROGRAM: ClassVar[str] = "python -m deploy.control"
+    DESCRIPTION: ClassVar[str] = "The VisionOps control service: runs, models and reviews over HTTP."
+    SECRETS: ClassVar[frozenset[str]] = frozenset({"api_keys", "admin_key"})
+
     host: str = "127.0.0.1"
     """Address to listen on: this machine only, unless told otherwise."""
     port: int = Field(default=8100, ge=0, le=65535)
@@ -60,8 +70,3 @@ class ControlOptions(CommandOptions):
     """The lines of a file of API keys."""
     admin_key: SecretStr | None = None
     """One more key of role admin; it alone does not make the other routes ask for one."""
-
-    @property
-    def grace_time(self) -> timedelta:
-        """From the interrupt of a cancelled run to its kill."""
-        return timedelta(seconds=self.grace)

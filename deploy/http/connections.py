@@ -139,7 +139,9 @@ class Server(uvicorn.Server):
 
     def _sweep(self, now: float) -> None:
         idle: dict[HttpToolsProtocol, _Idle] = {}
-        for connection in cast("set[HttpToolsProtocol]", self.server_state.connections):
+        for connection in cast("set[Any]", self.server_state.connections):
+            if not isinstance(connection, HttpToolsProtocol):
+                continue  # a WebSocket, which may be silent for as long as it likes
             cycle = connection.cycle
             if cycle is not None and not cycle.response_started and not _is_unread(connection):
                 continue  # in work: the dispatcher and the limit on bodies watch it

@@ -7,8 +7,6 @@ does not come on behalf of a foreign page, which the headers Host and Origin tel
 
 from __future__ import annotations
 
-import functools
-import ipaddress
 import re
 from collections.abc import Iterable, Mapping
 from typing import Final
@@ -20,9 +18,6 @@ from deploy.http.counting import RequestCounts
 from deploy.http.errors import (
     AdminDisabled,
     ApiError,
-    ForeignHost,
-    ForeignOrigin,
-    KeysNeeded,
     MethodNotAllowed,
     NoRoute,
     TooManyRequests,
@@ -30,6 +25,7 @@ from deploy.http.errors import (
     WrongRole,
 )
 from deploy.http.keys import Client, KeyRing, Role
+from deploy.http.local import check_local
 from deploy.http.rates import RateLimit
 from deploy.http.refusals import refusal
 from visionops.inference.server_options import ADMIN_KEY_VARIABLE
@@ -41,8 +37,10 @@ OPEN: Final = frozenset[Role]()
 ANY: Final = frozenset(Role)
 ADMIN: Final = frozenset({Role.ADMIN})
 
-_LOCALHOST = {"localhost"}
-_HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^:]*)(:\d+)?")
+_NO_KEYS = (
+    "this server has no API keys, so it serves its own machine only; make a key with "
+    "python -m deploy.serving.keys, and start the server with --keys FILE"
+)
 
 
 class Routes:
@@ -157,7 +155,7 @@ class Gate:
                 allowed = " or ".join(sorted(roles))
                 raise WrongRole(f"{scope['method']} {scope['path']} needs a key of role {allowed}, not {client.role}")
             return
-        self._check_local(scope, headers)
+        check_local(scope, headers, self._origins, _NO_KEYS)
         if roles == ADMIN:
             if not self._keys.has_admin_key:
                 raise AdminDisabled(
@@ -175,38 +173,3 @@ class Gate:
             if scheme.lower() != b"bearer":
                 return None
         return self._keys.client(offered.strip())
-
-    def _check_local(self, scope: Scope, headers: Mapping[bytes, bytes]) -> None:
-        peer = scope.get("client")
-        if peer is None or not _is_loopback(peer[0]):
-            raise KeysNeeded(
-                "this server has no API keys, so it serves its own machine only; make a key with "
-                "python -m deploy.serving.keys, and start the server with --keys FILE"
-            )
-        host = headers.get(b"host")
-        if host is not None and not _is_local_host(host):
-            raise ForeignHost(
-                "the header Host names another machine, and a server without API keys serves its own only"
-            )
-        origin = headers.get(b"origin")
-        if origin is not None and origin not in self._origins and origin.partition(b"://")[2] != host:
-            raise ForeignOrigin("a page of another origin may not call this server; allow it with --cors-origins")
-
-
-@functools.lru_cache(maxsize=1024)
-def _is_loopback(address: str) -> bool:
-    try:
-        ip = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
-        return False
-    mapped = getattr(ip, "ipv4_mapped", None)
-    return (mapped or ip).is_loopback
-
-
-@functools.lru_cache(maxsize=1024)
-def _is_local_host(host: bytes) -> bool:
-    match = _HOST.fullmatch(host.decode("latin-1"))
-    if match is None:
-        return False
-    name = match[1].strip("[]").rstrip(".").lower()
-    return name in _LOCALHOST or _is_loopback(name)

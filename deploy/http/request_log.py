@@ -6,6 +6,7 @@ import logging
 import re
 import time
 import uuid
+from collections.abc import Sequence
 
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -34,10 +35,20 @@ class RequestLog:
     Every answer gets the headers of security, with ``state["cache_control"]`` where a route says how long its answer
     may be kept, and those that ``state["headers"]`` has for it. Calls of ``probes``, paths that machines call again and
     again, are logged at level debug.
+
+    Args:
+        security: Headers of every answer.
     """
 
-    def __init__(self, app: ASGIApp, metrics: RequestCounts, probes: frozenset[str]) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        metrics: RequestCounts,
+        probes: frozenset[str],
+        security: Sequence[tuple[bytes, bytes]] = SECURITY_HEADERS,
+    ) -> None:
         self._app = app
+        self._security = security
         self._probes = probes
         self._metrics = metrics
 
@@ -50,7 +61,7 @@ class RequestLog:
         request_id = headers.get(b"x-request-id", b"")
         if not _SAFE_ID.fullmatch(request_id):
             request_id = uuid.uuid4().hex.encode()
-        own = [*SECURITY_HEADERS, (b"x-request-id", request_id)]
+        own = [*self._security, (b"x-request-id", request_id)]
         trace = _TRACE.fullmatch(headers.get(b"traceparent", b""))
         if trace is not None:
             own.append((b"traceparent", trace[0]))

@@ -6,7 +6,6 @@ import dataclasses
 import re
 import uuid
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
 from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, Header, Request
@@ -14,15 +13,11 @@ from pydantic import BaseModel, ValidationError
 
 from deploy.control.metrics import ControlMetrics
 from deploy.control.options import ControlOptions
-from deploy.control.registry import Models
-from deploy.control.runs.launcher import Launcher
-from deploy.control.use_cases import UseCases
+from deploy.control.work import Work
 from deploy.http.errors import BadRequest, UnsupportedMedia, first_problem
 from deploy.http.keys import KeyRing, Role
 from deploy.http.uploads import read_body
-from visionops.review.service import Review
 from visionops.review.states import Actor
-from visionops.runs.ports import RunStore
 
 __all__ = [
     "UPLOAD_BODY",
@@ -83,21 +78,12 @@ _ERROR = {
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Control:
-    """Settings, stores, and what does the work."""
+class Control(Work):
+    """What the service works on, its settings, and who may come in."""
 
     options: ControlOptions
     keys: KeyRing
     metrics: ControlMetrics
-    use_cases: UseCases
-    runs: RunStore
-    launcher: Launcher
-    models: Models
-    review: Review
-
-    def now(self) -> datetime:
-        """Return the time."""
-        return datetime.now(UTC)
 
 
 def actor_of(request: Request) -> Actor:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import functools
-import re
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from deploy.control.cooldown import check_trainings
 from deploy.control.routes.context import (
     ActorOf,
     Control,
@@ -19,14 +16,13 @@ from deploy.control.routes.context import (
     refusals,
     searchable,
 )
+from deploy.control.run_views import LOG_TAIL_BYTES, progress_view, run_view
+from deploy.control.work import order_run
 from visionops.review.states import Actor
-from visionops.runs.states import Kind, Run, Wish, check_cooldown, run_id
+from visionops.runs.states import Kind, Wish
 
 __all__ = ["runs_router"]
 
-_TAIL_BYTES = 16_384
-_PROGRESS = re.compile(r"^ {2}(?P<step>[^:\n]{1,80}): (?P<done>\d+)/(?P<total>\d+) ?(?P<note>.*)$", re.MULTILINE)
-_ANNOUNCED = re.compile(r"^• (.+)$", re.MULTILINE)
 _ACCEPTED: dict[int | str, dict[str, Any]] = {
     202: {"description": "It is in the queue.", "headers": {"Location": {"schema": {"type": "string"}}}}
 }
@@ -63,11 +59,7 @@ def runs_router(control: Control) -> APIRouter:
     router = APIRouter()
 
     def accept(wish: Wish, actor: Actor, key: str, response: Response) -> dict[str, Any]:
-        found = control.use_cases.find(wish.use_case)
-        now = control.now()
-        check_trainings(wish, run_id(actor.name, key), control.runs, control.models, control.use_cases, now)
-        check = functools.partial(check_cooldown, wish, cooldown_hours=found.cooldown_hours, now=now)
-        run = control.runs.add(wish, actor.name, key, now, check)
+        run = order_run(control, wish, actor, key)
         response.headers["Location"] = f"/runs/{run.id}"
         return {"run": run.id, "state": run.state.value, "status_url": f"/runs/{run.id}"}
 
@@ -101,17 +93,17 @@ def runs_router(control: Control) -> APIRouter:
         after: Annotated[str | None, Query(max_length=64)] = None,
     ) -> list[dict[str, Any]]:
         """Return runs, newest first."""
-        return [_brief(run) for run in control.runs.runs(searchable(use_case), limit, searchable(after))]
+        return [run_view(run) for run in control.runs.runs(searchable(use_case), limit, searchable(after))]
 
     @router.get("/runs/{run}", responses=refusals(404))
     def run(run: str) -> dict[str, Any]:
         """Return a run: state, step, progress, the end of its log, and what came of it."""
         found = control.runs.run(searchable(run) or "")
-        tail = control.launcher.log_tail(found, _TAIL_BYTES) if found.place == control.launcher.place else ""
+        tail = control.launcher.log_tail(found, LOG_TAIL_BYTES) if found.place == control.launcher.place else ""
         summary = dict(found.summary) if found.summary else None
         return {
-            **_brief(found),
-            **_progress(tail),
+            **run_view(found),
+            **progress_view(tail),
             "log_tail": tail,
             "dashboard": (summary or {}).get("dashboard"),
             "summary": summary,
@@ -120,7 +112,7 @@ def runs_router(control: Control) -> APIRouter:
     @router.post("/runs/{run}/cancel", status_code=202, responses=refusals(404, 408, 409))
     def cancel(run: str, actor: ActorOf) -> dict[str, Any]:
         """Take a run out of the queue, or interrupt it; killed after a while if it does not end."""
-        return _brief(control.runs.cancel(searchable(run) or "", actor.name, control.now()))
+        return run_view(control.runs.cancel(searchable(run) or "", actor.name, control.now()))
 
     @router.get("/models", responses=refusals())
     def models() -> dict[str, Any]:
@@ -162,33 +154,3 @@ def runs_router(control: Control) -> APIRouter:
         return accept(Wish(Kind.ROLLBACK, name, order.reason), actor, key, response)
 
     return router
-
-
-def _brief(run: Run) -> dict[str, Any]:
-    wish = run.wish
-    times = {name: getattr(run, name) for name in ("queued", "started", "ended", "cancelled_at")}
-    return {
-        "id": run.id,
-        "kind": wish.kind.value,
-        "use_case": wish.use_case,
-        "version": wish.version or None,
-        "reason": wish.reason,
-        "override": wish.override,
-        "actor": run.actor,
-        "state": run.state.value,
-        **{name: at and at.isoformat() for name, at in times.items()},
-        "cancelled_by": run.cancelled_by,
-        "place": run.place,
-        "exit_code": run.exit_code,
-        "message": run.message,
-    }
-
-
-def _progress(tail: str) -> dict[str, Any]:
-    """Return the last step that the log names, and how far it is."""
-    bars = list(_PROGRESS.finditer(tail))
-    said = list(_ANNOUNCED.finditer(tail))
-    bar = bars[-1] if bars else None
-    note = said[-1][1] if said else None
-    progress = bar and {"done": int(bar["done"]), "total": int(bar["total"]), "note": bar["note"].strip()}
-    return {"step": bar["step"] if bar else note, "announced": note, "progress": progress}

@@ -1,0 +1,108 @@
+"""``python -m deploy.console``, or ``visionops console``: the web application; see ``--help``."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import uvicorn
+
+from deploy.console.context import Console
+from deploy.console.facts import Facts
+from deploy.console.metrics import ConsoleMetrics
+from deploy.console.options import ConsoleOptions
+from deploy.control.runs.runner import Runner
+from deploy.control.work import ROOT, open_work, runner_of
+from deploy.http.connections import limited_protocol
+from deploy.http.listening import listen
+from deploy.http.logs import configure_logging
+from visionops.errors import VisionOpsError
+from visionops.home import visionops_home
+from visionops.review_store.opening import open_database
+
+__all__ = ["main", "open_console"]
+
+_GRACE_SECONDS = 5
+
+
+def main(arguments: Sequence[str] | None = None, environment: Mapping[str, str] = os.environ) -> int:
+    """Serve until a signal ends the process; runs go on, and the next start takes them over.
+
+    Returns:
+        2 after a mistake of the user, which is printed in one line.
+    """
+    try:
+        options = ConsoleOptions.parse(sys.argv[1:] if arguments is None else arguments, environment)
+        with listen(options.host, options.port) as listener:
+            configure_logging(_log_file(options))
+            console, runner = open_console(options)
+            try:
+                _serve(console, runner, listener)
+            finally:
+                console.facts.close()
+                console.close()
+    except (VisionOpsError, OSError) as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    return 0
+
+
+def open_console(options: ConsoleOptions) -> tuple[Console, Runner | None]:
+    """Open database, images and use cases, and put the console together.
+
+    Raises:
+        VisionOpsError: One of them cannot be used.
+    """
+    work = open_work(options, open_database())
+    console = Console(
+        use_cases=work.use_cases,
+        runs=work.runs,
+        launcher=work.launcher,
+        models=work.models,
+        review=work.review,
+        options=options,
+        facts=Facts(ROOT, options.stack),
+        metrics=ConsoleMetrics(),
+    )
+    runner = runner_of(console, options, console.metrics.run_ended) if options.starts_runs else None
+    return console, runner
+
+
+def _log_file(options: ConsoleOptions) -> Path:
+    if options.log_file:
+        return options.log_file
+    folder = visionops_home() / "console"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / "console.log"
+
+
+def _serve(console: Console, runner: Runner | None, listener: socket.socket) -> None:
+    host, port = listener.getsockname()[:2]
+    # NiceGUI reads this while it is imported, for what pages keep; ours keep nothing there.
+    os.environ.setdefault("NICEGUI_STORAGE_PATH", str(visionops_home() / "console" / "pages"))
+    from deploy.console.app import create_app
+
+    options = console.options
+    config = uvicorn.Config(
+        create_app(console, runner),
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        http=limited_protocol(options.max_connections, console.metrics.rejected),
+        timeout_keep_alive=int(options.idle_timeout),
+        timeout_graceful_shutdown=_GRACE_SECONDS,
+    )
+    url = f"http://{host}:{port}"
+    logging.getLogger("visionops.console").info("started", extra={"fields": {"url": url, "pid": os.getpid()}})
+    sys.stdout.write(f"console   {url}\nend it with Ctrl-C\n")
+    sys.stdout.flush()
+    uvicorn.Server(config).run(sockets=[listener])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,90 @@
+"""The console as an ASGI application: NiceGUI's pages and our own routes behind one gate."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from fastapi import FastAPI
+from fastapi.responses import JSONResponse
+from nicegui import ui
+from starlette.requests import Request
+
+from deploy.console.context import Console
+from deploy.console.gate import CONTENT_POLICY, Gate
+from deploy.console.images import images_router
+from deploy.console.pages import overview
+from deploy.console.status import status_router
+from deploy.control.runs.runner import Runner
+from deploy.http.heads import Heads
+from deploy.http.refusals import refusal
+from deploy.http.request_log import SECURITY_HEADERS, RequestLog
+from visionops import __version__
+from visionops.errors import VisionOpsError
+
+__all__ = ["create_app"]
+
+_STATIC = Path(__file__).parent / "static"
+_HEADERS = (
+    *(header for header in SECURITY_HEADERS if header[0] != b"content-security-policy"),
+    (b"content-security-policy", CONTENT_POLICY.encode()),
+    (b"referrer-policy", b"same-origin"),
+)
+_PROBES = frozenset({"/live", "/ready", "/metrics", "/_nicegui"})
+_PAGES = (overview,)
+"""Each has `register(console)`, which adds its pages."""
+
+
+def create_app(console: Console, runner: Runner | None = None) -> FastAPI:
+    """Return the application of one process; there is one, since NiceGUI's own is a global.
+
+    Args:
+        runner: Works while the application serves.
+    """
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncGenerator[None, None]:
+        if runner is not None:
+            runner.start()
+        yield
+        if runner is not None:
+            runner.close()
+
+    app = FastAPI(
+        title="VisionOps console",
+        version=__version__,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        lifespan=lifespan,
+    )
+    # The last one added is the first to see a request.
+    app.add_middleware(Gate, console=console)
+    app.add_middleware(Heads)
+    app.add_middleware(
+        RequestLog,
+        metrics=console.metrics,
+        probes=frozenset({"/live", "/ready", "/metrics", "/_nicegui"}),
+        security=_HEADERS,
+    )
+
+    @app.exception_handler(VisionOpsError)
+    async def ours(request: Request, error: VisionOpsError) -> JSONResponse:
+        return refusal(request.url.path, error)
+
+    for router in (status_router, images_router):
+        app.include_router(router(console))
+    for page in _PAGES:
+        page.register(console)
+    ui.run_with(
+        app,
+        title="VisionOps",
+        favicon=_STATIC / "favicon.svg",
+        dark=None,
+        language="en-US",
+        tailwind=False,
+        show_welcome_message=False,
+        reconnect_timeout=30,
+    )
+    return app

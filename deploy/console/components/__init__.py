@@ -1,0 +1,1 @@
+"""Parts of pages that have code of their own in the browser."""

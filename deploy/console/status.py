@@ -1,0 +1,45 @@
+"""`GET /live`, `/ready`, `/metrics`, and the console's own style sheet."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import FileResponse
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from deploy.console.context import Console
+
+__all__ = ["status_router"]
+
+_STATIC = Path(__file__).parent / "static"
+
+
+def status_router(console: Console) -> APIRouter:
+    """Return the routes over ``console``."""
+    router = APIRouter()
+
+    @router.get("/live")
+    async def live() -> dict[str, str]:
+        """Return whether the process lives."""
+        return {"status": "live"}
+
+    @router.get("/ready")
+    def ready() -> dict[str, str]:
+        """Return whether database and images can be reached; 503 says that they cannot."""
+        console.runs.ping()
+        next(iter(console.review.images.digests()), None)
+        return {"status": "ready"}
+
+    @router.get("/metrics", response_class=Response)
+    def scrape() -> Response:
+        """Return what Prometheus scrapes."""
+        return Response(console.metrics.text(), media_type=CONTENT_TYPE_LATEST)
+
+    @router.get("/static/console.css", response_class=FileResponse)
+    async def style(request: Request) -> FileResponse:
+        """Return the style sheet of every page."""
+        request.state.cache_control = "private, max-age=300"
+        return FileResponse(_STATIC / "console.css", media_type="text/css")
+
+    return router

@@ -1,0 +1,58 @@
+"""``python -m launch.facts``: answer questions on models, runs and data, one JSON line each, until the input ends.
+
+The console keeps such a process: ZenML and MLflow take seconds to load, and stay out of a server. A question is
+``{"fact": NAME, "arguments": {...}}``, its answer ``{"result": ...}`` or ``{"error": "one line"}``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from visionops.errors import VisionOpsError
+
+__all__ = ["FACTS", "main"]
+
+
+def models(stack: str | None, names: list[str]) -> dict[str, Any]:
+    """Return, by use case, its champion and its newest versions; see `launch.models.models_of`."""
+    from launch.models import models_of
+
+    return models_of(names, stack)
+
+
+FACTS: dict[str, Callable[..., Any]] = {"models": models}
+"""Name of a fact to what finds it; each takes the stack and the arguments of the question."""
+
+
+def main() -> int:
+    """Answer until standard input ends."""
+    parser = argparse.ArgumentParser(prog="python -m launch.facts", description=__doc__)
+    parser.add_argument("--stack", help="stack that is asked; the active one when absent")
+    stack: str | None = parser.parse_args().stack
+    # What libraries print must not come between the answers.
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    for line in sys.stdin:
+        answers.write(json.dumps(_answer(stack, line), default=str) + "\n")
+        answers.flush()
+    return 0
+
+
+def _answer(stack: str | None, line: str) -> dict[str, Any]:
+    try:
+        question = json.loads(line)
+        return {"result": FACTS[question["fact"]](stack, **question["arguments"])}
+    except VisionOpsError as error:
+        return {"error": str(error)}
+    except Exception as error:  # noqa: BLE001 - the console shows it, and the next question is answered
+        sys.excepthook(type(error), error, error.__traceback__)
+        return {"error": f"{type(error).__name__}: {error}"}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
