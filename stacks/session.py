@@ -16,6 +16,7 @@ from zenml.pipelines.pipeline_definition import Pipeline
 from stacks.active import active_stack
 from stacks.apply import ensure, known_stacks
 from stacks.changes import one_line
+from stacks.first_use import opened_in_turn
 from stacks.integrations import leave_out_unused_integrations
 from stacks.paths import require_usable_paths
 from stacks.placement import IN_THIS_PROCESS, DagPlan, run_options
@@ -70,13 +71,17 @@ def open_session(use_case: str, stack: str | None, *, works_here: bool = False) 
     Where the steps run elsewhere, the use case is not locked on this machine: its runs are known to ZenML's server.
     """
     require_usable_paths()
-    require_zenml_server()
-    leave_out_unused_integrations()
-    name = stack or active_stack_name()
-    if name in known_stacks():
-        ensure(name)
-    client = Client()
-    with active_stack(client, name, keep=stack is None), brief_waits(), ExitStack() as held:
+    with ExitStack() as held:
+        opening = held.enter_context(ExitStack())
+        opening.enter_context(opened_in_turn())
+        require_zenml_server()
+        leave_out_unused_integrations()
+        name = stack or active_stack_name()
+        if name in known_stacks():
+            ensure(name)
+        client = Client()
+        held.enter_context(active_stack(client, name, keep=stack is None))
+        held.enter_context(brief_waits())
         try:
             if works_here or steps_run_here():
                 held.enter_context(use_case_lock(use_case))
@@ -88,6 +93,7 @@ def open_session(use_case: str, stack: str | None, *, works_here: bool = False) 
         uri = active_registry_uri()
         ModelRegistry(uri).ping()
         ensure_experiment(uri, use_case, visionops_home() / "mlflow" / "artifacts")
+        opening.close()
         config = client.active_stack.orchestrator.config
         yield Session(name, str(getattr(config, "dag_output_dir", None) or ""))
 
@@ -101,10 +107,11 @@ def open_registry(stack: str | None) -> ModelRegistry:
     Raises:
         StackError: The stack is not known, or has no registry.
     """
-    require_zenml_server()
-    leave_out_unused_integrations()
-    with active_stack(Client(), stack or active_stack_name(), keep=False):
-        return ModelRegistry(active_registry_uri())
+    with opened_in_turn():
+        require_zenml_server()
+        leave_out_unused_integrations()
+        with active_stack(Client(), stack or active_stack_name(), keep=False):
+            return ModelRegistry(active_registry_uri())
 
 
 def placement(pipeline: Pipeline, dag: DagPlan | None = None, **inputs: Any) -> dict[str, Any]:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 
 import pytest
 
+from tests.conftest import ROOT
 from tests.integration.conftest import TINY
 
 pytestmark = [
@@ -57,3 +60,18 @@ def test_a_script_trains_monitors_and_rolls_back_with_typed_results(machine):
     assert not results["drifted"]
     assert results["served"] == ["1", "2", "1"]
     assert results["refused"].startswith("--set training.epoch=1: unknown key 'training.epoch'")
+
+
+def test_programs_that_begin_at_once_on_a_new_machine_make_its_databases_once(tmp_path):
+    home = {"VISIONOPS_HOME": "home", "ZENML_CONFIG_PATH": "zenml", "ZENML_LOCAL_STORES_PATH": "stores"}
+    environment = {**os.environ, **{name: str(tmp_path / folder) for name, folder in home.items()}}
+    command = [sys.executable, "-m", "launch.cli", "rollback", "--config"]
+    configs = ["casting.yaml", "faces.yaml", "sample.yaml", "steel.yaml"]
+    begun = [
+        subprocess.Popen(
+            [*command, str(ROOT / "configs" / name)], cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True
+        )
+        for name in configs
+    ]
+    said = [process.communicate(timeout=600)[1].splitlines()[-1] for process in begun]
+    assert said == [f"error: {name[:-5]}: has no champion; run --pipeline training first" for name in configs]
