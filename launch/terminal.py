@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
+import signal
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,14 +32,16 @@ __all__ = [
 
 
 def exit_code(work: Callable[[], None]) -> int:
-    """Do ``work`` for a person at a terminal.
+    """Do ``work`` for a person at a terminal, or in a pod that the cluster may end.
 
     Returns:
-        0 when it is done, 2 after an error that the user can fix, which is printed in one line, 130 when interrupted.
+        0 when it is done, 2 after an error that the user can fix, which is printed in one line, 130 when interrupted by
+        Ctrl-C or SIGTERM.
     """
     try:
-        work()
-        sys.stdout.flush()
+        with _ended_by_interrupt():
+            work()
+            sys.stdout.flush()
     except VisionOpsError as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
@@ -46,6 +51,19 @@ def exit_code(work: Callable[[], None]) -> int:
     except BrokenPipeError:  # `| head` has seen enough; nothing more may be written, not even at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
+
+
+@contextlib.contextmanager
+def _ended_by_interrupt() -> Iterator[None]:
+    """Make SIGTERM what Ctrl-C is: the first process of a container ignores it otherwise, and is killed in its work."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def run_request(

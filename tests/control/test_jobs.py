@@ -50,6 +50,7 @@ def test_a_run_is_one_job_from_its_start_to_its_end(launcher: JobLauncher, tmp_p
         assert container["command"] == [
             "python", "-m", "launch.cli", "train", "--config", "configs/steel.yaml", "--stack", "kubernetes",
         ]  # fmt: skip
+        assert {"name": "VISIONOPS_INTERRUPT", "value": "stop"} in container["env"]
         assert (job["spec"]["backoffLimit"], job["spec"]["template"]["spec"]["restartPolicy"]) == (0, "Never")
         assert launcher.look(run) == Seen(Stage.ALIVE)
         assert launcher.log_tail(run, 100) == ""

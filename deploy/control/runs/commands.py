@@ -7,7 +7,10 @@ from pathlib import Path
 
 from visionops.runs.states import Kind, Run
 
-__all__ = ["command_of"]
+__all__ = ["STOPS_ELSEWHERE", "command_of"]
+
+STOPS_ELSEWHERE = {"VISIONOPS_INTERRUPT": "stop"}
+"""Of a run: where its steps run on a cluster, the interrupt that cancels it stops them, too (`launch.interrupts`)."""
 
 
 def command_of(run: Run, config: Path, stack: str | None) -> list[str]:

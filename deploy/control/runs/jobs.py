@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from deploy.control.runs.commands import STOPS_ELSEWHERE
 from deploy.control.runs.launcher import Seen, Stage
 from visionops.errors import ConfigError, StackError
 from visionops.runs.states import Run
@@ -121,7 +122,10 @@ class JobLauncher:
         pod.setdefault("metadata", {})["labels"] = {**pod.get("metadata", {}).get("labels", {}), **labels}
         job["spec"]["backoffLimit"] = 0  # a run that failed is not run again by itself
         pod["spec"]["restartPolicy"] = "Never"
-        pod["spec"]["containers"][0]["command"] = ["python", *command[1:]]
+        container = pod["spec"]["containers"][0]
+        container["command"] = ["python", *command[1:]]
+        others = [one for one in container.get("env", []) if one["name"] not in STOPS_ELSEWHERE]
+        container["env"] = [*others, *({"name": name, "value": value} for name, value in STOPS_ELSEWHERE.items())]
         return job
 
     @staticmethod

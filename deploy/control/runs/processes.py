@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from deploy.control.runs.child import REFUSED
+from deploy.control.runs.commands import STOPS_ELSEWHERE
 from deploy.control.runs.launcher import Seen, Stage
 from visionops.errors import StackError
 from visionops.runs.states import Run
@@ -27,8 +28,6 @@ _ID = re.compile("[0-9a-f]{32}")
 _MOST_SUMMARY = 2_000_000
 _LEAST_FREE = 4096
 _MODULE = "deploy.control.runs.child"
-_STOPS_ELSEWHERE = {"VISIONOPS_INTERRUPT": "stop"}
-"""Where the steps run on a cluster, the interrupt that cancels a run stops it there, too (`launch.interrupts`)."""
 
 
 class ProcessLauncher:
@@ -59,7 +58,7 @@ class ProcessLauncher:
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
                 start_new_session=True,
-                env={**os.environ, **_STOPS_ELSEWHERE},
+                env={**os.environ, **STOPS_ELSEWHERE},
             )
         except OSError as error:
             raise StackError(self._refusal(error.strerror or type(error).__name__)) from error
