@@ -189,13 +189,16 @@ def test_without_a_place_to_write_predictions_go_on(bundle: Path, no_place: tupl
         assert metric(client, f'{RECORDS}{{outcome="{outcome}"}}') == 3
 
 
-def test_without_its_store_predictions_go_on(bundle: Path, folder: Path, red_cell: bytes):
+def test_without_its_store_predictions_go_on(bundle: Path, folder: Path, red_cell: bytes, caplog):
     lines_of(folder, "before")
     with client_of(settings_of(bundle, prediction_log=folder, prediction_log_store=NOWHERE)) as client:
         until(lambda: "cannot be written" in client.get("/ready").json()["prediction_log"])
         assert client.get("/ready").status_code == send(client, red_cell).status_code == 200
         assert metric(client, "visionops_prediction_log_unshipped_segments") == 1
     assert read_log(folder).num_rows == 2
+    (said,) = [record.fields for record in caplog.records if record.message == "log_not_shipped"]
+    assert (said["segments"], said["folder"]) == (2, str(folder))
+    assert "cannot be written" in said["reason"]
 
 
 # A process that is killed

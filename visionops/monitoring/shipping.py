@@ -30,7 +30,8 @@ _ROUND_SECONDS = 3600.0
 _SOON_SECONDS = 1.0
 _WRITING_SECONDS = 30.0
 """How long a sampled image may take to its file, which no prediction waits for."""
-_CLOSING_SECONDS = 10.0
+_CLOSING_SECONDS = 15.0
+"""Of the 40 that a pod gets to end, in which it finishes its requests, too."""
 
 
 class Shipper:

@@ -182,11 +182,14 @@ class Recorder:
         return {"prediction_log": self._log.problem or (self._images and self._images.problem) or "ok"}
 
     def close(self) -> None:
-        """Write what waits."""
+        """Write what waits, and ship it; log how many segments the store goes without, should the folder be lost."""
         if self._images:
             self._images.close()
         if self._log:
             self._log.close()
+            if unshipped := self._log.unshipped:
+                fields = {"segments": unshipped, "folder": str(self._log.folder), "reason": self._log.problem}
+                _log.warning("log_not_shipped", extra={"fields": fields})
 
 
 def open_recorder(settings: Settings, metrics: Metrics) -> Recorder:
