@@ -9,7 +9,7 @@ TEST_ARGS ?=
 TESTS = $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help run test coverage staging pipelines trackers large-bodies review-loop control-loop kills releases dvc label-studio docs pods lint security format lock bench fuzz images compose demo demo-drill demo-down demo-test helm chart airflow peers seldon workflows clean
+.PHONY: help run test coverage staging pipelines trackers large-bodies review-loop control-loop kills releases dvc label-studio fiftyone docs pods lint security format lock bench fuzz images compose demo demo-drill demo-down demo-test helm chart airflow peers seldon workflows clean
 
 help:  ## Show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -64,6 +64,15 @@ label-studio: .venv/installed .label-studio/installed  ## Push to a real Label S
 .label-studio/installed: | $(UV)
 	$(UV) venv --quiet --clear --python $(PYTHON) .label-studio
 	$(UV) pip install --quiet --compile-bytecode --python .label-studio/bin/python label-studio==1.23.2
+	@touch $@
+
+fiftyone: .venv/installed .fiftyone/installed  ## Read exports with a real FiftyOne and read what it writes; it has an environment of its own
+	VISIONOPS_FIFTYONE_PYTHON="$(CURDIR)/.fiftyone/bin/python" \
+		$(BIN)/python -m pytest -rA tests/review_store/test_fiftyone_live.py $(TEST_ARGS)
+
+.fiftyone/installed: | $(UV)
+	$(UV) venv --quiet --clear --python $(PYTHON) .fiftyone
+	$(UV) pip install --quiet --compile-bytecode --python .fiftyone/bin/python fiftyone==1.22.1
 	@touch $@
 
 docs: .venv/installed  ## Execute the commands of the guides that need no cluster, against local servers, and check the flags of the others
@@ -165,7 +174,7 @@ chart:  ## The Helm chart with the charts that it depends on, as visionops-VERSI
 HELM := $(shell command -v helm 2>/dev/null || echo .helm/helm)
 
 clean:  ## Remove what make and the tests leave behind; keeps .visionops (models, runs)
-	rm -rf .venv .uv .dvc-tool .label-studio .peers .seldon .images .helm .airflow .coverage* .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .venv .uv .dvc-tool .label-studio .fiftyone .peers .seldon .images .helm .airflow .coverage* .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 
 .venv/installed: requirements.lock pyproject.toml | $(UV)
 	@test -x $(BIN)/python || $(UV) venv --quiet --python $(PYTHON) .venv
