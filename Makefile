@@ -28,8 +28,10 @@ coverage: .venv/installed  ## All tests, with branch coverage of every package: 
 staging: .venv/installed  ## Train configs/sample.yaml on the stacks local and staging, which must be equal; after `make images`
 	VISIONOPS_WHOLE=1 $(BIN)/python -m pytest tests/integration/test_staging.py $(TEST_ARGS)
 
-pipelines: .venv/installed  ## Whole pipelines that `make test` has no time for: awkward folder names, a script of one's own
-	VISIONOPS_WHOLE=1 $(BIN)/python -m pytest tests/integration/test_paths.py tests/integration/test_launch.py $(TEST_ARGS)
+pipelines: .venv/installed  ## Whole pipelines that `make test` has no time for: tuning, batches, reviews, a script of one's own
+	VISIONOPS_WHOLE=1 $(BIN)/python -m pytest tests/integration/test_paths.py tests/integration/test_launch.py \
+		tests/integration/test_label_pipelines.py tests/integration/test_review_pipelines.py tests/stacks/test_apply.py \
+		$(TEST_ARGS)
 
 trackers: .venv/installed  ## Train, train again and roll back on stacks that differ only in their experiment tracker
 	VISIONOPS_WHOLE=1 $(BIN)/python -m pytest tests/integration/test_trackers.py $(TEST_ARGS)

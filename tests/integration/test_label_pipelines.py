@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
 import threading
 from collections.abc import Iterator
@@ -26,6 +27,7 @@ pytestmark = [
     pytest.mark.timeout(1800),
     pytest.mark.skipif(not SHARED.is_dir(), reason="../shared/data is absent"),
 ]
+whole = pytest.mark.skipif(not os.environ.get("VISIONOPS_WHOLE"), reason="takes minutes: make pipelines")
 CASTING = ("training.views=mirrored",)
 """A quarter of the features that the use case asks for."""
 QUICK = ("serving.port=0", "evaluation.worst_images=1", "evaluation.latency_images=2", "gate.minimum=0")
@@ -162,6 +164,7 @@ def test_the_line_changes_people_label_and_the_model_follows(machine, casting, t
         assert set(statuses) == {200}
 
 
+@whole
 def test_the_best_of_a_grid_is_trained_and_judged_on_test(machine):
     quick = ("training.epochs=1", "training.image_size=32", "tuning.grid=[{filters: 8}, {filters: 4, kernel: 5}]")
     searched = run(machine, "casting-cnn", "--pipeline", "tuning", settings=quick)
@@ -171,6 +174,7 @@ def test_the_best_of_a_grid_is_trained_and_judged_on_test(machine):
     assert tuned["model"]["version"] == "1"
 
 
+@whole
 def test_a_lot_without_labels_is_answered_in_a_batch(machine, tmp_path):
     run(machine, "faces", settings=("training.epochs=1", "training.image_size=32", "training.filters=8"))
     # ZenML remembers what was in the artifact store; a run after its deletion must read the images anew.

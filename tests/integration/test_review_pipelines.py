@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -28,6 +29,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.timeout(1800),
     pytest.mark.skipif(not SHARED.is_dir(), reason="../shared/data is absent"),
+    pytest.mark.skipif(not os.environ.get("VISIONOPS_WHOLE"), reason="takes minutes: make pipelines"),
 ]
 
 NAME = "reviewed"
