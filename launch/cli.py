@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from launch.annotate import annotate_app
 from launch.endpoints import list_endpoints
 from launch.models import list_models, promote_model
+from launch.predict import predict_images
 from launch.release import release_app
 from launch.requests import (
     BatchRequest,
@@ -200,6 +201,9 @@ app.command("schedule", epilog="Example: visionops schedule --config configs/ste
     schedule_pipelines
 )
 app.command("endpoints", epilog="Example: visionops endpoints --stack kubernetes")(list_endpoints)
+app.command("predict", epilog="Example: visionops predict part.jpg --url http://127.0.0.1:8000 --draw drawn")(
+    predict_images
+)
 app.command("stop", epilog="Example: visionops stop training-2026_11_29-03_08_23_603183 --stack kubernetes")(stop)
 app.command("models", epilog="Example: visionops models steel casting")(list_models)
 app.command(

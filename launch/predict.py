@@ -1,0 +1,74 @@
+"""`visionops predict`: ask an endpoint for the answer to images."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from launch.terminal import exit_code
+from visionops.errors import ConfigError
+
+if TYPE_CHECKING:
+    from visionops.client import Answer
+
+__all__ = ["KEY_VARIABLE", "predict_images"]
+
+KEY_VARIABLE = "VISIONOPS_API_KEY"
+"""The key of a server that wants one: a command line is read by many."""
+
+
+def predict_images(
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Image files.", show_default=False)],
+    url: Annotated[str, typer.Option(metavar="URL", help="The server.")] = "http://127.0.0.1:8000",
+    conf: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Of a detector: lowest confidence of a box.", show_default=False)
+    ] = None,
+    model: Annotated[str, typer.Option(metavar="NAME", help="One of its models (default: its default).")] = "",
+    draw: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Write each image with its answer drawn.", show_default=False)
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a line of JSON for each image.")] = False,
+    wait: Annotated[float, typer.Option(min=0, metavar="SECONDS", help="How long to try while nobody answers.")] = 30,
+) -> None:
+    """Print what a model says of images; VISIONOPS_API_KEY has the key, where the server wants one."""
+    raise typer.Exit(exit_code(lambda: _predict(images, url, conf, model, draw, as_json=as_json, wait=wait)))
+
+
+def _predict(
+    images: list[Path], url: str, conf: float | None, model: str, draw: Path | None, *, as_json: bool, wait: float
+) -> None:
+    from visionops.client import Client, Retry, draw_answer
+
+    if draw:
+        try:
+            draw.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(f"--draw {draw}: cannot be made ({error.strerror})") from error
+    with Client(url, os.environ.get(KEY_VARIABLE), retry=Retry(seconds=wait)) as client:
+        for path in images:
+            answer = client.predict(path, conf=conf, model=model)
+            if as_json:
+                typer.echo(json.dumps({"file": str(path), "request_id": answer.request_id, **answer.data}))
+            else:
+                _print(path, answer)
+            if draw:
+                written = draw / f"{path.stem}.png"
+                draw_answer(path, answer).save(written)
+                typer.echo(f"  drawn   {written}", err=as_json)
+
+
+def _print(path: Path, answer: Answer) -> None:
+    typer.echo(f"{path}  {answer.width} x {answer.height}, {answer.model.name} version {answer.model.version}")
+    for found in answer.detections:
+        x1, y1, x2, y2 = (round(value) for value in found.box)
+        typer.echo(f"  {found.confidence:.2f}  {found.class_name}  {x1},{y1} to {x2},{y2}")
+    if answer.classification:
+        typer.echo(f"  {answer.classification.confidence:.2f}  {answer.classification.class_name}")
+    for name, label in answer.attributes.items():
+        typer.echo(f"  {label.confidence:.2f}  {name}: {label.class_name}")
+    if answer.task == "detection" and not answer.detections:
+        typer.echo("  nothing found")

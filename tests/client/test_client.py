@@ -1,0 +1,197 @@
+"""The Python client against real servers: every method, what is refused, and a server that restarts."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+import launch.cli
+from tests.helpers.bundles import encode, filled, make_bundle, make_label_bundle, picture
+from tests.helpers.programs import free_port
+from tests.serving.test_labels import HEADS
+from tests.serving.test_main import server
+from visionops.client import Answer, AsyncClient, Client, ClientError, RequestRefused, Retry, ServerUnavailable
+from visionops.client import draw_answer as drawn
+from visionops.client.images import ImageLike
+
+RED = picture([("red", 2, 1)])
+BOX = (64.0, 32.0, 96.0, 64.0)
+ONCE = Retry(seconds=0)
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    folder = tmp_path_factory.mktemp("detector")
+    flags = ("--bundle", str(make_bundle(folder / "bundle").folder), "--name", "cells", "--version", "7")
+    logs = ("--prediction-log", str(folder / "log"), "--prediction-log-images", "1")
+    with server(*flags, *logs, "--max-upload-bytes", "100000") as (_, port, _):
+        yield f"http://127.0.0.1:{port}"
+
+
+@pytest.fixture
+def client(url: str) -> Iterator[Client]:
+    with Client(url, retry=ONCE) as made:
+        yield made
+
+
+@pytest.mark.parametrize(
+    "form",
+    [encode, lambda image: image, Image.fromarray],
+    ids=["bytes", "array", "Pillow"],
+)
+def test_an_image_in_each_form_is_answered_alike(client: Client, form: Callable[..., ImageLike]):
+    answer = client.predict(form(RED))
+    assert (answer.model.name, answer.model.version, answer.task) == ("cells", "7", "detection")
+    assert (answer.height, answer.width) == RED.shape[:2]
+    (found,) = answer.detections
+    assert (found.class_name, found.box) == ("red", BOX)
+    assert 0 < found.confidence <= 1
+    assert answer.request_id
+
+
+def test_a_path_is_read_and_a_threshold_counts(client: Client, tmp_path: Path):
+    path = tmp_path / "part.png"
+    path.write_bytes(encode(RED))
+    assert len(client.predict(path).detections) == len(client.predict(str(path)).detections) == 1
+    assert client.predict(path, conf=1.0).detections == ()
+
+
+def test_labels_are_typed(tmp_path: Path):
+    bundle = make_label_bundle(tmp_path / "attributes", heads=HEADS).folder
+    with server("--bundle", str(bundle)) as (_, port, _), Client(f"http://127.0.0.1:{port}") as client:
+        answer = client.predict(encode(filled((255, 0, 0))))
+        assert answer.task == "attributes"
+        assert set(answer.attributes) == {"state", "colour"}
+        assert sum(answer.attributes["colour"].probabilities.values()) == pytest.approx(1)
+        assert drawn(filled((255, 0, 0)), answer).size == (32, 32)
+
+
+def test_a_batch_keeps_its_order_and_its_errors(client: Client):
+    first, second, third = client.predict_batch([encode(RED), b"no image", encode(filled((0, 0, 0)))])
+    assert isinstance(first, Answer)
+    assert first.detections[0].box == BOX
+    assert isinstance(second, RequestRefused)
+    assert second.code == "not_an_image"
+    assert isinstance(third, Answer)
+    assert third.detections == ()
+
+
+def test_what_else_the_server_does(client: Client):
+    assert client.is_ready()
+    assert client.model()["task"] == "detection"
+    assert client.explain(RED, grid=2).size == (RED.shape[1], RED.shape[0])
+    answer = client.predict(RED)
+    taken = client.feedback(answer, comment="a scratch is missing")
+    assert taken["use_case"] == "cells"
+    assert client.feedback(answer.request_id, comment="so is a dent")["item"] == taken["item"]
+
+
+@pytest.mark.parametrize(
+    ("image", "named", "status", "code"),
+    [
+        (b"no image", {}, 422, "not_an_image"),
+        (b"0" * 200_000, {}, 413, "upload_too_large"),
+        (encode(RED), {"model": "other"}, 404, "unknown_model"),
+        (encode(RED), {"conf": 2.0}, 422, "bad_parameter"),
+    ],
+)
+def test_a_refusal_has_its_status_and_code(client: Client, image: bytes, named, status: int, code: str):
+    with pytest.raises(RequestRefused) as refused:
+        client.predict(image, **named)
+    assert (refused.value.status, refused.value.code) == (status, code)
+    assert refused.value.message in str(refused.value)
+
+
+@pytest.mark.parametrize("image", ["absent.png", np.zeros((4, 4), float), np.zeros((4, 4, 4), np.uint8)])
+def test_what_is_no_image_is_not_sent(client: Client, image: ImageLike):
+    with pytest.raises(ClientError, match=r"cannot be read \(No such file|expected uint8 of shape"):
+        client.predict(image)
+
+
+def test_without_a_server_the_time_ends():
+    with Client(f"http://127.0.0.1:{free_port()}", retry=Retry(seconds=0.5)) as client:
+        assert not client.is_ready()
+        with pytest.raises(ServerUnavailable, match=r"does not answer \(.*\); is the server running\?"):
+            client.predict(RED)
+
+
+def test_another_server_is_said_to_be_none_of_ours(tmp_path: Path):
+    from tests.helpers.web import answering
+
+    with (
+        answering({"/predict": "<html>", "/model": "{}"}) as web,
+        Client(web.url, retry=ONCE) as client,
+        pytest.raises(ClientError, match="the answer is no JSON; is this a VisionOps server"),
+    ):
+        client.predict(RED)
+
+
+def test_a_server_that_restarts_is_waited_for(tmp_path: Path):
+    bundle = str(make_bundle(tmp_path / "bundle").folder)
+    port = free_port()
+    answers: list[Answer] = []
+    ended = threading.Event()
+
+    def ask() -> None:
+        with Client(f"http://127.0.0.1:{port}", retry=Retry(seconds=60)) as client:
+            while not ended.is_set():
+                answers.append(client.predict(RED))
+
+    client = threading.Thread(target=ask)
+    # The last --port counts.
+    with server("--bundle", bundle, "--version", "1", "--port", str(port)) as (process, _, _):
+        client.start()
+        while len(answers) < 5:
+            ended.wait(0.01)
+        process.send_signal(signal.SIGKILL)
+        process.wait(60)
+    with server("--bundle", bundle, "--version", "2", "--port", str(port)):
+        while client.is_alive() and answers[-1].model.version != "2":
+            ended.wait(0.01)
+        ended.set()
+        client.join(60)
+    assert {answer.model.version for answer in answers} == {"1", "2"}
+    assert all(answer.detections[0].box == BOX for answer in answers)
+
+
+def test_requests_side_by_side_with_asyncio(url: str):
+    async def ask() -> list[Answer]:
+        async with AsyncClient(url, retry=ONCE) as client:
+            assert await client.is_ready()
+            assert (await client.model())["task"] == "detection"
+            assert len(await client.predict_batch([RED, RED])) == 2
+            assert (await client.explain(RED, grid=2)).size == (RED.shape[1], RED.shape[0])
+            with pytest.raises(RequestRefused, match="not_an_image"):
+                await client.predict(b"no image")
+            answers = await asyncio.gather(*(client.predict(RED) for _ in range(8)))
+            assert (await client.feedback(answers[0], comment="wrong"))["use_case"] == "cells"
+            return answers
+
+    answers = asyncio.run(ask())
+    assert {answer.detections[0].box for answer in answers} == {BOX}
+    assert len({answer.request_id for answer in answers}) == 8
+
+
+def test_the_command_prints_and_draws(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path = tmp_path / "part.png"
+    path.write_bytes(encode(RED))
+    told = CliRunner().invoke(launch.cli.app, ["predict", str(path), "--url", url, "--draw", str(tmp_path / "drawn")])
+    assert told.exit_code == 0, told.output
+    assert "red  64,32 to 96,64" in told.output
+    before = np.asarray(Image.open(io.BytesIO(encode(RED))).convert("RGB"))
+    assert np.asarray(Image.open(tmp_path / "drawn" / "part.png")).shape == before.shape
+    assert (np.asarray(Image.open(tmp_path / "drawn" / "part.png")) != before).any()
+    told = CliRunner().invoke(launch.cli.app, ["predict", str(path), "--url", url, "--json", "--conf", "1"])
+    assert '"detections": []' in told.output
+    told = CliRunner().invoke(launch.cli.app, ["predict", str(tmp_path / "absent.png"), "--url", url])
+    assert told.exit_code == 2
+    assert "absent.png: cannot be read (No such file or directory)" in told.output

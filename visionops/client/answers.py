@@ -1,0 +1,100 @@
+"""Answers of the server, typed."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+__all__ = ["Answer", "Box", "Label", "Model", "answer_of"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Model:
+    """Which model has answered."""
+
+    name: str
+    version: str
+    alias: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Box:
+    """One object that a detector has found."""
+
+    class_id: int
+    class_name: str
+    confidence: float
+    """0 to 1."""
+    box: tuple[float, float, float, float]
+    """Left, top, right, bottom in pixels of the image after EXIF rotation."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Label:
+    """The class of an image, or of one of its attributes."""
+
+    class_name: str
+    confidence: float
+    """0 to 1."""
+    probabilities: Mapping[str, float]
+    """Of each class; they sum to 1."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Answer:
+    """What a model says of one image. Which fields it has depends on the model's task; `data` has them all."""
+
+    request_id: str
+    """By which `Client.feedback` and the server's log name this answer."""
+    model: Model
+    width: int
+    """Pixels of the image after EXIF rotation."""
+    height: int
+    timing_ms: Mapping[str, float]
+    """Milliseconds of the server's work, by part; ``total`` is their sum."""
+    data: Mapping[str, Any]
+    """The whole answer, as the server sent it."""
+    detections: tuple[Box, ...] = ()
+    """Of a detector; the most confident first."""
+    classification: Label | None = None
+    """Of a classifier."""
+    attributes: Mapping[str, Label] = dataclasses.field(default_factory=dict)
+    """Of a model of several attributes, by their names."""
+
+    @property
+    def task(self) -> str:
+        """``detection``, ``classification`` or ``attributes``; "" for a task that is not one of these."""
+        for name in ("detections", "classification", "attributes"):
+            if name in self.data:
+                return "detection" if name == "detections" else name
+        return ""
+
+
+def answer_of(data: Mapping[str, Any], request_id: str) -> Answer:
+    """Return the answer that a body of `/predict` is.
+
+    Raises:
+        KeyError, TypeError, ValueError: It is none.
+    """
+    label = data.get("classification")
+    return Answer(
+        request_id=request_id,
+        model=Model(**data["model"]),
+        width=data["image"]["width"],
+        height=data["image"]["height"],
+        timing_ms=data["timing_ms"],
+        data=data,
+        detections=tuple(_box_of(one) for one in data.get("detections", ())),
+        classification=_label_of(label) if label else None,
+        attributes={name: _label_of(one) for name, one in data.get("attributes", {}).items()},
+    )
+
+
+def _box_of(found: Mapping[str, Any]) -> Box:
+    x1, y1, x2, y2 = found["box"]
+    return Box(found["class_id"], found["class_name"], found["confidence"], (x1, y1, x2, y2))
+
+
+def _label_of(found: Mapping[str, Any]) -> Label:
+    return Label(found["class_name"], found["confidence"], found["probabilities"])

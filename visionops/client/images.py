@@ -1,0 +1,49 @@
+"""An image in the forms that people have it in, as the bytes that are sent."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from visionops.client.errors import ClientError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    from PIL import Image
+
+__all__ = ["ImageLike", "encoded"]
+
+ImageLike: TypeAlias = "str | Path | bytes | npt.NDArray[np.uint8] | Image.Image"
+"""A path, the bytes of a file, an array of uint8, RGB (height, width, 3) or grey (height, width), or Pillow's image."""
+
+
+def encoded(image: ImageLike) -> bytes:
+    """Return an image as encoded bytes; an array or Pillow's image becomes a PNG, which loses nothing.
+
+    Raises:
+        ClientError: The file cannot be read, or the array is no image.
+    """
+    if isinstance(image, bytes):
+        return image
+    if isinstance(image, str | Path):
+        try:
+            return Path(image).read_bytes()
+        except OSError as error:
+            raise ClientError(f"{image}: cannot be read ({error.strerror})") from error
+    return _as_png(image)
+
+
+def _as_png(image: Any) -> bytes:
+    from PIL import Image
+
+    if not isinstance(image, Image.Image):
+        shape, kind = getattr(image, "shape", None), str(getattr(image, "dtype", type(image).__name__))
+        if kind != "uint8" or shape is None or len(shape) not in {2, 3} or (len(shape) == 3 and shape[2] != 3):
+            raise ClientError(f"image: expected uint8 of shape (height, width, 3), got {kind} of {shape}")
+        image = Image.fromarray(image)
+    stream = io.BytesIO()
+    # Level 1: three times faster than the default, and a tenth larger.
+    image.save(stream, "PNG", compress_level=1)
+    return stream.getvalue()
