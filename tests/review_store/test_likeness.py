@@ -15,7 +15,7 @@ from tests.helpers.review import ANNA, BEA, BOX, CHEN, NOW, STEEL, UPLOAD, png
 from visionops.errors import ImageError
 from visionops.review.items import item_id
 from visionops.review.likeness import SeenImage
-from visionops.review.ports import Added, Wanted
+from visionops.review.ports import Added, Wanted, Write
 from visionops.review.service import Answer, Review
 from visionops.review.similar import Similar
 from visionops.review.states import State, Verdict
@@ -250,3 +250,29 @@ def test_positions_have_no_gap_however_many_write(opener, tmp_path: Path):
         for row in rows:
             vector = np.frombuffer(row.vector, "<f4")
             assert review.similar._nearest("steel", vector, 1).keys() == {row.sha256}
+
+
+def test_an_export_compares_what_it_takes_and_nothing_else(review: Review, opener, tmp_path: Path):
+    decided, rejected, waiting = (add(opener(compares=False), encode(picture(n)), str(n)).item for n in (1, 2, 3))
+    decide(review, decided.id)
+    review.claim(rejected.id, CHEN, key="claim", now=NOW)
+    review.decide(rejected.id, Answer(Verdict.REJECT, reason="blurred"), CHEN, key="reject", now=NOW)
+    make_known(review, tmp_path, p9="test")
+    version = review.export("steel", CHEN, key="e", now=NOW)
+    assert version is not None
+    assert version.num_items == 1
+    assert [review.store.item(one.id).likeness is None for one in (decided, rejected, waiting)] == [False, True, True]
+    assert review.similar is not None
+    assert review.similar.recheck("steel") == 2
+
+
+def test_what_is_decided_while_an_export_compares_is_for_the_next(review: Review, opener, tmp_path: Path):
+    late = add(opener(compares=False), encode(picture(1)), "1").item
+    make_known(review, tmp_path, p9="test")
+    assert review.similar is not None
+    compared = review.similar.check_decided("steel")
+    decide(review, late.id)
+    assert review.store.export("steel", Write.of("e1", CHEN, NOW), compared) is None
+    version = review.export("steel", CHEN, key="e2", now=NOW)
+    assert version is not None
+    assert version.num_items == 1

@@ -13,6 +13,7 @@ __all__ = [
     "HELD_OUT",
     "SPLITS",
     "Compared",
+    "ComparedWith",
     "Known",
     "Likeness",
     "LikenessStore",
@@ -24,6 +25,16 @@ __all__ = [
 HELD_OUT = "test"
 """The split whose images, and all that resembles them, are never trained on."""
 SPLITS = ("train", "val", "test")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ComparedWith:
+    """What items were compared with, and how."""
+
+    kind: str
+    """Of the embedding."""
+    revision: int
+    """Of the data set's images that are known."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -145,8 +156,12 @@ class LikenessStore(Protocol):
             How many are new or in another split.
         """
 
-    def unchecked(self, use_case: str, kind: str, revision: int, limit: int) -> list[Unchecked]:
-        """Return items in no data version that were not compared with this revision by this kind."""
+    def unchecked(self, use_case: str, compared: ComparedWith, limit: int, *, decided: bool = False) -> list[Unchecked]:
+        """Return items in no data version that were not compared with this revision by this kind.
+
+        Args:
+            decided: Only those that the next data version would take.
+        """
 
     def check(self, use_case: str, found: Mapping[str, tuple[str, Compared]]) -> None:
         """Keep what became of unchecked items: by item, its SHA-256 and what it resembles."""

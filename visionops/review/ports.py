@@ -20,7 +20,7 @@ from visionops.review.items import (
     Submission,
     UseCase,
 )
-from visionops.review.likeness import Compared
+from visionops.review.likeness import Compared, ComparedWith
 from visionops.review.outcomes import Decided, Traced
 from visionops.review.states import Actor, Change, State
 
@@ -223,10 +223,13 @@ class ReviewStore(Protocol):
         An item on which the actor has given an opinion in this round is none of theirs.
         """
 
-    def export(self, use_case: str, write: Write) -> DataVersion | None:
+    def export(self, use_case: str, write: Write, compared: ComparedWith | None = None) -> DataVersion | None:
         """Take all decided items with a label into the next data version; None where there is none.
 
         Items that resemble images of the test split stay decided.
+
+        Args:
+            compared: Items that were compared with less stay decided, too, until the next export.
         """
 
     def prioritize(self, use_case: str, placed: Sequence[Placed], write: Write) -> Prioritized:

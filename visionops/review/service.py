@@ -261,9 +261,9 @@ class Review:
             NotFound: The use case is not known.
         """
         check_name(use_case, "use case")
-        if self.similar:
-            self.similar.recheck(use_case)
-        return self.store.export(use_case, Write.of(key, actor, in_utc(now), "export", use_case))
+        # So that no item slips through which came before the data set was known.
+        compared = self.similar.check_decided(use_case) if self.similar else None
+        return self.store.export(use_case, Write.of(key, actor, in_utc(now), "export", use_case), compared)
 
     def _lease(self, action: Action, item: str, actor: Actor, key: str, now: datetime, lease: timedelta) -> ReviewItem:
         change = Change(action, actor, until=in_utc(now) + lease)

@@ -18,7 +18,16 @@ import numpy as np
 from visionops.errors import ImageError
 from visionops.review.checks import digest_of
 from visionops.review.errors import NotFound
-from visionops.review.likeness import Compared, Known, Likeness, LikenessStore, Neighbour, SeenImage, Unchecked
+from visionops.review.likeness import (
+    Compared,
+    ComparedWith,
+    Known,
+    Likeness,
+    LikenessStore,
+    Neighbour,
+    SeenImage,
+    Unchecked,
+)
 from visionops.review.ports import ImageStore
 from visionops.similarity.embedding import Embedder, Vector
 from visionops.similarity.growing import GrowingIndex, Stored
@@ -160,12 +169,25 @@ class Similar:
         return {digest for part in parts for digest in self._store.without_vector(use_case, kind, part)}
 
     def recheck(self, use_case: str) -> int:
-        """Compare items that are in no data version with the data set as it is now; return how many were.
+        """Compare items that are in no data version with the data set as it is now; return how many were."""
+        return self._check(use_case, self._present(use_case))
 
-        An export does this first, so that no item slips through which came before the data set was known.
+    def check_decided(self, use_case: str) -> ComparedWith:
+        """Compare those items with the data set as it is now that the next data version would take.
+
+        Returns:
+            What they were compared with; an item that is decided from now on may be behind it.
         """
-        revision, done = self._store.revision(use_case), 0
-        while found := self._store.unchecked(use_case, self.embedder.kind, revision, _BATCH):
+        present = self._present(use_case)
+        self._check(use_case, present, decided=True)
+        return present
+
+    def _present(self, use_case: str) -> ComparedWith:
+        return ComparedWith(self.embedder.kind, self._store.revision(use_case))
+
+    def _check(self, use_case: str, present: ComparedWith, *, decided: bool = False) -> int:
+        done = 0
+        while found := self._store.unchecked(use_case, present, _BATCH, decided=decided):
             self._store.check(use_case, {one.item: (one.sha256, self._recheck(use_case, one)) for one in found})
             done += len(found)
         return done

@@ -10,10 +10,11 @@ from sqlalchemy.orm import Session
 from visionops.review.checks import in_utc
 from visionops.review.errors import NotFound, WrongState
 from visionops.review.items import DataVersion, Decision, Opinion, ReviewItem
+from visionops.review.likeness import ComparedWith
 from visionops.review.ports import Write
-from visionops.review.states import Action, Change, State, Status, Verdict, advance
+from visionops.review.states import Action, Change, State, Status, advance
 from visionops.review_store.models import DecisionRow, ItemRow, MemberRow, OpinionRow, UseCaseRow, VersionRow
-from visionops.review_store.reading import held_out, read_item, read_use_case
+from visionops.review_store.reading import held_out, is_compared, labelled, read_item, read_use_case
 from visionops.review_store.rows import opinion_columns, status_of, status_to_answer, version_of
 from visionops.review_store.writes import answered, as_it_was, keep_answer, keep_audit, set_status
 
@@ -110,7 +111,7 @@ def _check_unchanged(before: Status, item: str, decision: Decision | None, opini
         raise WrongState(f"item {item}: got another opinion meanwhile; send yours again")
 
 
-def export(session: Session, use_case: str, write: Write) -> DataVersion | None:
+def export(session: Session, use_case: str, write: Write, compared: ComparedWith | None = None) -> DataVersion | None:
     """See `ReviewStore.export`."""
     if (row := answered(session, write)) is not None:
         return version_of(session.get_one(VersionRow, (use_case, row.answer["version"])))
@@ -118,7 +119,7 @@ def export(session: Session, use_case: str, write: Write) -> DataVersion | None:
     locked = select(UseCaseRow).where(UseCaseRow.name == use_case).with_for_update(key_share=True)
     if session.scalar(locked) is None:
         read_use_case(session, use_case)
-    rows = _exportable(session, use_case)
+    rows = _exportable(session, use_case, compared)
     if not rows:
         return None
     newest = session.scalar(select(func.max(VersionRow.number)).where(VersionRow.use_case == use_case))
@@ -137,19 +138,11 @@ def export(session: Session, use_case: str, write: Write) -> DataVersion | None:
     return version
 
 
-def _exportable(session: Session, use_case: str) -> Sequence[ItemRow]:
-    query = (
-        select(ItemRow)
-        .where(
-            ItemRow.use_case == use_case,
-            ItemRow.state == State.DECIDED.value,
-            ItemRow.verdict != Verdict.REJECT.value,
-            ~held_out(),
-        )
-        .order_by(ItemRow.id)
-        .with_for_update()
-    )
-    return session.scalars(query).all()
+def _exportable(session: Session, use_case: str, compared: ComparedWith | None) -> Sequence[ItemRow]:
+    wanted = [ItemRow.use_case == use_case, labelled(), ~held_out()]
+    if compared:
+        wanted.append(is_compared(compared))
+    return session.scalars(select(ItemRow).where(*wanted).order_by(ItemRow.id).with_for_update()).all()
 
 
 def _export_rows(session: Session, rows: Sequence[ItemRow], version: DataVersion, write: Write) -> None:

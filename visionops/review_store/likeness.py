@@ -12,11 +12,12 @@ from sqlalchemy import ColumnElement, and_, func, insert, or_, select, update
 from sqlalchemy.orm import Session
 
 from visionops.review.checks import digest_of
-from visionops.review.likeness import Compared, Known, SeenImage, Unchecked
+from visionops.review.likeness import Compared, ComparedWith, Known, SeenImage, Unchecked
 from visionops.review.states import State
 from visionops.review_store.database import Database
 from visionops.review_store.likeness_models import EmbeddingRow, LikenessRow, SeenRow
 from visionops.review_store.models import ItemRow, SubmissionRow
+from visionops.review_store.reading import labelled
 from visionops.review_store.rows import likeness_columns, likeness_of
 from visionops.similarity.growing import Stored
 
@@ -106,15 +107,17 @@ class SqlLikenessStore:
         rows = list(images)
         return self._database.write(lambda session: _know(session, use_case, kind, rows))
 
-    def unchecked(self, use_case: str, kind: str, revision: int, limit: int) -> list[Unchecked]:
+    def unchecked(self, use_case: str, compared: ComparedWith, limit: int, *, decided: bool = False) -> list[Unchecked]:
         """See `LikenessStore`."""
-        behind = or_(LikenessRow.item.is_(None), LikenessRow.kind != kind, LikenessRow.checked < revision)
+        kind = compared.kind
+        behind = or_(LikenessRow.item.is_(None), LikenessRow.kind != kind, LikenessRow.checked < compared.revision)
+        wanted = labelled() if decided else ItemRow.state != State.EXPORTED.value
         same = and_(EmbeddingRow.use_case == ItemRow.use_case, EmbeddingRow.sha256 == ItemRow.sha256)
         query = (
             select(ItemRow.id, ItemRow.sha256, EmbeddingRow.vector, LikenessRow)
             .outerjoin(EmbeddingRow, and_(same, EmbeddingRow.kind == kind))
             .outerjoin(LikenessRow, LikenessRow.item == ItemRow.id)
-            .where(ItemRow.use_case == use_case, ItemRow.state != State.EXPORTED.value, behind)
+            .where(ItemRow.use_case == use_case, wanted, behind)
             .order_by(ItemRow.id)
             .limit(limit)
         )

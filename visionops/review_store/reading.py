@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from visionops.review.errors import Invalid, NotFound
 from visionops.review.items import DataVersion, Decision, Opinion, ReviewItem, UseCase
-from visionops.review.likeness import HELD_OUT
+from visionops.review.likeness import HELD_OUT, ComparedWith
 from visionops.review.ports import Stats, Wanted
 from visionops.review.states import State, Verdict
 from visionops.review_store.likeness_models import LikenessRow
@@ -30,7 +30,9 @@ from visionops.review_store.rows import decision_of, item_of, opinion_of, use_ca
 __all__ = [
     "MOST_LISTED",
     "held_out",
+    "is_compared",
     "items_with",
+    "labelled",
     "read_item",
     "read_items",
     "read_opinions",
@@ -64,6 +66,20 @@ def held_out() -> ColumnElement[bool]:
         LikenessRow.item == ItemRow.id,
         LikenessRow.seen_in == HELD_OUT,
         LikenessRow.nearest.is_distinct_from(ItemRow.sha256),  # an image of the data set keeps its split
+    )
+
+
+def labelled() -> ColumnElement[bool]:
+    """Return whether an `ItemRow` is decided with a label, and in no data version yet."""
+    return and_(ItemRow.state == State.DECIDED.value, ItemRow.verdict != Verdict.REJECT.value)
+
+
+def is_compared(compared: ComparedWith) -> ColumnElement[bool]:
+    """Return whether an `ItemRow` was compared with that much, or more, of the data set."""
+    return exists().where(
+        LikenessRow.item == ItemRow.id,
+        LikenessRow.kind == compared.kind,
+        LikenessRow.checked >= compared.revision,
     )
 
 
@@ -191,9 +207,7 @@ def read_stats(session: Session, use_case: str) -> Stats:
     by_reviewer = (
         select(DecisionRow.reviewer, func.count()).join(ItemRow, ItemRow.id == DecisionRow.item).where(of_case)
     )
-    labelled = select(func.count()).where(
-        of_case, ItemRow.state == State.DECIDED.value, ItemRow.verdict != Verdict.REJECT.value
-    )
+    to_export = select(func.count()).where(of_case, labelled())
     oldest: datetime | None = session.scalar(
         select(func.min(ItemRow.added)).where(of_case, ItemRow.state == State.PENDING.value)
     )
@@ -203,8 +217,8 @@ def read_stats(session: Session, use_case: str) -> Stats:
         states={state.value: counts.get(state.value, 0) for state in State},
         verdicts={verdict.value: verdicts.get(verdict.value, 0) for verdict in Verdict},
         reviewers=dict(_pairs(session, by_reviewer, DecisionRow.reviewer)),
-        unused=session.scalar(labelled.where(~held_out())) or 0,
-        held_out=session.scalar(labelled.where(held_out())) or 0,
+        unused=session.scalar(to_export.where(~held_out())) or 0,
+        held_out=session.scalar(to_export.where(held_out())) or 0,
         oldest_pending=oldest,
         versions=session.scalar(select(func.max(VersionRow.number)).where(VersionRow.use_case == use_case)) or 0,
         second=session.scalar(open_.where(has_first, ~has_second)) or 0,

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from visionops.review.checks import in_utc
 from visionops.review.errors import Conflict
 from visionops.review.items import AuditRow, DataVersion, Decision, Opinion, Placed, ReviewItem, Submission, UseCase
-from visionops.review.likeness import Compared
+from visionops.review.likeness import Compared, ComparedWith
 from visionops.review.outcomes import Decided, Traced
 from visionops.review.ports import Added, Cursor, Prioritized, Stats, Wanted, Write
 from visionops.review.states import Change
@@ -128,9 +128,9 @@ class SqlReviewStore:
         """See `ReviewStore`."""
         return self._database.write(lambda session: changing.claim_next(session, use_case, change, write))
 
-    def export(self, use_case: str, write: Write) -> DataVersion | None:
+    def export(self, use_case: str, write: Write, compared: ComparedWith | None = None) -> DataVersion | None:
         """See `ReviewStore`."""
-        return self._database.write(lambda session: changing.export(session, use_case, write))
+        return self._database.write(lambda session: changing.export(session, use_case, write, compared))
 
     def prioritize(self, use_case: str, placed: Sequence[Placed], write: Write) -> Prioritized:
         """See `ReviewStore`."""
