@@ -11,6 +11,7 @@ from zenml.models import PipelineRunResponse
 from stacks.changes import one_line
 from stacks.deployers.api import Namespace
 from stacks.deployers.trouble import find_trouble
+from stacks.refused_pods import JOB_LABEL, refused_pods
 from stacks.run_progress import StepLines, orchestrator_namespace, step_states
 from stacks.under_way import has_ended, jobs_of, starts_steps
 from visionops.errors import StackError
@@ -18,8 +19,6 @@ from visionops.errors import StackError
 __all__ = ["follow_run"]
 
 _POLL_S = 5.0
-_JOB = "job-name"
-"""Label by which a pod names its Job."""
 _LATE = 3
 """Looks after the end of a run's Job for which ZenML may still lack the run's own end."""
 
@@ -77,9 +76,13 @@ def _starter(pods: Namespace | None, run: PipelineRunResponse) -> tuple[str, str
     if reasons := [reason for job in jobs if (reason := has_ended(job))]:
         return "", f"the Job that starts its steps has ended ({reasons[0]})"
     names = {job["metadata"]["name"] for job in jobs}
-    own = [pod for pod in pods.select("Pod", {"run_id": str(run.id)}) if pod["metadata"]["labels"].get(_JOB) in names]
+    own = [
+        pod for pod in pods.select("Pod", {"run_id": str(run.id)}) if pod["metadata"]["labels"].get(JOB_LABEL) in names
+    ]
     pending = [pod for pod in own if pod.get("status", {}).get("phase") in {None, "Pending"}]
     is_fatal, waits = find_trouble(pods, pending)
+    for is_final, why in refused_pods(pods, jobs, own).values():
+        is_fatal, waits = is_final, why
     if is_fatal:
         raise _Hopeless(f"run {run.name}: {waits}")
     return waits, ""

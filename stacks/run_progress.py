@@ -14,8 +14,10 @@ from zenml.models import PipelineRunResponse
 
 from stacks.changes import one_line
 from stacks.deployers.api import Namespace
+from stacks.deployers.manifests.identity import Manifest
 from stacks.deployers.manifests.settings import reaching
 from stacks.deployers.trouble import find_trouble
+from stacks.refused_pods import refused_pods
 
 __all__ = ["StepLines", "StepState", "new_run_name", "orchestrator_namespace", "printed_steps", "step_states"]
 
@@ -138,12 +140,24 @@ def _waiting(pods: Namespace | None, run: str) -> dict[str, str]:
     """Steps whose pods do not run, and why."""
     if pods is None:
         return {}
-    found = {}
-    for pod in pods.select("Pod", {"run_id": run}):
-        name = pod["metadata"].get("annotations", {}).get(_STEP_ANNOTATION)
+    found, own = {}, pods.select("Pod", {"run_id": run})
+    for pod in own:
+        name = _step(pod)
         if name and pod.get("status", {}).get("phase") in {None, "Pending"} and (why := find_trouble(pods, [pod])[1]):
             found[name] = why
+    jobs = {job["metadata"]["name"]: job for job in pods.select("Job", {"run_id": run}) if _waits(job)}
+    for name, (_, why) in refused_pods(pods, list(jobs.values()), own).items():
+        found[_step(jobs[name])] = why
     return found
+
+
+def _step(of: Manifest) -> str:
+    """Return the step that a pod or a Job is for; "" where it is for none."""
+    return str((of["metadata"].get("annotations") or {}).get(_STEP_ANNOTATION, ""))
+
+
+def _waits(job: Manifest) -> bool:
+    return bool(_step(job)) and not job.get("status", {}).get("conditions")
 
 
 def orchestrator_namespace() -> Namespace | None:

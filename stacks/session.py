@@ -16,20 +16,23 @@ from zenml.pipelines.pipeline_definition import Pipeline
 from stacks.active import active_stack
 from stacks.apply import ensure, known_stacks
 from stacks.changes import one_line
+from stacks.deployers.admission import explain_denial, said_by_cluster
 from stacks.first_use import opened_in_turn
 from stacks.integrations import leave_out_unused_integrations
 from stacks.paths import require_usable_paths
 from stacks.placement import IN_THIS_PROCESS, DagPlan, run_options
+from stacks.refused_pods import refused_job
 from stacks.registry import active_registry_uri
+from stacks.run_progress import orchestrator_namespace
 from stacks.spec import load_stack
 from stacks.trackers.experiments import ensure_experiment
 from stacks.tracking import prepare_tracker
-from stacks.under_way import require_idle
+from stacks.under_way import jobs_of, require_idle, starts_steps
 from stacks.use_case_lock import use_case_lock
 from stacks.validators.active import require_roles
 from stacks.zenml_server import active_stack_name, require_zenml_server
 from visionops.data.settings import DataConfig, ReviewSource
-from visionops.errors import StackError, VisionOpsError
+from visionops.errors import DeploymentError, StackError, VisionOpsError
 from visionops.home import visionops_home
 from visionops.registry import ModelRegistry, brief_waits
 
@@ -153,8 +156,10 @@ def errors_in_one_line() -> Iterator[None]:
         name, orchestrator = Client().active_stack_model.name, Client().active_stack.orchestrator
         if isinstance(error, VisionOpsError) or orchestrator.flavor in IN_THIS_PROCESS:
             raise
+        said = said_by_cluster(error)
+        what = explain_denial(said)[1] or said or one_line(error)
         raise StackError(
-            f"stack {name!r}: {one_line(error)[:500]}; the logs of its pods and the dashboard have what a step said, "
+            f"stack {name!r}: {what[:500]}; the logs of its pods and the dashboard have what a step said, "
             f"and python -m stacks.doctor {name} looks for what is wrong with the stack"
         ) from error
 
@@ -189,8 +194,17 @@ def require_success(run: PipelineRunResponse | None) -> None:
         where = f" at {', '.join(failed)}" if failed else ""
         # Jobs and pods may be gone by now, and their logs with them; what a step raised stays with its run.
         why = next((said for step in failed.values() if (said := _reason(step.exception_info))), "")
-        why = why or "the step's log in ZenML's dashboard, or its pod's, says why"
+        why = why or _refused(now) or "the step's log in ZenML's dashboard, or its pod's, says why"
         raise StackError(f"run {now.name}: failed{where}; {why}")
+
+
+def _refused(run: PipelineRunResponse) -> str:
+    """What a cluster answered when it did not admit a step; "" where none did."""
+    pods = orchestrator_namespace()
+    try:
+        return refused_job(pods, [job for job in jobs_of(pods, run) if starts_steps(job)]) if pods else ""
+    except DeploymentError:  # that the run has failed is what is said
+        return ""
 
 
 def _reason(info: ExceptionInfo | None) -> str:

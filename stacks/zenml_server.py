@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import os
+
 import requests
 
 from visionops.errors import StackError
 
-__all__ = ["active_stack_name", "require_zenml_server"]
+__all__ = ["active_stack_name", "ignore_empty_store", "require_zenml_server"]
 
 _FALLBACK = "local"
 _ZENML_DEFAULT = "default"
 _PATIENCE_S = 10
+
+
+def ignore_empty_store() -> None:
+    """Remove variables of ZenML's store that are empty from the environment.
+
+    A workflow or a compose file sets those for which it has no value, too, and ZenML ends in a trace because it cannot
+    parse the empty address.
+    """
+    for name in [name for name, value in os.environ.items() if name.startswith("ZENML_STORE_") and not value]:
+        del os.environ[name]
 
 
 def active_stack_name() -> str:
@@ -30,6 +42,7 @@ def require_zenml_server(patience: float = _PATIENCE_S) -> None:
     Raises:
         StackError: It does not. An embedded store (no server) always passes.
     """
+    ignore_empty_store()
     from zenml.config.global_config import GlobalConfiguration
 
     url = str(GlobalConfiguration().store_configuration.url)

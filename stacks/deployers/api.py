@@ -9,13 +9,13 @@ from __future__ import annotations
 import copy
 import dataclasses
 import functools
-import json
 import os
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from stacks.deployers.admission import explain_denial, said_by_cluster
 from stacks.deployers.manifests.identity import MANAGED_BY, Manifest
 from stacks.deployers.manifests.settings import KubernetesDeployerConfig
 from visionops.errors import DeploymentError
@@ -55,6 +55,7 @@ _KINDS = {
         _Kind("v1", "Pod", "pods"),
         _Kind("v1", "ServiceAccount", "serviceaccounts"),
         _Kind("v1", "ConfigMap", "configmaps"),
+        _Kind("v1", "Event", "events"),
         _Kind("v1", "PersistentVolumeClaim", "persistentvolumeclaims"),
         _Kind("apps/v1", "Deployment", "deployments"),
         _Kind("batch/v1", "Job", "jobs"),
@@ -160,6 +161,17 @@ class Namespace:
             raise self._explained(error, f"{kind}s") from error
         found: list[Manifest] = items
         return found
+
+    def events(self, kind: str, reason: str) -> list[Manifest]:
+        """Return what the cluster noted of the objects of a kind for one reason, the newest last."""
+        from kubernetes.client import ApiException
+
+        query = [("fieldSelector", f"involvedObject.kind={kind},reason={reason}")]
+        try:
+            items: list[Manifest] = self._call("GET", _KINDS["Event"].path(self.name), query=query)["items"]
+        except ApiException as error:
+            raise self._explained(error, "events") from error
+        return sorted(items, key=lambda event: event.get("lastTimestamp") or event.get("eventTime") or "")
 
     def apply(self, wanted: Manifest) -> Manifest | None:
         """Make the object be as ``wanted``.
@@ -316,7 +328,10 @@ class Namespace:
     def _explained(self, error: Any, what: str) -> DeploymentError:
         message, where = _message(error), f"{what} in namespace {self.name}"
         known = _FORBIDDEN.search(message) if error.status == 403 else None
-        if error.status == 403 and _ANONYMOUS in message:
+        _, denial = explain_denial(message) if _QUOTA not in message else (False, "")
+        if denial:
+            text = f"{where}: {denial}"
+        elif error.status == 403 and _ANONYMOUS in message:
             text = f"{self.host}: does not know who asks; log in to the cluster again"
         elif known:
             resource = known["resource"] + (f".{known['group']}" if known["group"] else "")
@@ -356,11 +371,7 @@ def _overlaid(live: Manifest, wanted: Manifest) -> Manifest:
 
 
 def _message(error: Any) -> str:
-    try:
-        message = str(json.loads(error.body)["message"])
-    except (TypeError, ValueError, KeyError):
-        message = str(error.reason)
-    return " ".join(message.split())
+    return said_by_cluster(error) or " ".join(str(error.reason).split())
 
 
 def _reason(error: Exception) -> str:

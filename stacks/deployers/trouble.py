@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from stacks.deployers.admission import explain_denial
 from stacks.deployers.api import Namespace
 from stacks.deployers.manifests.identity import Manifest
 
@@ -76,10 +77,8 @@ def _last_words(namespace: Namespace, pod: str, name: str, ended: Mapping[str, A
 
 def explain_failure(failure: str) -> str:
     """Return what a workload says of its failure, and what to do."""
-    if "exceeded quota" in failure:
-        quota = failure[failure.index("exceeded quota") :]
-        return f"{quota}; raise the ResourceQuota, or lower resources or replicas"
-    return f"{failure}; kubectl describe what it names"
+    _, denial = explain_denial(failure)
+    return denial or f"{failure}; kubectl describe what it names"
 
 
 def one_line(text: str) -> str:

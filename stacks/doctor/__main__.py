@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from stacks.spec import known_stacks
+from stacks.zenml_server import ignore_empty_store
 from visionops.errors import VisionOpsError
 
 __all__ = ["diagnose_and_print", "main"]
@@ -53,6 +54,7 @@ def diagnose_and_print(name: str | None) -> int:
         2 where something is broken, or after a mistake of the user, which is printed in one line.
     """
     os.environ.setdefault("ZENML_LOGGING_VERBOSITY", "ERROR")  # what ZenML logs of its troubles is in the table
+    ignore_empty_store()
     from stacks.doctor.diagnosis import diagnose
     from stacks.doctor.findings import State
     from stacks.doctor.report import print_diagnosis

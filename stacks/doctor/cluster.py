@@ -109,7 +109,17 @@ def check_kubernetes_orchestrator(examined: Examined) -> Iterator[Finding]:
     findings = list(_check_namespace(config, "kubernetes", rights, _needed_by_steps(own, stack), "Job"))
     yield from findings
     if all(finding.state is State.OK for finding in findings):
+        yield from _check_events(config)
         yield from check_way_to_api_server(config, _TIMEOUT)
+
+
+def _check_events(config: KubernetesDeployerConfig) -> Iterator[Finding]:
+    namespace = Namespace(config, timeout=_TIMEOUT, retries=0)
+    if not namespace.may("list", "Event"):
+        yield warning(
+            f"namespace {namespace.name}: lacks the right to list Event, by which a run says why a step gets no pod",
+            _ROLE,
+        )
 
 
 def check_airflow_orchestrator(examined: Examined) -> Iterator[Finding]:

@@ -56,7 +56,7 @@ def machine(tmp_path: Path) -> Iterator[dict[str, str]]:
 def test_a_block_does_what_it_says(block: Block, machine: dict[str, str]):
     script = block.text
     for word, value in STANDS_FOR.items():
-        script = script.replace(word, value)
+        script = re.sub(rf"(?<![A-Z_]){word}", value, script)  # not within VISIONOPS_S3_BUCKET
     if "kubectl" in script and shutil.which("kubectl") is None:
         pytest.skip("kubectl is absent")
     done = subprocess.run(
@@ -93,7 +93,8 @@ def test_kubectl_and_helm_have_the_flags(place: str, words: list[str]):
     program = shutil.which(words[0]) or (str(helm) if words[0] == "helm" and helm.exists() else None)
     if program is None:
         pytest.skip(f"{words[0]} is absent")
-    plain = [word for word in words[1:] if re.fullmatch(r"[a-z][a-z-]*", word)]
+    named = zip(["", *words[1:]], words[1:], strict=False)
+    plain = [word for before, word in named if re.fullmatch(r"[a-z][a-z-]*", word) and before != "-n"]
     said = subprocess.run([program, "options"], capture_output=True, text=True, check=False).stdout
     for known in (plain[:1], plain[:2], plain[:3]):
         asked = [program, *known, "--help"]

@@ -24,6 +24,8 @@ import pytest
 import yaml
 from kmock import KubernetesEmulator, KubernetesError, Request, Server
 
+from tests.helpers.admission import Admission
+
 NAMESPACE = "vision"
 KINDS = {
     "secrets",
@@ -38,6 +40,8 @@ KINDS = {
     "networkpolicies",
     "endpointslices",
     "ingresses",
+    "jobs",
+    "events",
     "seldondeployments",
     "inferenceservices",
 }
@@ -75,6 +79,10 @@ class Cluster(KubernetesEmulator):
         self.kinds = set(KINDS)
         self.namespaces = {NAMESPACE}
         self.faults: list[Fault] = []
+        self.admission: list[Admission] = []
+        """What looks at each object that is made or changed, and at pods that controllers make."""
+        self.events: list[dict[str, Any]] = []
+        """What controllers noted: of a Job nothing else says that its pods are denied."""
         self.version = ("1", "31")
         self.api_ports = (6443,)
         """Where the API server itself listens, behind the port 443 of its Service."""
@@ -104,13 +112,19 @@ class Cluster(KubernetesEmulator):
 
     # The API server
 
+    async def __call__(self, raw_request: aiohttp.web.BaseRequest) -> aiohttp.web.StreamResponse:
+        if (raw_request.method, raw_request.path) != ("POST", "/api/v1/namespaces"):
+            return await super().__call__(raw_request)
+        try:  # kmock parses no path that ends in "namespaces"
+            return aiohttp.web.json_response(self._make_namespace(await raw_request.json()), status=201)
+        except KubernetesError as error:
+            return await self._render_error(error)
+
     async def _handle(self, request: Request) -> aiohttp.web.StreamResponse:
         if (answer := self._discover(request)) is not None:
             return aiohttp.web.json_response(answer)
         if request.resource is None:
             return await super()._handle(request)
-        if (request.method.value, request.resource.plural) == ("POST", "namespaces"):
-            return aiohttp.web.json_response(self._make_namespace(request), status=201)
         self._refuse(request)
         method, plural = request.method.value, request.resource.plural
         if method == "GET" and request.subresource == "log":
@@ -122,13 +136,19 @@ class Cluster(KubernetesEmulator):
             self._step()
         if method == "GET" and plural == "endpointslices" and request.namespace == "default":
             return aiohttp.web.json_response({"items": [self._own_endpoints()]})
+        if (method, plural) == ("GET", "events"):
+            return aiohttp.web.json_response({"items": self._noted(request)})
         if method == "GET" and request.name is None:
             return aiohttp.web.json_response({"items": self._selected(request)})
+        if method in {"POST", "PUT"} and (error := self._denial(plural, request.data)):
+            raise error
         if method == "PUT":
             return aiohttp.web.json_response(self._replace(request))
         if method == "POST":
             self._stamp(request.data)
         answer = await super()._handle(request)
+        if (method, plural) == ("POST", "jobs"):
+            self._note_denied_pod(request.data)
         if method == "DELETE" and plural == "jobs":  # a Job that goes takes its pods along
             mine = ("job-name", request.name)
             self.pods = {n: p for n, p in self.pods.items() if mine not in p["manifest"]["metadata"]["labels"].items()}
@@ -174,6 +194,31 @@ class Cluster(KubernetesEmulator):
         if request.method.value == "POST" and request.namespace not in self.namespaces:
             raise KubernetesError(status=404, message=f'namespaces "{request.namespace}" not found')
 
+    def _denial(self, plural: str, manifest: dict[str, Any]) -> KubernetesError | None:
+        return next((error for look in self.admission if (error := look(plural, manifest))), None)
+
+    def _note_denied_pod(self, job: dict[str, Any]) -> None:
+        """What the controller of Jobs does when it may not make a pod; the Job itself stays as it is."""
+        name = job["metadata"]["name"]
+        if error := self._denial("pods", {"metadata": {"name": f"{name}-"}}):
+            self.events.append(
+                {
+                    "type": "Warning",
+                    "reason": "FailedCreate",
+                    "involvedObject": {"kind": "Job", "name": name},
+                    "message": f"Error creating: {error.message}",
+                }
+            )
+
+    def _noted(self, request: Request) -> list[dict[str, Any]]:
+        wanted = dict(part.split("=") for part in request.params.get("fieldSelector", "").split(",") if part)
+        fields = [
+            {"reason": event["reason"]}
+            | {f"involvedObject.{key}": value for key, value in event["involvedObject"].items()}
+            for event in self.events
+        ]
+        return [event for event, has in zip(self.events, fields, strict=True) if wanted.items() <= has.items()]
+
     def _key(self, request: Request) -> tuple[Any, ...]:
         return request.resource, request.namespace, request.name
 
@@ -196,8 +241,8 @@ class Cluster(KubernetesEmulator):
         self.objects[self._key(request)] = manifest
         return manifest
 
-    def _make_namespace(self, request: Request) -> dict[str, Any]:
-        name = request.data["metadata"]["name"]
+    def _make_namespace(self, manifest: dict[str, Any]) -> dict[str, Any]:
+        name = manifest["metadata"]["name"]
         if name in self.namespaces:
             raise KubernetesError(status=409, reason="AlreadyExists", message=f'namespaces "{name}" already exists')
         self.namespaces.add(name)
@@ -245,7 +290,7 @@ class Cluster(KubernetesEmulator):
         new = [name for name, pod in own.items() if pod["mark"] == mark]
         old = [name for name in own if name not in new]
         waiting = [name for name in new if not own[name]["ready"]]
-        fate = self.fates.get(live["metadata"]["annotations"]["visionops/version"], "ready")
+        fate, denied = self.fates.get(live["metadata"]["annotations"]["visionops/version"], "ready"), ""
         status = live.get("status", {})
         if status.get("observedGeneration") != live["metadata"]["generation"]:
             status = status | {"observedGeneration": live["metadata"]["generation"]}
@@ -258,11 +303,14 @@ class Cluster(KubernetesEmulator):
             del self.pods[new[0]]
         elif len(own) > replicas and old and not waiting:
             del self.pods[old[0]]
-        elif len(new) < replicas and fate != "quota":
+        elif len(new) < replicas:
             self._count += 1
             name = f"{live['metadata']['name']}-{self._count}"
             manifest = {"metadata": {"name": name, "labels": labels}, "spec": spec, "status": _beginning(fate)}
-            self.pods[name] = {"owner": key, "mark": mark, "ready": False, "manifest": manifest}
+            error = self._denial("pods", manifest)
+            denied = QUOTA if fate == "quota" else error.message if error else ""
+            if not denied:
+                self.pods[name] = {"owner": key, "mark": mark, "ready": False, "manifest": manifest}
         own = [pod for pod in self.pods.values() if pod["owner"] == key]
         ready = sum(pod["ready"] for pod in own)
         status = status | {
@@ -272,8 +320,9 @@ class Cluster(KubernetesEmulator):
             "conditions": [{"type": "Ready", "status": str(ready >= replicas)}],
             "state": "Available" if ready >= replicas else "Creating",
         }
-        if fate == "quota":
-            status["conditions"].append({"type": "ReplicaFailure", "status": "True", "message": QUOTA})
+        if denied and key[0].plural == "deployments":  # an operator's own object does not say it
+            failed = {"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": denied}
+            status["conditions"].append(failed)
         self.objects[key] = live | {"status": status}
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.helpers.postgres import PASSWORD, postgres_server
 from tests.helpers.s3 import ENVIRONMENT, seaweed_server
@@ -34,6 +35,23 @@ TINY = [
     "serving.port=0",
 ]
 """Settings that make the sample use case a matter of seconds; what it learns is nothing."""
+
+
+def write_tiny(file: Path, name: str, *settings: str) -> Path:
+    """Write the use case of configs/sample.yaml with `TINY` and ``settings`` under another name, for programs that take
+    no settings.
+    """
+    found: dict[str, Any] = yaml.safe_load((ROOT / "configs" / "sample.yaml").read_text()) | {"name": name}
+    for setting in (*TINY, *settings):
+        path, _, value = setting.partition("=")
+        *parents, last = path.split(".")
+        inner = found
+        for part in parents:
+            inner = inner.setdefault(part, {})
+        inner[last] = yaml.safe_load(value)
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(yaml.safe_dump(found))
+    return file
 
 
 @dataclasses.dataclass

@@ -14,12 +14,10 @@ from typing import Any
 
 import httpx
 import pytest
-import yaml
 
 from deploy.http.keys import Client, Role, make_key
-from tests.conftest import ROOT
 from tests.helpers.programs import free_port, started, until
-from tests.integration.conftest import TINY
+from tests.integration.conftest import write_tiny
 from tests.integration.test_review_loop import steady_load
 
 pytestmark = [
@@ -34,18 +32,7 @@ PATIENCE = 1800.0
 
 def write_config(folder: Path, *settings: str) -> Path:
     """The use case of configs/sample.yaml, small; the file is all that the service knows."""
-    found = yaml.safe_load((ROOT / "configs" / "sample.yaml").read_text())
-    for setting in (*TINY, "monitoring.policy.cooldown_hours=24", *settings):
-        name, _, value = setting.partition("=")
-        *path, last = name.split(".")
-        place = found
-        for key in path:
-            place = place.setdefault(key, {})
-        place[last] = yaml.safe_load(value)
-    folder.mkdir(exist_ok=True)
-    written = folder / f"{NAME}.yaml"
-    written.write_text(yaml.safe_dump(found))
-    return written
+    return write_tiny(folder / f"{NAME}.yaml", NAME, "monitoring.policy.cooldown_hours=24", *settings)
 
 
 @contextmanager

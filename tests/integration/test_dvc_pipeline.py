@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.integration.conftest import ROOT, TINY, Machine
+from tests.integration.conftest import ROOT, Machine, write_tiny
 
 pytestmark = [
     pytest.mark.slow,
@@ -36,15 +36,7 @@ class Project:
         for name in FILES:
             shutil.copy(ROOT / name, folder / name)
         (folder / ".venv").symlink_to(ROOT / ".venv")
-        config = yaml.safe_load((folder / "configs" / "sample.yaml").read_text()) | {"name": "by-dvc"}
-        for setting in TINY:
-            path, _, value = setting.partition("=")
-            *parents, last = path.split(".")
-            inner: dict[str, Any] = config
-            for part in parents:
-                inner = inner.setdefault(part, {})
-            inner[last] = yaml.safe_load(value)
-        (folder / "configs" / "sample.yaml").write_text(yaml.safe_dump(config))
+        write_tiny(folder / "configs" / "sample.yaml", "by-dvc")
         subprocess.run(["git", "init", "--quiet"], cwd=folder, check=True)
 
     def dvc(self, *arguments: str) -> str:
@@ -84,6 +76,20 @@ def test_a_changed_use_case_is_trained_again(project):
     path.write_text(path.read_text().replace("epochs: 2", "epochs: 1"))
     project.dvc("repro")
     assert project.report("training")["model"]["version"] == "2"
+
+
+def test_data_of_ones_own_are_tracked_where_the_guide_says(project):
+    (project.folder / "data" / "castings" / "ok").mkdir(parents=True)
+    (project.folder / "data" / "castings" / "ok" / "1.png").write_bytes(b"one")
+    project.dvc("add", "data/castings")
+    said = subprocess.run(
+        ["git", "status", "--short", "--untracked-files=all", "data"],
+        cwd=project.folder,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert said.splitlines() == ["?? data/.gitignore", "?? data/castings.dvc"]  # not the images
 
 
 def test_what_was_found_goes_to_a_remote_and_comes_back(project, tmp_path):

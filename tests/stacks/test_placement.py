@@ -24,7 +24,8 @@ from stacks.session import placement
 from stacks.spec import ComponentSpec, ComponentType, StackSpec, load_stack
 from stacks.steps import StepSpec
 from tests.conftest import ROOT
-from tests.helpers.cluster import NAMESPACE, Cluster, running_cluster
+from tests.helpers.admission import webhook
+from tests.helpers.cluster import LOG, NAMESPACE, Cluster, running_cluster
 from tests.helpers.s3 import s3_bucket, s3_server
 from tests.stacks.test_spec import CLUSTER
 from visionops.config import load_config
@@ -121,10 +122,14 @@ def start_steps(cluster: Cluster) -> None:
         "labels": {"job-name": job["metadata"]["name"]},
         "ownerReferences": [owner],
     }
-    client.CoreV1Api().create_namespaced_pod(NAMESPACE, {"metadata": metadata})
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["orchestrator", *job["spec"]["template"]["spec"]["containers"][0]["args"]])
-        kubernetes_orchestrator_entrypoint.main()
+    pods = client.CoreV1Api()
+    pods.create_namespaced_pod(NAMESPACE, {"metadata": metadata})
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "argv", ["orchestrator", *job["spec"]["template"]["spec"]["containers"][0]["args"]])
+            kubernetes_orchestrator_entrypoint.main()
+    finally:
+        pods.delete_namespaced_pod(metadata["name"], NAMESPACE)  # the next test has a pod of this name, too
 
 
 def quick(spec: StackSpec) -> StackSpec:
@@ -244,12 +249,50 @@ def test_what_goes_wrong_on_the_cluster_is_one_line(submit, fate):
         return None
 
     submit.cluster.faults.append(spoil)
-    config = load_config(ROOT / "configs" / "sample.yaml")
+    # By another name: of this one a run of another test may be under way.
+    config = load_config(ROOT / "configs" / "sample.yaml").model_copy(update={"name": f"{fate}-on-the-cluster"})
     says = {"refused": r"\(403\)|forbidden", "failed": "specified backoff limit"}[fate]
     with pytest.raises(StackError, match=f"stack 'kubernetes': .*({says}).*; the logs of its pods") as caught:
         start_call(PipelineCall(training, {"source_fingerprint": "x"}), TrainRequest(), config, DagPlan())
     submit.cluster.faults.remove(spoil)
     assert "\n" not in str(caught.value)
+
+
+def test_a_run_that_is_not_admitted_is_one_line(submit, monkeypatch):
+    from pipelines.training import training
+
+    monkeypatch.setattr(submit.cluster, "admission", [webhook("jobs", "no label\n\nowner", status=400)])
+    # By another name: of this one a run of another test may be under way.
+    config = load_config(ROOT / "configs" / "sample.yaml").model_copy(update={"name": "refused"})
+    with pytest.raises(StackError) as caught:
+        start_call(PipelineCall(training, {"source_fingerprint": "x"}), TrainRequest(), config, DagPlan())
+    assert str(caught.value).startswith(
+        "stack 'kubernetes': admission webhook \"policy.plant.example\" denied the request: no label owner; change the "
+        "setting that it names, or the cluster's policy; the logs"
+    )
+
+
+def test_a_step_that_is_not_admitted_is_named_when_the_run_has_failed(submit, monkeypatch, caplog):
+    from zenml.client import Client
+
+    cluster = submit.cluster
+    for key in [key for key in cluster.objects if key[0].plural == "jobs"]:
+        del cluster.objects[key]
+    monkeypatch.setattr(cluster, "admission", [webhook("jobs", "no label owner", only="-ingest-")])
+    submit(load_stack("kubernetes"))
+    (run_,) = Client().list_pipeline_runs(sort_by="desc:created", size=1).items
+    start_steps(cluster)
+    monkeypatch.setitem(LOG, "main", caplog.text)  # what the pod that starts steps has said
+    job = jobs(cluster)[""]
+    labels = {"job-name": job["metadata"]["name"]}
+    manifest = {"metadata": {"name": "starter", "labels": labels}, "status": {}}
+    monkeypatch.setitem(cluster.pods, "starter", {"owner": None, "mark": "", "ready": False, "manifest": manifest})
+    with pytest.raises(StackError) as caught:
+        session_module.require_success(run_)
+    assert str(caught.value) == (
+        f'run {run_.name}: failed; admission webhook "policy.plant.example" denied the request: no label owner; change '
+        "the setting that it names, or the cluster's policy"
+    )
 
 
 def test_where_steps_run_in_this_process_nothing_is_given():

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from zenml.enums import ExecutionStatus
 
 from stacks.deployers.api import Namespace
 from stacks.deployers.manifests.settings import KubernetesDeployerConfig
 from stacks.run_progress import StepLines, StepState, _waiting, new_run_name, printed_steps
-from tests.helpers.cluster import NAMESPACE, running_cluster
+from tests.helpers.admission import quota, webhook
+from tests.helpers.cluster import NAMESPACE, refusal, running_cluster
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # ZenML and SQLAlchemy warn of their own code
 
@@ -48,6 +51,35 @@ def test_a_pod_that_no_node_takes_says_so(tmp_path):
         waiting = _waiting(Namespace(config), "r1")
     assert list(waiting) == ["train_r1"]
     assert "no node takes it (0/1 nodes are available: 1 Insufficient cpu.); add nodes" in waiting["train_r1"]
+
+
+def test_a_step_whose_pod_is_denied_says_so(tmp_path):
+    with running_cluster(tmp_path) as cluster:
+        config = KubernetesDeployerConfig.model_construct(image="", bundle_store="", namespace=NAMESPACE)
+        namespace = Namespace(config)
+        cluster.admission = [quota("pods", only="train"), webhook("pods", "no label owner", only="evaluate")]
+        for name in ("train", "evaluate", "ingest"):
+            metadata = {
+                "name": f"r1-{name}",
+                "labels": {"run_id": "r1"},
+                "annotations": {"zenml.io/step-name": name},
+            }
+            namespace.ensure({"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": {}})
+        waiting = _waiting(namespace, "r1")
+        cluster.faults.append(
+            refusal(
+                403, 'events is forbidden: User "ci" cannot list resource "events" in API group ""', plural="events"
+            )
+        )
+        unseen = _waiting(namespace, "r1")
+    assert set(waiting) == {"train", "evaluate"}
+    assert re.fullmatch(
+        r"exceeded quota: team, requested: requests.cpu=1, .*; raise the ResourceQuota.*", waiting["train"]
+    )
+    assert re.fullmatch(r"admission webhook .* denied the request: no label owner; change .*", waiting["evaluate"])
+    assert unseen["train"].startswith(
+        "it has no pod, and why cannot be seen (events in namespace vision: lacks the right"
+    )
 
 
 def test_the_steps_of_a_run_are_printed_while_it_runs(zenml_home):

@@ -23,6 +23,7 @@ from launch.service import start_call
 from stacks.integrations import leave_out_unused_integrations
 from stacks.placement import DagPlan
 from tests.conftest import ROOT
+from tests.helpers.admission import quota, webhook
 from tests.helpers.cluster import Cluster, running_cluster
 from tests.helpers.programs import until
 from tests.helpers.s3 import s3_bucket, s3_server
@@ -153,6 +154,34 @@ def test_a_run_is_followed_by_the_same_command_and_in_the_way_of_another(cluster
     assert attach(request_digest(TrainRequest(), config), config.name) is None
 
 
+def test_a_run_whose_first_pod_is_denied_says_why(cluster, config, capsys, monkeypatch):
+    from stacks.stopping import stop_run
+    from stacks.under_way import runs_under_way
+
+    monkeypatch.setattr(cluster, "admission", [quota("pods")])
+    client = Client(config, TrainRequest())
+    said = ""
+
+    def waits() -> bool:
+        nonlocal said
+        said += capsys.readouterr().err
+        return "run: waits; " in said
+
+    until(waits)
+    assert "run: waits; exceeded quota: team, requested: requests.cpu=1" in said  # it may yet be given
+    (run,) = runs_under_way(config.name)
+    stop_run(run.name)
+    assert "was stopped" in client.end()
+    monkeypatch.setattr(cluster, "admission", [webhook("pods", "no label owner")])
+    client = Client(config, TrainRequest())
+    said = (
+        r'run \S+: admission webhook "policy.plant.example" denied the request: no label owner; change the setting .*'
+    )
+    assert re.fullmatch(said, client.end())
+    (run,) = runs_under_way(config.name)
+    stop_run(run.name)
+
+
 def test_an_interrupt_stops_the_run_or_leaves_it(cluster, config, monkeypatch):
     from stacks.under_way import runs_under_way
 
@@ -193,11 +222,14 @@ def test_an_interrupt_stops_the_run_or_leaves_it(cluster, config, monkeypatch):
 def test_a_run_whose_job_is_gone_neither_lasts_nor_keeps_others_waiting(cluster, config, monkeypatch):
     from stacks.under_way import runs_under_way
 
+    def remove_jobs() -> None:
+        for key in [key for key in cluster.objects if key[0].plural == "jobs"]:
+            del cluster.objects[key]
+
+    remove_jobs()  # of the tests before, which would be taken for the client's
     client = Client(config, TrainRequest())
     until(lambda: jobs(cluster))
-    for key in list(cluster.objects):
-        if key[0].plural == "jobs":
-            del cluster.objects[key]
+    remove_jobs()
     assert len(runs_under_way(config.name)) == 1  # a client may be about to make it
     monkeypatch.setattr("stacks.under_way._STARTING", timedelta(0))
     assert runs_under_way(config.name) == []

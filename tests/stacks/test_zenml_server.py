@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from stacks.zenml_server import ignore_empty_store
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -30,3 +32,12 @@ def test_a_stopped_zenml_server_is_one_line_with_the_way_back(tmp_path):
     assert line.startswith(f"error: ZenML server {url}: does not answer")
     assert "`zenml logout`" in line
     assert "Traceback" not in done.stderr
+
+
+def test_an_empty_address_is_none(monkeypatch):
+    """A release on GitHub sets the variable of an environment that has no server."""
+    monkeypatch.setenv("ZENML_STORE_URL", "")
+    monkeypatch.setenv("ZENML_STORE_API_KEY", "key")
+    ignore_empty_store()
+    assert "ZENML_STORE_URL" not in os.environ
+    assert os.environ["ZENML_STORE_API_KEY"] == "key"

@@ -57,6 +57,7 @@ def run_job(workflow: str, job: str, folder: Path, context: _Context, programs: 
     files = {name: folder.parent / f"{folder.name}-{name}" for name in ("GITHUB_ENV", "GITHUB_OUTPUT")}
     variables = _substituted(text.get("env", {}) | own.get("env", {}), context)
     github = {f"GITHUB_{name.upper()}": str(value) for name, value in context.get("github", {}).items()}
+    github["GITHUB_WORKSPACE"] = str(folder)
     code, output, names, left_out = 0, "", [], []
     outputs: dict[str, Any] = {}
     for step in own["steps"]:

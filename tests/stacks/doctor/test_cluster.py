@@ -101,6 +101,12 @@ def test_an_orchestrator_needs_rights_of_its_own(cluster):
     assert well(check_kubernetes_orchestrator(component))
 
 
+def test_an_orchestrator_without_events_is_a_warning(cluster):
+    cluster.denied = {"list events"}
+    found = list(check_kubernetes_orchestrator(examined("orchestrator", "kubernetes", kubernetes_namespace="vision")))
+    assert [one.state for one in found if "lacks the right to list Event" in one.saw] == [State.WARNING]
+
+
 def test_airflow_needs_a_place_for_dags_and_what_its_pods_are_given(cluster, tmp_path, s3, monkeypatch):
     own = {"dag_output_dir": str(tmp_path / "dags"), "operator_args": {"namespace": "vision"}}
     component = examined("orchestrator", "airflow", **own)
