@@ -1,8 +1,8 @@
 """``python -m pipelines.airflow_task …``: run one step as a task of an Airflow on this machine.
 
 Takes the arguments of ZenML's own entrypoint. Beyond what that does, the step ends with its task however that dies,
-waits for other work on its use case, and is not run again when it has finished already: Airflow tries a task again that
-was killed after its step's end.
+waits for other work on its use case, and is not run again when it has finished already, or its run was stopped: Airflow
+tries a task again that was killed after its step's end, or ended because of the stop.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 
 from zenml.client import Client
 from zenml.entrypoints import StepEntrypointConfiguration
+from zenml.enums import ExecutionStatus
 from zenml.execution.pipeline.utils import prevent_pipeline_execution
 from zenml.models import PipelineRunResponse, StepRunResponse
 from zenml.orchestrators.publish_utils import publish_failed_pipeline_run, publish_failed_step_run
@@ -24,6 +25,7 @@ from stacks.airflow_dag import ENV_ZENML_AIRFLOW_RUN_ID
 from stacks.integrations import leave_out_unused_integrations
 from stacks.parent_death import die_with_parent
 from stacks.same_code import CODE_VARIABLE, code_digest
+from stacks.stopping import close_run
 from stacks.use_case_lock import use_case_lock
 from steps.progress import announce
 from visionops.errors import StackError, VisionOpsError
@@ -31,6 +33,7 @@ from visionops.errors import StackError, VisionOpsError
 __all__ = ["main"]
 
 _ROOT = Path(__file__).resolve().parents[1]
+_STOPPED = {ExecutionStatus.STOPPED, ExecutionStatus.STOPPING}
 
 
 class _StepHere(StepEntrypointConfiguration):
@@ -70,6 +73,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(words: Sequence[str]) -> None:
     step_name, run, tries = _present(words)
+    if run and run.status in _STOPPED:
+        close_run(run)  # a step that was killed before it could hear of the stop
+        raise StackError(f"run {run.name}: was stopped; give its command again, or trigger the DAG anew")
     if run and any(step.status.is_successful for step in tries):
         announce(f"{step_name}: finished before its task was killed; not run again")
         return
@@ -109,9 +115,18 @@ def _present(words: Sequence[str]) -> tuple[str, PipelineRunResponse | None, lis
     run_id, name = os.environ[ENV_ZENML_AIRFLOW_RUN_ID], options.step_name
     runs = Client().list_pipeline_runs(orchestrator_run_id=run_id, snapshot_id=options.snapshot_id).items
     if not runs:
-        return name, None, []
+        return name, _stopped_before_its_start(options.snapshot_id), []
     found = Client().list_run_steps(pipeline_run_id=runs[0].id, name=name, exclude_retried=False).items
     return name, runs[0], sorted(found, key=lambda step: step.version)
+
+
+def _stopped_before_its_start(snapshot: str) -> PipelineRunResponse | None:
+    """Return the run that a client made when it handed the DAG over, where somebody stopped it before Airflow began.
+
+    ZenML would not know it for this DAG run's, and make another one.
+    """
+    stopped = Client().list_pipeline_runs(snapshot_id=snapshot, status=ExecutionStatus.STOPPED.value).items
+    return next((run for run in stopped if not run.orchestrator_run_id), None)
 
 
 def _of_ours(error: BaseException | None) -> VisionOpsError | None:

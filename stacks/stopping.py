@@ -17,7 +17,7 @@ from stacks.run_progress import orchestrator_namespace
 from stacks.under_way import jobs_of
 from visionops.errors import StackError
 
-__all__ = ["stop_run"]
+__all__ = ["close_run", "stop_run"]
 
 _PATIENCE_S = 90.0
 """A step on Airflow learns by its heartbeat, every 15 s, that its run is being stopped."""
@@ -59,7 +59,7 @@ def stop_run(name: str, patience: float = _PATIENCE_S) -> None:
     if pods is not None:
         for job in jobs_of(pods, run):
             pods.delete("Job", job["metadata"]["name"])
-    _close(run)
+    close_run(run)
 
 
 def _ends(name: str, patience: float) -> bool:
@@ -71,8 +71,8 @@ def _ends(name: str, patience: float) -> bool:
     return False
 
 
-def _close(run: PipelineRunResponse) -> None:
-    """Write down that a run whose pods are gone has been stopped."""
+def close_run(run: PipelineRunResponse) -> None:
+    """Write down that a run that nobody works on any more has been stopped."""
     for step in Client().get_pipeline_run(run.id).steps.values():
         if not step.status.is_finished:
             publish_step_run_status_update(step.id, ExecutionStatus.STOPPED, end_time=datetime.now(UTC))

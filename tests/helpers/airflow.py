@@ -21,6 +21,8 @@ from tests.helpers.programs import free_port, until
 
 __all__ = ["AIRFLOW", "Airflow", "running_airflow"]
 
+_TICK = 1.0
+"""Seconds between two looks at a run: it takes minutes, and an answer takes Airflow some of the processor."""
 AIRFLOW = ROOT / ".airflow" / "bin" / "airflow"
 _ENDED = frozenset({"success", "failed"})
 
@@ -63,12 +65,13 @@ class Airflow:
 
     def wait(self, dag: str, run: str, seconds: float = 1800.0) -> dict[str, dict[str, Any]]:
         """Wait until a run has ended; return its tasks."""
-        until(lambda: self._get(f"dags/{dag}/dagRuns/{run}")["state"] in _ENDED, seconds)
+        until(lambda: self._get(f"dags/{dag}/dagRuns/{run}")["state"] in _ENDED, seconds, _TICK)
         return self.tasks(dag, run)
 
     def log(self, dag: str, run: str, task: str, number: int = 1) -> str:
-        """Return what a try of a task has printed."""
-        return json.dumps(self._get(f"dags/{dag}/dagRuns/{run}/taskInstances/{task}/logs/{number}?full_content=true"))
+        """Return what a try of a task has printed, a line per event with its time."""
+        found = self._get(f"dags/{dag}/dagRuns/{run}/taskInstances/{task}/logs/{number}?full_content=true")
+        return "\n".join(f"{event.get('timestamp', '')} {event['event']}" for event in found["content"])
 
     def _get(self, path: str, body: bytes | None = None) -> Any:
         headers = {"Content-Type": "application/json", "Accept": "application/json"}

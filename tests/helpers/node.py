@@ -45,13 +45,23 @@ class Node:
         self.logs: dict[str, Path] = {}
         """Of the pods that were started, in order."""
         self.failed: list[str] = []
+        """Pods that ended with an error, unless their Job was deleted."""
+        self._pods: dict[str, str] = {}
+        self._gone: set[str] = set()
         self._cluster, self._api, self._folder = cluster, client.CoreV1Api(api), folder
         self._account, self._port = account
         self._runs: list[threading.Thread] = []
 
     def __call__(self, request: Request) -> None:
-        """Take up a Job before the API server stores it; one of the cluster's `faults`, which finds none."""
+        """Take up a Job before the API server stores it, and end the pods of one that goes.
+
+        One of the cluster's `faults`, which finds none.
+        """
         kind = request.resource.plural if request.resource else ""
+        if (request.method.value, kind) == ("DELETE", "jobs"):
+            self._gone.add(str(request.name))
+            if pod := self._pods.get(str(request.name)):
+                threading.Thread(target=_remove, args=(pod,), daemon=True).start()
         if (request.method.value, kind) == ("POST", "jobs"):
             request.data["metadata"]["uid"] = str(uuid.uuid4())
             request.data["status"] = {"active": 1}
@@ -66,7 +76,7 @@ class Node:
     def __exit__(self, *_: object) -> None:
         self._cluster.faults.remove(self)
         for pod in self.logs:
-            subprocess.run(["podman", "rm", "--force", "--ignore", pod], check=False, capture_output=True)
+            _remove(pod)
         for run in self._runs:
             run.join(30)
 
@@ -85,9 +95,12 @@ class Node:
         }
         self._api.create_namespaced_pod(NAMESPACE, manifest)
         self._cluster.pods[pod] = {"owner": None, "mark": "", "ready": True, "manifest": manifest}
+        self._pods[name] = pod
         self.logs[pod] = self._folder / f"{pod}.log"
         with self.logs[pod].open("wb") as log:
             code = subprocess.run(self._command(pod, template["spec"]), stdout=log, stderr=log, check=False).returncode
+        if name in self._gone:
+            return
         if code:
             self.failed.append(pod)
         container = template["spec"]["containers"][0]
@@ -138,6 +151,10 @@ class Node:
     def _secret(self, name: str) -> dict[str, str]:
         (found,) = [o.raw for k, o in self._cluster.objects.items() if (k[0].plural, k[2]) == ("secrets", name)]
         return {key: base64.b64decode(value).decode() for key, value in found["data"].items()}
+
+
+def _remove(pod: str) -> None:
+    subprocess.run(["podman", "rm", "--force", "--time=0", "--ignore", pod], check=False, capture_output=True)
 
 
 @contextmanager

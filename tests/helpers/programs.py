@@ -55,12 +55,12 @@ def run(*command: str | Path) -> str:
     return done.stdout + done.stderr
 
 
-def until(look: Callable[[], _Found], seconds: float = 180.0) -> _Found:
+def until(look: Callable[[], _Found], seconds: float = 180.0, tick: float = TICK) -> _Found:
     """The first result that is true. The limit is for what hangs: a busy machine is many times slower."""
-    end, tick = time.monotonic() + seconds, threading.Event()
+    end, pause = time.monotonic() + seconds, threading.Event()
     while not (found := look()):
         assert time.monotonic() < end, f"not within {seconds:g} s"
-        tick.wait(TICK)
+        pause.wait(tick)
     return found
 
 

@@ -83,8 +83,12 @@ def own_zenml(folder: Path, database: Path | None = None) -> Iterator[Path]:
 
 
 @contextmanager
-def zenml_server(folder: Path) -> Iterator[str]:
-    """Start a ZenML server that needs no login; give its address while the block runs."""
+def zenml_server(folder: Path, password: str = "") -> Iterator[str]:
+    """Start a ZenML server; give its address while the block runs.
+
+    Args:
+        password: Of its user `default`. Without one nobody logs in, and ZenML refuses the heartbeats of steps.
+    """
     port, home = free_port(), folder / "zenml-server"
     home.mkdir()
     settings = {
@@ -92,9 +96,10 @@ def zenml_server(folder: Path) -> Iterator[str]:
         "ZENML_STORE_URL": f"sqlite:///{home}/zenml.db",
         "ZENML_SERVER": "true",
         "ZENML_SERVER_AUTO_ACTIVATE": "true",
-        "ZENML_SERVER_AUTH_SCHEME": "NO_AUTH",
+        "ZENML_SERVER_AUTH_SCHEME": "OAUTH2_PASSWORD_BEARER" if password else "NO_AUTH",
+        "ZENML_DEFAULT_USER_PASSWORD": password,
         "ZENML_SERVER_DEPLOYMENT_TYPE": "other",
     }
     command = [sys.executable, "-m", "uvicorn", "zenml.zen_server.zen_server_api:app", "--host=127.0.0.1"]
-    with started(folder, port, *command, f"--port={port}", ready="/health", env=settings):
+    with started(folder, port, *command, f"--port={port}", ready="/health", env=settings, seconds=600):
         yield f"http://127.0.0.1:{port}"

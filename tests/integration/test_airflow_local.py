@@ -6,21 +6,18 @@ Airflow has an environment of its own and knows neither ZenML nor this project. 
 from __future__ import annotations
 
 import os
-import signal
-import subprocess
+import re
+import shutil
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
-import psutil
 import pytest
-import yaml
 
-from tests.conftest import ROOT
-from tests.helpers.airflow import Airflow, running_airflow
 from tests.helpers.programs import until
 from tests.helpers.zenml_homes import own_zenml
+from tests.integration.airflow_site import Site, airflow_site
 from tests.stacks.test_placement import STEPS
 
 pytestmark = [
@@ -31,85 +28,21 @@ pytestmark = [
 ]
 
 NAME = "line"
+HALF = 4
+"""Of the training's epochs."""
 TRAINING, MONITORING, RETRAINING = f"training-{NAME}", f"monitoring-{NAME}", f"retraining-{NAME}"
-WEEKLY, DAILY, MONDAYS = "0 3 * * 0", "15 6 * * *", "0 2 * * 1"
+_DAY = (datetime.now(UTC).isoweekday() + 3) % 7
+"""A day of the week that does not begin while the test runs: what it sees, it has started itself."""
+WEEKLY, MONITORED, RETRAINED = f"0 3 * * {_DAY}", f"15 6 * * {_DAY}", f"0 2 * * {_DAY}"
 MONITORING_STEPS = ["compare_traffic", "score_labelled_traffic", "estimate_performance", "decide_retraining", "tell"]
-
-
-class Site:
-    """One machine: our environment, an Airflow, and the folder of DAGs between them."""
-
-    def __init__(self, folder: Path, airflow: Airflow, dags: Path) -> None:
-        self.folder = folder
-        self.airflow = airflow
-        self.config = folder / f"{NAME}.yaml"
-        self.env = {
-            **os.environ,
-            "PYTHONPATH": str(ROOT),
-            "PYTHONWARNINGS": "ignore",
-            "VISIONOPS_AIRFLOW_DAGS": str(dags),
-            "VISIONOPS_HOME": str(folder / "visionops"),
-            "ZENML_CONFIG_PATH": str(folder / "config"),
-        }
-
-    def write_config(self, **schedules: str) -> None:
-        """The sample, as small as it can be, with these schedules."""
-        found = yaml.safe_load((ROOT / "configs" / "sample.yaml").read_text())
-        found |= {"name": NAME, "schedules": schedules}
-        found["data"]["source"] |= {"images": 48, "size": 128}
-        found["training"] |= {"image_size": 64, "epochs": 8}
-        found |= {"evaluation": {"worst_images": 2, "latency_images": 2}, "validation": {"min_instances": 0}}
-        found |= {"gate": {"minimum": 0, "min_images": 1}, "serving": {"port": 0}}
-        self.config.write_text(yaml.safe_dump(found))
-
-    def command(self, *words: str) -> str:
-        """Run one of our commands to its end."""
-        command = [sys.executable, *words, "--config", str(self.config), "--stack", "airflow-local"]
-        done = subprocess.run(
-            command, cwd=ROOT, env=self.env, capture_output=True, text=True, timeout=1800, check=False
-        )
-        assert done.returncode == 0, done.stderr[-3000:]
-        return done.stdout
-
-    def step_pid(self, step: str) -> int:
-        """Process that runs a step of this site now; its workers have the same command line."""
-        processes = psutil.process_iter(["cmdline"])
-        same = [p for p in processes if {"pipelines.airflow_task", step} <= set(p.info["cmdline"] or ())]
-        mine = {p.pid: p for p in same if p.environ().get("VISIONOPS_HOME") == self.env["VISIONOPS_HOME"]}
-        (pid,) = (pid for pid, process in mine.items() if process.ppid() not in mine)
-        return pid
-
-    def kill_training(self) -> None:
-        """Kill the training step after its first epoch, as the kernel does where memory runs out."""
-        until(lambda: list(Path(self.env["VISIONOPS_HOME"]).rglob("run/weights/last.pt")), 1800)
-        os.kill(self.step_pid("train"), signal.SIGKILL)
-
-    def finish(self, dag: str, run: str) -> dict[str, dict[str, Any]]:
-        """Wait for a run of a DAG, print what each task took, and give its tasks."""
-        tasks = self.airflow.wait(dag, run, 3600)
-        for name, task in sorted(tasks.items(), key=lambda item: item[1]["start_date"] or ""):
-            took = f"{task['duration'] or 0:.0f} s"
-            line = f"{dag:<16} {name:<24} {task['state']:<8} try {task['try_number']}  {task['start_date']}  {took}"
-            sys.stdout.write(f"{line}\n")
-        return tasks
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    folder = tmp_path_factory.mktemp("site")
-    dags = folder / "dags"
-    dags.mkdir()
-    with running_airflow(folder / "airflow", dags) as airflow:
-        made = Site(folder, airflow, dags)
-        made.write_config(training=WEEKLY, retraining=MONDAYS)
+    with airflow_site(tmp_path_factory.mktemp("site"), NAME) as made:
+        made.write_config(training=WEEKLY, retraining=RETRAINED)
         assert f"{TRAINING}, {RETRAINING}" in made.command("-m", "launch.cli", "schedule")
-        try:
-            yield made
-        finally:
-            for process in psutil.process_iter(["cmdline"]):
-                words = process.info["cmdline"] or []
-                if "deploy.serving" in words and any(made.env["VISIONOPS_HOME"] in word for word in words):
-                    process.terminate()
+        yield made
 
 
 def zenml_steps(site: Site, dag_run: str) -> tuple[str, dict[str, list[str]]]:
@@ -127,13 +60,22 @@ def zenml_steps(site: Site, dag_run: str) -> tuple[str, dict[str, list[str]]]:
 def run_training(site: Site, dag: str, run: str, *, killed: bool = False) -> None:
     """See a run of the training pipeline through: every task once, but for one that was killed."""
     if killed:
-        site.kill_training()
+        site.kill_training(HALF)
     tasks = site.finish(dag, run)
     assert {name: task["state"] for name, task in tasks.items()} == dict.fromkeys(STEPS, "success")
     assert {name: task["try_number"] for name, task in tasks.items()} == dict.fromkeys(STEPS, 1) | {"train": 1 + killed}
     status, tries = zenml_steps(site, run)
     assert status == "completed"
     assert tries == {name: ["completed"] for name in STEPS} | ({"train": ["retried", "completed"]} if killed else {})
+
+
+def see(site: Site, run: str, number: int, pattern: str) -> re.Match[str]:
+    """Find a line in the log of a try of `train`, and print it."""
+    log = site.airflow.log(TRAINING, run, "train", number)
+    found = re.search(f".*{pattern}.*", log)
+    assert found, log
+    sys.stdout.write(f"train, try {number}: {found[0]}\n")
+    return found
 
 
 def run_monitoring(site: Site) -> str:
@@ -148,19 +90,21 @@ def run_monitoring(site: Site) -> str:
 def test_training_monitoring_and_retraining_run_in_a_real_airflow_twice(site):
     known = site.airflow.wait_for_dags(TRAINING, RETRAINING)
     assert known[TRAINING]["timetable_summary"] == WEEKLY
-    assert known[RETRAINING]["timetable_summary"] == MONDAYS
+    assert known[RETRAINING]["timetable_summary"] == RETRAINED
     assert not site.airflow.runs(TRAINING), "made up for a time that it has missed"
 
     training = site.airflow.trigger(TRAINING)
     run_training(site, TRAINING, training, killed=True)
-    assert "return code -9" in site.airflow.log(TRAINING, training, "train", 1)
-    assert "training goes on after epoch" in site.airflow.log(TRAINING, training, "train", 2)
+    see(site, training, 1, "return code -9")
+    resumed = see(site, training, 2, r"training goes on after epoch (\d)")
+    assert int(resumed[1]) >= HALF - 1  # the last whole one before the kill
 
     # It needs a champion; `--retrain`, for there is no drift here to decide on.
-    made = site.command("run.py", "--pipeline", "monitoring", "--retrain", "--schedule", DAILY)
+    made = site.command("run.py", "--pipeline", "monitoring", "--retrain", "--schedule", MONITORED)
     assert f"{MONITORING}, {RETRAINING}" in made
-    assert site.airflow.wait_for_dags(MONITORING)[MONITORING]["timetable_summary"] == DAILY
+    assert site.airflow.wait_for_dags(MONITORING)[MONITORING]["timetable_summary"] == MONITORED
     run_training(site, RETRAINING, run_monitoring(site))
 
+    shutil.rmtree(Path(site.env["VISIONOPS_HOME"], "training"))  # else the second round would find the trainings done
     run_training(site, TRAINING, site.airflow.trigger(TRAINING))
     run_training(site, RETRAINING, run_monitoring(site))

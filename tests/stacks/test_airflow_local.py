@@ -29,6 +29,7 @@ from stacks.parent_death import die_with_parent
 from stacks.placement import run_options
 from stacks.same_code import CODE_VARIABLE, code_digest
 from stacks.spec import load_stack
+from stacks.stopping import close_run
 from stacks.use_case_lock import use_case_lock
 from tests.conftest import ROOT
 from visionops.errors import StackError
@@ -132,6 +133,39 @@ def test_a_run_that_has_failed_for_good_is_not_taken_up_again(dag, task, monkeyp
     assert [main(words(task)) for _ in range(4)] == [2] * 4
     assert "count was tried 3 times, so the run has failed for good; trigger the DAG anew" in capsys.readouterr().err
     assert statuses() == ("failed", ["retried", "retried", "failed"])
+
+
+def test_a_run_that_was_stopped_is_not_taken_up_again(dag, task, monkeypatch, capsys):
+    from zenml.client import Client
+    from zenml.enums import ExecutionStatus
+    from zenml.orchestrators.publish_utils import publish_pipeline_run_status_update
+
+    monkeypatch.setenv(FAILS, "1")
+    assert main(words(task)) == 2
+    monkeypatch.delenv(FAILS)
+    (run,) = Client().list_pipeline_runs(orchestrator_run_id=os.environ[ENV_ZENML_AIRFLOW_RUN_ID]).items
+    publish_pipeline_run_status_update(run.id, ExecutionStatus.STOPPING)
+    capsys.readouterr()
+    assert main(words(task)) == 2
+    said = f"run {run.name}: was stopped; give its command again, or trigger the DAG anew"
+    assert capsys.readouterr().err.endswith(f"error: {said}\n")
+    assert statuses()[0] == "stopped"
+    assert not dag["ran"].exists()
+
+
+def test_a_run_that_was_stopped_before_airflow_began_does_not_begin(dag, task, capsys):
+    from zenml.client import Client
+    from zenml.pipelines.run_utils import create_placeholder_run
+
+    snapshot = task["arguments"][task["arguments"].index("--snapshot_id") + 1]
+    handed_over = create_placeholder_run(Client().get_snapshot(snapshot))
+    close_run(handed_over)
+    try:
+        assert main(words(task)) == 2
+    finally:
+        Client().delete_pipeline_run(handed_over.id)
+    assert f"error: run {handed_over.name}: was stopped; give its command again" in capsys.readouterr().err
+    assert not dag["ran"].exists()
 
 
 def test_a_run_whose_last_try_was_killed_has_failed(dag, task, monkeypatch):
