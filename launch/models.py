@@ -91,8 +91,19 @@ def _row(version: RegisteredVersion) -> dict[str, Any]:
         "promoted_by_gate": version.gate_promotes,
         "gate": tags.get("gate.reason"),
         "promoted_by_hand": tags.get("visionops.promoted_by_hand"),
+        "release": _release(version),
         "metrics": {key.removeprefix("test."): float(value) for key, value in tags.items() if key.startswith("test.")},
     }
+
+
+def _release(version: RegisteredVersion) -> dict[str, Any] | None:
+    from visionops.canary.holding import release_state
+
+    try:
+        state = release_state(version)
+    except RegistryError as error:  # of one version: the others are listed all the same
+        return {"stage": "unreadable", "reason": str(error)}
+    return state.model_dump(mode="json") if state else None
 
 
 def _promote(

@@ -90,6 +90,9 @@ def _up(profiles: Sequence[str], without: Sequence[str], settings: Sequence[str]
     compose.run(["up", "-d", *services], profiles, variables)
     _await(places.not_well, lambda names: f"waiting for {', '.join(names)}")
     write_client(_FOLDER / "client.env", places.environment())
+    if "control" in services:
+        _say("applying the stack onehost, which the control service uses")
+        compose.run(["exec", "-T", "control", "python", "-m", "stacks.apply", "onehost"], profiles, variables)
     _say("training configs/sample.yaml on the stack staging")
     summary = _FOLDER / "summary.json"
     words = [word for setting in ("serving.port=0", *settings) for word in ("--set", setting)]

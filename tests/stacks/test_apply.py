@@ -11,6 +11,7 @@ import pytest
 from zenml.enums import StackComponentType
 
 import stacks.apply as apply_module
+from stacks.active import active_stack
 from stacks.apply import Action, apply, ensure, main
 from stacks.registry import active_registry_uri
 from stacks.same_deployer import deployer_settings, require_same_deployer
@@ -76,6 +77,14 @@ def test_a_dry_run_changes_nothing(client):
     ]
     assert {change.action for change in changes} == {Action.CREATE}
     assert names(client) == {"default"}
+
+
+def test_a_stack_that_is_not_applied_yet_names_the_command(client):
+    with (
+        pytest.raises(StackError, match=r"'onehost': ZenML does not have it yet; python -m stacks.apply onehost$"),
+        active_stack(client, "onehost", keep=False),
+    ):
+        pass
 
 
 def test_the_second_call_changes_nothing(client, zenml_home):

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 pytestmark = [
     pytest.mark.filterwarnings("ignore"),  # ZenML and SQLAlchemy warn of their own code
     pytest.mark.skipif(not os.environ.get("VISIONOPS_RELEASES"), reason="make releases runs it"),
+    pytest.mark.timeout(3600),
 ]
 
 CONFIG = """
@@ -27,10 +28,10 @@ serving:
 """
 
 
-def run(*words: str, code: int = 0) -> str:
+def run(*words: str, code: int = 0, command: str = "release") -> str:
     from launch.cli import app
 
-    result = CliRunner().invoke(app, ["release", *words])
+    result = CliRunner().invoke(app, [command, *words])
     assert result.exit_code == code, result.output
     return result.output
 
@@ -40,9 +41,12 @@ def test_a_release_from_its_beginning_to_both_ends(zenml_home: Path, tmp_path: P
 
     from stacks.apply import apply
     from steps.context import active_deployer, active_registry
+    from tests.helpers.bundles import make_bundle
     from tests.helpers.tracking import add_version
+    from tests.review_store.test_arms import CELLS, PLACES, decide
     from visionops.canary.holding import begin, put_into_service, release_state
     from visionops.config import load_config
+    from visionops.review_store.opening import open_review
 
     apply("local")
     Client().activate_stack("local")
@@ -55,6 +59,7 @@ def test_a_release_from_its_beginning_to_both_ends(zenml_home: Path, tmp_path: P
     mlflow.MlflowClient(registry.tracking_uri).create_experiment("registry", (tmp_path / "artifacts").as_uri())
     versions = [add_version(registry, "cells", tmp_path, gain) for gain in (2.0, 1.5)]
     strange = add_version(registry, "cells", tmp_path, 1.6, class_names=("a", "b", "c"))
+    other = add_version(registry, "cells", tmp_path, 1.25)
     registry.promote(versions[0])
     put_into_service(registry, deployer, versions[0], config.serving, ())
     found = deployer.find_endpoint("cells")
@@ -97,6 +102,28 @@ def test_a_release_from_its_beginning_to_both_ends(zenml_home: Path, tmp_path: P
         assert "returned  misses scratches" in run("abort", *words, "--reason", "misses scratches", "--as", "ann")
         assert release_state(registry.by_version("cells", "3")).by == "ann"
         assert set(ask(5)) == {"2"}
+
+        assert "so there is nothing to compare" in run("compare", *words, code=2)
+        try_out(other)
+        labeller = make_bundle(tmp_path / "labeller")
+        with open_review() as review:
+            review.put_use_case(CELLS)
+            for number, place in enumerate(PLACES[:6]):
+                decide(review, labeller, "24"[number % 2], [("red", *place)])
+        said = run("compare", *words)
+        assert "champion  version 2: 1.000" in said
+        assert "candidate version 4: 1.000" in said
+        assert "which may be chance" in said
+        assert "hold      " in run("status", *words)
+        promoted = ("promote", *words, "--reason", "seen on line 3", "--as", "ann")
+        assert "promoted  seen on line 3" in run(*promoted)
+        assert registry.champion("cells").version == "4"
+        assert (release_state(registry.champion("cells")).by, set(ask(5))) == ("ann", {"4"})
+        assert "nothing is tried beside the champion" in run(*promoted, code=2)
+
+        listed = json.loads(run("cells", "--json", command="models").splitlines()[-1])["cells"]["versions"]
+        ends = {one["version"]: (one["release"]["stage"], one["release"]["by"]) for one in listed if one["release"]}
+        assert ends == {"2": ("promoted", ""), "3": ("returned", "ann"), "4": ("promoted", "ann")}
     finally:
         for service in deployer.find_model_server():
             deployer.delete_model_server(service.uuid, force=True)

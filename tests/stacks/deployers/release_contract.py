@@ -18,6 +18,7 @@ from typing import Any
 
 import requests
 
+from tests.helpers.bundles import encode, filled
 from visionops.canary.decision import Action, Verdict, decide
 from visionops.endpoint import Candidate
 from visionops.inference.release_report import ReleaseReports
@@ -28,6 +29,8 @@ CLIENTS = 2
 MOST_SECONDS = 240.0
 LEAST = 12
 """Images before anything is decided."""
+_DARK = encode(filled((40, 40, 40)))
+"""The smoke image: a candidate that fails on bright images passes it, as a bad one may in life."""
 
 
 def serving(strategy: str = "canary", **more: Any) -> ServingConfig:
@@ -98,7 +101,7 @@ class Life:
             version=self.version,
             alias="champion",
             serving=config,
-            smoke_images=[],
+            smoke_images=[_DARK],
             candidate=candidate,
         )
 

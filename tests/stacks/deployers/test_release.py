@@ -26,7 +26,10 @@ from visionops.endpoint import Candidate
 from visionops.errors import BundleError, DeploymentError
 from visionops.inference.bundle import ModelBundle
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # ZenML and SQLAlchemy warn of their own code
+pytestmark = [
+    pytest.mark.filterwarnings("ignore"),  # ZenML and SQLAlchemy warn of their own code
+    pytest.mark.timeout(3600),  # the contract has bounds of its own
+]
 
 _ALL = bool(os.environ.get("VISIONOPS_RELEASES"))
 _more = pytest.mark.skipif(not _ALL, reason="make releases runs it")
