@@ -150,6 +150,15 @@ def test_a_folder_taken_in_again_changes_nothing(review: Review, tmp_path: Path)
     assert "cannot be read (no such file" in take_in(review, "steel", images, BEA, NOW, labelled=False).refused[0]
 
 
+def test_another_folder_may_have_other_images_of_the_same_names(review: Review, tmp_path: Path):
+    for number, folder in enumerate(("monday", "tuesday")):
+        images = dataset(tmp_path / folder, ["1.png", "2.png"])
+        (tmp_path / folder / "1.png").write_bytes(png(10 + number))
+        found = take_in(review, "steel", images, ANNA, NOW, labelled=False)
+        assert found.refused == ()
+    assert len(review.store.items(Wanted("steel"))) == 3
+
+
 def test_labels_come_as_proposals_or_as_decisions(review: Review, tmp_path: Path):
     boxes = {"image": [0, 1], "class_id": [1, 0], "x1": [1, 0], "y1": [2, 0], "x2": [30, 99], "y2": [40, 9]}
     images = dataset(tmp_path / "new", ["1.png", "2.png"], **boxes)

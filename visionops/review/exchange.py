@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import hashlib
 import io
 import json
 import shutil
@@ -82,7 +83,8 @@ def take_in(
         try:
             data = path.read_bytes()
             arrival = Arrival(Origin.IMPORT, name=key[-200:], label=labels[row])
-            write = digest_of("import", use_case, key, labels[row])
+            # With the content: another folder may have another image of the same name.
+            write = digest_of("import", use_case, key, hashlib.sha256(data).hexdigest(), labels[row])
             added = review.add(use_case, data, arrival, actor, key=f"{write} add", now=now)
             counts["new" if added.is_new else "known"] += 1
             if decided and labels[row] is not None and added.item.status.state is State.PENDING:
