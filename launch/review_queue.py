@@ -80,6 +80,9 @@ def _models(name: str, bundle: Path | None, shadow: str | None) -> Iterator[tupl
         yield Model(opened.card.name, opened.digest[:12], opened), None
         return
 
+    from launch.environment import quieten_libraries
+
+    quieten_libraries()
     from steps.context import champion_bundle, version_bundle
 
     with ExitStack() as stack:

@@ -22,6 +22,7 @@ from visionops.review.items import (
 )
 from visionops.review.likeness import Compared, ComparedWith
 from visionops.review.outcomes import Decided, Traced
+from visionops.review.searching import Found, SavedSearch, Search
 from visionops.review.states import Actor, Change, State
 
 __all__ = ["Added", "Cursor", "ImageStore", "Prioritized", "ReviewStore", "Stats", "Wanted", "Write"]
@@ -252,6 +253,24 @@ class ReviewStore(Protocol):
         Raises:
             NotFound: There is no item `Wanted.after`.
         """
+
+    def search(self, search: Search) -> Found:
+        """Return a page of the items that match, newest first, or in the order of `Search.items`."""
+
+    def search_ids(self, search: Search) -> list[str]:
+        """Return the ids of all items that match, in the same order; at most `MOST_EXPORTED`."""
+
+    def classes_found(self, use_case: str) -> list[str]:
+        """Return every class that an item has by a model or a label, as `Search.names` takes it, sorted."""
+
+    def searches(self, owner: str) -> list[SavedSearch]:
+        """Return the filters that somebody keeps, by name."""
+
+    def keep_search(self, saved: SavedSearch, now: datetime) -> None:
+        """Keep a filter; one of the same owner and name is replaced."""
+
+    def drop_search(self, owner: str, name: str) -> None:
+        """Remove a filter, if it is there."""
 
     def arrivals(self, item: str) -> list[Submission]:
         """Return all arrivals of an item's image, oldest first."""

@@ -16,6 +16,8 @@ from visionops.review.states import Action, Change, State, Status, advance
 from visionops.review_store.models import DecisionRow, ItemRow, MemberRow, OpinionRow, UseCaseRow, VersionRow
 from visionops.review_store.reading import held_out, is_compared, labelled, read_item, read_use_case
 from visionops.review_store.rows import opinion_columns, status_of, status_to_answer, version_of
+from visionops.review_store.search_models import LABEL
+from visionops.review_store.searching import keep_findings
 from visionops.review_store.writes import answered, as_it_was, keep_answer, keep_audit, set_status
 
 __all__ = ["change_item", "claim_next", "export"]
@@ -89,6 +91,7 @@ def _apply(
                 comment=decision.comment,
             )
         )
+        keep_findings(session, row.id, row.use_case, row.added, LABEL, decision.label)
     set_status(session, row.id, before, after)
     keep_audit(session, row.id, write, change.action.value, before.state.value, after, change.details())
     keep_answer(session, write, row.id, {"status": status_to_answer(after)})

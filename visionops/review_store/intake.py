@@ -20,6 +20,8 @@ from visionops.review_store.likeness import keep_likeness
 from visionops.review_store.models import ImageRow, ItemRow, SubmissionRow
 from visionops.review_store.reading import read_item, read_use_case
 from visionops.review_store.rows import status_columns, status_to_answer, submission_columns
+from visionops.review_store.search_models import MODEL
+from visionops.review_store.searching import keep_findings
 from visionops.review_store.write_models import ArrivalRow
 from visionops.review_store.writes import answered, as_it_was, count_rows, keep_answer, keep_audit
 
@@ -111,6 +113,9 @@ def _insert_item(session: Session, submission: Submission, write: Write) -> None
             **status_columns(NEW),
         )
     )
+    if submission.predicted is not None:
+        answer = submission.predicted.answer
+        keep_findings(session, submission.item, submission.use_case, in_utc(write.now), MODEL, answer)
     details = {"origin": submission.origin.value, "reference": submission.reference}
     keep_audit(session, submission.item, write, "add", "", NEW, details)
 

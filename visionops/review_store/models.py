@@ -86,6 +86,8 @@ class ItemRow(Base):
         CheckConstraint("holder <> second_reviewer", "not_second"),
         Index(None, "use_case", "state", "priority", "added"),
         Index(None, "added", "id"),
+        Index(None, "use_case", "added", "id"),
+        Index(None, "model_version"),
     )
 
     id: Mapped[str] = mapped_column(ID, primary_key=True)
@@ -119,6 +121,8 @@ class SubmissionRow(Base):
         CheckConstraint(among("origin", Origin), "origin"),
         Index(None, "item"),
         Index(None, "reference"),
+        Index(None, "origin", "item"),
+        Index(None, "model_version", "item"),
         Index(
             "uq_review_submissions_first",
             "item",
@@ -153,6 +157,7 @@ class DecisionRow(Base):
         CheckConstraint(among("verdict", Verdict), "verdict"),
         CheckConstraint("(verdict = 'reject') = (label IS NULL)", "label"),
         Index(None, "reviewer"),
+        Index(None, "verdict", "item"),
     )
 
     id: Mapped[str] = mapped_column(ID, primary_key=True)

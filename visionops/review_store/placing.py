@@ -15,6 +15,8 @@ from visionops.review.states import Action, Change, State, advance
 from visionops.review_store.models import ItemRow
 from visionops.review_store.reading import items_with, read_use_case
 from visionops.review_store.rows import item_of, placed_columns, status_columns, status_of
+from visionops.review_store.search_models import MODEL
+from visionops.review_store.searching import keep_findings
 from visionops.review_store.writes import answered, keep_answer, keep_audit
 
 __all__ = ["prioritize"]
@@ -70,6 +72,8 @@ def _place(session: Session, row: ItemRow, placed: Placed, write: Write) -> None
     session.execute(
         update(ItemRow).where(ItemRow.id == row.id).values(**values).execution_options(synchronize_session=False)
     )
+    if placed.predicted is not None:
+        keep_findings(session, row.id, row.use_case, row.added, MODEL, placed.predicted.answer)
     keep_audit(session, row.id, write, Action.PRIORITIZE.value, before.state.value, after, _details(placed))
 
 

@@ -20,14 +20,16 @@ from visionops.review_store.database import Database
 from visionops.review_store.likeness_models import EmbeddingRow
 from visionops.review_store.models import ItemRow
 from visionops.review_store.run_models import RunRow
+from visionops.review_store.search_models import FindingRow
 from visionops.review_store.tables import Base
+from visionops.review_store.user_models import UserRow
 from visionops.review_store.write_models import WriteRow
 
 __all__ = ["VERSION_TABLE", "migrate", "prepare", "revisions", "upgrade"]
 
 VERSION_TABLE = "review_schema"
 """A name of our own: MLflow, and others that use Alembic, may be in the same database."""
-MODELS = (ItemRow, EmbeddingRow, WriteRow, RunRow)
+MODELS = (ItemRow, EmbeddingRow, WriteRow, RunRow, FindingRow, UserRow)
 """One of each module of models: importing them here makes all tables part of ``Base.metadata``."""
 _LOCK = 0x56_4F_52_56
 """Of PostgreSQL, while tables are made: two programs that make them at once would fail."""

@@ -18,8 +18,9 @@ from visionops.review.items import AuditRow, DataVersion, Decision, Opinion, Pla
 from visionops.review.likeness import Compared, ComparedWith
 from visionops.review.outcomes import Decided, Traced
 from visionops.review.ports import Added, Cursor, Prioritized, Stats, Wanted, Write
+from visionops.review.searching import Found, SavedSearch, Search
 from visionops.review.states import Change
-from visionops.review_store import changing, cursors, intake, placing
+from visionops.review_store import changing, cursors, intake, placing, searching
 from visionops.review_store.database import Database
 from visionops.review_store.models import (
     AuditEntry,
@@ -197,6 +198,32 @@ class SqlReviewStore:
     def stats(self, use_case: str) -> Stats:
         """See `ReviewStore`."""
         return self._database.read(lambda session: read_stats(session, use_case))
+
+    # Searching
+
+    def search(self, search: Search) -> Found:
+        """See `ReviewStore`."""
+        return self._database.read(lambda session: searching.read_found(session, search))
+
+    def search_ids(self, search: Search) -> list[str]:
+        """See `ReviewStore`."""
+        return self._database.read(lambda session: searching.read_found_ids(session, search))
+
+    def classes_found(self, use_case: str) -> list[str]:
+        """See `ReviewStore`."""
+        return self._database.read(lambda session: searching.read_classes(session, use_case))
+
+    def searches(self, owner: str) -> list[SavedSearch]:
+        """See `ReviewStore`."""
+        return self._database.read(lambda session: searching.read_searches(session, owner))
+
+    def keep_search(self, saved: SavedSearch, now: datetime) -> None:
+        """See `ReviewStore`."""
+        self._database.write(lambda session: searching.keep_search(session, saved, now))
+
+    def drop_search(self, owner: str, name: str) -> None:
+        """See `ReviewStore`."""
+        self._database.write(lambda session: searching.drop_search(session, owner, name))
 
     # Sweeping
 
