@@ -9,7 +9,7 @@ import typer
 
 from launch.terminal import exit_code
 
-__all__ = ["list_endpoints"]
+__all__ = ["endpoints", "list_endpoints"]
 
 _COMMANDS = {
     "describe": "model, address, objects",
@@ -28,7 +28,7 @@ def list_endpoints(
     """List what a stack serves, with the commands for each endpoint; ZenML's own list cuts the ids they need."""
 
     def work() -> None:
-        found = _endpoints(stack)
+        found = endpoints(stack)
         if as_json:
             typer.echo(json.dumps(found))
             return
@@ -47,7 +47,8 @@ def list_endpoints(
     raise typer.Exit(exit_code(work))
 
 
-def _endpoints(stack: str | None) -> dict[str, Any]:
+def endpoints(stack: str | None) -> dict[str, Any]:
+    """Return what a stack serves; see `stacks.served.served_models`."""
     from launch.environment import quieten_libraries
 
     quieten_libraries()

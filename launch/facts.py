@@ -13,6 +13,13 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from launch.endpoints import endpoints
+from launch.facts_data import data, data_card, data_images
+from launch.facts_endpoints import traffic_of
+from launch.facts_monitoring import monitoring_of, verdicts_of
+from launch.facts_pictures import differences_of, pictures_of
+from launch.facts_runs import run_of, runs_of
+from launch.facts_versions import versions_of
 from visionops.errors import VisionOpsError
 
 __all__ = ["FACTS", "main"]
@@ -25,7 +32,21 @@ def models(stack: str | None, names: list[str]) -> dict[str, Any]:
     return models_of(names, stack)
 
 
-FACTS: dict[str, Callable[..., Any]] = {"models": models}
+FACTS: dict[str, Callable[..., Any]] = {
+    "models": models,
+    "data": data,
+    "data_card": data_card,
+    "data_images": data_images,
+    "differences": differences_of,
+    "endpoints": endpoints,
+    "monitoring": monitoring_of,
+    "pictures": pictures_of,
+    "run": run_of,
+    "runs": runs_of,
+    "traffic": traffic_of,
+    "verdicts": verdicts_of,
+    "versions": versions_of,
+}
 """Name of a fact to what finds it; each takes the stack and the arguments of the question."""
 
 

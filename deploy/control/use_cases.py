@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import re
+import shutil
+import uuid
 from pathlib import Path
 
-from visionops.config import load_config
+from visionops.config import Config, load_config, parse_settings
 from visionops.errors import ConfigError, one_line
-from visionops.review.errors import NotFound
+from visionops.review.errors import Conflict, Invalid, NotFound, Unavailable
 
 __all__ = ["UseCaseFile", "UseCases"]
+
+_FILE = re.compile(r"[a-z0-9][a-z0-9-]{0,62}\.yaml")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -19,6 +24,8 @@ class UseCaseFile:
     name: str
     path: Path
     cooldown_hours: float
+    metric: str
+    """Of the gate: the figure that its models are judged by."""
 
 
 class UseCases:
@@ -66,6 +73,63 @@ class UseCases:
         wrong = f"; {len(problems)} cannot be used, the first: {one_line(problems[0])}" if problems else ""
         raise NotFound(f"use case {name}: no file has it; known are {names}{wrong}")
 
+    def text(self, name: str) -> str:
+        """Return the file of a use case as it is.
+
+        Raises:
+            NotFound: No file of the folder has this name, or it cannot be read any more.
+        """
+        path = self.find(name).path
+        try:
+            return path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise NotFound(f"{path.name}: cannot be read ({type(error).__name__})") from error
+
+    def check(self, text: str, file: str) -> UseCaseFile:
+        """Return what a text would be as a file of the folder.
+
+        Args:
+            file: Its name, which errors begin with.
+
+        Raises:
+            ConfigError: With file, line and the fix.
+        """
+        return _file_of(parse_settings(text, Path(file), Config), self._folder / file)
+
+    def save(self, text: str, file: str, *, replace: bool = False) -> UseCaseFile:
+        """Keep a text as a file of the folder, whole or not at all.
+
+        Args:
+            replace: Overwrite the file where it exists.
+
+        Raises:
+            ConfigError: The text is no use case, or its name is that of another file's use case.
+            Invalid: The file's name is none that the folder takes.
+            Conflict: The file exists, and ``replace`` is not set.
+            Unavailable: The folder cannot be written.
+        """
+        if not _FILE.fullmatch(file):
+            raise Invalid(f"{file!r}: a file is named by lower-case letters, digits and dashes, as steel-2.yaml")
+        found = self.check(text, file)
+        for other in self.all()[0]:
+            if other.name == found.name and other.path != found.path:
+                raise ConfigError(f"{file}: names {found.name}, as {other.path.name} does; change its line `name:`")
+        draft = self._folder / f".{uuid.uuid4().hex}.draft"
+        try:
+            draft.write_text(text, encoding="utf-8")
+            if replace and found.path.exists():
+                shutil.copymode(found.path, draft)
+                draft.replace(found.path)
+            else:
+                found.path.hardlink_to(draft)  # unlike a rename, this never replaces a file
+        except FileExistsError as error:
+            raise Conflict(f"{file}: exists; choose another name, or replace it") from error
+        except OSError as error:
+            raise Unavailable(f"{self._folder}: cannot be written ({error.strerror}); see who owns it") from error
+        finally:
+            draft.unlink(missing_ok=True)
+        return found
+
     def _of(self, path: Path) -> UseCaseFile | ConfigError:
         changed = path.stat().st_mtime_ns
         seen = self._read.get(path)
@@ -75,7 +139,10 @@ class UseCases:
             except ConfigError as error:
                 seen = changed, error
             else:
-                cooldown = config.monitoring.policy.cooldown_hours
-                seen = changed, UseCaseFile(config.name, path, cooldown)
+                seen = changed, _file_of(config, path)
             self._read[path] = seen
         return seen[1]
+
+
+def _file_of(config: Config, path: Path) -> UseCaseFile:
+    return UseCaseFile(config.name, path, config.monitoring.policy.cooldown_hours, config.gate.metric)

@@ -62,6 +62,7 @@ def test_overrides_win_over_the_file(tmp_path):
         (MINIMAL.replace("    path: images\n", ""), 3, "'data.source.path' is missing"),
         (MINIMAL.replace("name: casting", "name: Casting Parts"), 1, "name"),
         (MINIMAL + "training: {}\n", 8, "'training' stands twice"),
+        (MINIMAL + "{{ name }}: 1\n", 8, "a key must be a text"),
         (MINIMAL + "gate: [1\n", 9, "not valid YAML"),
         (MINIMAL + "data.split: {}\n", 8, "unknown key"),
         ("- a\n- b\n", 1, "must be a mapping"),

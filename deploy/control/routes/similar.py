@@ -13,7 +13,7 @@ from deploy.http.errors import BadRequest
 from deploy.http.uploads import read_upload
 from visionops.review.likeness import Neighbour
 
-__all__ = ["similar_router"]
+__all__ = ["neighbour_view", "similar_router"]
 
 _Name = Annotated[str, Query(min_length=1, max_length=200)]
 _Limit = Annotated[int, Query(ge=1, le=100)]
@@ -25,7 +25,7 @@ def similar_router(control: Control) -> APIRouter:
 
     def find(use_case: str, data: bytes, limit: int) -> list[dict[str, Any]]:
         review.store.use_case(use_case)
-        return [_view(one) for one in review.similar.find(use_case, data, limit)] if review.similar else []
+        return [neighbour_view(one) for one in review.similar.find(use_case, data, limit)] if review.similar else []
 
     @router.get("/similar", responses=refusals(404))
     def similar_to_known(
@@ -49,6 +49,7 @@ def similar_router(control: Control) -> APIRouter:
     return router
 
 
-def _view(found: Neighbour) -> dict[str, Any]:
+def neighbour_view(found: Neighbour) -> dict[str, Any]:
+    """Return an image that resembles another."""
     known = dataclasses.asdict(found.known) | {"state": found.known.state and found.known.state.value}
     return known | {"distance": found.distance, "is_near": found.is_near}

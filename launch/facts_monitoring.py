@@ -1,0 +1,149 @@
+"""Facts on monitoring: what each run of it found, decided and sent."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from launch.facts_runs import use_case_of
+from launch.facts_zenml import asked_stack, plain, stamp
+
+if TYPE_CHECKING:
+    from zenml.models import PipelineRunResponse
+
+    from visionops.monitoring.drift.report import ColumnDrift, DriftReport
+
+__all__ = ["monitoring_of", "verdicts_of"]
+
+_LOOKED_AT = 100
+"""Newest runs of monitoring, among which those of a use case are."""
+_WANTED = ("drift", "retraining", "observation", "told", "labelled_traffic", "performance_estimate", "drill")
+_ENDED = {"completed", "cached"}
+
+_read: dict[str, dict[str, Any]] = {}
+"""Name of a run that ended well to its row: it does not change any more."""
+
+
+def monitoring_of(stack: str | None, name: str, limit: int = 30) -> dict[str, Any]:
+    """Return the newest runs of monitoring and of drills of a use case, the latest first.
+
+    ``columns``, all that is known of each column, has only the latest report; the others have ``effects``.
+
+    Raises:
+        StackError: The stack is unknown, or ZenML's server does not answer.
+    """
+    with asked_stack(stack) as client:
+        found = {}
+        for pipeline in ("monitoring", "drift_drill"):
+            page = client.list_pipeline_runs(
+                pipeline_name=pipeline, sort_by="desc:created", size=_LOOKED_AT, hydrate=True
+            )
+            ours = [run for run in page.items if use_case_of(run) == name][:limit]
+            found[pipeline] = [_row(run) for run in ours]
+        runs = found["monitoring"]
+        latest = next((run for run in runs if run["drift"]), None)
+        for run in runs:
+            if run is not latest and run["drift"]:
+                run["drift"] = {key: value for key, value in run["drift"].items() if key != "columns"}
+        return {"runs": runs, "drills": found["drift_drill"]}
+
+
+def verdicts_of(stack: str | None, names: list[str]) -> dict[str, Any]:
+    """Return, by use case, the newest run of monitoring that has compared anything; None where there is none.
+
+    Raises:
+        StackError: The stack is unknown, or ZenML's server does not answer.
+    """
+    found: dict[str, Any] = dict.fromkeys(names)
+    with asked_stack(stack) as client:
+        page = client.list_pipeline_runs(
+            pipeline_name="monitoring", sort_by="desc:created", size=_LOOKED_AT, hydrate=True
+        )
+        for run in page.items:
+            name = use_case_of(run)
+            if name in found and found[name] is None and (row := _row(run))["drift"]:
+                brief = {key: row["drift"][key] for key in ("drifted", "share", "explanation", "current_images")}
+                found[name] = {key: row[key] for key in ("run", "at", "decision")} | {"drift": brief}
+    return found
+
+
+def _row(run: PipelineRunResponse) -> dict[str, Any]:
+    if run.name in _read:
+        return dict(_read[run.name])
+    from zenml.utils.dashboard_utils import get_run_url
+
+    outputs, problem = _outputs(run)
+    drift, told = outputs.get("drift"), outputs.get("told")
+    row = {
+        "run": run.name,
+        "at": stamp(run.start_time or run.created),
+        "state": run.status.value,
+        "dashboard": get_run_url(run),
+        "problem": problem,
+        "drift": drift and _drift(drift),
+        "decision": plain(outputs.get("retraining")),
+        "observation": plain(outputs.get("observation")),
+        "alerts": _alerts(run, outputs),
+        "untold": list(told.problems) if told else [],
+        "labelled": outputs["labelled_traffic"].explain() if "labelled_traffic" in outputs else "",
+        "estimate": outputs["performance_estimate"].explain() if "performance_estimate" in outputs else "",
+        "drill": outputs["drill"].explain() if "drill" in outputs else "",
+    }
+    if run.status.value in _ENDED:
+        _read[run.name] = row
+    return dict(row)
+
+
+def _outputs(run: PipelineRunResponse) -> tuple[dict[str, Any], str]:
+    """Return what its steps made, by name, and why something of it cannot be read; "" for nothing."""
+    found: dict[str, Any] = {}
+    problem = ""
+    for step in run.steps.values():
+        for name, versions in step.outputs.items():
+            if name in _WANTED and versions:
+                try:
+                    found[name] = versions[0].load()
+                except (OSError, ValueError, KeyError) as error:  # the store may have been emptied since
+                    problem = f"{name} cannot be read ({type(error).__name__}: {error})"
+    return found, problem
+
+
+def _alerts(run: PipelineRunResponse, outputs: dict[str, Any]) -> list[dict[str, str]]:
+    """Return the alerts that the run sent, those that have ended left out."""
+    if "told" not in outputs:
+        return []
+    from visionops.alerts import decision_alerts
+    from visionops.config import Config
+
+    config = Config.model_validate((run.config.parameters or {})["config"])
+    policy = config.monitoring.policy
+    alerts = decision_alerts(config.name, outputs["retraining"], outputs["observation"], policy)
+    return [
+        {"severity": one.severity.value, "summary": one.summary, "description": one.description}
+        for one in alerts
+        if one.lasts
+    ]
+
+
+def _drift(report: DriftReport) -> dict[str, Any]:
+    return {
+        "drifted": report.drifted,
+        "share": report.share,
+        "explanation": report.explain(),
+        "current_images": report.current_images,
+        "reference_images": report.reference_images,
+        "effects": {column.label: _ratio(column) for column in report.columns},
+        "columns": [_column(column) for column in report.columns],
+    }
+
+
+def _ratio(column: ColumnDrift) -> float | None:
+    """Return the effect in units of the one from which on it matters."""
+    if column.effect is None or not column.min_effect:
+        return None
+    ratio: float | None = plain(abs(column.effect) / column.min_effect)
+    return ratio
+
+
+def _column(column: ColumnDrift) -> dict[str, Any]:
+    found: dict[str, Any] = plain(column)
+    return found | {"label": column.label, "outcome": column.outcome, "said": column.explain()}
