@@ -20,6 +20,7 @@ HEALTH: Mapping[str, str] = {
     "zenml": "/health",
     "serving": "/health",
     "control": "/live",
+    "console": "/live",
     "prometheus": "/-/healthy",
     "alertmanager": "/-/healthy",
     "pushgateway": "/-/healthy",
@@ -99,6 +100,7 @@ class Places:
         logins = {
             "serving": f"X-API-Key: {CLIENT_KEY} {of}",
             "control": f"X-API-Key: VISIONOPS_ADMIN_KEY {of}",
+            "console": "a user of visionops user add",
             "zenml": f"visionops, VISIONOPS_ZENML_PASSWORD {of}",
             "grafana": f"admin, VISIONOPS_GRAFANA_PASSWORD {of}",
             "pushgateway": f"{USERNAME}, the password in {self.access / 'password'}",

@@ -3,7 +3,7 @@
 #   ENGINE         which of the three; the first that is there
 #   BUILD_FLAGS    for its build: --build-arg DEVICE=gpu (serving: cuda or intel), --network host, --isolation chroot, --pull-never
 #   PIP_CONF, CA   files that pip needs to reach your package index; mounted for the build, not in the image
-#   IMAGES         of serving, pipeline and seldon; the first two when absent
+#   IMAGES         of serving, pipeline, console (after pipeline) and seldon; the first three when absent
 #   REGISTRY, TAG  localhost, latest
 set -eu
 cd "$(dirname "$0")/../.."
@@ -16,16 +16,18 @@ mkdir -p "$out"
 inspect='import runpy, sys; sys.path.append("/sbom"); runpy.run_module("cyclonedx_py", run_name="__main__")'
 set_arguments='environment --no-validate --output-reproducible --of JSON /opt/visionops/bin/python'
 
-for name in ${IMAGES:-serving pipeline}; do
+for name in ${IMAGES:-serving pipeline console}; do
     image=${REGISTRY:-localhost}/visionops-$name:${TAG:-latest}
     folder=deploy/images/$name
     [ -d "$folder" ] || folder=deploy/$name
+    base=
+    [ "$name" != console ] || base=--build-arg=PIPELINE=${REGISTRY:-localhost}/visionops-pipeline:${TAG:-latest}
     # BUILD_FLAGS is several words.
     # shellcheck disable=SC2086
     "$engine" build ${format:-} ${PIP_CONF:+--secret "id=pip,src=$PIP_CONF"} ${CA:+--secret "id=ca,src=$CA"} \
         --build-arg "REVISION=$(git describe --always --dirty --abbrev=40 2>/dev/null || echo unknown)" \
         --build-arg "VERSION=$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)" \
-        ${BUILD_FLAGS:-} --file "$folder/Dockerfile" --tag "$image" .
+        ${base:-} ${BUILD_FLAGS:-} --file "$folder/Dockerfile" --tag "$image" .
     sbom=$out/visionops-$name.cdx.json
     # It looks into the image from inside, where nothing of it is installed.
     # shellcheck disable=SC2086

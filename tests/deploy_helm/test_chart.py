@@ -25,6 +25,7 @@ import typer
 import yaml
 
 import run
+from deploy.console.options import ConsoleOptions
 from deploy.control.options import ControlOptions
 from deploy.control.runs.commands import command_of
 from deploy.control.runs.jobs import JobLauncher
@@ -427,7 +428,8 @@ def test_the_control_service_makes_jobs_of_its_template(render, tmp_path):
     (scheduled,) = objects.find("CronJob", "training-steel")["spec"]["jobTemplate"]["spec"]["template"]["spec"][
         "containers"
     ]
-    assert pod["containers"][0]["env"] == scheduled["env"]
+    stops = {"name": "VISIONOPS_INTERRUPT", "value": "stop"}
+    assert pod["containers"][0]["env"] == [*scheduled["env"], stops]
     policies = {o["metadata"]["name"]: o["spec"] for o in objects if o["kind"] == "NetworkPolicy"}
     assert policies["control"]["ingress"][0]["ports"] == [{"port": 8100, "protocol": "TCP"}]
 
@@ -520,6 +522,55 @@ def test_prometheus_reads_the_control_service_apart_from_servers(render):
     assert actions == {"visionops": ["drop"], "visionops_control": ["keep"]}
 
 
+CONSOLE = merged(ALL, "images.console", "registry.example/vision/visionops-console:1") | {
+    "control": {"enabled": True},
+    "console": {
+        "enabled": True,
+        "publicUrl": "https://console.example",
+        "trustedProxies": ["10.0.0.0/8"],
+        "ingress": {"host": "console.example", "className": "nginx", "tlsSecret": "console-tls"},
+        "oidc": {
+            "issuer": "https://login.example",
+            "clientId": "vision",
+            "roleClaim": "groups",
+            "roles": ["line=reviewer"],
+        },
+    },
+}
+
+
+def test_the_console_orders_runs_that_the_control_service_starts(render):
+    objects = render(CONSOLE)
+    (container,) = objects.find("Deployment", "console")["spec"]["template"]["spec"]["containers"]
+    assert container["command"][:3] == ["python", "-m", "deploy.console"]
+    options = ConsoleOptions.parse(container["command"][3:], {"VISIONOPS_OIDC_CLIENT_SECRET": "secret"})
+    assert (options.starts_runs, options.open_metrics, options.is_https) == (False, True, True)
+    assert (options.trusted_proxies, options.oidc_roles) == (("10.0.0.0/8",), ("line=reviewer",))
+    environment = environment_of(container)
+    assert environment["VISIONOPS_OIDC_CLIENT_SECRET"] == {
+        "secretKeyRef": {"name": "visionops-console-oidc", "key": "client-secret"}
+    }
+    control = objects.find("Deployment", "control")["spec"]["template"]["spec"]["containers"][0]
+    for name in ("VISIONOPS_REVIEW_DATABASE", "VISIONOPS_REVIEW_IMAGES", "PGPASSWORD", "ZENML_STORE_URL"):
+        assert environment[name] == environment_of(control)[name], name
+    for o in objects:
+        if o["metadata"]["name"] in {"console", "visionops-console"}:
+            kubernetes_validate.validate(o, KUBERNETES[-1], strict=True)
+    (rule,) = objects.find("Ingress", "console")["spec"]["rules"]
+    assert rule["http"]["paths"][0]["backend"]["service"] == {"name": "console", "port": {"name": "http"}}
+    policies = {o["metadata"]["name"]: o["spec"] for o in objects if o["kind"] == "NetworkPolicy"}
+    assert policies["console"]["ingress"][0]["ports"] == [{"port": 8200, "protocol": "TCP"}]
+    (postgres,) = policies["postgres"]["ingress"]
+    assert {"podSelector": {"matchLabels": policies["console"]["podSelector"]["matchLabels"]}} in postgres["from"]
+    config = yaml.safe_load(objects.find("ConfigMap", "release-visionops-prometheus")["data"]["prometheus.yml"])
+    assert "visionops_console" in [job["job_name"] for job in config["scrape_configs"]]
+
+
+def test_the_console_needs_the_control_service(render):
+    with pytest.raises(AssertionError, match=r"console\.enabled: also needs control\.enabled=true"):
+        render(CONSOLE | {"control": {"enabled": False}})
+
+
 def test_a_deployer_has_the_role_of_its_page(render):
     """Which is what it asks of a cluster: tests/stacks/deployers/test_rollout.py."""
     page = (ROOT / "docs" / "how-to" / "kubernetes.md").read_text()
@@ -538,7 +589,7 @@ def test_nobody_has_rights_beyond_the_namespace(render):
 
 
 def test_prometheus_has_our_rules_and_jobs(render, tmp_path):
-    config = render(ALL).find("ConfigMap", "release-visionops-prometheus")["data"]
+    config = render(CONSOLE).find("ConfigMap", "release-visionops-prometheus")["data"]
     assert yaml.safe_load(config["rules.yml"]) == yaml.safe_load((MONITORING / "prometheus/rules.yml").read_text())
     for name, text in config.items():
         # Debian's Prometheus is built without the discovery of pods.

@@ -28,6 +28,7 @@ def test_only_images_and_ports_have_defaults():
     assert {name for name in defaulted if not name.endswith("_PORT")} == {
         "VISIONOPS_SERVING_IMAGE",
         "VISIONOPS_PIPELINE_IMAGE",
+        "VISIONOPS_CONSOLE_IMAGE",
     }
     assert {f"VISIONOPS_{name.upper()}_PORT" for name, service in SERVICES.items() if "ports" in service} == {
         name for name in defaulted if name.endswith("_PORT")

@@ -51,7 +51,10 @@ def requirements(name: str, extras: set[str]) -> Iterator[Requirement]:
             yield requirement
 
 
-@pytest.mark.parametrize(("image", "extras"), [("serving", ("serving", "postgresql")), ("pipeline", ("pipelines",))])
+@pytest.mark.parametrize(
+    ("image", "extras"),
+    [("serving", ("serving", "postgresql")), ("pipeline", ("pipelines",)), ("console", ("console",))],
+)
 def test_an_image_has_the_packages_of_its_extras(image, extras):
     listed = (IMAGES / image / "packages.txt").read_text().split()
     assert listed == sorted(set(listed))
@@ -82,7 +85,7 @@ def test_what_is_not_used_is_removed_or_named(tmp_path):
         slim(tmp_path, "two/libz.so.*\n")
 
 
-@pytest.mark.parametrize("folder", ["images/serving", "images/pipeline", "seldon"])
+@pytest.mark.parametrize("folder", ["images/serving", "images/pipeline", "images/console", "seldon"])
 def test_a_dockerfile_copies_what_there_is_and_names_no_host(folder):
     text = (ROOT / "deploy" / folder / "Dockerfile").read_text()
     copied = re.findall(r"^COPY (?!--from)(.+) \S+$", text, re.MULTILINE)

@@ -24,11 +24,16 @@ import onnx
 import pytest
 import uvicorn
 import yaml
+from fastapi import FastAPI
 from onnx import numpy_helper
 
+from deploy.console.__main__ import open_console
+from deploy.console.options import ConsoleOptions
+from deploy.console.status import status_router as console_status
 from deploy.control.__main__ import open_control
 from deploy.control.app import create_app
 from deploy.control.options import ControlOptions
+from deploy.http.request_log import RequestLog
 from launch import RunSummary
 from launch.run_metrics import run_with_metrics
 from stacks.deployers.manifests.scaling import prometheus_queries
@@ -36,6 +41,7 @@ from stacks.deployers.manifests.settings import KedaScaling
 from tests.conftest import ROOT
 from tests.deploy_monitoring.test_rules import alerts
 from tests.helpers.bundles import encode, filled, make_bundle
+from tests.helpers.dashboards import panels, shows_something
 from tests.helpers.disks import mounted
 from tests.helpers.programs import (
     MONITORING,
@@ -50,6 +56,7 @@ from tests.helpers.programs import (
     query,
     until,
 )
+from tests.helpers.review import ANNA, STEEL, UPLOAD, png
 from tests.helpers.tracking import evaluation
 from tests.helpers.traffic import compare_traffic
 from tests.serving.conftest import KEY
@@ -64,6 +71,8 @@ from visionops.monitoring.log import PredictionLog
 from visionops.monitoring.metrics import push_monitoring
 from visionops.monitoring.policy import Observation, Performance, decide
 from visionops.monitoring.settings import PerformanceLevels, RetrainPolicy
+from visionops.review.states import Verdict
+from visionops.review_store.opening import open_database
 from visionops.runs.states import Kind, RunState, Wish
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # ZenML warns of its own code
@@ -126,6 +135,7 @@ def clients(port: int, control: int) -> Iterator[None]:
 
     todo: list[Callable[[], object]] = [
         lambda: ask(port, "/predict?model=cells", BRIGHT),
+        lambda: ask(port, "/predict?model=tried", BRIGHT),
         lambda: ask(port, "/predict?model=weak", BRIGHT),
         lambda: ask(port, "/predict?model=weak", DIM),
         lambda: ask_for_many(port),
@@ -271,8 +281,53 @@ def idle_control(folder: Path) -> Iterator[tuple[int, Callable[[], None]]]:
             control.runs.close()
 
 
+@contextmanager
+def used_console(folder: Path) -> Iterator[int]:
+    """Port of what Prometheus reads of a console, on which people sign in, predict and decide all the time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VISIONOPS_REVIEW_DATABASE", str(folder / "review.db"))
+        patch.setenv("VISIONOPS_REVIEW_IMAGES", str(folder / "images"))
+        options = ConsoleOptions.parse(["--configs", str(ROOT / "configs"), "--runs", str(folder / "runs")], {})
+        console, _ = open_console(options, open_database())
+    console.review.put_use_case(STEEL)
+    console.review.add("steel", png(1), UPLOAD, ANNA, key="a", now=datetime.now(UTC))
+    app, stop = FastAPI(), threading.Event()
+    app.add_middleware(RequestLog, metrics=console.metrics, probes=frozenset())
+    app.include_router(console_status(console))
+
+    def use() -> None:
+        while not stop.wait(0.1):
+            console.metrics.viewed("/")
+            console.metrics.predicted(is_ok=True)
+            console.metrics.decided("steel", Verdict.CONFIRM, "anna")
+            console.metrics.login("ok")
+            console.metrics.rejected("forbidden")
+
+    config = uvicorn.Config(app, log_config=None)
+    running = uvicorn.Server(config)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threads = [threading.Thread(target=running.run, args=([listener],), daemon=True), threading.Thread(target=use)]
+        for thread in threads:
+            thread.start()
+        try:
+            port = listener.getsockname()[1]
+            until(lambda: get(port, "/metrics")[0] == 200)
+            yield port
+        finally:
+            stop.set()
+            running.should_exit = True
+            for thread in threads:
+                thread.join(20)
+            console.close()
+
+
 def prometheus_config(
-    folder: Path, targets: list[int], gateway: int, alertmanager_port: int, control: Sequence[int] = ()
+    folder: Path,
+    targets: list[int],
+    gateway: int,
+    alertmanager_port: int,
+    control: Sequence[int] = (),
+    console: Sequence[int] = (),
 ) -> Path:
     """Our configuration of Prometheus, which looks each second, with the places put in."""
     folder.mkdir()
@@ -282,6 +337,7 @@ def prometheus_config(
     content["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s", "external_labels": labels}
     content["rule_files"] = [str(quick_rules(folder))]
     places = {"targets": targets, "pushgateway": [gateway], "alertmanagers": [alertmanager_port], "control": control}
+    places["console"] = console
     for place, ports in places.items():
         (folder / place).mkdir()
         found = [{"targets": [f"127.0.0.1:{port}" for port in ports]}]
@@ -326,6 +382,9 @@ models:
   - {name: cells, version: "1", bundle: good}
   - {name: cells, version: "2", bundle: weak, role: canary, share: 1.0, min_requests: 5}
   - {name: cells, version: "3", bundle: other, role: shadow}
+  - {name: tried, version: "1", bundle: good}
+  - {name: tried, version: "2", bundle: other, role: canary, share: 0.5, min_agreement: 0, max_latency_ratio: 1000,
+     split_by: request}
   - {name: weak, version: "1", bundle: weak}
   - {name: broken, version: "1", bundle: nowhere}
 """)
@@ -357,8 +416,10 @@ models:
         (folder / "control").mkdir()
         control, lose_run = enter(idle_control(folder / "control"))
         controls = [control, free_port()]
+        (folder / "console").mkdir()
+        console = enter(used_console(folder / "console"))
         own = int(gateway.rpartition(":")[2])
-        seeing = prometheus_config(folder / "seeing", [busy, empty, absent], own, manager, controls)
+        seeing = prometheus_config(folder / "seeing", [busy, empty, absent], own, manager, controls, [console])
         blind = prometheus_config(folder / "blind", [], free_port(), manager)
         ports = {name: f"127.0.0.1:{port}" for name, port in (("busy", busy), ("empty", empty), ("absent", absent))}
         seeing_port, blind_port = enter(prometheus(seeing.parent, seeing)), enter(prometheus(blind.parent, blind))
@@ -371,14 +432,6 @@ models:
         lose_run()
         keys.write_text("no key\n")
         yield watched
-
-
-def panels() -> list[tuple[str, str]]:
-    found = []
-    for path in sorted((MONITORING / "grafana" / "dashboards").glob("*.json")):
-        for panel in json.loads(path.read_text())["panels"]:
-            found += [(f"{path.stem}: {panel['title']}", target["expr"]) for target in panel["targets"]]
-    return found
 
 
 def wait_for(expected: set[Any], seen: Callable[[], set[Any]]) -> None:
@@ -399,10 +452,7 @@ def test_each_panel_shows_something(watched: Watched):
 
     def look() -> set[tuple[str, str]]:
         for panel, expression in expected - shown:
-            text = expression.replace("$__rate_interval", WINDOW)
-            for variable in ("$instance", "$use_case", "$pipeline"):
-                text = text.replace(variable, ".*")
-            if query(watched.prometheus, text):
+            if shows_something(watched.prometheus, expression, WINDOW):
                 shown.add((panel, expression))
         return shown
 

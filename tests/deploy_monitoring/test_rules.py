@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from deploy.console.metrics import ConsoleMetrics
 from deploy.control.metrics import ControlMetrics
 from deploy.pushgateway import USERNAME
 from deploy.serving.metrics import Metrics
@@ -48,7 +49,7 @@ def known_metrics() -> set[str]:
     log.keep_images(IMAGE_OUTCOMES)
     with tempfile.TemporaryDirectory() as folder:
         open_feedback(Settings(bundle=folder, prediction_log=folder), metrics).close()
-    shown = metrics.text().decode() + ControlMetrics().text().decode()
+    shown = b"".join(one.text() for one in (metrics, ControlMetrics(), ConsoleMetrics())).decode()
     return METRICS.keys() | EPOCH_METRICS.keys() | set(re.findall(r"^# HELP (\S+)", shown, re.MULTILINE))
 
 
