@@ -9,7 +9,7 @@ TEST_ARGS ?=
 TESTS = $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help run test coverage staging pipelines trackers large-bodies review-loop control-loop kills releases dvc label-studio fiftyone docs pods lint security format lock bench fuzz images compose demo demo-drill demo-down demo-test helm chart airflow peers seldon workflows clean
+.PHONY: help run test coverage staging pipelines trackers large-bodies console review-loop control-loop kills releases dvc label-studio fiftyone docs pods lint security format lock bench fuzz images compose demo demo-drill demo-down demo-test helm chart airflow peers seldon workflows clean
 
 help:  ## Show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -26,15 +26,19 @@ coverage: .venv/installed  ## All tests, with branch coverage of every package: 
 	$(TESTS) --cov --cov-report=term --cov-fail-under=95 $(TEST_ARGS)
 
 staging: .venv/installed  ## Train configs/sample.yaml on the stacks local and staging, which must be equal; after `make images`
-	VISIONOPS_WHOLE=1 $(BIN)/python -m pytest tests/integration/test_staging.py $(TEST_ARGS)
+	VISIONOPS_STAGING=1 VISIONOPS_WHOLE=1 $(BIN)/python -m pytest tests/integration/test_staging.py $(TEST_ARGS)
 
 pipelines: .venv/installed  ## Whole pipelines that `make test` has no time for: tuning, batches, reviews, a script of one's own
 	VISIONOPS_WHOLE=1 $(BIN)/python -m pytest tests/integration/test_paths.py tests/integration/test_launch.py \
-		tests/integration/test_label_pipelines.py tests/integration/test_review_pipelines.py tests/stacks/test_apply.py \
+		tests/integration/test_label_pipelines.py tests/integration/test_review_pipelines.py \
+		tests/integration/test_validators.py tests/stacks/test_apply.py \
 		$(TEST_ARGS)
 
 trackers: .venv/installed  ## Train, train again and roll back on stacks that differ only in their experiment tracker
 	VISIONOPS_WHOLE=1 $(BIN)/python -m pytest tests/integration/test_trackers.py $(TEST_ARGS)
+
+console: .venv/installed  ## Train, promote and drill in a browser; kill the console during review: what `make test` has no time for
+	VISIONOPS_CONSOLE=1 $(BIN)/python -m pytest -rP tests/console $(TEST_ARGS)
 
 review-loop: .venv/installed  ## From traffic in changed light over people's decisions to a new champion, on real castings
 	VISIONOPS_WHOLE=1 $(BIN)/python -m pytest -rP tests/integration/test_review_loop.py $(TEST_ARGS)
@@ -53,11 +57,13 @@ releases: .venv/installed  ## Canaries and shadows on processes, containers (aft
 	VISIONOPS_RELEASES=1 $(BIN)/python -m pytest -rs tests/stacks/deployers/test_release.py \
 		tests/stacks/test_release_command.py $(TEST_ARGS)
 
-dvc: .venv/installed  ## The tests of data from DVC, and of dvc.yaml, with a real one, which has an environment of its own
-	@test -x .dvc-tool/bin/dvc || { $(UV) venv --quiet --python $(PYTHON) .dvc-tool && \
-		$(UV) pip install --quiet --python .dvc-tool/bin/python 'dvc[s3]==3.67.1'; }
+dvc: .venv/installed .dvc-tool/bin/dvc  ## The tests of data from DVC, and of dvc.yaml, with a real one, which has an environment of its own
 	PATH="$(CURDIR)/.dvc-tool/bin:$$PATH" VISIONOPS_WHOLE=1 $(BIN)/python -m pytest tests/data/test_dvc.py \
 		tests/integration/test_dvc_pipeline.py $(TEST_ARGS)
+
+.dvc-tool/bin/dvc: | $(UV)
+	$(UV) venv --quiet --clear --python $(PYTHON) .dvc-tool
+	$(UV) pip install --quiet --python .dvc-tool/bin/python 'dvc[s3]==3.67.1'
 
 label-studio: .venv/installed .label-studio/installed  ## Push to a real Label Studio and pull back, which has an environment of its own
 	VISIONOPS_LABEL_STUDIO_COMMAND="$(CURDIR)/.label-studio/bin/label-studio" \
@@ -80,11 +86,11 @@ fiftyone: .venv/installed .fiftyone/installed  ## Read exports with a real Fifty
 docs: .venv/installed  ## Execute the commands of the guides that need no cluster, against local servers, and check the flags of the others
 	VISIONOPS_DOCS=1 $(BIN)/python -m pytest tests/docs $(TEST_ARGS)
 
-workflows: .venv/installed  ## Run the steps of the workflows that need no GitHub, in a clean clone
+workflows: .venv/installed .dvc-tool/bin/dvc  ## Run the steps of the workflows that need no GitHub, in a clean clone
 	VISIONOPS_WORKFLOWS=1 $(BIN)/python -m pytest tests/workflows $(TEST_ARGS)
 
-pods: .venv/installed  ## Train on the stack kubernetes, with podman as the node of a made-up cluster; after `make images`
-	$(BIN)/python -m pytest tests/integration/test_pods.py $(TEST_ARGS)
+pods: .venv/installed  ## Train, interrupt and stop on the stack kubernetes, with podman as the node of a made-up cluster; after `make images`
+	VISIONOPS_WHOLE=1 $(BIN)/python -m pytest -rs tests/integration/test_pods.py $(TEST_ARGS)
 
 lint: .venv/installed  ## Format, lint, types and layers
 	$(BIN)/ruff format --check .
@@ -110,7 +116,8 @@ bench: .venv/installed  ## Benchmarks of the data path, as ratios in one run
 	$(BIN)/python -m benchmarks.data
 
 airflow: .venv/installed .airflow/installed  ## Our DAGs in a real Airflow of its own environment: loaded, and run on this machine
-	VISIONOPS_WHOLE=1 $(BIN)/python -m pytest -rP $(TEST_ARGS) tests/stacks/test_airflow.py tests/integration/test_airflow_local.py
+	VISIONOPS_WHOLE=1 $(BIN)/python -m pytest -rP $(TEST_ARGS) tests/stacks/test_airflow.py \
+		tests/integration/test_airflow_local.py tests/integration/test_airflow_terminals.py
 
 .airflow/installed: tests/stacks/airflow/requirements.txt | $(UV)
 	$(UV) venv --quiet --clear --python $(PYTHON) .airflow
@@ -132,6 +139,7 @@ lock: $(UV)  ## Compile requirements.lock anew from pyproject.toml, and which of
 		--generate-hashes --no-emit-index-url --no-annotate --no-header --quiet -o requirements.lock
 	$(IMAGE_PACKAGES) --extra serving --extra postgresql | cut -d= -f1 > deploy/images/serving/packages.txt
 	$(IMAGE_PACKAGES) --extra pipelines | cut -d= -f1 > deploy/images/pipeline/packages.txt
+	$(IMAGE_PACKAGES) --extra console | cut -d= -f1 > deploy/images/console/packages.txt
 	grep -vE '^(#|onnxruntime==| )' requirements.lock | grep -oE '^[A-Za-z0-9._-]+==[^ ;]+' \
 		| $(UV) pip compile deploy/images/serving/cuda.in --constraint /dev/stdin --python-version 3.11 \
 		--python-platform x86_64-manylinux_2_28 --generate-hashes $(foreach name,flatbuffers numpy packaging protobuf,--no-emit-package $(name)) \

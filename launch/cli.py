@@ -30,6 +30,7 @@ from launch.review import review_app
 from launch.schedules import schedule_pipelines
 from launch.stopping import stop
 from launch.terminal import exit_code, flag_problem, own_fields, request_flags, run_inspection, run_request
+from launch.users import user_app
 from stacks.spec import known_stacks
 
 __all__ = ["app", "to_command"]
@@ -47,6 +48,7 @@ app.add_typer(_stack, name="stack")
 app.add_typer(review_app, name="review")
 app.add_typer(annotate_app, name="annotate")
 app.add_typer(release_app, name="release")
+app.add_typer(user_app, name="user")
 
 _COMMANDS: dict[str, tuple[type[Request], str, str]] = {
     "train": (

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import uvicorn
 
+from deploy.console.access import NO_USERS, Access
 from deploy.console.context import Console
 from deploy.console.facts import Facts
 from deploy.console.metrics import ConsoleMetrics
@@ -18,11 +19,15 @@ from deploy.console.options import ConsoleOptions
 from deploy.control.runs.runner import Runner
 from deploy.control.work import ROOT, open_work, runner_of
 from deploy.http.connections import limited_protocol
+from deploy.http.keys import KeyRing
 from deploy.http.listening import listen
+from deploy.http.local import is_loopback
 from deploy.http.logs import configure_logging
-from visionops.errors import VisionOpsError
+from visionops.errors import ConfigError, VisionOpsError
 from visionops.home import visionops_home
+from visionops.review_store.database import Database
 from visionops.review_store.opening import open_database
+from visionops.review_store.users import SqlUserStore
 
 __all__ = ["main", "open_console"]
 
@@ -37,9 +42,11 @@ def main(arguments: Sequence[str] | None = None, environment: Mapping[str, str] 
     """
     try:
         options = ConsoleOptions.parse(sys.argv[1:] if arguments is None else arguments, environment)
+        database = open_database()
+        _check_audience(options, database)
         with listen(options.host, options.port) as listener:
             configure_logging(_log_file(options))
-            console, runner = open_console(options)
+            console, runner = open_console(options, database)
             try:
                 _serve(console, runner, listener)
             finally:
@@ -51,13 +58,15 @@ def main(arguments: Sequence[str] | None = None, environment: Mapping[str, str] 
     return 0
 
 
-def open_console(options: ConsoleOptions) -> tuple[Console, Runner | None]:
-    """Open database, images and use cases, and put the console together.
+def open_console(options: ConsoleOptions, database: Database) -> tuple[Console, Runner | None]:
+    """Open images and use cases, and put the console together.
 
     Raises:
         VisionOpsError: One of them cannot be used.
     """
-    work = open_work(options, open_database())
+    work = open_work(options, database)
+    lines = None if options.api_keys is None else options.api_keys.get_secret_value()
+    access = Access(SqlUserStore(database), options, KeyRing(options.keys, lines), work.now)
     console = Console(
         use_cases=work.use_cases,
         runs=work.runs,
@@ -67,9 +76,27 @@ def open_console(options: ConsoleOptions) -> tuple[Console, Runner | None]:
         options=options,
         facts=Facts(ROOT, options.stack),
         metrics=ConsoleMetrics(),
+        access=access,
     )
     runner = runner_of(console, options, console.metrics.run_ended) if options.starts_runs else None
     return console, runner
+
+
+def _check_audience(options: ConsoleOptions, database: Database) -> None:
+    """Check that others than this machine are served only where they sign in.
+
+    Raises:
+        ConfigError: They are, and nobody has to.
+    """
+    if options.oidc_issuer or SqlUserStore(database).has_users():
+        return
+    for flag, is_open in (
+        ("--host", not is_loopback(options.host)),
+        ("--public-url", bool(options.public_url)),
+        ("--trusted-proxies", bool(options.trusted_proxies)),
+    ):
+        if is_open:
+            raise ConfigError(f"{flag}: {NO_USERS}")
 
 
 def _log_file(options: ConsoleOptions) -> Path:
@@ -92,13 +119,16 @@ def _serve(console: Console, runner: Runner | None, listener: socket.socket) -> 
         log_config=None,
         access_log=False,
         server_header=False,
-        proxy_headers=False,
+        proxy_headers=bool(options.trusted_proxies),
+        forwarded_allow_ips=list(options.trusted_proxies),
         http=limited_protocol(options.max_connections, console.metrics.rejected),
         timeout_keep_alive=int(options.idle_timeout),
         timeout_graceful_shutdown=_GRACE_SECONDS,
     )
     url = f"http://{host}:{port}"
     logging.getLogger("visionops.console").info("started", extra={"fields": {"url": url, "pid": os.getpid()}})
+    if not is_loopback(host) and not options.is_https:
+        sys.stderr.write("warning: passwords travel unencrypted; put HTTPS before it, and set --public-url\n")
     sys.stdout.write(f"console   {url}\nend it with Ctrl-C\n")
     sys.stdout.flush()
     uvicorn.Server(config).run(sockets=[listener])

@@ -11,11 +11,18 @@ from fastapi.responses import JSONResponse
 from nicegui import ui
 from starlette.requests import Request
 
+from deploy.console.cards import cards_router
 from deploy.console.context import Console
 from deploy.console.gate import CONTENT_POLICY, Gate
 from deploy.console.images import images_router
-from deploy.console.pages import overview
+from deploy.console.login import login_router
+from deploy.console.pages import data, models, monitoring, overview, predict, review, search, training, users
+from deploy.console.predictions import predictions_router
+from deploy.console.review_routes import review_router
+from deploy.console.search_export import export_router
+from deploy.console.sessions import sessions_router
 from deploy.console.status import status_router
+from deploy.console.thumbnails import thumbnails_router
 from deploy.control.runs.runner import Runner
 from deploy.http.heads import Heads
 from deploy.http.refusals import refusal
@@ -31,8 +38,9 @@ _HEADERS = (
     (b"content-security-policy", CONTENT_POLICY.encode()),
     (b"referrer-policy", b"same-origin"),
 )
+_HTTPS_ALONE = (b"strict-transport-security", b"max-age=31536000")
 _PROBES = frozenset({"/live", "/ready", "/metrics", "/_nicegui"})
-_PAGES = (overview,)
+_PAGES = (overview, predict, review, search, data, training, models, monitoring, users)
 """Each has `register(console)`, which adds its pages."""
 
 
@@ -66,15 +74,29 @@ def create_app(console: Console, runner: Runner | None = None) -> FastAPI:
         RequestLog,
         metrics=console.metrics,
         probes=frozenset({"/live", "/ready", "/metrics", "/_nicegui"}),
-        security=_HEADERS,
+        security=_HEADERS if not console.options.is_https else (*_HEADERS, _HTTPS_ALONE),
     )
 
     @app.exception_handler(VisionOpsError)
     async def ours(request: Request, error: VisionOpsError) -> JSONResponse:
         return refusal(request.url.path, error)
 
-    for router in (status_router, images_router):
+    for router in (
+        status_router,
+        login_router,
+        sessions_router,
+        images_router,
+        thumbnails_router,
+        review_router,
+        export_router,
+        predictions_router,
+        cards_router,
+    ):
         app.include_router(router(console))
+    if console.options.oidc_issuer:
+        from deploy.console.oidc import oidc_app
+
+        app.mount("/login/oidc", oidc_app(console))
     for page in _PAGES:
         page.register(console)
     ui.run_with(

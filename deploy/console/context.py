@@ -1,4 +1,4 @@
-"""What the pages of one console share, and who looks at a page."""
+"""What the pages of one console share."""
 
 from __future__ import annotations
 
@@ -6,43 +6,14 @@ import dataclasses
 
 from starlette.requests import HTTPConnection
 
+from deploy.console.access import Access
 from deploy.console.facts import Facts
 from deploy.console.metrics import ConsoleMetrics
 from deploy.console.options import ConsoleOptions
+from deploy.console.viewer import Viewer
 from deploy.control.work import Work
-from visionops.review.errors import Forbidden
-from visionops.review.states import Actor
-from visionops.review.users import UserRole
 
-__all__ = ["LOCAL", "Console", "Viewer", "viewer_of"]
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Viewer:
-    """Who looks at a page."""
-
-    name: str
-    role: UserRole
-    session: str | None = None
-    """Id of the session; None without users, where this machine is served as a local admin."""
-
-    @property
-    def actor(self) -> Actor:
-        """Who signs what is decided, ordered or reopened."""
-        return Actor(self.name, is_admin=self.role is UserRole.ADMIN)
-
-    def require(self, role: UserRole) -> None:
-        """Check that the viewer may do what a role may.
-
-        Raises:
-            Forbidden: They may not.
-        """
-        if not self.role.includes(role):
-            raise Forbidden(f"{self.name}: is {self.role}; this needs {role}")
-
-
-LOCAL = Viewer("local", UserRole.ADMIN)
-"""Who comes from this machine while there are no users."""
+__all__ = ["Console", "Viewer", "viewer_of"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -52,6 +23,7 @@ class Console(Work):
     options: ConsoleOptions
     facts: Facts
     metrics: ConsoleMetrics
+    access: Access
 
 
 def viewer_of(connection: HTTPConnection) -> Viewer:

@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from visionops.errors import one_line
 from visionops.review.errors import Unavailable
@@ -18,6 +18,8 @@ __all__ = ["Facts"]
 
 _FRESH_SECONDS = 30.0
 _PATIENCE_SECONDS = 120.0
+_FIRST_SECONDS = 600.0
+"""For the first answer of a process: on a machine under load, loading ZenML and MLflow alone takes minutes."""
 
 
 class Facts:
@@ -28,11 +30,15 @@ class Facts:
         stack: Stack that is asked; the active one when None.
     """
 
+    PROGRAM: ClassVar[tuple[str, ...]] = ("-m", "launch.facts")
+    """What answers, as Python starts it."""
+
     def __init__(self, root: Path, stack: str | None) -> None:
         self._root = root
         self._stack = stack
         self._lock = threading.Lock()
         self._process: subprocess.Popen[str] | None = None
+        self._has_answered = False
         self._known: dict[str, tuple[float, Any]] = {}
 
     def get(self, fact: str, *, fresh: bool = False, **arguments: Any) -> Any:
@@ -53,6 +59,12 @@ class Facts:
             self._known[question] = time.monotonic(), answer
             return answer
 
+    def recent(self, fact: str) -> Any:
+        """Return the last answer to a question on a fact, however old; None where nobody has asked."""
+        known = tuple(self._known.items())  # a copy at once: another thread may add an answer
+        found = [answered for question, answered in known if json.loads(question)["fact"] == fact]
+        return max(found, key=lambda one: one[0])[1] if found else None
+
     def forget(self) -> None:
         """Ask again when the next page comes."""
         self._known.clear()
@@ -66,7 +78,7 @@ class Facts:
         process = self._started()
         assert process.stdin is not None
         assert process.stdout is not None
-        watch = threading.Timer(_PATIENCE_SECONDS, process.kill)
+        watch = threading.Timer(_PATIENCE_SECONDS if self._has_answered else _FIRST_SECONDS, process.kill)
         watch.start()
         try:
             process.stdin.write(question + "\n")
@@ -83,13 +95,15 @@ class Facts:
             raise Unavailable(
                 "ZenML: does not answer; standard error has why, and the next page tries again"
             ) from error
+        self._has_answered = True
         if "error" in answer:
             raise Unavailable(one_line(answer["error"]))
         return answer["result"]
 
     def _started(self) -> subprocess.Popen[str]:
         if self._process is None or self._process.poll() is not None:
-            command = [sys.executable, "-m", "launch.facts", *(["--stack", self._stack] if self._stack else [])]
+            self._has_answered = False
+            command = [sys.executable, *self.PROGRAM, *(["--stack", self._stack] if self._stack else [])]
             try:
                 self._process = subprocess.Popen(  # noqa: S603 - no word of it comes from a client
                     command, cwd=self._root, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

@@ -1,20 +1,27 @@
 """The gate before every page and route of the console: who comes, and whether they may.
 
 Without users, only this machine is served, as an admin. With users, each request brings a session, but for the open
-ones; a page sends who has none to the login.
+ones; a page sends who has none to the login. A write, or a WebSocket, comes from a page of this console alone.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
+from urllib.parse import quote
 
 from nicegui import __version__ as nicegui_version
-from starlette.responses import PlainTextResponse
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import HTTPConnection
+from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from deploy.console.context import LOCAL, Console, Viewer
-from deploy.console.routes import OPEN_PATHS, role_of
-from deploy.http.errors import ApiError, ForeignOrigin, NoRoute
+from deploy.console.access import NO_USERS
+from deploy.console.context import Console, Viewer
+from deploy.console.documents import message_page
+from deploy.console.routes import OPEN_PATHS, UNUSED_PATHS, role_of
+from deploy.console.sockets import Watched
+from deploy.http.errors import ApiError, ForeignOrigin, NoRoute, NotSignedIn, WrongKey, status_and_code
 from deploy.http.local import check_local, is_own_origin
 from deploy.http.refusals import refusal
 from visionops.errors import VisionOpsError
@@ -28,10 +35,6 @@ CONTENT_POLICY: Final = (
 """Of every answer. Vue compiles NiceGUI's templates in the browser, which needs `unsafe-eval`."""
 _STATIC = f"/_nicegui/{nicegui_version}/"
 _FOREVER = "public, max-age=31536000, immutable"
-_NO_USERS = (
-    "this console has no users, so it serves its own machine only; make the first one with "
-    "visionops user add NAME --role admin"
-)
 _READS = {"GET", "HEAD", "OPTIONS"}
 
 
@@ -41,6 +44,7 @@ class Gate:
     def __init__(self, app: ASGIApp, console: Console) -> None:
         self._app = app
         self._console = console
+        self._origins = {console.options.public_url.encode()} - {b""}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass one request or WebSocket on, or refuse it."""
@@ -49,44 +53,97 @@ class Gate:
             return
         state = scope.setdefault("state", {})
         try:
-            self._admit(scope, state)
+            viewer = await self._admit(scope, state)
         except VisionOpsError as error:
             self._console.metrics.rejected(error.code if isinstance(error, ApiError) else "forbidden")
             if scope["type"] == "websocket":
-                await send({"type": "websocket.close", "code": 4403, "reason": str(error)[:120]})
+                code = 4401 if isinstance(error, NotSignedIn) else 4403
+                await send({"type": "websocket.close", "code": code, "reason": str(error)[:120]})
                 return
-            accepts = dict(scope["headers"]).get(b"accept", b"")
-            if b"text/html" in accepts:
-                status = getattr(error, "status", 403)
-                await PlainTextResponse(f"{error}\n", status_code=status)(scope, receive, send)
-                return
-            await refusal(scope["path"], error)(scope, receive, send)
+            await _answer(scope, error)(scope, receive, send)
             return
+        if scope["type"] == "websocket" and viewer is not None:
+            watched = Watched(receive, send, viewer)
+            receive, send = watched.receive, watched.send
         await self._app(scope, receive, send)
 
-    def _admit(self, scope: Scope, state: dict[str, object]) -> None:
+    async def _admit(self, scope: Scope, state: dict[str, object]) -> Viewer | None:
         path: str = scope["path"]
         headers = dict(scope["headers"])
         if path.startswith(_STATIC):
             state["route"], state["cache_control"] = "/_nicegui", _FOREVER
-            return
-        writes = scope["type"] == "websocket" or scope["method"] not in _READS
-        if writes and not is_own_origin(headers):
-            raise ForeignOrigin("a page of another origin may not call this console")
-        if path in OPEN_PATHS:
+            return None
+        needs_login = await run_in_threadpool(self._console.access.needs_login)
+        is_write = scope["type"] == "websocket" or scope["method"] not in _READS
+        self._check_origin(headers, is_write=is_write)
+        if is_write and needs_login:
+            self._check_sender(headers)
+        if path in OPEN_PATHS or (path == "/metrics" and self._may_scrape(headers)):
             state["route"] = path
-            return
-        viewer = self._viewer(scope, headers)
+            return None
+        viewer = await self._viewer(scope, headers, needs_login=needs_login)
         state["viewer"] = viewer
+        if viewer.session is not None:
+            state["log"] = {"user": viewer.name}
         if path.startswith("/_nicegui"):
             state["route"] = "/_nicegui"
-            return
+            return viewer
         found = role_of(path)
         if found is None:
             raise NoRoute(f"{path}: there is no such page")
         state["route"], role = found
         viewer.require(role)
+        return viewer
 
-    def _viewer(self, scope: Scope, headers: dict[bytes, bytes]) -> Viewer:
-        check_local(scope, headers, (), _NO_USERS)
-        return LOCAL
+    async def _viewer(self, scope: Scope, headers: Mapping[bytes, bytes], *, needs_login: bool) -> Viewer:
+        access = self._console.access
+        if not needs_login:
+            check_local(scope, headers, self._origins, NO_USERS)
+            return await run_in_threadpool(access.local)
+        token = HTTPConnection(scope).cookies.get(access.cookie)
+        is_used = scope["path"] not in UNUSED_PATHS and not scope["path"].startswith("/_nicegui")
+        return await run_in_threadpool(access.viewer, token, is_used=is_used)
+
+    def _check_origin(self, headers: Mapping[bytes, bytes], *, is_write: bool) -> None:
+        """Check that no page elsewhere calls the console by the cookie of its visitor; it may only lead to a page."""
+        site = headers.get(b"sec-fetch-site")
+        is_foreign = is_write and site not in {None, b"none", b"same-origin"}
+        if is_foreign or not is_own_origin(headers, self._origins):
+            raise ForeignOrigin("a page of another origin may not call this console")
+
+    @staticmethod
+    def _check_sender(headers: Mapping[bytes, bytes]) -> None:
+        """Check that a write by a session says that a page of this console sends it, as browsers do."""
+        if headers.get(b"origin") is None and headers.get(b"sec-fetch-site") != b"same-origin":
+            raise ForeignOrigin("the request does not say which page it comes from; send the header Origin")
+
+    def _may_scrape(self, headers: Mapping[bytes, bytes]) -> bool:
+        """Return whether a machine reads the metrics; a person with a session may, too.
+
+        Raises:
+            WrongKey: It has sent none of our keys.
+        """
+        if self._console.options.open_metrics:
+            return True
+        offered = headers.get(b"x-api-key")
+        if offered is None:
+            scheme, _, offered = headers.get(b"authorization", b"").partition(b" ")
+            if scheme.lower() != b"bearer":
+                return False
+        if self._console.access.keys.client(offered.strip()) is None:
+            raise WrongKey("the key is wrong; send one of --keys in the header X-API-Key")
+        return True
+
+
+def _answer(scope: Scope, error: VisionOpsError) -> Response:
+    """Return what a request that is refused gets: a page in a browser, else JSON."""
+    path: str = scope["path"]
+    if b"text/html" not in dict(scope["headers"]).get(b"accept", b"") or path.startswith("/api/"):
+        return refusal(path, error)
+    if isinstance(error, NotSignedIn) and scope["method"] in _READS:
+        query = scope["query_string"].decode("latin-1")
+        wanted = quote(path) + (f"?{query}" if query else "")
+        return RedirectResponse("/login" if wanted == "/" else f"/login?next={quote(wanted, safe='')}", 303)
+    status, _ = status_and_code(error)
+    title = {401: "Signed out", 404: "Not found"}.get(status, "Not allowed" if status < 500 else "Not now")
+    return message_page(title, str(error), status)

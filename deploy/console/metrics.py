@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import threading
+import time
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
+from visionops.review.ports import Stats
+from visionops.review.states import Verdict
 from visionops.runs.states import Run
 
 __all__ = ["ConsoleMetrics"]
+
+_LONGEST_LOOK = 600.0
+"""Seconds: who decides after more than that has done something else meanwhile."""
 
 
 class ConsoleMetrics:
@@ -25,6 +33,39 @@ class ConsoleMetrics:
         self._upload = Counter("visionops_console_upload_bytes", "Bytes of bodies.", registry=registry)
         self._rejected = Counter("visionops_console_rejected", "Requests refused.", ["reason"], registry=registry)
         self._views = Counter("visionops_console_page_views", "Pages shown.", ["page"], registry=registry)
+        self._predictions = Counter(
+            "visionops_console_predictions", "Images predicted for a person.", ["result"], registry=registry
+        )
+        for result in ("ok", "failed"):
+            self._predictions.labels(result)
+        self._decisions = Counter(
+            "visionops_console_decisions", "Images decided.", ["use_case", "verdict"], registry=registry
+        )
+        self._looks = Histogram(
+            "visionops_console_decision_seconds",
+            "From a person's decision to their next; pauses of more than 10 minutes do not count.",
+            ["use_case"],
+            buckets=(0.5, 1, 2, 3, 5, 10, 20, 30, 60, 120, 300, 600),
+            registry=registry,
+        )
+        self._lock = threading.Lock()
+        self._last: dict[str, float] = {}
+        self._waiting = Gauge(
+            "visionops_console_queue_items", "Images in review.", ["use_case", "state"], registry=registry
+        )
+        self._oldest = Gauge(
+            "visionops_console_queue_oldest_seconds",
+            "Age of the oldest image that waits; 0 where none does.",
+            ["use_case"],
+            registry=registry,
+        )
+        self._sessions = Gauge("visionops_console_sessions", "Sessions that go on.", registry=registry)
+        self._has_database = Gauge(
+            "visionops_console_database_up", "Whether the database answered this scrape.", registry=registry
+        )
+        self._logins = Counter("visionops_console_logins", "Attempts to sign in.", ["result"], registry=registry)
+        for result in ("ok", "wrong", "limited", "disabled", "failed"):
+            self._logins.labels(result)
         self._runs = Counter("visionops_console_runs", "Runs that have ended.", ["kind", "state"], registry=registry)
 
     def begin(self) -> None:
@@ -48,6 +89,42 @@ class ConsoleMetrics:
     def viewed(self, page: str) -> None:
         """Count a page that was shown."""
         self._views.labels(page).inc()
+
+    def predicted(self, *, is_ok: bool) -> None:
+        """Count an image that a person had predicted."""
+        self._predictions.labels("ok" if is_ok else "failed").inc()
+
+    def decided(self, use_case: str, verdict: Verdict, reviewer: str) -> None:
+        """Count a decision, and the time since the same person's last one."""
+        now = time.monotonic()
+        self._decisions.labels(use_case, verdict.value).inc()
+        with self._lock:
+            before, self._last[reviewer] = self._last.get(reviewer), now
+        if before is not None and now - before <= _LONGEST_LOOK:
+            self._looks.labels(use_case).observe(now - before)
+
+    def database(self, queues: dict[str, tuple[Stats, float]] | None, sessions: int = 0) -> None:
+        """Show what the database knows.
+
+        Args:
+            queues: By use case, how its queue stands, and the age of the oldest image that waits, in seconds; None
+                where the database did not answer.
+            sessions: That go on.
+        """
+        self._has_database.set(queues is not None)
+        if queues is None:
+            self._waiting.clear()
+            self._oldest.clear()
+            return
+        for name, (stats, oldest) in queues.items():
+            for state, count in stats.states.items():
+                self._waiting.labels(name, state).set(count)
+            self._oldest.labels(name).set(oldest)
+        self._sessions.set(sessions)
+
+    def login(self, result: str) -> None:
+        """Count an attempt to sign in: ``ok``, ``wrong``, ``limited``, ``disabled`` or ``failed`` at a provider."""
+        self._logins.labels(result).inc()
 
     def run_ended(self, run: Run) -> None:
         """Count a run that has ended."""

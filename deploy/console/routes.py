@@ -10,10 +10,14 @@ from starlette.routing import compile_path
 
 from visionops.review.users import UserRole
 
-__all__ = ["OPEN_PATHS", "PATHS", "role_of"]
+__all__ = ["OPEN_PATHS", "PATHS", "UNUSED_PATHS", "role_of"]
 
-OPEN_PATHS: Final = frozenset({"/live", "/ready", "/login", "/favicon.ico"})
+OPEN_PATHS: Final = frozenset(
+    {"/live", "/ready", "/login", "/login/oidc/start", "/login/oidc/callback", "/favicon.ico", "/static/console.css"}
+)
 """Without a session."""
+UNUSED_PATHS: Final = frozenset({"/api/session", "/api/review/claim", "/api/review/stats", "/metrics"})
+"""Requests that a page or a machine sends by itself: they do not keep a session from idling out."""
 
 PATHS: Final[Mapping[str, UserRole]] = {
     "/": UserRole.VIEWER,
@@ -27,7 +31,23 @@ PATHS: Final[Mapping[str, UserRole]] = {
     "/models": UserRole.VIEWER,
     "/monitoring": UserRole.VIEWER,
     "/users": UserRole.ADMIN,
+    "/logout": UserRole.VIEWER,
+    "/api/session": UserRole.VIEWER,
     "/api/items/{item}/image": UserRole.VIEWER,
+    "/api/review/use-cases": UserRole.REVIEWER,
+    "/api/review/stats": UserRole.REVIEWER,
+    "/api/review/claim": UserRole.REVIEWER,
+    "/api/review/release": UserRole.REVIEWER,
+    "/api/review/items/{item}/similar": UserRole.REVIEWER,
+    "/api/review/items/{item}/claim": UserRole.REVIEWER,
+    "/api/review/items/{item}/decide": UserRole.REVIEWER,
+    "/api/review/items/{item}/reopen": UserRole.ADMIN,
+    "/api/items/{item}/thumbnail": UserRole.VIEWER,
+    "/api/search/export": UserRole.ENGINEER,
+    "/api/predict/{use_case}": UserRole.VIEWER,
+    "/api/predict/{use_case}/explanation": UserRole.VIEWER,
+    "/api/predict/{use_case}/wrong": UserRole.REVIEWER,
+    "/api/data/{use_case}/{card}": UserRole.VIEWER,
 }
 """A page's role is that to look at it; an action on it may need more, which it checks itself."""
 

@@ -1,4 +1,4 @@
-"""`GET /live`, `/ready`, `/metrics`, and the console's own style sheet."""
+"""`GET /live`, `/ready`, `/metrics`, and the console's own style sheet and script."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from fastapi.responses import FileResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from deploy.console.context import Console
+from visionops.review.errors import ReviewError
 
 __all__ = ["status_router"]
 
@@ -34,6 +35,7 @@ def status_router(console: Console) -> APIRouter:
     @router.get("/metrics", response_class=Response)
     def scrape() -> Response:
         """Return what Prometheus scrapes."""
+        _look(console)
         return Response(console.metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
     @router.get("/static/console.css", response_class=FileResponse)
@@ -42,4 +44,26 @@ def status_router(console: Console) -> APIRouter:
         request.state.cache_control = "private, max-age=300"
         return FileResponse(_STATIC / "console.css", media_type="text/css")
 
+    @router.get("/static/session.js", response_class=FileResponse)
+    async def script(request: Request) -> FileResponse:
+        """Return what says on every page that its session has ended."""
+        request.state.cache_control = "private, max-age=300"
+        return FileResponse(_STATIC / "session.js", media_type="text/javascript")
+
     return router
+
+
+def _look(console: Console) -> None:
+    """Have the metrics show what the database knows now."""
+    store, now = console.review.store, console.now()
+    try:
+        stats = {one.name: store.stats(one.name) for one in store.use_cases()}
+        sessions = sum(one.sessions for one in console.access.users.accounts(now, console.access.rules))
+    except ReviewError:
+        console.metrics.database(None)
+        return
+    oldest = {
+        name: 0.0 if one.oldest_pending is None else (now - one.oldest_pending).total_seconds()
+        for name, one in stats.items()
+    }
+    console.metrics.database({name: (one, oldest[name]) for name, one in stats.items()}, sessions)

@@ -3,6 +3,7 @@
 VisionOpsError
 └── ApiError
     ├── WrongKey             401  no key, or none of ours
+    ├── NotSignedIn          401  no session, or one that has ended
     ├── WrongRole            403  the key is for something else
     ├── AdminDisabled        403  the server has no admin key
     ├── KeysNeeded           403  the client is of another machine, and the server has no keys
@@ -41,6 +42,7 @@ __all__ = [
     "KeysNeeded",
     "MethodNotAllowed",
     "NoRoute",
+    "NotSignedIn",
     "TooManyRequests",
     "TookTooLong",
     "UnsupportedMedia",
@@ -75,6 +77,13 @@ class WrongKey(ApiError):
     def headers(self) -> dict[str, str]:
         """How to come again."""
         return {"WWW-Authenticate": "Bearer"}
+
+
+class NotSignedIn(ApiError):
+    """No session, or one that has ended."""
+
+    status = 401
+    code = "not_signed_in"
 
 
 class WrongRole(ApiError):

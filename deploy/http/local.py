@@ -11,7 +11,7 @@ from starlette.types import Scope
 
 from deploy.http.errors import ForeignHost, ForeignOrigin, KeysNeeded
 
-__all__ = ["check_local", "is_own_origin"]
+__all__ = ["check_local", "is_loopback", "is_own_origin"]
 
 _LOCALHOST = {"localhost"}
 _HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^:]*)(:\d+)?")
@@ -43,6 +43,11 @@ def is_own_origin(headers: Mapping[bytes, bytes], origins: Collection[bytes] = (
     """Return whether no page, a page of this server or one of ``origins`` has sent a request."""
     origin = headers.get(b"origin")
     return origin is None or origin in origins or origin.partition(b"://")[2] == headers.get(b"host")
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether a host to listen on is this machine alone: a loopback address, or localhost."""
+    return host.lower() in _LOCALHOST or _is_loopback(host)
 
 
 @functools.lru_cache(maxsize=1024)

@@ -32,9 +32,9 @@ SECURITY_HEADERS = (
 class RequestLog:
     """Gives every request an id, counts and logs it, and turns an unforeseen exception into a plain 500.
 
-    Every answer gets the headers of security, with ``state["cache_control"]`` where a route says how long its answer
-    may be kept, and those that ``state["headers"]`` has for it. Calls of ``probes``, paths that machines call again and
-    again, are logged at level debug.
+    Every answer gets the headers of security. A route may replace two of them: ``state["cache_control"]`` says how long
+    its answer may be kept, ``state["content_policy"]`` what a page of it may load. The headers in ``state["headers"]``
+    come on top. Calls of ``probes``, paths that machines call again and again, are logged at level debug.
 
     Args:
         security: Headers of every answer.
@@ -73,7 +73,8 @@ class RequestLog:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                own_now = _with_cache_control(own, state.get("cache_control"))
+                own_now = _replaced(own, b"cache-control", state.get("cache_control"))
+                own_now = _replaced(own_now, b"content-security-policy", state.get("content_policy"))
                 message["headers"] = [*message["headers"], *own_now, *state.get("headers", ())]
             await send(message)
 
@@ -112,7 +113,7 @@ class RequestLog:
             _log.handle(record)
 
 
-def _with_cache_control(headers: list[tuple[bytes, bytes]], wanted: str | None) -> list[tuple[bytes, bytes]]:
+def _replaced(headers: list[tuple[bytes, bytes]], header: bytes, wanted: str | None) -> list[tuple[bytes, bytes]]:
     if wanted is None:
         return headers
-    return [(name, wanted.encode() if name == b"cache-control" else value) for name, value in headers]
+    return [(name, wanted.encode() if name == header else value) for name, value in headers]

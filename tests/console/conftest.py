@@ -11,13 +11,14 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.conftest import ROOT
+from tests.console.recorded import RECORDING
 from tests.control.conftest import write_use_case
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -44,16 +45,30 @@ class Server:
 
 
 @contextlib.contextmanager
-def serving(home: Path, configs: Path, *flags: str, port: int = 0) -> Iterator[Server]:
-    """A console while the block runs, at a free port unless another is given."""
+def serving(
+    home: Path,
+    configs: Path,
+    *flags: str,
+    port: int = 0,
+    facts: Path | None = RECORDING,
+    program: Sequence[str] = (),
+) -> Iterator[Server]:
+    """A console while the block runs, at a free port unless another is given.
+
+    Args:
+        facts: Recorded answers, in place of those of ZenML and MLflow; None asks these.
+        program: Another module that serves it, with arguments that come first.
+    """
     environment = {**os.environ, "VISIONOPS_HOME": str(home), "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "deploy.console", "--configs", str(configs), "--port", str(port), *flags]
+    program = program or (("tests.console.recorded", "serve", str(facts)) if facts else ("deploy.console",))
+    command = [sys.executable, "-m", *program, "--configs", str(configs), "--port", str(port), *flags]
     process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
     watch = threading.Timer(READY_SECONDS, process.kill)
     watch.start()
     try:
         assert process.stdout is not None
         match = re.search(r"http://\S+", process.stdout.readline())
+        watch.cancel()
         assert match, "the console has ended before it served"
         yield Server(match[0], process, home, configs)
     finally:
@@ -84,7 +99,7 @@ def console(places: tuple[Path, Path]) -> Iterator[Server]:
         yield server
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # while it runs, no other test of the process can use asyncio.run
 def chromium() -> Iterator[Any]:
     """Debian's browser, headless."""
     if CHROMIUM is None:
@@ -140,11 +155,11 @@ def _note_foreign(requested: str, own: str, looked: Looked) -> None:
         looked.foreign.append(requested)
 
 
-def accessibility_problems(page: Any) -> list[str]:
-    """What axe-core finds serious or critical on a page."""
+def accessibility_problems(page: Any, within: str | None = None) -> list[str]:
+    """What axe-core finds serious or critical on a page, or in the part of it that a selector names."""
     from axe_playwright_python.sync_playwright import Axe
 
-    found = Axe().run(page).response["violations"]
+    found = Axe().run(page, context=within).response["violations"]
     return [
         f"{one['id']} ({one['impact']}): {one['nodes'][0]['html'][:200]}"
         for one in found

@@ -21,7 +21,11 @@ from stacks.deployers.engines import find_engine
 from tests.integration.conftest import TINY, figures
 from visionops.errors import DeploymentError
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(1800),
+    pytest.mark.skipif(not os.environ.get("VISIONOPS_STAGING"), reason="takes minutes: make staging"),
+]
 
 WHOLE = bool(os.environ.get("VISIONOPS_WHOLE"))
 ZENML = Path(sys.executable).with_name("zenml")

@@ -19,6 +19,25 @@ from tests.helpers.datasets import write_vision
 from tests.helpers.images import truncated_jpeg
 from tests.integration.conftest import TINY
 
+FACTS = """
+import json
+from launch.facts import FACTS
+
+images = FACTS["data_images"](None, "sample", "", 0, 100)
+found = {
+    "data": FACTS["data"](None, "sample"),
+    "cards": [FACTS["data_card"](None, "sample", card) for card in ("validation", "labels")],
+    "images": images,
+    "one": FACTS["data_images"](None, "sample", images["images"][3]["sha256"][:16], 0, 100),
+    "other": [
+        FACTS["data"](None, "x"), FACTS["data_card"](None, "x", "labels"), FACTS["data_images"](None, "x", "", 0, 9)
+    ],
+    "endpoints": FACTS["endpoints"](None),
+}
+print(json.dumps(found))
+"""
+"""As the console asks, by `python -m launch.facts`."""
+
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
@@ -96,6 +115,25 @@ def test_a_second_run_changes_nothing_and_says_so(first, again):
     assert "champion already" in again["gate"]["reason"]
     assert again["endpoint"] == first["endpoint"]
     assert len(again["servers"]) == 1
+
+
+def test_the_console_reads_what_the_run_keeps_of_its_data(machine, again):
+    script = machine.folder / "facts.py"
+    script.write_text(FACTS)
+    done = machine.run(program=script)
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["data"]["splits"] == again["splits"]
+    assert sorted(found["data"]["counts"]["classes"]) == ["inclusion", "patch", "pit", "scratch"]
+    assert found["data"]["cards"] == ["validation", "labels"]
+    assert ["<html" in page.lower() for page in found["cards"]] == [True, True]
+    assert found["images"]["count"] == sum(again["splits"].values())
+    (image,) = found["one"]["images"]
+    assert image["key"] in {one["key"] for one in found["images"]["images"]}
+    assert image["split"] in again["splits"]
+    assert found["other"] == [None, None, {"count": 0, "images": []}]
+    (served,) = found["endpoints"]["endpoints"]
+    assert (served["name"], served["url"]) == ("sample", again["endpoint"]["url"])
 
 
 def test_the_printed_curl_line_works(first):

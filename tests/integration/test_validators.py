@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -9,7 +10,11 @@ import pytest
 
 from tests.integration.conftest import ROOT, TINY, Machine
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(1800),
+    pytest.mark.skipif(not os.environ.get("VISIONOPS_WHOLE"), reason="takes a minute: make pipelines"),
+]
 
 _BARE = """
 from zenml.client import Client

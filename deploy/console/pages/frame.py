@@ -18,6 +18,12 @@ from visionops.review.users import UserRole
 __all__ = ["add_page", "attempt", "in_thread", "problem"]
 
 _T = TypeVar("_T")
+_BUILD_SECONDS = 30.0
+"""For a page to be made; what takes longer comes after it. A machine that is busy needs more than the usual 3."""
+
+
+_THEME = "visionops_theme"
+"""Cookie of what a person has chosen, set by `session.js`: dark or light; without it the system's counts."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -38,6 +44,10 @@ _LINKS: Final = (
     _Link("/monitoring", "Monitoring", "query_stats"),
     _Link("/users", "Users", "group"),
 )
+_NO_USERS: Final = (
+    "No users yet: only this machine is served, and whoever uses it is an admin. Add the first with: "
+    "visionops user add NAME --role admin"
+)
 
 
 def add_page(console: Console, path: str, title: str, build: Callable[[Viewer, Request], Awaitable[None]]) -> None:
@@ -51,11 +61,11 @@ def add_page(console: Console, path: str, title: str, build: Callable[[Viewer, R
         build: Makes the content below the title.
     """
 
-    @ui.page(path, title=f"{title} · VisionOps")
+    @ui.page(path, title=f"{title} · VisionOps", response_timeout=_BUILD_SECONDS)
     async def page(request: Request) -> None:
         viewer = viewer_of(request)
         console.metrics.viewed(path)
-        _frame(path, viewer)
+        _frame(path, viewer, request.cookies.get(_THEME))
         with ui.element("main").classes("vo-content column"):
             ui.html(f"<h1 class='vo-title'>{title}</h1>", sanitize=False)
             try:
@@ -73,13 +83,13 @@ async def attempt(viewer: Viewer, role: UserRole, work: Callable[[], _T]) -> _T 
     """Do what a button is for, in a thread; an error of ours becomes a message at the lower edge.
 
     Args:
-        role: That the action needs, checked now: the page may be older than the viewer's rights.
+        role: That the action needs. Session and role are read again: the page may be older than the viewer's rights.
 
     Returns:
         What ``work`` returns; None where it was refused.
     """
     try:
-        viewer.require(role)
+        (await in_thread(viewer.current)).require(role)
         return await in_thread(work)
     except VisionOpsError as error:
         ui.notify(str(error), type="negative", multi_line=True, close_button="Close", timeout=0)
@@ -93,26 +103,41 @@ def problem(text: str) -> None:
         ui.label(text)
 
 
-def _frame(path: str, viewer: Viewer) -> None:
+def _frame(path: str, viewer: Viewer, theme: str | None) -> None:
     ui.add_head_html('<link rel="stylesheet" href="/static/console.css">')
+    ui.add_head_html('<script src="/static/session.js" defer></script>')
+    ui.dark_mode({"dark": True, "light": False}.get(theme or ""))
     ui.colors(primary="#1f5fa8", positive="#14713d", negative="#b3261e", warning="#8a5a00")
-    dark = ui.dark_mode()
     with (
         ui.header(bordered=True)
         .classes("row no-wrap items-center q-px-md q-py-xs")
-        .style("background: #16324f; color: #fff")
+        .style("background: #16324f; color: #fff; align-items: center")
     ):
         menu = ui.button(icon="menu").props('flat round color=white aria-label="Navigation"')
         ui.label("VisionOps").style("font-weight: 600; font-size: 18px")
         ui.space()
-        ui.label(f"{viewer.name} · {viewer.role}")
-        ui.button(icon="contrast", on_click=dark.toggle).props('flat round color=white aria-label="Light or dark"')
-    with ui.left_drawer(value=True, bordered=True).props("width=220 breakpoint=1000") as drawer:  # noqa: SIM117
+        _account(viewer)
+        contrast = ui.button(icon="contrast").props('flat round color=white aria-label="Light or dark"')
+        contrast.on("click", js_handler="() => window.visionopsTheme.toggle()")
+    with ui.left_drawer(bordered=True).props("width=220 breakpoint=1000") as drawer:
         with ui.element("nav").props('aria-label="Pages"').style("width: 100%"):
             for link in _LINKS:
                 if link.path in PATHS and viewer.role.includes(PATHS[link.path]):
                     _nav(link, is_active=link.path == path)
+        if viewer.session is None:
+            ui.label(_NO_USERS).classes("vo-muted q-pa-md").style("font-size: 13px; overflow-wrap: anywhere")
     menu.on_click(drawer.toggle)
+
+
+def _account(viewer: Viewer) -> None:
+    """Show who is signed in, with the way out."""
+    if viewer.session is None:
+        ui.label("everyone at this machine · admin")
+        return
+    with ui.button(color=None).props('flat no-caps color=white icon-right="arrow_drop_down"').style("max-width: 40vw"):
+        ui.label(f"{viewer.name} · {viewer.role}").classes("ellipsis")
+        with ui.menu().props("auto-close=false"), ui.element("form").props('method="post" action="/logout"'):
+            ui.button("Sign out", icon="logout", color=None).props("flat no-caps type=submit").classes("q-ma-sm")
 
 
 def _nav(link: _Link, *, is_active: bool) -> None:

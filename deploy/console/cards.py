@@ -1,0 +1,38 @@
+"""`GET /api/data/{use_case}/{card}`: pages that runs keep, for a frame that runs none of their scripts."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from fastapi import APIRouter, Request, Response
+
+from deploy.console.context import Console
+from visionops.review.errors import NotFound
+
+__all__ = ["CARDS", "cards_router"]
+
+CARDS: Final = {"validation": "Data card", "labels": "Label audit"}
+CARD_POLICY: Final = (
+    "default-src 'none'; img-src data:; style-src 'unsafe-inline'; sandbox; frame-ancestors 'self'; "
+    "base-uri 'none'; form-action 'none'"
+)
+"""Of a page that names and texts of a data set went into: no script, no form, no request to anywhere."""
+
+
+def cards_router(console: Console) -> APIRouter:
+    """Return the route over ``console``."""
+    router = APIRouter(prefix="/api")
+
+    @router.get("/data/{use_case}/{card}", response_class=Response)
+    def card(use_case: str, card: str, request: Request) -> Response:
+        """Return a page about the data of a use case: ``validation`` or ``labels``."""
+        if card not in CARDS:
+            raise NotFound(f"{card[:40]}: there is no such page; there are {', '.join(CARDS)}")
+        console.use_cases.find(use_case)
+        page = console.facts.get("data_card", name=use_case, card=card)
+        if not page:
+            raise NotFound(f"{use_case}: no run has kept its {CARDS[card].lower()}")
+        request.state.content_policy = CARD_POLICY
+        return Response(page, media_type="text/html; charset=utf-8")
+
+    return router

@@ -1,0 +1,65 @@
+"""An image with the boxes and answers that a model gave, or a person labelled, drawn over it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from nicegui import ui
+
+from visionops.review.findings import findings_in
+from visionops.review.items import ImageFacts
+
+__all__ = ["Shown", "draw_image", "said_in_words"]
+
+
+class Shown(NamedTuple):
+    """A rectangle on an image."""
+
+    name: str
+    confidence: float | None
+    box: tuple[float, float, float, float]
+    """x1, y1, x2, y2 in pixels of the upright image."""
+
+
+def draw_image(item: str, image: ImageFacts, name: str, said: Mapping[str, Any] | None, *, is_label: bool) -> None:
+    """Add the whole image of an item with the boxes of an answer or a label over it."""
+    kind = "label" if is_label else "model"
+    # As wide as there is room, and no higher than most of the window.
+    width = f"max-width: min(100%, {70 * image.width / max(1, image.height):.1f}vh)"
+    with ui.element("div").classes("vo-picture").style(width):
+        picture = ui.element("img")
+        picture.props["src"] = f"/api/items/{item}/image"
+        picture.props["alt"] = name or item
+        for one in boxes_in(said):
+            _draw(one, image, kind)
+
+
+def boxes_in(said: Mapping[str, Any] | None) -> Iterator[Shown]:
+    """Yield the rectangles in an answer or a label; those of another form are left out."""
+    for group in (said or {}).values():
+        for one in group if isinstance(group, list) else ():
+            if not isinstance(one, Mapping) or not isinstance(one.get("class_name"), str):
+                continue
+            box = one.get("box")
+            if isinstance(box, list | tuple) and len(box) == 4 and all(isinstance(x, int | float) for x in box):
+                yield Shown(one["class_name"], one.get("confidence"), (box[0], box[1], box[2], box[3]))
+
+
+def said_in_words(said: Mapping[str, Any] | None) -> str:
+    """Return an answer or a label in a line: each class, with its confidence where it has one."""
+    found = findings_in(said)
+    if said is None:
+        return "nothing"
+    words = [f"{name} {value:.0%}" if value < 1 else name for name, value in found.items()]
+    return ", ".join(words) or "nothing found"
+
+
+def _draw(one: Shown, image: ImageFacts, kind: str) -> None:
+    left, top, right, bottom = one.box
+    place = (
+        f"left: {100 * left / image.width:.3f}%; top: {100 * top / image.height:.3f}%; "
+        f"width: {100 * (right - left) / image.width:.3f}%; height: {100 * (bottom - top) / image.height:.3f}%"
+    )
+    with ui.element("div").classes(f"vo-box vo-box-{kind}").style(place):
+        ui.label(one.name if one.confidence is None else f"{one.name} {one.confidence:.0%}").classes("vo-box-name")

@@ -1,0 +1,182 @@
+// Decisions between the reviewer and the server. Each lies in the browser's storage, with its Idempotency-Key, until the
+// server has acknowledged it: it survives a reload, and sent twice it is done once.
+
+import { SignedOut, Offline, call, newKey } from "./api.js";
+
+const SLOWEST_MS = 5000;
+const ORPHAN_MS = 30000;
+const ROOT = "visionops.review.decision.";
+
+export class Outbox {
+  // `told` is called after every change, `saved(entry)` once the server has acknowledged a decision.
+  constructor(viewer, tab, hold, { told, saved }) {
+    this.prefix = `${ROOT}${encodeURIComponent(viewer)}.`;
+    Object.assign(this, { tab, hold, told, saved });
+    this.entries = [];
+    this.trouble = null;
+    this.pause = 0;
+    this.retryAt = 0;
+    this.isRunning = false;
+    this.load();
+    this.onOnline = () => this.retryNow();
+    this.onStorage = (event) => event.key?.startsWith(this.prefix) && this.load();
+    window.addEventListener("online", this.onOnline);
+    window.addEventListener("storage", this.onStorage);
+    this.timer = setInterval(() => this.run(), 250);
+  }
+
+  close() {
+    clearInterval(this.timer);
+    window.removeEventListener("online", this.onOnline);
+    window.removeEventListener("storage", this.onStorage);
+  }
+
+  get waiting() {
+    return this.entries.filter((entry) => !entry.problem);
+  }
+
+  get problems() {
+    return this.entries.filter((entry) => entry.problem);
+  }
+
+  // Decisions that others left in this browser: they are sent when these sign in.
+  get ofOthers() {
+    const names = Object.keys(localStorage).filter((name) => name.startsWith(ROOT) && !name.startsWith(this.prefix));
+    return names.length;
+  }
+
+  has(item) {
+    return this.entries.some((entry) => entry.item === item && !entry.problem);
+  }
+
+  // Keep decisions that are taken back together. Throws where the browser's storage is full or closed.
+  add(decisions) {
+    const group = newKey();
+    const at = Date.now();
+    const entries = decisions.map((one, place) => ({ ...one, key: newKey(), group, at, place, tab: this.tab }));
+    const kept = [];
+    try {
+      for (const entry of entries) {
+        this.keep(entry);
+        kept.push(entry);
+      }
+    } catch (error) {
+      for (const entry of kept) localStorage.removeItem(this.prefix + entry.key);
+      throw error;
+    }
+    this.entries.push(...entries);
+    this.told();
+  }
+
+  // Take the newest decisions back that were not sent yet; [] where there are none.
+  takeBack() {
+    const last = this.waiting.filter((entry) => entry.tab === this.tab).at(-1);
+    const found = last ? this.waiting.filter((entry) => entry.group === last.group) : [];
+    if (found.some((entry) => entry.tried)) return [];
+    for (const entry of found) this.drop(entry);
+    this.told();
+    return found;
+  }
+
+  drop(entry) {
+    localStorage.removeItem(this.prefix + entry.key);
+    this.entries = this.entries.filter((one) => one.key !== entry.key);
+    this.told();
+  }
+
+  // Send a refused decision again, as a new write.
+  again(entry) {
+    const { problem, retryAt, ...rest } = entry;
+    this.add([{ ...rest, tried: false }]);
+    this.drop(entry);
+    return this.entries.at(-1);
+  }
+
+  // Send what can still be taken back: the page is in the background.
+  hurry() {
+    for (const entry of this.waiting.filter((one) => one.tab === this.tab)) entry.tried = true;
+    this.retryNow();
+  }
+
+  retryNow() {
+    this.retryAt = 0;
+    this.pause = 0;
+    this.run();
+  }
+
+  async run() {
+    if (this.isRunning || Date.now() < this.retryAt) return;
+    this.isRunning = true;
+    try {
+      for (let entry = this.due(); entry; entry = this.due()) await this.send(entry);
+    } finally {
+      this.isRunning = false;
+    }
+  }
+
+  // The page goes away: what is held is sent now, and stays kept, since no answer can be seen.
+  leave() {
+    for (const entry of this.waiting.filter((one) => one.tab === this.tab)) {
+      entry.tried = true;
+      this.keep(entry);
+      this.post(entry, true).catch(() => {});
+    }
+  }
+
+  due() {
+    const now = Date.now();
+    if (now < this.retryAt) return undefined;
+    const isDue = (entry) => entry.tried || now - entry.at >= (entry.tab === this.tab ? this.hold : ORPHAN_MS);
+    return this.waiting.find((entry) => isDue(entry) && now >= (entry.retryAt ?? 0));
+  }
+
+  async send(entry) {
+    if (localStorage.getItem(this.prefix + entry.key) === null) {
+      this.entries = this.entries.filter((one) => one.key !== entry.key); // another tab has sent it or taken it back
+      return this.told();
+    }
+    entry.tried = true;
+    this.keep(entry);
+    try {
+      await this.post(entry, false);
+      this.trouble = null;
+      this.pause = 0;
+      this.saved(entry);
+      this.drop(entry);
+    } catch (error) {
+      if (error instanceof Offline || error instanceof SignedOut || error.isTemporary) {
+        this.trouble = error;
+        this.pause = Math.min(SLOWEST_MS, this.pause * 2 || 500);
+        // A server that answers may refuse this one only; the others go on.
+        (error.isTemporary ? entry : this).retryAt = Date.now() + this.pause;
+      } else if (error.code) {
+        this.trouble = null;
+        entry.problem = { code: error.code, message: error.message };
+        this.keep(entry);
+      } else {
+        throw error;
+      }
+      this.told();
+    }
+  }
+
+  post(entry, keepalive) {
+    const body = { ...entry.answer, seconds: entry.seconds };
+    return call("POST", `/api/review/items/${entry.item}/decide`, { body, key: entry.key, keepalive });
+  }
+
+  keep(entry) {
+    localStorage.setItem(this.prefix + entry.key, JSON.stringify(entry));
+  }
+
+  load() {
+    const known = new Set(this.entries.map((entry) => entry.key));
+    for (const name of Object.keys(localStorage)) {
+      if (name.startsWith(this.prefix) && !known.has(name.slice(this.prefix.length))) {
+        this.entries.push(JSON.parse(localStorage.getItem(name)));
+      }
+    }
+    this.entries.sort((a, b) => a.at - b.at || a.place - b.place);
+    this.told();
+  }
+}

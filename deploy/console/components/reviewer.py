@@ -1,0 +1,49 @@
+"""The element of the review page: code in the browser, so that a reviewer never waits for the server."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Final
+
+from nicegui import ui
+from nicegui.dependencies import register_esm
+from nicegui.element import Element
+
+from deploy.console.context import Viewer
+
+__all__ = ["Reviewer"]
+
+_HERE: Final = Path(__file__).parent
+_MODULES: Final = _HERE / "review"
+_HOLD_MILLISECONDS: Final = 5000
+"""How long a decision can be taken back before it is sent."""
+
+
+def _digest() -> float:
+    """Return a number that changes with the modules: browsers keep a module forever by its address."""
+    texts = (path.name.encode() + path.read_bytes() for path in sorted(_MODULES.glob("*.js")))
+    return float(int(hashlib.sha256(b"".join(texts)).hexdigest()[:12], 16))
+
+
+register_esm("visionops-review", _MODULES, max_time=_digest())
+
+
+class Reviewer(Element, component="reviewer.js"):
+    """Shows the queue of a use case, image by image or as a grid; it calls `/api/review` by itself.
+
+    Args:
+        viewer: Who reviews: what the browser holds for another stays theirs.
+        use_case: Shown first; the last one chosen in this browser when empty.
+        item: Claimed before the queue's; none when empty.
+        hold: Milliseconds in which a decision can be taken back before it is sent.
+    """
+
+    def __init__(self, viewer: Viewer, use_case: str = "", item: str = "", hold: int = _HOLD_MILLISECONDS) -> None:
+        super().__init__()
+        ui.add_css(_HERE / "reviewer.css")
+        self._props["viewer"] = viewer.name
+        self._props["is-admin"] = viewer.actor.is_admin
+        self._props["wanted-use-case"] = use_case
+        self._props["wanted-item"] = item
+        self._props["hold"] = hold

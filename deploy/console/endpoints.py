@@ -1,0 +1,52 @@
+"""Whether an endpoint answers, asked of the endpoint itself."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import httpx
+
+from deploy.console.attention import Need
+
+__all__ = ["Health", "look_at"]
+
+_TIMEOUT_SECONDS = 3.0
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Health:
+    """How an endpoint answers."""
+
+    state: str
+    """``ready``, ``not ready``, ``silent``, or ``none`` where nothing is served."""
+    detail: str = ""
+    url: str = ""
+    served: str = ""
+    """What it serves, in words."""
+
+    def need(self, name: str) -> Need | None:
+        """Return that a person should look at it; None where it answers, or nothing is served."""
+        if self.state in {"ready", "none"}:
+            return None
+        return Need(f"{name}: the endpoint is {self.state}", f"/models?use_case={name}", is_urgent=True)
+
+
+def look_at(served: dict[str, str] | None) -> Health:
+    """Ask an endpoint whether it is ready.
+
+    Args:
+        served: A row of the fact ``endpoints``; None where nothing is served.
+    """
+    if served is None:
+        return Health("none")
+    what = f"version {served['version'] or '?'}"
+    url = served["url"]
+    if not url.startswith(("http://", "https://")):
+        return Health("silent", served["trouble"] or served["state"], "", what)
+    try:
+        answer = httpx.get(f"{url}/ready", timeout=_TIMEOUT_SECONDS)
+    except httpx.HTTPError as error:
+        return Health("silent", f"does not answer ({type(error).__name__})", url, what)
+    if answer.status_code == httpx.codes.OK:
+        return Health("ready", "", url, what)
+    return Health("not ready", f"answers {answer.status_code}", url, what)

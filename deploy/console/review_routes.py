@@ -1,0 +1,193 @@
+"""What the review page calls: claim ahead, decide, give back. The domain decides what is allowed.
+
+A reviewer sees the items of others' opinions blind here, an admin included.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query, Request
+from pydantic import BaseModel, ConfigDict, Field
+
+from deploy.console.context import Console, viewer_of
+from deploy.control.routes.context import IdempotencyKey, body_of, searchable
+from deploy.control.routes.review import DecideBody, ReopenBody
+from deploy.control.routes.similar import neighbour_view
+from deploy.control.routes.views import item_view, opinion_view, stats_view
+from visionops.review.errors import Conflict, Forbidden, NotFound, ReviewError
+from visionops.review.items import ReviewItem
+from visionops.review.service import LEASE, Answer
+from visionops.review.states import Actor
+from visionops.tasks.spec import TaskSpec, task_for
+
+__all__ = ["review_router"]
+
+_MOST_CLAIMED = 60
+_MOST_SIMILAR = 12
+_Id = Annotated[str, Field(min_length=1, max_length=64)]
+_Ids = Annotated[list[_Id], Field(max_length=4 * _MOST_CLAIMED)]
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class ClaimBody(_Body):
+    """Which items the page wants."""
+
+    use_case: Annotated[str, Field(min_length=1, max_length=200)]
+    count: Annotated[int, Field(ge=0, le=_MOST_CLAIMED)]
+    """The next of the queue."""
+    resume: _Ids = []
+    """Claimed by this page before, to hold longer."""
+
+
+class ReleaseBody(_Body):
+    """Which items the page gives back."""
+
+    items: _Ids
+
+
+class TimedDecision(DecideBody):
+    """What the reviewer says, and how long they looked."""
+
+    seconds: Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)] | None = None
+
+
+_Claim = Annotated[ClaimBody, Depends(body_of(ClaimBody))]
+_Release = Annotated[ReleaseBody, Depends(body_of(ReleaseBody))]
+_Decide = Annotated[TimedDecision, Depends(body_of(TimedDecision))]
+_Reopen = Annotated[ReopenBody, Depends(body_of(ReopenBody))]
+
+
+def _actor(request: Request) -> Actor:
+    return viewer_of(request).actor
+
+
+_ActorOf = Annotated[Actor, Depends(_actor)]
+
+
+def review_router(console: Console) -> APIRouter:
+    """Return the routes over ``console``."""
+    router = APIRouter(prefix="/api/review")
+    _add_reading(router, console)
+    _add_writing(router, console)
+    return router
+
+
+def _add_reading(router: APIRouter, console: Console) -> None:
+    review = console.review
+
+    @router.get("/use-cases")
+    def use_cases() -> list[dict[str, Any]]:
+        """Return what is reviewed, with the classes that can be answered."""
+        found = review.store.use_cases()
+        return [{"name": c.name, "task": c.task, "scheme": c.scheme.model_dump(mode="json")} for c in found]
+
+    @router.get("/stats")
+    def stats(use_case: Annotated[str, Query(min_length=1, max_length=200)]) -> dict[str, Any]:
+        """Return how the queue of a use case stands."""
+        return stats_view(review.store.stats(searchable(use_case) or ""))
+
+    @router.get("/items/{item}/similar")
+    def similar(item: str) -> list[dict[str, Any]]:
+        """Return the known images that resemble an item's most, without itself, the nearest first."""
+        found = review.store.item(searchable(item) or "")
+        if review.similar is None:
+            return []
+        data = review.images.read(found.image.sha256)
+        near = review.similar.find(found.use_case, data, _MOST_SIMILAR + 1)
+        return [neighbour_view(one) for one in near if one.known.sha256 != found.image.sha256][:_MOST_SIMILAR]
+
+
+def _add_writing(router: APIRouter, console: Console) -> None:
+    review = console.review
+
+    def opinions_on(item: ReviewItem, actor: Actor) -> list[dict[str, Any]]:
+        # Blind for an admin, too, who reviews: what two have said is shown to a third, without names.
+        seen = review.opinions(item.id, Actor(actor.name))
+        return [opinion_view(one) for one in seen if one.round == item.status.round]
+
+    def page_view(item: ReviewItem, task: TaskSpec[Any], actor: Actor) -> dict[str, Any]:
+        arrivals = review.store.arrivals(item.id)
+        view = item_view(item)
+        return view | {
+            "image": view["image"] | {"url": f"/api/items/{item.id}/image"},
+            "predicted_label": item.predicted and task.label_of(item.predicted.answer),
+            "proposed": next((one.proposed for one in reversed(arrivals) if one.proposed), None),
+            "comments": [{"origin": one.origin.value, "text": one.comment} for one in arrivals if one.comment],
+            "opinions": opinions_on(item, actor) if item.status.reviewers else [],
+        }
+
+    def claim_known(item: str, use_case: str, actor: Actor, key: str) -> ReviewItem:
+        if review.store.item(item).use_case != use_case:
+            raise NotFound(f"item {item}: is none of use case {use_case}")
+        return review.claim(item, actor, key=key, now=console.now())
+
+    @router.post("/claim")
+    def claim(body: _Claim, actor: _ActorOf, key: IdempotencyKey) -> dict[str, Any]:
+        """Claim the next items of a queue, and hold those longer that the page has; `lost` says which it cannot."""
+        use_case, now = searchable(body.use_case) or "", console.now()
+        task = task_for(review.store.use_case(use_case).task)
+        items: list[ReviewItem] = []
+        lost: list[dict[str, str]] = []
+        for item in body.resume:
+            try:
+                items.append(claim_known(searchable(item) or "", use_case, actor, _part(key, item)))
+            except (Conflict, NotFound) as error:
+                lost.append(_refused(item, error))
+        num_resumed = len(items)
+        for number in range(body.count):
+            found = review.claim_next(use_case, actor, key=_part(key, number), now=now)
+            if found is None:
+                break
+            items.append(found)
+        return {
+            "items": [page_view(item, task, actor) for item in items],
+            "num_next": len(items) - num_resumed,
+            "lost": lost,
+            "lease_seconds": LEASE.total_seconds(),
+        }
+
+    @router.post("/release")
+    def release(body: _Release, actor: _ActorOf, key: IdempotencyKey) -> dict[str, Any]:
+        """Give items back, undecided; `refused` says which somebody else has or has decided."""
+        released, refused, now = [], [], console.now()
+        holder = Actor(actor.name)  # an admin gives back what they hold themselves, and nothing else
+        for item in body.items:
+            try:
+                review.release(searchable(item) or "", holder, key=_part(key, item), now=now)
+                released.append(item)
+            except (Conflict, Forbidden, NotFound) as error:
+                refused.append(_refused(item, error))
+        return {"released": released, "refused": refused}
+
+    @router.post("/items/{item}/decide")
+    def decide(item: str, body: _Decide, actor: _ActorOf, key: IdempotencyKey) -> dict[str, Any]:
+        """Keep what the reviewer says of an item that they have claimed."""
+        answer = Answer(body.verdict, body.label, body.reason, body.comment)
+        found = review.decide(searchable(item) or "", answer, actor, key=key, now=console.now())
+        console.metrics.decided(found.use_case, answer.verdict, actor.name)
+        return item_view(found)
+
+    @router.post("/items/{item}/claim")
+    def claim_one(item: str, actor: _ActorOf, key: IdempotencyKey) -> dict[str, Any]:
+        """Claim an item whose lease has ended, or that was given back."""
+        found = review.claim(searchable(item) or "", actor, key=key, now=console.now())
+        return page_view(found, task_for(review.store.use_case(found.use_case).task), actor)
+
+    @router.post("/items/{item}/reopen")
+    def reopen(item: str, body: _Reopen, actor: _ActorOf, key: IdempotencyKey) -> dict[str, Any]:
+        """Have a decided item decided again; for admins."""
+        return item_view(review.reopen(searchable(item) or "", body.reason, actor, key=key, now=console.now()))
+
+
+def _part(key: str, part: object) -> str:
+    """Return the key of one write of several that came with one key."""
+    return hashlib.sha256(f"{key}/{part}".encode()).hexdigest()
+
+
+def _refused(item: str, error: ReviewError) -> dict[str, str]:
+    return {"item": item, "code": error.code, "message": str(error)}
