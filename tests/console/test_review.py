@@ -59,6 +59,7 @@ def test_classes_are_decided_by_keyboard_alone(page: Any, review: Review, queue:
     page.keyboard.press("Enter")
     wait_for_image(page)
     page.keyboard.press("2")
+    wait_for_image(page)
     page.keyboard.press("r")
     page.get_by_role("textbox", name="Reason").fill("blurred")
     page.keyboard.press("Enter")

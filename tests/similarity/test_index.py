@@ -23,8 +23,11 @@ SIZE = 8
 def heard(monkeypatch: pytest.MonkeyPatch) -> None:
     """A test before may have set the loggers of a server up, which keep their lines to themselves."""
     for name in ("visionops", "visionops.similarity", "visionops.similarity.growing"):
-        monkeypatch.setattr(logging.getLogger(name), "propagate", True)
-        monkeypatch.setattr(logging.getLogger(name), "disabled", False)
+        logger = logging.getLogger(name)
+        monkeypatch.setattr(logger, "propagate", True)
+        monkeypatch.setattr(logger, "disabled", False)
+        monkeypatch.setattr(logger, "level", logging.WARNING)  # the root may be set to less
+        logger.manager._clear_cache()  # type: ignore[attr-defined]
 
 
 def unit(count: int, seed: int, size: int = SIZE) -> np.ndarray:
