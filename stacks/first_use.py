@@ -2,34 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 
-from filelock import FileLock
-
-from visionops.errors import VisionOpsError
-from visionops.home import visionops_home
+from stacks.lock_files import held_lock
 
 __all__ = ["opened_in_turn"]
 
+_NAME = ".first-use"
+"""Begins with a dot, as no use case does: their locks lie in the same folder."""
 
-@contextmanager
-def opened_in_turn() -> Iterator[None]:
+
+def opened_in_turn() -> AbstractContextManager[None]:
     """Hold off the other programs of this machine while the block opens the databases: two that make one break it.
-
-    The kernel frees the lock when its holder dies, however it dies.
 
     Raises:
         VisionOpsError: VISIONOPS_HOME cannot be written.
     """
-    folder = visionops_home() / "locks"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / "first-use.lock")
-        lock.acquire()
-    except PermissionError as error:
-        raise VisionOpsError(f"{error.filename}: cannot be written; set VISIONOPS_HOME to a folder that can") from error
-    try:
-        yield
-    finally:
-        lock.release()
+    return held_lock(_NAME, on_wait=lambda: None)

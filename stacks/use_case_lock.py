@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
+from stacks.lock_files import held_lock
 from visionops.errors import VisionOpsError
-from visionops.home import visionops_home
 
 __all__ = ["use_case_lock"]
 
@@ -23,22 +23,11 @@ def use_case_lock(use_case: str, on_wait: Callable[[], None] | None = None) -> I
     Raises:
         VisionOpsError: Another run of the use case is at work, or VISIONOPS_HOME cannot be written.
     """
-    folder = visionops_home() / "locks"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / f"{use_case}.lock", timeout=0)
+    with ExitStack() as held:
         try:
-            lock.acquire()
-        except Timeout:
-            if on_wait is None:
-                raise
-            on_wait()
-            lock.acquire(timeout=-1)
-    except Timeout as error:
-        raise VisionOpsError(f"{use_case}: another run of this use case is at work; wait for it or end it") from error
-    except PermissionError as error:
-        raise VisionOpsError(f"{error.filename}: cannot be written; set VISIONOPS_HOME to a folder that can") from error
-    try:
+            held.enter_context(held_lock(use_case, on_wait))
+        except Timeout as error:
+            raise VisionOpsError(
+                f"{use_case}: another run of this use case is at work; wait for it or end it"
+            ) from error
         yield
-    finally:
-        lock.release()
