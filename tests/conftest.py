@@ -11,6 +11,9 @@ from hypothesis import HealthCheck, settings
 
 os.environ.update(
     ZENML_ANALYTICS_OPT_IN="false",
+    # The decorators of steps open ZenML's database: a module that imports one while tests are collected would open the
+    # developer's, and where there is none all workers would make it at once. A test gets its own from `home`.
+    ZENML_CONFIG_PATH=f"{os.devnull}/import-steps-inside-the-test",
     MLFLOW_DISABLE_TELEMETRY="true",
     DO_NOT_TRACK="1",
     # A worker of xdist has no main module by which ZenML would find it.

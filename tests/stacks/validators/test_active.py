@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from typing import Any
 
@@ -11,8 +12,6 @@ from zenml.data_validators.base_data_validator import BaseDataValidator, BaseDat
 from zenml.enums import StackComponentType
 
 import stacks.apply as apply_module
-from pipelines.monitoring import monitoring
-from pipelines.validation import validation
 from stacks.apply import apply
 from stacks.session import open_session, placement
 from stacks.spec import ComponentSpec, ComponentType, FlavorSpec, load_stack
@@ -69,19 +68,19 @@ def stack_with(client: Client, name: str, source: str | None, flavor: str = "", 
     activate(client, name)
 
 
-def start(pipeline: Any) -> None:
-    """Do what is done before a pipeline runs."""
+def start(name: str) -> None:
+    """Do what is done before the pipeline ``name`` runs."""
     config = load_config(ROOT / "configs" / "sample.yaml")
-    inputs = {"source_fingerprint": "x"} if pipeline is validation else {"is_requested": False, "tells": False}
-    placement(pipeline, config=config, **inputs)
+    inputs = {"source_fingerprint": "x"} if name == "validation" else {"is_requested": False, "tells": False}
+    placement(getattr(importlib.import_module(f"pipelines.{name}"), name), config=config, **inputs)
 
 
 def test_the_validator_of_the_stack_plays_both_roles(client):
     activate(client)
     assert active_image_validator() is active_drift_validator() is client.active_stack.data_validator
     assert client.active_stack.data_validator.flavor == "visionops_evidently"
-    start(validation)
-    start(monitoring)
+    start("validation")
+    start("monitoring")
     assert validation_identity() == cache_identity()
 
 
@@ -92,7 +91,7 @@ def test_zenmls_own_way_finds_it(client):
     assert ImagesValidator.get_active_data_validator() is client.active_stack.data_validator
 
 
-@pytest.mark.parametrize("pipeline", [validation, monitoring], ids=["validation", "monitoring"])
+@pytest.mark.parametrize("pipeline", ["validation", "monitoring"])
 def test_a_stack_without_one_is_one_line_with_the_fix_before_anything_runs(client, pipeline):
     stack_with(client, "bare", None)
     with pytest.raises(StackError) as caught:
@@ -107,7 +106,7 @@ def test_a_stack_without_one_is_one_line_with_the_fix_before_anything_runs(clien
 def test_one_that_plays_no_role_is_named(client):
     stack_with(client, "plain", f"{__name__}.PlainFlavor", "plain")
     with pytest.raises(StackError, match="'plain' of flavor plain validates no images; use one of flavor visionops_e"):
-        start(validation)
+        start("validation")
     with pytest.raises(StackError, match="'plain' of flavor plain looks for no drift; use one of"):
         active_drift_validator()
 
@@ -158,7 +157,7 @@ def test_a_validator_is_exchanged_by_the_stack_file_and_back(client, monkeypatch
     assert apply("local") == []
     activate(client)
     assert client.active_stack.data_validator.config.darkest == 30
-    start(validation)
+    start("validation")
     monkeypatch.undo()
     assert [change.kind for change in apply("local")] == ["stack"]
     activate(client)

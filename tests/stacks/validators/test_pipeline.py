@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 from zenml.client import Client
 
-from pipelines.validation import validation
 from stacks.apply import apply
 from tests.conftest import ROOT
 from tests.stacks.validators.test_active import activate, stack_with
@@ -27,6 +26,8 @@ def client(module_zenml_home) -> Client:
 
 
 def run(*overrides: str) -> Any:
+    from pipelines.validation import validation
+
     config = load_config(ROOT / "configs" / "sample.yaml", [*SMALL, *overrides])
     return validation(config=config, source_fingerprint="unchanged")
 
