@@ -29,17 +29,10 @@ def asked_stack(stack: str | None) -> Iterator[Client]:
     from launch.environment import quieten_libraries
 
     quieten_libraries()
-    from zenml.client import Client
+    from stacks.active import viewed_stack
 
-    from stacks.active import active_stack
-    from stacks.integrations import leave_out_unused_integrations
-    from stacks.zenml_server import active_stack_name, require_zenml_server
-
-    require_zenml_server()
-    leave_out_unused_integrations()
-    client = Client()
-    with active_stack(client, stack or active_stack_name(), keep=False):
-        yield client
+    with viewed_stack(stack) as viewed:
+        yield viewed.client
 
 
 def plain(value: Any) -> Any:

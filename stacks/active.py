@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 from zenml.client import Client
 from zenml.constants import ENV_ZENML_ACTIVE_STACK_ID
 
+from stacks.first_use import opened_in_turn
+from stacks.integrations import leave_out_unused_integrations
 from stacks.spec import known_stacks
+from stacks.zenml_server import active_stack_name, require_zenml_server
 from visionops.errors import StackError
 
-__all__ = ["active_stack"]
+__all__ = ["ViewedStack", "active_stack", "viewed_stack"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ViewedStack:
+    """A stack that is looked at."""
+
+    client: Client
+    name: str
+    is_active: bool
+    """Whether it is the active one of this machine, too."""
 
 
 @contextmanager
@@ -38,3 +52,23 @@ def active_stack(client: Client, name: str, *, keep: bool) -> Iterator[None]:
         del os.environ[ENV_ZENML_ACTIVE_STACK_ID]
         if before is not None:
             os.environ[ENV_ZENML_ACTIVE_STACK_ID] = before
+
+
+@contextmanager
+def viewed_stack(stack: str | None) -> Iterator[ViewedStack]:
+    """Make a stack the active one while the block looks at it; nothing is applied or locked, and a run may be at work.
+
+    Args:
+        stack: Its name; None for the active one.
+
+    Raises:
+        StackError: It is unknown, or ZenML's server does not answer.
+    """
+    with ExitStack() as held:
+        with opened_in_turn():
+            require_zenml_server()
+            leave_out_unused_integrations()
+            client, active = Client(), active_stack_name()
+            name = stack or active
+            held.enter_context(active_stack(client, name, keep=False))
+        yield ViewedStack(client, name, name == active)

@@ -13,7 +13,7 @@ from zenml.models import PipelineRunResponse
 from zenml.models.v2.misc.exception_info import ExceptionInfo
 from zenml.pipelines.pipeline_definition import Pipeline
 
-from stacks.active import active_stack
+from stacks.active import active_stack, viewed_stack
 from stacks.apply import ensure, known_stacks
 from stacks.changes import one_line
 from stacks.deployers.admission import explain_denial, said_by_cluster
@@ -110,11 +110,8 @@ def open_registry(stack: str | None) -> ModelRegistry:
     Raises:
         StackError: The stack is not known, or has no registry.
     """
-    with opened_in_turn():
-        require_zenml_server()
-        leave_out_unused_integrations()
-        with active_stack(Client(), stack or active_stack_name(), keep=False):
-            return ModelRegistry(active_registry_uri())
+    with viewed_stack(stack), opened_in_turn():
+        return ModelRegistry(active_registry_uri())
 
 
 def placement(pipeline: Pipeline, dag: DagPlan | None = None, **inputs: Any) -> dict[str, Any]:

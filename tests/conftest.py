@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -50,6 +51,13 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setenv("VISIONOPS_HOME", str(folder))
         patch.setenv("ZENML_CONFIG_PATH", str(folder / "zenml"))
         yield folder
+
+
+@pytest.fixture(autouse=True)
+def _all_is_heard(caplog: pytest.LogCaptureFixture) -> None:
+    """Let `caplog` hear every line: a library that a test before used may have set the level of all handlers."""
+    caplog.handler.setLevel(logging.NOTSET)
+    logging.disable(logging.NOTSET)
 
 
 @pytest.fixture(autouse=True)

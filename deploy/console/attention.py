@@ -1,4 +1,4 @@
-"""What needs a person, found in what database, ZenML and endpoints say. Nothing here asks them."""
+"""Find what needs a person in the answers of the database, ZenML and the endpoints; nothing here calls them."""
 
 from __future__ import annotations
 

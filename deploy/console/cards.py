@@ -16,7 +16,7 @@ CARD_POLICY: Final = (
     "default-src 'none'; img-src data:; style-src 'unsafe-inline'; sandbox; frame-ancestors 'self'; "
     "base-uri 'none'; form-action 'none'"
 )
-"""Of a page that names and texts of a data set went into: no script, no form, no request to anywhere."""
+"""Content-Security-Policy of a page that shows names and texts of a data set: no script, no form, no request."""
 
 
 def cards_router(console: Console) -> APIRouter:

@@ -32,7 +32,7 @@ CONTENT_POLICY: Final = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data: blob:; frame-ancestors 'none'; base-uri 'self'; form-action 'self'; object-src 'none'"
 )
-"""Of every answer. Vue compiles NiceGUI's templates in the browser, which needs `unsafe-eval`."""
+"""Content-Security-Policy of every answer. Vue compiles NiceGUI's templates in the browser: `unsafe-eval`."""
 _STATIC = f"/_nicegui/{nicegui_version}/"
 _FOREVER = "public, max-age=31536000, immutable"
 _READS = {"GET", "HEAD", "OPTIONS"}

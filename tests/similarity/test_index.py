@@ -20,14 +20,12 @@ SIZE = 8
 
 
 @pytest.fixture(autouse=True)
-def heard(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A test before may have set the loggers of a server up, which keep their lines to themselves."""
-    for name in ("visionops", "visionops.similarity", "visionops.similarity.growing"):
-        logger = logging.getLogger(name)
-        monkeypatch.setattr(logger, "propagate", True)
-        monkeypatch.setattr(logger, "disabled", False)
-        monkeypatch.setattr(logger, "level", logging.WARNING)  # the root may be set to less
-        logger.manager._clear_cache()  # type: ignore[attr-defined]
+def heard(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """A test before may have set up the loggers of a server, which keep their lines to themselves, or disabled all."""
+    for name in ("visionops", "visionops.similarity"):
+        monkeypatch.setattr(logging.getLogger(name), "propagate", True)
+        monkeypatch.setattr(logging.getLogger(name), "disabled", False)
+    caplog.set_level(logging.WARNING, logger="visionops.similarity")
 
 
 def unit(count: int, seed: int, size: int = SIZE) -> np.ndarray:
@@ -145,7 +143,6 @@ def test_a_damaged_file_is_built_again_and_a_line_says_so(
             read = read_cache(path, "test", SIZE)
             assert read is not None
             write_cache(path, "of another model", *read)
-    caplog.set_level(logging.WARNING)
     assert found_in(table, path) == [*range(1, 51)]
     (line, *_) = [record.getMessage() for record in caplog.records]
     assert str(path) in line

@@ -13,7 +13,7 @@ from deploy.console.pages.words import figure
 __all__ = ["bar_chart", "line_chart"]
 
 _INK: Final = "#7b8794"
-"""Of words and axes: readable on light and on dark."""
+"""Colour of words and axes, readable on light and on dark."""
 _COLOURS: Final = ["#2f7fd6", "#d9822b", "#2e9e6b", "#a65fd0", "#d64545", "#17a2b8", "#8d6e63", "#b0a11c"]
 _TEXT: Final = {"color": _INK}
 _GRID: Final = {"color": "rgba(128, 128, 128, 0.25)"}

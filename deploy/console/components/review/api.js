@@ -42,6 +42,6 @@ export async function call(method, path, { body, key, keepalive = false } = {}) 
     answer = {};
   }
   if (response.ok) return answer;
-  const told = answer.error ?? {};
-  throw new Refused(response.status, told.code ?? "error", told.message ?? `the server answers ${response.status}`);
+  const failure = answer.error ?? {};
+  throw new Refused(response.status, failure.code ?? "error", failure.message ?? `the server answers ${response.status}`);
 }

@@ -11,11 +11,11 @@ const IDLE_MS = 10 * 60000;
 const ROOT = "visionops.review.claims.";
 
 export class Feed {
-  // `told(error)` is called after every change: with what went wrong, null after a call that
+  // `report(error)` is called after every change: with what went wrong, null after a call that
   // succeeded, nothing after a change of our own; `missed(why)` when the image on the screen is
   // no longer ours.
-  constructor(useCase, isDecided, { told, missed }) {
-    Object.assign(this, { useCase, isDecided, told, missed });
+  constructor(useCase, isDecided, { report, missed }) {
+    Object.assign(this, { useCase, isDecided, report, missed });
     this.items = []; // the first one is on the screen
     this.aside = []; // skipped, and given to us again
     this.skipped = new Set();
@@ -72,7 +72,7 @@ export class Feed {
     this.skipped.add(item);
     this.items = this.items.filter((one) => one.id !== item);
     this.changed();
-    this.release([item]).catch((error) => this.told(error));
+    this.release([item]).catch((error) => this.report(error));
     this.refill();
   }
 
@@ -99,11 +99,11 @@ export class Feed {
       this.isEmpty = answer.num_next < wanted;
       this.nextTry = this.isEmpty ? Date.now() + 3000 : 0;
       this.accept(answer);
-      this.told(null);
+      this.report(null);
     } catch (error) {
       if (error.code && !error.isTemporary) this.key = this.body = null;
       this.nextTry = Date.now() + 1000;
-      this.told(error);
+      this.report(error);
     } finally {
       this.isBusy = false;
     }
@@ -170,6 +170,6 @@ export class Feed {
       pictures.set(item.id, picture); // kept, so that the browser keeps what it has decoded
     }
     this.pictures = pictures;
-    this.told();
+    this.report();
   }
 }

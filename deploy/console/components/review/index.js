@@ -101,7 +101,7 @@ export default {
     this.known = new Map(); // items that were decided here, to take them back
     this.drafts = new Map();
     this.trouble = null;
-    this.outbox = new Outbox(this.viewer, tabOf(), this.hold, { told: () => this.look(), saved: (entry) => this.noteSaved(entry) });
+    this.outbox = new Outbox(this.viewer, tabOf(), this.hold, { report: () => this.look(), saved: (entry) => this.noteSaved(entry) });
     this.look();
   },
   mounted() {
@@ -161,7 +161,7 @@ export default {
       Object.assign(this, { items: [], ready: [], left: [], question: 0, selected: -1, draft: null, numWaiting: null });
       this.newClass = this.useCase.scheme.class_names[0] ?? "";
       this.feed = new Feed(name, (id) => this.outbox.has(id), {
-        told: (error) => this.heard(error),
+        report: (error) => this.heard(error),
         missed: (why) => this.$nextTick(() => (this.notice = why)),
       });
       this.feed.start(item);

@@ -8,10 +8,10 @@ const ORPHAN_MS = 30000;
 const ROOT = "visionops.review.decision.";
 
 export class Outbox {
-  // `told` is called after every change, `saved(entry)` once the server has acknowledged a decision.
-  constructor(viewer, tab, hold, { told, saved }) {
+  // `report` is called after every change, `saved(entry)` once the server has acknowledged a decision.
+  constructor(viewer, tab, hold, { report, saved }) {
     this.prefix = `${ROOT}${encodeURIComponent(viewer)}.`;
-    Object.assign(this, { tab, hold, told, saved });
+    Object.assign(this, { tab, hold, report, saved });
     this.entries = [];
     this.trouble = null;
     this.pause = 0;
@@ -65,7 +65,7 @@ export class Outbox {
       throw error;
     }
     this.entries.push(...entries);
-    this.told();
+    this.report();
   }
 
   // Take the newest decisions back that were not sent yet; [] where there are none.
@@ -74,14 +74,14 @@ export class Outbox {
     const found = last ? this.waiting.filter((entry) => entry.group === last.group) : [];
     if (found.some((entry) => entry.tried)) return [];
     for (const entry of found) this.drop(entry);
-    this.told();
+    this.report();
     return found;
   }
 
   drop(entry) {
     localStorage.removeItem(this.prefix + entry.key);
     this.entries = this.entries.filter((one) => one.key !== entry.key);
-    this.told();
+    this.report();
   }
 
   // Send a refused decision again, as a new write.
@@ -133,7 +133,7 @@ export class Outbox {
   async send(entry) {
     if (localStorage.getItem(this.prefix + entry.key) === null) {
       this.entries = this.entries.filter((one) => one.key !== entry.key); // another tab has sent it or taken it back
-      return this.told();
+      return this.report();
     }
     entry.tried = true;
     this.keep(entry);
@@ -156,7 +156,7 @@ export class Outbox {
       } else {
         throw error;
       }
-      this.told();
+      this.report();
     }
   }
 
@@ -177,6 +177,6 @@ export class Outbox {
       }
     }
     this.entries.sort((a, b) => a.at - b.at || a.place - b.place);
-    this.told();
+    this.report();
   }
 }
