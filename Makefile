@@ -6,7 +6,8 @@ UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 BIN := .venv/bin
 ARGS ?=
 TEST_ARGS ?=
-TESTS = $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+# A worker that dies ends the run: pytest-xdist would start another, and wait for ever once it has no file left to give.
+TESTS = $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --max-worker-restart=0
 
 .DEFAULT_GOAL := help
 .PHONY: help run test coverage staging pipelines trackers large-bodies console review-loop control-loop kills releases dvc label-studio fiftyone docs pods lint security format lock bench fuzz images compose demo demo-drill demo-down demo-test helm chart airflow peers seldon workflows clean

@@ -213,3 +213,26 @@ heavy = {{"torch", "ultralytics", "zenml", "mlflow", "matplotlib", "pandas"}} & 
 assert not heavy, heavy
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+LET_GO = """
+import signal, sys, threading
+from pathlib import Path
+from visionops.inference.bundle import ModelBundle
+from visionops.inference.engines import load_engine
+
+held = [load_engine(ModelBundle.load(Path(sys.argv[1])))]
+other = threading.Thread(target=held.clear)
+other.start()
+other.join()
+signal.signal(signal.SIGTERM, lambda *_: print("handled"))
+signal.raise_signal(signal.SIGTERM)
+"""
+
+
+def test_signals_are_handled_after_another_thread_has_let_an_engine_go(tmp_path):
+    bundle = make_bundle(tmp_path / "bundle")
+    ended = subprocess.run(
+        [sys.executable, "-c", LET_GO, str(bundle.folder)], capture_output=True, text=True, check=False, timeout=120
+    )
+    assert (ended.returncode, ended.stdout) == (0, "handled\n"), ended.stderr

@@ -10,6 +10,7 @@ the first for an image that is ``alone`` and the second for the others.
 from __future__ import annotations
 
 import collections
+import functools
 import math
 import os
 from pathlib import Path
@@ -78,17 +79,28 @@ def load_engine(
     return _OnnxRuntime(bundle, device, count, min(streams, count))
 
 
+@functools.cache
+def _core() -> Any:
+    """Return OpenVINO's core, one for as long as the process lives.
+
+    The CPU plugin gives the thread that loads it a stack for signal handlers. With its last core it goes, and takes the
+    memory of that stack with it, whichever thread drops the core: the next SIGTERM would end in a segmentation fault.
+    """
+    import openvino
+
+    return openvino.Core()
+
+
 class _OpenVino:
     name = EngineName.OPENVINO
 
     def __init__(self, bundle: ModelBundle, device: Device, threads: int, streams: int, cache: Path | None) -> None:
-        import openvino
         from openvino import frontend as frontends
 
         self.precision = bundle.card.precision
         self.threads = threads
         self.streams = streams
-        core = openvino.Core()
+        core = _core()
         target = device.value.upper()
         # Of several GPUs each has its number behind a dot.
         if target not in {name.partition(".")[0] for name in core.available_devices}:
