@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 from collections.abc import Callable
 from datetime import date
@@ -18,6 +19,8 @@ __all__ = ["Choices", "add_form"]
 
 _SAID_BY = {SaidBy.ANY: "model or label", SaidBy.MODEL: "model", SaidBy.LABEL: "label"}
 _FIELD = "dense outlined"
+_TYPED_SECONDS = 0.05
+"""Longer than those timers, which run every 10 ms."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -87,7 +90,10 @@ def add_form(search: Search, choices: Choices, on_image: Callable[[events.Upload
             like=(like.value or "").strip(),
         )
 
-    def submit() -> None:
+    async def submit() -> None:
+        # Until a page is connected NiceGUI holds events back, each by a timer of its own: what was typed before a quick
+        # Enter may arrive after it.
+        await asyncio.sleep(_TYPED_SECONDS)
         try:
             ui.navigate.to(f"/search?{read().query()}")
         except VisionOpsError as error:
