@@ -34,7 +34,12 @@ def tiny(**changes: Any) -> str:
     """The sample's use case with the settings that make it a matter of seconds."""
     found = yaml.safe_load((ROOT / "configs" / "sample.yaml").read_text())
     given = dict(setting.split("=", 1) for setting in TINY)
-    given |= {"monitoring.policy.cooldown_hours": "0", "serving.prediction_log_images": "0.2", **changes}
+    given |= {
+        "monitoring.policy.cooldown_hours": "0",
+        "monitoring.drift.min_images": "5",  # of the reference, which has 6
+        "serving.prediction_log_images": "0.2",
+        **changes,
+    }
     for key, value in given.items():
         *path, last = key.split(".")
         section = found
