@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from launch.programs import program
 from launch.terminal import exit_code
 
 __all__ = ["endpoints", "list_endpoints"]
@@ -36,13 +37,13 @@ def list_endpoints(
             typer.echo(f"stack {found['stack']} serves nothing")
             return
         if not found["active"]:
-            typer.echo(f"zenml stack set {found['stack']}   # so that zenml model-deployer sees its endpoints")
+            typer.echo(f"{program('zenml')} stack set {found['stack']}   # so that model-deployer sees its endpoints")
         for one in found["endpoints"]:
             model = f"version {one['version'] or '?'} ({one['alias'] or 'no alias'})"
             trouble = f"; {one['trouble']}" if one["trouble"] else ""
             typer.echo(f"{one['name']}: {model}, {one['state']}, {one['url'] or 'no address'}{trouble}")
             for command, what in _COMMANDS.items():
-                typer.echo(f"  zenml model-deployer models {command:<8} {one['record']}   # {what}")
+                typer.echo(f"  {program('zenml')} model-deployer models {command:<8} {one['record']}   # {what}")
 
     raise typer.Exit(exit_code(work))
 

@@ -10,6 +10,7 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
+from launch.programs import program
 from launch.requests import REQUESTS, DrillRequest, Request, TrainRequest, TuneRequest
 from launch.summary import RunSummary
 from visionops.batch.report import BatchSummary
@@ -44,7 +45,7 @@ def print_summary(summary: RunSummary) -> None:
         console.print(f"  {file}", soft_wrap=True)  # outside the table, which would break it in two
     if summary.endpoint:
         if summary.endpoint.record:
-            manage = f"zenml model-deployer models describe {summary.endpoint.record}"
+            manage = f"{program('zenml')} model-deployer models describe {summary.endpoint.record}"
             console.print(f"\n{manage}   # or logs, stop, start, delete", soft_wrap=True)
         console.print(f"\n{_curl(summary.endpoint, summary.sample_image or 'part.jpg')}", soft_wrap=True)
 

@@ -50,7 +50,7 @@ def held_by(page: Any) -> int:
 
 
 def decide_for(page: Any, seconds: float, chance: random.Random, wanted: dict[str, str]) -> None:
-    """Press keys while images are on the screen, as quickly as the page takes them."""
+    """Press keys while images are on the screen, at most three a second: the queue lasts for all kills."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         before = page.locator(".vr-canvas img:not(.vr-next)")
@@ -63,6 +63,7 @@ def decide_for(page: Any, seconds: float, chance: random.Random, wanted: dict[st
         is_held = page.evaluate(IS_HELD, item)
         if is_held:
             wanted[item] = CLASSES[key - 1]
+        page.wait_for_timeout(300)
 
 
 def test_every_decision_shown_as_saved_survives_kills(chromium: Any, places: tuple[Path, Path], tmp_path: Path):

@@ -12,6 +12,7 @@ from contextlib import closing
 import pytest
 
 from launch import RunSummary
+from launch.programs import program
 from launch.rendering import print_summary
 from steps.progress import announce
 from visionops.batch.report import BatchSummary, LotSummary
@@ -46,7 +47,7 @@ def test_the_commands_of_an_endpoint_have_its_whole_id(capsys, monkeypatch):
     endpoint = Endpoint(url="http://127.0.0.1:8000", name="steel", version="3", alias="champion", record=record)
     print_summary(RunSummary("steel", "s", "r", 1, endpoint=endpoint))
     lines = capsys.readouterr().out.splitlines()
-    assert f"zenml model-deployer models describe {record}   # or logs, stop, start, delete" in lines
+    assert f"{program('zenml')} model-deployer models describe {record}   # or logs, stop, start, delete" in lines
 
 
 FORMS = [

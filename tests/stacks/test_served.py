@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from launch.cli import app
+from launch.programs import program
 from visionops.inference.settings import ServingConfig
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # ZenML and SQLAlchemy warn of their own code
@@ -38,11 +39,11 @@ def test_each_endpoint_has_its_commands_with_the_whole_id(bundles, monkeypatch):
         said = endpoints()
         (record,) = deployer.find_model_server()
         assert said.splitlines()[0] == f"cells: version 3 (champion), active, {endpoint.url}"
-        uuids = re.findall(r"^  zenml model-deployer models (\w+) +(\S+)   # ", said, re.MULTILINE)
+        uuids = re.findall(r"^  \S*zenml model-deployer models (\w+) +(\S+)   # ", said, re.MULTILINE)
         assert uuids == [(command, str(record.uuid)) for command in ("describe", "logs", "stop", "delete")]
         assert json.loads(endpoints("--json"))["endpoints"][0]["record"] == endpoint.record == str(record.uuid)
         parts = {kind: component[0].name for kind, component in Client().active_stack_model.components.items()}
         Client().activate_stack(Client().create_stack("other", parts).id)
-        assert endpoints("--stack", "local").startswith("zenml stack set local   # so that")
+        assert endpoints("--stack", "local").startswith(f"{program('zenml')} stack set local   # so that")
     finally:
         deployer.delete_model_server(record.uuid)

@@ -179,7 +179,7 @@ def _show_traffic(found: dict[str, Any]) -> None:
     if found["images"] is None:
         ui.label(found["problem"] or "not known: no champion").classes("vo-muted")
         return
-    ui.label(f"{found['images']:,} predictions" if found["images"] else "no prediction")
+    ui.label(_predictions(found["images"]))
 
 
 def _show_verdict(found: dict[str, Any] | None, name: str, now: datetime) -> None:
@@ -210,3 +210,7 @@ def _show_run(runs: list[Run], found: dict[str, Any] | None, now: datetime) -> N
     state_label(state)
     begun = found["started"] if found and found["pipeline"] == kind else runs[0].started or runs[0].queued
     ui.label(ago(begun, now)).classes("vo-muted")
+
+
+def _predictions(count: int) -> str:
+    return f"{count:,} prediction{'' if count == 1 else 's'}" if count else "no prediction"
