@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -12,8 +12,7 @@ __all__ = ["program"]
 
 def program(name: str) -> str:
     """Return a program of this environment as it is typed here: ``zenml`` where PATH has it, or ``.venv/bin/zenml``."""
-    if shutil.which(name):
+    beside, here = Path(sys.executable).parent / name, Path.cwd()
+    if shutil.which(name) == str(beside):  # not that of another environment
         return name
-    beside = Path(sys.executable).parent / name
-    here = Path.cwd()
-    return os.path.relpath(beside, here) if beside.is_relative_to(here) else str(beside)
+    return shlex.quote(str(beside.relative_to(here) if beside.is_relative_to(here) else beside))

@@ -26,7 +26,7 @@ sys.exit(code)
 """
 
 
-# A process of its own: pytest has handlers run on a stack of theirs, too small once a library computed with AMX tiles.
+# A process of its own: a signal that is not handled would end the worker, with all tests that are left.
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_a_command_as_an_interrupt_does(sent: signal.Signals):
     command = [sys.executable, "-c", COMMAND, str(int(sent))]

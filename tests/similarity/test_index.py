@@ -21,7 +21,7 @@ SIZE = 8
 
 @pytest.fixture(autouse=True)
 def heard(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    """A test before may have set up the loggers of a server, which keep their lines to themselves, or disabled all."""
+    """A test before may have set up the loggers of a server, which keep their lines to themselves."""
     for name in ("visionops", "visionops.similarity"):
         monkeypatch.setattr(logging.getLogger(name), "propagate", True)
         monkeypatch.setattr(logging.getLogger(name), "disabled", False)

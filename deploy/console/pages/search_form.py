@@ -20,7 +20,7 @@ __all__ = ["Choices", "add_form"]
 _SAID_BY = {SaidBy.ANY: "model or label", SaidBy.MODEL: "model", SaidBy.LABEL: "label"}
 _FIELD = "dense outlined"
 _TYPED_SECONDS = 0.05
-"""Longer than those timers, which run every 10 ms."""
+"""Longer than NiceGUI, which tries every 10 ms, holds an event back once the page is connected."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -91,8 +91,8 @@ def add_form(search: Search, choices: Choices, on_image: Callable[[events.Upload
         )
 
     async def submit() -> None:
-        # Until a page is connected NiceGUI holds events back, each by a timer of its own: what was typed before a quick
-        # Enter may arrive after it.
+        # NiceGUI holds events back until the page is connected, each by a timer of its own: what was typed before a
+        # quick Enter may arrive after it.
         await asyncio.sleep(_TYPED_SECONDS)
         try:
             ui.navigate.to(f"/search?{read().query()}")
