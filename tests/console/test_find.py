@@ -165,10 +165,13 @@ def test_search_narrows_pages_keeps_and_shares_a_filter(looked_at: Any):
 def test_the_dialog_has_the_history_and_texts_stay_texts(looked_at: Any):
     page = looked_at
     page.goto("/search?use_case=cells")
-    page.locator(".vo-thumb").first.focus()
+    tile = page.locator(".vo-thumb").first
+    tile.get_by_text("label: ").wait_for()
+    tile.get_by_text("exported, confirmed").wait_for()
+    tile.focus()
     page.keyboard.press("Enter")
     dialog = page.get_by_role("dialog")
-    for text in (EVIL, "“<script>alert(2)</script> reflection”", "<b>bea</b>: confirm", "in data version 2"):
+    for text in (EVIL, "“<script>alert(2)</script> reflection”", "<b>bea</b>: confirmed", "in data version 2"):
         dialog.get_by_text(text).first.wait_for()
     # Else boxes lie beside what they are about. Not where they are: the dialog still grows.
     page.wait_for_function(
@@ -176,7 +179,10 @@ def test_the_dialog_has_the_history_and_texts_stay_texts(looked_at: Any):
         return image.complete && image.clientHeight > 0 && picture.clientHeight === image.clientHeight; }"""
     )
     dialog.get_by_role("tab", name="Label").click()
-    dialog.locator(".vo-box-label").first.wait_for()
+    dialog.get_by_role("tab", name="Label", selected=True).wait_for()
+    drawn = dialog.get_by_role("tabpanel").locator(".vo-box").last
+    drawn.wait_for()
+    assert drawn.evaluate("box => getComputedStyle(box).borderTopColor") == "rgb(76, 201, 240)"  # of the second class
     assert accessibility_problems(page, within=".vo-item") == []
     dialog.get_by_role("link", name="Images like this").click()
     page.wait_for_url("**/search?like=*")

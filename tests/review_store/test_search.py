@@ -150,6 +150,9 @@ def test_an_item_is_found_by_what_is_said_of_it_now(review: Review):
     def is_found(name: str, said_by: SaidBy) -> bool:
         return review.store.search(Search("steel", names=(name,), said_by=said_by)).count == 1
 
+    def shown_label() -> object:
+        return review.store.search(Search("steel")).labels.get(item)
+
     answer = {"detections": [{"class_id": 0, "class_name": "scratch", "confidence": 0.9, "box": [0, 0, 9, 9]}]}
     arrival = Arrival(Origin.UPLOAD, predicted=Predicted("steel", "1", answer))
     item = review.add("steel", png(1), arrival, ANNA, key="a", now=NOW).item.id
@@ -164,11 +167,14 @@ def test_an_item_is_found_by_what_is_said_of_it_now(review: Review):
     review.claim(item, ANNA, key="c", now=NOW)
     review.decide(item, Answer(Verdict.CONFIRM), ANNA, key="d", now=NOW)
     assert is_found("dent", SaidBy.LABEL)
+    assert shown_label() == {"boxes": [{"class_name": "dent", "box": [0, 0, 9, 9]}]}
     review.reopen(item, "look again", CHEN, key="r", now=NOW)
     assert is_found("dent", SaidBy.LABEL)  # until it is decided anew
+    assert shown_label() is None
     review.claim(item, BEA, key="c", now=NOW)
     review.decide(item, Answer(Verdict.REJECT, reason="blurred"), BEA, key="d", now=NOW)
     assert not is_found("dent", SaidBy.LABEL)
+    assert shown_label() is None
     assert review.store.classes_found("steel") == ["dent"]
     assert review.store.classes_found(CASTING.name) == []
 

@@ -127,6 +127,8 @@ class Found:
     count: int
     """All that match, or at least so many where `has_more`."""
     has_more: bool = False
+    labels: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+    """Of those items whose present round was decided with a label, by item."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from visionops.review.checks import in_utc
 from visionops.review.findings import findings_in
 from visionops.review.searching import MOST_COUNTED, MOST_EXPORTED, PAGE, Found, SaidBy, SavedSearch, Search
+from visionops.review.states import Verdict
 from visionops.review_store.models import DecisionRow, ItemRow, SubmissionRow
 from visionops.review_store.reading import items_with
 from visionops.review_store.rows import item_of
@@ -37,7 +38,12 @@ def read_found(session: Session, search: Search) -> Found:
     ids = _matching(session, search, most + 1)
     shown = ids[search.offset : search.offset + PAGE]
     rows = {row[0].id: item_of(*row) for row in session.execute(items_with().where(ItemRow.id.in_(shown)))}
-    return Found(tuple(rows[one] for one in shown), min(len(ids), most), len(ids) > most)
+    labels = select(DecisionRow.item, DecisionRow.label).join(ItemRow, ItemRow.id == DecisionRow.item)
+    labels = labels.where(
+        DecisionRow.item.in_(shown), DecisionRow.round == ItemRow.round, DecisionRow.verdict != Verdict.REJECT.value
+    )
+    found = {item: label for item, label in session.execute(labels) if label is not None}
+    return Found(tuple(rows[one] for one in shown), min(len(ids), most), len(ids) > most, found)
 
 
 def read_found_ids(session: Session, search: Search) -> list[str]:

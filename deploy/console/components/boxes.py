@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from nicegui import ui
@@ -22,9 +22,18 @@ class Shown(NamedTuple):
     """x1, y1, x2, y2 in pixels of the upright image."""
 
 
-def draw_image(item: str, image: ImageFacts, name: str, said: Mapping[str, Any] | None, *, is_label: bool) -> None:
-    """Add the whole image of an item with the boxes of an answer or a label over it."""
-    kind = "label" if is_label else "model"
+_COLOURS = 9
+"""``--vo-class-0`` and on, of console.css."""
+
+
+def draw_image(
+    item: str, image: ImageFacts, name: str, said: Mapping[str, Any] | None, class_names: Sequence[str]
+) -> None:
+    """Add the whole image of an item with the boxes of an answer or a label over it.
+
+    Args:
+        class_names: In the order that gives each class its colour, as on the review page.
+    """
     # As wide as there is room, and no higher than most of the window.
     width = f"max-width: min(100%, {70 * image.width / max(1, image.height):.1f}vh)"
     with ui.element("div").classes("vo-picture").style(width):
@@ -32,7 +41,8 @@ def draw_image(item: str, image: ImageFacts, name: str, said: Mapping[str, Any] 
         picture.props["src"] = f"/api/items/{item}/image"
         picture.props["alt"] = name or item
         for one in boxes_in(said):
-            _draw(one, image, kind)
+            place = class_names.index(one.name) if one.name in class_names else 0
+            _draw(one, image, place % _COLOURS)
 
 
 def boxes_in(said: Mapping[str, Any] | None) -> Iterator[Shown]:
@@ -55,11 +65,12 @@ def said_in_words(said: Mapping[str, Any] | None) -> str:
     return ", ".join(words) or "nothing found"
 
 
-def _draw(one: Shown, image: ImageFacts, kind: str) -> None:
+def _draw(one: Shown, image: ImageFacts, colour: int) -> None:
     left, top, right, bottom = one.box
     place = (
         f"left: {100 * left / image.width:.3f}%; top: {100 * top / image.height:.3f}%; "
-        f"width: {100 * (right - left) / image.width:.3f}%; height: {100 * (bottom - top) / image.height:.3f}%"
+        f"width: {100 * (right - left) / image.width:.3f}%; height: {100 * (bottom - top) / image.height:.3f}%; "
+        f"--vo-box: var(--vo-class-{colour})"
     )
-    with ui.element("div").classes(f"vo-box vo-box-{kind}").style(place):
+    with ui.element("div").classes("vo-box").style(place):
         ui.label(one.name if one.confidence is None else f"{one.name} {one.confidence:.0%}").classes("vo-box-name")

@@ -1,5 +1,5 @@
 // Every text of a file or a model is an interpolation or an attribute, which Vue escapes; there is no v-html.
-const COLOURS = ["#ffb020", "#35d07f", "#4aa8ff", "#ff6f91", "#b28dff", "#2ee6d6", "#ff8a3d", "#d4e157"];
+const COLOURS = 9; // --vo-class-0 and on, of console.css
 const AT_ONCE = 2;
 
 export default {
@@ -160,7 +160,7 @@ export default {
       if (!one.width) { one.width = event.target.naturalWidth; one.height = event.target.naturalHeight; }
     },
     colour(name) {
-      if (!(name in this.colours)) this.colours[name] = COLOURS[Object.keys(this.colours).length % COLOURS.length];
+      if (!(name in this.colours)) this.colours[name] = `var(--vo-class-${Object.keys(this.colours).length % COLOURS})`;
       return this.colours[name];
     },
     found(one) {

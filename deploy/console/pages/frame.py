@@ -66,7 +66,7 @@ def add_page(console: Console, path: str, title: str, build: Callable[[Viewer, R
         viewer = viewer_of(request)
         console.metrics.viewed(path)
         _frame(path, viewer, request.cookies.get(_THEME))
-        with ui.element("main").classes("vo-content column"):
+        with ui.element("div").classes("vo-content column"):  # inside the <main> that NiceGUI makes
             ui.html(f"<h1 class='vo-title'>{title}</h1>", sanitize=False)
             try:
                 await build(viewer, request)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from nicegui import ui
 
 from deploy.console.components.boxes import draw_image, said_in_words
 from deploy.console.context import Console, Viewer
 from deploy.console.pages.frame import attempt
+from deploy.console.pages.words import VERDICTS, state_in_words
 from visionops.review.outcomes import Arrived, Traced
 from visionops.review.users import UserRole
 
@@ -15,9 +18,15 @@ __all__ = ["show_item"]
 
 async def show_item(console: Console, viewer: Viewer, item: str) -> None:
     """Open the dialog of an item."""
-    traced = await attempt(viewer, UserRole.VIEWER, lambda: console.review.store.trace(item))
-    if traced is None:
+
+    def read() -> tuple[Traced, Sequence[str]]:
+        traced = console.review.store.trace(item)
+        return traced, console.review.store.use_case(traced.item.use_case).scheme.class_names
+
+    found = await attempt(viewer, UserRole.VIEWER, read)
+    if found is None:
         return
+    traced, class_names = found
     with ui.dialog().props('full-width aria-label="Image"') as dialog, ui.card().classes("vo-card vo-item"):
         with ui.element("div").classes("vo-bar"):
             ui.label(traced.item.first.name or traced.item.id).classes("vo-heading").props(
@@ -27,7 +36,7 @@ async def show_item(console: Console, viewer: Viewer, item: str) -> None:
             ui.link("Images like this", f"/search?like={traced.item.id}").classes("vo-link")
             ui.button(icon="close", on_click=dialog.close).props('flat round aria-label="Close"')
         with ui.element("div").classes("vo-item-parts"):
-            _pictures(traced)
+            _pictures(traced, class_names)
             with ui.element("div").classes("column").style("gap: 12px; min-width: 0"):
                 _facts(traced)
                 _history(traced)
@@ -35,7 +44,7 @@ async def show_item(console: Console, viewer: Viewer, item: str) -> None:
     dialog.open()
 
 
-def _pictures(traced: Traced) -> None:
+def _pictures(traced: Traced, class_names: Sequence[str]) -> None:
     item = traced.item
     labels = [decision for decision, _ in traced.decisions if decision.label is not None]
     with ui.element("div").classes("column").style("gap: 8px; min-width: 0"):
@@ -46,12 +55,12 @@ def _pictures(traced: Traced) -> None:
             with ui.tab_panels(tabs, value=label if item.predicted is None else model).classes("vo-panels"):
                 with ui.tab_panel(model):
                     answer = item.predicted.answer if item.predicted else None
-                    draw_image(item.id, item.image, item.first.name, answer, is_label=False)
+                    draw_image(item.id, item.image, item.first.name, answer, class_names)
                 with ui.tab_panel(label):
-                    draw_image(item.id, item.image, item.first.name, labels[-1].label, is_label=True)
+                    draw_image(item.id, item.image, item.first.name, labels[-1].label, class_names)
         else:
             answer = item.predicted.answer if item.predicted else None
-            draw_image(item.id, item.image, item.first.name, answer, is_label=False)
+            draw_image(item.id, item.image, item.first.name, answer, class_names)
 
 
 def _facts(traced: Traced) -> None:
@@ -66,7 +75,7 @@ def _facts(traced: Traced) -> None:
         "Item": item.id,
         "SHA-256": item.image.sha256,
         "Size": f"{item.image.width} x {item.image.height}, {item.image.format}, {item.image.num_bytes:,} bytes",
-        "State": item.status.state.value + (f", {item.status.verdict.value}" if item.status.verdict else ""),
+        "State": state_in_words(item.status),
         "Model": predicted + (said_in_words(item.predicted.answer) if item.predicted else "no prediction"),
         "Why in the queue": "; ".join(reason.text or reason.kind for reason in item.reasons) or "no reason given",
         "Resembles": like or "nothing known",
@@ -95,7 +104,7 @@ def _history(traced: Traced) -> None:
         lines.append(
             (
                 decision.at,
-                f"{decision.reviewer}: {decision.verdict.value}{said}{where}",
+                f"{decision.reviewer}: {VERDICTS[decision.verdict]}{said}{where}",
                 decision.reason or decision.comment,
             )
         )

@@ -50,7 +50,7 @@ class _Needs:
         with self._list:
             if not self._needs:
                 with ui.element("li").classes("vo-muted"):
-                    ui.label("Nothing that is known so far.")
+                    ui.label("Nothing so far; a queue is named here once it is long or old.")
             for need in sorted(self._needs, key=lambda one: (not one.is_urgent, one.text)):
                 with ui.element("li").classes("row no-wrap items-center"):
                     ui.icon("error" if need.is_urgent else "info", size="20px").classes(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
 from nicegui import events, ui
 from starlette.requests import Request
@@ -13,6 +15,7 @@ from deploy.console.pages.choosing import wanted_use_case
 from deploy.console.pages.frame import add_page, attempt, in_thread
 from deploy.console.pages.item_dialog import show_item
 from deploy.console.pages.search_form import Choices, add_form
+from deploy.console.pages.words import state_in_words
 from visionops.review.errors import NotFound
 from visionops.review.items import ReviewItem
 from visionops.review.searching import PAGE, Found, SavedSearch, Search
@@ -133,20 +136,24 @@ async def _results(console: Console, viewer: Viewer, search: Search) -> None:
     with ui.element("ul").classes("vo-thumbs"):
         for item in found.items:
             with ui.element("li"):
-                _card(console, viewer, item)
+                _card(console, viewer, item, found.labels.get(item.id))
     _pages(search, found)
 
 
-def _card(console: Console, viewer: Viewer, item: ReviewItem) -> None:
+def _card(console: Console, viewer: Viewer, item: ReviewItem, label: Mapping[str, Any] | None) -> None:
     name = item.first.name or item.first.reference or item.id[:8]
     with ui.element("button").classes("vo-thumb").props("type=button") as card:
         picture = ui.element("img").props('loading="lazy" width="320" height="240"')
         picture.props["src"] = f"/api/items/{item.id}/thumbnail"
         picture.props["alt"] = ""
         ui.label(name).classes("vo-thumb-name")
-        ui.label(said_in_words(item.predicted.answer) if item.predicted else "no prediction").classes("vo-muted")
-        verdict = f", {item.status.verdict.value}" if item.status.verdict else ""
-        ui.label(f"{item.status.state.value}{verdict}").classes(_STATE_COLOURS[item.status.state.value])
+        if label is not None:
+            ui.label(f"label: {said_in_words(label)}").classes("vo-muted")
+        elif item.predicted:
+            ui.label(f"model: {said_in_words(item.predicted.answer)}").classes("vo-muted")
+        else:
+            ui.label("no prediction").classes("vo-muted")
+        ui.label(state_in_words(item.status)).classes(_STATE_COLOURS[item.status.state.value])
     card.on("click", lambda: show_item(console, viewer, item.id))
 
 

@@ -10,10 +10,11 @@ from typing import Any
 
 from nicegui import events, ui
 
+from deploy.console.pages.words import VERDICTS
 from visionops.errors import VisionOpsError
 from visionops.review.items import Origin
 from visionops.review.searching import SaidBy, SavedSearch, Search
-from visionops.review.states import State, Verdict
+from visionops.review.states import State
 
 __all__ = ["Choices", "add_form"]
 
@@ -59,7 +60,7 @@ def add_form(search: Search, choices: Choices, on_image: Callable[[events.Upload
         states = ui.select(
             {one: one.value for one in State}, value=list(search.states), label="Review state", multiple=True
         )
-        verdict = ui.select({None: "any", **{one: one.value for one in Verdict}}, value=search.verdict, label="Verdict")
+        verdict = ui.select({None: "any", **VERDICTS}, value=search.verdict, label="Verdict")
         origin = ui.select({None: "any", **{one: one.value for one in Origin}}, value=search.origin, label="Source")
         version = ui.input("Model version", value=search.model_version)
         like = ui.input("Like item (its id, or SHA-256)", value=search.like)

@@ -86,6 +86,7 @@ class _Editor:
             on_change=lambda e: self._changed(e.value),
         )
         self._area.classes("vm-editor")
+        ui.timer(0, self._set_theme, once=True)  # once the page is there: only the browser knows what the system has
         self._status = ui.label().props('role="status"').classes("vm-long")
         with ui.row().classes("items-start full-width"):
             self._reason = ui.input("Reason (optional)").props("outlined dense maxlength=1000").classes("vm-select")
@@ -95,6 +96,10 @@ class _Editor:
             self._start = ui.button("Start", icon="play_arrow", on_click=self._begin).props("no-caps")
             self._save = ui.button("Save", icon="save", on_click=self._keep).props("outline no-caps")
         self._show("")
+
+    async def _set_theme(self) -> None:
+        if await ui.run_javascript("document.body.classList.contains('body--dark')", timeout=10):
+            self._area.theme = "vscodeDark"
 
     async def _load(self, name: str) -> None:
         try:

@@ -1,11 +1,15 @@
-"""Times and figures as pages write them."""
+"""Times, figures and states as pages write them."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
-__all__ = ["age", "ago", "clock", "duration", "figure", "interval"]
+from visionops.review.states import Status, Verdict
+
+__all__ = ["VERDICTS", "age", "ago", "clock", "duration", "figure", "interval", "state_in_words"]
+
+VERDICTS: Final = {Verdict.CONFIRM: "confirmed", Verdict.CORRECT: "corrected", Verdict.REJECT: "rejected"}
 
 _NOTHING = "-"
 _UNITS = ((86_400, "day"), (3_600, "h"), (60, "min"))
@@ -52,6 +56,11 @@ def figure(value: Any) -> str:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return str(value)
     return str(value) if isinstance(value, int) else f"{value:.3f}"
+
+
+def state_in_words(status: Status) -> str:
+    """Return where an item is, with what was decided of it."""
+    return status.state.value + (f", {VERDICTS[status.verdict]}" if status.verdict else "")
 
 
 def interval(bounds: Any) -> str:

@@ -73,6 +73,7 @@ export const deciding = {
   },
   noteSaved(entry) {
     this.saved.push(entry.key);
+    if (this.numWaiting && entry.use_case === this.useCase?.name) this.numWaiting -= 1;
     this.look();
   },
   async reopen(entry, reason) {

@@ -65,6 +65,11 @@ export default {
     isReady() {
       return this.current && this.ready.includes(this.current.id);
     },
+    // What is decided here and not yet sent still counts on the server.
+    numToReview() {
+      if (this.numWaiting === null) return null;
+      return Math.max(0, this.numWaiting - this.entries.filter((one) => one.use_case === this.useCase.name).length);
+    },
     task() {
       return this.useCase.task;
     },

@@ -4,6 +4,8 @@ import { inWords, surenessOf, whyOf } from "./labels.js";
 import { call } from "./api.js";
 
 const SETTLE_MS = 400;
+// This page claims ahead: to its reviewer a claimed image waits like the others.
+const STATES = { pending: "waits", claimed: "waits", decided: "decided", exported: "exported" };
 
 export default {
   props: { item: Object, task: String },
@@ -41,12 +43,12 @@ export default {
         <img v-if="one.item" :src="'/api/items/' + one.item + '/image'" alt="" loading="lazy">
         <span v-else class="vr-blank">{{ one.split || '?' }}</span>
         <span :class="{'vo-warn': one.is_near}">{{ one.distance.toFixed(3) }}{{ one.is_near ? ' copy' : '' }}</span>
-        <span class="vo-muted vr-clip">{{ [one.state, one.split].filter(Boolean).join(', ') }} {{ one.name }}</span>
+        <span class="vo-muted vr-clip">{{ [STATES[one.state], one.split].filter(Boolean).join(', ') }} {{ one.name }}</span>
       </li>
     </ul>
   </section>
 </div>`,
-  data: () => ({ similar: [] }),
+  data: () => ({ similar: [], STATES }),
   computed: {
     why() {
       return whyOf(this.item);

@@ -3,10 +3,10 @@
 import { area, fitted, moved, resized, spanned, toImage, zoomed } from "./geometry.js";
 
 const HANDLES = ["nw", "n", "ne", "e", "se", "s", "sw", "w"];
-const COLOURS = ["#ffb000", "#4cc9f0", "#ff6b9d", "#7ae582", "#c8a2ff", "#ff8552", "#f7ef81", "#5eead4", "#9db4ff"];
+const COLOURS = 9; // --vo-class-0 and on, of console.css
 
 export function colourOf(place) {
-  return COLOURS[(place < 0 ? 0 : place) % COLOURS.length];
+  return `var(--vo-class-${(place < 0 ? 0 : place) % COLOURS})`;
 }
 
 export default {

@@ -7,7 +7,7 @@ export const template = `
       <select v-if="useCases" :value="useCase?.name" @change="choose($event.target.value)" aria-label="use case">
         <option v-for="one in useCases" :key="one.name" :value="one.name">{{ one.name }}</option>
       </select></label>
-    <span v-if="numWaiting !== null" class="vo-muted">{{ numWaiting }} to review</span>
+    <span v-if="numToReview !== null" class="vo-muted">{{ numToReview }} to review</span>
     <span class="vr-space"></span>
     <span class="vr-status" role="status" :class="'vo-' + status.tone">{{ status.text }}</span>
     <button type="button" class="vr-btn" :aria-pressed="isGrid" @click="toggleGrid">{{ isGrid ? 'One by one' : 'Grid' }} <kbd class="vo-key">g</kbd></button>
