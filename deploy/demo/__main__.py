@@ -9,14 +9,14 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import requests
 
 from deploy.demo.compose import Compose, Service, check_ports, find_compose, read_services
-from deploy.demo.places import Places, write_client
-from deploy.demo.secret_file import read_secrets, write_secrets
+from deploy.demo.places import CONSOLE_ADMIN, Places, write_client
+from deploy.demo.secret_file import CONSOLE_PASSWORD, read_secrets, write_secrets
 from deploy.pushgateway import write_access
 from visionops.errors import DeploymentError, VisionOpsError
 
@@ -24,8 +24,8 @@ __all__ = ["main"]
 
 ROOT = Path(__file__).resolve().parents[2]
 _FOLDER = ROOT / ".demo"
-_PROFILES = ("follow", "review")
-_OPTIONAL = ("alertmanager", "control", "grafana", "intake", "prometheus")
+_PROFILES = ("console", "follow", "review")
+_OPTIONAL = ("alertmanager", "console", "control", "grafana", "intake", "prometheus")
 _IMAGES = 40
 _PATIENCE = 600.0
 
@@ -62,6 +62,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _up(profiles: Sequence[str], without: Sequence[str], settings: Sequence[str]) -> None:
+    if "control" in without and "console" not in without:
+        raise DeploymentError("the console needs the control service, which starts its runs; add --without console")
     compose = find_compose()
     chosen = {name: value for name, value in os.environ.items() if name.startswith("VISIONOPS_")}
     chosen = {name: value for name, value in chosen.items() if name.endswith(("_PORT", "_IMAGE", "_WEBHOOK"))}
@@ -87,12 +89,15 @@ def _up(profiles: Sequence[str], without: Sequence[str], settings: Sequence[str]
     (_FOLDER / "services.json").write_text(json.dumps({"profiles": list(profiles), "services": list(services)}))
     places = Places(_FOLDER, variables, services)
     _say(f"starting {', '.join(services)} with {' '.join(compose.command)}")
-    compose.run(["up", "-d", *services], profiles, variables)
-    _await(places.not_well, lambda names: f"waiting for {', '.join(names)}")
+    compose.run(["up", "-d", *(name for name in services if name != "console")], profiles, variables)
+    _await(lambda: [n for n in places.not_well() if n != "console"], lambda names: f"waiting for {', '.join(names)}")
     write_client(_FOLDER / "client.env", places.environment())
     if "control" in services:
         _say("applying the stack onehost, which the control service uses")
         compose.run(["exec", "-T", "control", "python", "-m", "stacks.apply", "onehost"], profiles, variables)
+    if "console" in services:
+        _start_console(compose, profiles, variables)
+        _await(places.not_well, lambda names: f"waiting for {', '.join(names)}")
     _say("training configs/sample.yaml on the stack staging")
     summary = _FOLDER / "summary.json"
     words = [word for setting in ("serving.port=0", *settings) for word in ("--set", setting)]
@@ -107,6 +112,18 @@ def _up(profiles: Sequence[str], without: Sequence[str], settings: Sequence[str]
         f"a run:    . {_FOLDER}/client.env && .venv/bin/python run.py --stack staging …\n"
         "an alert: make demo-drill\nremove:   make demo-down\n"
     )
+
+
+def _start_console(compose: Compose, profiles: Sequence[str], variables: Mapping[str, str]) -> None:
+    """Start the console with its first user: it serves nobody beyond its own machine, here its container, before."""
+    users = ["exec", "-T", "control", "python", "-m", "launch.cli", "user"]
+    if CONSOLE_ADMIN not in compose.run([*users, "list"], profiles, variables).split():
+        _say(f"adding {CONSOLE_ADMIN}, the console's first user")
+        entered = f"{variables[CONSOLE_PASSWORD]}\n"
+        compose.run(
+            [*users, "add", CONSOLE_ADMIN, "--role", "admin", "--password-file", "-"], profiles, variables, entered
+        )
+    compose.run(["up", "-d", "--no-deps", "console"], profiles, variables)
 
 
 def _drill() -> None:

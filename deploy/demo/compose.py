@@ -44,8 +44,13 @@ class Compose:
     engine: str
     command: tuple[str, ...]
 
-    def run(self, words: Sequence[str], profiles: Sequence[str], variables: Mapping[str, str]) -> None:
-        """Call the tool on the demo's project.
+    def run(
+        self, words: Sequence[str], profiles: Sequence[str], variables: Mapping[str, str], entered: str = ""
+    ) -> str:
+        """Call the tool on the demo's project, and return what it prints.
+
+        Args:
+            entered: Its standard input.
 
         Raises:
             DeploymentError: It fails; its last line says why.
@@ -58,11 +63,12 @@ class Compose:
             text=True,
             check=False,
             env=os.environ | dict(variables),
-            stdin=subprocess.DEVNULL,
+            input=entered,
         )
         if done.returncode != 0:
             lines = (done.stderr.strip() or done.stdout.strip()).splitlines() or [f"exit code {done.returncode}"]
             raise DeploymentError(f"{' '.join(self.command)} {words[0]}: {lines[-1]}")
+        return done.stdout
 
     def has_image(self, image: str) -> bool:
         """Return whether the engine has it."""

@@ -9,10 +9,10 @@ from pathlib import Path
 import requests
 
 from deploy.demo.compose import Service
-from deploy.demo.secret_file import CLIENT_KEY
+from deploy.demo.secret_file import CLIENT_KEY, CONSOLE_PASSWORD
 from deploy.pushgateway import USERNAME
 
-__all__ = ["HEALTH", "Places", "write_client"]
+__all__ = ["CONSOLE_ADMIN", "HEALTH", "Places", "write_client"]
 
 HEALTH: Mapping[str, str] = {
     "s3": "/healthz",
@@ -28,6 +28,8 @@ HEALTH: Mapping[str, str] = {
     "airflow": "/api/v2/monitor/health",
 }
 """The path at which each service says that it is well."""
+CONSOLE_ADMIN = "visionops"
+"""Name of the console's first user."""
 _SECONDS = 5.0
 
 
@@ -100,7 +102,7 @@ class Places:
         logins = {
             "serving": f"X-API-Key: {CLIENT_KEY} {of}",
             "control": f"X-API-Key: VISIONOPS_ADMIN_KEY {of}",
-            "console": "a user of visionops user add",
+            "console": f"{CONSOLE_ADMIN}, {CONSOLE_PASSWORD} {of}",
             "zenml": f"visionops, VISIONOPS_ZENML_PASSWORD {of}",
             "grafana": f"admin, VISIONOPS_GRAFANA_PASSWORD {of}",
             "pushgateway": f"{USERNAME}, the password in {self.access / 'password'}",

@@ -10,10 +10,12 @@ from pathlib import Path
 from deploy.http.keys import Client, Role, make_key
 from visionops.errors import ConfigError
 
-__all__ = ["CLIENT_KEY", "read_secrets", "write_secrets"]
+__all__ = ["CLIENT_KEY", "CONSOLE_PASSWORD", "read_secrets", "write_secrets"]
 
 CLIENT_KEY = "VISIONOPS_DEMO_KEY"
 """The key of a client of the server, whose line is VISIONOPS_API_KEYS."""
+CONSOLE_PASSWORD = "VISIONOPS_CONSOLE_PASSWORD"  # noqa: S105 - the name of a variable
+"""Of the console's first admin."""
 _NO_WEBHOOK = "http://127.0.0.1:9/"
 """Alertmanager keeps alerts and reaches nobody."""
 _SECRETS: Mapping[str, Callable[[], str]] = {
@@ -21,6 +23,7 @@ _SECRETS: Mapping[str, Callable[[], str]] = {
     "VISIONOPS_POSTGRES_PASSWORD": lambda: secrets.token_urlsafe(24),
     "VISIONOPS_S3_KEY": lambda: secrets.token_hex(10),
     "VISIONOPS_S3_SECRET": lambda: secrets.token_hex(20),
+    CONSOLE_PASSWORD: lambda: secrets.token_urlsafe(24),
     "VISIONOPS_GRAFANA_PASSWORD": lambda: secrets.token_urlsafe(24),
     "VISIONOPS_ZENML_PASSWORD": lambda: secrets.token_urlsafe(24),
     "VISIONOPS_ZENML_JWT_KEY": lambda: secrets.token_hex(32),

@@ -147,3 +147,10 @@ def test_the_docs_name_each_profile_and_its_services():
     for name, service in read_services({}).items():
         profile = f"`{service.profiles[0]}`" if service.profiles else "—"
         assert any(len(row) == 5 and row[1].strip() == profile and f"`{name}`" in row[2] for row in rows), name
+
+
+def test_the_console_is_not_started_without_what_starts_its_runs(capsys):
+    assert demo.main(["up", "--without", "control"]) == 2
+    assert capsys.readouterr().err == (
+        "error: the console needs the control service, which starts its runs; add --without console\n"
+    )

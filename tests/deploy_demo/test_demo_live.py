@@ -14,12 +14,15 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+import httpx
 import pytest
 import requests
 
 from deploy.demo.compose import read_services
-from deploy.demo.secret_file import CLIENT_KEY, read_secrets
+from deploy.demo.places import CONSOLE_ADMIN
+from deploy.demo.secret_file import CLIENT_KEY, CONSOLE_PASSWORD, read_secrets
 from tests.conftest import ROOT
+from tests.console.users import sign_in
 from tests.helpers.dashboards import panels, shows_something
 from tests.helpers.programs import free_port, until
 
@@ -42,7 +45,10 @@ EMPTY = {
     "service: Images of one batch",
     "training: Accuracy per attribute",
     "training: Accuracy per attribute over time",
-    *(name for name, _ in panels() if name.startswith("console:")),  # its profile is not started
+    "console: Decisions per hour",
+    "console: Predictions",
+    "console: Refused requests",
+    "console: Time per decision",
 }
 # Of a model that was hardly trained, and finds nothing.
 NOTHING_FOUND = {
@@ -122,6 +128,16 @@ def test_from_nothing_to_an_alert_and_back_to_nothing():
         admin = {"X-API-Key": secrets["VISIONOPS_ADMIN_KEY"]}
         models = requests.get(f"{url('control')}/models", headers=admin, timeout=300).json()
         assert "sample" in json.dumps(models)
+
+        with httpx.Client(base_url=url("console"), timeout=120, trust_env=False) as console:
+            assert sign_in(console, CONSOLE_ADMIN, secrets[CONSOLE_PASSWORD]).status_code == 303
+            for page in ("/", "/review", "/models?use_case=sample", "/monitoring?use_case=sample"):
+                shown_page = console.get(page)
+                assert shown_page.status_code == 200, page
+                assert "sample" in shown_page.text
+            # A fifth of what was predicted comes into review.
+            until(lambda: [case["name"] for case in console.get("/api/review/use-cases").json()] == ["sample"], 120)
+        assert requests.get(f"{url('console')}/api/review/use-cases", timeout=60).status_code == 401
 
         assert requests.post(f"{url('serving')}/predict", data=b"", timeout=60).status_code == 401
         assert requests.get(f"{url('control')}/models", timeout=60).status_code == 401
