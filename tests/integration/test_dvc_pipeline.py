@@ -59,7 +59,7 @@ def project(machine: Machine, tmp_path_factory: pytest.TempPathFactory) -> Proje
 
 def test_the_stages_leave_what_they_found(project):
     assert project.report("validation")["use_case"] == "by-dvc"
-    assert project.report("training")["model"]["version"] == "1"
+    assert int(project.report("training")["model"]["version"]) >= 1
     assert "map50" in project.dvc("metrics", "show")
     assert set(yaml.safe_load((project.folder / "dvc.lock").read_text())["stages"]) == {"validate", "train"}
 
@@ -72,10 +72,11 @@ def test_what_has_not_changed_is_not_done_again(project):
 
 
 def test_a_changed_use_case_is_trained_again(project):
+    before = int(project.report("training")["model"]["version"])
     path = project.folder / "configs" / "sample.yaml"
     path.write_text(path.read_text().replace("epochs: 2", "epochs: 1"))
     project.dvc("repro")
-    assert project.report("training")["model"]["version"] == "2"
+    assert int(project.report("training")["model"]["version"]) == before + 1
 
 
 def test_data_of_ones_own_are_tracked_where_the_guide_says(project):
@@ -89,7 +90,8 @@ def test_data_of_ones_own_are_tracked_where_the_guide_says(project):
         text=True,
         check=True,
     ).stdout
-    assert said.splitlines() == ["?? data/.gitignore", "?? data/castings.dvc"]  # not the images
+    # Not the images. DVC writes a .gitignore only where git does not ignore them already.
+    assert set(said.splitlines()) - {"?? data/.gitignore"} == {"?? data/castings.dvc"}
 
 
 def test_what_was_found_goes_to_a_remote_and_comes_back(project, tmp_path):
