@@ -84,7 +84,7 @@ fiftyone: .venv/installed .fiftyone/installed  ## Read exports with a real Fifty
 	$(UV) pip install --quiet --compile-bytecode --python .fiftyone/bin/python fiftyone==1.22.1
 	@touch $@
 
-docs: .venv/installed  ## Execute the commands of the guides that need no cluster, against local servers, and check the flags of the others
+docs: .venv/installed .helm/helm  ## Execute the commands of the guides that need no cluster, against local servers, and check the flags of the others
 	VISIONOPS_DOCS=1 $(BIN)/python -m pytest tests/docs $(TEST_ARGS)
 
 workflows: .venv/installed .dvc-tool/bin/dvc  ## Run the steps of the workflows that need no GitHub, in a clean clone
