@@ -119,10 +119,13 @@ def _card(
 ) -> None:
     name, now = one.name, console.now()
 
+    def show_first() -> None:
+        card.style("order: -1")  # what is in use comes before what was never run
+
     def champion(found: dict[str, Any]) -> None:
         _show_champion(found, one, now)
         if found["champion"]:
-            card.style("order: -1")  # what is in use comes first
+            show_first()
         needs.add(of_gate(name, found))
 
     def verdict(found: dict[str, Any] | None) -> None:
@@ -131,6 +134,8 @@ def _card(
 
     def last_run(found: dict[str, Any] | None) -> None:
         _show_run(runs, found, now)
+        if found:
+            show_first()
         needs.add(of_run(name, runs, found))
 
     def health(found: Health) -> None:
@@ -149,6 +154,8 @@ def _card(
             with fact("Queue"):
                 _show_queue(name, stats, now)
             _later("Last run", functools.partial(asked.run, name), last_run)
+    if stats or runs:
+        show_first()
     needs.add(*of_queue(name, stats, now))
 
 
