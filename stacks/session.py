@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from zenml.client import Client
-from zenml.enums import ExecutionStatus
+from zenml.enums import ExecutionStatus, StackComponentType
 from zenml.models import PipelineRunResponse
 from zenml.models.v2.misc.exception_info import ExceptionInfo
 from zenml.pipelines.pipeline_definition import Pipeline
@@ -163,7 +163,9 @@ def errors_in_one_line() -> Iterator[None]:
 
 def steps_run_here() -> bool:
     """Return whether the active stack's steps run in this process."""
-    return Client().active_stack.orchestrator.flavor in IN_THIS_PROCESS
+    # By ZenML's records: to load the stack imports its tracker's library, which `prepare_tracker` has to set up before.
+    orchestrators = Client().active_stack_model.components[StackComponentType.ORCHESTRATOR]
+    return orchestrators[0].flavor_name in IN_THIS_PROCESS
 
 
 def runs_elsewhere() -> bool:

@@ -1,11 +1,17 @@
-"""How a run that failed is reported."""
+"""How a session is opened, and how a run that failed is reported."""
 
 from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from stacks.apply import apply
 from stacks.session import require_success
+from tests.conftest import ROOT
 from visionops.errors import StackError
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # ZenML and SQLAlchemy warn of their own code
@@ -28,3 +34,31 @@ def test_what_a_failed_step_raised_is_in_the_message_since_its_pod_may_be_gone(e
     (run,) = Client().list_pipeline_runs(sort_by="desc:created", size=1).items
     with pytest.raises(StackError, match=rf"run {run.name}: failed at fail; {said}$"):
         require_success(run)
+
+
+_OPENED = """
+import sys
+from zenml.client import Client
+from zenml.enums import StackComponentType
+from stacks.apply import apply
+from stacks.session import open_session
+apply("local")
+client, kind = Client(), StackComponentType.EXPERIMENT_TRACKER
+components = {kind: found[0].id for kind, found in client.get_stack("local").components.items()}
+made = client.create_stack_component("trackio", "trackio", kind, {"project_name": "visionops"})
+client.create_stack("noted", components | {kind: made.id})
+with open_session("case", "noted"):
+    from trackio.utils import TRACKIO_DIR
+    print(TRACKIO_DIR)
+"""
+
+
+def test_trackio_writes_below_our_home_since_it_is_imported_only_when_its_folder_is_set(tmp_path: Path):
+    """In a process of its own: the folder counts at the first import."""
+    places = {"ZENML_CONFIG_PATH": "zenml", "ZENML_LOCAL_STORES_PATH": "stores", "VISIONOPS_HOME": "home"}
+    environment = {name: value for name, value in os.environ.items() if name != "TRACKIO_DIR"}
+    environment |= {name: str(tmp_path / folder) for name, folder in places.items()}
+    command = [sys.executable, "-c", _OPENED]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.splitlines()[-1] == str(tmp_path / "home" / "trackio")
