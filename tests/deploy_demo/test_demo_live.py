@@ -46,8 +46,6 @@ EMPTY = {
     "training: Accuracy per attribute",
     "training: Accuracy per attribute over time",
     "console: Decisions per hour",
-    "console: Predictions",
-    "console: Refused requests",
     "console: Time per decision",
 }
 # Of a model that was hardly trained, and finds nothing.

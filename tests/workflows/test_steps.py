@@ -206,7 +206,7 @@ def test_a_training_a_promotion_and_a_rollback(clone: Path, elsewhere: Path):
         return run("release", action=action, stack="local", environment="lab", **more)
 
     def served() -> str:
-        return str(json.loads((clone / "summary.json").read_text())["model"]["version"])
+        return str(json.loads((clone / "summary.json").read_text())["endpoint"]["version"])
 
     ran = run("train")
     assert ran.code == 0, ran.output[-3000:]
