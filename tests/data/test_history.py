@@ -279,7 +279,9 @@ def test_a_split_that_history_empties_is_an_error_and_counts_are_those_of_the_da
     first = assign_splits(given, SplitConfig())
     second = assign_splits(given, SplitConfig(), SplitHistory.of(first))
     assert by_key(second) == by_key(first)
-    assert any("gives 48 train and 12 val images but no test: half of val, 0 images" in n for n in second.notes)
+    test = second.split_counts()["test"]
+    given_so = "gives 48 train and 12 val images but no test: half of val becomes test"
+    assert any(f"{given_so} ({test} images, {test} of them since an earlier version)" in n for n in second.notes)
     only_val = SplitHistory.of(looking(looks, "a").replace_column("split", ["val"] * 60))
     with pytest.raises(DataError, match="too few for a train split"):
         assign_splits(looking(looks, "a", ["train"] * 50 + ["test"] * 10), SplitConfig(), only_val)

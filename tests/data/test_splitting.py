@@ -137,7 +137,7 @@ def test_half_of_a_large_val_becomes_test():
     assert result.split_counts() == {"train": 60, "val": 40 - test, "test": test, "unlabelled": 5}
     assert result.column("split")[:60] == ["train"] * 60
     given = "The data set gives 60 train and 40 val images but no test"
-    assert result.notes == (f"{given}: half of val, {test} images, became test; {40 - test} stayed val.",)
+    assert result.notes == (f"{given}: half of val becomes test ({test} images); {40 - test} stay val.",)
 
 
 def test_test_is_cut_from_both_where_val_is_small():

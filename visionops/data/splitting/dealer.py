@@ -207,9 +207,10 @@ class Dealer:
         if val >= (self.config.val + self.config.test) * (train + val) / 2:
             # A group that reaches into train stays in val: test is to hold nothing that was trained on.
             self._cut(self._only_in(Split.VAL), {Split.VAL: 0.5, Split.TEST: 0.5})
+            known = f", {before} of them since an earlier version" if before else ""
             return (
-                f"The data set gives {train} train and {val} val images but no test: half of val, "
-                f"{self._count(Split.TEST) - before} images, became test; {self._count(Split.VAL)} stayed val."
+                f"The data set gives {train} train and {val} val images but no test: half of val becomes test "
+                f"({self._count(Split.TEST)} images{known}); {self._count(Split.VAL)} stay val."
             )
         for split in (Split.TRAIN, Split.VAL):
             rows = self._only_in(split)
