@@ -1,0 +1,142 @@
+"""How a training gets on alone and beside two busy loops, by how its OpenMP threads wait for each other.
+
+Run it as ``python -m benchmarks.neighbours [--use-case steel] [--ways default,passive] [--rounds 3]`` on a machine that
+does nothing else. Each training is a process of its own; in a round each way trains once alone and once beside the
+loops, so that what the machine does otherwise meets all of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+
+from benchmarks.rows import cores
+
+__all__ = ["WAYS", "main", "train_once"]
+
+ROOT = Path(__file__).resolve().parents[1]
+WAYS: Mapping[str, Mapping[str, str]] = MappingProxyType(
+    {
+        "default": {},
+        "passive": {"OMP_WAIT_POLICY": "PASSIVE"},
+        **{f"spin-{count}": {"GOMP_SPINCOUNT": str(count)} for count in (1000, 3000, 10_000, 30_000, 100_000)},
+        "one-thread": {"OMP_NUM_THREADS": "1"},
+    }
+)
+"""Environment of a training, by the name of the way."""
+_IMAGES = 240
+_EPOCHS = 3
+_BUSY = "while True: pass"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print the median seconds of an epoch, alone and beside two busy loops, for each way."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.neighbours", description=__doc__)
+    parser.add_argument("--use-case", default="steel", choices=["sample", "steel"])
+    parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
+    parser.add_argument("--ways", default="default,passive,spin-1000,spin-10000,spin-100000")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--worker", type=Path, help=argparse.SUPPRESS)
+    given = parser.parse_args(arguments)
+    if given.worker:
+        sys.stdout.write(f"{train_once(given.use_case, given.data, given.worker):.3f}\n")
+        return 0
+    ways = given.ways.split(",")
+    alone: dict[str, list[float]] = {way: [] for way in ways}
+    beside: dict[str, list[float]] = {way: [] for way in ways}
+    for number in range(given.rounds):
+        for way in ways if number % 2 == 0 else reversed(ways):
+            alone[way].append(_seconds(given.use_case, given.data, way))
+            with busy_loops(2):
+                beside[way].append(_seconds(given.use_case, given.data, way))
+            sys.stderr.write(
+                f"round {number + 1}: {way}: {alone[way][-1]:.1f} s alone, {beside[way][-1]:.1f} s beside\n"
+            )
+    base = statistics.median(alone[ways[0]])
+    sys.stdout.write(
+        f"{given.use_case}, {_IMAGES} images, {cores()}, {given.rounds} rounds; seconds of an epoch (median)\n"
+    )
+    sys.stdout.write(f"{'way':<12} {'alone':>8} {'of ' + ways[0]:>12} {'beside':>8} {'beside/alone':>13}\n")
+    for way in ways:
+        quiet, busy = statistics.median(alone[way]), statistics.median(beside[way])
+        ratios = [b / a for a, b in zip(alone[way], beside[way], strict=True)]
+        spread = f"({min(ratios):.2f}-{max(ratios):.2f})"
+        sys.stdout.write(f"{way:<12} {quiet:>8.2f} {quiet / base:>12.2f} {busy:>8.2f} {busy / quiet:>6.2f} {spread}\n")
+    return 0
+
+
+@contextlib.contextmanager
+def busy_loops(count: int) -> Iterator[None]:
+    """Keep ``count`` cores busy while the block runs."""
+    loops = [subprocess.Popen([sys.executable, "-c", _BUSY]) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for loop in loops:
+            loop.kill()
+            loop.wait()
+
+
+def train_once(use_case: str, data: Path, folder: Path) -> float:
+    """Train a few epochs in this process, and return the mean seconds of an epoch after the first."""
+    import numpy as np
+
+    from visionops.config import Config, load_config
+    from visionops.data.cleaning import clean
+    from visionops.data.formats import read_dataset
+    from visionops.data.hashing import hash_images
+    from visionops.data.sample.folder import render_sample
+    from visionops.data.settings import SampleSource
+    from visionops.data.splitting.assignment import assign_splits
+    from visionops.data.validation.judging import validate
+    from visionops.tasks.base import NoLog
+    from visionops.tasks.conversion import convert
+    from visionops.tasks.detection.trainer import read_epochs
+    from visionops.tasks.spec import task_for
+
+    config: Config = load_config(ROOT / "configs" / f"{use_case}.yaml")
+    source = config.data.source
+    if isinstance(source, SampleSource):
+        place = folder / "rendered"
+        render_sample(source, place)
+    else:
+        place = data / "vision"
+    dataset = read_dataset(place.absolute(), config.data, use_case, task_for(config.task).fit_dataset)
+    dataset = hash_images(dataset.take_evenly(_IMAGES))
+    dataset = assign_splits(clean(dataset, validate(dataset, config.validation)), config.data.split)
+    plan = config.training_plan
+    training = plan.training.model_copy(update={"epochs": _EPOCHS, "patience": 0})
+    plan = plan.model_copy(update={"training": training})
+    work = folder / "work"
+    converted = convert(dataset, plan.conversion, folder / "converted", NoLog().progress)
+    task_for(config.task).train(converted, plan, work, NoLog())
+    seconds = [epoch["seconds"] for _, epoch in sorted(read_epochs(work / "run" / "results.csv").items())]
+    return float(np.diff(seconds).mean())
+
+
+def _seconds(use_case: str, data: Path, way: str) -> float:
+    command = [sys.executable, "-m", "benchmarks.neighbours", "--use-case", use_case, "--data", str(data)]
+    with tempfile.TemporaryDirectory() as folder:
+        done = subprocess.run(
+            [*command, "--worker", folder],
+            cwd=ROOT,
+            env={**os.environ, "VISIONOPS_HOME": f"{folder}/home", "PYTHONWARNINGS": "ignore", **WAYS[way]},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    if done.returncode:
+        raise SystemExit(done.stderr[-2000:])
+    return float(done.stdout.splitlines()[-1])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
