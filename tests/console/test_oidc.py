@@ -97,7 +97,7 @@ def test_names_of_a_provider_are_shown_as_text(console: Server, provider: Provid
     "what", ["state", "another browser", "code", "code twice", "nonce", "issuer", "audience", "age"]
 )
 def test_answers_that_are_not_the_providers_to_this_browser_are_refused(console: Server, provider: Provider, what: str):
-    provider.claims = {"sub": "7", "preferred_username": "Omar", "groups": []}
+    provider.claims = {"sub": "12", "preferred_username": "Omid", "groups": []}
     forged = {"nonce": {"nonce": "x" * 20}, "issuer": {"iss": "https://evil.example"}, "audience": {"aud": ["other"]}}
     provider.forged = forged.get(what, {"exp": 1, "iat": 0} if what == "age" else {})
     with contextlib.ExitStack() as stack:
