@@ -1,12 +1,12 @@
 """A camera that is faster than the model: does the answer lag ever further behind, and does memory grow?
 
 Run it as ``python -m benchmarks.stream [--seconds 600] [--rate 30] [--size 640] [--json FILE]``. A server of ours gets
-640 x 480 JPEGs at a fixed rate over one WebSocket. The model is a YOLOv8n with an input of ``--size``. What it sustains,
-one frame after another, is measured first: choose a size at which that is well below the rate.
+640 x 480 JPEGs at a fixed rate over one WebSocket. The model is a YOLOv8n with an input of ``--size``. What it
+sustains, one frame after another, is measured first: choose a size at which that is well below the rate.
 
-Lag is from the send of a frame to its answer. A model of 13/s alone takes more than two periods of a camera of 30/s, so
-lag is judged in periods of the model: one frame is in work and one waits, so it must stay below 2. What a frame has waited
-before it was in work is judged in periods of the camera.
+Lag is from the send of a frame to its answer. A model of 13/s alone takes more than two periods of a camera of 30/s,
+so lag is judged in periods of the model: one frame is in work and one waits, so it must stay below 2. What a frame has
+waited before it was in work is judged in periods of the camera.
 """
 
 from __future__ import annotations
