@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.websockets import WebSocketDisconnect
 
 from deploy.http.counting import RequestCounts
 from deploy.http.refusals import refusal_of
@@ -77,9 +78,11 @@ class RequestLog:
         state = scope.setdefault("state", {})
         state["request_id"] = request_id.decode()
         state["arrived"] = time.monotonic()
-        status = 0
+        status, is_noted = 0, False
 
         def note() -> None:
+            nonlocal is_noted
+            is_noted = True
             self._note(scope, status, time.perf_counter() - start, trace)
 
         async def send_with_id(message: Message) -> None:
@@ -97,7 +100,7 @@ class RequestLog:
         start = time.perf_counter()
         try:
             await self._app(scope, receive, send_with_id)
-        except ClientDisconnect:
+        except (ClientDisconnect, WebSocketDisconnect):
             status = _CLIENT_LEFT
         except Exception:  # noqa: BLE001 - logged in full right below
             # The last line of defence: the log gets the trace, the client a code and the id to ask with.
@@ -109,7 +112,7 @@ class RequestLog:
             elif status == _SWITCHING:
                 with contextlib.suppress(OSError, RuntimeError):  # the client has gone, or has been closed
                     await send({"type": "websocket.close", "code": _INTERNAL_ERROR, "reason": "internal_error"})
-        if status != _SWITCHING:
+        if not is_noted:
             note()
 
     def _note(self, scope: Scope, status: int, seconds: float, trace: re.Match[bytes] | None) -> None:

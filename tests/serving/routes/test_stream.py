@@ -17,9 +17,10 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from deploy.http.keys import Client, Role, make_key
+from deploy.serving.models.service import PredictionService
 from tests.helpers.bundles import encode, make_bundle, picture
 from tests.helpers.programs import get, until
-from tests.serving.conftest import KEY
+from tests.serving.conftest import KEY, TestClient
 from tests.serving.test_main import lines_of, server
 from visionops.monitoring.log_reading import read_log
 
@@ -359,3 +360,19 @@ def test_frames_are_remembered_as_predictions_are(bundle: Path, tmp_path: Path):
     rows = read_log(log).to_pylist()
     assert [row["request_id"] for row in rows] == ["shift-1/1", "shift-1/2", "shift-1/3"]
     assert {row["source"] for row in rows} == {"camera-3"}
+
+
+def test_what_nobody_foresaw_closes_the_stream_and_is_logged(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("nobody foresaw this")
+
+    monkeypatch.setattr(PredictionService, "_keep", fail)
+    with client.websocket_connect("ws://127.0.0.1/stream") as stream:
+        stream.send_bytes(RED)
+        closing = stream.receive()
+    assert (closing["type"], closing["code"], closing["reason"]) == ("websocket.close", 1011, "internal_error")
+    assert "nobody foresaw this" in caplog.text
+    assert "visionops_streams_open 0.0" in client.get("/metrics").text
+    assert "visionops_in_flight 1.0" in client.get("/metrics").text, "this request alone"
