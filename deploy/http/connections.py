@@ -10,7 +10,7 @@ import dataclasses
 import time
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, Protocol, cast
 
 import httptools
 import orjson
@@ -76,6 +76,10 @@ class _Connection(HttpToolsProtocol):
             transport.write(_FULL)
             transport.close()
 
+    def _should_upgrade(self) -> bool:
+        # A WebSocket is opened by GET; uvicorn would give any other method to a parser that fails on it.
+        return bool(self.scope["method"] == "GET" and super()._should_upgrade())
+
     def data_received(self, data: bytes) -> None:
         # The parser keeps an unfinished header to itself, however long it grows.
         self._swallowed_bytes += len(data)
@@ -123,13 +127,20 @@ class _Idle:
     since: float
 
 
+class _HasTransport(Protocol):
+    transport: Any
+
+
 class Server(uvicorn.Server):
-    """Closes connections that have no request in work, or do not read their answer, for ``idle_seconds``."""
+    """Closes connections that have no request in work, or do not read their answer, for ``idle_seconds``.
+
+    A WebSocket may be silent for as long as its route allows; it is closed where the client does not read.
+    """
 
     def __init__(self, config: uvicorn.Config, idle_seconds: float) -> None:
         super().__init__(config)
         self._idle_seconds = idle_seconds
-        self._idle: dict[HttpToolsProtocol, _Idle] = {}
+        self._idle: dict[_HasTransport, _Idle] = {}
 
     async def on_tick(self, counter: int) -> bool:
         """Called ten times a second."""
@@ -138,11 +149,12 @@ class Server(uvicorn.Server):
         return await super().on_tick(counter)
 
     def _sweep(self, now: float) -> None:
-        idle: dict[HttpToolsProtocol, _Idle] = {}
+        idle: dict[_HasTransport, _Idle] = {}
         for connection in cast("set[Any]", self.server_state.connections):
-            if not isinstance(connection, HttpToolsProtocol):
-                continue  # a WebSocket, which may be silent for as long as it likes
-            cycle = connection.cycle
+            is_http = isinstance(connection, HttpToolsProtocol)
+            if not is_http and not _is_unread(connection):
+                continue
+            cycle = connection.cycle if is_http else None
             if cycle is not None and not cycle.response_started and not _is_unread(connection):
                 continue  # in work: the dispatcher and the limit on bodies watch it
             seen = self._idle.get(connection)
@@ -157,6 +169,6 @@ class Server(uvicorn.Server):
         self._idle = idle
 
 
-def _is_unread(connection: HttpToolsProtocol) -> bool:
+def _is_unread(connection: _HasTransport) -> bool:
     """Whether the client has to read before the server can go on: uvicorn takes an answer for done that is not sent."""
-    return connection.transport.get_write_buffer_size() > 0
+    return bool(connection.transport.get_write_buffer_size() > 0)

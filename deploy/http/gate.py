@@ -7,6 +7,7 @@ does not come on behalf of a foreign page, which the headers Host and Origin tel
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable, Mapping
 from typing import Final
@@ -30,12 +31,14 @@ from deploy.http.rates import RateLimit
 from deploy.http.refusals import refusal
 from visionops.inference.server_options import ADMIN_KEY_VARIABLE
 
-__all__ = ["ADMIN", "ANY", "OPEN", "Gate", "Routes"]
+__all__ = ["ADMIN", "ANY", "OPEN", "WEBSOCKET", "Gate", "Routes"]
 
 OPEN: Final = frozenset[Role]()
 """Without a key."""
 ANY: Final = frozenset(Role)
 ADMIN: Final = frozenset({Role.ADMIN})
+WEBSOCKET: Final = "WEBSOCKET"
+"""Stands for the method in the table of routes where a path is a WebSocket."""
 
 _NO_KEYS = (
     "this server has no API keys, so it serves its own machine only; make a key with "
@@ -81,7 +84,8 @@ class Gate:
 
     ``state["known"]`` is whether the client may see more than an open route tells, ``state["key"]`` the id of its key,
     ``state["role"]`` its role, ``state["route"]`` the path of the route, ``state["headers"]`` what its answer says of
-    the client's rate.
+    the client's rate. Of a WebSocket, ``await state["admit"]()`` checks the key of its handshake again and counts one
+    more for the rate: a connection may live longer than its key.
     """
 
     def __init__(
@@ -103,9 +107,8 @@ class Gate:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass one request on, or refuse it."""
-        if scope["type"] != "http":
-            if scope["type"] == "lifespan":
-                await self._app(scope, receive, send)
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
             return
         state = scope.setdefault("state", {})
         try:
@@ -117,14 +120,16 @@ class Gate:
             state["log"] = {"code": error.code}
             await refusal(scope["path"], error)(scope, receive, send)
             return
+        if scope["type"] == "websocket":
+            state["admit"] = functools.partial(self._admit, scope, state)
         await self._app(scope, receive, send)
 
     async def _admit(self, scope: Scope, state: dict[str, object]) -> None:
-        found = self._routes.find(scope["path"])
+        found, method = self._routes.find(scope["path"]), _method(scope)
         roles = None
         if found is not None:
             state["route"], methods = found
-            roles = methods.get(scope["method"])
+            roles = methods.get(method)
         headers = dict(scope["headers"])
         if roles is OPEN:
             try:
@@ -137,10 +142,10 @@ class Gate:
             who = state.get("key") or scope["client"][0]
             state["headers"] = await self._rate.take(str(who))
         if found is None:
-            raise NoRoute(f"{scope['method']} {scope['path']}: Not Found; GET /openapi.json lists what there is")
+            raise NoRoute(f"{method} {scope['path']}: Not Found; GET /openapi.json lists what there is")
         if roles is None:
-            allowed = [*methods, *(["HEAD"] if "GET" in methods else [])]
-            raise MethodNotAllowed(f"{scope['method']} {scope['path']}: Method Not Allowed", tuple(allowed))
+            allowed = [*(each for each in methods if each != WEBSOCKET), *(["HEAD"] if "GET" in methods else [])]
+            raise MethodNotAllowed(f"{method} {scope['path']}: Method Not Allowed", tuple(allowed))
 
     def _identify(
         self, scope: Scope, headers: Mapping[bytes, bytes], state: dict[str, object], roles: frozenset[Role]
@@ -153,7 +158,7 @@ class Gate:
             state["key"], state["role"] = client.id, client.role
             if client.role not in roles:
                 allowed = " or ".join(sorted(roles))
-                raise WrongRole(f"{scope['method']} {scope['path']} needs a key of role {allowed}, not {client.role}")
+                raise WrongRole(f"{_method(scope)} {scope['path']} needs a key of role {allowed}, not {client.role}")
             return
         check_local(scope, headers, self._origins, _NO_KEYS)
         if roles == ADMIN:
@@ -173,3 +178,7 @@ class Gate:
             if scheme.lower() != b"bearer":
                 return None
         return self._keys.client(offered.strip())
+
+
+def _method(scope: Scope) -> str:
+    return WEBSOCKET if scope["type"] == "websocket" else str(scope["method"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 import time
@@ -10,6 +11,7 @@ from collections.abc import Sequence
 
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.websockets import WebSocketDisconnect
 
 from deploy.http.counting import RequestCounts
 from deploy.http.refusals import refusal_of
@@ -21,6 +23,10 @@ _SAFE_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _TRACE = re.compile(rb"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 """A `traceparent`, https://www.w3.org/TR/trace-context/."""
 _CLIENT_LEFT = 499
+_SWITCHING = 101
+_INTERNAL_ERROR = 1011
+"""Of a WebSocket that is closed."""
+_HEADS = {"http.response.start", "websocket.accept", "websocket.http.response.start"}
 SECURITY_HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"cache-control", b"no-store"),
@@ -35,6 +41,10 @@ class RequestLog:
     Every answer gets the headers of security. A route may replace two of them: ``state["cache_control"]`` says how long
     its answer may be kept, ``state["content_policy"]`` what a page of it may load. The headers in ``state["headers"]``
     come on top. Calls of ``probes``, paths that machines call again and again, are logged at level debug.
+    ``state["arrived"]`` is when the head of the request was here, on the clock of `time.monotonic`.
+
+    A WebSocket is a request that is answered by 101: it is counted and logged when it is accepted. What comes after is
+    for its route to count and log.
 
     Args:
         security: Headers of every answer.
@@ -54,7 +64,7 @@ class RequestLog:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass one request on."""
-        if scope["type"] != "http":
+        if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
         headers = dict(scope["headers"])
@@ -67,22 +77,30 @@ class RequestLog:
             own.append((b"traceparent", trace[0]))
         state = scope.setdefault("state", {})
         state["request_id"] = request_id.decode()
-        status = 0
+        state["arrived"] = time.monotonic()
+        status, is_noted = 0, False
+
+        def note() -> None:
+            nonlocal is_noted
+            is_noted = True
+            self._note(scope, status, time.perf_counter() - start, trace)
 
         async def send_with_id(message: Message) -> None:
             nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
+            if message["type"] in _HEADS:
+                status = message.get("status", _SWITCHING)
                 own_now = _replaced(own, b"cache-control", state.get("cache_control"))
                 own_now = _replaced(own_now, b"content-security-policy", state.get("content_policy"))
-                message["headers"] = [*message["headers"], *own_now, *state.get("headers", ())]
+                message["headers"] = [*message.get("headers", ()), *own_now, *state.get("headers", ())]
             await send(message)
+            if message["type"] == "websocket.accept":
+                note()
 
         self._metrics.begin()
         start = time.perf_counter()
         try:
             await self._app(scope, receive, send_with_id)
-        except ClientDisconnect:
+        except (ClientDisconnect, WebSocketDisconnect):
             status = _CLIENT_LEFT
         except Exception:  # noqa: BLE001 - logged in full right below
             # The last line of defence: the log gets the trace, the client a code and the id to ask with.
@@ -91,14 +109,21 @@ class RequestLog:
                 message = f"unexpected error; request {request_id.decode()}"
                 answer = refusal_of(scope["path"], 500, "internal_error", message)
                 await answer(scope, receive, send_with_id)
+            elif status == _SWITCHING:
+                with contextlib.suppress(OSError, RuntimeError):  # the client has gone, or has been closed
+                    await send({"type": "websocket.close", "code": _INTERNAL_ERROR, "reason": "internal_error"})
+        if not is_noted:
+            note()
+
+    def _note(self, scope: Scope, status: int, seconds: float, trace: re.Match[bytes] | None) -> None:
+        state = scope["state"]
         route = state.get("route", "unmatched")
-        seconds = time.perf_counter() - start
         self._metrics.request(route, status, seconds)
         level = logging.DEBUG if route in self._probes else logging.INFO
         if _log.isEnabledFor(level):
             fields = {
-                "request_id": request_id.decode(),
-                "method": scope["method"],
+                "request_id": state["request_id"],
+                "method": scope.get("method", "GET"),
                 "route": route,
                 "status": status,
                 "duration_ms": round(seconds * 1000, 2),

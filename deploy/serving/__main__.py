@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 _GRACE_SECONDS = 10
+_FRAME_SLACK = 2
+"""A frame up to this many times too large is read and refused with the limit; a larger one cuts the connection."""
 
 
 def main(arguments: Sequence[str] | None = None, environment: Mapping[str, str] = os.environ) -> int:
@@ -81,7 +83,10 @@ def _serve(app: FastAPI, listener: socket.socket) -> None:
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        ws="none",
+        # JPEG is compressed already, and a few compressed bytes may become many.
+        ws="websockets-sansio",
+        ws_per_message_deflate=False,
+        ws_max_size=_FRAME_SLACK * serving.models.most_upload_bytes(serving.settings.max_upload_bytes),
         http=limited_protocol(serving.settings.max_connections, serving.metrics.rejected),
         timeout_keep_alive=math.ceil(serving.settings.idle_timeout),
         timeout_graceful_shutdown=_GRACE_SECONDS,

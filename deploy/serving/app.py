@@ -8,11 +8,12 @@ from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
+from fastapi.exceptions import RequestValidationError, ValidationException, WebSocketRequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import SecretStr
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import HTTPConnection
 
 from deploy.http.bodies import BodyLimits
 from deploy.http.errors import first_problem, status_and_code
@@ -22,6 +23,7 @@ from deploy.http.keys import KeyRing
 from deploy.http.rates import RateLimit
 from deploy.http.refusals import refusal, refusal_of
 from deploy.http.request_log import RequestLog
+from deploy.serving.errors import DeadlineMissed
 from deploy.serving.metrics import Metrics
 from deploy.serving.middleware.access import PROBES, ROLES
 from deploy.serving.models.dispatcher import Dispatcher
@@ -41,6 +43,7 @@ from deploy.serving.routes.oip import oip_router
 from deploy.serving.routes.openapi import document
 from deploy.serving.routes.predict import predict_router
 from deploy.serving.routes.status import status_router
+from deploy.serving.routes.stream import stream_router
 from deploy.serving.settings import Settings
 from visionops import __version__
 from visionops.errors import VisionOpsError
@@ -123,6 +126,7 @@ def create_app(settings: Settings, started: Sequence[Started] = (), loader: Load
                 "Idempotency-Key",
                 "Traceparent",
                 "X-API-Key",
+                "X-Deadline-Ms",
                 "X-Request-ID",
                 "X-Source",
             ],
@@ -138,7 +142,8 @@ def create_app(settings: Settings, started: Sequence[Started] = (), loader: Load
     app.add_middleware(Heads)
     app.add_middleware(RequestLog, metrics=serving.metrics, probes=PROBES)
     _map_errors(app, serving.metrics)
-    for router in (predict_router, batch_router, feedback_router, oip_router, status_router, admin_router):
+    routers = (predict_router, batch_router, stream_router, feedback_router, oip_router, status_router, admin_router)
+    for router in routers:
         app.include_router(router(serving))
     return app
 
@@ -148,18 +153,21 @@ def _revealed(secret: SecretStr | None) -> str | None:
 
 
 def _map_errors(app: FastAPI, metrics: Metrics) -> None:
-    def note(request: Request, code: str) -> None:
-        if request.method == "POST":
+    def note(request: HTTPConnection, code: str) -> None:
+        if request.scope["type"] == "websocket" or request.scope["method"] == "POST":
             metrics.rejected(code)
         request.state.log = {"code": code}
 
     @app.exception_handler(VisionOpsError)
-    async def ours(request: Request, error: VisionOpsError) -> JSONResponse:
+    async def ours(request: HTTPConnection, error: VisionOpsError) -> JSONResponse:
         note(request, status_and_code(error)[1])
+        if isinstance(error, DeadlineMissed):
+            metrics.deadline_missed(error.reason)
         return refusal(request.url.path, error)
 
     @app.exception_handler(RequestValidationError)
-    async def parameter(request: Request, error: RequestValidationError) -> JSONResponse:
+    @app.exception_handler(WebSocketRequestValidationError)
+    async def parameter(request: HTTPConnection, error: ValidationException) -> JSONResponse:
         note(request, "bad_parameter")
         return refusal_of(request.url.path, 422, "bad_parameter", first_problem(error.errors()))
 

@@ -10,33 +10,42 @@ ApiError
 ├── RoleConflict         409  the role cannot be: no champion, or one of another task
 ├── SmokeTestFailed      409  the new model loads but does not answer well
 ├── ModelFailed          500  the model's engine failed, or gave numbers that are none
+├── UpgradeRequired      426  the path is a WebSocket
 ├── NoModel              503  there is nothing to answer with
 ├── FeedbackUnwritable   503  the disk of the feedback log cannot be written
 ├── FeedbackDiskFull     507  the disk of the feedback log is full
 ├── MemoryCap            507  the model would take the process over its limit of memory
 └── Busy
-    └── Overloaded       503  the queue is full
+    ├── Overloaded       503  the queue is full
+    ├── TooManyStreams   503  as many streams are open as may
+    └── DeadlineMissed   503  the answer cannot be ready by the deadline, or was not
 """
 
 from __future__ import annotations
+
+import enum
 
 from deploy.http.errors import ApiError, Busy
 
 __all__ = [
     "BadTensor",
+    "DeadlineMissed",
     "FeedbackDiskFull",
     "FeedbackUnwritable",
     "ImageNotKept",
     "KeyReused",
     "MemoryCap",
+    "Missed",
     "ModelFailed",
     "NoModel",
     "NoPredictionLog",
     "Overloaded",
     "RoleConflict",
     "SmokeTestFailed",
+    "TooManyStreams",
     "UnknownModel",
     "UnknownRequest",
+    "UpgradeRequired",
 ]
 
 
@@ -123,6 +132,18 @@ class MemoryCap(ApiError):
     code = "memory_cap"
 
 
+class UpgradeRequired(ApiError):
+    """The path is a WebSocket, and the request is none."""
+
+    status = 426
+    code = "upgrade_required"
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """To what."""
+        return {"Upgrade": "websocket"}
+
+
 class NoModel(ApiError):
     """There is nothing to answer with."""
 
@@ -134,3 +155,39 @@ class Overloaded(Busy):
     """As many images wait as may."""
 
     code = "overloaded"
+
+
+class TooManyStreams(Busy):
+    """As many streams are open as may."""
+
+    code = "too_many_streams"
+
+
+class Missed(enum.StrEnum):
+    """When it was clear that a deadline is missed."""
+
+    REFUSED = "refused"
+    """At once: nothing was computed."""
+    EXPIRED = "expired"
+    """In the queue: nothing was computed."""
+    LATE = "late"
+    """While the image was in work."""
+
+
+class DeadlineMissed(Busy):
+    """The answer cannot be ready by the deadline, or was not.
+
+    Args:
+        retry_after: Seconds after which the same deadline could be met; 0: none that is known.
+    """
+
+    code = "deadline"
+
+    def __init__(self, message: str, reason: Missed, *, retry_after: int = 0) -> None:
+        super().__init__(message, retry_after=retry_after)
+        self.reason = reason
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """When to come again, where that would help."""
+        return super().headers if self.retry_after else {}

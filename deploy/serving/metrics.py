@@ -88,6 +88,25 @@ class Metrics:
             "visionops_batch_size", "Images of one request for many.", buckets=_COUNTS, registry=registry
         )
         self._rejected = Counter("visionops_rejected", "Requests refused.", ["reason"], registry=registry)
+        self._deadlines = Counter(
+            "visionops_deadlines_missed",
+            "Requests and frames whose deadline was missed: refused at once, expired in the queue, late in work.",
+            ["reason"],
+            registry=registry,
+        )
+        self._frames = Counter(
+            "visionops_stream_frames",
+            "Frames of streams that were answered, refused, or dropped for a newer one.",
+            ["outcome"],
+            registry=registry,
+        )
+        self._frame_seconds = Histogram(
+            "visionops_stream_frame_seconds",
+            "From the last byte of a frame to its answer.",
+            buckets=SECONDS,
+            registry=registry,
+        )
+        self._streams = Gauge("visionops_streams_open", "Open streams.", registry=registry, multiprocess_mode="livesum")
         self._keys_read = Gauge(
             "visionops_keys_last_read_successful",
             "Whether the file of API keys could be used when it was last read.",
@@ -103,6 +122,8 @@ class Metrics:
         self._of_class: dict[tuple[str, str], Counter] = {}
         self._of_stage = {stage: self._stage.labels(stage) for stage in _STAGES}
         self._of_queue = self._stage.labels("queue")
+        # There from the start, at zero: what counts frames that are lost must not begin with the first one lost.
+        self._of_frame = {outcome: self._frames.labels(outcome) for outcome in ("answered", "dropped", "refused")}
 
     @property
     def registry(self) -> CollectorRegistry:
@@ -169,6 +190,27 @@ class Metrics:
     def rejected(self, reason: str) -> None:
         """One request was refused."""
         self._rejected.labels(reason).inc()
+
+    def deadline_missed(self, reason: str) -> None:
+        """The deadline of one request or frame was missed."""
+        self._deadlines.labels(reason).inc()
+
+    def stream(self, opened: int) -> None:
+        """A stream was opened (1) or closed (-1)."""
+        self._streams.inc(opened)
+
+    def frame_dropped(self) -> None:
+        """One frame of a stream gave way to a newer one."""
+        self._of_frame["dropped"].inc()
+
+    def frame_refused(self) -> None:
+        """One frame of a stream got an error."""
+        self._of_frame["refused"].inc()
+
+    def frame_answered(self, seconds: float) -> None:
+        """One frame of a stream was answered."""
+        self._of_frame["answered"].inc()
+        self._frame_seconds.observe(seconds)
 
     def text(self) -> bytes:
         """All of it, in Prometheus' text format."""

@@ -52,6 +52,8 @@ OPTIONS: dict[str, st.SearchStrategy[Any]] = {
     "idle_timeout": number(0, 3600, exclude_min=True),
     "max_body_memory": st.integers(1, 10**12),
     "max_connections": st.integers(1, 100_000),
+    "max_stream_connections": st.integers(0, 10_000),
+    "stream_idle_timeout": number(0, 86_400, exclude_min=True),
     "rate": st.none() | st.text(),
     "streams": st.integers(0, 256),
     "host": st.text(),

@@ -154,6 +154,10 @@ class ServerOptions(CommandOptions, ModelOptions):
     """Bytes of all bodies in work at once; more are refused with 503."""
     max_connections: int = Field(default=512, ge=1, le=100_000)
     """Connections at once; more are refused with 503."""
+    max_stream_connections: int = Field(default=32, ge=0, le=10_000)
+    """Open connections to /stream; more are refused with 503. 0: no streams."""
+    stream_idle_timeout: float = Field(default=60, gt=0, le=86_400)
+    """Seconds that a stream may go without a frame; then it is closed."""
     rate: str | None = None
     """Requests of one key, or one address where there are no keys: 100/minute; more get 429."""
     streams: int = Field(default=0, ge=0, le=256)

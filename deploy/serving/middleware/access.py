@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from deploy.http.gate import ADMIN, ANY, OPEN
+from deploy.http.gate import ADMIN, ANY, OPEN, WEBSOCKET
 from deploy.http.keys import Role
 
 __all__ = ["PROBES", "ROLES"]
@@ -24,6 +24,8 @@ ROLES: Final[Mapping[str, frozenset[Role]]] = {
     "POST /predict": PREDICT,
     "POST /predict/batch": PREDICT,
     "POST /explain": PREDICT,
+    "GET /stream": PREDICT,
+    f"{WEBSOCKET} /stream": PREDICT,
     "POST /feedback": FEEDBACK,
     "GET /v2": PREDICT,
     "GET /v2/health/live": ANY,

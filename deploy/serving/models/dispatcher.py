@@ -2,29 +2,56 @@
 
 A queue that is longer than a client waits answers nobody: beyond ``queue`` waiting images a request is refused at
 once, and one that has waited for ``timeout`` seconds is taken out before any work is done on it.
+
+A request may have a deadline. One that cannot meet it is refused at once, by what images take at present. Of those
+that wait, the one with the earliest deadline goes first. A request without a deadline goes as if it had one at half of
+``timeout``: so such requests keep their order, and none of them waits for ever behind requests in a hurry.
 """
 
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import heapq
+import itertools
 import math
+import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from deploy.http.errors import TookTooLong
-from deploy.serving.errors import Overloaded
+from deploy.serving.errors import DeadlineMissed, Missed, Overloaded
+from deploy.serving.models.pace import Paces
 
 __all__ = ["Dispatcher"]
 
 _Result = TypeVar("_Result")
-_MEMORY = 0.9
-"""Weight of the past in the mean time of an image."""
+_PATIENCE = 0.5
+"""Share of the time limit after which a request without a deadline goes first."""
+_STALE_SECONDS = 1.0
+"""Age beyond which the pace of an idle server is measured again rather than believed."""
+
+
+@dataclasses.dataclass(order=True, slots=True)
+class _Job:
+    """One image that waits, or is in work. The one with the smallest ``rank`` goes first."""
+
+    rank: float
+    number: int
+    """Of two with the same rank, the older one goes first."""
+    work: Callable[[], Any] = dataclasses.field(compare=False)
+    kind: str = dataclasses.field(compare=False)
+    deadline: float | None = dataclasses.field(compare=False)
+    begun: float = dataclasses.field(default=0.0, compare=False)
+    future: Future[Any] = dataclasses.field(default_factory=Future, compare=False)
 
 
 class Dispatcher:
     """Runs work of images off the event loop. To be called from one event loop.
+
+    Deadlines are moments of `time.monotonic`. Works of one ``kind`` take about as long as one another.
 
     Args:
         workers: Images in work at once.
@@ -38,36 +65,43 @@ class Dispatcher:
         self.timeout = timeout
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="predict")
         self._admitted = 0
-        self._seconds = 0.0
+        self._numbers = itertools.count()
+        self._lock = threading.Lock()  # of all below
+        self._waiting: list[_Job] = []  # a heap
+        self._in_work: dict[int, _Job] = {}
+        self._paces = Paces()
 
     @property
     def waiting(self) -> int:
         """Images admitted and not in work."""
         return max(0, self._admitted - self.workers)
 
-    def check(self) -> None:
-        """Refuse before the body is read, where there is no room for it now.
+    def check(self, deadline: float | None = None, kind: str = "", images: int = 1) -> None:
+        """Refuse before the body is read, where there is no room for it now, or no time.
 
         Raises:
             Overloaded: The queue is full.
+            DeadlineMissed: The answer cannot be ready by then.
         """
         if self._admitted >= self.workers + self.queue:
-            seconds = self._seconds * self._admitted / self.workers
-            raise Overloaded(
-                f"{self.waiting} images wait already; try again in {max(1, math.ceil(seconds))} s",
-                retry_after=max(1, math.ceil(seconds)),
-            )
+            seconds = math.ceil(self._seconds_of_all(kind)) or 1
+            raise Overloaded(f"{self.waiting} images wait already; try again in {seconds} s", retry_after=seconds)
+        if deadline is not None:
+            self._check_deadline(deadline, kind, images)
 
-    async def run(self, work: Callable[[], _Result]) -> _Result:
+    async def run(self, work: Callable[[], _Result], *, deadline: float | None = None, kind: str = "") -> _Result:
         """The result of ``work``, called on one of the threads.
 
         Raises:
             Overloaded: The queue is full.
+            DeadlineMissed: The answer cannot be ready by then, or was not.
             TookTooLong: Not done within the time limit.
         """
-        return (await self.run_all([work]))[0]
+        return (await self.run_all([work], deadline=deadline, kind=kind))[0]
 
-    async def run_all(self, works: Sequence[Callable[[], _Result]]) -> list[_Result]:
+    async def run_all(
+        self, works: Sequence[Callable[[], _Result]], *, deadline: float | None = None, kind: str = ""
+    ) -> list[_Result]:
         """The results of the works of one request, in their order.
 
         They take at most one place for each worker, and the next of them goes in when one is done: beside a batch of
@@ -75,43 +109,87 @@ class Dispatcher:
 
         Raises:
             Overloaded: There is no place for the first of them.
+            DeadlineMissed: Not all can be done by then, or were not.
             TookTooLong: Not all done within the time limit.
         """
-        self.check()
+        self.check(deadline, kind, len(works))
+        start = time.monotonic()
+        limit = self.timeout if deadline is None else min(self.timeout, deadline - start)
         lanes = min(len(works), self.workers, max(1, self.workers + self.queue - self._admitted))
         self._admitted += lanes
         results: dict[int, _Result] = {}
-        in_work: list[Future[tuple[_Result, float]] | None] = [None] * lanes
+        jobs: list[_Job | None] = [None] * lanes
         todo = iter(list(enumerate(works)))
 
         async def work_off(lane: int) -> None:
             for index, work in todo:
-                in_work[lane] = future = self._pool.submit(self._timed, work)
-                results[index], seconds = await asyncio.wrap_future(future)
-                self._seconds = seconds if not self._seconds else _MEMORY * self._seconds + (1 - _MEMORY) * seconds
+                jobs[lane] = job = self._submit(work, deadline, kind)
+                results[index] = await asyncio.wrap_future(job.future)
 
         tasks: list[asyncio.Task[None]] = []
         try:
-            async with asyncio.timeout(self.timeout):
+            async with asyncio.timeout(limit):
                 if lanes == 1:
                     await work_off(0)
                 else:
                     tasks = [asyncio.create_task(work_off(lane)) for lane in range(lanes)]
                     await asyncio.gather(*tasks)
         except TimeoutError as error:
+            if deadline is not None and limit < self.timeout:
+                is_begun = any(job and job.begun for job in jobs)
+                raise _missed(deadline, start, Missed.LATE if is_begun else Missed.EXPIRED) from error
             raise TookTooLong(f"not answered within {self.timeout:g} s; send fewer images at once") from error
         finally:
             for task in tasks:
                 task.cancel()
-            for future in in_work:
-                self._leave(future)
+            for job in jobs:
+                self._leave(job.future if job else None)
         return [results[index] for index in range(len(works))]
 
     def close(self) -> None:
         """Wait for what is in work."""
         self._pool.shutdown()
 
-    def _leave(self, last: Future[tuple[_Result, float]] | None) -> None:
+    # What is ahead
+
+    def _check_deadline(self, deadline: float, kind: str, images: int) -> None:
+        now = time.monotonic()
+        with self._lock:
+            pace, busy = self._paces.of(kind), len(self._in_work)
+            ahead = [job for job in self._waiting if job.rank <= deadline and not job.future.cancelled()]
+            wait = 0.0
+            if busy + len(ahead) >= self.workers:
+                left = sum(
+                    max(0.0, self._paces.of(job.kind).mean(self.workers) - (now - job.begun))
+                    for job in self._in_work.values()
+                )
+                wait = (left + sum(self._paces.of(job.kind).mean(self.workers) for job in ahead)) / self.workers
+        lanes = min(images, self.workers)
+        rounds, together = math.ceil(images / lanes), min(self.workers, busy + len(ahead) + lanes)
+        needed = (rounds - 1) * pace.mean(together) + pace.most(together)
+        left_over = deadline - now
+        if left_over > wait + needed:
+            return
+        is_idle, is_stale = busy == 0 and not ahead, now - pace.measured > _STALE_SECONDS
+        # A pace of one slow image would refuse all that could show a better one.
+        if is_idle and is_stale and left_over > rounds * pace.fastest:
+            return
+        reason = Missed.REFUSED if left_over > 0 else Missed.EXPIRED
+        retry_after = math.ceil(wait) if wait and left_over > needed else 0
+        raise DeadlineMissed(
+            f"the deadline is in {max(0.0, left_over) * 1000:.0f} ms, and the answer would take about "
+            f"{(wait + needed) * 1000:.0f} ms, {wait * 1000:.0f} ms of them in the queue",
+            reason,
+            retry_after=retry_after,
+        )
+
+    def _seconds_of_all(self, kind: str) -> float:
+        with self._lock:
+            return self._paces.of(kind).mean(self.workers) * self._admitted / self.workers
+
+    # Places
+
+    def _leave(self, last: Future[Any] | None) -> None:
         # Whoever waits may leave before the work is done: the place is taken until it is.
         if last is None or last.done():
             self._release()
@@ -122,7 +200,51 @@ class Dispatcher:
     def _release(self) -> None:
         self._admitted -= 1
 
-    @staticmethod
-    def _timed(work: Callable[[], _Result]) -> tuple[_Result, float]:
-        start = time.perf_counter()
-        return work(), time.perf_counter() - start
+    # On the threads
+
+    def _submit(self, work: Callable[[], Any], deadline: float | None, kind: str) -> _Job:
+        patient = time.monotonic() + _PATIENCE * self.timeout
+        rank = patient if deadline is None else min(deadline, patient)
+        job = _Job(rank, next(self._numbers), work, kind, deadline)
+        with self._lock:
+            heapq.heappush(self._waiting, job)
+        # Any thread takes whichever job is first then: there are as many calls as jobs.
+        self._pool.submit(self._run_first)
+        return job
+
+    def _run_first(self) -> None:
+        with self._lock:
+            job = heapq.heappop(self._waiting)
+            if not job.future.set_running_or_notify_cancel():
+                return
+            job.begun = start = time.monotonic()
+            if job.deadline is None or start < job.deadline:
+                self._in_work[job.number] = job
+                together = len(self._in_work)
+            else:
+                job.begun = together = 0
+        if not together:
+            assert job.deadline is not None
+            job.future.set_exception(_missed(job.deadline, start, Missed.EXPIRED))
+            return
+        try:
+            result = job.work()
+        except BaseException as error:  # noqa: BLE001 - whoever waits for the job gets it
+            self._done(job, None)
+            job.future.set_exception(error)
+        else:
+            self._done(job, (start, together))
+            job.future.set_result(result)
+
+    def _done(self, job: _Job, measured: tuple[float, int] | None) -> None:
+        now = time.monotonic()
+        with self._lock:
+            del self._in_work[job.number]
+            if measured:
+                start, together = measured
+                self._paces.of(job.kind).add(now - start, together, now)
+
+
+def _missed(deadline: float, since: float, reason: Missed) -> DeadlineMissed:
+    what = "begun, and not done" if reason is Missed.LATE else "not begun"
+    return DeadlineMissed(f"the deadline has passed: {what} within {max(0.0, deadline - since) * 1000:.0f} ms", reason)

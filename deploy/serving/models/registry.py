@@ -218,6 +218,10 @@ class Models:
             self._replace(name, left)
             self._holds.watch(left.hold if left else None, name)
 
+    def most_upload_bytes(self, least: int) -> int:
+        """Return the largest upload that any model takes, ``least`` where that is more."""
+        return max([least, *(model.ref.max_upload_bytes for _, model in self.all())])
+
     def beside(self, name: str) -> ServedModel | None:
         """What answers while a model of this name loads: its champion, else any other's."""
         entries = self._entries

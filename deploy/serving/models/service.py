@@ -46,6 +46,8 @@ class PredictionRequest:
     request_id: str
     source: str = ""
     """Camera, line or site of the images, as the client names it: whatever it sent; "" for nothing."""
+    deadline: float | None = None
+    """When all answers must be ready, on the clock of `time.monotonic`."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -72,8 +74,11 @@ class PredictionService:
         self._recorder = recorder
         self._metrics = metrics
 
-    async def predict(self, request: PredictionRequest, image: Image) -> tuple[Answer, float]:
+    async def predict(self, request: PredictionRequest, image: Image, *, where: str = "upload") -> tuple[Answer, float]:
         """Answer for the only image of a request.
+
+        Args:
+            where: Named in errors.
 
         Returns:
             The answer, and the milliseconds it waited for a thread.
@@ -83,11 +88,14 @@ class PredictionService:
             OptionError: The task has no such option.
             ModelFailed: The model has no answer.
             Overloaded: The queue is full.
+            DeadlineMissed: There is no answer by the deadline.
             TookTooLong: There is no answer within the time limit.
         """
         start = time.perf_counter()
         answer = await self._dispatcher.run(
-            functools.partial(self._keep, request, image, where="upload", record_id=request.request_id)
+            functools.partial(self._keep, request, image, where=where, record_id=request.request_id),
+            deadline=request.deadline,
+            kind=request.choice.served.digest,
         )
         queue_ms = (time.perf_counter() - start) * 1000 - answer.timing_ms["total"]
         self._metrics.prediction(answer.served.ref.name, answer.prediction, answer.timing_ms, queue_ms)
@@ -99,10 +107,13 @@ class PredictionService:
         Raises:
             OptionError: The task has no such option.
             Overloaded: The queue is full.
+            DeadlineMissed: There is no answer by the deadline.
             TookTooLong: There is no answer to all of them within the time limit.
         """
         answers = await self._dispatcher.run_all(
-            [functools.partial(self._attempt, request, image, number) for number, image in enumerate(images, start=1)]
+            [functools.partial(self._attempt, request, image, number) for number, image in enumerate(images, start=1)],
+            deadline=request.deadline,
+            kind=request.choice.served.digest,
         )
         for answer in answers:
             if isinstance(answer, Answer):
@@ -129,6 +140,7 @@ class PredictionService:
             OptionError: The task has no such option.
             ModelFailed: The model has no answer.
             Overloaded: The queue is full.
+            DeadlineMissed: There is no answer by the deadline.
             TookTooLong: There is no answer to all of them within the time limit.
         """
         choice = request.choice
@@ -150,7 +162,9 @@ class PredictionService:
     ) -> list[Answer]:
         accept(request.choice.served)
         return await self._dispatcher.run_all(
-            [functools.partial(self._numbered, request, image, number) for number, image in enumerate(images, start=1)]
+            [functools.partial(self._numbered, request, image, number) for number, image in enumerate(images, start=1)],
+            deadline=request.deadline,
+            kind=request.choice.served.digest,
         )
 
     # On the threads of the dispatcher

@@ -11,6 +11,7 @@ from deploy.http.errors import status_and_code
 from deploy.http.uploads import read_uploads
 from deploy.serving.models.service import Answer, PredictionRequest, Refused
 from deploy.serving.routes.context import Serving
+from deploy.serving.routes.deadline import Deadline
 from deploy.serving.routes.openapi import BATCH_BODY, batch_responses
 from deploy.serving.routes.predict import options_reader, request_keys, request_source
 from deploy.serving.routes.schemas import ModelName, batch_response
@@ -26,18 +27,17 @@ def batch_router(serving: Serving) -> APIRouter:
         "/predict/batch", response_model=batch_response(), responses=batch_responses(), openapi_extra=BATCH_BODY
     )
     async def predict_batch(
-        request: Request, model: ModelName = "", options: dict[str, float] = options_of_task
+        request: Request, model: ModelName = "", options: dict[str, float] = options_of_task, deadline: Deadline = None
     ) -> Response:
         """Answer for many images at once, in the order sent; one that cannot be used fails alone.
 
         They are computed side by side. Without a place in the queue, or when not all are done within the time limit,
         the whole request is refused (503): send it again, after `Retry-After`.
         """
-        serving.models.get(model)
-        serving.dispatcher.check()
+        serving.dispatcher.check(deadline, serving.models.get(model).digest)
         images = await read_uploads(request, serving.settings.max_batch_bytes, serving.settings.max_batch_files)
         choice = serving.models.choose(model, keys=request_keys(request))
-        wanted = PredictionRequest(choice, options, request.state.request_id, request_source(request))
+        wanted = PredictionRequest(choice, options, request.state.request_id, request_source(request), deadline)
         answers = await serving.predictions.predict_each(wanted, images)
         failed = sum(not isinstance(answer, Answer) for answer in answers)
         request.state.log = {

@@ -14,6 +14,7 @@ from deploy.serving.models.models import ServedModel
 from deploy.serving.models.registry import Models
 from deploy.serving.models.service import PredictionRequest
 from deploy.serving.routes.context import Serving
+from deploy.serving.routes.deadline import Deadline
 from deploy.serving.routes.openapi import (
     INFER_BODY,
     INFER_RESPONSES,
@@ -46,6 +47,8 @@ __all__ = ["oip_router"]
 
 _SMALL = 65_536
 """Bytes of JSON that are read at once; more are read on a thread."""
+_READING = "tensors"
+"""What the dispatcher knows that reading as."""
 
 
 def oip_router(serving: Serving) -> APIRouter:
@@ -96,14 +99,14 @@ def oip_router(serving: Serving) -> APIRouter:
     )
 
     @infer_route("/models/{name}/infer")
-    async def infer(request: Request, name: str) -> Response:
+    async def infer(request: Request, name: str, deadline: Deadline = None) -> Response:
         """Answer for one image or several, as tensors; one that cannot be used fails the request."""
-        return await _infer(serving, request, name)
+        return await _infer(serving, request, deadline, name)
 
     @infer_route("/models/{name}/versions/{version}/infer")
-    async def infer_version(request: Request, name: str, version: str) -> Response:
+    async def infer_version(request: Request, name: str, version: str, deadline: Deadline = None) -> Response:
         """The same of one version."""
-        return await _infer(serving, request, name, version)
+        return await _infer(serving, request, deadline, name, version)
 
     return router
 
@@ -124,17 +127,16 @@ def _outputs(served: ServedModel) -> list[TensorSpec]:
     return served_task(card.task).tensor_specs(card)
 
 
-async def _infer(serving: Serving, request: Request, name: str, version: str = "") -> Response:
+async def _infer(serving: Serving, request: Request, deadline: float | None, name: str, version: str = "") -> Response:
     if encoding := request.headers.get("content-encoding", ""):
         raise UnsupportedMedia(f"content encoding {encoding[:20]!r}; send the body as it is")
-    serving.models.get(name, version)
-    serving.dispatcher.check()
+    serving.dispatcher.check(deadline, serving.models.get(name, version).digest)
     body = await read_body(request, serving.settings.max_batch_bytes, setting="max_batch_bytes")
     read = functools.partial(read_order, body, request.headers.get(HEADER_LENGTH), serving.settings.max_batch_files)
-    order = read() if len(body) <= _SMALL else await serving.dispatcher.run(read)
+    order = read() if len(body) <= _SMALL else await serving.dispatcher.run(read, deadline=deadline, kind=_READING)
     # Taken when the body is here, as in /predict.
     choice = serving.models.choose(name, version, request_keys(request))
-    wanted = PredictionRequest(choice, order.options, request.state.request_id, request_source(request))
+    wanted = PredictionRequest(choice, order.options, request.state.request_id, request_source(request), deadline)
     served, answers = await serving.predictions.predict_together(
         wanted, order.images, functools.partial(_check_outputs, order)
     )

@@ -38,6 +38,7 @@ __all__ = [
     "RELEASE_RESPONSES",
     "RELOAD_BODY",
     "RELOAD_RESPONSES",
+    "STREAM_RESPONSES",
     "UNLOAD_BODY",
     "UNLOAD_RESPONSES",
     "V2_METADATA_RESPONSES",
@@ -71,6 +72,7 @@ _MEANINGS: dict[int, dict[str, Any]] = {
     413: {"description": "More bytes, pixels or values than the limit."},
     415: {"description": "A content type or encoding that is not taken here."},
     422: {"description": "No usable image, form, JSON or parameter."},
+    426: {"description": "The path is a WebSocket: open it as one."},
     429: {"description": "Too many requests of this client.", "headers": _RETRY | _WINDOW},
     431: {"description": "The request's head is too large."},
     500: {"description": "An unforeseen error; its id is in the log."},
@@ -189,6 +191,7 @@ FEEDBACK_RESPONSES: Responses = _refusals(*_OF_AN_IMAGE, 409, 507) | {
         "content": {"application/json": {"example": _KEPT}},
     }
 }
+STREAM_RESPONSES: Responses = _refusals(*_OF_A_CLIENT, 404, 422, 426)
 V2_PROBE_RESPONSES = _refusals(*_OF_A_PROBE, body=V2Error)
 V2_RESPONSES = _refusals(*_OF_A_CLIENT, body=V2Error)
 V2_MODEL_RESPONSES = _refusals(*_OF_A_CLIENT, 404, body=V2Error)
@@ -417,8 +420,8 @@ def document(app: FastAPI) -> dict[str, Any]:
         for method, operation in operations.items():
             operation["security"] = [{name: []} for name in _KEYS] if ROLES[f"{method.upper()} {path}"] else []
             if "429" in operation["responses"]:
-                done = next(status for status in ("200", "202") if status in operation["responses"])
-                operation["responses"][done].setdefault("headers", {}).update(_WINDOW)
+                for done in {"200", "202", "426"} & set(operation["responses"]):
+                    operation["responses"][done].setdefault("headers", {}).update(_WINDOW)
             if "HTTPValidationError" in str(operation["responses"].get("422")):
                 del operation["responses"]["422"]
     return told

@@ -7,12 +7,14 @@ from collections.abc import Callable
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Query, Request, Response
+from starlette.requests import HTTPConnection
 
 from deploy.http.uploads import read_upload
 from deploy.serving.models.entries import RequestKeys
 from deploy.serving.models.service import PredictionRequest
 from deploy.serving.options import option_names
 from deploy.serving.routes.context import Serving
+from deploy.serving.routes.deadline import Deadline, NoDeadline
 from deploy.serving.routes.openapi import IMAGE_BODY, explain_responses, predict_responses
 from deploy.serving.routes.schemas import ModelName, predict_response
 from visionops.inference.explain import DEFAULT_GRID
@@ -29,13 +31,18 @@ def predict_router(serving: Serving) -> APIRouter:
     router, options_of_task = APIRouter(), Depends(options_reader())
 
     @router.post("/predict", response_model=predict_response(), responses=predict_responses(), openapi_extra=IMAGE_BODY)
-    async def predict(request: Request, model: ModelName = "", options: dict[str, float] = options_of_task) -> Response:
+    async def predict(
+        request: Request, model: ModelName = "", options: dict[str, float] = options_of_task, deadline: Deadline = None
+    ) -> Response:
         """Answer for one image, as the model's task has it. Only a detector takes `conf` and `iou`."""
-        serving.dispatcher.check()
+        served = serving.models.get(model)
+        serving.dispatcher.check(deadline, served.digest)
+        limit = served.ref.max_upload_bytes
+        del served
         # The model is taken when the image is here: one that is replaced must not wait for who sends slowly.
-        data = await read_upload(request, serving.models.get(model).ref.max_upload_bytes)
+        data = await read_upload(request, limit)
         choice = serving.models.choose(model, keys=request_keys(request))
-        wanted = PredictionRequest(choice, options, request.state.request_id, request_source(request))
+        wanted = PredictionRequest(choice, options, request.state.request_id, request_source(request), deadline)
         answer, queue_ms = await serving.predictions.predict(wanted, data)
         request.state.log = {
             "model": answer.served.ref.name,
@@ -47,7 +54,13 @@ def predict_router(serving: Serving) -> APIRouter:
         }
         return Response(answer.json, media_type="application/json")
 
-    @router.post("/explain", response_class=Response, responses=explain_responses(), openapi_extra=IMAGE_BODY)
+    @router.post(
+        "/explain",
+        response_class=Response,
+        responses=explain_responses(),
+        openapi_extra=IMAGE_BODY,
+        dependencies=[NoDeadline],
+    )
     async def explain(
         request: Request,
         model: ModelName = "",
@@ -70,7 +83,7 @@ def predict_router(serving: Serving) -> APIRouter:
     return router
 
 
-def request_keys(request: Request) -> RequestKeys:
+def request_keys(request: HTTPConnection) -> RequestKeys:
     """Return what decides whether a canary answers: of one key, always the same model."""
     state, own = request.state, request.headers.get("x-request-key", "")
     request_id: str = getattr(state, "request_id", "")
@@ -78,7 +91,7 @@ def request_keys(request: Request) -> RequestKeys:
     return RequestKeys(key=own or client, request=own or request_id)
 
 
-def request_source(request: Request) -> str:
+def request_source(request: HTTPConnection) -> str:
     """Return the source that a request names, as it came; "" for none. No answer depends on it."""
     return ",".join(request.headers.getlist(SOURCE_HEADER))
 

@@ -1,0 +1,54 @@
+"""The header `X-Deadline-Ms`: by when the client needs its answer."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+from fastapi import Depends, Header, Request
+from starlette.datastructures import Headers
+
+from deploy.http.errors import BadRequest
+
+__all__ = ["DEADLINE_HEADER", "MOST_MS", "Deadline", "NoDeadline", "stream_budget"]
+
+DEADLINE_HEADER: Final = "X-Deadline-Ms"
+MOST_MS: Final = 3_600_000
+_ABOUT = (
+    "milliseconds from the arrival of the request's head within which the answer must be ready; "
+    "a request that cannot meet it is refused with 503 `deadline`"
+)
+_Milliseconds = Annotated[int | None, Header(alias=DEADLINE_HEADER, ge=1, le=MOST_MS, description=_ABOUT)]
+
+
+def _deadline(request: Request, deadline_ms: _Milliseconds = None) -> float | None:
+    if deadline_ms is None:
+        return None
+    arrived: float = request.state.arrived
+    return arrived + deadline_ms / 1000
+
+
+def _no_deadline(request: Request) -> None:
+    if DEADLINE_HEADER in request.headers:
+        raise BadRequest(
+            f"header.{DEADLINE_HEADER}: {request.url.path} keeps no deadline; leave the header out", "bad_parameter"
+        )
+
+
+def stream_budget(headers: Headers) -> float | None:
+    """Return the seconds that each frame of a stream has, by the header of its handshake; None without one.
+
+    Raises:
+        BadRequest: The header is no number of milliseconds.
+    """
+    sent = headers.get(DEADLINE_HEADER)
+    if sent is None:
+        return None
+    if not (sent.isascii() and sent.isdigit() and len(sent) <= len(str(MOST_MS)) and 1 <= int(sent) <= MOST_MS):
+        raise BadRequest(f"header.{DEADLINE_HEADER}: expected 1 to {MOST_MS}, got {sent[:20]!r}", "bad_parameter")
+    return int(sent) / 1000
+
+
+Deadline = Annotated[float | None, Depends(_deadline)]
+"""When the answer must be ready, on the clock of `time.monotonic`; None without the header."""
+NoDeadline = Depends(_no_deadline)
+"""Refuses the header on a route that cannot keep a deadline."""
