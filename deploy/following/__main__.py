@@ -1,8 +1,9 @@
-"""``python -m deploy.following --name NAME``; see ``--help``."""
+"""``python -m deploy.following --model NAME@ALIAS``; see ``--help``."""
 
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -64,4 +65,6 @@ def _say(line: str) -> None:
 
 
 if __name__ == "__main__":
+    # The first process of a container ignores SIGTERM otherwise, and is killed after the grace period.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(main())

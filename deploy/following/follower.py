@@ -18,6 +18,8 @@ from visionops.registry import ModelRegistry, RegisteredVersion
 __all__ = ["Follower"]
 
 _PATIENCE_SECONDS = 10.0
+_HOW_TO_SERVE = {"engine", "device", "confidence", "iou", "max_upload_bytes"}
+"""Options that go on to the server with each model."""
 
 
 class Follower:
@@ -70,12 +72,7 @@ class Follower:
             self._request(
                 "POST",
                 "/reload",
-                json={
-                    "name": version.name,
-                    "version": version.version,
-                    "alias": self._options.alias,
-                    "bundle": str(bundle),
-                },
+                json=self._order(version, bundle),
                 seconds=self._options.patience,
             )
         )
@@ -83,6 +80,10 @@ class Follower:
             if other != bundle:
                 shutil.rmtree(other, ignore_errors=True)
         return version
+
+    def _order(self, version: RegisteredVersion, bundle: Path) -> dict[str, Any]:
+        order = {"name": version.name, "version": version.version, "alias": self._options.alias, "bundle": str(bundle)}
+        return order | self._options.model_dump(mode="json", include=_HOW_TO_SERVE)
 
     def _fetched(self, version: RegisteredVersion) -> Path:
         """The folder of the version's bundle, whole: an interrupted download leaves a draft, which goes next time."""

@@ -29,6 +29,7 @@ from deploy.console.options import ConsoleOptions
 from deploy.control.options import ControlOptions
 from deploy.control.runs.commands import command_of
 from deploy.control.runs.jobs import JobLauncher
+from deploy.following.options import FollowOptions
 from launch.cli import app
 from stacks.deployers.manifests.identity import MANAGED_BY, Served, selector
 from stacks.deployers.manifests.network import supporting
@@ -42,6 +43,7 @@ from tests.conftest import ROOT
 from tests.helpers.cluster import NAMESPACE
 from tests.helpers.crds import check_resource
 from tests.helpers.programs import program
+from visionops.inference.server_options import ServerOptions
 from visionops.inference.settings import ServingConfig
 from visionops.runs.states import Kind, Run, Wish
 
@@ -71,6 +73,20 @@ ALL = {
     ],
     "endpoints": [ENDPOINT],
 }
+FOLLOWED = ALL | {"endpoints": [{"name": "cells", "follow": {}}]}
+FOLLOWED_ELSEWHERE = {
+    "images": IMAGES,
+    "external": {"mlflow": "https://mlflow.example:8443"},
+    "endpoints": [
+        {
+            "name": "cells",
+            "device": "gpu",
+            "engine": "onnxruntime",
+            "egressPorts": [9001],
+            "follow": {"alias": "challenger", "everySeconds": 2.5, "resources": {"limits": {"memory": "2Gi"}}},
+        }
+    ],
+}
 OFF = {name: {"enabled": False} for name in ("s3", "postgres", "mlflow", "zenml", "prometheus", "grafana")}
 ELSEWHERE = {
     **OFF,
@@ -88,6 +104,7 @@ ELSEWHERE = {
         ENDPOINT | {"smokeImages": ["s3://visionops/smoke/1"], "allowedNamespaces": ["lines"], "egressPorts": [9001]}
     ],
 }
+FOLLOWED_ELSEWHERE |= OFF
 EXISTING = {name: {"existing": True} for name in VALUES["secrets"]}
 
 
@@ -159,9 +176,10 @@ def merged(values: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
     return values
 
 
-def test_lint_finds_nothing(helm, chart):
+@pytest.mark.parametrize("values", [ALL, FOLLOWED, FOLLOWED_ELSEWHERE], ids=["all", "followed", "elsewhere"])
+def test_lint_finds_nothing(helm, chart, values):
     command = [helm, "lint", "--strict", "--namespace", NAMESPACE, "--values", "-", str(chart)]
-    done = subprocess.run(command, input=json.dumps(ALL), capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(command, input=json.dumps(values), capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -176,7 +194,8 @@ def test_what_is_packed_has_the_rules_and_the_dashboards(helm, chart, tmp_path):
 
 def test_kubernetes_takes_every_object(render):
     """By lists of each kind: the schemas are read anew for whatever is validated."""
-    seen = {json.dumps(o, sort_keys=True): o for values in (ALL, ELSEWHERE, OFF) for o in render(values)}
+    all_values = (ALL, ELSEWHERE, OFF, FOLLOWED, FOLLOWED_ELSEWHERE)
+    seen = {json.dumps(o, sort_keys=True): o for values in all_values for o in render(values)}
     assert len(seen) > 50
     kinds = {(o["apiVersion"], o["kind"]) for o in seen.values()}
     for (api_version, kind), kubernetes in itertools.product(sorted(kinds), KUBERNETES):
@@ -186,7 +205,7 @@ def test_kubernetes_takes_every_object(render):
 
 
 def test_no_object_twice_and_all_in_the_namespace(render):
-    for values in (ALL, ELSEWHERE, OFF):
+    for values in (ALL, ELSEWHERE, OFF, FOLLOWED, FOLLOWED_ELSEWHERE):
         objects = render(values)
         assert {o["metadata"]["namespace"] for o in objects} == {NAMESPACE}
         assert len({(o["kind"], o["metadata"]["name"]) for o in objects}) == len(objects)
@@ -203,7 +222,7 @@ def test_what_is_switched_off_is_not_made(render):
 
 def test_pods_hold_to_the_restricted_standard(render):
     found = set()
-    for owner, pod in (pair for values in (ALL, ELSEWHERE) for pair in render(values).pods()):
+    for owner, pod in (pair for values in (ALL, ELSEWHERE, FOLLOWED) for pair in render(values).pods()):
         found.add(owner)
         spec = pod["spec"]
         assert spec["securityContext"]["runAsNonRoot"] is True, owner
@@ -272,6 +291,25 @@ def test_secrets_that_are_there_already_are_not_made(render):
             "/useCases/0/intake",
         ),
         ("endpoints", [ENDPOINT | {"name": "Steel 3"}], "/endpoints/0/name"),
+        (
+            "endpoints",
+            [{"name": "cells"}],
+            "endpoints: cells: has no model; give follow: {} for the registry's champion, or version, uri and digest",
+        ),
+        (
+            "endpoints",
+            [ENDPOINT | {"follow": {}}],
+            "endpoints: cells: has follow and version, uri, digest; give either follow, or version, uri and digest",
+        ),
+        ("endpoints", [{"name": "cells", "version": "3"}], "'uri', 'digest' required, if 'version' exists"),
+        ("endpoints", [{"name": "cells", "follow": {"alias": "a@b"}}], "/endpoints/0/follow/alias"),
+        ("endpoints", [{"name": "cells", "follow": {"registry": "http://me:pw@mlflow"}}], "/follow/registry"),
+        ("endpoints", [{"name": "cells", "follow": {}, "alias": "other"}], "cells: alias goes with a fixed bundle"),
+        (
+            "endpoints",
+            [{"name": "cells", "follow": {}, "smokeImages": ["s3://visionops/smoke/1"]}],
+            "cells: smokeImages go with a fixed bundle",
+        ),
         ("prometheus.enabled", "yes", "/prometheus/enabled"),
     ],
 )
@@ -311,6 +349,65 @@ def test_an_endpoint_is_as_the_deployer_makes_it(render):
         for manifest in made:
             expected = _without_what_is_the_deployers(manifest)
             assert _without_what_is_the_deployers(objects.find(manifest["kind"], "visionops-cells")) == expected
+
+
+def test_an_endpoint_that_follows_has_a_container_that_switches_its_server(render):
+    objects = render(FOLLOWED)
+    made = objects.find("Deployment", "visionops-cells")
+    pod = made["spec"]["template"]["spec"]
+    assert "initContainers" not in pod
+    server, follow = pod["containers"]
+    started = ServerOptions.parse(server["args"])
+    assert (started.bundle, started.port, started.open_ready, started.alias) == (None, 8000, True, "")
+    assert (server["image"], follow["image"]) == (IMAGES["serving"], IMAGES["pipeline"])
+    assert follow["command"] == ["python", "-m", "deploy.following"]
+    options = FollowOptions.parse(follow["args"])
+    assert (options.name, options.alias, options.every) == ("cells", "champion", 10)
+    assert (options.registry, options.server) == ("http://mlflow:5000", "http://127.0.0.1:8000")
+    (fixed,) = render(ALL).find("Deployment", "visionops-cells")["spec"]["template"]["spec"]["containers"]
+    expected = ServerOptions.parse(fixed["args"])
+    for name in ("engine", "device", "confidence", "iou", "max_upload_bytes"):
+        assert getattr(options, name) == getattr(expected, name), name
+    keys = [environment_of(container)["VISIONOPS_ADMIN_KEY"] for container in (server, follow)]
+    assert keys[0] == keys[1] == {"secretKeyRef": {"name": "visionops-cells-keys", "key": "admin-key"}}
+    assert follow["resources"] == VALUES["followDefaults"]["resources"]
+    assert "envFrom" not in follow  # MLflow sends the files: nothing here opens the store
+    mounts = [{m["mountPath"]: (m["name"], m["readOnly"]) for m in c["volumeMounts"]} for c in (server, follow)]
+    assert mounts[0]["/models"] == ("models", True)
+    assert mounts[1] == {"/models": ("models", False), "/tmp": ("follow-tmp", False)}
+    assert str(options.bundles) == "/models"
+    assert {m["name"] for c in (server, follow) for m in c["volumeMounts"]} == {v["name"] for v in pod["volumes"]}
+    probes = {of: server[f"{of}Probe"]["httpGet"]["path"] for of in ("startup", "readiness", "liveness")}
+    assert probes == {"startup": "/health", "readiness": "/ready", "liveness": "/health"}
+    identity = {"visionops/model": "cells", "visionops/alias": "champion"}
+    assert made["metadata"]["annotations"] == identity
+    assert made["spec"]["template"]["metadata"]["annotations"].items() >= identity.items()
+    mlflow = objects.find("NetworkPolicy", "mlflow")["spec"]
+    dns, registry = objects.find("NetworkPolicy", "visionops-cells")["spec"]["egress"]
+    assert {port["port"] for port in dns["ports"]} == {53}
+    assert registry == {"to": [{"podSelector": mlflow["podSelector"]}], "ports": [{"port": 5000, "protocol": "TCP"}]}
+
+
+def test_an_endpoint_follows_a_registry_elsewhere(helm, chart, render):
+    objects = render(FOLLOWED_ELSEWHERE)
+    assert objects.names("Secret") == set()
+    _, follow = objects.find("Deployment", "visionops-cells")["spec"]["template"]["spec"]["containers"]
+    options = FollowOptions.parse(follow["args"])
+    assert (options.model, options.every, options.device.value) == ("cells@challenger", 2.5, "gpu")
+    assert options.registry == "https://mlflow.example:8443"
+    assert follow["resources"]["limits"] == {"memory": "2Gi"}
+    _, outside = objects.find("NetworkPolicy", "visionops-cells")["spec"]["egress"]
+    assert outside == {"ports": [{"port": 8443, "protocol": "TCP"}, {"port": 9001, "protocol": "TCP"}]}
+
+    endpoint = {"name": "cells", "follow": {"registry": "http://mlflow.other:5001"}}
+    own = render(FOLLOWED | {"endpoints": [endpoint]})
+    _, follow = own.find("Deployment", "visionops-cells")["spec"]["template"]["spec"]["containers"]
+    assert FollowOptions.parse(follow["args"]).registry == "http://mlflow.other:5001"
+    _, outside = own.find("NetworkPolicy", "visionops-cells")["spec"]["egress"]
+    assert outside == {"ports": [{"port": 5001, "protocol": "TCP"}]}
+
+    nowhere = template(helm, chart, merged(FOLLOWED_ELSEWHERE, "external.mlflow", ""))
+    assert "endpoints: cells: follow.registry: set it to the address of MLflow" in nowhere.stderr
 
 
 SCALED = {

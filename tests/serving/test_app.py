@@ -389,6 +389,17 @@ def test_a_smoke_image_that_cannot_be_answered_refuses_the_model(client: TestCli
     assert client.get("/model").json()["version"] == "1"
 
 
+def test_reload_tries_the_smoke_images_of_the_server_unless_it_brings_its_own(
+    bundle: Path, tmp_path: Path, red_cell: bytes
+):
+    (tmp_path / "image").write_bytes(b"no image")
+    with client_of(settings_of(None, smoke_images=tmp_path)) as client:
+        response = reload(client, bundle)
+        assert (response.status_code, error_of(response)) == (409, "smoke_test_failed")
+        assert client.get("/ready").status_code == 503
+        assert reload(client, bundle, smoke=[base64.b64encode(red_cell).decode()]).status_code == 200
+
+
 def test_an_engine_that_fails_in_its_own_way_refuses_the_model(client, other_bundle: Path, monkeypatch):
     def explode(_self):
         raise RuntimeError("engine\nexploded")

@@ -78,15 +78,15 @@ def server(log: Path, *arguments: str) -> Iterator[tuple[subprocess.Popen[bytes]
 
 
 @contextmanager
-def load_of(port: int, image: bytes) -> Iterator[Load]:
+def load_of(port: int, image: bytes, clients: int = CLIENTS) -> Iterator[Load]:
     load = Load()
-    with ThreadPoolExecutor(CLIENTS) as pool:
-        clients = [pool.submit(load.ask, port, image) for _ in range(CLIENTS)]
+    with ThreadPoolExecutor(clients) as pool:
+        running = [pool.submit(load.ask, port, image) for _ in range(clients)]
         try:
             yield load
         finally:
             load.stop.set()
-            for client in clients:
+            for client in running:
                 client.result(60)
 
 

@@ -131,7 +131,7 @@ class ServerOptions(CommandOptions, ModelOptions):
     cache: Path | None = None
     """Folder for compiled models and the trials' results, a sub-folder for each bundle: the next start is faster."""
     smoke_images: Path | None = None
-    """Folder of images that each of these models must answer before it is served; not remembered, not counted."""
+    """Folder of images that each model must answer before it is served, also at /reload without images; not counted."""
     max_memory_mb: int = Field(default=0, ge=0)
     """Most that the process may have resident: a model that would take it beyond is refused; 0: no limit."""
     max_pixels: int = Field(default=DEFAULT_MAX_PIXELS, ge=1)

@@ -33,7 +33,7 @@ from visionops.errors import ConfigError, VisionOpsError
 if TYPE_CHECKING:
     from deploy.serving.models.registry import Models
 
-__all__ = ["ModelsFile", "Started", "read_models", "start_models"]
+__all__ = ["ModelsFile", "Started", "read_models", "read_smoke_images", "start_models"]
 
 
 class ModelsFile(BaseModel):
@@ -98,7 +98,7 @@ def start_models(settings: Settings, loader: Loader) -> list[Started]:
         ConfigError: The file, or a smoke image, cannot be used.
         VisionOpsError: Not one model loads.
     """
-    smoke = _read_smoke(settings.smoke_images) if settings.smoke_images else ()
+    smoke = read_smoke_images(settings)
     single = settings.model_ref()
     placements: Sequence[Placement] = read_models(settings.models) if settings.models else [single] if single else []
     started: list[Started] = []
@@ -118,7 +118,14 @@ def start_models(settings: Settings, loader: Loader) -> list[Started]:
     return started
 
 
-def _read_smoke(folder: Path) -> Sequence[bytes]:
+def read_smoke_images(settings: Settings) -> Sequence[bytes]:
+    """Return the encoded images that each model must answer before it is served; none where no folder is given.
+
+    Raises:
+        ConfigError: The folder cannot be read.
+    """
+    if (folder := settings.smoke_images) is None:
+        return ()
     try:
         return [path.read_bytes() for path in sorted(folder.iterdir())]
     except OSError as error:

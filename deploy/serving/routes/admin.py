@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from fastapi import APIRouter, Request
@@ -12,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 from deploy.http.errors import BadRequest, first_problem
 from deploy.http.uploads import read_body
 from deploy.serving.models.models import ServedModel
+from deploy.serving.models.starting import read_smoke_images
 from deploy.serving.routes.context import Serving
 from deploy.serving.routes.openapi import RELOAD_BODY, RELOAD_RESPONSES, UNLOAD_BODY, UNLOAD_RESPONSES
 from deploy.serving.routes.schemas import NameStatus, ReloadAnswer, ReloadRequest, UnloadRequest
@@ -73,9 +75,10 @@ def _parse(order: type[_Order], body: bytes) -> _Order:
         raise BadRequest(first_problem(error.errors(include_url=False)), "bad_reload") from error
 
 
-def _load(serving: Serving, placement: Placement, smoke_images: tuple[bytes, ...]) -> ServedModel:
+def _load(serving: Serving, placement: Placement, smoke_images: Sequence[bytes]) -> ServedModel:
     try:
         serving.models.check(placement)
+        smoke_images = smoke_images or read_smoke_images(serving.settings)
         new = serving.loader.load(placement, smoke_images=smoke_images, beside=serving.models.beside(placement.name))
         serving.models.place(new, placement)
     except VisionOpsError as error:
