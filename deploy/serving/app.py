@@ -23,7 +23,7 @@ from deploy.http.rates import RateLimit
 from deploy.http.refusals import refusal, refusal_of
 from deploy.http.request_log import RequestLog
 from deploy.serving.metrics import Metrics
-from deploy.serving.middleware.access import PROBES, ROLES
+from deploy.serving.middleware.access import PAGES, PROBES, ROLES
 from deploy.serving.models.dispatcher import Dispatcher
 from deploy.serving.models.feedback import open_feedback
 from deploy.serving.models.hold import HoldFile
@@ -39,6 +39,7 @@ from deploy.serving.routes.explaining import Explainer
 from deploy.serving.routes.feedback import feedback_router
 from deploy.serving.routes.oip import oip_router
 from deploy.serving.routes.openapi import document
+from deploy.serving.routes.pages import pages_router
 from deploy.serving.routes.predict import predict_router
 from deploy.serving.routes.status import status_router
 from deploy.serving.settings import Settings
@@ -107,7 +108,7 @@ def create_app(settings: Settings, started: Sequence[Started] = (), loader: Load
     app.add_middleware(
         Gate,
         keys=serving.keys,
-        routes=Routes(ROLES, PROBES, opened),
+        routes=Routes(ROLES, PROBES, opened, PAGES),
         metrics=serving.metrics,
         rate=RateLimit(settings.rate) if settings.rate else None,
         origins=settings.cors_origins,
@@ -138,7 +139,15 @@ def create_app(settings: Settings, started: Sequence[Started] = (), loader: Load
     app.add_middleware(Heads)
     app.add_middleware(RequestLog, metrics=serving.metrics, probes=PROBES)
     _map_errors(app, serving.metrics)
-    for router in (predict_router, batch_router, feedback_router, oip_router, status_router, admin_router):
+    for router in (
+        predict_router,
+        batch_router,
+        feedback_router,
+        oip_router,
+        status_router,
+        admin_router,
+        pages_router,
+    ):
         app.include_router(router(serving))
     return app
 
