@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import SecretStr
@@ -48,6 +48,15 @@ from visionops.errors import VisionOpsError
 from visionops.inference.engines import available_cpus
 
 __all__ = ["create_app"]
+
+_ROUTERS: Mapping[str, tuple[Callable[[Serving], APIRouter], ...]] = {
+    "Prediction": (predict_router, batch_router),
+    "Feedback": (feedback_router,),
+    "Status": (pages_router, status_router),
+    "Administration": (admin_router,),
+    "Open Inference Protocol": (oip_router,),
+}
+"""By the heading under which the OpenAPI document has their routes."""
 
 
 class _Application(FastAPI):
@@ -139,16 +148,9 @@ def create_app(settings: Settings, started: Sequence[Started] = (), loader: Load
     app.add_middleware(Heads)
     app.add_middleware(RequestLog, metrics=serving.metrics, probes=PROBES)
     _map_errors(app, serving.metrics)
-    for router in (
-        predict_router,
-        batch_router,
-        feedback_router,
-        oip_router,
-        status_router,
-        admin_router,
-        pages_router,
-    ):
-        app.include_router(router(serving))
+    for tag, routers in _ROUTERS.items():
+        for router in routers:
+            app.include_router(router(serving), tags=[tag])
     return app
 
 

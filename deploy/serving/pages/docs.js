@@ -9,7 +9,8 @@ dress();
 enter(async () => {
   const spec = await request("openapi.json");
   // A proxy may serve this page below another path.
-  spec.servers = [{ url: new URL(".", location.href).pathname.replace(/\/$/, "") || "/" }];
+  const below = new URL(".", location.href).pathname.replace(/\/$/, "");
+  if (below) spec.servers = [{ url: below }];
   const ui = SwaggerUIBundle({
     spec,
     dom_id: "#swagger",

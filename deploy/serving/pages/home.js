@@ -8,6 +8,7 @@ const SVG = "http://www.w3.org/2000/svg";
 const get = (id) => document.getElementById(id);
 const percent = (share) => `${(share * 100).toFixed(share > 0 && share < 0.1 ? 1 : 0)}%`;
 const number = (value) => value.toLocaleString("en");
+const counted = (count, thing) => `${number(count)} ${thing}${count === 1 ? "" : "s"}`;
 const milliseconds = (value) => `${value < 100 ? value.toFixed(1) : Math.round(value)} ms`;
 const sum = (values) => values.reduce((total, value) => total + value, 0);
 
@@ -35,8 +36,8 @@ async function refresh() {
     `. It serves ${facts.serves}.`);
   const models = facts.models.map(card);
   if (!models.length) models.push(element("p", { className: "card", textContent: "No model is loaded yet." }));
-  models.push(element("p", { className: "muted", textContent:
-    `${number(facts.waiting)} images wait for their turn. ${bad ? `${number(bad)} requests were refused (${listed(facts.rejected)}).` : "No request was refused."}` }));
+  get("waiting").textContent = `${counted(facts.waiting, "image")} in the queue. ${bad
+    ? `${counted(bad, "request")} refused: ${listed(facts.rejected)}.` : "No request was refused."}`;
   get("models").replaceChildren(...models);
   choices();
 }
@@ -54,11 +55,12 @@ function card(model) {
   const last = model.last_images;
   made.append(element("dl", { className: "figures" },
     ...figure("Images answered", number(model.answered)),
-    ...figure("Median time", last.images ? milliseconds(last.median_ms) : "none yet", `last ${number(last.images)} images`),
-    ...figure("Failed", number(model.failed), last.images ? `${percent(last.error_rate)} of the last ${number(last.images)}` : "")));
+    ...figure("Median time", last.images ? milliseconds(last.median_ms) : "–", last.images ? `of the last ${counted(last.images, "image")}` : "no image yet"),
+    ...figure("Failed", number(model.failed), last.images ? `${percent(last.error_rate)} of the last ${counted(last.images, "image")}` : "")));
   const rows = [
     ["Serves since", moment(model.since)],
-    ["Task", `${model.task}, ${model.architecture}`],
+    ["Task", model.task],
+    ["Architecture", model.architecture],
     ["Classes", list(model.classes)],
   ];
   if (model.confidence !== undefined) rows.push(["Answers from", `${percent(model.confidence)} confidence`]);
@@ -80,7 +82,7 @@ function list(names) {
 }
 
 function listed(counts) {
-  return Object.entries(counts).sort((a, b) => b[1] - a[1]).map(([name, count]) => `${name} ${number(count)}`).join(", ");
+  return Object.entries(counts).sort((a, b) => b[1] - a[1]).map(([name, count]) => `${name}: ${number(count)}`).join(", ");
 }
 
 function moment(text) {
@@ -141,6 +143,7 @@ get("threshold").oninput = draw;
 
 async function send(file) {
   const model = chosen();
+  if (!model) return;
   const own = ++number_of_try;
   const started = performance.now();
   get("problem").replaceChildren();
@@ -160,7 +163,7 @@ async function send(file) {
     if (own !== number_of_try) return;
     shown = null;
     get("status").textContent = "";
-    get("problem").replaceChildren(element("p", { className: "bad", textContent: `${file.name || "The pasted image"}: ${sentence(error.message)}` }));
+    get("problem").replaceChildren(element("p", { className: "bad", textContent: `${file.name || "The pasted image"}: ${sentence(error.message.replace(/^upload: /, ""))}` }));
     update();
   }
 }
@@ -229,7 +232,7 @@ function words(answer, boxes) {
   const parts = whole.flatMap(([question, part]) => [
     element("h3", { textContent: `${question ? `${question}: ` : ""}${part.class_name}` }),
     table(["Class", "Probability"], Object.entries(part.probabilities || { [part.class_name]: part.confidence })
-      .sort((a, b) => b[1] - a[1]).map(([name, share]) => [name, bar(share, name)]), `Probabilities${question ? ` of ${question}` : ""}`),
+      .sort((a, b) => b[1] - a[1]).map(([name, share]) => [name, bar(share)]), `Probabilities${question ? ` of ${question}` : ""}`),
   ]);
   if (found(answer).length || !whole.length) parts.push(...detections(answer, boxes));
   return parts;
@@ -243,7 +246,7 @@ function detections(answer, boxes) {
   }
   const counts = {};
   for (const part of boxes) counts[part.class_name] = (counts[part.class_name] || 0) + 1;
-  const rows = boxes.map((part) => [name(part.class_name), bar(part.confidence, part.class_name),
+  const rows = boxes.map((part) => [name(part.class_name), bar(part.confidence, colourOf(part.class_name)),
     part.box.map((side) => Math.round(side)).join(", ")]);
   return [element("h3", { textContent: listed(counts) }), table(["Class", "Confidence", "Box: x1, y1, x2, y2"], rows, "What was found")];
 }
@@ -254,10 +257,10 @@ function name(className) {
   return element("span", {}, dot, className);
 }
 
-function bar(share, className) {
+function bar(share, colour = "") {
   const part = element("span", { className: "fill" });
   part.style.width = `${share * 100}%`;
-  part.style.background = colourOf(className);
+  part.style.background = colour;
   return element("span", { className: "meter" }, element("span", { className: "track" }, part), element("span", { className: "share", textContent: percent(share) }));
 }
 

@@ -179,7 +179,7 @@ HOME_RESPONSES: Responses = _refusals(*_OF_A_CLIENT) | {
                             "beside": {"canary": "4"},
                             "answered": 5128,
                             "failed": 0,
-                            "found": {"scratches": 811},
+                            "found": {"crazing": 811},
                         }
                     ],
                     "waiting": 0,
