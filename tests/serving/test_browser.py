@@ -36,6 +36,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "  - {name: absent, version: '2', bundle: absent}\n"
     )
     (folder / "cells.png").write_bytes(encode(picture([("red", 2, 1), ("green", 0, 3)])))
+    dim = picture([("red", 2, 1), ("green", 0, 3)])
+    dim[:96] = dim[:96] * 0.7
+    (folder / "dim.png").write_bytes(encode(dim))
     (folder / "green.png").write_bytes(encode(filled((40, 220, 30))))
     (folder / "notes.png").write_bytes(b"no image")
     return folder
@@ -127,13 +130,14 @@ def test_boxes_are_drawn_where_they_are(page: Any, folder: Path):
 
 
 def test_the_slider_hides_what_is_less_sure(page: Any, folder: Path):
-    choose(page, folder / "cells.png")
+    choose(page, folder / "dim.png")
     json = page.evaluate("JSON.parse(document.getElementById('json').textContent)")
-    confidences = sorted(part["confidence"] for part in json["detections"])
-    for least in ("0.05", "0.5", "1"):
-        page.fill("#threshold", least)
-        expected = sum(each >= float(least) for each in confidences)
-        assert page.locator("#shapes rect").count() == expected
+    low, high = sorted(part["confidence"] for part in json["detections"])
+    middle = round((low + high) / 2, 2)
+    assert low < middle < high
+    for least, count in ((0.05, 2), (middle, 1), (0.05, 2)):
+        page.fill("#threshold", str(least))
+        assert page.locator("#shapes rect").count() == page.locator("#answer tbody tr").count() == count
 
 
 @pytest.mark.parametrize(("model", "questions"), [("casting", {""}), ("solar", {"surface", "edge"})])
