@@ -25,6 +25,7 @@ from deploy.console.status import status_router
 from deploy.console.thumbnails import thumbnails_router
 from deploy.control.runs.runner import Runner
 from deploy.http.heads import Heads
+from deploy.http.pages import FAVICON
 from deploy.http.refusals import refusal
 from deploy.http.request_log import SECURITY_HEADERS, RequestLog
 from visionops import __version__
@@ -102,7 +103,7 @@ def create_app(console: Console, runner: Runner | None = None) -> FastAPI:
     ui.run_with(
         app,
         title="VisionOps",
-        favicon=_STATIC / "favicon.svg",
+        favicon=FAVICON,
         dark=None,
         language="en-US",
         tailwind=False,

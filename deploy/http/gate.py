@@ -27,6 +27,7 @@ from deploy.http.errors import (
 )
 from deploy.http.keys import Client, KeyRing, Role
 from deploy.http.local import check_local
+from deploy.http.pages import prefers_html
 from deploy.http.rates import RateLimit
 from deploy.http.refusals import refusal
 from visionops.inference.server_options import ADMIN_KEY_VARIABLE
@@ -53,12 +54,18 @@ class Routes:
         table: ``GET /models`` and the like, with the roles that it is open to.
         probes: Paths that machines call again and again: not limited in rate.
         opened: Paths that need no key, by setting.
+        pages: Paths whose page is a shell without facts, the same for everybody: a browser may load it without a key.
     """
 
     def __init__(
-        self, table: Mapping[str, frozenset[Role]], probes: frozenset[str], opened: Iterable[str] = ()
+        self,
+        table: Mapping[str, frozenset[Role]],
+        probes: frozenset[str],
+        opened: Iterable[str] = (),
+        pages: frozenset[str] = frozenset(),
     ) -> None:
         self.probes = probes
+        self.pages = pages
         self._fixed: dict[str, tuple[str, dict[str, frozenset[Role]]]] = {}
         self._patterns: dict[str, re.Pattern[str]] = {}
         opened = set(opened)
@@ -83,9 +90,9 @@ class Gate:
     """Lets in who may come in, and notes in the request's state who that is.
 
     ``state["known"]`` is whether the client may see more than an open route tells, ``state["key"]`` the id of its key,
-    ``state["role"]`` its role, ``state["route"]`` the path of the route, ``state["headers"]`` what its answer says of
-    the client's rate. Of a WebSocket, ``await state["admit"]()`` checks the key of its handshake again and counts one
-    more for the rate: a connection may live longer than its key.
+    ``state["role"]`` its role, ``state["route"]`` the path of the route, ``state["page"]`` whether it gets the page of
+    that path, ``state["headers"]`` what its answer says of the client's rate. Of a WebSocket, ``await state["admit"]()``
+    checks the key of its handshake again and counts one more for the rate: a connection may outlive its key.
     """
 
     def __init__(
@@ -131,7 +138,9 @@ class Gate:
             state["route"], methods = found
             roles = methods.get(method)
         headers = dict(scope["headers"])
-        if roles is OPEN:
+        # Decided once: what is open here is what the route answers.
+        state["page"] = roles is not None and scope["path"] in self._routes.pages and _takes_page(scope, headers)
+        if roles is OPEN or state["page"]:
             try:
                 self._identify(scope, headers, state, ANY)
             except ApiError:
@@ -182,3 +191,7 @@ class Gate:
 
 def _method(scope: Scope) -> str:
     return WEBSOCKET if scope["type"] == "websocket" else str(scope["method"])
+
+
+def _takes_page(scope: Scope, headers: Mapping[bytes, bytes]) -> bool:
+    return _method(scope) == "GET" and prefers_html(headers.get(b"accept", b"").decode("latin-1"))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError, ValidationException, WebSocketRequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import SecretStr
@@ -25,7 +25,7 @@ from deploy.http.refusals import refusal, refusal_of
 from deploy.http.request_log import RequestLog
 from deploy.serving.errors import DeadlineMissed
 from deploy.serving.metrics import Metrics
-from deploy.serving.middleware.access import PROBES, ROLES
+from deploy.serving.middleware.access import PAGES, PROBES, ROLES
 from deploy.serving.models.dispatcher import Dispatcher
 from deploy.serving.models.feedback import open_feedback
 from deploy.serving.models.hold import HoldFile
@@ -41,6 +41,7 @@ from deploy.serving.routes.explaining import Explainer
 from deploy.serving.routes.feedback import feedback_router
 from deploy.serving.routes.oip import oip_router
 from deploy.serving.routes.openapi import document
+from deploy.serving.routes.pages import pages_router
 from deploy.serving.routes.predict import predict_router
 from deploy.serving.routes.status import status_router
 from deploy.serving.routes.stream import stream_router
@@ -50,6 +51,15 @@ from visionops.errors import VisionOpsError
 from visionops.inference.engines import available_cpus
 
 __all__ = ["create_app"]
+
+_ROUTERS: Mapping[str, tuple[Callable[[Serving], APIRouter], ...]] = {
+    "Prediction": (predict_router, batch_router, stream_router),
+    "Feedback": (feedback_router,),
+    "Status": (pages_router, status_router),
+    "Administration": (admin_router,),
+    "Open Inference Protocol": (oip_router,),
+}
+"""By the heading under which the OpenAPI document has their routes."""
 
 
 class _Application(FastAPI):
@@ -110,7 +120,7 @@ def create_app(settings: Settings, started: Sequence[Started] = (), loader: Load
     app.add_middleware(
         Gate,
         keys=serving.keys,
-        routes=Routes(ROLES, PROBES, opened),
+        routes=Routes(ROLES, PROBES, opened, PAGES),
         metrics=serving.metrics,
         rate=RateLimit(settings.rate) if settings.rate else None,
         origins=settings.cors_origins,
@@ -142,9 +152,9 @@ def create_app(settings: Settings, started: Sequence[Started] = (), loader: Load
     app.add_middleware(Heads)
     app.add_middleware(RequestLog, metrics=serving.metrics, probes=PROBES)
     _map_errors(app, serving.metrics)
-    routers = (predict_router, batch_router, stream_router, feedback_router, oip_router, status_router, admin_router)
-    for router in routers:
-        app.include_router(router(serving))
+    for tag, routers in _ROUTERS.items():
+        for router in routers:
+            app.include_router(router(serving), tags=[tag])
     return app
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+from prometheus_client.samples import Sample
 
 from visionops.inference.prediction import Prediction
 
@@ -217,12 +218,21 @@ class Metrics:
         self._queue.set(self._waiting())
         for measure in self._before_scrape:
             measure()
+        return generate_latest(self._summed())
+
+    def samples(self, *names: str) -> list[Sample]:
+        """Return the present samples of these series, such as ``visionops_rejected_total``."""
+        families = self._summed().collect()
+        return [sample for family in families for sample in family.samples if sample.name in names]
+
+    def _summed(self) -> CollectorRegistry:
+        """Return what counts for all processes that have the same files."""
         if not self.is_multiprocess:
-            return generate_latest(self._registry)
+            return self._registry
         registry = CollectorRegistry()
         _forget_dead(Path(os.environ[MULTIPROCESS_VARIABLE]))
         MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-        return generate_latest(registry)
+        return registry
 
 
 def _forget_dead(folder: Path) -> None:

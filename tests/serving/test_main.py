@@ -91,9 +91,11 @@ def server(*arguments: str) -> Iterator[tuple[subprocess.Popen[bytes], int, Path
         with log.open("wb") as out, errors.open("wb") as err:
             process = subprocess.Popen(command, cwd=ROOT, stdout=out, stderr=err)
         try:
-            until(lambda: b"\n" in log.read_bytes() or process.poll() is not None)
+            # A model that is refused has a line before that.
+            until(lambda: b'"started"' in log.read_bytes() or process.poll() is not None)
             assert process.poll() is None, errors.read_text()
-            yield process, int(lines_of(log)[0]["url"].rpartition(":")[2]), log
+            started = next(line for line in lines_of(log) if line["event"] == "started")
+            yield process, int(started["url"].rpartition(":")[2]), log
         finally:
             process.kill()
             process.wait(60)

@@ -8,12 +8,21 @@ from typing import Final
 from deploy.http.gate import ADMIN, ANY, OPEN, WEBSOCKET
 from deploy.http.keys import Role
 
-__all__ = ["PROBES", "ROLES"]
+__all__ = ["PAGES", "PROBES", "ROLES"]
 
 PREDICT: Final = frozenset({Role.PREDICT, Role.ADMIN})
 FEEDBACK: Final = frozenset({Role.FEEDBACK, Role.ADMIN})
 
 ROLES: Final[Mapping[str, frozenset[Role]]] = {
+    "GET /": PREDICT,
+    "GET /docs": ANY,
+    "GET /favicon.ico": OPEN,
+    "GET /assets/access.js": OPEN,
+    "GET /assets/docs.js": OPEN,
+    "GET /assets/home.js": OPEN,
+    "GET /assets/page.css": OPEN,
+    "GET /assets/swagger-ui.css": OPEN,
+    "GET /assets/swagger-ui.js": OPEN,
     "GET /health": OPEN,
     "GET /ready": ANY,
     "GET /metrics": ANY,
@@ -40,6 +49,9 @@ ROLES: Final[Mapping[str, frozenset[Role]]] = {
     "POST /unload": ADMIN,
 }
 """Each route and who may call it. What is not listed does not exist: the gate lets nothing else through."""
+
+PAGES: Final = frozenset({"/", "/docs"})
+"""Have a page for browsers: a shell without facts, which asks for a key where one is needed. Its JSON needs the key."""
 
 PROBES: Final = frozenset({"/health", "/ready", "/metrics", "/v2/health/live", "/v2/health/ready"})
 """Called again and again by machines: not limited in rate, not logged."""

@@ -6,6 +6,7 @@ import dataclasses
 import io
 import logging
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,8 @@ class ServedModel:
     """How it did on its last images."""
     columns: UserColumns = NO_COLUMNS
     """Functions of the user's that each of its records has a value of."""
+    since: datetime = dataclasses.field(default_factory=lambda: datetime.now(UTC))
+    """When it was loaded and proven."""
 
     def predict(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+from datetime import UTC, datetime
 
 from deploy.http.keys import KeyRing
 from deploy.serving.metrics import Metrics
@@ -33,5 +34,6 @@ class Serving:
     recorder: Recorder
     predictions: PredictionService
     feedback: Feedback
+    started: datetime = dataclasses.field(default_factory=lambda: datetime.now(UTC))
     changing: asyncio.Lock = dataclasses.field(default_factory=asyncio.Lock)
     """Held while models change: one change at a time."""

@@ -28,9 +28,11 @@ __all__ = [
     "FEEDBACK_BODY",
     "FEEDBACK_RESPONSES",
     "HEALTH_RESPONSES",
+    "HOME_RESPONSES",
     "IMAGE_BODY",
     "INFER_BODY",
     "INFER_RESPONSES",
+    "LINKS",
     "METRICS_RESPONSES",
     "MODELS_RESPONSES",
     "MODEL_RESPONSES",
@@ -145,6 +147,52 @@ _OF_A_BODY = (*_OF_A_CLIENT, 408, 413)
 _OF_AN_IMAGE = (*_OF_A_BODY, 404, 415, 422)
 
 HEALTH_RESPONSES = _refusals()
+LINKS = {
+    "docs": "docs",
+    "openapi": "openapi.json",
+    "model": "model",
+    "models": "models",
+    "predict": "predict",
+    "metrics": "metrics",
+}
+"""What `GET /` leads to, relative to it: a proxy may serve it below another path."""
+HOME_RESPONSES: Responses = _refusals(*_OF_A_CLIENT) | {
+    200: {
+        "description": "What is served; or, for a browser, a page that shows it.",
+        "content": {
+            "application/json": {
+                "example": {
+                    "name": "VisionOps",
+                    "version": "0.1.0",
+                    "started": "2026-03-02T06:14:02+00:00",
+                    "serves": "whoever has a key",
+                    "models": [
+                        {
+                            **_STEEL,
+                            "default": True,
+                            "ready": True,
+                            "task": "detection",
+                            "architecture": "yolov8n",
+                            "classes": ["crazing", "inclusion", "scratches"],
+                            "confidence": 0.25,
+                            "since": "2026-03-02T06:14:09+00:00",
+                            "max_upload_bytes": 20_000_000,
+                            "last_images": {"images": 200, "error_rate": 0.0, "median_ms": 14.9},
+                            "beside": {"canary": "4"},
+                            "answered": 5128,
+                            "failed": 0,
+                            "found": {"crazing": 811},
+                        }
+                    ],
+                    "waiting": 0,
+                    "rejected": {"truncated": 2},
+                    "links": LINKS,
+                }
+            },
+            "text/html": {"schema": {"type": "string"}},
+        },
+    }
+}
 READY_RESPONSES: Responses = _refusals(*_OF_A_PROBE, 404, 422) | _answer(
     {
         "status": "ready",

@@ -21,6 +21,7 @@ from visionops.review.checks import MOST_COMMENT, MOST_NAME
 __all__ = [
     "ErrorAnswer",
     "HealthAnswer",
+    "HomeAnswer",
     "InferResponse",
     "LiveAnswer",
     "ModelAnswer",
@@ -199,6 +200,41 @@ class Description(ModelIdentity):
 
 class ModelAnswer(NameStatus, Description):
     """What `/model` answers."""
+
+
+class ServedName(BaseModel):
+    """What answers under one name, and how it does."""
+
+    name: str
+    default: bool = Field(description="whether it answers requests that name none")
+    ready: bool
+    version: str | None = Field(default=None, description="of the champion, as all up to `last_images`")
+    alias: str | None = None
+    task: str | None = None
+    architecture: str | None = None
+    classes: list[str] | None = None
+    confidence: float | None = Field(default=None, description="of a detector: the least of an answer")
+    since: str | None = Field(default=None, description="when it was loaded: ISO 8601, UTC")
+    max_upload_bytes: int | None = None
+    last_images: LastImages | None = None
+    beside: dict[Role, str] = Field(description="versions of its canary and its shadow")
+    last_failure: LoadFailure | None = None
+    answered: int = Field(description="images since the server started, of every version")
+    failed: int = Field(description="images that a model failed on")
+    found: dict[str, int] = Field(description="how often each class was answered")
+
+
+class HomeAnswer(BaseModel):
+    """What is served, since when, and how it does."""
+
+    name: Literal["VisionOps"]
+    version: str = Field(description="of the server")
+    started: str = Field(description="ISO 8601, UTC; what is counted, is counted since then")
+    serves: str = Field(description="whom")
+    models: list[ServedName] = Field(description="the default first")
+    waiting: int = Field(description="images that wait for their turn")
+    rejected: dict[str, int] = Field(description="requests that were refused, by reason")
+    links: dict[str, str] = Field(description="relative to this address")
 
 
 class ReloadAnswer(Description):

@@ -99,8 +99,9 @@ DOCUMENTED = [
     checks.response_headers_conformance,
     checks.response_schema_conformance,
 ]
+UNDOCUMENTED = {"GET /openapi.json", "GET /docs", "GET /favicon.ico"}
 WITHOUT_A_MODEL = {
-    "GET /health", "GET /metrics", "GET /models", "GET /stream", "GET /v2", "GET /v2/health/live",
+    "GET /", "GET /health", "GET /metrics", "GET /models", "GET /stream", "GET /v2", "GET /v2/health/live",
     "POST /feedback", "POST /reload", "POST /unload",
 }  # fmt: skip
 
@@ -115,8 +116,10 @@ def call(client: TestClient, route: str, **more: Any):
 
 
 def test_the_document_has_every_route_and_every_refusal():
+    files = {route for route in ROLES if route.startswith("GET /assets/")}
     # A WebSocket stands there as the GET that opens it.
-    assert set(OPERATIONS) == {route for route in ROLES if not route.startswith(WEBSOCKET)} - {"GET /openapi.json"}
+    routes = {route for route in ROLES if not route.startswith(WEBSOCKET)}
+    assert set(OPERATIONS) == routes - UNDOCUMENTED - files
     documented = {int(status) for operation in OPERATIONS.values() for status in operation["responses"]}
 
     def refusals(kind: type[ApiError]) -> Iterator[type[ApiError]]:
@@ -202,6 +205,8 @@ def test_answers_in_every_form_are_documented(client: TestClient):
         ("POST /explain", {"params": {"grid": 2, "format": "json"}, "files": {"file": RED}}, "application/json"),
         (f"POST {INFER}", {"json": mixed}, "application/octet-stream"),
         (f"POST {INFER}", {"json": {"inputs": [pixels]}}, "application/json"),
+        ("GET /", {}, "application/json"),
+        ("GET /", {"headers": {"Accept": "text/html"}}, "text/html; charset=utf-8"),
     ):
         answer = call(client, route, **more)
         assert (answer.status_code, answer.headers["Content-Type"]) == (200, kind)
@@ -279,6 +284,7 @@ def test_examples_are_what_a_detector_answers(steel: Path):
         canary = client.post("/reload", json=order | {"role": "canary", "share": 0.5, "version": "5"})
         assert canary.json()["role"] == "canary"
         assert set(client.get("/models").json()[0]["roles"]) == {"champion", "canary"}
+        is_as_shown("GET /", client.get("/"))
         is_as_shown("GET /release", client.get("/release"))
         is_as_shown("POST /unload", client.post("/unload", json=asked["POST /unload"]))
 
