@@ -91,8 +91,8 @@ class Gate:
 
     ``state["known"]`` is whether the client may see more than an open route tells, ``state["key"]`` the id of its key,
     ``state["role"]`` its role, ``state["route"]`` the path of the route, ``state["page"]`` whether it gets the page of
-    that path, ``state["headers"]`` what its answer says of the client's rate. Of a WebSocket, ``await state["admit"]()``
-    checks the key of its handshake again and counts one more for the rate: a connection may outlive its key.
+    that path, ``state["headers"]`` what its answer says of the rate. Of a WebSocket, ``await state["admit"]()``
+    checks the key of its handshake again and counts one more for the rate, since a connection may outlive its key.
     """
 
     def __init__(
