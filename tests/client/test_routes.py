@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import inspect
 import socket
@@ -410,7 +411,9 @@ def test_a_model_that_fails(kind: str, servers: Servers, tmp_path: Path):
     onnx.save(model, bundle / "model.onnx")
     seal(bundle)
     with asking(kind, servers.url("labels"), ADMIN) as ask:
-        ask("reload", {"name": f"failing-{kind}", "version": "1", "bundle": str(bundle)})
+        # The model passes its smoke test on an image that it can answer.
+        smoke = [base64.b64encode(BLACK).decode()]
+        ask("reload", {"name": f"failing-{kind}", "version": "1", "bundle": str(bundle), "smoke": smoke})
         assert ask("predict", BLACK, model=f"failing-{kind}").detections
         with pytest.raises(RequestRefused, match="500 model_failed"):
             ask("predict", RED, model=f"failing-{kind}")
