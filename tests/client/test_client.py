@@ -1,13 +1,12 @@
-"""The Python client against real servers: every method, what is refused, and a server that restarts."""
+"""The Python client against real servers: images in every form, typed answers, and its own mistakes."""
 
 from __future__ import annotations
 
 import asyncio
 import io
-import signal
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +14,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import launch.cli
+from tests.client.conftest import ONCE, asking
 from tests.helpers.bundles import encode, filled, make_bundle, make_label_bundle, picture
 from tests.helpers.programs import free_port
 from tests.serving.test_labels import HEADS
@@ -25,7 +25,6 @@ from visionops.client.images import ImageLike
 
 RED = picture([("red", 2, 1)])
 BOX = (64.0, 32.0, 96.0, 64.0)
-ONCE = Retry(seconds=0)
 
 
 @pytest.fixture(scope="module")
@@ -85,30 +84,40 @@ def test_a_batch_keeps_its_order_and_its_errors(client: Client):
     assert third.detections == ()
 
 
-def test_what_else_the_server_does(client: Client):
-    assert client.is_ready()
-    assert client.model()["task"] == "detection"
-    assert client.explain(RED, grid=2).size == (RED.shape[1], RED.shape[0])
-    answer = client.predict(RED)
-    taken = client.feedback(answer, comment="a scratch is missing")
-    assert taken["use_case"] == "cells"
-    assert client.feedback(answer.request_id, comment="so is a dent")["item"] == taken["item"]
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("127.0.0.1:8000", "expected http://HOST:PORT"),
+        ("line-3", "expected http://HOST:PORT"),
+        ("ftp://line-3", "expected http://HOST:PORT"),
+        ("http://line-3:port", "is no address"),
+    ],
+)
+def test_an_address_that_is_none_is_named_at_once(kind: str, url: str, message: str):
+    with pytest.raises(ClientError, match=message):
+        Client(url) if kind == "sync" else AsyncClient(url)
+
+
+def test_a_key_that_is_none_is_not_shown():
+    with pytest.raises(ClientError, match="key: has characters") as error:
+        Client("http://127.0.0.1:8000", "geheim\n")
+    assert "geheim" not in str(error.value)
 
 
 @pytest.mark.parametrize(
-    ("image", "named", "status", "code"),
+    ("name", "arguments", "message"),
     [
-        (b"no image", {}, 422, "not_an_image"),
-        (b"0" * 200_000, {}, 413, "upload_too_large"),
-        (encode(RED), {"model": "other"}, 404, "unknown_model"),
-        (encode(RED), {"conf": 2.0}, 422, "bad_parameter"),
+        ("predict", {"image": encode(RED), "source": "Linie Süd"}, "source 'Linie Süd': expected 1 to 64 letters"),
+        ("predict", {"image": encode(RED), "source": "a\nb"}, "source"),
+        ("feedback", {"answer": "x", "label": {"boxes": np.zeros(4)}}, "label: is not JSON"),
+        ("feedback", {"answer": "x", "label": {"boxes": [float("nan")]}}, "label: is not JSON"),
     ],
 )
-def test_a_refusal_has_its_status_and_code(client: Client, image: bytes, named, status: int, code: str):
-    with pytest.raises(RequestRefused) as refused:
-        client.predict(image, **named)
-    assert (refused.value.status, refused.value.code) == (status, code)
-    assert refused.value.message in str(refused.value)
+def test_what_cannot_be_sent_is_said_at_once(kind: str, name: str, arguments: dict[str, Any], message: str):
+    with asking(kind, f"http://127.0.0.1:{free_port()}", retry=Retry()) as ask, pytest.raises(ClientError) as error:
+        ask(name, **arguments)
+    assert not isinstance(error.value, ServerUnavailable)
+    assert message in str(error.value)
 
 
 @pytest.mark.parametrize("image", ["absent.png", np.zeros((4, 4), float), np.zeros((4, 4, 4), np.uint8)])
@@ -130,37 +139,9 @@ def test_another_server_is_said_to_be_none_of_ours(tmp_path: Path):
     with (
         answering({"/predict": "<html>", "/model": "{}"}) as web,
         Client(web.url, retry=ONCE) as client,
-        pytest.raises(ClientError, match="the answer is no JSON; is this a VisionOps server"),
+        pytest.raises(ClientError, match="the answer is not JSON; is this a VisionOps server"),
     ):
         client.predict(RED)
-
-
-def test_a_server_that_restarts_is_waited_for(tmp_path: Path):
-    bundle = str(make_bundle(tmp_path / "bundle").folder)
-    port = free_port()
-    answers: list[Answer] = []
-    ended = threading.Event()
-
-    def ask() -> None:
-        with Client(f"http://127.0.0.1:{port}", retry=Retry(seconds=60)) as client:
-            while not ended.is_set():
-                answers.append(client.predict(RED))
-
-    client = threading.Thread(target=ask)
-    # The last --port counts.
-    with server("--bundle", bundle, "--version", "1", "--port", str(port)) as (process, _, _):
-        client.start()
-        while len(answers) < 5:
-            ended.wait(0.01)
-        process.send_signal(signal.SIGKILL)
-        process.wait(60)
-    with server("--bundle", bundle, "--version", "2", "--port", str(port)):
-        while client.is_alive() and answers[-1].model.version != "2":
-            ended.wait(0.01)
-        ended.set()
-        client.join(60)
-    assert {answer.model.version for answer in answers} == {"1", "2"}
-    assert all(answer.detections[0].box == BOX for answer in answers)
 
 
 def test_requests_side_by_side_with_asyncio(url: str):

@@ -10,10 +10,11 @@ import dataclasses
 import re
 import shlex
 from collections.abc import Iterator
+from pathlib import Path
 
 from tests.conftest import ROOT
 
-__all__ = ["GUIDES", "MARKS", "Block", "blocks", "commands"]
+__all__ = ["GUIDES", "MARKS", "Block", "blocks", "blocks_in", "commands"]
 
 GUIDES = ("airflow", "containers", "helm", "kubernetes", "staging")
 MARKS = {"", "cluster", "run"}
@@ -37,9 +38,14 @@ class Block:
 
 def blocks(guide: str) -> list[Block]:
     """Return the blocks of a guide."""
-    text = (ROOT / "docs" / "how-to" / f"{guide}.md").read_text(encoding="utf-8")
+    return blocks_in(ROOT / "docs" / "how-to" / f"{guide}.md")
+
+
+def blocks_in(path: Path) -> list[Block]:
+    """Return the blocks of a Markdown file."""
+    text = path.read_text(encoding="utf-8")
     return [
-        Block(f"{guide}.md:{text.count(chr(10), 0, found.start()) + 1}", *map(str.strip, found.groups()[:2]), found[3])
+        Block(f"{path.name}:{text.count(chr(10), 0, found.start()) + 1}", *map(str.strip, found.groups()[:2]), found[3])
         for found in _BLOCK.finditer(text)
     ]
 

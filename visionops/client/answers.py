@@ -11,7 +11,7 @@ __all__ = ["Answer", "Box", "Label", "Model", "answer_of"]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Model:
-    """Which model has answered."""
+    """The model that has answered."""
 
     name: str
     version: str
@@ -38,15 +38,15 @@ class Label:
     confidence: float
     """0 to 1."""
     probabilities: Mapping[str, float]
-    """Of each class; they sum to 1."""
+    """Probability of each class; they sum to 1."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Answer:
-    """What a model says of one image. Which fields it has depends on the model's task; `data` has them all."""
+    """The answer of a model for one image. Which fields it has depends on the model's task; `data` has all of them."""
 
     request_id: str
-    """By which `Client.feedback` and the server's log name this answer."""
+    """Name of this answer for `Client.feedback`, and in the server's log."""
     model: Model
     width: int
     """Pixels of the image after EXIF rotation."""
@@ -56,11 +56,11 @@ class Answer:
     data: Mapping[str, Any]
     """The whole answer, as the server sent it."""
     detections: tuple[Box, ...] = ()
-    """Of a detector; the most confident first."""
+    """Objects that a detector has found, the most confident first."""
     classification: Label | None = None
-    """Of a classifier."""
+    """Answer of a classifier."""
     attributes: Mapping[str, Label] = dataclasses.field(default_factory=dict)
-    """Of a model of several attributes, by their names."""
+    """Answers of a model of several attributes, by their names."""
 
     @property
     def task(self) -> str:
@@ -72,10 +72,10 @@ class Answer:
 
 
 def answer_of(data: Mapping[str, Any], request_id: str) -> Answer:
-    """Return the answer that a body of `/predict` is.
+    """Return a body of `/predict` as an answer.
 
     Raises:
-        KeyError, TypeError, ValueError: It is none.
+        KeyError, TypeError, ValueError: The body is not an answer.
     """
     label = data.get("classification")
     return Answer(

@@ -1,11 +1,11 @@
-"""The client for asyncio."""
+"""The client for asyncio: the methods of `Client`, to await."""
 
 from __future__ import annotations
 
-import io
+import asyncio
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import httpx
 import tenacity
@@ -14,30 +14,25 @@ from visionops.client import calls
 from visionops.client.answers import Answer
 from visionops.client.calls import Call, Retry, TryAgain
 from visionops.client.errors import RequestRefused
-from visionops.client.images import ImageLike
+from visionops.client.images import ImageLike, encoded, name_of
 
 if TYPE_CHECKING:
     from PIL import Image
 
 __all__ = ["AsyncClient"]
 
+_Read = TypeVar("_Read")
+
 
 class AsyncClient:
-    """A connection to a prediction server, with the methods of `Client` to await.
+    """A connection to a prediction server, with the methods and arguments of `Client`.
 
-    Use it within one event loop; requests may run side by side.
-
-    Args:
-        url: Of the server, as ``http://127.0.0.1:8000``.
-        key: API key, where the server wants one.
-        timeout: Seconds for one try.
-        retry: How long to try.
+    Use it within one event loop; requests may run side by side. Files are read, and arrays encoded, on a thread.
     """
 
     def __init__(self, url: str, key: str | None = None, *, timeout: float = 30.0, retry: Retry | None = None) -> None:
         self.url = url.rstrip("/")
-        headers = {"X-API-Key": key} if key else {}
-        self._http = httpx.AsyncClient(base_url=self.url, headers=headers, timeout=timeout)
+        self._http = httpx.AsyncClient(**calls.connection(url, key, timeout))
         self._retrying = tenacity.AsyncRetrying(**(retry or Retry()).arguments())
 
     async def __aenter__(self) -> Self:
@@ -61,67 +56,110 @@ class AsyncClient:
         model: str = "",
         source: str = "",
     ) -> Answer:
-        """Return what the model says of an image.
-
-        Args:
-            image: A path, the bytes of a file, an RGB array of uint8 (height, width, 3), or Pillow's image.
-            conf: Of a detector: lowest confidence of a box, 0 to 1.
-            iou: Of a detector: overlap above which the weaker of two boxes of a class goes, 0 to 1.
-            model: Name of the model; the server's default when empty.
-            source: Camera or line, which the server's log keeps.
-
-        Raises:
-            ClientError: The file cannot be read, or the array is no image.
-        """
-        parameters = calls.options_of(model, {"conf": conf, "iou": iou})
-        return calls.read_answer(await self._send(calls.predict_call(image, parameters, source)))
+        """Do as `Client.predict`."""
+        parameters = {"model": model, "conf": conf, "iou": iou}
+        return await self._send(calls.predict(await _encoded(image), parameters, source))
 
     async def predict_batch(
-        self, images: Sequence[ImageLike], *, conf: float | None = None, iou: float | None = None, model: str = ""
+        self,
+        images: Sequence[ImageLike],
+        *,
+        conf: float | None = None,
+        iou: float | None = None,
+        model: str = "",
+        source: str = "",
     ) -> list[Answer | RequestRefused]:
-        """Return the answers for several images, in their order; one that the server refused is its error."""
-        parameters = calls.options_of(model, {"conf": conf, "iou": iou})
-        return calls.answers_in(await self._send(calls.batch_call(images, parameters)))
+        """Do as `Client.predict_batch`."""
+        if not images:
+            return []
+        parameters = {"model": model, "conf": conf, "iou": iou}
+        return await self._send(calls.predict_batch([await _encoded(image) for image in images], parameters, source))
 
-    async def explain(self, image: ImageLike, *, grid: int | None = None, model: str = "") -> Image.Image:
-        """Return a picture of where the answer comes from; it takes as long as ``grid`` x ``grid`` answers."""
-        from PIL import Image
-
-        response = await self._send(calls.explain_call(image, calls.options_of(model, {"grid": grid})))
-        return Image.open(io.BytesIO(response.content))
+    async def explain(
+        self,
+        image: ImageLike,
+        *,
+        grid: int | None = None,
+        conf: float | None = None,
+        iou: float | None = None,
+        model: str = "",
+    ) -> Image.Image:
+        """Do as `Client.explain`."""
+        parameters = {"model": model, "grid": grid, "conf": conf, "iou": iou}
+        return await self._send(calls.explain(await _encoded(image), parameters))
 
     async def feedback(
-        self, answer: Answer | str, *, label: Mapping[str, Any] | None = None, comment: str = ""
+        self, answer: Answer | str, *, label: Mapping[str, Any] | None = None, comment: str = "", key: str = ""
     ) -> Mapping[str, Any]:
-        """Say that an answer is wrong, or what is right; it becomes an item of the review.
+        """Do as `Client.feedback`."""
+        return await self._send(calls.feedback(answer, "", label, comment, key, ""))
 
-        Args:
-            answer: The answer, or its request id.
-            label: What is right, in the form of the task.
-        """
-        request_id = answer if isinstance(answer, str) else answer.request_id
-        found: Mapping[str, Any] = calls.read_json(await self._send(calls.feedback_call(request_id, label, comment)))
-        return found
+    async def feedback_on_image(
+        self,
+        image: ImageLike,
+        *,
+        label: Mapping[str, Any] | None = None,
+        comment: str = "",
+        key: str = "",
+        model: str = "",
+    ) -> Mapping[str, Any]:
+        """Do as `Client.feedback_on_image`."""
+        return await self._send(calls.feedback(await _encoded(image), name_of(image), label, comment, key, model))
 
     async def model(self, name: str = "") -> Mapping[str, Any]:
-        """Return the card of the model that answers: task, classes, metrics, version."""
-        found: Mapping[str, Any] = calls.read_json(
-            await self._send(Call("GET", "/model", {"params": calls.options_of(name, {})}))
-        )
-        return found
+        """Do as `Client.model`."""
+        card: Mapping[str, Any] = await self._send(calls.get("/model", {"model": name}))
+        return card
 
-    async def is_ready(self) -> bool:
-        """Return whether the server has a model to answer with; asks once."""
+    async def models(self) -> Sequence[Mapping[str, Any]]:
+        """Do as `Client.models`."""
+        names: Sequence[Mapping[str, Any]] = await self._send(calls.get("/models"))
+        return names
+
+    async def release(self, name: str = "") -> Mapping[str, Any]:
+        """Do as `Client.release`."""
+        report: Mapping[str, Any] = await self._send(calls.get("/release", {"model": name}))
+        return report
+
+    async def reload(self, placement: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Do as `Client.reload`."""
+        card: Mapping[str, Any] = await self._send(calls.post("/reload", placement))
+        return card
+
+    async def unload(self, name: str, role: str = "champion") -> Sequence[Mapping[str, Any]]:
+        """Do as `Client.unload`."""
+        names: Sequence[Mapping[str, Any]] = await self._send(calls.post("/unload", {"name": name, "role": role}))
+        return names
+
+    async def is_live(self) -> bool:
+        """Do as `Client.is_live`."""
+        return await self._probe("/health")
+
+    async def is_ready(self, model: str = "") -> bool:
+        """Do as `Client.is_ready`."""
+        return await self._probe("/ready", {"model": model} if model else {})
+
+    async def _probe(self, path: str, parameters: Mapping[str, str] | None = None) -> bool:
         try:
-            return (await self._http.get("/ready")).status_code == 200
+            return calls.is_yes(await self._http.get(path, params=parameters))
         except httpx.TransportError:
             return False
 
-    async def _send(self, call: Call) -> httpx.Response:
+    async def _send(self, call: Call[_Read]) -> _Read:
         async def attempt() -> httpx.Response:
-            return calls.checked(await self._http.request(call.method, call.path, **call.arguments))
+            try:
+                response = await self._http.request(call.method, call.path, **call.arguments)
+            except httpx.RequestError as error:
+                raise calls.not_answered(call, self.url, error) from error
+            return calls.checked(response)
 
         try:
-            return await self._retrying(attempt)
-        except (TryAgain, httpx.TransportError) as error:
-            raise calls.call_failed(self.url, error) from error
+            response: httpx.Response = await self._retrying(attempt)
+        except TryAgain as error:
+            raise calls.gave_up(self.url, error) from error
+        return call.read(response)
+
+
+async def _encoded(image: ImageLike) -> bytes:
+    """Return an image as bytes, without holding up the event loop."""
+    return image if isinstance(image, bytes) else await asyncio.to_thread(encoded, image)

@@ -1,42 +1,53 @@
-"""What both clients send, how they read what comes back, and when they try again; no network here."""
+"""The requests of both clients, how their answers are read, and when they are sent again; no network here."""
 
 from __future__ import annotations
 
 import dataclasses
+import io
+import json
 import uuid
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import httpx
 import tenacity
 
 from visionops.client.answers import Answer, answer_of
 from visionops.client.errors import ClientError, RequestRefused, ServerUnavailable
-from visionops.client.images import ImageLike, encoded
+from visionops.monitoring.sources import is_source
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 __all__ = [
     "Call",
     "Retry",
     "TryAgain",
-    "answers_in",
-    "batch_call",
-    "call_failed",
     "checked",
-    "explain_call",
-    "feedback_call",
-    "options_of",
-    "predict_call",
-    "read_answer",
-    "read_json",
+    "connection",
+    "explain",
+    "feedback",
+    "gave_up",
+    "get",
+    "is_yes",
+    "not_answered",
+    "post",
+    "predict",
+    "predict_batch",
 ]
 
 _BUSY = {429, 502, 503, 504}
 _BINARY = {"Content-Type": "application/octet-stream"}
+_CONNECTING = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
+"""Errors before the server has seen anything of the request."""
+_Read = TypeVar("_Read")
+Parameters = Mapping[str, str | float | None]
+"""Parameters of a request; those that are None are not sent."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Retry:
-    """How long a client tries while nobody answers, or the server is busy (429, 502, 503, 504)."""
+    """How long a client tries while nobody answers or the server is busy (429, 502, 503, 504)."""
 
     seconds: float = 30.0
     """From the first try to the start of the last; 0: one try."""
@@ -45,7 +56,7 @@ class Retry:
     longest_wait: float = 5.0
 
     def arguments(self) -> dict[str, Any]:
-        """Return what `tenacity` calls this; a server's ``Retry-After`` counts more than our own wait."""
+        """Return the arguments of `tenacity.Retrying`; a server's longer ``Retry-After`` counts instead of our wait."""
         own = tenacity.wait_exponential_jitter(
             multiplier=self.first_wait, max=self.longest_wait, jitter=self.first_wait
         )
@@ -55,7 +66,7 @@ class Retry:
             return max(own(state), error.after if isinstance(error, TryAgain) else 0.0)
 
         return {
-            "retry": tenacity.retry_if_exception_type((TryAgain, httpx.TransportError)),
+            "retry": tenacity.retry_if_exception_type(TryAgain),
             "stop": tenacity.stop_before_delay(self.seconds) if self.seconds else tenacity.stop_after_attempt(1),
             "wait": wait,
             "reraise": True,
@@ -63,57 +74,118 @@ class Retry:
 
 
 class TryAgain(Exception):
-    """The server is busy; never leaves the client.
+    """Nobody answers, or the server is busy; never leaves the client.
 
     Args:
-        after: Seconds that it wants the client to wait.
+        after: Seconds to wait, as the server says.
+        status: HTTP status of the answer, None where there is none.
     """
 
-    def __init__(self, reason: str, after: float) -> None:
+    def __init__(self, reason: str, after: float = 0.0, status: int | None = None, code: str = "") -> None:
         super().__init__(reason)
         self.after = after
+        self.status = status
+        self.code = code
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Call:
-    """One request. Sent again it has the same id and key, so that nothing counts twice."""
+class Call(Generic[_Read]):
+    """One request, and how its answer is read."""
 
     method: str
     path: str
+    read: Callable[[httpx.Response], _Read]
     arguments: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    """Of httpx' ``request``."""
+    """Arguments of httpx' ``request``."""
+    is_repeatable: bool = True
+    """Whether the server may do it twice: if not, it is sent again only where the server has not begun it."""
 
 
-def options_of(model: str, options: Mapping[str, float | None]) -> dict[str, str | float]:
-    """Return the parameters of a request, without those that are not given."""
-    return {name: value for name, value in {"model": model or None, **options}.items() if value is not None}
+def connection(url: str, key: str | None, timeout: float) -> dict[str, Any]:
+    """Return the arguments of an httpx client.
+
+    Raises:
+        ClientError: The address or the key cannot be one.
+    """
+    try:
+        parsed = httpx.URL(url)
+    except httpx.InvalidURL as error:
+        raise ClientError(f"url {url!r}: is no address ({error}); expected http://HOST:PORT") from error
+    if parsed.scheme not in {"http", "https"} or not parsed.host:
+        raise ClientError(f"url {url!r}: expected http://HOST:PORT or https://HOST")
+    if key and not (key.isascii() and key.isprintable()):
+        raise ClientError("key: has characters that no API key has; a line break or a quotation mark may be part of it")
+    return {"base_url": url.rstrip("/"), "headers": {"X-API-Key": key} if key else {}, "timeout": timeout}
 
 
-def predict_call(image: ImageLike, parameters: Mapping[str, Any], source: str) -> Call:
+# ---- requests
+
+
+def predict(image: bytes, parameters: Parameters, source: str) -> Call[Answer]:
     """Return the request of `/predict`."""
-    headers = {**_BINARY, "X-Request-ID": uuid.uuid4().hex}
-    if source:
-        headers["X-Source"] = source
-    return Call("POST", "/predict", {"content": encoded(image), "params": parameters, "headers": headers})
+    headers = {**_BINARY, **_named(source)}
+    return Call("POST", "/predict", _read_answer, _sent(parameters, content=image, headers=headers))
 
 
-def batch_call(images: Sequence[ImageLike], parameters: Mapping[str, Any]) -> Call:
+def predict_batch(images: Sequence[bytes], parameters: Parameters, source: str) -> Call[list[Answer | RequestRefused]]:
     """Return the request of `/predict/batch`."""
-    files = [("files", (str(number), encoded(image))) for number, image in enumerate(images)]
-    headers = {"X-Request-ID": uuid.uuid4().hex}
-    return Call("POST", "/predict/batch", {"files": files, "params": parameters, "headers": headers})
+    files = [("files", (str(number), image)) for number, image in enumerate(images)]
+    return Call("POST", "/predict/batch", _read_answers, _sent(parameters, files=files, headers=_named(source)))
 
 
-def explain_call(image: ImageLike, parameters: Mapping[str, Any]) -> Call:
-    """Return the request of `/explain`, for a picture."""
+def explain(image: bytes, parameters: Parameters) -> Call[Image.Image]:
+    """Return the request of `/explain` for a picture."""
     headers = {**_BINARY, "Accept": "image/png"}
-    return Call("POST", "/explain", {"content": encoded(image), "params": parameters, "headers": headers})
+    return Call("POST", "/explain", _read_picture, _sent(parameters, content=image, headers=headers))
 
 
-def feedback_call(request_id: str, label: Mapping[str, Any] | None, comment: str) -> Call:
-    """Return the request of `/feedback` on an answer."""
-    body = {"request_id": request_id, "label": label, "comment": comment}
-    return Call("POST", "/feedback", {"json": body, "headers": {"Idempotency-Key": uuid.uuid4().hex}})
+def feedback(
+    about: Answer | str | bytes, name: str, label: Mapping[str, Any] | None, comment: str, key: str, model: str
+) -> Call[Mapping[str, Any]]:
+    """Return the request of `/feedback` about an answer, or about an image with the name of its file.
+
+    Raises:
+        ClientError: The label is not JSON.
+    """
+    fields: dict[str, Any] = {"comment": comment, "key": key or uuid.uuid4().hex}
+    try:
+        said = None if label is None else json.dumps(label, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ClientError(f"label: is not JSON ({error})") from error
+    sent: dict[str, Any]
+    if isinstance(about, bytes):
+        sent = {"files": {"file": (name, about)}, "data": fields if said is None else {"label": said, **fields}}
+    else:
+        request_id = about.request_id if isinstance(about, Answer) else about
+        sent = {"json": {"request_id": request_id, "label": label, **fields}}
+    return Call("POST", "/feedback", read_json, _sent({"model": model}, **sent))
+
+
+def get(path: str, parameters: Parameters | None = None) -> Call[Any]:
+    """Return a request for JSON."""
+    return Call("GET", path, read_json, _sent(parameters or {}))
+
+
+def post(path: str, body: Mapping[str, Any]) -> Call[Any]:
+    """Return a request that changes the server, which is not sent twice."""
+    return Call("POST", path, read_json, {"json": body}, is_repeatable=False)
+
+
+def _sent(parameters: Parameters, **arguments: Any) -> dict[str, Any]:
+    return {"params": {name: value for name, value in parameters.items() if value not in {None, ""}}, **arguments}
+
+
+def _named(source: str) -> dict[str, str]:
+    """Return the headers that name a prediction: sent again, it has the same id."""
+    if source and not is_source(source):
+        raise ClientError(
+            f"source {source!r}: expected 1 to 64 letters, digits, dots, dashes and underscores, "
+            "the first a letter or a digit"
+        )
+    return {"X-Request-ID": uuid.uuid4().hex} | ({"X-Source": source} if source else {})
+
+
+# ---- answers
 
 
 def checked(response: httpx.Response) -> httpx.Response:
@@ -121,7 +193,7 @@ def checked(response: httpx.Response) -> httpx.Response:
 
     Raises:
         TryAgain: The server is busy.
-        RequestRefused: It refuses the request.
+        RequestRefused: The server refuses the request.
     """
     if response.status_code < 400:
         return response
@@ -131,58 +203,92 @@ def checked(response: httpx.Response) -> httpx.Response:
     except (ValueError, KeyError, TypeError):
         code, message = "http", response.reason_phrase or "no reason given"
     if response.status_code in _BUSY:
-        raise TryAgain(f"{message} ({response.status_code} {code})", _seconds(response.headers.get("Retry-After")))
+        after = _seconds(response.headers.get("Retry-After"))
+        raise TryAgain(f"{message} ({response.status_code} {code})", after, response.status_code, code)
     raise RequestRefused(response.status_code, code, message)
+
+
+def is_yes(response: httpx.Response) -> bool:
+    """Return whether a probe says yes; False where the server is busy or has no model.
+
+    Raises:
+        RequestRefused: The server refuses to say.
+    """
+    try:
+        return checked(response).status_code == 200
+    except TryAgain:
+        return False
+
+
+def not_answered(call: Call[Any], url: str, error: httpx.RequestError) -> TryAgain | ClientError:
+    """Return what follows from a request that has no answer."""
+    reason = str(error) or type(error).__name__
+    if not isinstance(error, httpx.TransportError) or isinstance(error, httpx.LocalProtocolError):
+        return ClientError(f"{url}{call.path}: the request or its answer is not valid HTTP ({reason})")
+    if call.is_repeatable or isinstance(error, _CONNECTING):
+        return TryAgain(reason)
+    return ServerUnavailable(
+        f"{url}{call.path}: no answer ({reason}); whether the server has done it is unknown: see Client.models()"
+    )
+
+
+def gave_up(url: str, last: TryAgain) -> ServerUnavailable:
+    """Return the error of a client whose time is over."""
+    if last.status is None:
+        return ServerUnavailable(f"{url}: does not answer ({last}); is the server running?")
+    return ServerUnavailable(f"{url}: {last}", last.status, last.code)
 
 
 def read_json(response: httpx.Response) -> Any:
     """Return the body of an answer.
 
     Raises:
-        ClientError: It is no JSON.
+        ClientError: It is not JSON.
     """
     try:
         return response.json()
     except ValueError as error:
-        raise ClientError(f"{response.url}: the answer is no JSON; is this a VisionOps server?") from error
+        raise ClientError(f"{response.url}: the answer is not JSON; is this a VisionOps server?") from error
 
 
-def read_answer(response: httpx.Response) -> Answer:
-    """Return the answer of `/predict`.
-
-    Raises:
-        ClientError: It is none.
-    """
+def _read_answer(response: httpx.Response) -> Answer:
     return _answer(read_json(response), response, response.headers.get("X-Request-ID", ""))
 
 
-def answers_in(response: httpx.Response) -> list[Answer | RequestRefused]:
-    """Return the answers of `/predict/batch`, in the order sent; an image that was refused is its error.
-
-    Raises:
-        ClientError: It is no such body.
-    """
+def _read_answers(response: httpx.Response) -> list[Answer | RequestRefused]:
     request_id = response.headers.get("X-Request-ID", "")
-    found: list[Answer | RequestRefused] = []
-    for number, one in enumerate(read_json(response)["results"], start=1):
-        if "error" in one:
-            found.append(RequestRefused(422, one["error"]["code"], one["error"]["message"]))
-        else:
-            found.append(_answer(one, response, f"{request_id}/{number}"))
-    return found
-
-
-def call_failed(url: str, error: TryAgain | httpx.TransportError) -> ServerUnavailable:
-    """Return what a client raises when its time is over."""
-    reason = str(error) or type(error).__name__
-    return ServerUnavailable(f"{url}: does not answer ({reason}); is the server running?")
+    body = read_json(response)
+    try:
+        results = enumerate(body["results"], start=1)
+        return [
+            RequestRefused(None, one["error"]["code"], one["error"]["message"])
+            if "error" in one
+            else _answer(one, response, f"{request_id}/{number}")
+            for number, one in results
+        ]
+    except (KeyError, TypeError) as error:
+        raise _foreign(response) from error
 
 
 def _answer(data: Any, response: httpx.Response, request_id: str) -> Answer:
     try:
         return answer_of(data, request_id)
     except (KeyError, TypeError, ValueError) as error:
-        raise ClientError(f"{response.url}: the answer is no prediction; is this a VisionOps server?") from error
+        raise _foreign(response) from error
+
+
+def _read_picture(response: httpx.Response) -> Image.Image:
+    from PIL import Image
+
+    try:
+        return Image.open(io.BytesIO(response.content))
+    except OSError as error:
+        raise _foreign(response) from error
+
+
+def _foreign(response: httpx.Response) -> ClientError:
+    path = response.url.path
+    return ClientError(f"{response.url}: the answer is not one of {path}; is this a VisionOps server?")
 
 
 def _seconds(text: str | None) -> float:

@@ -1,9 +1,9 @@
-"""What goes wrong between a client and a server.
+"""Errors of the client.
 
 VisionOpsError
-└── ClientError
-    ├── RequestRefused      the server answers that it cannot do this: sending it again changes nothing
-    └── ServerUnavailable   nobody answers, or the server is busy, for as long as the client was to try
+└── ClientError             the request cannot be made or sent, or the answer is not one of this server's
+    ├── RequestRefused      the server refuses the request: sending it again changes nothing
+    └── ServerUnavailable   nobody answers, or the server stays busy, for as long as the client tries
 """
 
 from __future__ import annotations
@@ -14,22 +14,38 @@ __all__ = ["ClientError", "RequestRefused", "ServerUnavailable"]
 
 
 class ClientError(VisionOpsError):
-    """Base of what a client raises."""
+    """Base of the client's errors."""
 
     code = "client_error"
 
 
 class RequestRefused(ClientError):
-    """The server refuses a request: a bad image, a wrong key, an option that the model does not have."""
+    """The server refuses a request: a bad image, a wrong key, an option that the model does not have.
 
-    def __init__(self, status: int, code: str, message: str) -> None:
-        super().__init__(f"{message} ({status} {code})")
+    Args:
+        status: HTTP status. None for one image of a batch, whose other images have answers.
+        code: The server's code, such as ``not_an_image``.
+        message: The server's message.
+    """
+
+    def __init__(self, status: int | None, code: str, message: str) -> None:
+        super().__init__(f"{message} ({code if status is None else f'{status} {code}'})")
         self.status = status
         self.code = code
         self.message = message
 
 
 class ServerUnavailable(ClientError):
-    """Nobody answers, or the server is busy; the message has the last reason."""
+    """Nobody answers, or the server stays busy; the message has the last reason.
+
+    Args:
+        status: HTTP status of the last answer, None where there was none.
+        code: The server's code in it, such as ``overloaded``; ``server_unavailable`` where there was none.
+    """
 
     code = "server_unavailable"
+
+    def __init__(self, message: str, status: int | None = None, code: str = "server_unavailable") -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code

@@ -1,4 +1,4 @@
-"""An image in the forms that people have it in, as the bytes that are sent."""
+"""Images in every form that the client accepts, as the bytes that it sends."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from PIL import Image
 
-__all__ = ["ImageLike", "encoded"]
+__all__ = ["ImageLike", "encoded", "name_of"]
 
 ImageLike: TypeAlias = "str | Path | bytes | npt.NDArray[np.uint8] | Image.Image"
 """A path, the bytes of a file, an array of uint8, RGB (height, width, 3) or grey (height, width), or Pillow's image."""
@@ -33,6 +33,11 @@ def encoded(image: ImageLike) -> bytes:
         except OSError as error:
             raise ClientError(f"{image}: cannot be read ({error.strerror})") from error
     return _as_png(image)
+
+
+def name_of(image: ImageLike) -> str:
+    """Return the name of an image's file; ``image`` where it has none."""
+    return Path(image).name if isinstance(image, str | Path) else "image"
 
 
 def _as_png(image: Any) -> bytes:

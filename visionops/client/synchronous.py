@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import httpx
 import tenacity
@@ -14,31 +13,35 @@ from visionops.client import calls
 from visionops.client.answers import Answer
 from visionops.client.calls import Call, Retry, TryAgain
 from visionops.client.errors import RequestRefused
-from visionops.client.images import ImageLike
+from visionops.client.images import ImageLike, encoded, name_of
 
 if TYPE_CHECKING:
     from PIL import Image
 
 __all__ = ["Client"]
 
+_Read = TypeVar("_Read")
+
 
 class Client:
     """A connection to a prediction server. Safe to use from several threads.
 
-    Every method raises `RequestRefused` where the server refuses the request, and `ServerUnavailable` where nobody
-    answers for as long as ``retry`` says.
+    Every method raises `RequestRefused` where the server refuses the request, `ServerUnavailable` where nobody answers
+    for as long as ``retry`` says, and `ClientError` where the request cannot be made.
 
     Args:
-        url: Of the server, as ``http://127.0.0.1:8000``.
+        url: Address of the server, such as ``http://127.0.0.1:8000``.
         key: API key, where the server wants one.
         timeout: Seconds for one try.
         retry: How long to try.
+
+    Raises:
+        ClientError: The address or the key cannot be one.
     """
 
     def __init__(self, url: str, key: str | None = None, *, timeout: float = 30.0, retry: Retry | None = None) -> None:
         self.url = url.rstrip("/")
-        headers = {"X-API-Key": key} if key else {}
-        self._http = httpx.Client(base_url=self.url, headers=headers, timeout=timeout)
+        self._http = httpx.Client(**calls.connection(url, key, timeout))
         self._retrying = tenacity.Retrying(**(retry or Retry()).arguments())
 
     def __enter__(self) -> Self:
@@ -62,67 +65,123 @@ class Client:
         model: str = "",
         source: str = "",
     ) -> Answer:
-        """Return what the model says of an image.
+        """Return the model's answer for an image.
 
         Args:
             image: A path, the bytes of a file, an RGB array of uint8 (height, width, 3), or Pillow's image.
-            conf: Of a detector: lowest confidence of a box, 0 to 1.
-            iou: Of a detector: overlap above which the weaker of two boxes of a class goes, 0 to 1.
+            conf: Lowest confidence of a detector's box, 0 to 1.
+            iou: Overlap above which a detector drops the weaker of two boxes of a class, 0 to 1.
             model: Name of the model; the server's default when empty.
-            source: Camera or line, which the server's log keeps.
-
-        Raises:
-            ClientError: The file cannot be read, or the array is no image.
+            source: Camera or line, for the server's log.
         """
-        parameters = calls.options_of(model, {"conf": conf, "iou": iou})
-        return calls.read_answer(self._send(calls.predict_call(image, parameters, source)))
+        parameters = {"model": model, "conf": conf, "iou": iou}
+        return self._send(calls.predict(encoded(image), parameters, source))
 
     def predict_batch(
-        self, images: Sequence[ImageLike], *, conf: float | None = None, iou: float | None = None, model: str = ""
+        self,
+        images: Sequence[ImageLike],
+        *,
+        conf: float | None = None,
+        iou: float | None = None,
+        model: str = "",
+        source: str = "",
     ) -> list[Answer | RequestRefused]:
-        """Return the answers for several images, in their order; one that the server refused is its error."""
-        parameters = calls.options_of(model, {"conf": conf, "iou": iou})
-        return calls.answers_in(self._send(calls.batch_call(images, parameters)))
+        """Return the answers for several images, in their order; for an image that the server refuses, the error."""
+        if not images:
+            return []
+        parameters = {"model": model, "conf": conf, "iou": iou}
+        return self._send(calls.predict_batch([encoded(image) for image in images], parameters, source))
 
-    def explain(self, image: ImageLike, *, grid: int | None = None, model: str = "") -> Image.Image:
-        """Return a picture of where the answer comes from; it takes as long as ``grid`` x ``grid`` answers."""
-        from PIL import Image
-
-        response = self._send(calls.explain_call(image, calls.options_of(model, {"grid": grid})))
-        return Image.open(io.BytesIO(response.content))
+    def explain(
+        self,
+        image: ImageLike,
+        *,
+        grid: int | None = None,
+        conf: float | None = None,
+        iou: float | None = None,
+        model: str = "",
+    ) -> Image.Image:
+        """Return a picture of the parts that an answer rests on; it takes as long as ``grid`` x ``grid`` answers."""
+        parameters = {"model": model, "grid": grid, "conf": conf, "iou": iou}
+        return self._send(calls.explain(encoded(image), parameters))
 
     def feedback(
-        self, answer: Answer | str, *, label: Mapping[str, Any] | None = None, comment: str = ""
+        self, answer: Answer | str, *, label: Mapping[str, Any] | None = None, comment: str = "", key: str = ""
     ) -> Mapping[str, Any]:
-        """Say that an answer is wrong, or what is right; it becomes an item of the review.
+        """Send what is wrong with an answer, or what is right; it becomes an item of the review.
 
         Args:
             answer: The answer, or its request id.
-            label: What is right, in the form of the task.
+            label: The right answer, in the form of the task.
+            key: Your name for this feedback: the server keeps feedback of one name once. One is made when empty.
         """
-        request_id = answer if isinstance(answer, str) else answer.request_id
-        found: Mapping[str, Any] = calls.read_json(self._send(calls.feedback_call(request_id, label, comment)))
-        return found
+        return self._send(calls.feedback(answer, "", label, comment, key, ""))
+
+    def feedback_on_image(
+        self,
+        image: ImageLike,
+        *,
+        label: Mapping[str, Any] | None = None,
+        comment: str = "",
+        key: str = "",
+        model: str = "",
+    ) -> Mapping[str, Any]:
+        """Send an image with what is right about it, as `feedback` does where the server has kept the image."""
+        return self._send(calls.feedback(encoded(image), name_of(image), label, comment, key, model))
 
     def model(self, name: str = "") -> Mapping[str, Any]:
         """Return the card of the model that answers: task, classes, metrics, version."""
-        found: Mapping[str, Any] = calls.read_json(
-            self._send(Call("GET", "/model", {"params": calls.options_of(name, {})}))
-        )
-        return found
+        card: Mapping[str, Any] = self._send(calls.get("/model", {"model": name}))
+        return card
 
-    def is_ready(self) -> bool:
-        """Return whether the server has a model to answer with; asks once."""
+    def models(self) -> Sequence[Mapping[str, Any]]:
+        """Return all names of models with their roles, and why the last one did not load."""
+        names: Sequence[Mapping[str, Any]] = self._send(calls.get("/models"))
+        return names
+
+    def release(self, name: str = "") -> Mapping[str, Any]:
+        """Return how the candidate of a release does beside the champion."""
+        report: Mapping[str, Any] = self._send(calls.get("/release", {"model": name}))
+        return report
+
+    def reload(self, placement: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Put a model into its role, with an admin key. Not sent twice where the answer is lost.
+
+        Args:
+            placement: Body of `/reload`: ``name``, ``version`` and ``bundle``, and for a canary or a shadow ``role``.
+        """
+        card: Mapping[str, Any] = self._send(calls.post("/reload", placement))
+        return card
+
+    def unload(self, name: str, role: str = "champion") -> Sequence[Mapping[str, Any]]:
+        """Take a model out of its role, with an admin key, and return what is left. Not sent twice, as `reload`."""
+        names: Sequence[Mapping[str, Any]] = self._send(calls.post("/unload", {"name": name, "role": role}))
+        return names
+
+    def is_live(self) -> bool:
+        """Return whether the server answers at all; one try."""
+        return self._probe("/health")
+
+    def is_ready(self, model: str = "") -> bool:
+        """Return whether a model can answer; one try."""
+        return self._probe("/ready", {"model": model} if model else {})
+
+    def _probe(self, path: str, parameters: Mapping[str, str] | None = None) -> bool:
         try:
-            return self._http.get("/ready").status_code == 200
+            return calls.is_yes(self._http.get(path, params=parameters))
         except httpx.TransportError:
             return False
 
-    def _send(self, call: Call) -> httpx.Response:
+    def _send(self, call: Call[_Read]) -> _Read:
         def attempt() -> httpx.Response:
-            return calls.checked(self._http.request(call.method, call.path, **call.arguments))
+            try:
+                response = self._http.request(call.method, call.path, **call.arguments)
+            except httpx.RequestError as error:
+                raise calls.not_answered(call, self.url, error) from error
+            return calls.checked(response)
 
         try:
-            return self._retrying(attempt)
-        except (TryAgain, httpx.TransportError) as error:
-            raise calls.call_failed(self.url, error) from error
+            response = self._retrying(attempt)
+        except TryAgain as error:
+            raise calls.gave_up(self.url, error) from error
+        return call.read(response)

@@ -1,0 +1,37 @@
+"""Both clients behind one interface."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from visionops.client import AsyncClient, Client, Retry
+
+ONCE = Retry(seconds=0)
+Ask = Callable[..., Any]
+"""Call a method of a client by its name."""
+
+
+@contextmanager
+def asking(kind: str, url: str, key: str | None = None, retry: Retry = ONCE, timeout: float = 30.0) -> Iterator[Ask]:
+    """A connected client, ``sync`` or ``async``."""
+    if kind == "sync":
+        with Client(url, key, retry=retry, timeout=timeout) as client:
+            yield lambda name, *args, **named: getattr(client, name)(*args, **named)
+        return
+    with asyncio.Runner() as runner:
+        connected = AsyncClient(url, key, retry=retry, timeout=timeout)
+        try:
+            yield lambda name, *args, **named: runner.run(getattr(connected, name)(*args, **named))
+        finally:
+            runner.run(connected.close())
+
+
+@pytest.fixture(params=["sync", "async"])
+def kind(request: pytest.FixtureRequest) -> str:
+    """Of client."""
+    return request.param
