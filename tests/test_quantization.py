@@ -90,7 +90,7 @@ def test_the_bundle_serves_int8_and_keeps_the_float_graph(tmp_path, bundle, data
 
 def kinds_of_convolution(bundle):
     """In what the engine really computes."""
-    operations = load_engine(bundle)._alone.model.get_runtime_model().get_ops()
+    operations = load_engine(bundle)._first.model.get_runtime_model().get_ops()
     facts = [{k: str(v.astype(str)) for k, v in op.get_rt_info().items()} for op in operations]
     return {fact["runtimePrecision"] for fact in facts if fact["layerType"] == "Convolution"}
 

@@ -73,9 +73,9 @@ class VisionOps:
         """Load the engine and make it answer; ends the process when it does not."""
         fields = set(ModelRef.model_fields)
         try:
-            self._model = Loader(self._settings).load(
-                ModelRef.model_validate(self._settings.model_dump(include=fields))
-            )
+            loader = Loader(self._settings)
+            self._model = loader.load(ModelRef.model_validate(self._settings.model_dump(include=fields)))
+            loader.ready()
         except VisionOpsError as error:
             _tell(error)
             # Any other status, and gunicorn would start the next worker, for ever. At once, because what the parent
@@ -177,7 +177,7 @@ def _read_settings(parameters: Mapping[str, object], environment: Mapping[str, s
         raise ConfigError(f"parameter {unknown[0]}: is not known here; there are: {', '.join(_SETTINGS)}")
     variables = {variable(name) for name in _SETTINGS}
     arguments = [f"--{name.replace('_', '-')}={value}" for name, value in parameters.items()]
-    # One image at a time is what a process of Seldon's has by default: no trial of how many side by side are best.
+    # One image at a time is what a process of Seldon's has by default: nothing to choose.
     known = {variable("streams"): "1"} | {name: value for name, value in environment.items() if name in variables}
     settings = Settings.parse(arguments, known)
     if settings.bundle is None:

@@ -96,12 +96,15 @@ def create_app(settings: Settings, started: Sequence[Started] = (), loader: Load
         feedback=open_feedback(settings, metrics),
     )
     metrics.watch_queue(lambda: dispatcher.waiting)
+    models.watch_modes()
     for each in started:
         each.enter(serving.models)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None, None]:
+        serving.loader.ready(lambda: dispatcher.waiting)
         yield
+        serving.loader.close()
         serving.dispatcher.close()
         serving.explainer.close()
         serving.recorder.close()

@@ -79,19 +79,38 @@ def test_threads_do_not_mix_their_answers(tmp_path, engine):
 @ENGINES
 def test_an_image_gets_the_same_answer_alone_and_beside_others(tmp_path, engine):
     loaded = load_engine(make_bundle(tmp_path / "bundle", gain=20.0), engine, threads=2, streams=2)
-    assert loaded.streams == 2
+    assert loaded.streams == (2,)
+    loaded.add(1)
+    assert loaded.streams == (2, 1)
     expected = [loaded.infer(tensor(i))[0] for i in range(8)]
     with ThreadPoolExecutor(4) as pool:
-        answers = list(pool.map(lambda i: loaded.infer(tensor(i % 8), alone=False)[0], range(80)))
+        answers = list(pool.map(lambda i: loaded.infer(tensor(i % 8), streams=2)[0], range(80)))
     for i, answer in enumerate(answers):
         np.testing.assert_allclose(answer, expected[i % 8], atol=1e-5)
 
 
 def test_streams_share_the_threads(tmp_path):
     loaded = load_engine(make_bundle(tmp_path / "bundle"), threads=2, streams=8)
-    assert loaded.streams == 2
-    assert loaded._alone.model.get_property("NUM_STREAMS") == 1
-    assert loaded._beside.model.get_property("NUM_STREAMS") == 2
+    loaded.add(1)
+    assert [graph.model.get_property("NUM_STREAMS") for graph in loaded._graphs.values()] == [2, 1]
+
+
+@ENGINES
+def test_a_mode_that_was_not_compiled_is_answered_in_the_first(tmp_path, engine):
+    loaded = load_engine(make_bundle(tmp_path / "bundle", gain=20.0), engine, threads=2, streams=2)
+    np.testing.assert_array_equal(loaded.infer(tensor(), streams=1)[0], loaded.infer(tensor(), streams=2)[0])
+    assert loaded.streams == (2,)
+
+
+@ENGINES
+def test_a_mode_of_a_bundle_that_has_gone_is_refused_and_the_others_answer(tmp_path, engine):
+    bundle = make_bundle(tmp_path / "bundle")
+    loaded = load_engine(bundle, engine, threads=2, streams=2)
+    expected = loaded.infer(tensor())[0]
+    bundle.model_path.unlink()
+    with pytest.raises(BundleError, match=r"model\.onnx"):
+        loaded.add(1)
+    np.testing.assert_array_equal(loaded.infer(tensor())[0], expected)
 
 
 def test_what_was_compiled_is_kept_and_a_broken_cache_is_no_matter(tmp_path):
@@ -138,7 +157,7 @@ def test_a_graph_of_any_input_size_passes(tmp_path, engine):
 
 def test_the_precision_is_the_cards_and_threads_are_ours(tmp_path):
     loaded = load_engine(make_bundle(tmp_path / "bundle"), Engine.OPENVINO, threads=1)
-    compiled = loaded._alone.model
+    compiled = loaded._first.model
     assert compiled.get_property("INFERENCE_PRECISION_HINT").to_string() == "f32"
     assert compiled.get_property("INFERENCE_NUM_THREADS") == 1
     assert loaded.precision is Precision.F32
@@ -149,7 +168,7 @@ def test_bf16_runs_where_the_cpu_has_it_and_is_refused_where_not(tmp_path):
 
     bundle = make_bundle(tmp_path / "bundle", precision=Precision.BF16)
     if "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-        compiled = load_engine(bundle)._alone.model
+        compiled = load_engine(bundle)._first.model
         assert compiled.get_property("INFERENCE_PRECISION_HINT").to_string() == "bf16"
     else:
         with pytest.raises(BundleError, match="was sealed for bf16, which this CPU does not have"):

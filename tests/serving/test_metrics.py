@@ -32,6 +32,8 @@ LABELS = {
     "visionops_rejected": {"reason"},
     "visionops_model_info": {"name", "version", "alias", "role", "digest"},
     "visionops_model_images": {"name", "version", "outcome"},
+    "visionops_streams": {"name", "version"},
+    "visionops_mode_switches": {"name", "version"},
     "visionops_in_flight": set(),
     "visionops_queue_depth": set(),
     "visionops_models_draining": set(),

@@ -3,8 +3,8 @@
 Either package alone is enough: each is imported when it is asked for. Precision is what the bundle's card says and
 never what the engine would pick.
 
-All cores on one image answer soonest; one image on each core (a stream) answers most. An engine with ``streams`` does
-the first for an image that is ``alone`` and the second for the others.
+All cores on one image answer soonest; several images side by side, each with its share of the cores (a stream), often
+answer more. An engine begins with one number of streams; others are compiled when `Engine.add` is called.
 """
 
 from __future__ import annotations
@@ -35,16 +35,26 @@ class Engine(Protocol):
     precision: Precision
     threads: int
     """Most threads one inference uses."""
-    streams: int
-    """Images computed side by side, each with its share of the threads, when they are not alone."""
 
-    def infer(self, tensor: npt.NDArray[np.float32], *, alone: bool = True) -> list[npt.NDArray[np.float32]]:
+    @property
+    def streams(self) -> tuple[int, ...]:
+        """Numbers of streams that are compiled, the first one first."""
+
+    def add(self, streams: int) -> None:
+        """Compile for another number of streams, run once, and use it from then on; may be called beside `infer`.
+
+        Raises:
+            BundleError: The graph's file has gone or cannot be loaded any more.
+        """
+
+    def infer(self, tensor: npt.NDArray[np.float32], *, streams: int = 1) -> list[npt.NDArray[np.float32]]:
         """Run the graph.
 
         Args:
             tensor: float32 (1, 3, H, W), contiguous.
-            alone: All threads may work on this image: no other one is in work. The numbers do not depend on it
-                by more than the engine's rounding.
+            streams: Images side by side, each with its share of the threads; 1: all threads on this image. The first
+                number is used where this one is not compiled. The numbers of the answer do not depend on it by more
+                than the engine's rounding.
 
         Returns:
             Every output, in the graph's order. The arrays belong to the caller.
@@ -65,7 +75,7 @@ def load_engine(
     Args:
         device: What it computes on.
         threads: Most threads in work at once; `available_cpus` when absent.
-        streams: Images side by side when they are not alone; at most ``threads``.
+        streams: Images side by side; at most ``threads``. Only this number is compiled.
         cache: Folder where OpenVINO keeps what it compiled: loading again takes a fraction of the time.
 
     Raises:
@@ -99,9 +109,9 @@ class _OpenVino:
 
         self.precision = bundle.card.precision
         self.threads = threads
-        self.streams = streams
         core = _core()
-        target = device.value.upper()
+        self._bundle, self._target = bundle, device.value.upper()
+        target = self._target
         # Of several GPUs each has its number behind a dot.
         if target not in {name.partition(".")[0] for name in core.available_devices}:
             raise _without_gpu(bundle, f"OpenVINO sees {', '.join(core.available_devices)} here", "Intel's")
@@ -112,7 +122,7 @@ class _OpenVino:
             )
         if self.precision is Precision.BF16:
             _require_bf16(bundle, core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
-        unusable = (
+        self._unusable = (
             RuntimeError,
             frontends.GeneralFailure,
             frontends.InitializationFailure,
@@ -120,32 +130,42 @@ class _OpenVino:
             frontends.OpConversionFailure,
             frontends.OpValidationFailure,
         )
-        options: dict[str, Any] = {
+        self._options: dict[str, Any] = {
             # A quantized graph says itself what is computed in integers; the hint is for the rest.
             "INFERENCE_PRECISION_HINT": "bf16" if self.precision is Precision.BF16 else "f32",
         }
         if device is Device.CPU:
             # Pinned, two servers on one node would sit on the same first cores.
-            options |= {"INFERENCE_NUM_THREADS": threads, "ENABLE_CPU_PINNING": False}
+            self._options |= {"INFERENCE_NUM_THREADS": threads, "ENABLE_CPU_PINNING": False}
         if cache is not None:
-            options["CACHE_DIR"] = str(cache)
+            self._options["CACHE_DIR"] = str(cache)
+        self._first = self._compile(streams)
+        self._graphs = {streams: self._first}
+
+    @property
+    def streams(self) -> tuple[int, ...]:
+        return tuple(self._graphs)
+
+    def add(self, streams: int) -> None:
+        graph = self._compile(streams)
+        graph.infer(_zeros(self._bundle))
+        self._graphs[streams] = graph
+
+    def infer(self, tensor: npt.NDArray[np.float32], *, streams: int = 1) -> list[npt.NDArray[np.float32]]:
+        return self._graphs.get(streams, self._first).infer(tensor)
+
+    def _compile(self, streams: int) -> _Compiled:
+        from openvino import frontend as frontends
+
         try:
             # Not Core.read_model: for a file that is no ONNX it tries every other format and prints what each thinks.
             form = "ir" if self.precision is Precision.INT8 else "onnx"
             frontend = frontends.FrontEndManager().load_by_framework(form)
-            model = frontend.convert(frontend.load(str(bundle.model_path)))
-            _check_input(bundle, [_openvino_shape(port) for port in model.inputs])
-            self._alone = _Compiled(core.compile_model(model, target, options | {"NUM_STREAMS": 1}))
-            self._beside = (
-                _Compiled(core.compile_model(model, target, options | {"NUM_STREAMS": streams}))
-                if streams > 1
-                else self._alone
-            )
-        except unusable as error:
-            raise _unreadable(bundle, error) from error
-
-    def infer(self, tensor: npt.NDArray[np.float32], *, alone: bool = True) -> list[npt.NDArray[np.float32]]:
-        return (self._alone if alone else self._beside).infer(tensor)
+            model = frontend.convert(frontend.load(str(self._bundle.model_path)))
+            _check_input(self._bundle, [_openvino_shape(port) for port in model.inputs])
+            return _Compiled(_core().compile_model(model, self._target, self._options | {"NUM_STREAMS": streams}))
+        except self._unusable as error:
+            raise _unreadable(self._bundle, error) from error
 
 
 class _Compiled:
@@ -176,18 +196,19 @@ class _OnnxRuntime:
 
         self.precision = bundle.card.precision
         self.threads = threads
-        self.streams = streams
+        self._bundle = bundle
         if self.precision is not Precision.F32:
             mend = "go back to the f32 version" if self.precision is Precision.INT8 else "train again in f32"
             raise BundleError(
                 f"{bundle.folder}: precision {self.precision.value} needs the openvino engine; "
                 f"set serving.engine: openvino, or {mend}"
             )
-        unusable = (
+        self._unusable = (
             ort_errors.Fail,
             ort_errors.InvalidArgument,
             ort_errors.InvalidGraph,
             ort_errors.InvalidProtobuf,
+            ort_errors.NoSuchFile,
             ort_errors.NotImplemented,
             ort_errors.RuntimeException,
         )
@@ -199,28 +220,40 @@ class _OnnxRuntime:
         if device is Device.GPU:
             onnxruntime.preload_dlls()  # CUDA and cuDNN, where they are packages of Python
 
-        def session(threads_each: int) -> Any:
-            options = onnxruntime.SessionOptions()
-            options.intra_op_num_threads = threads_each
-            options.inter_op_num_threads = 1
-            options.log_severity_level = 3
-            made = onnxruntime.InferenceSession(str(bundle.model_path), options, providers=[provider])
-            if made.get_providers()[0] != provider:  # it takes the CPU where CUDA cannot be loaded, and goes on
-                raise _without_gpu(bundle, "ONNX Runtime cannot load CUDA and cuDNN, or finds no GPU", "NVIDIA's")
-            return made
-
-        try:
-            self._alone = session(threads)
-            # A session computes in its callers' threads, so the number of callers is the number of streams.
-            self._beside = session(max(1, threads // streams)) if streams > 1 else self._alone
-        except unusable as error:
-            raise _unreadable(bundle, error) from error
-        inputs = self._alone.get_inputs()
+        self._provider = provider
+        self._first = self._session(streams)
+        inputs = self._first.get_inputs()
         _check_input(bundle, [tuple(d if isinstance(d, int) else None for d in port.shape) for port in inputs])
         self._input = inputs[0].name
+        self._sessions = {streams: self._first}
 
-    def infer(self, tensor: npt.NDArray[np.float32], *, alone: bool = True) -> list[npt.NDArray[np.float32]]:
-        return list((self._alone if alone else self._beside).run(None, {self._input: tensor}))
+    @property
+    def streams(self) -> tuple[int, ...]:
+        return tuple(self._sessions)
+
+    def add(self, streams: int) -> None:
+        session = self._session(streams)
+        session.run(None, {self._input: _zeros(self._bundle)})
+        self._sessions[streams] = session
+
+    def infer(self, tensor: npt.NDArray[np.float32], *, streams: int = 1) -> list[npt.NDArray[np.float32]]:
+        return list(self._sessions.get(streams, self._first).run(None, {self._input: tensor}))
+
+    def _session(self, streams: int) -> Any:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        # A session computes in its callers' threads, so the number of callers is the number of streams.
+        options.intra_op_num_threads = max(1, self.threads // streams)
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        try:
+            made = onnxruntime.InferenceSession(str(self._bundle.model_path), options, providers=[self._provider])
+        except self._unusable as error:
+            raise _unreadable(self._bundle, error) from error
+        if made.get_providers()[0] != self._provider:  # it takes the CPU where CUDA cannot be loaded, and goes on
+            raise _without_gpu(self._bundle, "ONNX Runtime cannot load CUDA and cuDNN, or finds no GPU", "NVIDIA's")
+        return made
 
 
 def available_cpus(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
@@ -259,6 +292,11 @@ def _without_gpu(bundle: ModelBundle, seen: str, whose: str) -> BundleError:
         f"{bundle.folder}: is to be served on a GPU, and {seen}; start the server on a node with one of {whose}, from "
         "the image for it (docs/how-to/gpu.md), or set serving.device: cpu"
     )
+
+
+def _zeros(bundle: ModelBundle) -> npt.NDArray[np.float32]:
+    spec = bundle.card.preprocessing
+    return np.zeros((1, 3, spec.height, spec.width), dtype=np.float32)
 
 
 def _openvino_shape(port: Any) -> tuple[int | None, ...]:

@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from visionops.errors import BundleError, ImageError
+from visionops.inference.autotune import StreamTuner
 from visionops.inference.bundle import ModelBundle, Thresholds
 from visionops.inference.decoders import RawOutput, decoder_for
 from visionops.inference.engines import load_engine
@@ -45,24 +46,55 @@ class Load:
 
     Args:
         images: Already in work. 1 or more: no image is ever alone, and all are computed in the same way.
+        cores: Images that can be in work before one must wait.
+        waiting: Returns how many images wait for a thread; called under a lock, must not wait.
+        clock: Seconds.
     """
 
-    def __init__(self, images: int = 0) -> None:
+    def __init__(
+        self,
+        images: int = 0,
+        *,
+        cores: int = 1,
+        waiting: Callable[[], int] = lambda: 0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._lock = threading.Lock()
-        self._images = images
+        self._images, self._cores, self._clock = images, cores, clock
+        self.waiting = waiting
+        self._slack, self._since, self._is_slack = 0.0, clock(), True
+
+    @property
+    def images(self) -> int:
+        """Images in work."""
+        return self._images
 
     @property
     def alone(self) -> bool:
         """At most one image is in work."""
         return self._images <= 1
 
+    def slack(self) -> float:
+        """Return the seconds so far in which no image had to wait for a core."""
+        with self._lock:
+            self._note()
+            return self._slack
+
     def __enter__(self) -> None:
         with self._lock:
             self._images += 1
+            self._note()
 
     def __exit__(self, *_: object) -> None:
         with self._lock:
             self._images -= 1
+            self._note()
+
+    def _note(self) -> None:
+        now = self._clock()
+        if self._is_slack:
+            self._slack += now - self._since
+        self._since, self._is_slack = now, self._images + self.waiting() <= self._cores
 
 
 class Predictor:
@@ -74,7 +106,9 @@ class Predictor:
         device: What it computes on.
         thresholds: Of boxes, instead of the bundle's own.
         threads: Most threads in work at once; all that this process may use when absent.
-        streams: Images computed side by side when several callers are here; 1: each with all threads.
+        streams: Images computed side by side when several callers are here; 1: each with all threads. Only this
+            number is compiled; an image that is alone gets all threads where `Engine.add` has compiled 1, too.
+        tuner: Chooses the streams of each image that is not alone, instead.
         load: Of the callers of several predictors together; its own when absent.
         cache: Folder where OpenVINO keeps what it compiled.
         max_pixels: Larger images are refused before they are decoded.
@@ -92,12 +126,15 @@ class Predictor:
         thresholds: Thresholds | None = None,
         threads: int | None = None,
         streams: int = 1,
+        tuner: StreamTuner | None = None,
         load: Load | None = None,
         cache: Path | None = None,
         max_pixels: int = DEFAULT_MAX_PIXELS,
     ) -> None:
         self.bundle = bundle
         self.engine = load_engine(bundle, engine, device=device, threads=threads, streams=streams, cache=cache)
+        self.tuner = tuner
+        self._streams = self.engine.streams[0]
         self._load = load or Load()
         self.thresholds = thresholds or bundle.card.thresholds
         self.decoder = decoder_for(bundle.card, self.thresholds)
@@ -167,7 +204,7 @@ class Predictor:
             for window in tile_windows(rgb.shape[1], rgb.shape[0], spec.tiles, where=where):
                 tensor, geometry = preprocess(rgb, spec, window)
                 clock.append(time.perf_counter())
-                outputs = self.engine.infer(tensor, alone=self._load.alone)
+                outputs = self._compute(tensor)
                 clock.append(time.perf_counter())
                 views.append(RawOutput(outputs, geometry))
         if timing is not None:
@@ -175,6 +212,19 @@ class Predictor:
             sums = (spans[0], spans[1::2].sum(), spans[2::2].sum())
             timing.update(zip(("decode", "preprocess", "inference"), map(float, sums), strict=True))
         return rgb, tuple(views)
+
+    def _compute(self, tensor: npt.NDArray[np.float32]) -> list[npt.NDArray[np.float32]]:
+        if self._load.alone:
+            return self.engine.infer(tensor)
+        if self.tuner is None:
+            return self.engine.infer(tensor, streams=self._streams)
+        turn, is_done = self.tuner.begin(), False
+        try:
+            outputs = self.engine.infer(tensor, streams=turn.streams)
+            is_done = True
+        finally:
+            self.tuner.end(turn, counts=is_done)
+        return outputs
 
     def _is_by_card(self, options: Mapping[str, float]) -> bool:
         """Whether an answer under these options is what the card's thresholds give."""
@@ -231,10 +281,10 @@ class Predictor:
         return image
 
     def _check_outputs(self) -> None:
-        """Run once: only then is the shape of the outputs certain. As one of several images, `warm_up` is alone."""
+        """Run once: only then is the shape of the outputs certain."""
         card = self.bundle.card
         shape = (1, 3, card.preprocessing.height, card.preprocessing.width)
-        outputs = self.engine.infer(np.zeros(shape, dtype=np.float32), alone=False)
+        outputs = self.engine.infer(np.zeros(shape, dtype=np.float32), streams=self._streams)
         if wanted := self.decoder.contradiction(outputs):
             raise BundleError(
                 f"{self.bundle.model_path}: gives {outputs[0].shape}, the card ({len(card.class_names)} classes, "

@@ -129,7 +129,7 @@ class ServerOptions(CommandOptions, ModelOptions):
     release: Annotated[ReleaseConfig | None, BeforeValidator(_from_json), PlainSerializer(_to_json)] = None
     """How the candidate is tried: serving.release of a use case as JSON, {"strategy": "canary", "share": 0.1}."""
     cache: Path | None = None
-    """Folder for compiled models and the trials' results, a sub-folder for each bundle: the next start is faster."""
+    """Folder for compiled models and the fastest modes, a sub-folder for each bundle: the next start is faster."""
     smoke_images: Path | None = None
     """Folder of images that each model must answer before it is served, also at /reload without images; not counted."""
     max_memory_mb: int = Field(default=0, ge=0)
@@ -161,7 +161,7 @@ class ServerOptions(CommandOptions, ModelOptions):
     rate: str | None = None
     """Requests of one key, or one address where there are no keys: 100/minute; more get 429."""
     streams: int = Field(default=0, ge=0, le=256)
-    """Images computed side by side under load; 0: what a short trial at the start finds best."""
+    """Images computed side by side under load; 0: chosen from the rates of live requests."""
     host: str = "127.0.0.1"
     """Address to listen on: this machine only, unless told otherwise."""
     port: int = Field(default=8000, ge=0, le=65535)

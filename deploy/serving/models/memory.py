@@ -39,9 +39,19 @@ class MemoryLimit:
         Raises:
             MemoryCap: By the size of its graph and its input.
         """
-        spec = bundle.card.preprocessing
-        needs = _PER_GRAPH_BYTE * bundle.model_path.stat().st_size + _PER_PIXEL * spec.width * spec.height
+        needs = 2 * _copy_bytes(bundle)
         self._refuse(resident_bytes() + needs, f"{who}: needs about {needs / _MB:.0f} MB, which would make")
+
+    def check_mode(self, bundle: ModelBundle, who: str) -> None:
+        """Refuse one more mode of a loaded model for which there is no room.
+
+        Raises:
+            MemoryCap: By the size of its graph and its input.
+        """
+        needs = _copy_bytes(bundle)
+        self._refuse(
+            resident_bytes() + needs, f"{who}: one more mode needs about {needs / _MB:.0f} MB, which would make"
+        )
 
     def check_after(self, who: str) -> None:
         """Refuse a model that took more than it should have.
@@ -57,6 +67,12 @@ class MemoryLimit:
                 f"{why} {total / _MB:.0f} MB in this process, over its limit of {self._most / _MB:.0f} MB; "
                 "unload a model, or raise max_memory_mb"
             )
+
+
+def _copy_bytes(bundle: ModelBundle) -> int:
+    """Return the bytes that one of a model's two first copies of the graph takes."""
+    spec = bundle.card.preprocessing
+    return (_PER_GRAPH_BYTE * bundle.model_path.stat().st_size + _PER_PIXEL * spec.width * spec.height) // 2
 
 
 def resident_bytes() -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Collection, Iterable
 
 from prometheus_client import Counter, Gauge, Histogram
@@ -9,6 +10,7 @@ from prometheus_client import Counter, Gauge, Histogram
 from deploy.serving.metrics import SECONDS, Metrics
 from deploy.serving.models.models import ServedModel
 from deploy.serving.models.roles import Role
+from visionops.inference.autotune import StreamTuner
 
 __all__ = ["ModelMetrics"]
 
@@ -28,6 +30,28 @@ class ModelMetrics:
             registry=registry,
             multiprocess_mode="livemax",
         )
+        self._streams = Gauge(
+            "visionops_streams",
+            "Images that a model computes side by side under load.",
+            ["name", "version"],
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
+        self._mode_rate = Gauge(
+            "visionops_mode_rate",
+            "Images per second of a model in each mode, measured while requests waited.",
+            ["name", "version", "streams"],
+            registry=registry,
+            multiprocess_mode="livesum",
+        )
+        self._mode_switches = Counter(
+            "visionops_mode_switches",
+            "Changes of the number of images that a model computes side by side.",
+            ["name", "version"],
+            registry=registry,
+        )
+        self._switches_shown: weakref.WeakKeyDictionary[StreamTuner, int] = weakref.WeakKeyDictionary()
+        self._modes_shown: set[tuple[str, ...]] = set()
         self._ready = Gauge(
             "visionops_ready",
             "Whether any model answers, as /ready says.",
@@ -99,6 +123,10 @@ class ModelMetrics:
             registry=registry,
         )
 
+    def watch_modes(self, models: Callable[[], Iterable[tuple[Role, ServedModel]]]) -> None:
+        """Show at each scrape how many images each model computes side by side, and how fast its modes are."""
+        self._metrics.before_scrape(lambda: self._show_modes(models()))
+
     def models(self, models: Iterable[tuple[Role, ServedModel]]) -> None:
         """These are loaded from now on."""
         now = {(*model.identity.values(), role.value, model.digest) for role, model in models}
@@ -119,6 +147,29 @@ class ModelMetrics:
     def watch_draining(self, count: Callable[[], int]) -> None:
         """Show at each scrape how many replaced models are still held by a request."""
         self._metrics.before_scrape(lambda: self._draining.set(count()))
+
+    def _show_modes(self, models: Iterable[tuple[Role, ServedModel]]) -> None:
+        shown: dict[tuple[str, ...], float] = {}
+        for _, model in models:
+            which, tuner = (model.ref.name, model.ref.version), model.mode.tuner
+            shown[which] = model.mode.streams
+            switches = self._mode_switches.labels(*which)
+            if tuner is None:
+                continue
+            state = tuner.state
+            switches.inc(state.switches - self._switches_shown.get(tuner, 0))
+            self._switches_shown[tuner] = state.switches
+            for streams, rate in state.images_per_second.items():
+                shown[*which, str(streams)] = rate
+        for labels in self._modes_shown - shown.keys():
+            gauge = self._mode_rate if len(labels) == 3 else self._streams
+            if self._metrics.is_multiprocess:
+                gauge.labels(*labels).set(0)  # a series cannot be taken out of the files
+            else:
+                gauge.remove(*labels)
+        for labels, value in shown.items():
+            (self._mode_rate if len(labels) == 3 else self._streams).labels(*labels).set(value)
+        self._modes_shown = set(shown)
 
     def model_image(self, model: ServedModel, outcome: str) -> None:
         """A model answered one image, or failed on it."""

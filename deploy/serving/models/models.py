@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,11 @@ from PIL import Image as PillowImage
 
 from deploy.serving.errors import ModelFailed, SmokeTestFailed
 from deploy.serving.models.memory import MemoryLimit
+from deploy.serving.models.modes import ModeCompiler, ModeUse
 from deploy.serving.models.roles import Record
 from deploy.serving.settings import Settings
 from visionops.errors import BundleError, ImageError, VisionOpsError
 from visionops.inference.bundle import ModelBundle, Thresholds
-from visionops.inference.calibration import Calibration, calibrate
 from visionops.inference.engines import available_cpus
 from visionops.inference.prediction import Prediction
 from visionops.inference.predictor import Image, Load, Predictor, Watch
@@ -38,7 +38,7 @@ class ServedModel:
 
     ref: ModelRef
     predictor: Predictor
-    calibration: Calibration
+    mode: ModeUse
     record: Record = dataclasses.field(default_factory=Record)
     """How it did on its last images."""
     columns: UserColumns = NO_COLUMNS
@@ -115,7 +115,7 @@ class ServedModel:
             "preprocessing": card.preprocessing.model_dump(mode="json"),
             "precision": card.precision.value,
             "engine": self.ref.engine.value,
-            "calibration": self.calibration.model_dump(),
+            "mode": self.mode.status(self.predictor).model_dump(),
             "digest": self.digest,
             "max_upload_bytes": self.ref.max_upload_bytes,
         }
@@ -126,17 +126,20 @@ class Loader:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._load = Load()
+        self._load = Load(cores=available_cpus())
         self._memory = MemoryLimit(settings.max_memory_mb)
+        self._modes = ModeCompiler(self._memory, self._load)
 
     def load(
         self, ref: ModelRef, smoke_images: Sequence[bytes] = (), *, beside: ServedModel | None = None
     ) -> ServedModel:
-        """Load a bundle, check its digests, fit it to this machine, warm it up and make it answer.
+        """Load a bundle, check its digests, compile its first mode and make it answer.
+
+        Its other modes are compiled later: see `ready`.
 
         Args:
             smoke_images: Encoded images it must answer; a made-up one when there are none.
-            beside: What answers meanwhile: its streams are taken over where nothing better is known.
+            beside: What answers meanwhile: its mode is the first guess where none is stored.
 
         Raises:
             BundleError: It is missing, corrupt, or does not run on this engine.
@@ -156,19 +159,19 @@ class Loader:
         columns = UserColumns.load(rules.columns) if rules.columns and self._settings.prediction_log else NO_COLUMNS
         self._memory.check_before(bundle, who)
         try:
-            calibration = self._calibrate(bundle, ref, beside)
+            mode = self._mode(bundle, ref, beside)
             predictor = Predictor(
                 bundle,
                 ref.engine,
                 device=ref.device,
                 thresholds=thresholds,
-                threads=calibration.threads,
-                streams=calibration.streams,
+                threads=mode.threads,
+                streams=mode.first,
+                tuner=mode.tuner,
                 load=self._load,
                 cache=self._cache(bundle),
                 max_pixels=self._settings.max_pixels,
             )
-            predictor.warm_up()
             for number, image in enumerate(smoke_images or (_made_up_image(),), start=1):
                 _smoke_test(predictor, image, f"{who}: smoke image {number}")
         except VisionOpsError:
@@ -178,19 +181,34 @@ class Loader:
             _log.exception("model_failed", extra={"fields": {"version": ref.version}})
             raise SmokeTestFailed(f"{who}: {' '.join(str(error).split()) or type(error).__name__}") from error
         self._memory.check_after(who)
-        return ServedModel(ref, predictor, calibration, columns=columns)
+        self._modes.add(predictor, mode, who)
+        return ServedModel(ref, predictor, mode, columns=columns)
+
+    def ready(self, waiting: Callable[[], int] = lambda: 0) -> None:
+        """Compile the other modes of the loaded models from now on, in the background.
+
+        Args:
+            waiting: Returns how many images wait for a thread; called often, must not wait.
+        """
+        self._load.waiting = waiting
+        self._modes.open()
+
+    def wait(self, seconds: float) -> bool:
+        """Wait until all modes are compiled; return whether they are."""
+        return self._modes.wait(seconds)
+
+    def close(self) -> None:
+        """Compile no more, and wait for what is being compiled."""
+        self._modes.close()
 
     def _cache(self, bundle: ModelBundle) -> Path | None:
         # A folder for each bundle, so that whoever removes old bundles knows what to remove here.
         return self._settings.cache / bundle.digest[:12] if self._settings.cache else None
 
-    def _calibrate(self, bundle: ModelBundle, ref: ModelRef, beside: ServedModel | None) -> Calibration:
-        if streams := self._settings.streams:
-            return Calibration(threads=available_cpus(), streams=streams, images_per_second={})
-        # Under the load of requests a trial would measure the load, and hold them up.
+    def _mode(self, bundle: ModelBundle, ref: ModelRef, beside: ServedModel | None) -> ModeUse:
         same = beside is not None and (beside.ref.engine, beside.ref.device) == (ref.engine, ref.device)
-        known = beside.calibration if beside and same else None
-        return calibrate(bundle, ref.engine, device=ref.device, cache=self._cache(bundle), otherwise=known)
+        before = beside.mode if beside and same else None
+        return ModeUse(bundle, ref, self._load, self._settings.streams, before, self._cache(bundle))
 
 
 def _smoke_test(predictor: Predictor, image: bytes, where: str) -> None:

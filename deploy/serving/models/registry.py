@@ -53,6 +53,10 @@ class Models:
         self._shadows = Shadows()
         self._metrics.watch_draining(lambda: self._reclaimer.waiting)
 
+    def watch_modes(self) -> None:
+        """Show the modes of the models at each scrape."""
+        self._metrics.watch_modes(self.all)
+
     # Who answers
 
     def get(self, name: str = "", version: str = "") -> ServedModel:

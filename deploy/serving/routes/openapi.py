@@ -109,7 +109,18 @@ _CARD = {
     "preprocessing": PreprocessingSpec(width=320, height=320).model_dump(mode="json"),
     "precision": "f32",
     "engine": "openvino",
-    "calibration": {"threads": 2, "streams": 2, "images_per_second": {"1": 152.0, "2": 189.0}},
+    "mode": {
+        "threads": 2,
+        "streams": 2,
+        "compiled": [1, 2],
+        "first": {"streams": 2, "source": "stored", "age_seconds": 86400.0},
+        "rates": {
+            "1": {"images_per_second": 152.0, "age_seconds": 41.3},
+            "2": {"images_per_second": 189.0, "age_seconds": 0.2},
+        },
+        "switches": 0,
+        "trial_seconds": 3.1,
+    },
     **_DIGEST,
     "max_upload_bytes": 20_000_000,
 }

@@ -8,10 +8,10 @@ from typing import Annotated, Any, Literal, Union
 from fastapi import Query
 from pydantic import Base64Bytes, BaseModel, ConfigDict, Field, create_model
 
+from deploy.serving.models.modes import ModeStatus
 from deploy.serving.models.roles import Breach, Role
 from deploy.serving.settings import Placement
 from visionops.inference.bundle import Head, Thresholds
-from visionops.inference.calibration import Calibration
 from visionops.inference.preprocessing_spec import PreprocessingSpec
 from visionops.inference.settings import Engine, Precision
 from visionops.inference.task import ServedTask, TensorSpec
@@ -193,7 +193,7 @@ class Description(ModelIdentity):
     preprocessing: PreprocessingSpec
     precision: Precision
     engine: Engine
-    calibration: Calibration
+    mode: ModeStatus
     digest: str
     max_upload_bytes: int
 
