@@ -19,15 +19,22 @@ class Row:
     unit: str
     target: str = ""
     met: bool | None = None
-    """None: nothing is asked of this line."""
+    """None: this line has no target."""
+    spread: tuple[float, float] | None = None
+    """Interval of the value over rounds."""
 
 
 def print_rows(title: str, rows: Sequence[Row]) -> None:
     """A title and a line per row, in 80 columns."""
     print(f"\n{title}")
-    print(f"  {'':44}{'':>10} {'':8}{'target':10}")
+    has_spread = any(row.spread for row in rows)
+    print(f"  {'':38}{'median':>8} {'95 % interval':16}{'target':9}" if has_spread else f"  {'':63}{'target':10}")
     for row in rows:
         verdict = {None: "", True: "met", False: "MISSED"}[row.met]
+        if has_spread:
+            spread = " to ".join(map(_number, row.spread)) if row.spread else row.unit
+            print(f"  {row.what:38}{_number(row.value):>8} {spread:16}{row.target:9}{verdict}".rstrip())
+            continue
         print(f"  {row.what:44}{_number(row.value):>10} {row.unit:8}{row.target:9}{verdict}".rstrip())
     sys.stdout.flush()
 

@@ -1,4 +1,4 @@
-"""`visionops predict`: ask an endpoint for the answer to images."""
+"""`visionops predict`: print or draw the answers of an endpoint."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def predict_images(
 def _predict(
     images: list[Path], url: str, conf: float | None, model: str, draw: Path | None, *, as_json: bool, wait: float
 ) -> None:
-    from visionops.client import Client, Retry, draw_answer
+    from visionops.client import Client, ClientError, RequestRefused, Retry, draw_answer
 
     if draw:
         try:
@@ -49,16 +49,29 @@ def _predict(
         except OSError as error:
             raise ConfigError(f"--draw {draw}: cannot be made ({error.strerror})") from error
     with Client(url, os.environ.get(KEY_VARIABLE), retry=Retry(seconds=wait)) as client:
-        for path in images:
-            answer = client.predict(path, conf=conf, model=model)
+        for number, path in enumerate(images):
+            try:
+                answer = client.predict(path, conf=conf, model=model)
+            except RequestRefused as error:
+                raise ClientError(f"{path}: {error}") from error
             if as_json:
                 typer.echo(json.dumps({"file": str(path), "request_id": answer.request_id, **answer.data}))
             else:
                 _print(path, answer)
             if draw:
-                written = draw / f"{path.stem}.png"
-                draw_answer(path, answer).save(written)
+                written = draw / _name(images, number)
+                try:
+                    draw_answer(path, answer).save(written)
+                except OSError as error:
+                    raise ConfigError(f"{written}: cannot be written ({error.strerror or error})") from error
                 typer.echo(f"  drawn   {written}", err=as_json)
+
+
+def _name(images: list[Path], number: int) -> str:
+    """Return the name of a drawn image; images of the same name are numbered."""
+    stem = images[number].stem
+    earlier = sum(image.stem == stem for image in images[:number])
+    return f"{stem}-{earlier + 1}.png" if earlier else f"{stem}.png"
 
 
 def _print(path: Path, answer: Answer) -> None:

@@ -162,6 +162,26 @@ def test_requests_side_by_side_with_asyncio(url: str):
     assert len({answer.request_id for answer in answers}) == 8
 
 
+def test_what_cannot_be_drawn_is_said(client: Client):
+    with pytest.raises(ClientError, match=r"image: cannot be drawn \(cannot identify"):
+        drawn(b"no image", client.predict(RED))
+
+
+def test_the_command_names_the_image_that_is_refused_and_keeps_all_drawings(url: str, tmp_path: Path):
+    paths = [tmp_path / folder / "part.png" for folder in ("a", "b")]
+    for path in paths:
+        path.parent.mkdir()
+        path.write_bytes(encode(RED))
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(b"no image")
+    command = ["predict", *map(str, paths), str(bad), "--url", url, "--draw", str(tmp_path / "drawn")]
+    done = CliRunner().invoke(launch.cli.app, command)
+    assert done.exit_code == 2
+    assert f"{bad}: " in done.output
+    assert "(422 not_an_image)" in done.output
+    assert {path.name for path in (tmp_path / "drawn").iterdir()} == {"part.png", "part-2.png"}
+
+
 def test_the_command_prints_and_draws(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     path = tmp_path / "part.png"
     path.write_bytes(encode(RED))

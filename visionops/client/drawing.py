@@ -6,7 +6,8 @@ import io
 from typing import TYPE_CHECKING
 
 from visionops.client.answers import Answer
-from visionops.client.images import ImageLike, encoded
+from visionops.client.errors import ClientError
+from visionops.client.images import ImageLike, encoded, name_of
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -37,7 +38,10 @@ def draw_answer(image: ImageLike, answer: Answer) -> Image.Image:
     """
     from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-    drawn = ImageOps.exif_transpose(Image.open(io.BytesIO(encoded(image)))).convert("RGB")
+    try:
+        drawn = ImageOps.exif_transpose(Image.open(io.BytesIO(encoded(image)))).convert("RGB")
+    except (OSError, Image.DecompressionBombError) as error:
+        raise ClientError(f"{name_of(image)}: cannot be drawn ({error})") from error
     draw = ImageDraw.Draw(drawn)
     size = max(_SMALLEST_TEXT, round(max(drawn.size) * _TEXT_SHARE))
     font = ImageFont.load_default(size)
