@@ -5,10 +5,6 @@ from __future__ import annotations
 import math
 import time
 
-import limits
-from limits.aio.storage import MemoryStorage
-from limits.aio.strategies import FixedWindowRateLimiter
-
 from deploy.http.errors import TooManyRequests
 from visionops.errors import ConfigError
 
@@ -28,6 +24,10 @@ class RateLimit:
     """
 
     def __init__(self, rate: str) -> None:
+        import limits  # most servers have no rate and start without it
+        from limits.aio.storage import MemoryStorage
+        from limits.aio.strategies import FixedWindowRateLimiter
+
         try:
             rates = limits.parse_many(rate)
         except ValueError as error:

@@ -447,7 +447,9 @@ def wait_for(expected: set[Any], seen: Callable[[], set[Any]]) -> None:
 
 
 def test_each_panel_shows_something(watched: Watched):
-    expected, shown = set(panels()), set[tuple[str, str]]()
+    # What needs a queue of requests is seen in test_modes.py: the server here takes one at a time.
+    expected = {panel for panel in panels() if "visionops_mode_rate" not in panel[1]}
+    shown = set[tuple[str, str]]()
     assert expected
 
     def look() -> set[tuple[str, str]]:

@@ -401,10 +401,10 @@ def test_reload_tries_the_smoke_images_of_the_server_unless_it_brings_its_own(
 
 
 def test_an_engine_that_fails_in_its_own_way_refuses_the_model(client, other_bundle: Path, monkeypatch):
-    def explode(_self):
+    def explode(*_):
         raise RuntimeError("engine\nexploded")
 
-    monkeypatch.setattr(Predictor, "warm_up", explode)
+    monkeypatch.setattr(Predictor, "prove", explode)
     response = reload(client, other_bundle)
     assert (response.status_code, error_of(response)) == (409, "smoke_test_failed")
     assert "engine exploded" in response.json()["error"]["message"]

@@ -113,7 +113,7 @@ _CARD = {
         "threads": 2,
         "streams": 2,
         "compiled": [1, 2],
-        "first": {"streams": 2, "source": "stored", "age_seconds": 86400.0},
+        "first": {"streams": 2, "source": "rule", "age_seconds": None},
         "rates": {
             "1": {"images_per_second": 152.0, "age_seconds": 41.3},
             "2": {"images_per_second": 189.0, "age_seconds": 0.2},
