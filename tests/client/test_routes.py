@@ -20,6 +20,7 @@ from onnx import helper, numpy_helper
 from PIL.Image import Image as Picture
 
 from deploy.http.errors import ApiError
+from deploy.http.gate import WEBSOCKET
 from deploy.serving.middleware.access import ROLES
 from tests.client.conftest import ONCE, Ask, asking
 from tests.helpers.bundles import encode, filled, make_bundle, make_label_bundle, picture
@@ -154,12 +155,17 @@ USES: Mapping[str, tuple[str, Callable[[Ask, Servers], bool]]] = {
 NOT_FOR_THIS_CLIENT = {
     "GET /metrics": "is for Prometheus",
     "GET /openapi.json": "is for those who make a client of another language",
+    "GET /stream": "says that it is a WebSocket",
+    f"{WEBSOCKET} /stream": "is for cameras: docs/how-to/camera.md",
 }
+PAGES = {"/", "/docs", "/favicon.ico"}
+"""For browsers, like all below /assets/."""
 
 
 def test_the_table_has_every_route():
     protocol = {route for route in ROLES if route.partition(" ")[2].startswith("/v2")}  # clients of their own
-    assert USES.keys() | NOT_FOR_THIS_CLIENT.keys() | protocol == ROLES.keys()
+    pages = {route for route in ROLES if (path := route.partition(" ")[2]) in PAGES or path.startswith("/assets/")}
+    assert USES.keys() | NOT_FOR_THIS_CLIENT.keys() | protocol | pages == ROLES.keys()
 
 
 @pytest.mark.parametrize("route", USES)
@@ -255,6 +261,9 @@ OTHERS = {
     "model_failed": "test_a_model_that_fails",
     "disk_full": "test_a_full_disk",
     # What this client never meets.
+    "deadline": "the client sets no deadline",
+    "too_many_streams": "belongs to /stream",
+    "upgrade_required": "belongs to /stream",
     "bad_request": "is the base of others",
     "foreign_origin": "a browser's page meets it",
     "not_signed_in": "belongs to the console",
