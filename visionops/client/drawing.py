@@ -40,8 +40,9 @@ def draw_answer(image: ImageLike, answer: Answer) -> Image.Image:
 
     try:
         drawn = ImageOps.exif_transpose(Image.open(io.BytesIO(encoded(image)))).convert("RGB")
-    except (OSError, Image.DecompressionBombError) as error:
-        raise ClientError(f"{name_of(image)}: cannot be drawn ({error})") from error
+    except (ImportError, OSError, Image.DecompressionBombError) as error:
+        # Ultralytics, in the same process, lets Pillow fail by the import of a decoder.
+        raise ClientError(f"{name_of(image)}: cannot be drawn: it is no image that Pillow can read") from error
     draw = ImageDraw.Draw(drawn)
     size = max(_SMALLEST_TEXT, round(max(drawn.size) * _TEXT_SHARE))
     font = ImageFont.load_default(size)

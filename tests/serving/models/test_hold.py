@@ -84,8 +84,10 @@ def test_a_canary_that_disagrees_goes(client: TestClient, strange: Path, red_cel
 
 
 def test_a_hold_goes_on_after_a_restart(bundle: Path, other_bundle: Path, red_cell: bytes, tmp_path: Path):
+    # Too few requests for a verdict: on a busy machine one of the two can be slow by chance.
+    release = canary(min_requests=100)
     settings = settings_of(
-        bundle, cache=tmp_path / "cache", candidate=other_bundle, candidate_version="2", release=canary()
+        bundle, cache=tmp_path / "cache", candidate=other_bundle, candidate_version="2", release=release
     )
     with client_of(settings) as first:
         for number in range(12):
