@@ -6,8 +6,9 @@ import base64
 import hashlib
 import inspect
 import socket
+import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from PIL.Image import Image as Picture
 from deploy.http.errors import ApiError
 from deploy.http.gate import WEBSOCKET
 from deploy.serving.middleware.access import ROLES
-from tests.client.conftest import Ask, asking
+from tests.client.conftest import ONCE, Ask, asking
 from tests.helpers.bundles import encode, filled, make_bundle, make_label_bundle, picture
 from tests.helpers.disks import mounted
 from tests.helpers.programs import until
@@ -324,6 +325,32 @@ def busy_code(meet: Callable[[], object]) -> str:
 def test_a_busy_server_is_named(code: str, name: str, key: str | None, meet: Meet, kind: str, servers: Servers):
     with asking(kind, servers.url(name), key) as ask:
         assert busy_code(lambda: meet(ask, servers)) == code
+
+
+@pytest.mark.parametrize(
+    ("code", "long_one", "other"),
+    [
+        ("overloaded", lambda client: client.predict_batch([LARGE] * 10), lambda ask: ask("predict", RED)),
+        ("busy", lambda client: client.explain(LARGE, grid=16), lambda ask: ask("explain", RED, grid=2)),
+    ],
+)
+def test_who_comes_beside_a_long_request_is_turned_away(code: str, long_one, other, kind: str, servers: Servers):
+    ended = threading.Event()
+
+    def keep_busy() -> None:
+        with Client(servers.url("narrow"), timeout=300, retry=ONCE) as client:
+            while not ended.is_set():
+                with suppress(ServerUnavailable):  # a slow machine takes longer than the server waits
+                    long_one(client)
+
+    thread = threading.Thread(target=keep_busy)
+    thread.start()
+    try:
+        with asking(kind, servers.url("narrow")) as ask:
+            until(lambda: busy_code(lambda: other(ask)) == code)
+    finally:
+        ended.set()
+        thread.join(300)
 
 
 def test_bodies_of_others_fill_the_memory(kind: str, servers: Servers):
