@@ -336,9 +336,10 @@ def test_a_busy_server_is_named(code: str, name: str, key: str | None, meet: Mee
 )
 def test_who_comes_beside_a_long_request_is_turned_away(code: str, long_one, other, kind: str, servers: Servers):
     ended = threading.Event()
+    url = servers.url("narrow")  # started once: by two threads it would be started twice
 
     def keep_busy() -> None:
-        with Client(servers.url("narrow"), timeout=300, retry=ONCE) as client:
+        with Client(url, timeout=300, retry=ONCE) as client:
             while not ended.is_set():
                 with suppress(ServerUnavailable):  # a slow machine takes longer than the server waits
                     long_one(client)
@@ -346,7 +347,7 @@ def test_who_comes_beside_a_long_request_is_turned_away(code: str, long_one, oth
     thread = threading.Thread(target=keep_busy)
     thread.start()
     try:
-        with asking(kind, servers.url("narrow")) as ask:
+        with asking(kind, url) as ask:
             until(lambda: busy_code(lambda: other(ask)) == code)
     finally:
         ended.set()
