@@ -33,6 +33,7 @@ FOLDER = ROOT / ".demo"
 EMPTY = {
     "drift: Performance on labelled traffic",
     "model: Canaries sent away",
+    "model: Images per second in each mode",  # measured while requests queue
     "model: Models that could not be loaded",
     "model: Shadow: agreement",
     "model: Shadow: images per second",
