@@ -1,4 +1,4 @@
-"""How a training gets on alone and beside two busy loops, by how its OpenMP threads wait for each other.
+"""How a training gets on alone and beside a busy loop on each core, by how its OpenMP threads wait for each other.
 
 Run it as ``python -m benchmarks.neighbours [--use-case steel] [--ways default,passive] [--rounds 3]`` on a machine that
 does nothing else. Each training is a process of its own; in a round each way trains once alone and once beside the
@@ -8,16 +8,16 @@ loops, so that what the machine does otherwise meets all of them.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
 import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
+from benchmarks.contestants import busy_cores
 from benchmarks.rows import cores
 
 __all__ = ["WAYS", "main", "train_once"]
@@ -34,11 +34,10 @@ WAYS: Mapping[str, Mapping[str, str]] = MappingProxyType(
 """Environment of a training, by the name of the way."""
 _IMAGES = 240
 _EPOCHS = 3
-_BUSY = "while True: pass"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the median seconds of an epoch, alone and beside two busy loops, for each way."""
+    """Print the median seconds of an epoch, alone and beside a busy loop on each core, for each way."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.neighbours", description=__doc__)
     parser.add_argument("--use-case", default="steel", choices=["sample", "steel"])
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
@@ -55,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for number in range(given.rounds):
         for way in ways if number % 2 == 0 else reversed(ways):
             alone[way].append(_seconds(given.use_case, given.data, way))
-            with busy_loops(2):
+            with busy_cores():
                 beside[way].append(_seconds(given.use_case, given.data, way))
             sys.stderr.write(
                 f"round {number + 1}: {way}: {alone[way][-1]:.1f} s alone, {beside[way][-1]:.1f} s beside\n"
@@ -71,18 +70,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         spread = f"({min(ratios):.2f}-{max(ratios):.2f})"
         sys.stdout.write(f"{way:<12} {quiet:>8.2f} {quiet / base:>12.2f} {busy:>8.2f} {busy / quiet:>6.2f} {spread}\n")
     return 0
-
-
-@contextlib.contextmanager
-def busy_loops(count: int) -> Iterator[None]:
-    """Keep ``count`` cores busy while the block runs."""
-    loops = [subprocess.Popen([sys.executable, "-c", _BUSY]) for _ in range(count)]
-    try:
-        yield
-    finally:
-        for loop in loops:
-            loop.kill()
-            loop.wait()
 
 
 def train_once(use_case: str, data: Path, folder: Path) -> float:

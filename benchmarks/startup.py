@@ -13,13 +13,11 @@ import dataclasses
 import json
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from benchmarks.contestants import OURS, Contestant, start
+from benchmarks.contestants import OURS, Contestant, busy_cores, start
 from benchmarks.model import make_detector, make_images
 from benchmarks.rows import Row, cores, print_rows
 from visionops.inference.bundle import ModelBundle
@@ -29,7 +27,6 @@ __all__ = ["main", "table"]
 _WARM_SECONDS, _COLD_SECONDS = 1.5, 4.0
 _BUSY_FACTOR = 2
 """The targets on a busy machine are so many times those on a quiet one."""
-_SPIN = "while True: pass"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -84,7 +81,7 @@ def _measure(bundle: ModelBundle, image: bytes, scratch: Path, starts: int) -> d
     _start(bundle, image, scratch / "warm")
     for number in range(starts):
         for machine in ("quiet", "busy"):
-            with _spinning(cores() if machine == "busy" else 0):
+            with busy_cores() if machine == "busy" else contextlib.nullcontext():
                 cold = scratch / f"cold-{machine}-{number}"
                 seconds.setdefault((machine, "warm"), []).append(_start(bundle, image, scratch / "warm"))
                 seconds.setdefault((machine, "cold"), []).append(_start(bundle, image, cold))
@@ -95,18 +92,6 @@ def _measure(bundle: ModelBundle, image: bytes, scratch: Path, starts: int) -> d
 def _start(bundle: ModelBundle, image: bytes, folder: Path) -> float:
     with start(Contestant(OURS, ""), bundle.folder, image, folder) as server:
         return server.ready_after
-
-
-@contextlib.contextmanager
-def _spinning(processes: int) -> Iterator[Sequence[subprocess.Popen[bytes]]]:
-    """Keep so many cores busy until the block ends."""
-    running = [subprocess.Popen([sys.executable, "-c", _SPIN]) for _ in range(processes)]
-    try:
-        yield running
-    finally:
-        for process in running:
-            process.kill()
-            process.wait()
 
 
 if __name__ == "__main__":

@@ -76,7 +76,6 @@ class ModeUse:
     ) -> None:
         self.threads = available_cpus()
         self._store = ModeStore(folder, bundle, ref.engine, ref.device, self.threads)
-        self._loaded = time.time()
         self._stored_at: float | None = None
         modes = (min(fixed, self.threads),) if fixed else stream_modes(self.threads)
         self.first, self.source = self._first(bundle, modes, fixed, before)
