@@ -24,7 +24,8 @@ CLIENTS = 12
 def test_the_panels_of_modes_show_what_live_requests_measured(tmp_path: Path) -> None:
     expected = {panel for panel in panels() if "visionops_mode_" in panel[1] or "visionops_streams" in panel[1]}
     assert {name for name, _ in expected} == {"model: Images side by side", "model: Images per second in each mode"}
-    bundle, body, stop = make_bundle(tmp_path / "bundle").folder, encode(picture([("red", 2, 1)])), threading.Event()
+    # Large, so that images wait for the engine: with small ones the clients are slower than it.
+    bundle, body, stop = make_bundle(tmp_path / "bundle", size=1024).folder, encode(picture([])), threading.Event()
     arguments = ("--bundle", str(bundle), "--name", "cells", "--version", "1", "--open-metrics")
 
     def client(port: int) -> None:

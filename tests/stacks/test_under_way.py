@@ -94,6 +94,22 @@ def config(request: pytest.FixtureRequest) -> Config:
     return load_config(ROOT / "configs" / "sample.yaml", [f"name={name}"])
 
 
+def remove_jobs(cluster: Cluster) -> None:
+    """Through the API: taken from its memory while it answers the request that made it, a Job is made again."""
+    from stacks.run_progress import orchestrator_namespace
+
+    pods = orchestrator_namespace()
+    assert pods is not None
+    for name in jobs(cluster):
+        pods.delete("Job", name)
+
+
+@pytest.fixture(autouse=True)
+def _no_job(cluster: Cluster) -> None:
+    """A test that failed leaves a Job, which would be taken for that of the next test."""
+    remove_jobs(cluster)
+
+
 def jobs(cluster: Cluster) -> dict[str, Any]:
     return {key[2]: o.raw for key, o in cluster.objects.items() if key[0].plural == "jobs" and not o.deleted}
 
@@ -222,14 +238,9 @@ def test_an_interrupt_stops_the_run_or_leaves_it(cluster, config, monkeypatch):
 def test_a_run_whose_job_is_gone_neither_lasts_nor_keeps_others_waiting(cluster, config, monkeypatch):
     from stacks.under_way import runs_under_way
 
-    def remove_jobs() -> None:
-        for key in [key for key in cluster.objects if key[0].plural == "jobs"]:
-            del cluster.objects[key]
-
-    remove_jobs()  # of the tests before, which would be taken for the client's
     client = Client(config, TrainRequest())
     until(lambda: jobs(cluster))
-    remove_jobs()
+    remove_jobs(cluster)
     assert len(runs_under_way(config.name)) == 1  # a client may be about to make it
     monkeypatch.setattr("stacks.under_way._STARTING", timedelta(0))
     assert runs_under_way(config.name) == []
