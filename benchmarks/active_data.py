@@ -17,10 +17,10 @@ from visionops.data.hashing import hash_images
 from visionops.data.settings import DataConfig, FolderSource, Format
 from visionops.data.splitting.assignment import assign_splits
 from visionops.data.validation.judging import validate
-from visionops.tasks.labels.backbones import build_backbone
-from visionops.tasks.labels.conversion import preprocessing_for
-from visionops.tasks.labels.features import FeatureStore
-from visionops.tasks.labels.settings import LabelTraining, Learning, Views
+from visionops.tasks.classification.backbones import build_backbone
+from visionops.tasks.classification.conversion import preprocessing_for
+from visionops.tasks.classification.features import FeatureStore
+from visionops.tasks.classification.settings import LabelTraining, Learning, Views
 from visionops.tasks.spec import task_for
 
 __all__ = ["OWN_SPLIT", "TUNED_ON", "USE_CASES", "Images", "Rows", "read_images"]

@@ -29,9 +29,9 @@ from benchmarks.active_data import USE_CASES, Images, Rows, read_images
 from visionops.review.selection.candidates import Answered, Candidate
 from visionops.review.selection.ordering import Known, order_queue
 from visionops.review.settings import ReviewConfig, SelectionWeights
-from visionops.tasks.labels.decoder import softmax
-from visionops.tasks.labels.heads import fit_head
-from visionops.tasks.labels.settings import Balance, LabelTraining
+from visionops.tasks.classification.decoder import softmax
+from visionops.tasks.classification.heads import fit_head
+from visionops.tasks.classification.settings import Balance, LabelTraining
 
 __all__ = ["Run", "arms", "main", "ratio", "simulate"]
 

@@ -46,12 +46,12 @@ from visionops.monitoring.estimation.probabilities import answers_of, split_by_h
 from visionops.monitoring.settings import EstimationSettings
 from visionops.monitoring.simulate import Kind, modify
 from visionops.tasks.base import NoLog
+from visionops.tasks.classification.calibration import choose_threshold, fit_temperature
+from visionops.tasks.classification.decoder import softmax
+from visionops.tasks.classification.heads import fit_head
+from visionops.tasks.classification.scoring import Outcome, figure_of
+from visionops.tasks.classification.settings import LabelTraining, Learning
 from visionops.tasks.conversion import convert
-from visionops.tasks.labels.calibration import choose_threshold, fit_temperature
-from visionops.tasks.labels.decoder import softmax
-from visionops.tasks.labels.heads import fit_head
-from visionops.tasks.labels.scoring import Outcome, figure_of
-from visionops.tasks.labels.settings import LabelTraining, Learning
 from visionops.tasks.spec import task_for
 
 __all__ = ["Window", "main", "simulate"]

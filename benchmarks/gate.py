@@ -29,9 +29,9 @@ from visionops.evaluation.result import Evaluation
 from visionops.gate.decision import decide
 from visionops.gate.settings import GateConfig
 from visionops.inference.bundle import Head
+from visionops.tasks.classification.scoring import Outcome, figures
 from visionops.tasks.detection.prediction import BoxPrediction
 from visionops.tasks.detection.scoring import score
-from visionops.tasks.labels.scoring import Outcome, figures
 
 __all__ = ["GATE", "simulate", "simulate_detector"]
 

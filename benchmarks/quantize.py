@@ -33,7 +33,7 @@ from visionops.inference.bundle import ModelBundle
 from visionops.inference.engines import available_cpus, load_engine
 from visionops.inference.predictor import Predictor
 from visionops.inference.preprocessing import preprocess
-from visionops.inference.settings import Engine, Precision
+from visionops.inference.settings import EngineName, Precision
 from visionops.tasks.spec import task_for
 
 __all__ = ["compare", "measure_speed"]
@@ -64,9 +64,9 @@ def measure_speed(bundle: ModelBundle, image: bytes, rounds: int) -> dict[str, n
     tensor, _ = preprocess(Predictor(bundle).pixels(image), bundle.card.preprocessing)
     contestants: dict[str, Callable[[], object]] = {}
     for precision, engine in (
-        (Precision.F32, Engine.OPENVINO),
-        (Precision.INT8, Engine.OPENVINO),
-        (Precision.F32, Engine.ONNXRUNTIME),
+        (Precision.F32, EngineName.OPENVINO),
+        (Precision.INT8, EngineName.OPENVINO),
+        (Precision.F32, EngineName.ONNXRUNTIME),
     ):
         loaded = load_engine(bundle.in_precision(precision), engine)
         contestants[f"{engine.value} {precision.value}"] = functools.partial(loaded.infer, tensor)

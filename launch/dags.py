@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from launch.requests import MonitorRequest, Request, TrainRequest
-from stacks.placement import DagPlan
+from stacks.run_options import DagPlan
 from visionops.config import Config
 
 __all__ = ["dag_plan", "following_training", "retraining_plan"]
@@ -21,7 +21,7 @@ def dag_plan(request: Request, use_case: str) -> DagPlan:
         use_case=use_case,
         id=f"{request.pipeline}-{use_case}",
         after="decide_retraining",
-        asks=("python", "-m", "pipelines.asked"),
+        asks=("python", "-m", "pipelines.retraining_trigger"),
         starts=_retraining(use_case),
     )
 

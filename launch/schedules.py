@@ -16,7 +16,7 @@ from visionops.config import Config
 from visionops.errors import ConfigError, StackError
 
 if TYPE_CHECKING:
-    from stacks.placement import DagPlan
+    from stacks.run_options import DagPlan
 
 __all__ = ["make_schedules", "planned", "schedule_pipelines"]
 

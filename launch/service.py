@@ -18,7 +18,7 @@ from visionops.errors import StackError
 if TYPE_CHECKING:
     from zenml.models import PipelineRunResponse
 
-    from stacks.placement import DagPlan
+    from stacks.run_options import DagPlan
     from stacks.session import Session
 
 __all__ = ["launch", "start_call", "start_pipeline", "tuned_config"]

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from visionops.alerts import Told
+from visionops.alerts import NotificationReport
 from visionops.batch.report import BatchSummary
 from visionops.data.dataset import Split
 from visionops.data.shards import StoredDataset
@@ -151,7 +151,7 @@ _ARTIFACTS: dict[str, type] = {
     "performance_estimate": PerformanceEstimate,
     "retraining": Decision,
     "drill": DrillResult,
-    "told": Told,
+    "told": NotificationReport,
 }
 """Output of a step to its type. Others are not loaded: that of a bundle would hash all its files for nothing."""
 
@@ -229,7 +229,7 @@ def _sections(artifact: Any, kind: type) -> dict[str, Any]:
         return {"findings": {str(code): count for code, count in artifact.counts_by_code().items()}}
     if isinstance(artifact, RegisteredVersion):
         return {"model": ModelSummary(artifact.name, artifact.version, "challenger")}
-    if isinstance(artifact, Told):
+    if isinstance(artifact, NotificationReport):
         return {"untold": artifact.problems}
     return {_FIELDS[kind]: artifact}
 

@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 
 from pipelines.validation import validated
 from steps.data import ingest, prepare, recall_split_history
-from steps.learning import evaluate
 from steps.release import gate, register, release_model
 from steps.review import read_reviewed
+from steps.training import evaluate
 from visionops.config import Config
 from visionops.data.settings import ReviewSource
 

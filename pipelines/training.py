@@ -8,8 +8,8 @@ from zenml.enums import ExecutionMode
 from pipelines.preparation import judge_and_release, prepare_data
 from stacks.same_code import require_same_code
 from steps.conversion import convert
-from steps.learning import train
 from steps.review import index_images
+from steps.training import train
 from visionops.config import Config
 from visionops.data.settings import ReviewSource
 

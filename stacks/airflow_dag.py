@@ -109,7 +109,7 @@ def _task(
 def _command(
     _dag_id: str, task_id: str, task: TaskConfiguration, command: list[str], arguments: list[str], **more: Any
 ) -> Any:
-    """One program of our environment, in its place as seen from the client: see `stacks.placement`."""
+    """One program of our environment, in its place as seen from the client: see `stacks.run_options`."""
     try:
         from airflow.providers.standard.operators.bash import BashOperator
     except ImportError:  # Airflow 2

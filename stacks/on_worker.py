@@ -23,7 +23,7 @@ _Options = dict[str, Any]
 
 
 def worker_options(spec: StackSpec, names: Mapping[str, str], dag: Mapping[str, Any], use_case: str) -> _Options:
-    """Return what `with_options` of a pipeline takes, as `stacks.placement.run_options`.
+    """Return what `with_options` of a pipeline takes, as `stacks.run_options.run_options`.
 
     Steps are given a folder, variables, a time limit and tries; cores and memory are those of the machine.
 

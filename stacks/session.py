@@ -20,9 +20,9 @@ from stacks.deployers.admission import explain_denial, said_by_cluster
 from stacks.first_use import opened_in_turn
 from stacks.integrations import leave_out_unused_integrations
 from stacks.paths import require_usable_paths
-from stacks.placement import IN_THIS_PROCESS, DagPlan, run_options
 from stacks.refused_pods import refused_job
 from stacks.registry import active_registry_uri
+from stacks.run_options import IN_THIS_PROCESS, DagPlan, run_options
 from stacks.run_progress import orchestrator_namespace
 from stacks.spec import load_stack
 from stacks.trackers.experiments import ensure_experiment

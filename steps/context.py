@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, cast
 from zenml.client import Client
 
 from stacks.registry import active_registry_uri
-from stacks.validators.active import Role, active_validator
+from stacks.validators.active import ValidatorRole, active_validator
 from visionops.alerts import Alerter
 from visionops.code_version import code_version
 from visionops.endpoint import Endpoint, EndpointDeployer
@@ -112,7 +112,7 @@ def active_image_validator() -> ImageValidator:
     Raises:
         StackError: The stack has none, or one that validates no images.
     """
-    return cast("ImageValidator", active_validator(Role.IMAGES))
+    return cast("ImageValidator", active_validator(ValidatorRole.IMAGES))
 
 
 def active_drift_validator() -> DriftValidator:
@@ -121,7 +121,7 @@ def active_drift_validator() -> DriftValidator:
     Raises:
         StackError: The stack has none, or one that looks for no drift.
     """
-    return cast("DriftValidator", active_validator(Role.DRIFT))
+    return cast("DriftValidator", active_validator(ValidatorRole.DRIFT))
 
 
 def live_endpoint(name: str) -> Endpoint:

@@ -21,7 +21,7 @@ from steps.context import (
 )
 from steps.progress import announce
 from steps.review import read_decided_labels
-from visionops.alerts import Told, decision_alerts
+from visionops.alerts import NotificationReport, decision_alerts
 from visionops.data.additions import read_additions
 from visionops.data.findings import counted
 from visionops.data.settings import DataConfig, ReviewSource, ValidationPolicy
@@ -179,7 +179,7 @@ def decide_retraining(
 @step(enable_cache=False)
 def tell(
     drift: DriftReport, observation: Observation, retraining: Decision, use_case: UseCase, policy: RetrainPolicy
-) -> Annotated[Told, "told"]:
+) -> Annotated[NotificationReport, "told"]:
     """Tell people and Prometheus; what could not be told does not stop what was decided."""
     champion = active_registry().champion(use_case.name)
     alerter, gateway = active_alerter(), active_pushgateway()
@@ -203,4 +203,4 @@ def tell(
             act()
         except StackError as error:
             problems.append(str(error))
-    return Told(problems=tuple(problems))
+    return NotificationReport(problems=tuple(problems))

@@ -17,7 +17,7 @@ from visionops.gate.settings import Judging
 from visionops.inference.bundle import ModelBundle
 from visionops.inference.settings import ServingConfig, UseCase
 from visionops.registry import GateDecision, RegisteredVersion
-from visionops.release import judge, register_bundle, release, restore
+from visionops.release import decide_release, register_bundle, release, restore
 from visionops.tasks.spec import task_for
 
 __all__ = ["gate", "register", "release_model", "restore_model"]
@@ -40,7 +40,7 @@ def gate(
     """Compare with the gate and with the champion, on the same test images."""
     dataset = prepared.only(Split.TEST)
     task = task_for(judging.scoring.use_case.task)
-    decision = judge(active_registry(), registered_version, evaluation, task, dataset, judging)
+    decision = decide_release(active_registry(), registered_version, evaluation, task, dataset, judging)
     log_metadata({"promote": decision.promote, "reason": decision.reason})
     announce(decision.reason)
     for warning in decision.warnings:

@@ -23,7 +23,7 @@ from visionops.inference.engines import load_engine
 from visionops.inference.predictor import Predictor
 from visionops.inference.preprocessing import preprocess
 from visionops.inference.preprocessing_spec import Tiling
-from visionops.inference.settings import Engine, Precision
+from visionops.inference.settings import EngineName, Precision
 from visionops.quantization.int8 import _quantize, _Tensors, calibration_images, quantize_bundle
 from visionops.quantization.settings import QuantizationConfig
 from visionops.tasks.spec import task_for
@@ -78,10 +78,10 @@ def test_the_bundle_serves_int8_and_keeps_the_float_graph(tmp_path, bundle, data
     served = Predictor(made).predict(image)
     np.testing.assert_allclose(served.boxes, whole.boxes, atol=0.01)  # behind the last layer all is float
     np.testing.assert_allclose(served.scores, whole.scores, atol=0.03)
-    again = Predictor(made.in_precision(Precision.F32), Engine.ONNXRUNTIME).predict(image)
+    again = Predictor(made.in_precision(Precision.F32), EngineName.ONNXRUNTIME).predict(image)
     np.testing.assert_allclose(again.scores, whole.scores, atol=1e-5)
     with pytest.raises(BundleError, match="precision int8 needs the openvino engine"):
-        Predictor(made, Engine.ONNXRUNTIME)
+        Predictor(made, EngineName.ONNXRUNTIME)
     with pytest.raises(QuantizationError, match="the champion is INT8 already"):
         quantize(made, dataset, tmp_path / "again")
     assert kinds_of_convolution(made) <= {"u8", "i8"}

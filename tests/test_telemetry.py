@@ -10,11 +10,11 @@ SCRIPT = """
 import sys
 from pathlib import Path
 from tests.helpers.bundles import make_bundle
-from visionops.inference.settings import Engine
+from visionops.inference.settings import EngineName
 from visionops.inference.engines import load_engine
 
 bundle = make_bundle(Path(sys.argv[1]))
-for engine in Engine:
+for engine in EngineName:
     load_engine(bundle, engine)
 """
 

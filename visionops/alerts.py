@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict
 from visionops.monitoring.policy import Action, Decision, Level, Observation, broken_level
 from visionops.monitoring.settings import RetrainPolicy
 
-__all__ = ["DECISION", "Alert", "Alerter", "Severity", "Told", "decision_alerts"]
+__all__ = ["DECISION", "Alert", "Alerter", "NotificationReport", "Severity", "decision_alerts"]
 
 DECISION = "VisionOpsDecision"
 """Name of the alert that tells what monitoring decided."""
@@ -46,7 +46,7 @@ class Alert:
     """So long it is true, unless it is sent again; nothing: it is over."""
 
 
-class Told(BaseModel):
+class NotificationReport(BaseModel):
     """Whether people and Prometheus heard what monitoring had to say."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)

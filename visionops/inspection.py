@@ -29,7 +29,7 @@ from visionops.data.listing import Listing
 from visionops.data.settings import DataConfig, ValidationPolicy
 from visionops.data.sources import fetch
 from visionops.data.validation.inspection import Inspection, inspect_headers, inspect_images
-from visionops.data.validation.judging import judge
+from visionops.data.validation.judging import assess_dataset
 from visionops.data.validation.report import ValidationReport
 from visionops.errors import DataError
 from visionops.inference.task_registry import task_names
@@ -104,7 +104,7 @@ def inspect_data(
     dataset = read_dataset(listing.root, data, name, known=(listing, recognition.format))
     policy = ValidationPolicy()
     inspections, decoded = _inspect(dataset, policy, progress)
-    report = judge(dataset, inspections, policy)
+    report = assess_dataset(dataset, inspections, policy)
     config = _config(name, dataset, raw)
     return InspectedData(name, recognition, dataset, report, decoded, config)
 

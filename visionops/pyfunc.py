@@ -30,7 +30,7 @@ from visionops.errors import ImageError
 from visionops.inference.bundle import ModelBundle
 from visionops.inference.image import ImageProblem
 from visionops.inference.predictor import Predictor
-from visionops.inference.settings import Engine
+from visionops.inference.settings import EngineName
 from visionops.inference.task import ServedTask
 from visionops.inference.task_registry import requirement_of, served_task
 
@@ -83,11 +83,11 @@ class VisionOpsModel:
 
 def _load_pyfunc(path: str, model_config: dict[str, Any] | None = None) -> VisionOpsModel:
     """What MLflow calls to load the model; the name is MLflow's."""
-    engine = Engine((model_config or {}).get("engine", Engine.OPENVINO))
+    engine = EngineName((model_config or {}).get("engine", EngineName.OPENVINO))
     return VisionOpsModel(Predictor(ModelBundle.load(Path(path)), engine))
 
 
-def log_pyfunc(bundle: ModelBundle, name: str, engine: Engine = Engine.OPENVINO) -> ModelInfo:
+def log_pyfunc(bundle: ModelBundle, name: str, engine: EngineName = EngineName.OPENVINO) -> ModelInfo:
     """Log a bundle to the active MLflow run, with the code it needs.
 
     A loader module, not a Python object: nothing is pickled, so that loading a model runs only our own code. The

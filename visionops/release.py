@@ -32,7 +32,7 @@ from visionops.registry import CHAMPION, ModelRegistry, RegisteredVersion
 from visionops.tasks.comparison import Comparison, comparison_set
 from visionops.tasks.spec import TaskSpec
 
-__all__ = ["judge", "promote_by_hand", "register_bundle", "release", "restore", "smoke_images"]
+__all__ = ["decide_release", "promote_by_hand", "register_bundle", "release", "restore", "smoke_images"]
 
 _SMOKE_IMAGES = 3
 
@@ -49,7 +49,7 @@ def register_bundle(
         return registry.register(name, log_pyfunc(bundle, name).model_uri, bundle, evaluation)
 
 
-def judge(
+def decide_release(
     registry: ModelRegistry,
     version: RegisteredVersion,
     evaluation: Evaluation,

@@ -24,9 +24,9 @@ from deploy.console.sessions import sessions_router
 from deploy.console.status import status_router
 from deploy.console.thumbnails import thumbnails_router
 from deploy.control.runs.runner import Runner
+from deploy.http.error_responses import refusal
 from deploy.http.heads import Heads
 from deploy.http.pages import FAVICON
-from deploy.http.refusals import refusal
 from deploy.http.request_log import SECURITY_HEADERS, RequestLog
 from visionops import __version__
 from visionops.errors import VisionOpsError

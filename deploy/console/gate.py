@@ -21,9 +21,9 @@ from deploy.console.context import Console, Viewer
 from deploy.console.documents import message_page
 from deploy.console.routes import OPEN_PATHS, UNUSED_PATHS, role_of
 from deploy.console.sockets import Watched
+from deploy.http.error_responses import refusal
 from deploy.http.errors import ApiError, ForeignOrigin, NoRoute, NotSignedIn, WrongKey, status_and_code
 from deploy.http.local import check_local, is_own_origin
-from deploy.http.refusals import refusal
 from visionops.errors import VisionOpsError
 
 __all__ = ["CONTENT_POLICY", "Gate"]

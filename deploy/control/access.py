@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from typing import Final
 
 from deploy.http.gate import ADMIN, ANY, OPEN
-from deploy.http.keys import Role
+from deploy.http.keys import KeyRole
 
 __all__ = ["PROBES", "ROLES"]
 
-REVIEW: Final = frozenset({Role.REVIEW, Role.ADMIN})
-UPLOAD: Final = frozenset({Role.FEEDBACK, Role.REVIEW, Role.ADMIN})
+REVIEW: Final = frozenset({KeyRole.REVIEW, KeyRole.ADMIN})
+UPLOAD: Final = frozenset({KeyRole.FEEDBACK, KeyRole.REVIEW, KeyRole.ADMIN})
 
-ROLES: Final[Mapping[str, frozenset[Role]]] = {
+ROLES: Final[Mapping[str, frozenset[KeyRole]]] = {
     "GET /live": OPEN,
     "GET /ready": OPEN,
     "GET /metrics": ANY,

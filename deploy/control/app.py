@@ -21,12 +21,12 @@ from deploy.control.routes.runs import runs_router
 from deploy.control.routes.similar import similar_router
 from deploy.control.routes.status import status_router
 from deploy.control.runs.runner import Runner
-from deploy.http.bodies import BodyLimits
+from deploy.http.body_limits import BodyLimits
+from deploy.http.error_responses import refusal, refusal_of
 from deploy.http.errors import first_problem, status_and_code
 from deploy.http.gate import Gate, Routes
 from deploy.http.heads import Heads
 from deploy.http.rates import RateLimit
-from deploy.http.refusals import refusal, refusal_of
 from deploy.http.request_log import RequestLog
 from visionops import __version__
 from visionops.errors import VisionOpsError

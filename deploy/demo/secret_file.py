@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from deploy.http.keys import Client, Role, make_key
+from deploy.http.keys import Client, KeyRole, make_key
 from visionops.errors import ConfigError
 
 __all__ = ["CLIENT_KEY", "CONSOLE_PASSWORD", "read_secrets", "write_secrets"]
@@ -19,7 +19,7 @@ CONSOLE_PASSWORD = "VISIONOPS_CONSOLE_PASSWORD"  # noqa: S105 - the name of a va
 _NO_WEBHOOK = "http://127.0.0.1:9/"
 """Alertmanager keeps alerts and reaches nobody."""
 _SECRETS: Mapping[str, Callable[[], str]] = {
-    "VISIONOPS_ADMIN_KEY": lambda: make_key(Client("admin", Role.ADMIN))[0],
+    "VISIONOPS_ADMIN_KEY": lambda: make_key(Client("admin", KeyRole.ADMIN))[0],
     "VISIONOPS_POSTGRES_PASSWORD": lambda: secrets.token_urlsafe(24),
     "VISIONOPS_S3_KEY": lambda: secrets.token_hex(10),
     "VISIONOPS_S3_SECRET": lambda: secrets.token_hex(20),
@@ -67,7 +67,7 @@ def write_secrets(file: Path, given: Mapping[str, str]) -> dict[str, str]:
     wanted = dict(given) | {name: make() for name, make in _SECRETS.items() if name not in given}
     wanted.setdefault("VISIONOPS_ALERT_WEBHOOK", _NO_WEBHOOK)
     if CLIENT_KEY not in known:  # a key and its digest belong together
-        wanted[CLIENT_KEY], wanted["VISIONOPS_API_KEYS"] = make_key(Client("demo", Role.PREDICT))
+        wanted[CLIENT_KEY], wanted["VISIONOPS_API_KEYS"] = make_key(Client("demo", KeyRole.PREDICT))
         known.pop("VISIONOPS_API_KEYS", None)
     added = {name: value for name, value in wanted.items() if name not in known}
     try:

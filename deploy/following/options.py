@@ -8,7 +8,7 @@ from typing import ClassVar, Self
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from visionops.inference.settings import Device, Engine
+from visionops.inference.settings import Device, EngineName
 from visionops.options import CommandOptions
 from visionops.registry import CHAMPION
 
@@ -30,7 +30,7 @@ class FollowOptions(CommandOptions):
     """Address of the prediction server."""
     bundles: Path = Path("bundles")
     """Folder for bundles, at the same path on the server's side."""
-    engine: Engine = Engine.OPENVINO
+    engine: EngineName = EngineName.OPENVINO
     """What runs the graph: openvino or onnxruntime."""
     device: Device = Device.CPU
     """What it runs on: cpu or gpu."""

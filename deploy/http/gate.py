@@ -16,6 +16,7 @@ from starlette.routing import compile_path
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from deploy.http.counting import RequestCounts
+from deploy.http.error_responses import refusal
 from deploy.http.errors import (
     AdminDisabled,
     ApiError,
@@ -25,19 +26,18 @@ from deploy.http.errors import (
     WrongKey,
     WrongRole,
 )
-from deploy.http.keys import Client, KeyRing, Role
+from deploy.http.keys import Client, KeyRing, KeyRole
 from deploy.http.local import check_local
 from deploy.http.pages import prefers_html
 from deploy.http.rates import RateLimit
-from deploy.http.refusals import refusal
 from visionops.inference.server_options import ADMIN_KEY_VARIABLE
 
 __all__ = ["ADMIN", "ANY", "OPEN", "WEBSOCKET", "Gate", "Routes"]
 
-OPEN: Final = frozenset[Role]()
+OPEN: Final = frozenset[KeyRole]()
 """Without a key."""
-ANY: Final = frozenset(Role)
-ADMIN: Final = frozenset({Role.ADMIN})
+ANY: Final = frozenset(KeyRole)
+ADMIN: Final = frozenset({KeyRole.ADMIN})
 WEBSOCKET: Final = "WEBSOCKET"
 """Stands for the method in the table of routes where a path is a WebSocket."""
 
@@ -59,14 +59,14 @@ class Routes:
 
     def __init__(
         self,
-        table: Mapping[str, frozenset[Role]],
+        table: Mapping[str, frozenset[KeyRole]],
         probes: frozenset[str],
         opened: Iterable[str] = (),
         pages: frozenset[str] = frozenset(),
     ) -> None:
         self.probes = probes
         self.pages = pages
-        self._fixed: dict[str, tuple[str, dict[str, frozenset[Role]]]] = {}
+        self._fixed: dict[str, tuple[str, dict[str, frozenset[KeyRole]]]] = {}
         self._patterns: dict[str, re.Pattern[str]] = {}
         opened = set(opened)
         for route, roles in table.items():
@@ -76,7 +76,7 @@ class Routes:
             if "{" in path:
                 self._patterns[path] = compile_path(path)[0]
 
-    def find(self, path: str) -> tuple[str, Mapping[str, frozenset[Role]]] | None:
+    def find(self, path: str) -> tuple[str, Mapping[str, frozenset[KeyRole]]] | None:
         """The route's own path, and who may call which of its methods."""
         if (found := self._fixed.get(path)) is not None:
             return found
@@ -157,7 +157,7 @@ class Gate:
             raise MethodNotAllowed(f"{method} {scope['path']}: Method Not Allowed", tuple(allowed))
 
     def _identify(
-        self, scope: Scope, headers: Mapping[bytes, bytes], state: dict[str, object], roles: frozenset[Role]
+        self, scope: Scope, headers: Mapping[bytes, bytes], state: dict[str, object], roles: frozenset[KeyRole]
     ) -> None:
         state["known"] = True
         if self._keys.is_configured:

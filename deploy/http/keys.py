@@ -23,7 +23,7 @@ from pathlib import Path
 from visionops.errors import ConfigError
 from visionops.inference.server_options import API_KEYS_VARIABLE
 
-__all__ = ["ADMIN_ID", "KEY_ID", "Client", "Key", "KeyRing", "Role", "make_key", "parse_keys"]
+__all__ = ["ADMIN_ID", "KEY_ID", "Client", "Key", "KeyRing", "KeyRole", "make_key", "parse_keys"]
 
 ADMIN_ID = "admin"
 """Who comes with the admin key of the environment."""
@@ -35,7 +35,7 @@ _DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
 _RECHECK_SECONDS = 1.0
 
 
-class Role(enum.StrEnum):
+class KeyRole(enum.StrEnum):
     """What a key is for."""
 
     PREDICT = "predict"
@@ -49,7 +49,7 @@ class Client:
     """Who a key belongs to."""
 
     id: str
-    role: Role
+    role: KeyRole
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -81,14 +81,14 @@ def parse_keys(text: str, where: str) -> tuple[Key, ...]:
         if len(parts) != 3 or not KEY_ID.fullmatch(parts[0]):
             raise ConfigError(f"{place}: expected 'id role sha256:hex'; make one with python -m deploy.serving.keys")
         name, role, digest = parts
-        if role not in set(Role):
-            raise ConfigError(f"{place}: the role is none of {', '.join(Role)}")
+        if role not in set(KeyRole):
+            raise ConfigError(f"{place}: the role is none of {', '.join(KeyRole)}")
         match = _DIGEST.fullmatch(digest)
         if match is None:
             raise ConfigError(
                 f"{place}: expected sha256: and 64 hex digits; make one with python -m deploy.serving.keys"
             )
-        key = Key(Client(name, Role(role)), bytes.fromhex(match[1]))
+        key = Key(Client(name, KeyRole(role)), bytes.fromhex(match[1]))
         if any(key.digest == other.digest for other in keys):
             raise ConfigError(f"{place}: this key stands above already; remove one")
         keys.append(key)
@@ -123,7 +123,7 @@ class KeyRing:
         self._on_read = on_read
         self._file = file
         self._recheck_seconds = recheck_seconds
-        own = (Key(Client(ADMIN_ID, Role.ADMIN), _digest(admin_key.encode())),) if admin_key else ()
+        own = (Key(Client(ADMIN_ID, KeyRole.ADMIN), _digest(admin_key.encode())),) if admin_key else ()
         self._fixed = own + parse_keys(lines or "", API_KEYS_VARIABLE)
         self._keys = self._fixed
         self._seen: tuple[int, int, int] | None = None

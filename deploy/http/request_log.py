@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocketDisconnect
 
 from deploy.http.counting import RequestCounts
-from deploy.http.refusals import refusal_of
+from deploy.http.error_responses import refusal_of
 
 __all__ = ["SECURITY_HEADERS", "RequestLog"]
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from deploy.http.listening import listen
 from deploy.http.logs import configure_logging
 from deploy.serving.models.models import Loader
-from deploy.serving.models.starting import start_models
+from deploy.serving.models.startup import start_models
 from deploy.serving.settings import Settings
 from visionops.errors import VisionOpsError
 

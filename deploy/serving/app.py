@@ -15,13 +15,13 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import HTTPConnection
 
-from deploy.http.bodies import BodyLimits
+from deploy.http.body_limits import BodyLimits
+from deploy.http.error_responses import refusal, refusal_of
 from deploy.http.errors import first_problem, status_and_code
 from deploy.http.gate import Gate, Routes
 from deploy.http.heads import Heads
 from deploy.http.keys import KeyRing
 from deploy.http.rates import RateLimit
-from deploy.http.refusals import refusal, refusal_of
 from deploy.http.request_log import RequestLog
 from deploy.serving.errors import DeadlineMissed
 from deploy.serving.metrics import Metrics
@@ -33,7 +33,7 @@ from deploy.serving.models.models import Loader
 from deploy.serving.models.recording import open_recorder
 from deploy.serving.models.registry import Models
 from deploy.serving.models.service import PredictionService
-from deploy.serving.models.starting import Started
+from deploy.serving.models.startup import Started
 from deploy.serving.routes.admin import admin_router
 from deploy.serving.routes.batch import batch_router
 from deploy.serving.routes.context import Serving

@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from deploy.http.keys import KEY_ID, Client, Role, make_key
+from deploy.http.keys import KEY_ID, Client, KeyRole, make_key
 
 __all__ = ["main"]
 
@@ -15,12 +15,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Print a new key and its line."""
     parser = argparse.ArgumentParser(prog="python -m deploy.serving.keys", description="Makes an API key.")
     parser.add_argument("--id", required=True, help="who it is for; stands in the log: letters, digits, . _ -")
-    parser.add_argument("--role", required=True, choices=[role.value for role in Role], help="what it is for")
+    parser.add_argument("--role", required=True, choices=[role.value for role in KeyRole], help="what it is for")
     given = parser.parse_args(arguments)
     if not KEY_ID.fullmatch(given.id):
         sys.stderr.write(f"error: --id: letters, digits, '.', '_' and '-' only, at most 64 (got {given.id!r})\n")
         return 2
-    key, line = make_key(Client(given.id, Role(given.role)))
+    key, line = make_key(Client(given.id, KeyRole(given.role)))
     sys.stderr.write("The key, shown this once; the client sends it in the header X-API-Key:\n")
     sys.stdout.write(f"{key}\n")
     sys.stderr.write("The line for the file of --keys:\n")

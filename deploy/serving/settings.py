@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field, SecretStr, model_validator
 
-from deploy.serving.models.roles import Bounds, Role
+from deploy.serving.models.roles import Bounds, ModelRole
 from visionops.inference.release_settings import ReleaseConfig, SplitBy, Strategy
 from visionops.inference.server_options import ModelRef, ServerOptions
 
@@ -22,7 +22,7 @@ _ALIAS = "challenger"
 class Placement(ModelRef):
     """A model, and the part it plays under its name."""
 
-    role: Role = Role.CHAMPION
+    role: ModelRole = ModelRole.CHAMPION
     """champion, canary or shadow."""
     share: float | None = Field(default=None, gt=0, le=1)
     """Of a canary: the share of request keys it answers. Of a shadow: the share of requests it computes, or all."""
@@ -36,10 +36,10 @@ class Placement(ModelRef):
 
     @model_validator(mode="after")
     def _agree(self) -> Placement:
-        if self.role is Role.CANARY and self.share is None:
+        if self.role is ModelRole.CANARY and self.share is None:
             raise ValueError("share: a canary needs one, such as 0.1")
-        if self.role is not Role.CANARY:
-            shares = () if self.role is Role.SHADOW else ("share",)
+        if self.role is not ModelRole.CANARY:
+            shares = () if self.role is ModelRole.SHADOW else ("share",)
             for name in (*shares, *Bounds.model_fields, "split_by"):
                 if getattr(self, name) is not None:
                     raise ValueError(f"{name}: is for a canary, not for a {self.role}; leave it out")
@@ -83,6 +83,6 @@ class Settings(ServerOptions):
 def release_placement(release: ReleaseConfig) -> dict[str, Any]:
     """Return the fields of a `Placement` that a release sets."""
     if release.strategy is Strategy.SHADOW:
-        return {"role": Role.SHADOW, "share": release.share}
+        return {"role": ModelRole.SHADOW, "share": release.share}
     bounds = {name: getattr(release, name) for name in Bounds.model_fields}
-    return {"role": Role.CANARY, "share": release.share, "split_by": release.split_by, **bounds}
+    return {"role": ModelRole.CANARY, "share": release.share, "split_by": release.split_by, **bounds}

@@ -15,8 +15,8 @@ from zenml.services.service import BaseService
 
 from stacks.deployers.base import DeployerFlavor, EndpointService, EndpointServiceStatus
 from stacks.deployers.containers import Container, ContainerEndpoint, ContainerSettings
-from stacks.deployers.machine import MachineDeployer, MachineService
-from stacks.deployers.stored import Listening
+from stacks.deployers.host_deployer import MachineDeployer, MachineService
+from stacks.deployers.host_endpoint import Listening
 
 __all__ = [
     "ContainerEndpointService",

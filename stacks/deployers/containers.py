@@ -1,7 +1,8 @@
-"""A prediction server as a container of this machine: started, switched, stopped, found again.
+"""Start, switch, stop and find a prediction server that runs in a container on this machine.
 
-Beside the files of `stacks.deployers.stored`, its folder has keys/api.keys, the keys that open it, as digests: lines
-may be added, and are read within a second; and container.env, credentials of the prediction log's store, if it has one.
+Its folder has the files of `stacks.deployers.host_endpoint` and two more. keys/api.keys has digests of the API keys;
+you may add lines, which are read within a second. container.env has the credentials of the prediction log's store, if
+it has one.
 
 A new model goes into the running container by /reload, without a failed request. A new container is started only
 where the image or a limit changed: beside the old one, which ends when the new one answers. It then has another
@@ -24,11 +25,11 @@ from typing import ClassVar
 import requests
 from pydantic import BaseModel, ConfigDict, Field
 
-from stacks.deployers.engines import Engine, PortTaken, find_engine
-from stacks.deployers.stored import (
+from stacks.deployers.engines import ContainerEngine, PortTaken, find_engine
+from stacks.deployers.host_endpoint import (
     GRACE_SECONDS,
+    HostedModel,
     Listening,
-    Served,
     StoredEndpoint,
     http,
     port_taken,
@@ -104,16 +105,16 @@ class ContainerEndpoint(StoredEndpoint[Container]):
     def log_lines(self) -> list[str]:
         """Its log."""
         server = self.server
-        return Engine(server.engine).log_lines(server.container) if server else []
+        return ContainerEngine(server.engine).log_lines(server.container) if server else []
 
     def _lives(self, server: Container) -> bool:
-        state = Engine(server.engine).state(server.container)
+        state = ContainerEngine(server.engine).state(server.container)
         return state is not None and state.running
 
     def _end(self, server: Container, timeout: float, *, force: bool = False) -> None:
-        Engine(server.engine).end(server.container, 0 if force else timeout)
+        ContainerEngine(server.engine).end(server.container, 0 if force else timeout)
 
-    def _fits(self, before: Container, served: Served, host: str) -> bool:
+    def _fits(self, before: Container, served: HostedModel, host: str) -> bool:
         if not super()._fits(before, served, host):
             return False
         settings = self._settings or before.settings
@@ -122,9 +123,9 @@ class ContainerEndpoint(StoredEndpoint[Container]):
         if settings.model_copy(update={"engine": before.settings.engine}) != before.settings:
             return False
         # Of an image that is gone there is no newer one: the container goes on.
-        return Engine(before.engine).image_id(settings.image) in {None, before.image_id}
+        return ContainerEngine(before.engine).image_id(settings.image) in {None, before.image_id}
 
-    def _store(self, source: Path, name: str, version: str, alias: str, serving: ServingConfig) -> Served:
+    def _store(self, source: Path, name: str, version: str, alias: str, serving: ServingConfig) -> HostedModel:
         served = super()._store(source, name, version, alias, serving)
         _open(served.bundle.parent)
         return served
@@ -135,7 +136,7 @@ class ContainerEndpoint(StoredEndpoint[Container]):
     # A new container
 
     def _replace(
-        self, before: Container | None, served: Served, host: str, smoke_images: Sequence[bytes], timeout: float
+        self, before: Container | None, served: HostedModel, host: str, smoke_images: Sequence[bytes], timeout: float
     ) -> Container:
         settings = self._settings or (before.settings if before else ContainerSettings())
         engine, image_id = find_engine(settings.engine, settings.image)  # before anything that serves is touched
@@ -153,7 +154,13 @@ class ContainerEndpoint(StoredEndpoint[Container]):
                 server = self._run(engine, image_id, settings, served, host, [asked], timeout)
             except DeploymentError:
                 back = self._run(
-                    Engine(before.engine), before.image_id, before.settings, before.served, host, [last], timeout
+                    ContainerEngine(before.engine),
+                    before.image_id,
+                    before.settings,
+                    before.served,
+                    host,
+                    [last],
+                    timeout,
                 )
                 self._starting.unlink(missing_ok=True)
                 self._write(self._record, back)
@@ -163,10 +170,10 @@ class ContainerEndpoint(StoredEndpoint[Container]):
 
     def _run(
         self,
-        engine: Engine,
+        engine: ContainerEngine,
         image_id: str,
         settings: ContainerSettings,
-        served: Served,
+        served: HostedModel,
         host: str,
         ports: Sequence[int],
         timeout: float,
@@ -204,11 +211,11 @@ class ContainerEndpoint(StoredEndpoint[Container]):
                 raise
         raise AssertionError("the last port is taken or it is not")
 
-    def _give_up(self, engine: Engine, server: Container) -> None:
+    def _give_up(self, engine: ContainerEngine, server: Container) -> None:
         engine.end(server.container, 0)
         self._starting.unlink(missing_ok=True)
 
-    def _await_ready(self, engine: Engine, server: Container, timeout: float) -> Container:
+    def _await_ready(self, engine: ContainerEngine, server: Container, timeout: float) -> Container:
         """It answers the smoke images before it is; its port is known once it runs."""
         who, deadline = server.served.who, time.monotonic() + timeout
         while True:
@@ -238,7 +245,7 @@ class ContainerEndpoint(StoredEndpoint[Container]):
 
     # What it sees of this machine
 
-    def _prepare(self, served: Served) -> None:
+    def _prepare(self, served: HostedModel) -> None:
         """Files that the container's user can read, and folders that it can write, and nobody else."""
         for folder in (self._keys, self._cache, self.predictions):
             folder.mkdir(parents=True, exist_ok=True)
@@ -264,7 +271,7 @@ class ContainerEndpoint(StoredEndpoint[Container]):
             path.write_text(line + lines, encoding="utf-8")
 
     def _options(
-        self, engine: Engine, settings: ContainerSettings, served: Served, label: str, published: str
+        self, engine: ContainerEngine, settings: ContainerSettings, served: HostedModel, label: str, published: str
     ) -> list[str]:
         mounts = {
             _BUNDLES: (served.bundle.parent, True),
@@ -294,7 +301,7 @@ def _open(folder: Path) -> None:
         path.chmod(0o755 if path.is_dir() else 0o644)
 
 
-def _user(engine: Engine) -> list[str]:
+def _user(engine: ContainerEngine) -> list[str]:
     """Whose files the container's are on this machine: those of who deploys, and the image's own user for root."""
     uid, gid = os.getuid(), os.getgid()
     if uid == 0:

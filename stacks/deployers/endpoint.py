@@ -1,7 +1,7 @@
-"""A prediction server as a process of this machine: started, switched, stopped, found again.
+"""Start, switch, stop and find a prediction server that runs as a process on this machine.
 
-Beside the files of `stacks.deployers.stored`, its folder has server.log, its log, JSON lines, rotated; and server.err,
-what it printed besides.
+Its folder has the files of `stacks.deployers.host_endpoint` and two more: server.log, its log as JSON lines, rotated;
+and server.err, its other output.
 
 Knows nothing of ZenML.
 """
@@ -21,10 +21,10 @@ from typing import ClassVar
 import psutil
 import requests
 
-from stacks.deployers.stored import (
+from stacks.deployers.host_endpoint import (
     GRACE_SECONDS,
+    HostedModel,
     Listening,
-    Served,
     StoredEndpoint,
     http,
     port_taken,
@@ -34,7 +34,7 @@ from stacks.deployers.stored import (
 from visionops.errors import DeploymentError
 from visionops.inference.server_options import ADMIN_KEY_VARIABLE, SERVER_MODULE, ServerOptions
 
-__all__ = ["LocalEndpoint", "Served", "Server"]
+__all__ = ["HostedModel", "LocalEndpoint", "Server"]
 
 _ROOT = Path(__file__).resolve().parents[2]
 _POLL_SECONDS = 0.02
@@ -80,7 +80,7 @@ class LocalEndpoint(StoredEndpoint[Server]):
         return self._process(server) is not None
 
     def _replace(
-        self, before: Server | None, served: Served, host: str, smoke_images: Sequence[bytes], timeout: float
+        self, before: Server | None, served: HostedModel, host: str, smoke_images: Sequence[bytes], timeout: float
     ) -> Server:
         alive = self._clear_way(before)
         last_port = before.port if before and not alive else 0
@@ -98,7 +98,7 @@ class LocalEndpoint(StoredEndpoint[Server]):
         self._starting.replace(self._record)
         return server
 
-    def _spawn(self, served: Served, host: str, listener: socket.socket) -> Server:
+    def _spawn(self, served: HostedModel, host: str, listener: socket.socket) -> Server:
         listening = ServerOptions(fd=listener.fileno(), log_file=self.log)
         command = [sys.executable, "-m", SERVER_MODULE, *listening.to_arguments()]
         command += self._arguments(served, cache=self._cache, smoke=self._smoke, predictions=self.predictions)

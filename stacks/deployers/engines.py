@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from visionops.errors import DeploymentError
 
-__all__ = ["ENGINES", "ContainerState", "Engine", "PortTaken", "find_engine"]
+__all__ = ["ENGINES", "ContainerEngine", "ContainerState", "PortTaken", "find_engine"]
 
 ENGINES = ("podman", "docker")
 _SECONDS = 120.0
@@ -37,7 +37,7 @@ class ContainerState(NamedTuple):
     killed_for_memory: bool
 
 
-class Engine:
+class ContainerEngine:
     """One of `ENGINES`.
 
     Args:
@@ -151,7 +151,7 @@ class Engine:
             ) from error
 
 
-def find_engine(name: str, image: str, patience: float = _SECONDS) -> tuple[Engine, str]:
+def find_engine(name: str, image: str, patience: float = _SECONDS) -> tuple[ContainerEngine, str]:
     """The engine ``name``, or for `auto` the first that has the image; and the image's id.
 
     Args:
@@ -166,7 +166,7 @@ def find_engine(name: str, image: str, patience: float = _SECONDS) -> tuple[Engi
             raise DeploymentError(f"{name} is not on the path; install it, or set the deployer's engine to auto")
         raise DeploymentError(f"neither {' nor '.join(ENGINES)} is on the path; install one: apt-get install podman")
     unwell = ""
-    for candidate in (Engine(engine, patience) for engine in present):
+    for candidate in (ContainerEngine(engine, patience) for engine in present):
         try:
             if image_id := candidate.image_id(image):
                 return candidate, image_id

@@ -13,7 +13,7 @@ from zenml.models.v2.misc.service import ServiceType
 
 from stacks.deployers.base import DeployerFlavor
 from stacks.deployers.kubernetes import ClusterModelDeployer, ClusterService, KubernetesModelDeployerConfig
-from stacks.deployers.manifests.identity import Manifest, Served, identity, labels, object_name, pod_metadata
+from stacks.deployers.manifests.identity import Manifest, PodModel, identity, labels, object_name, pod_metadata
 from stacks.deployers.manifests.pod import pod_spec
 from stacks.deployers.manifests.scaling import prometheus_queries
 from stacks.deployers.manifests.settings import Autoscaling, KedaScaling, KubernetesDeployerConfig
@@ -27,7 +27,7 @@ _CONTAINER = "kserve-container"
 _STOP = "serving.kserve.io/stop"
 
 
-def inference_service(served: Served, config: KubernetesDeployerConfig) -> Manifest:
+def inference_service(served: PodModel, config: KubernetesDeployerConfig) -> Manifest:
     """Its predictor is our pod; KServe demands the container's name."""
     least = config.autoscaling.min_replicas if config.autoscaling else config.replicas
     predictor: Manifest = {
@@ -81,7 +81,7 @@ class KServeEndpoint(OperatedEndpoint):
         """Labels that select its pods."""
         return {"serving.kserve.io/inferenceservice": self.object}
 
-    def workload(self, served: Served, before: Manifest | None) -> Manifest:  # noqa: ARG002 - its own autoscaler counts
+    def workload(self, served: PodModel, before: Manifest | None) -> Manifest:  # noqa: ARG002 - its own autoscaler counts
         """What makes the pods."""
         return inference_service(served, self.config)
 

@@ -14,8 +14,8 @@ from zenml.services.service import BaseService
 
 from stacks.deployers.base import DeployerFlavor, EndpointService, EndpointServiceStatus
 from stacks.deployers.endpoint import LocalEndpoint, Server
-from stacks.deployers.machine import MachineDeployer, MachineService, MachineServiceConfig
-from stacks.deployers.stored import Listening
+from stacks.deployers.host_deployer import MachineDeployer, MachineService, MachineServiceConfig
+from stacks.deployers.host_endpoint import Listening
 
 __all__ = [
     "LocalEndpointService",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from stacks.deployers.manifests.identity import Manifest, Served
+from stacks.deployers.manifests.identity import Manifest, PodModel
 from stacks.deployers.manifests.network import supporting
 from stacks.deployers.rollout import ClusterEndpoint, Rollout, holds
 
@@ -21,7 +21,7 @@ class OperatedEndpoint(ClusterEndpoint):
 
     OTHERS: ClassVar[tuple[str, ...]] = ("NetworkPolicy", "Ingress")
 
-    def beside(self, served: Served) -> list[Manifest]:
+    def beside(self, served: PodModel) -> list[Manifest]:
         """All that stands beside it."""
         return supporting(served, self.config, self.pods())
 

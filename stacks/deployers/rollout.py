@@ -22,8 +22,8 @@ import requests
 from stacks.deployers.api import Namespace
 from stacks.deployers.manifests.identity import (
     Manifest,
-    Served,
-    ServedCandidate,
+    PodCandidate,
+    PodModel,
     endpoint_url,
     object_name,
     selector,
@@ -102,7 +102,7 @@ class ClusterEndpoint:
         """Labels that select its pods."""
         return selector(self.name)
 
-    def workload(self, served: Served, before: Manifest | None) -> Manifest:
+    def workload(self, served: PodModel, before: Manifest | None) -> Manifest:
         """What makes the pods."""
         manifest = deployment(served, self.config)
         if before and self.config.autoscaling:  # it knows the load, we do not
@@ -110,7 +110,7 @@ class ClusterEndpoint:
             spec["replicas"] = max(spec["replicas"], self.replicas(before))
         return manifest
 
-    def beside(self, served: Served) -> list[Manifest]:
+    def beside(self, served: PodModel) -> list[Manifest]:
         """All that stands beside it."""
         return supporting(served, self.config, self.pods()) + scaling(self.name, self.config)
 
@@ -231,7 +231,7 @@ class ClusterEndpoint:
             )
         bundle, store = ModelBundle.load(bundle_folder), self.config.bundle_store
         before = self._namespace.get(self.KIND, self.object)
-        served = Served(
+        served = PodModel(
             uri=send_bundle(bundle, store),
             digest=bundle.digest,
             name=self.name,
@@ -300,7 +300,7 @@ class ClusterEndpoint:
 
     # How
 
-    def _roll_out(self, served: Served, workload: Manifest, made: list[Manifest], timeout: float | None) -> str:
+    def _roll_out(self, served: PodModel, workload: Manifest, made: list[Manifest], timeout: float | None) -> str:
         """Args: made: Gets what was not there before."""
         keys = secret(self.name, self.config, secrets.token_urlsafe(32), f"vok_{secrets.token_urlsafe(32)}")
         if self._namespace.ensure(keys):
@@ -319,7 +319,7 @@ class ClusterEndpoint:
         self._remove_others(set(self.OTHERS) - kinds)
         return remark
 
-    def _check_candidate(self, served: Served) -> None:
+    def _check_candidate(self, served: PodModel) -> None:
         """See that the pods try the candidate.
 
         Raises:
@@ -402,7 +402,7 @@ class ClusterEndpoint:
         names = [container["name"] for container in pod["spec"]["containers"]]
         return _SERVER if _SERVER in names else str(names[0])
 
-    def _ask(self, served: Served) -> str:
+    def _ask(self, served: PodModel) -> str:
         """Ask the Service, or the ingress, which model answers."""
         headers = {"X-API-Key": self.admin_key()}
         with requests.Session() as session:
@@ -426,11 +426,11 @@ class ClusterEndpoint:
         )
 
 
-def _send_candidate(candidate: Candidate | None, store: str) -> ServedCandidate | None:
+def _send_candidate(candidate: Candidate | None, store: str) -> PodCandidate | None:
     if candidate is None:
         return None
     bundle = ModelBundle.load(candidate.bundle_folder)
-    return ServedCandidate(uri=send_bundle(bundle, store), digest=bundle.digest, version=candidate.version)
+    return PodCandidate(uri=send_bundle(bundle, store), digest=bundle.digest, version=candidate.version)
 
 
 def _as_before(live: Manifest, before: Manifest) -> Manifest:

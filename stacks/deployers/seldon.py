@@ -14,7 +14,7 @@ from zenml.models.v2.misc.service import ServiceType
 
 from stacks.deployers.base import DeployerFlavor
 from stacks.deployers.kubernetes import ClusterModelDeployer, ClusterService, KubernetesModelDeployerConfig
-from stacks.deployers.manifests.identity import Manifest, Served, identity, labels, object_name, pod_metadata
+from stacks.deployers.manifests.identity import Manifest, PodModel, identity, labels, object_name, pod_metadata
 from stacks.deployers.manifests.pod import pod_spec
 from stacks.deployers.manifests.settings import KubernetesDeployerConfig
 from stacks.deployers.operated import OperatedEndpoint
@@ -27,7 +27,7 @@ _FLAVOR = "visionops_seldon"
 _SERVER = "server"
 
 
-def seldon_deployment(served: Served, config: KubernetesDeployerConfig) -> Manifest:
+def seldon_deployment(served: PodModel, config: KubernetesDeployerConfig) -> Manifest:
     """Its one predictor has one model: our server."""
     pod = pod_spec(served, config, _SERVER)
     # Seldon's copy of a pod's schema is older than `sleep`: the API would drop it and leave a hook that does nothing,
@@ -77,7 +77,7 @@ class SeldonEndpoint(OperatedEndpoint):
         """Labels that select its pods."""
         return {"seldon-deployment-id": self.object}
 
-    def workload(self, served: Served, before: Manifest | None) -> Manifest:
+    def workload(self, served: PodModel, before: Manifest | None) -> Manifest:
         """What makes the pods."""
         if self.config.autoscaling and self.config.autoscaling.keda:
             raise DeploymentError("autoscaling.keda: is not for visionops_seldon, which scales by CPU; leave it out")

@@ -8,14 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from stacks.airflow_dag import CONFIG_FILENAME
-from stacks.doctor.findings import Examined, Finding, broken, ok, warning
+from stacks.doctor.findings import CheckResult, Examined, broken, ok, warning
 from stacks.doctor.machine import check_folder
 from stacks.same_code import CODE_VARIABLE, code_digest
 
 __all__ = ["check_airflow_on_this_machine"]
 
 
-def check_airflow_on_this_machine(examined: Examined) -> Iterator[Finding]:
+def check_airflow_on_this_machine(examined: Examined) -> Iterator[CheckResult]:
     """The folder of DAGs can be written, and each DAG in it is of the code that its tasks would run."""
     folder = str(examined.component.configuration.get("dag_output_dir") or "")
     if not folder:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from stacks.doctor.findings import Examined, Finding, broken, of_error, ok, warning
+from stacks.doctor.findings import CheckResult, Examined, broken, of_error, ok, warning
 from stacks.doctor.web import ask
 from visionops.errors import StackError
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["check_alertmanager", "check_pushgateway"]
 
 
-def check_alertmanager(examined: Examined) -> Iterator[Finding]:
+def check_alertmanager(examined: Examined) -> Iterator[CheckResult]:
     """Who tells people."""
     config = _config(examined)
     login = (config.username, str(config.password or "")) if config.username else None
@@ -25,7 +25,7 @@ def check_alertmanager(examined: Examined) -> Iterator[Finding]:
         yield warning("no Alertmanager: nobody is told of an alert", "set VISIONOPS_ALERTMANAGER to its URL")
 
 
-def check_pushgateway(examined: Examined) -> Iterator[Finding]:
+def check_pushgateway(examined: Examined) -> Iterator[CheckResult]:
     """Where pipelines' figures go."""
     try:
         gateway = _config(examined).pushgateway()
@@ -49,7 +49,7 @@ def _config(examined: Examined) -> AlertmanagerConfig:
     return AlertmanagerConfig(**examined.component.configuration)
 
 
-def _check(name: str, url: str, path: str, variable: str, login: tuple[str, str] | None) -> Finding:
+def _check(name: str, url: str, path: str, variable: str, login: tuple[str, str] | None) -> CheckResult:
     try:
         answer = ask(f"{url.rstrip('/')}{path}", login=login)
     except StackError as error:

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from stacks.annotators.active import label_studio
-from stacks.doctor.findings import Examined, Finding, ok, warning
+from stacks.doctor.findings import CheckResult, Examined, ok, warning
 from stacks.review_access import DATABASE, REVIEW_STEPS, review_problem
 
 __all__ = ["check_label_studio", "check_label_studio_sdk", "check_review_annotator"]
@@ -15,7 +15,7 @@ __all__ = ["check_label_studio", "check_label_studio_sdk", "check_review_annotat
 _RUN = "run `visionops review stats` in a pod of the namespace"
 
 
-def check_review_annotator(examined: Examined) -> Iterator[Finding]:
+def check_review_annotator(examined: Examined) -> Iterator[CheckResult]:
     """Open the review that the environment names; one that is not there yet is not made."""
     from visionops.review_store.opening import open_database
 
@@ -35,7 +35,7 @@ def check_review_annotator(examined: Examined) -> Iterator[Finding]:
         yield from _check_steps(examined)
 
 
-def _look_into(*, elsewhere: bool) -> Iterator[Finding]:
+def _look_into(*, elsewhere: bool) -> Iterator[CheckResult]:
     """Open the review; where steps run elsewhere they may reach a database that this machine does not."""
     from visionops.review.errors import Unavailable
     from visionops.review_store.opening import open_review
@@ -53,7 +53,7 @@ def _look_into(*, elsewhere: bool) -> Iterator[Finding]:
         yield ok("it answers here; whether steps reach it cannot be checked from here")
 
 
-def _check_steps(examined: Examined) -> Iterator[Finding]:
+def _check_steps(examined: Examined) -> Iterator[CheckResult]:
     """Look at what the stack file gives to the steps that open the review."""
     if not examined.stack.steps:  # a stack of ZenML's that has no file
         return
@@ -62,7 +62,7 @@ def _check_steps(examined: Examined) -> Iterator[Finding]:
         yield warning(saw, fix)
 
 
-def check_label_studio(examined: Examined) -> Iterator[Finding]:
+def check_label_studio(examined: Examined) -> Iterator[CheckResult]:
     """Ask Label Studio who the token's account is."""
     configuration = dict(examined.component.configuration)
     # The doctor has filled in the values of the secret.
@@ -74,7 +74,7 @@ def check_label_studio(examined: Examined) -> Iterator[Finding]:
     yield ok(f"{tool.title}: token accepted, account {tool.check()}")
 
 
-def check_label_studio_sdk(examined: Examined) -> Iterator[Finding]:
+def check_label_studio_sdk(examined: Examined) -> Iterator[CheckResult]:
     """See whether pipelines can run on the stack: ZenML's component imports an SDK, which our commands do not need."""
     del examined
     if find_spec("label_studio_sdk") is None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from stacks.deployers.api import Namespace
 from stacks.deployers.manifests.settings import KubernetesDeployerConfig, reaching
-from stacks.doctor.findings import Examined, Finding, State, broken, flag, of_error, ok, warning
+from stacks.doctor.findings import CheckResult, Examined, State, broken, flag, of_error, ok, warning
 from stacks.doctor.machine import check_folder
 from stacks.doctor.network import check_way_to_api_server
 from stacks.doctor.registries import check_image
@@ -48,7 +48,7 @@ _Right = tuple[str, str, str]
 """Verb, kind, subresource."""
 
 
-def check_cluster_deployer(examined: Examined) -> Iterator[Finding]:
+def check_cluster_deployer(examined: Examined) -> Iterator[CheckResult]:
     """Endpoints are pods, whatever kind makes them."""
     from stacks.deployers.kserve import KServeEndpoint
     from stacks.deployers.kubernetes import KubernetesModelDeployerConfig
@@ -74,12 +74,12 @@ def check_cluster_deployer(examined: Examined) -> Iterator[Finding]:
     yield from _check_namespace(config, flavor, rights, needed, endpoint.KIND)
 
 
-def check_serving_image(examined: Examined) -> Iterator[Finding]:
+def check_serving_image(examined: Examined) -> Iterator[CheckResult]:
     """That of an endpoint's pods."""
     yield from check_image(str(examined.component.configuration["image"]))
 
 
-def check_bundle_store(examined: Examined) -> Iterator[Finding]:
+def check_bundle_store(examined: Examined) -> Iterator[CheckResult]:
     """Where bundles are brought; as the deployer opens it: by the environment."""
     config = KubernetesDeployerConfig.model_validate(examined.component.configuration)
     endpoint = os.environ.get("AWS_ENDPOINT_URL")
@@ -93,7 +93,7 @@ def check_bundle_store(examined: Examined) -> Iterator[Finding]:
     yield from check_bucket(config.bundle_store.partition("?")[0], client, style)
 
 
-def check_kubernetes_orchestrator(examined: Examined) -> Iterator[Finding]:
+def check_kubernetes_orchestrator(examined: Examined) -> Iterator[CheckResult]:
     """Steps are pods, made by a job that ZenML makes; they are given what the stack file's `steps` say."""
     own, stack = examined.component.configuration, examined.stack
     config = reaching(
@@ -113,7 +113,7 @@ def check_kubernetes_orchestrator(examined: Examined) -> Iterator[Finding]:
         yield from check_way_to_api_server(config, _TIMEOUT)
 
 
-def _check_events(config: KubernetesDeployerConfig) -> Iterator[Finding]:
+def _check_events(config: KubernetesDeployerConfig) -> Iterator[CheckResult]:
     namespace = Namespace(config, timeout=_TIMEOUT, retries=0)
     if not namespace.may("list", "Event"):
         yield warning(
@@ -122,7 +122,7 @@ def _check_events(config: KubernetesDeployerConfig) -> Iterator[Finding]:
         )
 
 
-def check_airflow_orchestrator(examined: Examined) -> Iterator[Finding]:
+def check_airflow_orchestrator(examined: Examined) -> Iterator[CheckResult]:
     """Steps are pods that Airflow starts, by its own rights; DAGs are written here."""
     own, stack = examined.component.configuration, examined.stack
     dags, pods = str(own.get("dag_output_dir") or ""), dict(own.get("operator_args") or {})
@@ -140,7 +140,7 @@ def check_airflow_orchestrator(examined: Examined) -> Iterator[Finding]:
         yield from _check_namespace(config, "kubernetes", (), _needed_by_steps(pods, stack), "Pod")
 
 
-def check_step_images(examined: Examined) -> Iterator[Finding]:
+def check_step_images(examined: Examined) -> Iterator[CheckResult]:
     """Those that steps run."""
     for image in sorted({step.image for step in _steps(examined.stack) if step.image}):
         yield from check_image(image)
@@ -171,7 +171,7 @@ def _check_namespace(
     rights: Sequence[_Right],
     needed: _Needed,
     kind: str,
-) -> Iterator[Finding]:
+) -> Iterator[CheckResult]:
     namespace = Namespace(config, timeout=_TIMEOUT, retries=0)
     try:
         version = namespace.version
@@ -196,7 +196,7 @@ def _check_namespace(
     ]
 
 
-def _explained(error: DeploymentError) -> Finding:
+def _explained(error: DeploymentError) -> CheckResult:
     finding = of_error(error)
     if "context" in finding.saw and "Expected object with name" in finding.saw:
         return broken(finding.saw, f"{finding.mend}; it knows {_contexts()}")
@@ -213,20 +213,20 @@ def _contexts() -> str:
     return ", ".join(sorted(context["name"] for context in known)) or "none"
 
 
-def _check_version(flavor: str, version: tuple[int, int], host: str) -> Iterator[Finding]:
+def _check_version(flavor: str, version: tuple[int, int], host: str) -> Iterator[CheckResult]:
     oldest = _OLDEST.get(flavor, _OLDEST["visionops_kubernetes"])
     if version < oldest:
         seen, needed = (".".join(map(str, numbers)) for numbers in (version, oldest))
         yield broken(f"{host}: Kubernetes {seen}, and {flavor} needs {needed}", "upgrade the cluster, or use another")
 
 
-def _check_there(namespace: Namespace) -> Iterator[Finding]:
+def _check_there(namespace: Namespace) -> Iterator[CheckResult]:
     if namespace.is_there is False:
         mend = f"kubectl create namespace {namespace.name}; or set another"
         yield broken(f"namespace {namespace.name} of {namespace.host}: is not there", mend)
 
 
-def _check_rights(namespace: Namespace, rights: Sequence[_Right]) -> Iterator[Finding]:
+def _check_rights(namespace: Namespace, rights: Sequence[_Right]) -> Iterator[CheckResult]:
     lacking: dict[str, list[str]] = {}
     for verb, kind, subresource in rights:
         if not namespace.may(verb, kind, subresource):
@@ -236,7 +236,7 @@ def _check_rights(namespace: Namespace, rights: Sequence[_Right]) -> Iterator[Fi
         yield broken(f"namespace {namespace.name}: lacks the right to {said}", _ROLE)
 
 
-def _check_object(namespace: Namespace, kind: str, name: str, keys: Sequence[str]) -> Iterator[Finding]:
+def _check_object(namespace: Namespace, kind: str, name: str, keys: Sequence[str]) -> Iterator[CheckResult]:
     found = namespace.get(kind, name)
     if found is None:
         named = "".join(f" --from-literal={key}=…" for key in keys)

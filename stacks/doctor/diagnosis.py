@@ -25,7 +25,7 @@ from stacks.doctor.cluster import (
     check_serving_image,
     check_step_images,
 )
-from stacks.doctor.findings import Check, Examined, Finding, State, broken, of_error, ok, warning
+from stacks.doctor.findings import Check, CheckResult, Examined, State, broken, of_error, ok, warning
 from stacks.doctor.machine import (
     check_artifact_folder,
     check_container_deployer,
@@ -57,7 +57,7 @@ _PATIENCE_S = 30.0
 """For all checks of a row together; each request in it has its own, shorter one."""
 _ANY = ""
 _LOGIN = re.compile(r"//[^/@\s]+@")
-_Look = Callable[[], Iterator[Finding]]
+_Look = Callable[[], Iterator[CheckResult]]
 _CLUSTER_DEPLOYER = (check_cluster_deployer, check_serving_image, check_bundle_store)
 _CHECKS: dict[tuple[ComponentType, str], tuple[Check, ...]] = {
     (ComponentType.ORCHESTRATOR, "local"): (check_local_orchestrator,),
@@ -109,7 +109,7 @@ class Row:
 
     what: str
     flavor: str
-    findings: tuple[Finding, ...]
+    findings: tuple[CheckResult, ...]
 
     @property
     def state(self) -> State:
@@ -197,7 +197,7 @@ def _looks(kind: ComponentType, component: ComponentSpec, stack: StackSpec, unse
     if checks is None:
         return [lambda: iter([ok("the doctor knows no check of this flavor")])]
 
-    def reach() -> Iterator[Finding]:
+    def reach() -> Iterator[CheckResult]:
         if not Examined(component, stack).is_remote:
             return
         if kind is ComponentType.ORCHESTRATOR:
@@ -207,7 +207,7 @@ def _looks(kind: ComponentType, component: ComponentSpec, stack: StackSpec, unse
     return [reach, *(functools.partial(_examine, check, component, stack) for check in checks)]
 
 
-def _examine(check: Check, component: ComponentSpec, stack: StackSpec) -> Iterator[Finding]:
+def _examine(check: Check, component: ComponentSpec, stack: StackSpec) -> Iterator[CheckResult]:
     yield from check(Examined(with_secrets(component, stack.secrets), stack))
 
 
@@ -232,9 +232,9 @@ def _all_at_once(tasks: Sequence[tuple[str, str, Sequence[_Look]]]) -> list[Row]
     """Each look in a thread that nobody waits for longer than for patience."""
     started = []
     for what, flavor, looks in tasks:
-        found: list[tuple[threading.Thread, list[Finding]]] = []
+        found: list[tuple[threading.Thread, list[CheckResult]]] = []
         for look in looks:
-            findings: list[Finding] = []
+            findings: list[CheckResult] = []
             thread = threading.Thread(target=_collect, args=(look, findings), daemon=True)
             thread.start()
             found.append((thread, findings))
@@ -242,7 +242,7 @@ def _all_at_once(tasks: Sequence[tuple[str, str, Sequence[_Look]]]) -> list[Row]
     deadline = time.monotonic() + _PATIENCE_S
     rows = []
     for what, flavor, found in started:
-        seen: dict[Finding, None] = {}  # what two looks stumble over is said once
+        seen: dict[CheckResult, None] = {}  # what two looks stumble over is said once
         for thread, findings in found:
             thread.join(max(0.0, deadline - time.monotonic()))
             seen |= dict.fromkeys(map(_without_login, list(findings)))
@@ -252,13 +252,13 @@ def _all_at_once(tasks: Sequence[tuple[str, str, Sequence[_Look]]]) -> list[Row]
     return rows
 
 
-def _without_login(finding: Finding) -> Finding:
+def _without_login(finding: CheckResult) -> CheckResult:
     """As it may be shown: without the password of a URL."""
     saw, mend = (_LOGIN.sub("//…@", text) for text in (finding.saw, finding.mend))
     return dataclasses.replace(finding, saw=saw, mend=mend)
 
 
-def _collect(look: _Look, findings: list[Finding]) -> None:
+def _collect(look: _Look, findings: list[CheckResult]) -> None:
     try:
         for finding in look():
             findings.append(finding)  # noqa: PERF402 - what was found before an error stays

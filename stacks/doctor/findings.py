@@ -15,8 +15,8 @@ from visionops.errors import VisionOpsError
 __all__ = [
     "REMOTE_ORCHESTRATORS",
     "Check",
+    "CheckResult",
     "Examined",
-    "Finding",
     "State",
     "broken",
     "flag",
@@ -38,7 +38,7 @@ class State(enum.StrEnum):
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Finding:
+class CheckResult:
     """One thing that was seen, and what mends it."""
 
     state: State
@@ -65,25 +65,25 @@ def flag(value: Any) -> bool:
     return TypeAdapter(bool).validate_python(value or False)
 
 
-Check = Callable[[Examined], Iterator[Finding]]
+Check = Callable[[Examined], Iterator[CheckResult]]
 
 
-def ok(saw: str) -> Finding:
+def ok(saw: str) -> CheckResult:
     """It works."""
-    return Finding(State.OK, saw)
+    return CheckResult(State.OK, saw)
 
 
-def warning(saw: str, mend: str) -> Finding:
+def warning(saw: str, mend: str) -> CheckResult:
     """It works, and not for long or not for all."""
-    return Finding(State.WARNING, saw, mend)
+    return CheckResult(State.WARNING, saw, mend)
 
 
-def broken(saw: str, mend: str) -> Finding:
+def broken(saw: str, mend: str) -> CheckResult:
     """It does not work."""
-    return Finding(State.BROKEN, saw, mend)
+    return CheckResult(State.BROKEN, saw, mend)
 
 
-def of_error(error: VisionOpsError) -> Finding:
+def of_error(error: VisionOpsError) -> CheckResult:
     """Our errors end with the mend, behind a semicolon."""
     saw, _, mend = str(error).rpartition("; ")
     return broken(saw, mend) if saw else broken(mend, "")

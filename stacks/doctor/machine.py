@@ -8,8 +8,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from stacks.deployers.engines import ENGINES, Engine, find_engine
-from stacks.doctor.findings import Examined, Finding, broken, of_error, ok, warning
+from stacks.deployers.engines import ENGINES, ContainerEngine, find_engine
+from stacks.doctor.findings import CheckResult, Examined, broken, of_error, ok, warning
 from stacks.doctor.web import NO_ANSWER_SECONDS
 from visionops.errors import DeploymentError
 
@@ -26,7 +26,7 @@ _GIB = 1 << 30
 _TOO_FULL, _NEARLY_FULL = _GIB // 2, 5 * _GIB
 
 
-def check_folder(folder: Path, what: str) -> Iterator[Finding]:
+def check_folder(folder: Path, what: str) -> Iterator[CheckResult]:
     """Whether it can be written, or made, and its disk has room.
 
     Args:
@@ -50,7 +50,7 @@ def check_folder(folder: Path, what: str) -> Iterator[Finding]:
         yield ok(f"{folder}: writable, {room}")
 
 
-def check_artifact_folder(examined: Examined) -> Iterator[Finding]:
+def check_artifact_folder(examined: Examined) -> Iterator[CheckResult]:
     """A local artifact store."""
     path = examined.component.configuration.get("path")
     if examined.is_remote:
@@ -61,13 +61,13 @@ def check_artifact_folder(examined: Examined) -> Iterator[Finding]:
         yield ok("in ZenML's own folder")
 
 
-def check_local_orchestrator(examined: Examined) -> Iterator[Finding]:
+def check_local_orchestrator(examined: Examined) -> Iterator[CheckResult]:
     """Steps are calls in the process of who starts a run."""
     del examined
     yield ok(f"steps run here, in Python {sys.version_info.major}.{sys.version_info.minor}")
 
 
-def check_local_deployer(examined: Examined) -> Iterator[Finding]:
+def check_local_deployer(examined: Examined) -> Iterator[CheckResult]:
     """Endpoints are processes of this machine."""
     from stacks.deployers.local import LocalModelDeployerConfig
 
@@ -75,7 +75,7 @@ def check_local_deployer(examined: Examined) -> Iterator[Finding]:
     yield from check_folder(Path(config.folder), "endpoints")
 
 
-def check_container_deployer(examined: Examined) -> Iterator[Finding]:
+def check_container_deployer(examined: Examined) -> Iterator[CheckResult]:
     """Endpoints are containers of this machine."""
     from stacks.deployers.container import ContainerModelDeployerConfig
 
@@ -93,7 +93,7 @@ def check_container_deployer(examined: Examined) -> Iterator[Finding]:
             yield of_error(error)
 
 
-def check_image_builder(examined: Examined) -> Iterator[Finding]:
+def check_image_builder(examined: Examined) -> Iterator[CheckResult]:
     """ZenML builds with docker, or with podman where that does not work."""
     del examined
     from zenml.config.global_config import GlobalConfiguration
@@ -110,10 +110,10 @@ def check_image_builder(examined: Examined) -> Iterator[Finding]:
         yield broken(f"{' and '.join(wanted)}: not on the path", f"install one: apt-get install {wanted[-1]}")
 
 
-def _unwell(name: str) -> Finding | None:
+def _unwell(name: str) -> CheckResult | None:
     """What is wrong with an engine, if anything is."""
     try:
-        _ = Engine(name, NO_ANSWER_SECONDS).version
+        _ = ContainerEngine(name, NO_ANSWER_SECONDS).version
     except DeploymentError as error:
         mend = "start its daemon: systemctl start docker" if name == "docker" else f"see what `{name} info` says"
         return broken(str(error).partition("; ")[0], mend)

@@ -10,7 +10,7 @@ from typing import Any
 from stacks.deployers.api import Namespace
 from stacks.deployers.manifests.identity import Manifest
 from stacks.deployers.manifests.settings import KubernetesDeployerConfig
-from stacks.doctor.findings import Finding, ok, warning
+from stacks.doctor.findings import CheckResult, ok, warning
 
 __all__ = ["check_way_to_api_server"]
 
@@ -29,7 +29,7 @@ class _Api:
     ports: tuple[int, ...]
 
 
-def check_way_to_api_server(config: KubernetesDeployerConfig, timeout: tuple[float, float]) -> Iterator[Finding]:
+def check_way_to_api_server(config: KubernetesDeployerConfig, timeout: tuple[float, float]) -> Iterator[CheckResult]:
     """Compare the API server's own ports with those that the policies of a namespace let its steps reach.
 
     A policy sees the address behind the Service `kubernetes`, so that its rule must have that address's port.

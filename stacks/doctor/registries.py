@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import requests
 
-from stacks.doctor.findings import Examined, Finding, broken, ok, warning
+from stacks.doctor.findings import CheckResult, Examined, broken, ok, warning
 from stacks.doctor.web import ask
 from visionops.errors import StackError
 
@@ -37,7 +37,7 @@ class _Registry(NamedTuple):
         return cls(host, f"{'http' if plain else 'https'}://{'registry-1.docker.io' if host == _HUB else host}/v2/")
 
 
-def check_container_registry(examined: Examined) -> Iterator[Finding]:
+def check_container_registry(examined: Examined) -> Iterator[CheckResult]:
     """Where ZenML pushes the images of steps."""
     uri = str(examined.component.configuration.get("uri", ""))
     registry = _Registry.of(_split(f"{uri.rstrip('/')}/x")[0])
@@ -54,7 +54,7 @@ def check_container_registry(examined: Examined) -> Iterator[Finding]:
         yield ok(f"{registry.host}: answers" + (f", to {login[0]}" if login else ", without a login"))
 
 
-def check_image(image: str) -> Iterator[Finding]:
+def check_image(image: str) -> Iterator[CheckResult]:
     """Whether its registry has an image that a cluster runs: this machine need not reach it, its nodes must."""
     host, rest = _split(image)
     registry = _Registry.of(host)
@@ -134,7 +134,7 @@ def _ask(registry: _Registry, path: str, login: tuple[str, str] | None, reposito
     return answer
 
 
-def _failed(registry: _Registry, error: StackError) -> Finding:
+def _failed(registry: _Registry, error: StackError) -> CheckResult:
     if isinstance(error, _Refused):
         return broken(f"{registry.host}: {error}", f"docker login {registry.host} (or podman login)")
     if "plain HTTP" in str(error):

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from stacks.doctor.diagnosis import Diagnosis, Row
-from stacks.doctor.findings import Finding, State
+from stacks.doctor.findings import CheckResult, State
 
 __all__ = ["print_diagnosis"]
 
@@ -53,7 +53,7 @@ def _lines(diagnosis: Diagnosis) -> Iterator[str]:
             yield f"{finding.state:8}{name}: {finding.saw}" + (f"; {finding.mend}" if finding.mend else "")
 
 
-def _shown(row: Row) -> Sequence[Finding]:
+def _shown(row: Row) -> Sequence[CheckResult]:
     """What is well does not stand beside what is not."""
     return [finding for finding in row.findings if row.state is State.OK or finding.state is not State.OK]
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from stacks.doctor.findings import Examined, Finding, broken, ok, warning
+from stacks.doctor.findings import CheckResult, Examined, broken, ok, warning
 from stacks.doctor.web import NO_ANSWER_SECONDS, no_answer
 
 __all__ = ["check_bucket", "check_s3_store"]
@@ -23,7 +23,7 @@ _ELSEWHERE = frozenset(
 )
 
 
-def check_s3_store(examined: Examined) -> Iterator[Finding]:
+def check_s3_store(examined: Examined) -> Iterator[CheckResult]:
     """An artifact store, as s3fs opens it."""
     own = examined.component.configuration
     names = {"key": "aws_access_key_id", "secret": "aws_secret_access_key", "token": "aws_session_token"}
@@ -39,7 +39,7 @@ def check_bucket(
     config: Mapping[str, Any],
     *,
     whose: str = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
-) -> Iterator[Finding]:
+) -> Iterator[CheckResult]:
     """Whether what is at ``s3://bucket/prefix`` can be listed, written, read and deleted.
 
     Args:
@@ -67,7 +67,7 @@ def check_bucket(
         yield _failed(error, at, whose)
 
 
-def _try(store: Any, bucket: str, prefix: str, at: str, whose: str) -> Iterator[Finding]:
+def _try(store: Any, bucket: str, prefix: str, at: str, whose: str) -> Iterator[CheckResult]:
     from botocore.exceptions import ClientError
 
     try:
@@ -101,7 +101,7 @@ def _try(store: Any, bucket: str, prefix: str, at: str, whose: str) -> Iterator[
         yield from _clear(store, bucket, key)
 
 
-def _clear(store: Any, bucket: str, key: str) -> Iterator[Finding]:
+def _clear(store: Any, bucket: str, key: str) -> Iterator[CheckResult]:
     from botocore.exceptions import BotoCoreError, ClientError
 
     try:
@@ -110,7 +110,7 @@ def _clear(store: Any, bucket: str, key: str) -> Iterator[Finding]:
         yield warning(f"s3://{bucket}/{key}: cannot be deleted", "grant this user s3:DeleteObject, and remove it")
 
 
-def _refused(error: Any, at: str, whose: str) -> Finding:
+def _refused(error: Any, at: str, whose: str) -> CheckResult:
     code, said = _code(error), error.response.get("Error", {})
     headers = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
     region = said.get("Region") or headers.get("x-amz-bucket-region") or "that of the bucket"
@@ -131,7 +131,7 @@ def _refused(error: Any, at: str, whose: str) -> Finding:
     return broken(f"{at}: refuses ({f'{code} {words}'.strip()})", "mend what it names")
 
 
-def _failed(error: Exception, at: str, whose: str) -> Finding:
+def _failed(error: Exception, at: str, whose: str) -> CheckResult:
     name = type(error).__name__
     if name in {"NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError"}:
         return broken(f"{at}: there are no credentials", f"set {whose}")

@@ -13,7 +13,7 @@ from pydantic import SecretStr
 
 from stacks.apply import Action, Change, apply
 from stacks.credentials import fill_references
-from stacks.doctor.findings import Finding, broken, of_error, ok, warning
+from stacks.doctor.findings import CheckResult, broken, of_error, ok, warning
 from stacks.doctor.web import NO_ANSWER_SECONDS, ask
 from stacks.spec import ComponentSpec, ComponentType, StackSpec, known_stacks
 from stacks.zenml_server import require_zenml_server
@@ -31,7 +31,7 @@ def _store_url() -> str:
     return str(GlobalConfiguration().store_configuration.url)
 
 
-def check_zenml() -> Iterator[Finding]:
+def check_zenml() -> Iterator[CheckResult]:
     """The server answers, is of our version, and knows who asks."""
     from zenml.config.global_config import GlobalConfiguration
     from zenml.exceptions import AuthorizationException
@@ -67,7 +67,7 @@ def check_zenml() -> Iterator[Finding]:
         yield ok(f"{url}: ZenML {theirs}, logged in")
 
 
-def check_server_for_pods() -> Iterator[Finding]:
+def check_server_for_pods() -> Iterator[CheckResult]:
     """Steps that run elsewhere ask ZenML, too."""
     url = _store_url()
     if url.startswith("sqlite:"):
@@ -77,14 +77,14 @@ def check_server_for_pods() -> Iterator[Finding]:
     yield from check_reach([url])
 
 
-def check_reach(texts: Iterable[str]) -> Iterator[Finding]:
+def check_reach(texts: Iterable[str]) -> Iterator[CheckResult]:
     """An address of this machine is another in a pod: its own."""
     for text in sorted(set(texts)):
         if "://" in text and urlsplit(text).hostname in _LOOPBACK:
             yield warning(f"{text}: in a pod that is the pod itself", "give an address that pods reach, too")
 
 
-def check_applied(name: str) -> Iterator[Finding]:
+def check_applied(name: str) -> Iterator[CheckResult]:
     """Whether ZenML has the stack as its file says."""
     mend = f"python -m stacks.apply {name}"
     changes = apply(name, dry_run=True)

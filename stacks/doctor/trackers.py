@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from stacks.doctor.findings import Examined, Finding, broken, ok, warning
+from stacks.doctor.findings import CheckResult, Examined, broken, ok, warning
 from stacks.doctor.machine import check_folder
 from stacks.doctor.web import ask
 from stacks.tracking import ADAPTERS
@@ -20,7 +20,7 @@ _WANDB = "https://api.wandb.ai"
 _OFF = {"offline", "dryrun"}
 
 
-def check_wandb(examined: Examined) -> Iterator[Finding]:
+def check_wandb(examined: Examined) -> Iterator[CheckResult]:
     """W&B: its server with the component's key; offline, the folder of its runs."""
     own = examined.component.configuration
     start: dict[str, Any] = own.get("init_kwargs") or {}
@@ -47,7 +47,7 @@ def check_wandb(examined: Examined) -> Iterator[Finding]:
         yield ok(f"{url}: W&B answers")
 
 
-def check_trackio(examined: Examined) -> Iterator[Finding]:
+def check_trackio(examined: Examined) -> Iterator[CheckResult]:
     """Trackio: its server, or the folder of its database."""
     url = str(examined.component.configuration.get("server_url") or os.environ.get("TRACKIO_SERVER_URL") or "")
     if not url:
@@ -70,6 +70,6 @@ def check_trackio(examined: Examined) -> Iterator[Finding]:
         yield broken(f"{shown}: fails ({answer.status_code})", "see its log, or correct server_url")
 
 
-def check_unknown_tracker(examined: Examined) -> Iterator[Finding]:
+def check_unknown_tracker(examined: Examined) -> Iterator[CheckResult]:
     """A tracker that steps cannot write to."""
     yield broken(f"no adapter for flavor {examined.component.flavor}", f"use a tracker of flavor {', '.join(ADAPTERS)}")

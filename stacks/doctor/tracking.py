@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 import requests
 
-from stacks.doctor.findings import Examined, Finding, broken, of_error, ok, warning
+from stacks.doctor.findings import CheckResult, Examined, broken, of_error, ok, warning
 from stacks.doctor.machine import check_folder
 from stacks.doctor.s3 import check_bucket
 from stacks.doctor.web import ask
@@ -31,7 +31,7 @@ _REVISION = re.compile(r"""^(down_)?revision\b.*?["'](\w+)["']""", re.MULTILINE)
 _API = "api/2.0/mlflow"
 
 
-def check_tracker(examined: Examined) -> Iterator[Finding]:
+def check_tracker(examined: Examined) -> Iterator[CheckResult]:
     """An experiment tracker: its server with the component's login, or its database."""
     own = examined.component.configuration
     uri = str(own.get("tracking_uri") or "")
@@ -45,7 +45,7 @@ def check_tracker(examined: Examined) -> Iterator[Finding]:
         yield ok("beside the artifact store")
 
 
-def check_registry(examined: Examined) -> Iterator[Finding]:
+def check_registry(examined: Examined) -> Iterator[CheckResult]:
     """A model registry, asked as a run asks it, with the environment's login: its own, or that of the tracker."""
     tracker = examined.stack.components.get(ComponentType.EXPERIMENT_TRACKER)
     beside = str(tracker.configuration.get("tracking_uri") or "") if tracker and tracker.flavor == "mlflow" else None
@@ -72,7 +72,7 @@ def check_registry(examined: Examined) -> Iterator[Finding]:
         yield from _check_database(uri)
 
 
-def _check_server(uri: str, own: dict[str, Any]) -> Iterator[Finding]:
+def _check_server(uri: str, own: dict[str, Any]) -> Iterator[CheckResult]:
     try:
         answer = ask(f"{uri.rstrip('/')}/version", verify=not own.get("tracking_insecure_tls"))
     except StackError as error:
@@ -86,20 +86,20 @@ def _check_server(uri: str, own: dict[str, Any]) -> Iterator[Finding]:
         return
     login = "set the token or the password anew (MLFLOW_TRACKING_TOKEN), then apply the stack"
     found = _search(uri, "experiments", own, login)
-    if isinstance(found, Finding):
+    if isinstance(found, CheckResult):
         yield found
     ours = _VERSION.fullmatch(version("mlflow"))
     if theirs and ours and theirs[1] != ours[1]:
         yield broken(f"{uri}: MLflow {theirs[0]}, here is {ours[0]}", f"run MLflow {ours[0]} there")
     elif theirs and ours and int(theirs[2]) < int(ours[2]):
         yield warning(f"{uri}: MLflow {theirs[0]} is older than {ours[0]} here", f"run MLflow {ours[0]} there")
-    elif theirs and not isinstance(found, Finding):
+    elif theirs and not isinstance(found, CheckResult):
         yield ok(f"{uri}: MLflow {theirs[0]}")
-    if not isinstance(found, Finding):
+    if not isinstance(found, CheckResult):
         yield from _check_artifacts(uri, found, own)
 
 
-def _check_artifacts(uri: str, found: dict[str, Any], own: dict[str, Any]) -> Iterator[Finding]:
+def _check_artifacts(uri: str, found: dict[str, Any], own: dict[str, Any]) -> Iterator[CheckResult]:
     """Whether runs can send their files to where the server says."""
     places = [str(experiment.get("artifact_location", "")) for experiment in found.get("experiments", ())]
     if not places:
@@ -127,7 +127,7 @@ def _check_artifacts(uri: str, found: dict[str, Any], own: dict[str, Any]) -> It
         )
 
 
-def _search(uri: str, what: str, own: dict[str, Any], login: str) -> dict[str, Any] | Finding:
+def _search(uri: str, what: str, own: dict[str, Any], login: str) -> dict[str, Any] | CheckResult:
     """The answer; or what is wrong.
 
     Args:
@@ -160,7 +160,7 @@ def _get(url: str, own: dict[str, Any], **parameters: int) -> requests.Response:
     )
 
 
-def _check_database(uri: str) -> Iterator[Finding]:
+def _check_database(uri: str) -> Iterator[CheckResult]:
     if uri.startswith("sqlite:///"):
         path = Path(uri.removeprefix("sqlite:///"))
         yield from check_folder(path.parent, "the tracking database")
@@ -175,7 +175,7 @@ def _check_database(uri: str) -> Iterator[Finding]:
         yield ok(f"{urlsplit(uri).hostname}: opens, of MLflow's version here")
 
 
-def _check_schema(path: Path) -> Iterator[Finding]:
+def _check_schema(path: Path) -> Iterator[CheckResult]:
     """Whether the MLflow that is installed opens it. Importing MLflow to be told so would take seconds."""
     try:
         with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as database:

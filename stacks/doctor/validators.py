@@ -7,11 +7,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from stacks.doctor.findings import Examined, Finding, broken, ok, warning
+from stacks.doctor.findings import CheckResult, Examined, broken, ok, warning
 from stacks.doctor.machine import check_folder
 from stacks.doctor.web import ask
 from stacks.spec import ComponentType
-from stacks.validators.active import Role, plays
+from stacks.validators.active import ValidatorRole, plays
 from visionops.errors import StackError
 from visionops.home import visionops_home
 
@@ -25,7 +25,7 @@ _APPLICATION = "Evidently"
 """In what its server says of itself."""
 
 
-def lacks_validator(stack: str, *, has_file: bool) -> Finding:
+def lacks_validator(stack: str, *, has_file: bool) -> CheckResult:
     """Report a stack without a data validator."""
     fix = (
         f"add components.data_validator of flavor visionops_evidently to stacks/{stack}.yaml"
@@ -35,13 +35,13 @@ def lacks_validator(stack: str, *, has_file: bool) -> Finding:
     return broken("the stack has none: nothing validates images or looks for drift", fix)
 
 
-def check_images(examined: Examined) -> Iterator[Finding]:
+def check_images(examined: Examined) -> Iterator[CheckResult]:
     """Our own checks need nothing of the stack."""
     del examined
     yield ok("validates images and labels; looks for drift by our tests, without Evidently")
 
 
-def check_evidently(examined: Examined) -> Iterator[Finding]:
+def check_evidently(examined: Examined) -> Iterator[CheckResult]:
     """Check Evidently's version, and its workspace: a server, or a folder."""
     found = version("evidently")
     if found.startswith(_SERIES):
@@ -60,7 +60,7 @@ def check_evidently(examined: Examined) -> Iterator[Finding]:
     yield from check_folder(Path(workspace) if workspace else visionops_home() / "evidently", "snapshots")
 
 
-def _check_server(url: str) -> Iterator[Finding]:
+def _check_server(url: str) -> Iterator[CheckResult]:
     start = "start it with `evidently ui`, or set VISIONOPS_EVIDENTLY to a server that runs"
     try:
         answer = ask(f"{url.rstrip('/')}/api/version")
@@ -75,19 +75,22 @@ def _check_server(url: str) -> Iterator[Finding]:
         yield ok(f"{url}: Evidently's server answers")
 
 
-def check_own_validator(examined: Examined) -> Iterator[Finding]:
+def check_own_validator(examined: Examined) -> Iterator[CheckResult]:
     """Import a validator that is not ours, and see which roles it plays."""
     component = _implementation(examined)
-    if not plays(component, Role.IMAGES):
+    if not plays(component, ValidatorRole.IMAGES):
         yield broken(
-            f"{component.__name__} {Role.IMAGES}", "use flavor visionops_evidently, or a subclass of our validators"
+            f"{component.__name__} {ValidatorRole.IMAGES}",
+            "use flavor visionops_evidently, or a subclass of our validators",
         )
         return
     yield ok(f"{component.__name__} validates images and labels")
-    if plays(component, Role.DRIFT):
+    if plays(component, ValidatorRole.DRIFT):
         yield ok("looks for drift")
     else:
-        yield warning(f"{component.__name__} {Role.DRIFT}: monitoring fails", "make it a subclass of our validators")
+        yield warning(
+            f"{component.__name__} {ValidatorRole.DRIFT}: monitoring fails", "make it a subclass of our validators"
+        )
 
 
 def _implementation(examined: Examined) -> type[Any]:

@@ -8,29 +8,32 @@ from typing import Any
 
 from visionops.errors import StackError
 
-__all__ = ["Role", "active_validator", "plays", "require_roles"]
+__all__ = ["ValidatorRole", "active_validator", "plays", "require_roles"]
 
 
-class Role(enum.StrEnum):
+class ValidatorRole(enum.StrEnum):
     """What a step needs a data validator for."""
 
     IMAGES = "validates no images"
     DRIFT = "looks for no drift"
 
 
-_METHODS = {Role.IMAGES: ("identity", "inspect_images", "judge_images"), Role.DRIFT: ("look_for_drift",)}
+_METHODS = {
+    ValidatorRole.IMAGES: ("identity", "inspect_images", "judge_images"),
+    ValidatorRole.DRIFT: ("look_for_drift",),
+}
 """By which a component plays a role: `ImageValidator` and `DriftValidator`."""
 _ROLE_OF = {
-    "validate_data": Role.IMAGES,
-    "validate_shard": Role.IMAGES,
-    "join_validation": Role.IMAGES,
-    "prepare": Role.IMAGES,
-    "compare_traffic": Role.DRIFT,
+    "validate_data": ValidatorRole.IMAGES,
+    "validate_shard": ValidatorRole.IMAGES,
+    "join_validation": ValidatorRole.IMAGES,
+    "prepare": ValidatorRole.IMAGES,
+    "compare_traffic": ValidatorRole.DRIFT,
 }
 """By the name of a step."""
 
 
-def active_validator(role: Role) -> Any:
+def active_validator(role: ValidatorRole) -> Any:
     """Return the data validator of the active stack.
 
     Raises:
@@ -53,7 +56,7 @@ def active_validator(role: Role) -> Any:
     return found
 
 
-def plays(component: type, role: Role) -> bool:
+def plays(component: type, role: ValidatorRole) -> bool:
     """Return whether a class of data validators plays a role."""
     return all(hasattr(component, name) for name in _METHODS[role])
 

@@ -24,7 +24,7 @@ from visionops.gate.decision import GateDecision
 from visionops.inference.release_report import ReleaseReports
 from visionops.inference.release_settings import ReleaseConfig
 from visionops.inference.settings import ServingConfig
-from visionops.release import judge, promote_by_hand, release, restore
+from visionops.release import decide_release, promote_by_hand, release, restore
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 SERVING = ServingConfig(
@@ -116,7 +116,7 @@ def test_a_bad_candidate_goes_back_and_is_not_tried_again(registry):
     assert (alert.severity, alert.use_case) == (Severity.WARNING, "cells")
     assert alert.lasts > timedelta(0)
     again = registry.by_version("cells", "2")
-    decision = judge(registry, again, evaluation(0.9), None, None, CONFIG.judging)
+    decision = decide_release(registry, again, evaluation(0.9), None, None, CONFIG.judging)
     assert not decision.promote
     assert "taken back from its release (agreed with the champion by 0.400" in decision.reason
     with pytest.raises(RegistryError, match=r"was taken back from its release .*, or this one with --override"):

@@ -14,14 +14,14 @@ from sqlalchemy import update
 
 from deploy.console.routes import OPEN_PATHS, PATHS
 from deploy.console.sessions import own_path
-from deploy.http.keys import Client, Role, make_key
+from deploy.http.keys import Client, KeyRole, make_key
 from tests.console.conftest import Server, serving
 from tests.console.users import PASSWORD, RULES, add_users, form_token, session_of, sign_in, user_store, visitor
 from visionops.review.users import UserRole, token_digest
 from visionops.review_store.user_models import SessionRow
 
 NAMES = {"vera": UserRole.VIEWER, "rita": UserRole.REVIEWER, "emil": UserRole.ENGINEER, "anna": UserRole.ADMIN}
-KEY, KEY_LINE = make_key(Client("prometheus", Role.PREDICT))
+KEY, KEY_LINE = make_key(Client("prometheus", KeyRole.PREDICT))
 SOCKET = "/_nicegui_ws/socket.io/?EIO=4&transport=websocket"
 
 

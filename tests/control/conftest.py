@@ -14,7 +14,7 @@ from deploy.control.__main__ import open_control
 from deploy.control.app import create_app
 from deploy.control.options import ControlOptions
 from deploy.control.routes.context import Control
-from deploy.http.keys import Client, Role, make_key
+from deploy.http.keys import Client, KeyRole, make_key
 from tests.conftest import ROOT
 from tests.helpers.review import CASTING, STEEL
 
@@ -35,11 +35,11 @@ def own_logging() -> Iterator[None]:
         logger.handlers[:], logger.level, logger.propagate = handlers, level, propagate
 
 
-KEYS = {role: make_key(Client(f"the-{role}", role)) for role in Role}
-BEA = make_key(Client("bea", Role.REVIEW))
+KEYS = {role: make_key(Client(f"the-{role}", role)) for role in KeyRole}
+BEA = make_key(Client("bea", KeyRole.REVIEW))
 
 
-def header(role: Role) -> dict[str, str]:
+def header(role: KeyRole) -> dict[str, str]:
     return {"X-API-Key": KEYS[role][0]}
 
 

@@ -8,7 +8,7 @@ from fastapi.routing import iter_route_contexts
 from deploy.control.access import ROLES
 from deploy.control.app import create_app
 from deploy.http.gate import OPEN
-from deploy.http.keys import Role
+from deploy.http.keys import KeyRole
 from tests.control.conftest import KEYS, TestClient, header
 
 TABLE = """
@@ -57,10 +57,10 @@ def test_every_route_opens_to_its_roles_alone(client: TestClient, configs):
     for route, allowed in ALLOWED.items():
         method, _, path = route.partition(" ")
         path = path.replace("{", "").replace("}", "")
-        for key in (None, "wrong", KEYS[Role.ADMIN][0][:-1], ""):
+        for key in (None, "wrong", KEYS[KeyRole.ADMIN][0][:-1], ""):
             status = client.request(method, path, headers={"X-API-Key": key} if key is not None else {}).status_code
             assert (status == 401) == (allowed != {"open"}), (route, key, status)
-        for role in Role:
+        for role in KeyRole:
             answer = client.request(method, path, headers=header(role))
             is_open = allowed == {"open"} or role.value in allowed
             assert (answer.status_code not in GATE) == is_open, (route, role, answer.text)

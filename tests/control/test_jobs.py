@@ -11,7 +11,7 @@ import yaml
 
 from deploy.control.runs.commands import command_of
 from deploy.control.runs.jobs import JobLauncher
-from deploy.control.runs.launcher import Seen, Stage
+from deploy.control.runs.launcher import RunObservation, Stage
 from tests.helpers.cluster import NAMESPACE, running_cluster
 from visionops.errors import ConfigError, StackError
 from visionops.runs.states import Kind, Run, Wish
@@ -36,7 +36,7 @@ def test_a_run_is_one_job_from_its_start_to_its_end(launcher: JobLauncher, tmp_p
     command = command_of(run, Path("configs/steel.yaml"), "kubernetes")
     with running_cluster(tmp_path) as cluster:
         cluster.kinds.add("jobs")
-        assert launcher.look(run) == Seen(Stage.WAITING)
+        assert launcher.look(run) == RunObservation(Stage.WAITING)
         for _ in range(2):  # the second time by a service that does not know of the first
             launcher.start(run, command)
         job = cluster.find("jobs")
@@ -52,18 +52,18 @@ def test_a_run_is_one_job_from_its_start_to_its_end(launcher: JobLauncher, tmp_p
         ]  # fmt: skip
         assert {"name": "VISIONOPS_INTERRUPT", "value": "stop"} in container["env"]
         assert (job["spec"]["backoffLimit"], job["spec"]["template"]["spec"]["restartPolicy"]) == (0, "Never")
-        assert launcher.look(run) == Seen(Stage.ALIVE)
+        assert launcher.look(run) == RunObservation(Stage.ALIVE)
         assert launcher.log_tail(run, 100) == ""
         jobs, name = launcher._jobs, job["metadata"]["name"]
         jobs.patch_namespaced_job_status(name, NAMESPACE, {"status": {"failed": 1}})
-        assert launcher.look(run) == Seen(Stage.ENDED, 1)
+        assert launcher.look(run) == RunObservation(Stage.ENDED, 1)
         jobs.patch_namespaced_job_status(name, NAMESPACE, {"status": {"succeeded": 1, "failed": 0}})
-        assert launcher.look(run) == Seen(Stage.ENDED, 0)
+        assert launcher.look(run) == RunObservation(Stage.ENDED, 0)
         launcher.stop(run, hard=False)
         launcher.stop(run, hard=True)  # it is gone already
         old = dataclasses.replace(run, started=datetime.now(UTC) - timedelta(minutes=2))
-        assert launcher.look(old) == Seen(Stage.GONE)
-        assert launcher.look(dataclasses.replace(run, cancelled_at=datetime.now(UTC))) == Seen(Stage.GONE)
+        assert launcher.look(old) == RunObservation(Stage.GONE)
+        assert launcher.look(dataclasses.replace(run, cancelled_at=datetime.now(UTC))) == RunObservation(Stage.GONE)
 
 
 def test_without_a_cluster_a_run_says_so(launcher: JobLauncher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -7,12 +7,12 @@ import json
 import pytest
 
 from deploy.control.routes.context import Control
-from deploy.http.keys import Role
+from deploy.http.keys import KeyRole
 from tests.control.conftest import BEA, TestClient, header
 from tests.helpers.review import BOX, png
 
-ANNA, ADMIN = header(Role.REVIEW), header(Role.ADMIN)
-LINE = header(Role.FEEDBACK)
+ANNA, ADMIN = header(KeyRole.REVIEW), header(KeyRole.ADMIN)
+LINE = header(KeyRole.FEEDBACK)
 BEAS = {"X-API-Key": BEA[0]}
 
 

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from deploy.control.routes.context import Control
-from deploy.http.keys import Role
+from deploy.http.keys import KeyRole
 from tests.control.conftest import TestClient, header, write_use_case
 from visionops.review.errors import Unavailable
 from visionops.runs.states import RunState, advance
 
-ADMIN = header(Role.ADMIN)
+ADMIN = header(KeyRole.ADMIN)
 
 
 def retrain(client: TestClient, key: str | None = None, **body: object):

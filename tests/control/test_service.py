@@ -16,7 +16,7 @@ import pytest
 
 from deploy.control.__main__ import main
 from deploy.control.app import create_app
-from deploy.http.keys import Role
+from deploy.http.keys import KeyRole
 from tests.conftest import ROOT
 from tests.control.conftest import TestClient, header, write_use_case
 from tests.control.test_processes import until
@@ -82,7 +82,7 @@ def test_a_database_that_goes_down_is_503_and_readiness_says_so(opened, monkeypa
     with postgres_server() as server:
         monkeypatch.setenv("VISIONOPS_REVIEW_DATABASE", server.uri)
         with TestClient(create_app(opened()), base_url="http://line.example", client=("192.0.2.7", 5000)) as client:
-            admin, line = header(Role.ADMIN), header(Role.FEEDBACK) | {"Content-Type": "image/png"}
+            admin, line = header(KeyRole.ADMIN), header(KeyRole.FEEDBACK) | {"Content-Type": "image/png"}
             sent = {"params": {"use_case": STEEL.name}, "content": png(1), "headers": line | {"Idempotency-Key": "u1"}}
             assert client.get("/ready").json() == {"status": "ready"}
             server.stop()
@@ -139,7 +139,7 @@ def test_no_request_of_the_schema_is_answered_otherwise_than_it_says(opened, con
 
         (configs / "steel.yaml").unlink()  # the registry is another process: it is not asked here
         app = create_app(opened())
-        schema = schemathesis.openapi.from_asgi("/openapi.json", app, headers=header(Role.ADMIN))
+        schema = schemathesis.openapi.from_asgi("/openapi.json", app, headers=header(KeyRole.ADMIN))
         operations = [result.ok() for result in schema.get_all_operations()]
         assert len(operations) >= 24
         for operation in operations:
@@ -156,7 +156,7 @@ def test_no_request_of_the_schema_is_answered_otherwise_than_it_says(opened, con
             def send(case: schemathesis.Case) -> None:
                 # A schema does not say that an override needs a reason, nor is what is made up an image.
                 case.call_and_validate(
-                    headers=header(Role.ADMIN),
+                    headers=header(KeyRole.ADMIN),
                     excluded_checks=[checks.positive_data_acceptance, checks.unsupported_method],
                 )
 

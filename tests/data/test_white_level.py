@@ -34,7 +34,7 @@ from visionops.inference.image import decode_image
 from visionops.inference.predictor import Predictor
 from visionops.inference.preprocessing import to_canvas
 from visionops.inference.preprocessing_spec import PreprocessingSpec
-from visionops.tasks.labels.pixels import read_canvases
+from visionops.tasks.classification.pixels import read_canvases
 
 POLICY = ValidationPolicy(min_images=1, min_instances=0)
 CASES = ROOT.parent / "shared" / "cases"

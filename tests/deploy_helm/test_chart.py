@@ -31,7 +31,7 @@ from deploy.control.runs.commands import command_of
 from deploy.control.runs.jobs import JobLauncher
 from deploy.following.options import FollowOptions
 from launch.cli import app
-from stacks.deployers.manifests.identity import MANAGED_BY, Served, selector
+from stacks.deployers.manifests.identity import MANAGED_BY, PodModel, selector
 from stacks.deployers.manifests.network import supporting
 from stacks.deployers.manifests.pod import REVISION_VARIABLE
 from stacks.deployers.manifests.scaling import SCALERS, scaling
@@ -343,7 +343,7 @@ def test_an_endpoint_is_as_the_deployer_makes_it(render):
         (ALL, inside, {}),
         (ELSEWHERE, outside, {"smoke_images": ("s3://visionops/smoke/1",)}),
     ):
-        parsed, model = KubernetesDeployerConfig.model_validate(config), Served.model_validate(served | more)
+        parsed, model = KubernetesDeployerConfig.model_validate(config), PodModel.model_validate(served | more)
         made = [deployment(model, parsed), *supporting(model, parsed, selector("cells")), *scaling("cells", parsed)]
         objects = render(values)
         for manifest in made:

@@ -21,7 +21,7 @@ import pytest
 import requests
 import yaml
 
-from deploy.http.keys import Client, Role, make_key
+from deploy.http.keys import Client, KeyRole, make_key
 from deploy.pushgateway import USERNAME, write_access
 from tests.conftest import ROOT
 from tests.helpers.bundles import encode, filled, make_bundle
@@ -97,7 +97,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     for path in (folder, bundle, *bundle.rglob("*")):
         path.chmod(0o755)
     write_access(folder / "access")
-    key, line = make_key(Client("line-3", Role.PREDICT))
+    key, line = make_key(Client("line-3", KeyRole.PREDICT))
     environment = {
         "VISIONOPS_BUNDLE": str(bundle),
         "VISIONOPS_NAME": "cells",

@@ -17,9 +17,9 @@ from visionops.evaluation.report import load_evaluation
 from visionops.evaluation.result import Evaluation
 from visionops.evaluation.settings import Scoring
 from visionops.inference.bundle import Head
+from visionops.tasks.classification.evaluation import evaluate_labels
 from visionops.tasks.detection.evaluation import evaluate
 from visionops.tasks.detection.scoring import CURVE_METRICS
-from visionops.tasks.labels.evaluation import evaluate_labels
 from visionops.tasks.spec import task_for
 
 RESAMPLES = 100

@@ -30,7 +30,7 @@ import psutil
 from deploy.control import __main__ as program
 from deploy.control import work
 from deploy.control.runs.runner import Runner
-from deploy.http.keys import Client, Role, make_key
+from deploy.http.keys import Client, KeyRole, make_key
 from tests.control.driver import WORK
 from tests.helpers.pictures import encode, picture
 from tests.helpers.programs import free_port, get, until
@@ -41,7 +41,7 @@ from visionops.runs.states import ENDED, Run, RunState
 
 CASES = 4
 """Use cases that are trained, ``case-0`` and so on; ``steel`` is reviewed."""
-_ROLES = {"anna": Role.FEEDBACK, "bea": Role.REVIEW, "chen": Role.ADMIN}
+_ROLES = {"anna": KeyRole.FEEDBACK, "bea": KeyRole.REVIEW, "chen": KeyRole.ADMIN}
 _SECONDS = "0.1"
 _EXPORT_EVERY = 3
 

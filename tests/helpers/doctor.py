@@ -10,7 +10,7 @@ from typing import Any
 
 from stacks.deployers.api import Namespace
 from stacks.deployers.manifests.settings import KubernetesDeployerConfig
-from stacks.doctor.findings import Examined, Finding, State
+from stacks.doctor.findings import CheckResult, Examined, State
 from stacks.spec import ComponentSpec, ComponentType, StackSpec
 
 MLFLOW = version("mlflow")
@@ -26,7 +26,7 @@ def examined(kind: str, flavor: str, orchestrator: str = "local", **configuratio
     return Examined(component, StackSpec(name="x", components=components | {ComponentType(kind): component}))
 
 
-def trouble(findings: Iterator[Finding] | Sequence[Finding]) -> str:
+def trouble(findings: Iterator[CheckResult] | Sequence[CheckResult]) -> str:
     """The one thing that is not well, and its mend."""
     (found,) = [finding for finding in findings if finding.state is not State.OK]
     assert "\n" not in found.saw + found.mend
@@ -34,7 +34,7 @@ def trouble(findings: Iterator[Finding] | Sequence[Finding]) -> str:
     return f"{found.state}: {found.saw}; {found.mend}"
 
 
-def well(findings: Iterator[Finding] | Sequence[Finding]) -> str:
+def well(findings: Iterator[CheckResult] | Sequence[CheckResult]) -> str:
     """What was seen where all is well."""
     found = list(findings)
     assert found

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from deploy.http.keys import ADMIN_ID, Client, KeyRing, Role, make_key, parse_keys
+from deploy.http.keys import ADMIN_ID, Client, KeyRing, KeyRole, make_key, parse_keys
 from deploy.serving.keys import main
 from visionops.errors import ConfigError
 
-LINE_3 = Client("line-3", Role.PREDICT)
+LINE_3 = Client("line-3", KeyRole.PREDICT)
 DIGEST = "sha256:" + "0" * 64
 
 
@@ -26,7 +26,7 @@ def test_a_made_key_opens_what_its_line_says():
 def test_the_command_prints_key_and_line(capsys: pytest.CaptureFixture[str]):
     assert main(["--id", "line-3", "--role", "feedback"]) == 0
     key, line = capsys.readouterr().out.splitlines()
-    assert KeyRing(lines=line).client(key.encode()) == Client("line-3", Role.FEEDBACK)
+    assert KeyRing(lines=line).client(key.encode()) == Client("line-3", KeyRole.FEEDBACK)
     assert main(["--id", "line 3", "--role", "feedback"]) == 2
     assert capsys.readouterr().err.startswith("error: --id: ")
 
@@ -58,7 +58,7 @@ def test_two_keys_of_one_client_are_both_good():
 def test_the_admin_key_alone_does_not_count_as_configured():
     ring = KeyRing(admin_key="k")
     assert not ring.is_configured
-    assert ring.client(b"k") == Client(ADMIN_ID, Role.ADMIN)
+    assert ring.client(b"k") == Client(ADMIN_ID, KeyRole.ADMIN)
     assert ring.client(b"") is None
 
 
@@ -67,12 +67,12 @@ def test_a_file_that_changes_is_read_again(
 ):
     monkeypatch.setattr(logging.getLogger("visionops"), "propagate", True)
     file, read = tmp_path / "keys", []
-    (first, line_1), (second, line_2) = make_key(LINE_3), make_key(Client("line-4", Role.ADMIN))
+    (first, line_1), (second, line_2) = make_key(LINE_3), make_key(Client("line-4", KeyRole.ADMIN))
     file.write_text(line_1)
     ring = KeyRing(file, recheck_seconds=0, on_read=read.append)
     assert ring.client(second.encode()) is None
     replace(file, line_2)
-    assert ring.client(second.encode()) == Client("line-4", Role.ADMIN)
+    assert ring.client(second.encode()) == Client("line-4", KeyRole.ADMIN)
     assert ring.client(first.encode()) is None, "revoked"
     assert read == [True]
 

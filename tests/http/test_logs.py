@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.http.keys import Client, Role, make_key
+from deploy.http.keys import Client, KeyRole, make_key
 from deploy.http.logs import configure_logging
 from deploy.serving.app import create_app
 from tests.serving.conftest import KEY, TestClient, client_of, settings_of
@@ -59,7 +59,7 @@ def test_a_trace_that_is_none_is_dropped(client: TestClient, log: Path, trace: s
 
 
 def test_no_line_has_a_key_an_image_a_name_of_a_file_or_a_query(log: Path, tmp_path: Path, red_cell: bytes):
-    key, line = make_key(Client("line-3", Role.PREDICT))
+    key, line = make_key(Client("line-3", KeyRole.PREDICT))
     keys = tmp_path / "keys"
     keys.write_text(line)
     secrets = [key, KEY, "wr0ng-k3y", "secret-part", "hidden", "secret-field", "evil"]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.http.keys import Client, Role, make_key
+from deploy.http.keys import Client, KeyRole, make_key
 from deploy.serving.app import create_app
 from tests.serving.conftest import TestClient, client_of, settings_of
 from tests.serving.test_app import error_of, metric
@@ -44,7 +44,7 @@ def test_probes_are_not_counted(bundle: Path):
 
 
 def test_each_key_has_its_own_rate_and_no_key_takes_anothers(tmp_path: Path):
-    one, two = (make_key(Client(name, Role.PREDICT)) for name in ("one", "two"))
+    one, two = (make_key(Client(name, KeyRole.PREDICT)) for name in ("one", "two"))
     keys = tmp_path / "keys"
     keys.write_text(f"{one[1]}\n{two[1]}\n")
     with TestClient(create_app(settings_of(None, keys=keys, rate="1/hour")), client=("192.0.2.7", 1)) as client:

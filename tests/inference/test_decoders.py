@@ -17,12 +17,12 @@ from visionops.inference.bundle import Decode, Head, ModelBundle, Thresholds
 from visionops.inference.decoders import RawOutput, decoder_for
 from visionops.inference.predictor import Predictor
 from visionops.inference.preprocessing import Geometry
-from visionops.inference.settings import Engine
+from visionops.inference.settings import EngineName
+from visionops.tasks.classification.calibration import choose_threshold
+from visionops.tasks.classification.decoder import LabelDecoder, softmax
+from visionops.tasks.classification.prediction import Answer, LabelPrediction
+from visionops.tasks.classification.settings import ThresholdGoal
 from visionops.tasks.detection.decoder import BoxDecoder, _decode_boxes
-from visionops.tasks.labels.calibration import choose_threshold
-from visionops.tasks.labels.decoder import LabelDecoder, softmax
-from visionops.tasks.labels.prediction import Answer, LabelPrediction
-from visionops.tasks.labels.settings import ThresholdGoal
 
 GEOMETRY = Geometry(1, 1, 0, 0, 40, 30)
 STATE = Head(name="state", class_names=("ok", "defective"), positive="defective")
@@ -190,7 +190,7 @@ def test_the_card_chooses_the_decoder(tmp_path):
 # Through the engines
 
 
-@pytest.mark.parametrize("engine", list(Engine))
+@pytest.mark.parametrize("engine", list(EngineName))
 def test_the_mean_colour_is_told_with_its_embedding(tmp_path, engine):
     predictor = Predictor(
         make_label_bundle(tmp_path / "bundle", heads=(Head(name="colour", class_names=CLASSES), SIZE))
@@ -210,7 +210,7 @@ def test_a_graph_without_embedding_answers(tmp_path):
     assert prediction.embedding.shape == (0,)
 
 
-@pytest.mark.parametrize("engine", list(Engine))
+@pytest.mark.parametrize("engine", list(EngineName))
 def test_a_graph_of_another_number_of_classes_is_refused_at_load(tmp_path, engine):
     bundle = make_label_bundle(tmp_path / "bundle", graph_classes=4)
     with pytest.raises(BundleError, match=r"gives \(1, 4\), the card \(3 classes, logits\) says \(1, 3\)"):

@@ -14,9 +14,9 @@ from tests.helpers.bundles import encode, make_bundle, picture
 from visionops.errors import BundleError
 from visionops.inference.bundle import ModelBundle
 from visionops.inference.engines import _require_bf16, available_cpus, load_engine
-from visionops.inference.settings import Device, Engine, Precision
+from visionops.inference.settings import Device, EngineName, Precision
 
-ENGINES = pytest.mark.parametrize("engine", list(Engine))
+ENGINES = pytest.mark.parametrize("engine", list(EngineName))
 
 
 def tensor(seed: int = 0):
@@ -26,8 +26,8 @@ def tensor(seed: int = 0):
 @pytest.mark.parametrize(
     ("engine", "seen"),
     [
-        (Engine.OPENVINO, r"OpenVINO sees CPU here"),
-        (Engine.ONNXRUNTIME, r"ONNX Runtime has .*CPUExecutionProvider here"),
+        (EngineName.OPENVINO, r"OpenVINO sees CPU here"),
+        (EngineName.ONNXRUNTIME, r"ONNX Runtime has .*CPUExecutionProvider here"),
     ],
 )
 def test_a_gpu_that_is_missing_is_refused_and_never_replaced(tmp_path, engine, seen):
@@ -47,12 +47,12 @@ def test_cuda_that_cannot_be_loaded_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
     monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: None, raising=False)
     with pytest.warns(UserWarning, match="CUDAExecutionProvider"), pytest.raises(BundleError, match="cannot load CUDA"):
-        load_engine(make_bundle(tmp_path / "bundle"), Engine.ONNXRUNTIME, device=Device.GPU)
+        load_engine(make_bundle(tmp_path / "bundle"), EngineName.ONNXRUNTIME, device=Device.GPU)
 
 
 def test_the_engines_agree(tmp_path):
     bundle = make_bundle(tmp_path / "bundle", gain=20.0)
-    left, right = (load_engine(bundle, engine).infer(tensor()) for engine in Engine)
+    left, right = (load_engine(bundle, engine).infer(tensor()) for engine in EngineName)
     assert left[0].shape == (1, 7, 16)
     np.testing.assert_allclose(left[0], right[0], atol=1e-4)
 
@@ -156,7 +156,7 @@ def test_a_graph_of_any_input_size_passes(tmp_path, engine):
 
 
 def test_the_precision_is_the_cards_and_threads_are_ours(tmp_path):
-    loaded = load_engine(make_bundle(tmp_path / "bundle"), Engine.OPENVINO, threads=1)
+    loaded = load_engine(make_bundle(tmp_path / "bundle"), EngineName.OPENVINO, threads=1)
     compiled = loaded._first.model
     assert compiled.get_property("INFERENCE_PRECISION_HINT").to_string() == "f32"
     assert compiled.get_property("INFERENCE_NUM_THREADS") == 1
@@ -185,7 +185,7 @@ def test_bf16_needs_the_capability(tmp_path):
 def test_onnx_runtime_refuses_bf16(tmp_path):
     bundle = make_bundle(tmp_path / "bundle", precision=Precision.BF16)
     with pytest.raises(BundleError, match="precision bf16 needs the openvino engine"):
-        load_engine(bundle, Engine.ONNXRUNTIME)
+        load_engine(bundle, EngineName.ONNXRUNTIME)
 
 
 @pytest.mark.parametrize(
@@ -223,10 +223,10 @@ def test_either_engine_alone_is_enough_and_nothing_heavy_comes_along(tmp_path, e
 import sys
 from pathlib import Path
 sys.modules[{other!r}] = None
-from visionops.inference.settings import Engine
+from visionops.inference.settings import EngineName
 from visionops.inference.bundle import ModelBundle
 from visionops.inference.predictor import Predictor
-predictor = Predictor(ModelBundle.load(Path({str(bundle.folder)!r})), Engine({engine!r}))
+predictor = Predictor(ModelBundle.load(Path({str(bundle.folder)!r})), EngineName({engine!r}))
 assert len(predictor.predict(Path({str(image)!r}).read_bytes()).boxes) == 1
 heavy = {{"torch", "ultralytics", "zenml", "mlflow", "matplotlib", "pandas"}} & set(sys.modules)
 assert not heavy, heavy

@@ -14,7 +14,7 @@ from tests.helpers.detectors import CLASSES, tamed_detector
 from visionops.inference.bundle import BundleCard, Decode, ModelBundle, Thresholds
 from visionops.inference.predictor import Predictor
 from visionops.inference.preprocessing_spec import PreprocessingSpec
-from visionops.inference.settings import Engine
+from visionops.inference.settings import EngineName
 
 pytestmark = pytest.mark.no_cover  # the tracer would follow each call inside torch's export
 
@@ -73,7 +73,7 @@ def trained(request, images, tmp_path_factory) -> tuple[ModelBundle, list[npt.ND
 @pytest.mark.real_data
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning", "ignore::FutureWarning")
-@pytest.mark.parametrize("engine", list(Engine))
+@pytest.mark.parametrize("engine", list(EngineName))
 def test_predictions_equal_the_torch_models_on_50_real_images(trained, images, engine):
     bundle, answers = trained
     predictor = Predictor(bundle, engine, thresholds=Thresholds(confidence=0.001, iou=IOU))

@@ -13,7 +13,7 @@ from visionops.inference.bundle import Head
 from visionops.inference.explain import Saliency, draw_saliency, explain
 from visionops.inference.predictor import Predictor
 from visionops.inference.preprocessing_spec import ContentCrop, PreprocessingSpec, Resize
-from visionops.inference.settings import Engine
+from visionops.inference.settings import EngineName
 
 RED_AT_2_1 = picture([("red", 2, 1)])
 
@@ -35,7 +35,7 @@ def boxes(tmp_path):
     return Predictor(make_bundle(tmp_path / "boxes"))
 
 
-@pytest.mark.parametrize("engine", list(Engine))
+@pytest.mark.parametrize("engine", list(EngineName))
 def test_a_classifier_looks_at_the_colour_it_names(tmp_path, engine):
     predictor = Predictor(make_label_bundle(tmp_path / "labels"), engine)
     saliency, prediction = explain(predictor, RED_AT_2_1)
@@ -152,7 +152,9 @@ def test_the_patch_does_not_move_the_content_crop(tmp_path):
 @settings(max_examples=40, deadline=None)
 def test_any_size_can_be_explained_and_drawn(tmp_path_factory, width, height, resize, grid):
     spec = PreprocessingSpec(width=16, height=24, resize=resize)
-    predictor = Predictor(make_label_bundle(tmp_path_factory.mktemp("labels"), preprocessing=spec), Engine.ONNXRUNTIME)
+    predictor = Predictor(
+        make_label_bundle(tmp_path_factory.mktemp("labels"), preprocessing=spec), EngineName.ONNXRUNTIME
+    )
     image = np.random.default_rng(width * 1000 + height).integers(0, 256, (height, width, 3), dtype=np.uint8)
     saliency, _ = explain(predictor, image, grid=grid)
     assert saliency.grid.shape == (grid, grid)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from visionops.inference.bundle import Head
+from visionops.tasks.classification.prediction import Answer, LabelPrediction
 from visionops.tasks.detection.prediction import BoxPrediction
-from visionops.tasks.labels.prediction import Answer, LabelPrediction
 
 
 def boxes(*rows: tuple[float, float, float, float, int], names: tuple[str, ...] = ("a", "b")) -> BoxPrediction:

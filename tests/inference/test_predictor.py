@@ -14,7 +14,7 @@ from tests.helpers.bundles import encode, make_bundle, picture
 from visionops.errors import BundleError, ImageError
 from visionops.inference.bundle import Decode, ModelBundle, Thresholds
 from visionops.inference.predictor import Predictor
-from visionops.inference.settings import Engine
+from visionops.inference.settings import EngineName
 
 SCENE = [("red", 2, 1), ("blue", 0, 3)]
 SHARES = st.sampled_from([0.05, 0.25, 0.5, 0.7, 0.9])
@@ -25,7 +25,7 @@ def end2end(request):
     return request.param
 
 
-@pytest.fixture(params=list(Engine))
+@pytest.fixture(params=list(EngineName))
 def predictor(request, tmp_path, end2end):
     return Predictor(make_bundle(tmp_path / "bundle", end2end=end2end), request.param)
 
@@ -110,11 +110,11 @@ def test_what_is_recorded_is_found_at_the_thresholds_of_the_card(tmp_path_factor
     own, other = (Thresholds(confidence=c, iou=i, max_detections=n) for c, i, n in (cards, edited))
     bundle = make_bundle(tmp_path_factory.mktemp("card") / "bundle", box_scale=3.0, thresholds=own)
     seen = []
-    predictor = Predictor(bundle, Engine.ONNXRUNTIME, thresholds=other)
+    predictor = Predictor(bundle, EngineName.ONNXRUNTIME, thresholds=other)
     answer = predictor.predict(image, asked, watch=lambda rgb, prediction: seen.append((rgb, prediction)))
     ((rgb, recorded),) = seen
     assert np.array_equal(rgb, image)
-    assert recorded.to_dict() == Predictor(bundle, Engine.ONNXRUNTIME).predict(image).to_dict()
+    assert recorded.to_dict() == Predictor(bundle, EngineName.ONNXRUNTIME).predict(image).to_dict()
     # What is answered is still what was asked for.
     assert answer.to_dict() == predictor.predict(image, asked).to_dict()
     assert (answer.scores > asked.get("confidence", other.confidence)).all()
@@ -187,7 +187,7 @@ def test_warming_up_leaves_no_trace(predictor):
     assert predictor.predict(picture()).to_dict()["detections"] == []
 
 
-@pytest.mark.parametrize("engine", list(Engine))
+@pytest.mark.parametrize("engine", list(EngineName))
 def test_a_graph_that_contradicts_its_classes_is_refused_at_load(tmp_path, engine):
     with pytest.raises(BundleError, match=r"gives \(1, 7, 16\), the card \(2 classes, yolo\) says \(1, 6, N\)"):
         Predictor(make_bundle(tmp_path / "bundle", class_names=("a", "b"), graph_classes=3), engine)

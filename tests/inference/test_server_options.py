@@ -15,7 +15,7 @@ from deploy.serving.settings import Settings
 from visionops.errors import ConfigError
 from visionops.inference.release_settings import ReleaseConfig
 from visionops.inference.server_options import ModelRef, ServerOptions
-from visionops.inference.settings import Device, Engine, ServingConfig
+from visionops.inference.settings import Device, EngineName, ServingConfig
 from visionops.options import variable
 
 HEAVY = ("cv2", "fastapi", "numpy", "onnxruntime", "openvino", "PIL", "torch", "zenml")
@@ -33,7 +33,7 @@ OPTIONS: dict[str, st.SearchStrategy[Any]] = {
     "name": names,
     "version": names,
     "alias": st.text(max_size=128),
-    "engine": st.sampled_from(Engine),
+    "engine": st.sampled_from(EngineName),
     "device": st.sampled_from(Device),
     "confidence": st.none() | number(0, 1),
     "iou": st.none() | number(0, 1),
@@ -101,7 +101,7 @@ def test_what_is_written_is_read(options: ServerOptions, joined: bool):
 
 
 def test_what_was_given_stands_there_even_where_it_is_the_default():
-    given = ServerOptions(port=8000, engine=Engine.OPENVINO, alias="", cache=None, open_ready=False)
+    given = ServerOptions(port=8000, engine=EngineName.OPENVINO, alias="", cache=None, open_ready=False)
     assert given.to_arguments() == ["--engine", "openvino", "--port", "8000", "--open-ready", "false"]
     assert ServerOptions().to_arguments() == []
 
@@ -133,7 +133,7 @@ def test_arguments_win_and_both_are_named_in_errors():
 
 
 def test_a_model_is_served_as_the_configuration_says():
-    serving = ServingConfig(engine=Engine.ONNXRUNTIME, confidence=0.1, iou=0.5, max_upload_bytes=7)
+    serving = ServingConfig(engine=EngineName.ONNXRUNTIME, confidence=0.1, iou=0.5, max_upload_bytes=7)
     model = ModelRef.from_serving(serving, bundle=Path("b"), name="steel", version="3", alias="champion")
     assert model.model_dump(mode="json") == {
         "bundle": "b",

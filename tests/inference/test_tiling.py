@@ -22,7 +22,7 @@ from visionops.inference.nms import suppress
 from visionops.inference.predictor import Predictor
 from visionops.inference.preprocessing import Window
 from visionops.inference.preprocessing_spec import ContentCrop, PreprocessingSpec, Resize, Tiling
-from visionops.inference.settings import Engine
+from visionops.inference.settings import EngineName
 from visionops.inference.tiling import WEAKEST_PART, merge_tiles, tile_windows
 from visionops.tasks.detection.prediction import BoxPrediction
 from visionops.tasks.detection.scoring import score
@@ -90,7 +90,7 @@ def test_tiles_are_shown_whole(other):
 @pytest.fixture(scope="module")
 def extents(tmp_path_factory):
     """Sees the exact extent of what a tile shows."""
-    return Predictor(make_extent_bundle(tmp_path_factory.mktemp("b") / "b", SIZE, TILES), Engine.ONNXRUNTIME)
+    return Predictor(make_extent_bundle(tmp_path_factory.mktemp("b") / "b", SIZE, TILES), EngineName.ONNXRUNTIME)
 
 
 @st.composite
@@ -156,11 +156,13 @@ _MADE: dict[int, Predictor] = {}
 def cells_in_tiles(tmp_path_factory, overlap):
     if overlap not in _MADE:
         tiles = Tiling(size=128, overlap=overlap)
-        _MADE[overlap] = Predictor(make_bundle(tmp_path_factory.mktemp("cells") / "b", tiles=tiles), Engine.ONNXRUNTIME)
+        _MADE[overlap] = Predictor(
+            make_bundle(tmp_path_factory.mktemp("cells") / "b", tiles=tiles), EngineName.ONNXRUNTIME
+        )
     return _MADE[overlap]
 
 
-@pytest.mark.parametrize("engine", list(Engine))
+@pytest.mark.parametrize("engine", list(EngineName))
 @pytest.mark.parametrize("end2end", [False, True])
 def test_both_engines_and_both_heads_work_in_tiles(tmp_path, engine, end2end):
     bundle = make_bundle(tmp_path / "b", end2end=end2end, tiles=Tiling(size=128, overlap=64))

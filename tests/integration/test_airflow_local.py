@@ -18,7 +18,7 @@ import pytest
 from tests.helpers.programs import until
 from tests.helpers.zenml_homes import own_zenml
 from tests.integration.airflow_site import Site, airflow_site
-from tests.stacks.test_placement import STEPS
+from tests.stacks.test_run_options import STEPS
 
 pytestmark = [
     pytest.mark.slow,

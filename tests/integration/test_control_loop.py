@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 import pytest
 
-from deploy.http.keys import Client, Role, make_key
+from deploy.http.keys import Client, KeyRole, make_key
 from tests.helpers.programs import free_port, started, until
 from tests.integration.conftest import write_tiny
 from tests.integration.test_review_loop import steady_load
@@ -48,7 +48,7 @@ def control(folder: Path, config: Path, key: str, environment: dict[str, str]) -
 
 
 def test_what_is_queued_over_http_changes_what_the_champion_serves(machine, tmp_path: Path):
-    key, line = make_key(Client("planner", Role.ADMIN))
+    key, line = make_key(Client("planner", KeyRole.ADMIN))
     (tmp_path / "keys").write_text(line)
     environment = machine.env | {"VISIONOPS_REVIEW_DATABASE": str(tmp_path / "review.db")}
     config = write_config(tmp_path / "configs")

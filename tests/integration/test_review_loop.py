@@ -22,7 +22,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from deploy.http.keys import Client, Role, make_key
+from deploy.http.keys import Client, KeyRole, make_key
 from tests.conftest import ROOT
 from tests.helpers.postgres import PASSWORD, postgres_server
 from tests.helpers.programs import free_port, started, until
@@ -140,7 +140,7 @@ def test_two_hundred_images_in_changed_light_become_a_better_champion(machine, t
         assert f"traffic   {different} new" in said
         call(command, "review", "prioritize", "--config", str(config))
 
-        key, line = make_key(Client("anna", Role.REVIEW))
+        key, line = make_key(Client("anna", KeyRole.REVIEW))
         (tmp_path / "keys").write_text(line)
         port = free_port()
         control = (sys.executable, "-m", "deploy.control", "--configs", str(config.parent), "--port", str(port))

@@ -18,8 +18,8 @@ from zenml.utils import source_utils
 from materializers.converted import ConvertedMaterializer
 from materializers.dataset import DatasetMaterializer
 from tests.materializers.test_materializers import SharedStoreConfig, make_store
+from tests.tasks.classification.conftest import labels_plan, plates, scratch
 from tests.tasks.detection.conftest import plates_plan
-from tests.tasks.labels.conftest import labels_plan, plates, scratch
 from visionops.data.dataset import Dataset, Split
 from visionops.data.hashing import hash_images
 from visionops.data.shards import StoredDataset

@@ -16,7 +16,7 @@ from visionops.config import Config
 from visionops.data.dataset import Dataset
 from visionops.data.layers import Attribute
 from visionops.evaluation.result import Evaluation
-from visionops.tasks.labels.evaluation import evaluate_labels
+from visionops.tasks.classification.evaluation import evaluate_labels
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 

@@ -16,7 +16,7 @@ from pydantic import SecretStr
 
 from deploy.serving.app import create_app
 from deploy.serving.models.models import Loader
-from deploy.serving.models.starting import start_models
+from deploy.serving.models.startup import start_models
 from deploy.serving.settings import Settings
 from tests.helpers.bundles import CLASSES, encode, make_bundle, picture
 from tests.helpers.programs import free_port

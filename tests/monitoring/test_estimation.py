@@ -29,7 +29,7 @@ from visionops.monitoring.policy import Performance
 from visionops.monitoring.record import record_schema
 from visionops.monitoring.reference import add_reference
 from visionops.monitoring.settings import EstimationSettings
-from visionops.tasks.labels.scoring import LABEL_METRICS, Outcome, figure_of, figures
+from visionops.tasks.classification.scoring import LABEL_METRICS, Outcome, figure_of, figures
 from visionops.tasks.spec import task_for
 
 TWO = Head(name="condition", class_names=("ok", "defective"), positive="defective", threshold=0.4)

@@ -32,7 +32,7 @@ from visionops.monitoring.log import PredictionLog
 from visionops.monitoring.log_reading import read_log
 from visionops.monitoring.record import RECORD
 from visionops.monitoring.stores import open_store
-from visionops.tasks.labels.spec import ClassificationTask
+from visionops.tasks.classification.spec import ClassificationTask
 
 NOW = datetime.now(UTC)
 NOWHERE = "postgresql://tester@127.0.0.1:1/postgres"

@@ -11,7 +11,7 @@ import pytest
 
 from deploy.serving.app import create_app
 from deploy.serving.models.models import Loader
-from deploy.serving.models.starting import start_models
+from deploy.serving.models.startup import start_models
 from deploy.serving.settings import Settings
 from tests.helpers.bundles import encode, make_bundle, picture
 

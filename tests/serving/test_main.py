@@ -142,7 +142,7 @@ import sys
 from deploy.serving.app import create_app
 from deploy.serving.models.models import Loader
 from deploy.serving.settings import Settings
-from deploy.serving.models.starting import start_models
+from deploy.serving.models.startup import start_models
 import deploy.serving.__main__
 settings = Settings(bundle={str(bundle)!r})
 create_app(settings, start_models(settings, Loader(settings)))

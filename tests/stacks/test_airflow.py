@@ -20,14 +20,14 @@ from launch import MonitorRequest, TrainRequest
 from launch.dags import dag_plan, following_training, retraining_plan
 from launch.preparation import PipelineCall
 from launch.service import start_call
-from pipelines.asked import main as asked
+from pipelines.retraining_trigger import main as asked
 from stacks.airflow_dag import ENV_ZENML_AIRFLOW_RUN_ID, NOTHING_TO_DO
 from stacks.apply import apply
 from stacks.integrations import leave_out_unused_integrations
-from stacks.placement import DagPlan
+from stacks.run_options import DagPlan
 from tests.conftest import ROOT
 from tests.helpers.s3 import s3_bucket, s3_server
-from tests.stacks.test_placement import STEPS
+from tests.stacks.test_run_options import STEPS
 from tests.stacks.test_spec import CLUSTER
 from visionops.config import load_config
 from visionops.monitoring.policy import Action, Decision
@@ -131,7 +131,7 @@ def test_a_real_airflow_loads_them_without_errors_and_makes_pods_of_them(folder,
     assert pods["train"]["spec"]["activeDeadlineSeconds"] == 172800
 
     asks, starts = monitoring["tasks"]["ask"], monitoring["tasks"]["start_retraining-sample"]
-    assert asks["pod"]["spec"]["containers"][0]["command"] == ["python", "-m", "pipelines.asked"]
+    assert asks["pod"]["spec"]["containers"][0]["command"] == ["python", "-m", "pipelines.retraining_trigger"]
     assert asks["skips_on"] == [NOTHING_TO_DO]
     assert "tell" in asks["upstream"]
     assert (starts["upstream"], starts["starts"]) == (["ask"], "retraining-sample")

@@ -26,7 +26,7 @@ from stacks.airflow_dag import ENV_ZENML_AIRFLOW_RUN_ID
 from stacks.apply import apply
 from stacks.integrations import leave_out_unused_integrations
 from stacks.parent_death import die_with_parent
-from stacks.placement import run_options
+from stacks.run_options import run_options
 from stacks.same_code import CODE_VARIABLE, code_digest
 from stacks.spec import load_stack
 from stacks.stopping import close_run

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from stacks.placement import run_options
 from stacks.review_access import DATABASE, IMAGES, REVIEW_STEPS
+from stacks.run_options import run_options
 from stacks.spec import ComponentType, StackSpec, load_stack
 from stacks.steps import StepSpec
 from tests.stacks.test_spec import CLUSTER

@@ -21,13 +21,13 @@ from launch.interrupts import asking_on_interrupt
 from launch.preparation import PipelineCall
 from launch.service import start_call
 from stacks.integrations import leave_out_unused_integrations
-from stacks.placement import DagPlan
+from stacks.run_options import DagPlan
 from tests.conftest import ROOT
 from tests.helpers.admission import quota, webhook
 from tests.helpers.cluster import Cluster, running_cluster
 from tests.helpers.programs import until
 from tests.helpers.s3 import s3_bucket, s3_server
-from tests.stacks.test_placement import VARIABLES
+from tests.stacks.test_run_options import VARIABLES
 from visionops.config import Config, load_config
 from visionops.errors import ConfigError, StackError
 

@@ -10,19 +10,19 @@ import numpy as np
 import pytest
 
 from tests.helpers.training import Recorder
+from tests.tasks.classification.conftest import SIDE, labels_plan, scratch
+from tests.tasks.classification.conftest import plates as labelled_plates
 from tests.tasks.detection.conftest import plates as boxed_plates
 from tests.tasks.detection.conftest import plates_plan
-from tests.tasks.labels.conftest import SIDE, labels_plan, scratch
-from tests.tasks.labels.conftest import plates as labelled_plates
 from visionops.data.dataset import Split
 from visionops.errors import DataError, TrainingError
 from visionops.tasks.base import NoLog
+from visionops.tasks.classification.features import FeatureStore
+from visionops.tasks.classification.training import train_labels
 from visionops.tasks.conversion import conversion_folder, convert
 from visionops.tasks.converted import ConvertedDataset, require_converted_for
 from visionops.tasks.detection.conversion import link_yolo
 from visionops.tasks.detection.training import train_detector
-from visionops.tasks.labels.features import FeatureStore
-from visionops.tasks.labels.training import train_labels
 
 TILES = {"size": 48, "overlap": 24, "keep_empty": 1.0}
 
@@ -143,7 +143,7 @@ def test_a_conversion_that_fails_leaves_nothing(tmp_path, monkeypatch, fails):
         def fail(*_: object) -> None:
             raise MemoryError
 
-        monkeypatch.setattr("visionops.tasks.labels.conversion.link_images", fail)
+        monkeypatch.setattr("visionops.tasks.classification.conversion.link_images", fail)
         with pytest.raises(TrainingError, match="plates: the conversion stopped: MemoryError"):
             convert(dataset, labels_plan().conversion, target)
     assert list(target.parent.iterdir()) == []

@@ -18,7 +18,7 @@ from visionops.monitoring.drift.expansion import expand_records
 from visionops.monitoring.features import describe_image
 from visionops.monitoring.record import RECORD, record_of
 from visionops.monitoring.settings import DriftSettings
-from visionops.tasks.labels.drifting import MOST_CLASSES, probability_columns
+from visionops.tasks.classification.drifting import MOST_CLASSES, probability_columns
 
 TWO, THREE = Head(name="state", class_names=("ok", "bad")), Head(name="kind", class_names=("a", "b", "c"))
 

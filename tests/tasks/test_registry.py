@@ -14,7 +14,7 @@ from visionops.config import Config
 from visionops.errors import BundleError, TaskError
 from visionops.inference.bundle import ModelBundle
 from visionops.inference.task_registry import all_tasks, register, served_task, task_names
-from visionops.tasks.labels.spec import ClassificationTask
+from visionops.tasks.classification.spec import ClassificationTask
 from visionops.tasks.spec import task_for
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -22,7 +22,7 @@ HEAVY = {
     "PIL", "cv2", "matplotlib", "mlflow", "numpy", "pyarrow", "sklearn", "torch", "ultralytics", "zenml",
 }  # fmt: skip
 PLUG_IN = """
-from visionops.tasks.labels.spec import ClassificationTask
+from visionops.tasks.classification.spec import ClassificationTask
 
 class Grades(ClassificationTask):
     name = "grades"

@@ -21,8 +21,7 @@ import numpy.typing as npt
 
 from visionops.errors import BundleError
 from visionops.inference.bundle import ModelBundle
-from visionops.inference.settings import Device, Precision
-from visionops.inference.settings import Engine as EngineName
+from visionops.inference.settings import Device, EngineName, Precision
 from visionops.telemetry import forbid_telemetry
 
 __all__ = ["Engine", "available_cpus", "load_engine"]

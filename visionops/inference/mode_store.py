@@ -15,8 +15,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from visionops.inference.bundle import ModelBundle
-from visionops.inference.settings import Device
-from visionops.inference.settings import Engine as EngineName
+from visionops.inference.settings import Device, EngineName
 
 __all__ = ["ModeGuess", "ModeStore"]
 

@@ -28,8 +28,7 @@ from visionops.inference.engines import load_engine
 from visionops.inference.image import ImageProblem, decode_image
 from visionops.inference.prediction import Prediction
 from visionops.inference.preprocessing import preprocess
-from visionops.inference.settings import DEFAULT_MAX_PIXELS, Device
-from visionops.inference.settings import Engine as EngineName
+from visionops.inference.settings import DEFAULT_MAX_PIXELS, Device, EngineName
 from visionops.inference.task_registry import served_task
 from visionops.inference.tiling import tile_windows
 

@@ -27,7 +27,7 @@ from pydantic import (
 
 from visionops.addresses import check_store
 from visionops.inference.release_settings import ReleaseConfig
-from visionops.inference.settings import DEFAULT_MAX_PIXELS, Device, Engine, ServingConfig
+from visionops.inference.settings import DEFAULT_MAX_PIXELS, Device, EngineName, ServingConfig
 from visionops.options import CommandOptions, comma_separated, flag, variable
 
 __all__ = [
@@ -74,7 +74,7 @@ class ModelOptions(BaseModel):
     """Registered version."""
     alias: str = Field(default="", max_length=128)
     """Registry alias under which it is served: champion, challenger."""
-    engine: Engine = Engine.OPENVINO
+    engine: EngineName = EngineName.OPENVINO
     """What runs the graph: openvino or onnxruntime."""
     device: Device = Device.CPU
     """What it runs on: cpu, or gpu (Intel's by openvino, NVIDIA's by onnxruntime)."""

@@ -12,7 +12,7 @@ from visionops.inference.release_settings import ReleaseConfig
 from visionops.inference.task_registry import TaskName
 from visionops.settings import Settings
 
-__all__ = ["DEFAULT_MAX_PIXELS", "Device", "Engine", "Precision", "ServingConfig", "UseCase"]
+__all__ = ["DEFAULT_MAX_PIXELS", "Device", "EngineName", "Precision", "ServingConfig", "UseCase"]
 
 DEFAULT_MAX_PIXELS = 100_000_000
 """Largest accepted width x height: 100 megapixels, 300 MB decoded."""
@@ -25,7 +25,7 @@ class UseCase(Settings):
     task: TaskName
 
 
-class Engine(enum.StrEnum):
+class EngineName(enum.StrEnum):
     """What runs `model.onnx`."""
 
     OPENVINO = "openvino"
@@ -52,7 +52,7 @@ class Precision(enum.StrEnum):
 class ServingConfig(Settings):
     """How the champion answers."""
 
-    engine: Engine = Engine.OPENVINO
+    engine: EngineName = EngineName.OPENVINO
     device: Device = Device.CPU
     """What the endpoint computes on. Training and evaluation use the CPU's engine in any case."""
     precision: Precision = Precision.F32

@@ -29,8 +29,8 @@ GROUP = "visionops.tasks"
 
 _OURS = (
     EntryPoint("detection", "visionops.tasks.detection.spec:DETECTION", GROUP),
-    EntryPoint("classification", "visionops.tasks.labels.spec:CLASSIFICATION", GROUP),
-    EntryPoint("attributes", "visionops.tasks.labels.spec:ATTRIBUTES", GROUP),
+    EntryPoint("classification", "visionops.tasks.classification.spec:CLASSIFICATION", GROUP),
+    EntryPoint("attributes", "visionops.tasks.classification.spec:ATTRIBUTES", GROUP),
 )
 _loaded: dict[str, ServedTask[Any]] = {}
 

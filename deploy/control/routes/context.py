@@ -15,7 +15,7 @@ from deploy.control.metrics import ControlMetrics
 from deploy.control.options import ControlOptions
 from deploy.control.work import Work
 from deploy.http.errors import BadRequest, UnsupportedMedia, first_problem
-from deploy.http.keys import KeyRing, Role
+from deploy.http.keys import KeyRing, KeyRole
 from deploy.http.uploads import read_body
 from visionops.review.states import Actor
 
@@ -89,7 +89,7 @@ class Control(Work):
 def actor_of(request: Request) -> Actor:
     """Return who sends a request: the id of the key."""
     state = request.scope["state"]
-    return Actor(str(state.get("key", LOCAL)), is_admin=state.get("role") is Role.ADMIN)
+    return Actor(str(state.get("key", LOCAL)), is_admin=state.get("role") is KeyRole.ADMIN)
 
 
 def _idempotency_key(

@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from deploy.control.runs.commands import STOPS_ELSEWHERE
-from deploy.control.runs.launcher import Seen, Stage
+from deploy.control.runs.launcher import RunObservation, Stage
 from visionops.errors import ConfigError, StackError
 from visionops.runs.states import Run
 
@@ -64,17 +64,17 @@ class JobLauncher:
         with _errors(run, "made", but=409):
             self._jobs.create_namespaced_job(self._namespace, self.manifest(run, command), _request_timeout=20)
 
-    def look(self, run: Run) -> Seen:
+    def look(self, run: Run) -> RunObservation:
         """See `Launcher`."""
         job = self._read(run)
         if job is None:
             is_young = run.started is not None and datetime.now(UTC) - run.started < _YOUNG
-            return Seen(Stage.WAITING if is_young and run.cancelled_at is None else Stage.GONE)
+            return RunObservation(Stage.WAITING if is_young and run.cancelled_at is None else Stage.GONE)
         if job.status is not None and job.status.succeeded:
-            return Seen(Stage.ENDED, 0)
+            return RunObservation(Stage.ENDED, 0)
         if job.status is not None and job.status.failed:
-            return Seen(Stage.ENDED, 1)
-        return Seen(Stage.ALIVE)
+            return RunObservation(Stage.ENDED, 1)
+        return RunObservation(Stage.ALIVE)
 
     def stop(self, run: Run, *, hard: bool) -> None:
         """See `Launcher`. The cluster interrupts the pod, and kills it after the template's grace period."""

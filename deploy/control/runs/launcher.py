@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from visionops.runs.states import Run
 
-__all__ = ["Launcher", "Seen", "Stage"]
+__all__ = ["Launcher", "RunObservation", "Stage"]
 
 
 class Stage(enum.StrEnum):
@@ -26,7 +26,7 @@ class Stage(enum.StrEnum):
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Seen:
+class RunObservation:
     """A look at a run."""
 
     stage: Stage
@@ -48,7 +48,7 @@ class Launcher(Protocol):
             StackError: It cannot be started.
         """
 
-    def look(self, run: Run) -> Seen:
+    def look(self, run: Run) -> RunObservation:
         """Return how far a run has come."""
 
     def stop(self, run: Run, *, hard: bool) -> None:

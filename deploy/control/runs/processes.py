@@ -18,7 +18,7 @@ from typing import Any
 
 from deploy.control.runs.child import REFUSED
 from deploy.control.runs.commands import STOPS_ELSEWHERE
-from deploy.control.runs.launcher import Seen, Stage
+from deploy.control.runs.launcher import RunObservation, Stage
 from visionops.errors import StackError
 from visionops.runs.states import Run
 
@@ -64,27 +64,27 @@ class ProcessLauncher:
             raise StackError(self._refusal(error.strerror or type(error).__name__)) from error
         self._children[run.id] = child
 
-    def look(self, run: Run) -> Seen:
+    def look(self, run: Run) -> RunObservation:
         """See `Launcher`."""
         folder = self._of(run)
         child = self._children.get(run.id)
         code = 0 if child is None else child.poll()
         if code is None:
-            return Seen(Stage.ALIVE)  # or it is about to begin
+            return RunObservation(Stage.ALIVE)  # or it is about to begin
         self._children.pop(run.id, None)
         # In this order: what is started before a lock that is free has ended.
         has_started = (folder / "started").exists()
         if self._is_held(folder):
-            return Seen(Stage.ALIVE)
+            return RunObservation(Stage.ALIVE)
         if not has_started and code > 0:
             reason = os.strerror(code - REFUSED) if code > REFUSED else f"exit code {code}"
-            return Seen(Stage.REFUSED, reason=self._refusal(reason))
+            return RunObservation(Stage.REFUSED, reason=self._refusal(reason))
         if not has_started:
-            return Seen(Stage.WAITING)
+            return RunObservation(Stage.WAITING)
         with contextlib.suppress(OSError, ValueError):
             ended = int((folder / "exit").read_text(encoding="utf-8"))
-            return Seen(Stage.ENDED, ended, self._full_disk() if ended else "")
-        return Seen(Stage.GONE, reason=self._full_disk())
+            return RunObservation(Stage.ENDED, ended, self._full_disk() if ended else "")
+        return RunObservation(Stage.GONE, reason=self._full_disk())
 
     def stop(self, run: Run, *, hard: bool) -> None:
         """See `Launcher`."""

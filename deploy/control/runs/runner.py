@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
-from deploy.control.runs.launcher import Launcher, Seen, Stage
+from deploy.control.runs.launcher import Launcher, RunObservation, Stage
 from visionops.errors import StackError, VisionOpsError, one_line
 from visionops.review.errors import ReviewError
 from visionops.runs.ports import RunStore
@@ -120,7 +120,7 @@ class Runner:
         elif seen.stage is Stage.WAITING:
             self._begin(run, now)  # the service that took it died before it could
 
-    def _stop(self, run: Run, seen: Seen, now: datetime) -> None:
+    def _stop(self, run: Run, seen: RunObservation, now: datetime) -> None:
         assert run.cancelled_at is not None
         hard = now - run.cancelled_at > self._grace
         if hard or run.id not in self._interrupted:
@@ -139,7 +139,7 @@ class Runner:
             _log.info("run_ended", extra={"fields": _fields(ended) | {"message": message}})
             self._on_end(ended)
 
-    def _last_line(self, run: Run, seen: Seen) -> str:
+    def _last_line(self, run: Run, seen: RunObservation) -> str:
         lines = [line for line in self._launcher.log_tail(run, _LAST_LINE).splitlines() if line.strip()]
         last = one_line(lines[-1].strip()) if lines else "it printed nothing"
         what = "its process is gone" if seen.stage is Stage.GONE else _signal_of(seen)
@@ -147,7 +147,7 @@ class Runner:
         return f"{seen.reason}; {said}" if seen.reason else said
 
 
-def _ended_as(run: Run, seen: Seen) -> RunState:
+def _ended_as(run: Run, seen: RunObservation) -> RunState:
     if seen.exit_code == 0:
         return RunState.SUCCEEDED  # it was faster than who cancelled it
     if run.cancelled_at is not None:
@@ -155,7 +155,7 @@ def _ended_as(run: Run, seen: Seen) -> RunState:
     return RunState.LOST if seen.exit_code in _KILLED else RunState.FAILED
 
 
-def _signal_of(seen: Seen) -> str:
+def _signal_of(seen: RunObservation) -> str:
     """Return what a run that a signal has ended says of it; "" for any other."""
     if seen.exit_code is None or seen.exit_code >= 0:
         return ""

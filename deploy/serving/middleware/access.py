@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from typing import Final
 
 from deploy.http.gate import ADMIN, ANY, OPEN, WEBSOCKET
-from deploy.http.keys import Role
+from deploy.http.keys import KeyRole
 
 __all__ = ["PAGES", "PROBES", "ROLES"]
 
-PREDICT: Final = frozenset({Role.PREDICT, Role.ADMIN})
-FEEDBACK: Final = frozenset({Role.FEEDBACK, Role.ADMIN})
+PREDICT: Final = frozenset({KeyRole.PREDICT, KeyRole.ADMIN})
+FEEDBACK: Final = frozenset({KeyRole.FEEDBACK, KeyRole.ADMIN})
 
-ROLES: Final[Mapping[str, frozenset[Role]]] = {
+ROLES: Final[Mapping[str, frozenset[KeyRole]]] = {
     "GET /": PREDICT,
     "GET /docs": ANY,
     "GET /favicon.ico": OPEN,

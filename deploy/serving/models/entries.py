@@ -12,7 +12,7 @@ from typing import Any
 from deploy.serving.errors import NoModel, RoleConflict, UnknownModel
 from deploy.serving.models.hold import Hold
 from deploy.serving.models.models import ServedModel
-from deploy.serving.models.roles import Bounds, Role, in_share
+from deploy.serving.models.roles import Bounds, ModelRole, in_share
 from deploy.serving.settings import Placement
 from visionops.inference.release_settings import SplitBy
 
@@ -75,14 +75,14 @@ class Entry:
     returned: dict[str, str] | None = None
     """Why the last canary was sent away."""
 
-    def roles(self) -> Iterator[tuple[Role, ServedModel]]:
+    def roles(self) -> Iterator[tuple[ModelRole, ServedModel]]:
         """Yield each model with its role, the champion first."""
         if self.champion:
-            yield Role.CHAMPION, self.champion
+            yield ModelRole.CHAMPION, self.champion
         if self.canary:
-            yield Role.CANARY, self.canary.model
+            yield ModelRole.CANARY, self.canary.model
         if self.shadow:
-            yield Role.SHADOW, self.shadow
+            yield ModelRole.SHADOW, self.shadow
 
     def choose(self, name: str, version: str, keys: RequestKeys) -> Choice:
         """Choose who answers a request for ``name``.
@@ -111,8 +111,8 @@ class Entry:
             return Choice(self.champion, shadow=shadow, hold=self.hold if shadow else None)
         key = keys.cut_by(canary.split_by)
         if key and in_share(canary.share, key, f"{name}\0{canary.model.ref.version}"):
-            return Choice(canary.model, self.champion, canary.bounds, arm=Role.CANARY.value, hold=self.hold)
-        return Choice(self.champion, shadow=shadow, arm=Role.CHAMPION.value, hold=self.hold)
+            return Choice(canary.model, self.champion, canary.bounds, arm=ModelRole.CANARY.value, hold=self.hold)
+        return Choice(self.champion, shadow=shadow, arm=ModelRole.CHAMPION.value, hold=self.hold)
 
     def status(self) -> dict[str, Any]:
         """Return the roles, and what went wrong last, as `/models` shows them."""
@@ -135,18 +135,18 @@ class Entry:
             RoleConflict: There is no champion to stand beside, or it answers another task.
         """
         match placement.role:
-            case Role.CHAMPION:
+            case ModelRole.CHAMPION:
                 # Who becomes champion is no longer the canary or the shadow of itself.
                 canary = self.canary if self.canary and _differs(self.canary.model, model) else None
                 shadow = self.shadow if self.shadow and _differs(self.shadow, model) else None
                 hold = self.hold if canary or shadow else None
                 new = dataclasses.replace(self, champion=model, canary=canary, shadow=shadow, hold=hold)
-            case Role.CANARY:
+            case ModelRole.CANARY:
                 self.check_stands_beside(placement)
                 self._refuse_other_task(model)
                 canary = Canary(model, placement.share or 0.0, placement.bounds, placement.split_by)
                 new = dataclasses.replace(self, canary=canary, returned=None)
-            case Role.SHADOW:
+            case ModelRole.SHADOW:
                 self.check_stands_beside(placement)
                 self._refuse_other_task(model)
                 new = dataclasses.replace(self, shadow=model, shadow_share=placement.share or 1.0)
@@ -158,17 +158,17 @@ class Entry:
         Raises:
             RoleConflict: There is none.
         """
-        if placement.role is not Role.CHAMPION and self.champion is None:
+        if placement.role is not ModelRole.CHAMPION and self.champion is None:
             raise RoleConflict(f"{placement.name} has no champion to be a {placement.role} of; load that first")
 
-    def without(self, role: Role) -> Entry | None:
+    def without(self, role: ModelRole) -> Entry | None:
         """Return the entry without that role; None without a champion, with whom all its roles go."""
         match role:
-            case Role.CHAMPION:
+            case ModelRole.CHAMPION:
                 return None
-            case Role.CANARY:
+            case ModelRole.CANARY:
                 return dataclasses.replace(self, canary=None, hold=None)
-            case Role.SHADOW:
+            case ModelRole.SHADOW:
                 return dataclasses.replace(self, shadow=None, hold=None)
 
     def _refuse_other_task(self, model: ServedModel) -> None:

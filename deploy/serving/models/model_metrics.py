@@ -9,7 +9,7 @@ from prometheus_client import Counter, Gauge, Histogram
 
 from deploy.serving.metrics import SECONDS, Metrics
 from deploy.serving.models.models import ServedModel
-from deploy.serving.models.roles import Role
+from deploy.serving.models.roles import ModelRole
 from visionops.inference.autotune import StreamTuner
 
 __all__ = ["ModelMetrics"]
@@ -123,11 +123,11 @@ class ModelMetrics:
             registry=registry,
         )
 
-    def watch_modes(self, models: Callable[[], Iterable[tuple[Role, ServedModel]]]) -> None:
+    def watch_modes(self, models: Callable[[], Iterable[tuple[ModelRole, ServedModel]]]) -> None:
         """Show at each scrape how many images each model computes side by side, and how fast its modes are."""
         self._metrics.before_scrape(lambda: self._show_modes(models()))
 
-    def models(self, models: Iterable[tuple[Role, ServedModel]]) -> None:
+    def models(self, models: Iterable[tuple[ModelRole, ServedModel]]) -> None:
         """These are loaded from now on."""
         now = {(*model.identity.values(), role.value, model.digest) for role, model in models}
         for labels in self._shown - now:
@@ -148,7 +148,7 @@ class ModelMetrics:
         """Show at each scrape how many replaced models are still held by a request."""
         self._metrics.before_scrape(lambda: self._draining.set(count()))
 
-    def _show_modes(self, models: Iterable[tuple[Role, ServedModel]]) -> None:
+    def _show_modes(self, models: Iterable[tuple[ModelRole, ServedModel]]) -> None:
         shown: dict[tuple[str, ...], float] = {}
         for _, model in models:
             which, tuner = (model.ref.name, model.ref.version), model.mode.tuner
@@ -183,7 +183,7 @@ class ModelMetrics:
         """A canary was sent away."""
         self._canary_returns.labels(name, reason).inc()
 
-    def canary_took(self, name: str, role: Role, seconds: float) -> None:
+    def canary_took(self, name: str, role: ModelRole, seconds: float) -> None:
         """A model answered one image while a canary had a share."""
         self._canary_duration.labels(name, role.value).observe(seconds)
 

@@ -28,13 +28,13 @@ from visionops.monitoring.sources import is_source, source_of
 if TYPE_CHECKING:
     from visionops.monitoring.log import PredictionLog
 
-__all__ = ["Recorder", "Remembered", "Seen", "open_recorder"]
+__all__ = ["PendingRecord", "PredictionCapture", "Recorder", "open_recorder"]
 
 _log = logging.getLogger("visionops.serving")
 
 
 @dataclasses.dataclass(slots=True)
-class Seen:
+class PredictionCapture:
     """Keeps what a predictor saw and found in one image, to be given to it as ``watch``."""
 
     found: tuple[npt.NDArray[np.uint8], Prediction] | None = None
@@ -45,7 +45,7 @@ class Seen:
         self.found = rgb, prediction
 
 
-class Remembered(NamedTuple):
+class PendingRecord(NamedTuple):
     """One prediction, not yet kept."""
 
     record: dict[str, Any]
@@ -76,20 +76,20 @@ class Recorder:
         self._failed_columns: set[tuple[str, str]] = set()
         self._images = images
 
-    def eye(self) -> Seen | None:
-        """What is to see one image and its prediction."""
-        return Seen() if self._log else None
+    def capture(self) -> PredictionCapture | None:
+        """Return the callback that captures one image and its prediction, None without a log."""
+        return PredictionCapture() if self._log else None
 
     def record(
         self,
         image: Image,
-        seen: Seen | None,
+        seen: PredictionCapture | None,
         request_id: str,
         served: ServedModel,
         latency_ms: float,
         source: str = "",
         arm: str = "",
-    ) -> Remembered | None:
+    ) -> PendingRecord | None:
         """What is remembered of one prediction, not yet kept; None where nothing is.
 
         It is the prediction at the thresholds of the bundle's card, as the reference is: neither a client's ``conf``
@@ -130,10 +130,10 @@ class Recorder:
             self._on_failure()
             return None
         if self._images is None or not isinstance(image, bytes) or not self._images.wants(request_id):
-            return Remembered(record, None)
+            return PendingRecord(record, None)
         record["answer_json"] = orjson.dumps(prediction.to_dict()).decode()
         record["image_sha256"] = hashlib.sha256(image).hexdigest()
-        return Remembered(record, image)
+        return PendingRecord(record, image)
 
     def _source(self, sent: str, served: ServedModel, request_id: str) -> str:
         if is_source(sent):
@@ -159,7 +159,7 @@ class Recorder:
 
         return served.columns.values(rgb, prediction, failed, counted.took)
 
-    def keep(self, predictions: Iterable[Remembered | None]) -> None:
+    def keep(self, predictions: Iterable[PendingRecord | None]) -> None:
         """Write them. When this returns, a killed process leaves the records behind, unless the log has a problem."""
         for remembered in predictions:
             if self._log and remembered:

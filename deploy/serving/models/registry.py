@@ -22,7 +22,7 @@ from deploy.serving.models.hold import Hold, HoldFile, instance_name
 from deploy.serving.models.memory import Reclaimer
 from deploy.serving.models.model_metrics import ModelMetrics
 from deploy.serving.models.models import ServedModel
-from deploy.serving.models.roles import Role
+from deploy.serving.models.roles import ModelRole
 from deploy.serving.models.shadow import Answered, Shadows, compute_seconds
 from deploy.serving.settings import Placement
 from visionops.errors import VisionOpsError
@@ -118,7 +118,7 @@ class Models:
             elif choice.hold:
                 seconds = compute_seconds(timing)
                 choice.hold.answered("champion", seconds)
-                self._metrics.canary_took(choice.served.ref.name, Role.CHAMPION, seconds)
+                self._metrics.canary_took(choice.served.ref.name, ModelRole.CHAMPION, seconds)
             return choice.served, prediction
         try:
             return self._ask_canary(choice, image, options, timing, where, watch)
@@ -130,7 +130,7 @@ class Models:
 
     # What is served
 
-    def all(self) -> list[tuple[Role, ServedModel]]:
+    def all(self) -> list[tuple[ModelRole, ServedModel]]:
         """Every model with its role, the default's name first."""
         return [pair for entry in self._entries.values() for pair in entry.roles()]
 
@@ -166,7 +166,7 @@ class Models:
             return entry.hold.report()
         report = ReleaseReport(instance=instance_name(), name=name, champion=champion.ref.version)
         failure = entry.failure
-        if failure and failure["role"] != Role.CHAMPION.value:
+        if failure and failure["role"] != ModelRole.CHAMPION.value:
             return report.model_copy(update={"candidate": failure["version"], "problem": failure["message"]})
         return report
 
@@ -199,7 +199,7 @@ class Models:
         with self._lock:
             before = self._entries.get(name, Entry())
             entry = before.with_model(model, placement)
-            if placement.role is not Role.CHAMPION:
+            if placement.role is not ModelRole.CHAMPION:
                 hold = self._new_hold(entry, model, placement, resume=resume)
                 entry = dataclasses.replace(entry, hold=hold)
                 if hold.returned[0]:
@@ -208,7 +208,7 @@ class Models:
             self._replace(name, entry)
             self._holds.watch(entry.hold, name)
 
-    def unload(self, name: str, role: Role = Role.CHAMPION) -> None:
+    def unload(self, name: str, role: ModelRole = ModelRole.CHAMPION) -> None:
         """No new request finds that model; without a champion the name is gone, and all its roles with it.
 
         Raises:
@@ -216,7 +216,7 @@ class Models:
         """
         with self._lock:
             entry = self._entries.get(name)
-            if entry is None or (role is not Role.CHAMPION and role not in dict(entry.roles())):
+            if entry is None or (role is not ModelRole.CHAMPION and role not in dict(entry.roles())):
                 raise UnknownModel(f"model {name!r} has no {role}; there are: {', '.join(self._entries) or 'none'}")
             left = entry.without(role)
             self._replace(name, left)
@@ -286,7 +286,7 @@ class Models:
         if choice.hold:
             seconds = compute_seconds(timing)
             choice.hold.answered("candidate", seconds)
-            self._metrics.canary_took(choice.served.ref.name, Role.CANARY, seconds)
+            self._metrics.canary_took(choice.served.ref.name, ModelRole.CANARY, seconds)
         if choice.bounds.min_agreement is not None:
             answered = Answered(image, options, prediction, dict(timing))
             self._shadows.offer(choice.champion, answered, CanaryComparison(choice, self._metrics, self._judge))
@@ -331,7 +331,7 @@ class Models:
     def _new_hold(self, entry: Entry, model: ServedModel, placement: Placement, *, resume: bool) -> Hold:
         assert entry.champion is not None
         champion, candidate = ((m.ref.version, m.digest) for m in (entry.champion, model))
-        strategy = Strategy.SHADOW if placement.role is Role.SHADOW else Strategy.CANARY
+        strategy = Strategy.SHADOW if placement.role is ModelRole.SHADOW else Strategy.CANARY
         before = self._holds.read(placement.name) if resume else None
         return Hold(placement.name, champion, candidate, strategy, placement.share or 1.0, self._holds, before)
 

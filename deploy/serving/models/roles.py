@@ -12,13 +12,13 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from visionops.inference.release_settings import MOST_REQUESTS
 
-__all__ = ["Bounds", "Breach", "Record", "Role", "in_share"]
+__all__ = ["Bounds", "Breach", "ModelRole", "Record", "in_share"]
 
 _WINDOW = MOST_REQUESTS
 """Images that a record remembers."""
 
 
-class Role(enum.StrEnum):
+class ModelRole(enum.StrEnum):
     """The part of a model."""
 
     CHAMPION = "champion"

@@ -20,7 +20,7 @@ from deploy.serving.metrics import Metrics
 from deploy.serving.models.dispatcher import Dispatcher
 from deploy.serving.models.entries import Choice
 from deploy.serving.models.models import ServedModel
-from deploy.serving.models.recording import Recorder, Remembered
+from deploy.serving.models.recording import PendingRecord, Recorder
 from deploy.serving.models.registry import Models
 from visionops.errors import ImageError
 from visionops.inference.prediction import Prediction
@@ -61,7 +61,7 @@ class Answer:
     """Milliseconds of each stage, and their ``total`` from the encoded image to the prediction."""
     json: bytes = b""
     """The body of `/predict`; empty in an answer of `predict_together`."""
-    record: Remembered | None = None
+    record: PendingRecord | None = None
     """What the log will keep; None when it has it already, or there is no log."""
 
 
@@ -190,7 +190,7 @@ class PredictionService:
     def _answer(self, request: PredictionRequest, image: Image, *, where: str, record_id: str) -> Answer:
         start = time.perf_counter()
         timing: dict[str, float] = {}
-        seen = self._recorder.eye()
+        seen = self._recorder.capture()
         served, prediction = self._models.predict(
             request.choice, image, request.options, timing=timing, where=where, watch=seen
         )

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 from deploy.http.errors import BadRequest, first_problem
 from deploy.http.uploads import read_body
 from deploy.serving.models.models import ServedModel
-from deploy.serving.models.starting import read_smoke_images
+from deploy.serving.models.startup import read_smoke_images
 from deploy.serving.routes.context import Serving
 from deploy.serving.routes.openapi import RELOAD_BODY, RELOAD_RESPONSES, UNLOAD_BODY, UNLOAD_RESPONSES
 from deploy.serving.routes.schemas import NameStatus, ReloadAnswer, ReloadRequest, UnloadRequest

@@ -14,7 +14,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import FileResponse, JSONResponse
 
 from deploy.http.pages import FAVICON
-from deploy.serving.models.roles import Role
+from deploy.serving.models.roles import ModelRole
 from deploy.serving.routes.context import Serving
 from deploy.serving.routes.openapi import HOME_RESPONSES, LINKS
 from deploy.serving.routes.schemas import HomeAnswer
@@ -105,7 +105,7 @@ def _facts(serving: Serving) -> dict[str, Any]:
 def _model(serving: Serving, name: str, counts: _Counts) -> dict[str, Any]:
     status = serving.models.status(name)
     facts = {key: status[key] for key in ("name", "default", "ready")}
-    champions = (model for role, model in serving.models.all() if role is Role.CHAMPION and model.ref.name == name)
+    champions = (model for role, model in serving.models.all() if role is ModelRole.CHAMPION and model.ref.name == name)
     if champion := next(champions, None):
         card = champion.describe()
         facts |= {key: card[key] for key in ("version", "alias", "task", "architecture", "classes", "max_upload_bytes")}
@@ -114,7 +114,7 @@ def _model(serving: Serving, name: str, counts: _Counts) -> dict[str, Any]:
         facts["since"] = champion.since.isoformat(timespec="seconds")
         facts["last_images"] = champion.record.summary()
     roles = status["roles"]
-    facts["beside"] = {role: roles[role]["version"] for role in roles if role != Role.CHAMPION}
+    facts["beside"] = {role: roles[role]["version"] for role in roles if role != ModelRole.CHAMPION}
     if failure := status["last_failure"]:
         facts["last_failure"] = failure
     return facts | counts.of(name)

@@ -9,11 +9,11 @@ from fastapi import Query
 from pydantic import Base64Bytes, BaseModel, ConfigDict, Field, create_model
 
 from deploy.serving.models.modes import ModeStatus
-from deploy.serving.models.roles import Breach, Role
+from deploy.serving.models.roles import Breach, ModelRole
 from deploy.serving.settings import Placement
 from visionops.inference.bundle import Head, Thresholds
 from visionops.inference.preprocessing_spec import PreprocessingSpec
-from visionops.inference.settings import Engine, Precision
+from visionops.inference.settings import EngineName, Precision
 from visionops.inference.task import ServedTask, TensorSpec
 from visionops.inference.task_registry import all_tasks
 from visionops.review.checks import MOST_COMMENT, MOST_NAME
@@ -124,7 +124,7 @@ class LoadFailure(BaseModel):
     """Why a model could not be loaded."""
 
     version: str
-    role: Role
+    role: ModelRole
     code: str
     message: str
     time: str = Field(description="ISO 8601, UTC")
@@ -175,7 +175,7 @@ class NameStatus(BaseModel):
     name: str
     default: bool = Field(description="whether it answers requests that name none")
     ready: bool
-    roles: dict[Role, RoleAnswer]
+    roles: dict[ModelRole, RoleAnswer]
     last_failure: LoadFailure | None
     last_return: CanaryReturn | None
 
@@ -192,7 +192,7 @@ class Description(ModelIdentity):
     data_fingerprint: str = Field(description="of the data version it learnt from")
     preprocessing: PreprocessingSpec
     precision: Precision
-    engine: Engine
+    engine: EngineName
     mode: ModeStatus
     digest: str
     max_upload_bytes: int
@@ -217,7 +217,7 @@ class ServedName(BaseModel):
     since: str | None = Field(default=None, description="when it was loaded: ISO 8601, UTC")
     max_upload_bytes: int | None = None
     last_images: LastImages | None = None
-    beside: dict[Role, str] = Field(description="versions of its canary and its shadow")
+    beside: dict[ModelRole, str] = Field(description="versions of its canary and its shadow")
     last_failure: LoadFailure | None = None
     answered: int = Field(description="images since the server started, of every version")
     failed: int = Field(description="images that a model failed on")
@@ -240,7 +240,7 @@ class HomeAnswer(BaseModel):
 class ReloadAnswer(Description):
     """What `/reload` answers."""
 
-    role: Role
+    role: ModelRole
 
 
 class ReadyModel(BaseModel):
@@ -389,4 +389,4 @@ class UnloadRequest(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = Field(min_length=1, max_length=128)
-    role: Role = Role.CHAMPION
+    role: ModelRole = ModelRole.CHAMPION

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from stacks.deployers.manifests.identity import PORT, Served, log_store
+from stacks.deployers.manifests.identity import PORT, PodModel, log_store
 from visionops.inference.server_options import ModelRef, ServerOptions
 
 __all__ = ["CACHE", "CANDIDATE", "LOG", "MODEL", "SMOKE", "server_arguments"]
@@ -25,7 +25,7 @@ _ORDER = (
 """Part of a pod's revision: another order would make the pods of every endpoint anew."""
 
 
-def server_arguments(served: Served) -> list[str]:
+def server_arguments(served: PodModel) -> list[str]:
     """Return the arguments of ``python -m deploy.serving``; what is not set is left out."""
     model = ModelRef.from_serving(
         served.serving, bundle=Path(MODEL), name=served.name, version=served.version, alias=served.alias

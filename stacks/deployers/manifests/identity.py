@@ -16,8 +16,8 @@ __all__ = [
     "MANAGED_BY",
     "PORT",
     "Manifest",
-    "Served",
-    "ServedCandidate",
+    "PodCandidate",
+    "PodModel",
     "endpoint_url",
     "identity",
     "labels",
@@ -36,7 +36,7 @@ MANAGED_BY = "app.kubernetes.io/managed-by"
 _LONGEST_NAME = 50
 
 
-class ServedCandidate(BaseModel):
+class PodCandidate(BaseModel):
     """What pods are told to try beside it."""
 
     model_config = ConfigDict(frozen=True)
@@ -46,7 +46,7 @@ class ServedCandidate(BaseModel):
     version: str
 
 
-class Served(BaseModel):
+class PodModel(BaseModel):
     """What pods are told to serve."""
 
     model_config = ConfigDict(frozen=True)
@@ -59,7 +59,7 @@ class Served(BaseModel):
     serving: ServingConfig
     smoke_images: tuple[str, ...] = ()
     """URIs of images that a pod must answer before it is ready."""
-    candidate: ServedCandidate | None = None
+    candidate: PodCandidate | None = None
 
 
 def object_name(name: str) -> str:
@@ -85,7 +85,7 @@ def labels(name: str) -> dict[str, str]:
     }
 
 
-def identity(served: Served) -> dict[str, str]:
+def identity(served: PodModel) -> dict[str, str]:
     """Annotations that say which model it is. Not labels: a version may be what a label cannot be."""
     return {
         "visionops/model": served.name,
@@ -103,7 +103,7 @@ def endpoint_url(name: str, config: KubernetesDeployerConfig) -> str:
     return config.service_url.format(service=object_name(name), namespace=config.namespace, name=name).rstrip("/")
 
 
-def pod_metadata(served: Served) -> Manifest:
+def pod_metadata(served: PodModel) -> Manifest:
     """Labels and annotations of a pod."""
     return {
         "labels": labels(served.name),
@@ -120,6 +120,6 @@ def object_metadata(
     return metadata | ({"annotations": dict(annotations)} if annotations else {})
 
 
-def log_store(served: Served) -> str:
+def log_store(served: PodModel) -> str:
     """Without a store a pod keeps no prediction log: it would go with the pod, unread."""
     return (served.serving.prediction_log and served.serving.prediction_log_store) or ""

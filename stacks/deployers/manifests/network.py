@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
-from stacks.deployers.manifests.identity import PORT, Manifest, Served, log_store, object_metadata, object_name
+from stacks.deployers.manifests.identity import PORT, Manifest, PodModel, log_store, object_metadata, object_name
 from stacks.deployers.manifests.settings import IngressConfig, KubernetesDeployerConfig
 
 __all__ = ["supporting"]
@@ -14,7 +14,7 @@ _HTTPS = 443
 _POSTGRESQL = 5432
 
 
-def supporting(served: Served, config: KubernetesDeployerConfig, pods: Mapping[str, str]) -> list[Manifest]:
+def supporting(served: PodModel, config: KubernetesDeployerConfig, pods: Mapping[str, str]) -> list[Manifest]:
     """What stands beside the pods, whoever makes them: Service, NetworkPolicy, and Ingress where one is configured.
 
     Args:
@@ -40,7 +40,7 @@ def supporting(served: Served, config: KubernetesDeployerConfig, pods: Mapping[s
     return objects
 
 
-def _network_policy(served: Served, config: KubernetesDeployerConfig, chosen: Manifest) -> Manifest:
+def _network_policy(served: PodModel, config: KubernetesDeployerConfig, chosen: Manifest) -> Manifest:
     others = {"key": "kubernetes.io/metadata.name", "operator": "In", "values": list(config.allowed_namespaces)}
     sources: list[Manifest] = [{"podSelector": {}}]
     if config.allowed_namespaces:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from stacks.deployers.manifests.arguments import CACHE, CANDIDATE, LOG, MODEL, SMOKE, server_arguments
-from stacks.deployers.manifests.identity import PORT, Manifest, Served, log_store, object_name, selector
+from stacks.deployers.manifests.identity import PORT, Manifest, PodModel, log_store, object_name, selector
 from stacks.deployers.manifests.keys import ADMIN_KEY, API_KEYS
 from stacks.deployers.manifests.settings import KubernetesDeployerConfig
 from visionops.inference.server_options import ADMIN_KEY_VARIABLE, API_KEYS_VARIABLE, SERVER_MODULE
@@ -26,7 +26,7 @@ _GRACE_SECONDS = 40
 _FETCH = "fetch"
 
 
-def pod_spec(served: Served, config: KubernetesDeployerConfig, container: str = "server") -> Manifest:
+def pod_spec(served: PodModel, config: KubernetesDeployerConfig, container: str = "server") -> Manifest:
     """The pod: an init container that fetches and verifies the bundle, and the server.
 
     Args:
@@ -119,7 +119,7 @@ def _resources(config: KubernetesDeployerConfig, *, is_server: bool) -> Manifest
     return {kind: {name: n for name, n in given.items() if "/" not in name} for kind, given in resources.items()}
 
 
-def _fetcher(served: Served, config: KubernetesDeployerConfig) -> Manifest:
+def _fetcher(served: PodModel, config: KubernetesDeployerConfig) -> Manifest:
     command = ["python", "-m", "deploy.serving.fetch", served.uri, MODEL, "--digest", served.digest]
     if served.smoke_images:
         command += ["--smoke-images", SMOKE]
@@ -127,7 +127,7 @@ def _fetcher(served: Served, config: KubernetesDeployerConfig) -> Manifest:
     return _reads_store(_container(_FETCH, config, command, {"models": "/models"}), config)
 
 
-def _candidate_fetcher(served: Served, config: KubernetesDeployerConfig) -> list[Manifest]:
+def _candidate_fetcher(served: PodModel, config: KubernetesDeployerConfig) -> list[Manifest]:
     """Return the container that fetches the candidate of a release; none without one."""
     if (candidate := served.candidate) is None:
         return []
@@ -142,7 +142,7 @@ def _reads_store(container: Manifest, config: KubernetesDeployerConfig) -> Manif
     return container
 
 
-def _server(served: Served, config: KubernetesDeployerConfig, name: str) -> Manifest:
+def _server(served: PodModel, config: KubernetesDeployerConfig, name: str) -> Manifest:
     mounts = {"models": "/models", "cache": CACHE}
     store = log_store(served)
     if store:

@@ -6,7 +6,7 @@ import math
 
 from stacks.deployers.manifests.identity import (
     Manifest,
-    Served,
+    PodModel,
     identity,
     object_metadata,
     pod_metadata,
@@ -18,7 +18,7 @@ from stacks.deployers.manifests.settings import KubernetesDeployerConfig
 __all__ = ["deployment"]
 
 
-def deployment(served: Served, config: KubernetesDeployerConfig) -> Manifest:
+def deployment(served: PodModel, config: KubernetesDeployerConfig) -> Manifest:
     """Pods that replace each other without a gap: the old ones go when as many new ones are ready."""
     return {
         "apiVersion": "apps/v1",

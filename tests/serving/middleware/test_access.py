@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from fastapi.routing import iter_route_contexts
 
 from deploy.http.gate import OPEN, WEBSOCKET
-from deploy.http.keys import Client, Role, make_key
+from deploy.http.keys import Client, KeyRole, make_key
 from deploy.serving.app import create_app
 from deploy.serving.middleware.access import ROLES
 from tests.serving.conftest import KEY, TestClient, settings_of
@@ -34,7 +34,7 @@ def routes_of(app: FastAPI) -> set[str]:
 
 ROUTES = sorted(routes_of(create_app(settings_of(None))))
 OF_HTTP = [route for route in ROUTES if not route.startswith(WEBSOCKET)]
-KEYS = {role: make_key(Client(f"the-{role}", role)) for role in Role}
+KEYS = {role: make_key(Client(f"the-{role}", role)) for role in KeyRole}
 
 
 @pytest.fixture(scope="module")
@@ -79,12 +79,12 @@ def test_the_table_lists_the_routes_of_the_application():
     assert set(ROLES) == set(ROUTES)
     files = {"GET /favicon.ico", *(route for route in ROLES if route.startswith("GET /assets/"))}
     assert {route for route, roles in ROLES.items() if roles is OPEN} == {"GET /health", *files}
-    assert all(Role.ADMIN in roles for roles in ROLES.values() if roles is not OPEN)
+    assert all(KeyRole.ADMIN in roles for roles in ROLES.values() if roles is not OPEN)
 
 
 @pytest.mark.parametrize("route", OF_HTTP)
 def test_with_keys_each_route_opens_to_its_roles(with_keys: TestClient, route: str):
-    for key in (None, "wrong", KEYS[Role.ADMIN][0][:-1], ""):
+    for key in (None, "wrong", KEYS[KeyRole.ADMIN][0][:-1], ""):
         status, code = ask(with_keys, route, None if key is None else {"X-API-Key": key})
         assert (status, code) == ((200, "") if ROLES[route] is OPEN else refused(route, 401, "wrong_key"))
     for role, (key, _) in KEYS.items():
@@ -99,8 +99,8 @@ def test_with_keys_each_route_opens_to_its_roles(with_keys: TestClient, route: s
 
 @pytest.mark.parametrize("route", OF_HTTP)
 def test_without_keys_only_this_machine_is_served(without_keys: TestClient, route: str):
-    is_admin = ROLES[route] == {Role.ADMIN}
-    for key in (None, "wrong", KEYS[Role.ADMIN][0]):
+    is_admin = ROLES[route] == {KeyRole.ADMIN}
+    for key in (None, "wrong", KEYS[KeyRole.ADMIN][0]):
         status, code = ask(without_keys, route, None if key is None else {"X-API-Key": key})
         if is_admin:
             assert (status, code) == refused(route, 401, "wrong_key")
@@ -148,7 +148,7 @@ def test_what_is_in_no_table_is_not_there(with_keys: TestClient, key_file: Path)
     app = create_app(settings_of(None, keys=key_file))
     app.add_api_route("/forgotten", lambda: "here")
     with TestClient(app, client=REMOTE) as client:
-        admin = {"X-API-Key": KEYS[Role.ADMIN][0]}
+        admin = {"X-API-Key": KEYS[KeyRole.ADMIN][0]}
         assert ask(client, "GET /forgotten") == (401, "wrong_key")
         assert ask(client, "GET /forgotten", admin) == (404, "not_found")
         assert ask(client, "DELETE /predict", admin) == (405, "method_not_allowed")
@@ -165,7 +165,7 @@ def test_probes_open_by_setting(key_file: Path, bundle: Path):
     settings = settings_of(bundle, keys=key_file, open_ready=True)
     with conftest.client_of(settings) as client:
         assert client.get("/ready").json() == {"status": "ready"}
-        known = client.get("/ready", headers={"X-API-Key": KEYS[Role.PREDICT][0]}).json()
+        known = client.get("/ready", headers={"X-API-Key": KEYS[KeyRole.PREDICT][0]}).json()
     assert known["model"]["version"] == "1"
     assert known["serves"] == "whoever has a key"
     with conftest.client_of(settings_of(bundle)) as client:
@@ -173,6 +173,6 @@ def test_probes_open_by_setting(key_file: Path, bundle: Path):
 
 
 def test_keys_may_come_from_the_environment():
-    with client_of(REMOTE, api_keys=KEYS[Role.PREDICT][1]) as client:
+    with client_of(REMOTE, api_keys=KEYS[KeyRole.PREDICT][1]) as client:
         assert ask(client, "GET /metrics") == (401, "wrong_key")
-        assert ask(client, "GET /metrics", {"X-API-Key": KEYS[Role.PREDICT][0]}) == (200, "")
+        assert ask(client, "GET /metrics", {"X-API-Key": KEYS[KeyRole.PREDICT][0]}) == (200, "")

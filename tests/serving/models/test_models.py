@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from deploy.serving.models.registry import Models
-from deploy.serving.models.starting import read_models
+from deploy.serving.models.startup import read_models
 from tests.helpers.bundles import encode, make_bundle, make_label_bundle, picture
 from tests.serving.conftest import KEY, TestClient, client_of, settings_of
 from tests.serving.test_app import corrupt, error_of, metric, reload, send

@@ -18,7 +18,7 @@ from deploy.serving.settings import Settings
 from tests.serving.conftest import client_of, settings_of
 from tests.serving.test_app import metric
 from visionops.inference.mode_store import ModeStore
-from visionops.inference.settings import Engine
+from visionops.inference.settings import EngineName
 
 SECONDS = 120.0
 """Longest wait for what a busy machine does late."""
@@ -38,8 +38,8 @@ def load(settings: Settings) -> tuple[Loader, ServedModel]:
     return loader, loader.load(ref)
 
 
-@pytest.mark.parametrize("engine", list(Engine))
-def test_before_readiness_only_the_first_mode_is_compiled(bundle: Path, tmp_path: Path, engine: Engine):
+@pytest.mark.parametrize("engine", list(EngineName))
+def test_before_readiness_only_the_first_mode_is_compiled(bundle: Path, tmp_path: Path, engine: EngineName):
     loader, served = load(settings_of(bundle, streams=0, engine=engine, cache=tmp_path))
     try:
         assert served.predictor.engine.streams == (2,)
@@ -79,7 +79,7 @@ def test_a_stored_mode_is_the_first_guess_and_shows_its_age(bundle: Path, tmp_pa
     settings = settings_of(bundle, streams=0, cache=tmp_path)
     _, served = load(settings)
     folder = tmp_path / served.digest[:12]
-    ModeStore(folder, served.predictor.bundle, Engine.OPENVINO, settings.device, 2).write(1, {1: 30.0, 2: 20.0})
+    ModeStore(folder, served.predictor.bundle, EngineName.OPENVINO, settings.device, 2).write(1, {1: 30.0, 2: 20.0})
     _, again = load(settings)
     assert again.predictor.engine.streams == (1,)
     first = again.mode.status(again.predictor).first
@@ -92,7 +92,7 @@ def test_a_model_begins_with_the_mode_of_the_one_before(bundle: Path, other_bund
     settings = settings_of(bundle, streams=0, cache=tmp_path)
     loader, served = load(settings)
     folder = tmp_path / served.digest[:12]
-    ModeStore(folder, served.predictor.bundle, Engine.OPENVINO, settings.device, 2).write(1, {})
+    ModeStore(folder, served.predictor.bundle, EngineName.OPENVINO, settings.device, 2).write(1, {})
     _, served = load(settings)
     new = loader.load(served.ref.model_copy(update={"bundle": other_bundle, "version": "2"}), beside=served)
     assert (new.mode.first, new.mode.source) == (1, "model before")
@@ -185,5 +185,5 @@ def test_a_switch_is_shown_counted_logged_and_stored(
         while not list(folder.glob("mode-*.json")):
             assert time.monotonic() < until
             time.sleep(0.02)
-        store = ModeStore(folder, served.predictor.bundle, Engine.OPENVINO, settings_of(bundle).device, 2)
+        store = ModeStore(folder, served.predictor.bundle, EngineName.OPENVINO, settings_of(bundle).device, 2)
         assert store.read().streams == 1

@@ -16,7 +16,7 @@ from deploy.serving.errors import NoModel
 from deploy.serving.models.entries import Choice
 from deploy.serving.models.models import Loader
 from deploy.serving.models.service import Answer, PredictionRequest
-from deploy.serving.models.starting import start_models
+from deploy.serving.models.startup import start_models
 from deploy.serving.routes.context import Serving
 from deploy.serving.settings import Placement
 from tests.helpers.bundles import make_bundle

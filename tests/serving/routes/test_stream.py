@@ -16,7 +16,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
-from deploy.http.keys import Client, Role, make_key
+from deploy.http.keys import Client, KeyRole, make_key
 from deploy.serving.models.service import PredictionService
 from tests.helpers.bundles import encode, make_bundle, picture
 from tests.helpers.programs import get, until
@@ -303,7 +303,7 @@ def key_file(tmp_path: Path) -> Path:
 
 
 def test_a_stream_needs_a_key_as_long_as_it_lives(bundle: Path, key_file: Path):
-    (key, line), (wrong_role, other_line) = (make_key(Client(r, r)) for r in (Role.PREDICT, Role.FEEDBACK))
+    (key, line), (wrong_role, other_line) = (make_key(Client(r, r)) for r in (KeyRole.PREDICT, KeyRole.FEEDBACK))
     key_file.write_text(f"{line}\n{other_line}\n")
     with server("--bundle", str(bundle), "--streams", "1", "--keys", str(key_file)) as (_, port, log):
         for headers, status, code in (

@@ -19,7 +19,7 @@ import pytest
 import requests
 
 from stacks.deployers.containers import Container, ContainerEndpoint, ContainerSettings
-from stacks.deployers.engines import Engine, find_engine
+from stacks.deployers.engines import ContainerEngine, find_engine
 from tests.helpers.bundles import make_bundle
 from tests.helpers.programs import free_port
 from tests.monitoring.test_log import until
@@ -166,7 +166,7 @@ def test_a_container_may_do_little_and_no_secret_is_in_its_command_line(podman, 
 
 
 @pytest.fixture(scope="module")
-def engine() -> Engine:
+def engine() -> ContainerEngine:
     """Podman or docker, with our image."""
     try:
         return find_engine("auto", IMAGE)[0]
@@ -175,7 +175,7 @@ def engine() -> Engine:
 
 
 @pytest.fixture
-def endpoint(tmp_path: Path, engine: Engine) -> Iterator[ContainerEndpoint]:
+def endpoint(tmp_path: Path, engine: ContainerEngine) -> Iterator[ContainerEndpoint]:
     """An endpoint with nothing deployed; whatever a test starts ends with it."""
     endpoint = ContainerEndpoint(tmp_path / "containers" / "cells", ContainerSettings(memory="1g"))
     yield endpoint

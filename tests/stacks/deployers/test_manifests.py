@@ -13,7 +13,7 @@ import pytest
 from pydantic import ValidationError
 
 from stacks.deployers.kserve import inference_service
-from stacks.deployers.manifests.identity import Served, ServedCandidate, endpoint_url, selector
+from stacks.deployers.manifests.identity import PodCandidate, PodModel, endpoint_url, selector
 from stacks.deployers.manifests.keys import secret
 from stacks.deployers.manifests.network import supporting
 from stacks.deployers.manifests.pod import pod_spec, revision
@@ -26,7 +26,7 @@ from visionops.inference.release_settings import ReleaseConfig
 from visionops.inference.server_options import ServerOptions
 from visionops.inference.settings import ServingConfig
 
-SERVED = Served(
+SERVED = PodModel(
     uri="s3://models/bundles/abc",
     digest="abc",
     name="Steel.v2",
@@ -57,13 +57,13 @@ MOST = KubernetesDeployerConfig.model_validate(
 )
 
 
-def objects(config: KubernetesDeployerConfig, served: Served = SERVED) -> list[dict[str, Any]]:
+def objects(config: KubernetesDeployerConfig, served: PodModel = SERVED) -> list[dict[str, Any]]:
     """All that Kubernetes itself knows."""
     others = supporting(served, config, selector(served.name)) + scaling(served.name, config)
     return [secret(served.name, config, "a", "b"), deployment(served, config), *others]
 
 
-def find(kind: str, config: KubernetesDeployerConfig, served: Served = SERVED) -> dict[str, Any]:
+def find(kind: str, config: KubernetesDeployerConfig, served: PodModel = SERVED) -> dict[str, Any]:
     (found,) = [o for o in objects(config, served) if o["kind"] == kind]
     return found
 
@@ -268,7 +268,7 @@ def test_a_wrong_configuration_is_named(wrong, why):
 
 TRIED = SERVED.model_copy(
     update={
-        "candidate": ServedCandidate(uri="s3://models/bundles/def", digest="def", version="13"),
+        "candidate": PodCandidate(uri="s3://models/bundles/def", digest="def", version="13"),
         "serving": ServingConfig(release=ReleaseConfig(strategy="canary", share=0.2, min_agreement=0.9)),
     }
 )

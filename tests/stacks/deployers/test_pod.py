@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import requests
 
-from stacks.deployers.manifests.identity import Served
+from stacks.deployers.manifests.identity import PodModel
 from stacks.deployers.manifests.keys import secret
 from stacks.deployers.manifests.pod import pod_spec
 from stacks.deployers.manifests.settings import KubernetesDeployerConfig
@@ -86,7 +86,7 @@ def test_the_pod_fetches_its_bundle_and_answers_who_has_a_key(store, bundles, re
     config = KubernetesDeployerConfig(
         namespace="vision", image="x", bundle_store=uri, bundle_store_endpoint=address, bundle_store_secret="s3"
     )
-    served = Served(
+    served = PodModel(
         uri=send_bundle(bundle, uri),
         digest=bundle.digest,
         name="cells",

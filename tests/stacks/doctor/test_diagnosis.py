@@ -11,7 +11,7 @@ import stacks.doctor.diagnosis as diagnosis_module
 from stacks.apply import apply
 from stacks.doctor.__main__ import main
 from stacks.doctor.diagnosis import Diagnosis, diagnose
-from stacks.doctor.findings import Finding, State
+from stacks.doctor.findings import CheckResult, State
 from stacks.spec import ComponentType, load_stack
 from tests.helpers.cluster import Cluster
 from tests.helpers.doctor import engine, keep, mlflow_answers, store, trouble
@@ -121,13 +121,13 @@ def test_a_library_that_is_not_installed_is_named(monkeypatch):
 def test_a_check_that_fails_or_hangs_hides_no_other(monkeypatch):
     hung = threading.Event()
 
-    def fail() -> Iterator[Finding]:
-        yield Finding(State.OK, "http://me:secret@first")
+    def fail() -> Iterator[CheckResult]:
+        yield CheckResult(State.OK, "http://me:secret@first")
         raise KeyError("surprise")
 
-    def hang() -> Iterator[Finding]:
+    def hang() -> Iterator[CheckResult]:
         hung.wait()
-        yield Finding(State.OK, "late")
+        yield CheckResult(State.OK, "late")
 
     monkeypatch.setattr(diagnosis_module, "_PATIENCE_S", 1.0)
     failed, late = diagnosis_module._all_at_once([("a", "", [fail, fail]), ("b", "", [hang])])

@@ -9,7 +9,7 @@ import pytest
 from stacks.deployers.api import Namespace
 from stacks.deployers.manifests.settings import KubernetesDeployerConfig
 from stacks.doctor.cluster import check_kubernetes_orchestrator
-from stacks.doctor.findings import Finding
+from stacks.doctor.findings import CheckResult
 from tests.helpers.doctor import examined, trouble, well
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # ZenML, SQLAlchemy and MLflow warn of their own code
@@ -31,7 +31,7 @@ def policies(*specs: dict[str, Any]) -> None:
         assert namespace.ensure(manifest)
 
 
-def look() -> list[Finding]:
+def look() -> list[CheckResult]:
     own = {"kubernetes_namespace": "vision", "service_account_name": "default"}
     return list(check_kubernetes_orchestrator(examined("orchestrator", "kubernetes", **own)))
 

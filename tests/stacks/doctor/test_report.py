@@ -8,7 +8,7 @@ from rich.console import Console
 import stacks.doctor.diagnosis as diagnosis_module
 import stacks.doctor.report as report_module
 from stacks.doctor.diagnosis import Diagnosis
-from stacks.doctor.findings import Finding, State
+from stacks.doctor.findings import CheckResult, State
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # ZenML, SQLAlchemy and MLflow warn of their own code
 
@@ -18,7 +18,7 @@ def test_a_table_fits_the_terminal(monkeypatch, width, tmp_path):
     out = io.StringIO()
     terminal = Console(file=out, width=width, force_terminal=True, color_system=None)
     monkeypatch.setattr(report_module, "Console", lambda **_: terminal)
-    long = Finding(State.BROKEN, f"s3://vision at https://{'a' * 100}.example.com: is away", "start it")
+    long = CheckResult(State.BROKEN, f"s3://vision at https://{'a' * 100}.example.com: is away", "start it")
     row = diagnosis_module.Row("experiment tracker", "visionops_alertmanager", (long,))
     report_module.print_diagnosis(Diagnosis("kubernetes", (row,), 1.5), out)
     lines = out.getvalue().splitlines()

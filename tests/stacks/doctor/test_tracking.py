@@ -11,7 +11,7 @@ import pytest
 from alembic.script import ScriptDirectory
 
 import stacks.doctor.tracking as tracking_module
-from stacks.doctor.findings import Examined, Finding
+from stacks.doctor.findings import CheckResult, Examined
 from stacks.doctor.tracking import check_registry, check_tracker
 from stacks.spec import ComponentType
 from tests.helpers.doctor import MLFLOW, examined, mlflow_answers, trouble, well
@@ -70,7 +70,7 @@ def test_a_tracking_server_that_is_away_or_refuses_the_login_is_named(nobody, mo
 
 
 def test_a_tracking_database_of_another_version_is_named(tmp_path):
-    def seen() -> list[Finding]:
+    def seen() -> list[CheckResult]:
         return list(check_tracker(tracker(f"sqlite:///{tmp_path}/mlflow.db")))
 
     def of_schema(name: str) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 from zenml.data_validators.base_data_validator import BaseDataValidator, BaseDataValidatorFlavor
 from zenml.enums import StackComponentType
 
-from stacks.validators.active import Role, plays
+from stacks.validators.active import ValidatorRole, plays
 from tests.helpers import images
 from tests.helpers.images import dataset_of
 from tests.monitoring.test_drift import records
@@ -47,7 +47,7 @@ def component(flavor: BaseDataValidatorFlavor, **settings: Any) -> Any:
 def check_validator(validator: Any, folder: Path) -> None:
     """Validate images in one part and in several, then look for drift."""
     assert isinstance(validator, BaseDataValidator)
-    assert all(plays(type(validator), role) for role in Role)
+    assert all(plays(type(validator), role) for role in ValidatorRole)
     _check_images(validator, folder)
     _check_drift(validator)
 

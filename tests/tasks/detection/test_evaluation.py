@@ -11,7 +11,7 @@ from visionops.data.dataset import Dataset
 from visionops.errors import DataError
 from visionops.inference.bundle import Thresholds
 from visionops.inference.preprocessing_spec import Tiling
-from visionops.inference.settings import Engine
+from visionops.inference.settings import EngineName
 from visionops.tasks.detection.evaluation import evaluate
 
 SCENES = [
@@ -27,7 +27,7 @@ def bundle(tmp_path):
     return make_bundle(tmp_path / "bundle")
 
 
-@pytest.mark.parametrize("engine", list(Engine))
+@pytest.mark.parametrize("engine", list(EngineName))
 def test_a_detector_that_is_always_right_scores_one(bundle, make_dataset, scoring, engine):
     scoring = scoring.model_copy(update={"serving": scoring.serving.model_copy(update={"engine": engine})})
     evaluation = evaluate(bundle, make_dataset(SCENES), scoring, None)

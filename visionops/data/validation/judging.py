@@ -18,7 +18,7 @@ from visionops.data.validation.inspected import InspectedImages, join_shards
 from visionops.data.validation.inspection import Inspection, inspect_images
 from visionops.data.validation.report import ValidationReport
 
-__all__ = ["judge", "judge_shards", "validate"]
+__all__ = ["assess_dataset", "judge_shards", "validate"]
 
 
 def validate(
@@ -30,10 +30,10 @@ def validate(
         dataset: As the reader made it; its own findings are part of the report.
         progress: Called with the number of images looked at so far.
     """
-    return judge(dataset, inspect_images(dataset, policy.max_pixels, progress), policy)
+    return assess_dataset(dataset, inspect_images(dataset, policy.max_pixels, progress), policy)
 
 
-def judge(
+def assess_dataset(
     dataset: Dataset,
     inspections: Sequence[Inspection],
     policy: ValidationPolicy,
@@ -86,7 +86,7 @@ def judge_shards(
     Raises:
         DataError: An image was not inspected.
     """
-    return judge(dataset, join_shards(dataset, parts), policy, fetch)
+    return assess_dataset(dataset, join_shards(dataset, parts), policy, fetch)
 
 
 def _judged(findings: Iterable[Finding], policy: ValidationPolicy) -> Iterator[Finding]:

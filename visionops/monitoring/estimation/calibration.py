@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import numpy.typing as npt
 
-from visionops.tasks.labels.calibration import fit_temperature
+from visionops.tasks.classification.calibration import fit_temperature
 
 __all__ = ["Calibration", "fit_calibration"]
 

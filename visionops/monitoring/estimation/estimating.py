@@ -16,7 +16,7 @@ from visionops.monitoring.estimation.calibration import Calibration, fit_calibra
 from visionops.monitoring.estimation.held_out import HeldOut
 from visionops.monitoring.estimation.probabilities import answers_of, split_by_head
 from visionops.monitoring.settings import EstimationSettings
-from visionops.tasks.labels.scoring import LABEL_METRICS, Outcome, figure_of
+from visionops.tasks.classification.scoring import LABEL_METRICS, Outcome, figure_of
 
 __all__ = ["MOST_IMAGES", "Estimator", "Guess", "TooFewError"]
 

@@ -11,8 +11,8 @@ from visionops.review.checks import digest_of
 from visionops.review.errors import Invalid
 from visionops.review.items import ReviewItem, UseCase
 from visionops.review.label_studio.config import BOXES, IMAGE, REASON, REJECT, question_tags
+from visionops.tasks.classification.labelling import AttributeLabels, ClassLabel
 from visionops.tasks.detection.labelling import BoxLabels
-from visionops.tasks.labels.labelling import AttributeLabels, ClassLabel
 from visionops.tasks.spec import task_for
 
 __all__ = ["check_form", "label_from", "prediction_of", "rejection_from", "results_of"]

@@ -3,8 +3,8 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.utils.class_weight import compute_class_weight
 
-from visionops.tasks.labels.heads import L2_GRID, class_weights, fit_head
-from visionops.tasks.labels.settings import Balance
+from visionops.tasks.classification.heads import L2_GRID, class_weights, fit_head
+from visionops.tasks.classification.settings import Balance
 
 
 def problem(classes: int, count: int = 150, seed: int = 0, width: int = 6) -> tuple[np.ndarray, np.ndarray]:

@@ -14,8 +14,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from visionops.tasks.labels.calibration import fit_temperature, smoothed_loss
-from visionops.tasks.labels.settings import Balance
+from visionops.tasks.classification.calibration import fit_temperature, smoothed_loss
+from visionops.tasks.classification.settings import Balance
 
 __all__ = ["L2_GRID", "FrozenHead", "class_weights", "fit_head"]
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from visionops.errors import OptionError
 from visionops.inference.bundle import BundleCard, Head
 from visionops.inference.decoders import Outputs, RawOutput
-from visionops.tasks.labels.prediction import Answer, LabelPrediction
+from visionops.tasks.classification.prediction import Answer, LabelPrediction
 
 __all__ = ["LabelDecoder", "softmax", "split_heads"]
 

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from deploy.serving.models.models import Loader, ServedModel
-from deploy.serving.models.roles import Role
+from deploy.serving.models.roles import ModelRole
 from deploy.serving.settings import Placement, Settings
 from visionops.errors import ConfigError, VisionOpsError
 
@@ -45,8 +45,8 @@ class ModelsFile(BaseModel):
 
     @model_validator(mode="after")
     def _agree(self) -> ModelsFile:
-        seen: set[tuple[str, Role]] = set()
-        champions = {p.name for p in self.models if p.role is Role.CHAMPION}
+        seen: set[tuple[str, ModelRole]] = set()
+        champions = {p.name for p in self.models if p.role is ModelRole.CHAMPION}
         for row, placement in enumerate(self.models):
             if (placement.name, placement.role) in seen:
                 raise ValueError(f"models.{row}.name: {placement.name!r} has a {placement.role} already")
@@ -102,8 +102,8 @@ def start_models(settings: Settings, loader: Loader) -> list[Started]:
     single = settings.model_ref()
     placements: Sequence[Placement] = read_models(settings.models) if settings.models else [single] if single else []
     started: list[Started] = []
-    for placement in sorted(placements, key=lambda p: p.role is not Role.CHAMPION):
-        if placement.role is Role.CHAMPION or placement.name in _ready(started):
+    for placement in sorted(placements, key=lambda p: p.role is not ModelRole.CHAMPION):
+        if placement.role is ModelRole.CHAMPION or placement.name in _ready(started):
             started.append(_start(placement, loader, smoke))
     candidate = settings.candidate_ref()
     if candidate is not None and _ready(started):

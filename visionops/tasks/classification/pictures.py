@@ -32,8 +32,8 @@ from visionops.inference.bundle import Head
 from visionops.inference.explain import Support, draw_saliency, explain
 from visionops.inference.prediction import Prediction
 from visionops.inference.predictor import Predictor
-from visionops.tasks.labels.prediction import LabelPrediction
-from visionops.tasks.labels.scoring import Outcome, areas, bin_reliability, threshold_counts
+from visionops.tasks.classification.prediction import LabelPrediction
+from visionops.tasks.classification.scoring import Outcome, areas, bin_reliability, threshold_counts
 
 __all__ = ["LabelExample", "draw_label_charts", "draw_label_examples"]
 

@@ -30,15 +30,15 @@ from visionops.inference.bundle import BundleCard, Decode, Head, ModelBundle
 from visionops.inference.predictor import Predictor
 from visionops.inference.preprocessing_spec import PreprocessingSpec
 from visionops.tasks.base import TrainingLog
+from visionops.tasks.classification.backbones import Backbone, build_backbone, check_backbone
+from visionops.tasks.classification.calibration import choose_threshold, fit_temperature
+from visionops.tasks.classification.conversion import preprocessing_for, read_features
+from visionops.tasks.classification.decoder import softmax, split_heads
+from visionops.tasks.classification.device import torch_device
+from visionops.tasks.classification.prediction import Answer
+from visionops.tasks.classification.scoring import Outcome, figures
+from visionops.tasks.classification.settings import GoalMetric, LabelTraining, Learning
 from visionops.tasks.converted import ConvertedDataset, require_converted_for
-from visionops.tasks.labels.backbones import Backbone, build_backbone, check_backbone
-from visionops.tasks.labels.calibration import choose_threshold, fit_temperature
-from visionops.tasks.labels.conversion import preprocessing_for, read_features
-from visionops.tasks.labels.decoder import softmax, split_heads
-from visionops.tasks.labels.device import torch_device
-from visionops.tasks.labels.prediction import Answer
-from visionops.tasks.labels.scoring import Outcome, figures
-from visionops.tasks.labels.settings import GoalMetric, LabelTraining, Learning
 from visionops.tasks.settings import TrainingPlan
 from visionops.tasks.spec import task_for
 from visionops.tasks.workfolder import explained, finished_bundle, one_training_in, require_splits
@@ -53,7 +53,7 @@ def train_labels(converted: ConvertedDataset, plan: TrainingPlan, work: Path, lo
     """Train on the train split, select on the val split, export.
 
     Args:
-        converted: By `visionops.tasks.labels.conversion.convert_labels`.
+        converted: By `visionops.tasks.classification.conversion.convert_labels`.
         work: A folder of this training alone.
 
     Raises:
@@ -105,7 +105,7 @@ def _check_data(dataset: Dataset, training: LabelTraining) -> None:
 
 
 def _backbone(training: LabelTraining, size: int) -> Backbone:
-    from visionops.tasks.labels.loop import seeded
+    from visionops.tasks.classification.loop import seeded
 
     with seeded(training.seed):
         return build_backbone(training, size)
@@ -113,7 +113,7 @@ def _backbone(training: LabelTraining, size: int) -> Backbone:
 
 def _identity(dataset: Dataset, plan: TrainingPlan, backbone: Backbone) -> str:
     """What two trainings share when one can go on where the other stopped."""
-    from visionops.tasks.labels.features import weights_digest
+    from visionops.tasks.classification.features import weights_digest
 
     told = {
         "data": dataset.fingerprint(),
@@ -150,8 +150,8 @@ class _Training:
         self._learned: dict[str, Any] = {}
 
     def run(self) -> ModelBundle:
-        from visionops.tasks.labels.loop import learning_rate, seeded, train_network
-        from visionops.tasks.labels.networks import LabelNetwork
+        from visionops.tasks.classification.loop import learning_rate, seeded, train_network
+        from visionops.tasks.classification.networks import LabelNetwork
 
         training = self._training
         with seeded(training.seed, 1):
@@ -186,7 +186,7 @@ class _Training:
         return bundle
 
     def _solve_heads(self) -> list[tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]]:
-        from visionops.tasks.labels.heads import fit_head
+        from visionops.tasks.classification.heads import fit_head
 
         training = self._training
         train, val = read_features(self._converted, self._backbone, training, self._spec)
@@ -211,7 +211,7 @@ class _Training:
         """Export; let the exported graph say how sure it may be, and how good it is."""
         import torch
 
-        from visionops.tasks.labels.export import export_graph
+        from visionops.tasks.classification.export import export_graph
 
         with atomic_folder(self._work / "bundle", replace=True) as folder:
             export_graph(network, self._spec.width, folder / "model.onnx")

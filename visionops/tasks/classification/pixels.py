@@ -18,7 +18,7 @@ from visionops.inference.engines import available_cpus
 from visionops.inference.image import decode_image
 from visionops.inference.preprocessing import to_canvas
 from visionops.inference.preprocessing_spec import PreprocessingSpec
-from visionops.tasks.labels.settings import Views
+from visionops.tasks.classification.settings import Views
 
 __all__ = ["VIEWS", "Canvases", "check_at_hand", "look", "read_canvases"]
 

@@ -18,7 +18,7 @@ from launch import TrainRequest
 from launch.preparation import PipelineCall
 from launch.service import start_call
 from stacks.integrations import leave_out_unused_integrations
-from stacks.placement import DagPlan, pod_settings, run_options
+from stacks.run_options import DagPlan, pod_settings, run_options
 from stacks.same_code import CODE_VARIABLE, code_digest
 from stacks.session import placement
 from stacks.spec import ComponentSpec, ComponentType, StackSpec, load_stack

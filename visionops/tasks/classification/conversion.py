@@ -21,12 +21,12 @@ from visionops.data.hashing import hash_images
 from visionops.data.layout import link_images
 from visionops.errors import DataError, TrainingError
 from visionops.inference.preprocessing_spec import PreprocessingSpec
+from visionops.tasks.classification.backbones import Backbone, build_backbone, check_backbone, preprocessing_of
+from visionops.tasks.classification.device import torch_device
+from visionops.tasks.classification.pixels import check_at_hand
+from visionops.tasks.classification.settings import LabelTraining, Learning, Views
 from visionops.tasks.conversion_plan import ConversionPlan
 from visionops.tasks.converted import ConvertedDataset, Progress
-from visionops.tasks.labels.backbones import Backbone, build_backbone, check_backbone, preprocessing_of
-from visionops.tasks.labels.device import torch_device
-from visionops.tasks.labels.pixels import check_at_hand
-from visionops.tasks.labels.settings import LabelTraining, Learning, Views
 from visionops.tasks.workfolder import require_splits
 
 __all__ = ["convert_labels", "preprocessing_for", "read_features"]
@@ -60,8 +60,8 @@ def preprocessing_for(training: LabelTraining, dataset: Dataset) -> Preprocessin
 
 
 def _write_features(dataset: Dataset, training: LabelTraining, folder: Path, progress: Progress) -> dict[str, Any]:
-    from visionops.tasks.labels.features import FeatureStore
-    from visionops.tasks.labels.loop import seeded
+    from visionops.tasks.classification.features import FeatureStore
+    from visionops.tasks.classification.loop import seeded
 
     check_backbone(training.model)
     device = torch_device(training.device)
@@ -87,7 +87,7 @@ def _write_features(dataset: Dataset, training: LabelTraining, folder: Path, pro
 
 
 def _facts(backbone: Backbone, training: LabelTraining, spec: PreprocessingSpec) -> dict[str, Any]:
-    from visionops.tasks.labels.features import weights_digest
+    from visionops.tasks.classification.features import weights_digest
 
     return {
         "model": training.model,

@@ -31,10 +31,10 @@ from visionops.inference.bundle import BundleCard, Decode, Head, ModelBundle
 from visionops.inference.engines import load_engine
 from visionops.inference.preprocessing import to_tensor
 from visionops.inference.preprocessing_spec import PreprocessingSpec
-from visionops.inference.settings import Engine
-from visionops.tasks.labels.backbones import Backbone
-from visionops.tasks.labels.pixels import VIEWS, look, read_canvases
-from visionops.tasks.labels.settings import Views
+from visionops.inference.settings import EngineName
+from visionops.tasks.classification.backbones import Backbone
+from visionops.tasks.classification.pixels import VIEWS, look, read_canvases
+from visionops.tasks.classification.settings import Views
 
 __all__ = ["FeatureStore", "weights_digest"]
 
@@ -75,7 +75,7 @@ class FeatureStore:
             "model": model,
             "weights": weights_digest(backbone.module),
             "preprocessing": spec.model_dump(mode="json"),
-            "computed_by": Engine.OPENVINO.value if device == "cpu" else "torch",
+            "computed_by": EngineName.OPENVINO.value if device == "cpu" else "torch",
         }
         key = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:24]
         self.folder = visionops_home() / "cache" / "features" / key if keep else None
@@ -198,8 +198,8 @@ class _Extractor:
 
 class _EngineExtractor(_Extractor):
     def __init__(self, backbone: Backbone, spec: PreprocessingSpec, folder: Path) -> None:
-        from visionops.tasks.labels.export import export_graph
-        from visionops.tasks.labels.networks import LabelNetwork
+        from visionops.tasks.classification.export import export_graph
+        from visionops.tasks.classification.networks import LabelNetwork
 
         self._spec = spec
         names = ("no", "yes")  # of a head that nobody asks: a graph has one
@@ -213,7 +213,7 @@ class _EngineExtractor(_Extractor):
             preprocessing=spec,
             decode=Decode.LOGITS,
         )
-        self._engine = load_engine(ModelBundle.create(folder, card), Engine.OPENVINO)
+        self._engine = load_engine(ModelBundle.create(folder, card), EngineName.OPENVINO)
 
     def __call__(self, name: _Name, canvas: npt.NDArray[np.uint8], into: dict[_Name, Features]) -> None:
         into[name] = self._engine.infer(to_tensor(canvas[None], self._spec))[1][0]

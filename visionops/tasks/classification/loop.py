@@ -28,11 +28,11 @@ from visionops.data.dataset import Dataset
 from visionops.errors import TrainingError
 from visionops.inference.preprocessing import to_tensor
 from visionops.inference.preprocessing_spec import PreprocessingSpec
-from visionops.tasks.labels.augmentation import augment
-from visionops.tasks.labels.heads import class_weights
-from visionops.tasks.labels.networks import LabelNetwork
-from visionops.tasks.labels.pixels import Canvases
-from visionops.tasks.labels.settings import Balance, LabelTraining, Learning
+from visionops.tasks.classification.augmentation import augment
+from visionops.tasks.classification.heads import class_weights
+from visionops.tasks.classification.networks import LabelNetwork
+from visionops.tasks.classification.pixels import Canvases
+from visionops.tasks.classification.settings import Balance, LabelTraining, Learning
 
 __all__ = ["EpochReport", "learning_rate", "masked_loss", "seeded", "train_network"]
 

@@ -17,7 +17,7 @@ def export_graph(network: Any, size: int, target: Path) -> None:
     """Write one graph: one image a call, a fixed size, float32; logits first, then the embedding.
 
     Args:
-        network: A `visionops.tasks.labels.networks.LabelNetwork`; it is left as it is.
+        network: A `visionops.tasks.classification.networks.LabelNetwork`; it is left as it is.
         size: Side of the input in pixels.
     """
     import onnx

@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field
 from visionops.errors import DataError, LabelError
 from visionops.inference.bundle import BundleCard, Decode, Head, Thresholds
 from visionops.inference.task import RecordColumn, TensorSpec
-from visionops.tasks.labels.labelling import (
+from visionops.tasks.classification.labelling import (
     AttributeLabels,
     ClassLabel,
     check_attributes,
@@ -21,7 +21,7 @@ from visionops.tasks.labels.labelling import (
     label_layer,
     labels_in,
 )
-from visionops.tasks.labels.settings import LabelTraining, Learning
+from visionops.tasks.classification.settings import LabelTraining, Learning
 from visionops.tasks.spec import Known, LabelComparison, Metric, Suspicion, TaskSpec
 
 if TYPE_CHECKING:
@@ -35,11 +35,11 @@ if TYPE_CHECKING:
     from visionops.evaluation.settings import Scoring
     from visionops.inference.bundle import ModelBundle
     from visionops.tasks.base import TrainingLog
+    from visionops.tasks.classification.decoder import LabelDecoder
+    from visionops.tasks.classification.prediction import LabelPrediction
     from visionops.tasks.conversion_plan import ConversionPlan
     from visionops.tasks.converted import ConvertedDataset, Progress
     from visionops.tasks.labelling import LabelScheme
-    from visionops.tasks.labels.decoder import LabelDecoder
-    from visionops.tasks.labels.prediction import LabelPrediction
     from visionops.tasks.settings import TrainingPlan
     from visionops.tasks.training_settings import TrainingBase
 
@@ -104,7 +104,7 @@ class LabelTask(TaskSpec["LabelPrediction"]):
 
     def decoder(self, card: BundleCard, thresholds: Thresholds) -> LabelDecoder:  # noqa: ARG002
         """See `ServedTask`; thresholds of labels are in the card's heads."""
-        from visionops.tasks.labels.decoder import LabelDecoder
+        from visionops.tasks.classification.decoder import LabelDecoder
 
         return LabelDecoder(card, is_single=self.is_single)
 
@@ -161,8 +161,8 @@ class LabelTask(TaskSpec["LabelPrediction"]):
         return columns
 
     def derived_columns(self, card: BundleCard, records: pa.Table) -> dict[str, pa.Array]:
-        """See `visionops.tasks.labels.drifting.probability_columns`."""
-        from visionops.tasks.labels.drifting import probability_columns
+        """See `visionops.tasks.classification.drifting.probability_columns`."""
+        from visionops.tasks.classification.drifting import probability_columns
 
         return probability_columns(card.heads, records, is_single=self.is_single)
 
@@ -183,8 +183,8 @@ class LabelTask(TaskSpec["LabelPrediction"]):
         return _FEATURE_SETTINGS
 
     def convert(self, dataset: Dataset, plan: ConversionPlan, folder: Path, progress: Progress) -> ConvertedDataset:
-        """See `visionops.tasks.labels.conversion.convert_labels`."""
-        from visionops.tasks.labels.conversion import convert_labels
+        """See `visionops.tasks.classification.conversion.convert_labels`."""
+        from visionops.tasks.classification.conversion import convert_labels
 
         return convert_labels(dataset, plan, folder, progress)
 
@@ -193,14 +193,14 @@ class LabelTask(TaskSpec["LabelPrediction"]):
         return card.heads
 
     def train(self, converted: ConvertedDataset, plan: TrainingPlan, work: Path, log: TrainingLog) -> ModelBundle:
-        """See `visionops.tasks.labels.training.train_labels`."""
-        from visionops.tasks.labels.training import train_labels
+        """See `visionops.tasks.classification.training.train_labels`."""
+        from visionops.tasks.classification.training import train_labels
 
         return train_labels(converted, plan, work, log)
 
     def evaluate(self, bundle: ModelBundle, dataset: Dataset, scoring: Scoring, folder: Path | None) -> Evaluation:
-        """See `visionops.tasks.labels.evaluation.evaluate_labels`."""
-        from visionops.tasks.labels.evaluation import evaluate_labels
+        """See `visionops.tasks.classification.evaluation.evaluate_labels`."""
+        from visionops.tasks.classification.evaluation import evaluate_labels
 
         return evaluate_labels(bundle, dataset, scoring, folder)
 
@@ -213,8 +213,8 @@ class LabelTask(TaskSpec["LabelPrediction"]):
     def suspects(
         self, labels: Sequence[Mapping[str, Any]], answers: Sequence[Mapping[str, Any]], scheme: LabelScheme
     ) -> dict[int, Suspicion]:
-        """See `visionops.tasks.labels.suspecting.suspect_answers`."""
-        from visionops.tasks.labels.suspecting import suspect_answers
+        """See `visionops.tasks.classification.suspecting.suspect_answers`."""
+        from visionops.tasks.classification.suspecting import suspect_answers
 
         if not self.is_single:
             return suspect_answers([one["attributes"] for one in labels], [one["attributes"] for one in answers])
@@ -223,14 +223,14 @@ class LabelTask(TaskSpec["LabelPrediction"]):
         return suspect_answers(given, [{name: one["classification"]} for one in answers])
 
     def known_to(self, test: Dataset, cards: Sequence[BundleCard]) -> Known:
-        """See `visionops.tasks.labels.known.known_labels`."""
-        from visionops.tasks.labels.known import known_labels
+        """See `visionops.tasks.classification.known.known_labels`."""
+        from visionops.tasks.classification.known import known_labels
 
         return known_labels(test, cards)
 
     def dataset_for(self, test: Dataset, card: BundleCard) -> Dataset:
-        """See `visionops.tasks.labels.known.with_unknown_heads`."""
-        from visionops.tasks.labels.known import with_unknown_heads
+        """See `visionops.tasks.classification.known.with_unknown_heads`."""
+        from visionops.tasks.classification.known import with_unknown_heads
 
         return with_unknown_heads(test, card)
 

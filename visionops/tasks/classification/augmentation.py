@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from visionops.tasks.labels.settings import Augmentation
+from visionops.tasks.classification.settings import Augmentation
 
 __all__ = ["augment"]
 

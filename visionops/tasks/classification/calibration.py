@@ -7,7 +7,7 @@ import logging
 import numpy as np
 import numpy.typing as npt
 
-from visionops.tasks.labels.settings import GoalMetric, ThresholdGoal
+from visionops.tasks.classification.settings import GoalMetric, ThresholdGoal
 
 __all__ = ["choose_threshold", "fit_temperature", "smoothed_loss"]
 

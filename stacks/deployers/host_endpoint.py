@@ -37,9 +37,9 @@ from visionops.inference.settings import ServingConfig
 
 __all__ = [
     "GRACE_SECONDS",
+    "HostedCandidate",
+    "HostedModel",
     "Listening",
-    "Served",
-    "ServedCandidate",
     "StoredEndpoint",
     "http",
     "port_taken",
@@ -55,7 +55,7 @@ _HOLD = "release.json"
 _STORE_PREFIXES = {"s3": ("AWS_",), "postgresql": ("PG",), "postgres": ("PG",)}
 
 
-class ServedCandidate(BaseModel):
+class HostedCandidate(BaseModel):
     """What a server is told to try beside it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -65,7 +65,7 @@ class ServedCandidate(BaseModel):
     version: str
 
 
-class Served(BaseModel):
+class HostedModel(BaseModel):
     """What a server is told to serve."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -76,7 +76,7 @@ class Served(BaseModel):
     version: str
     alias: str
     serving: ServingConfig
-    candidate: ServedCandidate | None = None
+    candidate: HostedCandidate | None = None
 
     @property
     def who(self) -> str:
@@ -91,7 +91,7 @@ class Listening(BaseModel):
 
     host: str
     port: int
-    served: Served
+    served: HostedModel
     stopped: bool = False
     """On purpose."""
 
@@ -140,11 +140,11 @@ class StoredEndpoint(ABC, Generic[_ServerT]):
 
     @abstractmethod
     def _replace(
-        self, before: _ServerT | None, served: Served, host: str, smoke_images: Sequence[bytes], timeout: float
+        self, before: _ServerT | None, served: HostedModel, host: str, smoke_images: Sequence[bytes], timeout: float
     ) -> _ServerT:
         """Start a new server, and end the one before only when the new one answers."""
 
-    def _fits(self, before: _ServerT, served: Served, host: str) -> bool:
+    def _fits(self, before: _ServerT, served: HostedModel, host: str) -> bool:
         """Whether the server that runs can be told to serve it."""
         return before.host == host and served.serving.port in {0, before.port}
 
@@ -205,7 +205,7 @@ class StoredEndpoint(ABC, Generic[_ServerT]):
             tried = self._store(candidate.bundle_folder, name, candidate.version, "", serving) if candidate else None
             alone, wanted = served, served
             if tried:
-                beside = ServedCandidate(bundle=tried.bundle, digest=tried.digest, version=tried.version)
+                beside = HostedCandidate(bundle=tried.bundle, digest=tried.digest, version=tried.version)
                 wanted = served.model_copy(update={"candidate": beside})
             if before and self._lives(before) and self._fits(before, served, host):
                 if before.served == wanted and wanted.candidate and self.is_ready():
@@ -279,7 +279,7 @@ class StoredEndpoint(ABC, Generic[_ServerT]):
         if server := self.server:
             self._write(self._record, server.model_copy(update={"stopped": True}))
 
-    def _switch(self, before: _ServerT, served: Served, smoke_images: Sequence[bytes], timeout: float) -> _ServerT:
+    def _switch(self, before: _ServerT, served: HostedModel, smoke_images: Sequence[bytes], timeout: float) -> _ServerT:
         smoke = [base64.b64encode(image).decode() for image in smoke_images]
         order = self._model(served).model_dump(mode="json", exclude_unset=True) | {"smoke": smoke}
         try:
@@ -307,7 +307,7 @@ class StoredEndpoint(ABC, Generic[_ServerT]):
         return self._note(server, server.served.model_copy(update={"candidate": None}))
 
     def _try_candidate(
-        self, server: _ServerT, wanted: Served, smoke_images: Sequence[bytes], timeout: float
+        self, server: _ServerT, wanted: HostedModel, smoke_images: Sequence[bytes], timeout: float
     ) -> _ServerT:
         """Put the candidate of ``wanted``, if it has one, beside the champion that answers."""
         if wanted.candidate is None:
@@ -318,12 +318,12 @@ class StoredEndpoint(ABC, Generic[_ServerT]):
             raise DeploymentError(refused(wanted.name, wanted.candidate.version, wanted.version, reason(answer)))
         return self._note(server, wanted)
 
-    def _note(self, server: _ServerT, served: Served) -> _ServerT:
+    def _note(self, server: _ServerT, served: HostedModel) -> _ServerT:
         server = server.model_copy(update={"served": served})
         self._write(self._record, server)
         return server
 
-    def _candidate(self, served: Served) -> ModelRef:
+    def _candidate(self, served: HostedModel) -> ModelRef:
         """The candidate, with its bundle where the server sees it."""
         assert served.candidate is not None
         change = {"bundle": served.candidate.bundle, "version": served.candidate.version, "alias": CANDIDATE_ALIAS}
@@ -367,14 +367,14 @@ class StoredEndpoint(ABC, Generic[_ServerT]):
         self._end(before, GRACE_SECONDS)  # it ended by itself, or lives and only holds the port
         return False
 
-    def _model(self, served: Served) -> ModelRef:
+    def _model(self, served: HostedModel) -> ModelRef:
         """The model, with its bundle where the server sees it: what /reload takes."""
         bundle = self._seen_by_server(served.bundle)
         return ModelRef.from_serving(
             served.serving, bundle=bundle, name=served.name, version=served.version, alias=served.alias
         )
 
-    def _arguments(self, served: Served, *, cache: Path, smoke: Path, predictions: Path) -> list[str]:
+    def _arguments(self, served: HostedModel, *, cache: Path, smoke: Path, predictions: Path) -> list[str]:
         """The command line of the server, with paths as it sees them."""
         options: dict[str, Any] = {"cache": cache, "smoke_images": smoke}
         if candidate := served.candidate:
@@ -424,7 +424,7 @@ class StoredEndpoint(ABC, Generic[_ServerT]):
             pass
         return path.read_text(encoding="ascii")
 
-    def _store(self, source: Path, name: str, version: str, alias: str, serving: ServingConfig) -> Served:
+    def _store(self, source: Path, name: str, version: str, alias: str, serving: ServingConfig) -> HostedModel:
         bundle = ModelBundle.load(source)
         target = self.folder / "bundles" / f"{version}-{bundle.digest[:12]}"
         if not _holds(target, bundle.digest):
@@ -438,7 +438,9 @@ class StoredEndpoint(ABC, Generic[_ServerT]):
                 shutil.rmtree(target, ignore_errors=True)
                 copy.rename(target)
         os.utime(target)
-        return Served(bundle=target, digest=bundle.digest, name=name, version=version, alias=alias, serving=serving)
+        return HostedModel(
+            bundle=target, digest=bundle.digest, name=name, version=version, alias=alias, serving=serving
+        )
 
     def _prune(self, current: Path) -> None:
         server = self.server

@@ -23,7 +23,7 @@ from stacks.deployers.base import (
     EndpointServiceStatus,
     check_names,
 )
-from stacks.deployers.stored import Listening, StoredEndpoint
+from stacks.deployers.host_endpoint import Listening, StoredEndpoint
 from visionops.endpoint import Candidate, Endpoint
 from visionops.errors import DeploymentError
 from visionops.inference.release_report import ReleaseReports

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from tests.helpers.training import Recorder, convert_and_train
-from tests.tasks.labels.conftest import COLOUR, SIDE, labels_plan, plates, scratch
+from tests.tasks.classification.conftest import COLOUR, SIDE, labels_plan, plates, scratch
 from visionops.data.dataset import Dataset, Split
 from visionops.data.hashing import hash_images
 from visionops.data.layers import Attribute
@@ -19,13 +19,13 @@ from visionops.inference.bundle import Decode, ModelBundle
 from visionops.inference.image import decode_image
 from visionops.inference.predictor import Predictor
 from visionops.inference.preprocessing import preprocess, to_canvas
-from visionops.inference.settings import Engine
+from visionops.inference.settings import EngineName
 from visionops.tasks.base import NoLog, StopTraining
-from visionops.tasks.labels import training
-from visionops.tasks.labels.backbones import load_timm
-from visionops.tasks.labels.networks import LabelNetwork
-from visionops.tasks.labels.pixels import read_canvases
-from visionops.tasks.labels.spec import CLASSIFICATION
+from visionops.tasks.classification import training
+from visionops.tasks.classification.backbones import load_timm
+from visionops.tasks.classification.networks import LabelNetwork
+from visionops.tasks.classification.pixels import read_canvases
+from visionops.tasks.classification.spec import CLASSIFICATION
 
 train_labels = functools.partial(convert_and_train, training.train_labels)
 
@@ -54,7 +54,7 @@ def network_of(bundle: ModelBundle) -> LabelNetwork:
     """The network of ``checkpoint.pt``, built without what exports and serves."""
     told = torch.load(bundle.folder / "checkpoint.pt", weights_only=True)
     settings = told["training"]
-    from visionops.tasks.labels import networks
+    from visionops.tasks.classification import networks
 
     match settings["model"]:
         case "cnn":
@@ -94,7 +94,7 @@ def test_the_bundle_answers_as_the_trained_network_does(both, tmp_path, real_dat
     bundle = train_labels(both, plan, tmp_path / "work", NoLog())
     network, paths = network_of(bundle), real_images(real_data)
     assert len(paths) == 50
-    for engine in Engine:
+    for engine in EngineName:
         predictor = Predictor(bundle, engine)
         for path in paths:
             prediction = predictor.predict(path.read_bytes())
@@ -407,7 +407,7 @@ def test_whatever_else_stops_it_is_one_line(dataset, tmp_path, monkeypatch):
 
 
 def test_the_identity_is_that_of_data_settings_and_weights(dataset, tmp_path):
-    from visionops.tasks.labels.backbones import build_backbone
+    from visionops.tasks.classification.backbones import build_backbone
 
     def identity(data=dataset, seed=0, **settings):
         plan = labels_plan(**scratch(**settings))

@@ -12,7 +12,14 @@ from sklearn import metrics as sk
 
 from visionops.evaluation.resampling import resample
 from visionops.inference.bundle import Head
-from visionops.tasks.labels.scoring import LABEL_METRICS, Outcome, bin_reliability, calibration_error, figures, log_loss
+from visionops.tasks.classification.scoring import (
+    LABEL_METRICS,
+    Outcome,
+    bin_reliability,
+    calibration_error,
+    figures,
+    log_loss,
+)
 
 NAMES = tuple("abcdefgh")
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from visionops.errors import TrainingError
 from visionops.inference.preprocessing_spec import Interpolation, PreprocessingSpec, Resize
-from visionops.tasks.labels.settings import OWN_NETWORKS, LabelTraining, Learning
+from visionops.tasks.classification.settings import OWN_NETWORKS, LabelTraining, Learning
 
 __all__ = ["Backbone", "build_backbone", "check_backbone", "load_timm", "preprocessing_of", "published_name"]
 
@@ -135,7 +135,7 @@ def build_backbone(training: LabelTraining, size: int) -> Backbone:
     """
     import torch
 
-    from visionops.tasks.labels import networks
+    from visionops.tasks.classification import networks
 
     if training.model == "cnn":
         return Backbone(*networks.cnn(training.filters, training.kernel))

@@ -3,9 +3,9 @@ import pytest
 import torch
 from sklearn.metrics import log_loss
 
-from visionops.tasks.labels.augmentation import augment
-from visionops.tasks.labels.loop import masked_loss, seeded
-from visionops.tasks.labels.settings import Augmentation
+from visionops.tasks.classification.augmentation import augment
+from visionops.tasks.classification.loop import masked_loss, seeded
+from visionops.tasks.classification.settings import Augmentation
 
 
 def loss(logits, labels, weights=None, of_class=None, of_head=(1.0, 1.0), smoothing=0.0):

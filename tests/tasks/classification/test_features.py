@@ -4,15 +4,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.tasks.labels.conftest import plates
+from tests.tasks.classification.conftest import plates
 from visionops.errors import DataError
 from visionops.inference.image import decode_image
 from visionops.inference.preprocessing import preprocess
-from visionops.tasks.labels import pixels
-from visionops.tasks.labels.backbones import build_backbone, preprocessing_of
-from visionops.tasks.labels.features import FeatureStore
-from visionops.tasks.labels.pixels import Canvases, look
-from visionops.tasks.labels.settings import LabelTraining, Views
+from visionops.tasks.classification import pixels
+from visionops.tasks.classification.backbones import build_backbone, preprocessing_of
+from visionops.tasks.classification.features import FeatureStore
+from visionops.tasks.classification.pixels import Canvases, look
+from visionops.tasks.classification.settings import LabelTraining, Views
 
 TRAINING = LabelTraining(model="resnet10t", learning="scratch", image_size=32)
 
@@ -81,7 +81,7 @@ def test_other_weights_sizes_and_crops_have_folders_of_their_own(store):
 
 
 def test_what_an_interruption_left_is_used(dataset, store, monkeypatch):
-    from visionops.tasks.labels import features
+    from visionops.tasks.classification import features
 
     monkeypatch.setattr(features, "_SEGMENT", 2)
     lost = dataset.replace_column("path", [*dataset.column("path")[:4], "/nowhere/4.png", "/nowhere/5.png"])

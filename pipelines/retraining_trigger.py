@@ -1,6 +1,6 @@
-"""``python -m pipelines.asked --snapshot_id ID``: has the monitoring of this Airflow run asked for a training?
+"""Exit with `NOTHING_TO_DO` unless the monitoring of this Airflow run requested a training.
 
-The last task but one of a monitoring DAG: ends with `NOTHING_TO_DO` where nothing was asked for, and with 0 otherwise.
+Run it as ``python -m pipelines.retraining_trigger --snapshot_id ID``; it is the last task but one of a monitoring DAG.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ __all__ = ["main"]
 def main(arguments: Sequence[str] | None = None) -> int:
     """The program; arguments that are meant for the step itself are passed over."""
     require_same_code()
-    parser = argparse.ArgumentParser(prog="python -m pipelines.asked")
+    parser = argparse.ArgumentParser(prog="python -m pipelines.retraining_trigger")
     parser.add_argument("--snapshot_id", required=True)
     parser.add_argument("--step_name", required=True)
     options, _ = parser.parse_known_args(arguments)

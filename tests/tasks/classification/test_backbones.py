@@ -7,10 +7,10 @@ from safetensors.torch import save_file
 
 from visionops.errors import TrainingError
 from visionops.inference.preprocessing_spec import Interpolation
-from visionops.tasks.labels import backbones
-from visionops.tasks.labels.backbones import build_backbone, check_backbone, load_timm, preprocessing_of
-from visionops.tasks.labels.features import weights_digest
-from visionops.tasks.labels.settings import LabelTraining
+from visionops.tasks.classification import backbones
+from visionops.tasks.classification.backbones import build_backbone, check_backbone, load_timm, preprocessing_of
+from visionops.tasks.classification.features import weights_digest
+from visionops.tasks.classification.settings import LabelTraining
 
 TINY = "vit_tiny_patch16_224"
 
@@ -149,7 +149,7 @@ def test_scratch_fetches_nothing():
 def test_wandb_is_not_imported_for_timm_and_can_be_later():
     code = """
 import sys
-from visionops.tasks.labels.backbones import load_timm
+from visionops.tasks.classification.backbones import load_timm
 
 assert "resnet18" in load_timm().list_models()
 assert "wandb" not in sys.modules

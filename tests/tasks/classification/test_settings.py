@@ -5,7 +5,7 @@ from pydantic import ValidationError
 
 from visionops.config import load_config
 from visionops.errors import ConfigError
-from visionops.tasks.labels.settings import LabelTraining
+from visionops.tasks.classification.settings import LabelTraining
 
 CASE = """\
 name: parts

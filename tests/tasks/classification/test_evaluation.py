@@ -20,8 +20,8 @@ from visionops.errors import DataError
 from visionops.evaluation.report import load_evaluation
 from visionops.evaluation.settings import Scoring
 from visionops.inference.bundle import Head
-from visionops.inference.settings import Engine
-from visionops.tasks.labels.evaluation import evaluate_labels
+from visionops.inference.settings import EngineName
+from visionops.tasks.classification.evaluation import evaluate_labels
 from visionops.tasks.spec import task_for
 
 Colour = tuple[int, int, int]
@@ -85,7 +85,7 @@ def make_dataset(tmp_path: Path) -> Callable[..., Dataset]:
 # Classification
 
 
-@pytest.mark.parametrize("engine", list(Engine))
+@pytest.mark.parametrize("engine", list(EngineName))
 def test_a_classifier_that_is_always_right_scores_one(bundle, make_dataset, engine):
     dataset = make_dataset([RED, GREEN, BLUE, RED], [["red", "green", "blue", "red"]])
     scoring = scoring_of(serving={"engine": engine})

@@ -4,8 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import balanced_accuracy_score, f1_score, precision_score, recall_score
 
-from visionops.tasks.labels.calibration import choose_threshold, fit_temperature, smoothed_loss
-from visionops.tasks.labels.settings import GoalMetric, ThresholdGoal
+from visionops.tasks.classification.calibration import choose_threshold, fit_temperature, smoothed_loss
+from visionops.tasks.classification.settings import GoalMetric, ThresholdGoal
 
 
 def sampled(temperature: float, count: int = 20_000) -> tuple[np.ndarray, np.ndarray]:

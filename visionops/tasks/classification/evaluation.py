@@ -17,9 +17,16 @@ from visionops.evaluation.result import Evaluation
 from visionops.evaluation.settings import Scoring
 from visionops.inference.bundle import Head, ModelBundle
 from visionops.inference.predictor import Predictor
-from visionops.tasks.labels.pictures import LabelExample, draw_label_charts, draw_label_examples
-from visionops.tasks.labels.prediction import LabelPrediction
-from visionops.tasks.labels.scoring import CLASS_METRICS, LABEL_METRICS, Outcome, calibration_error, figures, log_loss
+from visionops.tasks.classification.pictures import LabelExample, draw_label_charts, draw_label_examples
+from visionops.tasks.classification.prediction import LabelPrediction
+from visionops.tasks.classification.scoring import (
+    CLASS_METRICS,
+    LABEL_METRICS,
+    Outcome,
+    calibration_error,
+    figures,
+    log_loss,
+)
 
 __all__ = ["evaluate_labels"]
 
