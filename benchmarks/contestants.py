@@ -158,9 +158,10 @@ def start(
 
 
 @contextlib.contextmanager
-def busy_cores() -> Iterator[None]:
-    """Hold every core with a loop of its own process until the block ends, or for five minutes."""
-    loops = [subprocess.Popen([sys.executable, "-c", _BUSY_LOOP], stdin=subprocess.DEVNULL) for _ in range(cores())]
+def busy_cores(loops_each: int = 1) -> Iterator[None]:
+    """Keep every core busy with loops, each in a process of its own, until the block ends, or for five minutes."""
+    command, count = [sys.executable, "-c", _BUSY_LOOP], loops_each * cores()
+    loops = [subprocess.Popen(command, stdin=subprocess.DEVNULL) for _ in range(count)]
     try:
         yield
         if any(loop.poll() is not None for loop in loops):

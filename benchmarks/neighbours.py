@@ -43,19 +43,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
     parser.add_argument("--ways", default="default,passive,spin-1000,spin-10000,spin-100000")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--loops", type=int, default=1, help="busy loops on each core [%(default)s]")
+    parser.add_argument("--shared", action="store_true", help="run the loops in the session of the training")
     parser.add_argument("--worker", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--epochs", type=int, default=_EPOCHS, help=argparse.SUPPRESS)
     given = parser.parse_args(arguments)
     if given.worker:
-        sys.stdout.write(f"{train_once(given.use_case, given.data, given.worker):.3f}\n")
+        sys.stdout.write(f"{train_once(given.use_case, given.data, given.worker, given.epochs):.3f}\n")
         return 0
     ways = given.ways.split(",")
     alone: dict[str, list[float]] = {way: [] for way in ways}
     beside: dict[str, list[float]] = {way: [] for way in ways}
     for number in range(given.rounds):
         for way in ways if number % 2 == 0 else reversed(ways):
-            alone[way].append(_seconds(given.use_case, given.data, way))
-            with busy_cores():
-                beside[way].append(_seconds(given.use_case, given.data, way))
+            alone[way].append(_seconds(given.use_case, given.data, way, own_session=not given.shared))
+            with busy_cores(given.loops):
+                beside[way].append(_seconds(given.use_case, given.data, way, own_session=not given.shared))
             sys.stderr.write(
                 f"round {number + 1}: {way}: {alone[way][-1]:.1f} s alone, {beside[way][-1]:.1f} s beside\n"
             )
@@ -72,10 +75,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def train_once(use_case: str, data: Path, folder: Path) -> float:
+def train_once(use_case: str, data: Path, folder: Path, epochs: int = _EPOCHS) -> float:
     """Train a few epochs in this process, and return the mean seconds of an epoch after the first."""
     import numpy as np
 
+    from visionops.background import background_priority
     from visionops.config import Config, load_config
     from visionops.data.cleaning import clean
     from visionops.data.formats import read_dataset
@@ -100,16 +104,17 @@ def train_once(use_case: str, data: Path, folder: Path) -> float:
     dataset = hash_images(dataset.take_evenly(_IMAGES))
     dataset = assign_splits(clean(dataset, validate(dataset, config.validation)), config.data.split)
     plan = config.training_plan
-    training = plan.training.model_copy(update={"epochs": _EPOCHS, "patience": 0})
+    training = plan.training.model_copy(update={"epochs": epochs, "patience": 0})
     plan = plan.model_copy(update={"training": training})
     work = folder / "work"
     converted = convert(dataset, plan.conversion, folder / "converted", NoLog().progress)
-    task_for(config.task).train(converted, plan, work, NoLog())
+    with background_priority():  # as the step of a run does
+        task_for(config.task).train(converted, plan, work, NoLog())
     seconds = [epoch["seconds"] for _, epoch in sorted(read_epochs(work / "run" / "results.csv").items())]
     return float(np.diff(seconds).mean())
 
 
-def _seconds(use_case: str, data: Path, way: str) -> float:
+def _seconds(use_case: str, data: Path, way: str, *, own_session: bool) -> float:
     command = [sys.executable, "-m", "benchmarks.neighbours", "--use-case", use_case, "--data", str(data)]
     with tempfile.TemporaryDirectory() as folder:
         done = subprocess.run(
@@ -119,6 +124,7 @@ def _seconds(use_case: str, data: Path, way: str) -> float:
             capture_output=True,
             text=True,
             check=False,
+            start_new_session=own_session,  # as a run of the control service has
         )
     if done.returncode:
         raise SystemExit(done.stderr[-2000:])

@@ -13,6 +13,7 @@ from steps.curves import pushed_curves
 from steps.data import CACHE
 from steps.progress import announce, progress
 from steps.run_log import RunLog
+from visionops.background import background_priority
 from visionops.data.dataset import Split
 from visionops.data.history import SplitHistory
 from visionops.data.shards import StoredDataset
@@ -47,7 +48,8 @@ def train(
     epochs = plan.training.planned_epochs
     with progress("train", epochs) as report, pushed_curves(plan.name, epochs) as curves:
         log = RunLog(active_run(), report, curves)
-        bundle = task_for(plan.task).train(converted, plan, training_folder(converted.dataset, plan), log)
+        with background_priority():
+            bundle = task_for(plan.task).train(converted, plan, training_folder(converted.dataset, plan), log)
     judged = add_reference(bundle, converted.dataset, rules=plan.records)
     return add_review(add_splits(add_held_out(judged, converted.dataset), splits), review_version)
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from visionops.background import background_priority
 from visionops.errors import ConfigError, TrainingError
 from visionops.inference.engines import available_cpus
 from visionops.tasks.base import NoLog, StopTraining
@@ -72,7 +73,7 @@ def run_trial(job: Job, notify: Notify | None = None) -> Outcome:
     """
     start = time.perf_counter()
     try:
-        with open_storage(job.storage, is_new=False) as storage:
+        with open_storage(job.storage, is_new=False) as storage, background_priority():
             bundle = job.task.train(job.converted, job.plan, job.work, _TrialLog(job, storage, notify))
         outcome = _judged(bundle.card.metrics, job.metric)
     except StopTraining:
