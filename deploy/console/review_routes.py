@@ -62,7 +62,7 @@ _Decide = Annotated[TimedDecision, Depends(body_of(TimedDecision))]
 _Reopen = Annotated[ReopenBody, Depends(body_of(ReopenBody))]
 
 
-def _actor(request: Request) -> Actor:
+async def _actor(request: Request) -> Actor:
     return viewer_of(request).actor
 
 

@@ -86,13 +86,13 @@ class Control(Work):
     metrics: ControlMetrics
 
 
-def actor_of(request: Request) -> Actor:
+async def actor_of(request: Request) -> Actor:
     """Return who sends a request: the id of the key."""
     state = request.scope["state"]
     return Actor(str(state.get("key", LOCAL)), is_admin=state.get("role") is KeyRole.ADMIN)
 
 
-def _idempotency_key(
+async def _idempotency_key(
     given: Annotated[
         str | None,
         Header(alias="Idempotency-Key", description="Send a write again with the same key, and it is done once."),

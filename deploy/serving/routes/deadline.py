@@ -20,14 +20,14 @@ _ABOUT = (
 _Milliseconds = Annotated[int | None, Header(alias=DEADLINE_HEADER, ge=1, le=MOST_MS, description=_ABOUT)]
 
 
-def _deadline(request: Request, deadline_ms: _Milliseconds = None) -> float | None:
+async def _deadline(request: Request, deadline_ms: _Milliseconds = None) -> float | None:
     if deadline_ms is None:
         return None
     arrived: float = request.state.arrived
     return arrived + deadline_ms / 1000
 
 
-def _no_deadline(request: Request) -> None:
+async def _no_deadline(request: Request) -> None:
     if DEADLINE_HEADER in request.headers:
         raise BadRequest(
             f"header.{DEADLINE_HEADER}: {request.url.path} keeps no deadline; leave the header out", "bad_parameter"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Query, Request, Response
@@ -96,11 +96,11 @@ def request_source(request: HTTPConnection) -> str:
     return ",".join(request.headers.getlist(SOURCE_HEADER))
 
 
-def options_reader() -> Callable[..., dict[str, float]]:
+def options_reader() -> Callable[..., Awaitable[dict[str, float]]]:
     """Return what reads the options of all registered tasks from the address of a request."""
     names = option_names()
 
-    def read(**given: float | None) -> dict[str, float]:
+    async def read(**given: float | None) -> dict[str, float]:
         return {option: value for name, option in names.items() if (value := given[name]) is not None}
 
     shown = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_Share) for name in names]
