@@ -1,1 +1,1 @@
-"""The guides, as written."""
+"""Tests of the commands and examples in the documentation."""

@@ -1,7 +1,7 @@
-"""The code blocks of our guides, and the commands in them.
+"""Read the code blocks of the guides and the commands in them.
 
-A block of commands is marked behind its language: `bash run` is executed by `make docs`, `bash cluster` needs a
-cluster or an image that only a person has; any other is only checked.
+The word after the language of a block says how it is tested: `make docs` executes `bash run`; `bash cluster` needs a
+cluster or an image that is not available in tests. All other blocks are only checked.
 """
 
 from __future__ import annotations
@@ -27,22 +27,23 @@ _ENDS = {"|", "||", "&", "&&", ";"}
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Block:
-    """A block of a guide."""
+    """Code block of a guide."""
 
     place: str
-    """File and line."""
+    """File and line, as `helm.md:12`."""
     language: str
     mark: str
+    """Word after the language: one of `MARKS`."""
     text: str
 
 
 def blocks(guide: str) -> list[Block]:
-    """Return the blocks of a guide."""
+    """Return the code blocks of a guide in `docs/how-to`."""
     return blocks_in(ROOT / "docs" / "how-to" / f"{guide}.md")
 
 
 def blocks_in(path: Path) -> list[Block]:
-    """Return the blocks of a Markdown file."""
+    """Return the code blocks of a Markdown file."""
     text = path.read_text(encoding="utf-8")
     return [
         Block(f"{path.name}:{text.count(chr(10), 0, found.start()) + 1}", *map(str.strip, found.groups()[:2]), found[3])
@@ -51,7 +52,7 @@ def blocks_in(path: Path) -> list[Block]:
 
 
 def commands(text: str) -> Iterator[list[str]]:
-    """Yield the simple commands of a script, as words, those within `$(…)` too; without variables before them."""
+    """Yield the simple commands of a script as words, including those in `$(…)`, without leading assignments."""
     for line in _lines(text):
         for inner in _SUBSTITUTED.findall(line):
             yield from commands(inner)
@@ -70,13 +71,13 @@ def commands(text: str) -> Iterator[list[str]]:
 
 
 def _lines(text: str) -> Iterator[str]:
-    """Lines with their continuations, without what is between the words of a heredoc."""
-    until = ""
+    """Yield the lines of a script with continuations joined, without the bodies of heredocs."""
+    delimiter = ""
     for line in text.replace("\\\n", " ").splitlines():
-        if until:
-            until = "" if line.strip() == until else until
+        if delimiter:
+            delimiter = "" if line.strip() == delimiter else delimiter
             continue
         found = _HEREDOC.search(line)
-        until = found[1] if found else ""
+        delimiter = found[1] if found else ""
         if line.strip():
             yield _HEREDOC.sub("", line)

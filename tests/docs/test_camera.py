@@ -1,4 +1,4 @@
-"""The example client of the guide on cameras, run as it stands against a real server and a real video file."""
+"""Run the client of the camera guide, unchanged, against a real server and a real video file."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FRAMES = 12
 
 @pytest.fixture
 def script(tmp_path: Path) -> Path:
-    """The only block of Python in the guide, as a file."""
+    """Return the only Python block of the guide as a file."""
     text = (ROOT / "docs" / "how-to" / "camera.md").read_text(encoding="utf-8")
     (block,) = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
     path = tmp_path / "camera.py"
@@ -30,7 +30,7 @@ def script(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def video(tmp_path: Path) -> Path:
-    """Frames of one red cell at 30 a second."""
+    """Return a video of `FRAMES` frames with one red cell, at 30 frames per second."""
     import cv2
 
     path = tmp_path / "video.avi"
@@ -64,7 +64,7 @@ def test_the_example_prints_what_the_server_finds(script: Path, video: Path, tmp
     assert int(last[2]) == FRAMES - len(lines)
 
 
-def test_the_example_says_what_it_cannot_open(script: Path, tmp_path: Path):
+def test_the_example_reports_a_source_that_it_cannot_open(script: Path, tmp_path: Path):
     done = run(script, str(tmp_path / "none.avi"), "ws://127.0.0.1:1/stream")
     assert done.returncode == 1
     assert "OpenCV cannot open it" in done.stderr

@@ -1,4 +1,4 @@
-"""The Python examples of the client, run as they stand against a real server, but for its address."""
+"""Run the Python examples of the client against a real server; only the address is replaced."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_readme_and_guide_have_examples():
 
 @pytest.mark.parametrize("example", EXAMPLES)
 def test_an_example_runs(example: Block, url: str, tmp_path: Path):
-    part = encode(picture([("red", 2, 1)]))  # a PNG, whatever its name
+    part = encode(picture([("red", 2, 1)]))  # a PNG despite the suffix: the server detects the type from the content
     for name in ("part.jpg", "other.jpg"):
         (tmp_path / name).write_bytes(part)
     assert ADDRESS in example.text

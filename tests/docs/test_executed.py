@@ -1,6 +1,6 @@
-"""The blocks of our guides that are marked `run`, executed as they stand; the flags of all others that are here.
+"""Execute the blocks marked `run` in the guides, and check the flags of the other programs that are installed.
 
-`make docs`. The API server is that of `tests.helpers.cluster`, and ZenML has an empty database.
+`make docs` runs these tests. The API server comes from `tests.helpers.cluster`, and ZenML has an empty database.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ pytestmark = [
 ]
 
 STANDS_FOR = {"…": "x", "REGISTRY": "localhost", ":TAG": ":1", "BUCKET": "visionops"}
-"""What a person fills in."""
+"""Placeholders in the guides and the values used instead."""
 SCRIPTS = [block for guide in GUIDES for block in blocks(guide) if block.language == "bash"]
 EXECUTED = [pytest.param(block, id=block.place) for block in SCRIPTS if block.mark == "run"]
 ZENML = [(b.place, words) for b in SCRIPTS for words in commands(b.text) if words[0] == "zenml"]
@@ -36,7 +36,7 @@ OTHERS = [(b.place, words) for b in SCRIPTS for words in commands(b.text) if wor
 
 @pytest.fixture
 def machine(tmp_path: Path) -> Iterator[dict[str, str]]:
-    """Variables of somebody who has just made .venv, and has a cluster."""
+    """Return the environment of a user who has just created `.venv` and has a cluster."""
     with running_cluster(tmp_path) as cluster:
         cluster.namespaces.clear()
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
@@ -53,12 +53,12 @@ def machine(tmp_path: Path) -> Iterator[dict[str, str]]:
 
 
 @pytest.mark.parametrize("block", EXECUTED)
-def test_a_block_does_what_it_says(block: Block, machine: dict[str, str]):
+def test_an_executed_block_succeeds_and_registers_its_stacks(block: Block, machine: dict[str, str]):
     script = block.text
     for word, value in STANDS_FOR.items():
-        script = re.sub(rf"(?<![A-Z_]){word}", value, script)  # not within VISIONOPS_S3_BUCKET
+        script = re.sub(rf"(?<![A-Z_]){word}", value, script)  # does not replace a part of VISIONOPS_S3_BUCKET
     if "kubectl" in script and shutil.which("kubectl") is None:
-        pytest.skip("kubectl is absent")
+        pytest.skip("kubectl is not installed")
     done = subprocess.run(
         ["bash", "-euxo", "pipefail"], input=script, env=machine, cwd=ROOT, text=True, capture_output=True, check=False
     )
@@ -92,14 +92,14 @@ def test_kubectl_and_helm_have_the_flags(place: str, words: list[str]):
     helm = ROOT / ".helm" / "helm"
     program = shutil.which(words[0]) or (str(helm) if words[0] == "helm" and helm.exists() else None)
     if program is None:
-        pytest.skip(f"{words[0]} is absent")
+        pytest.skip(f"{words[0]} is not installed")
     named = zip(["", *words[1:]], words[1:], strict=False)
     plain = [word for before, word in named if re.fullmatch(r"[a-z][a-z-]*", word) and before != "-n"]
-    said = subprocess.run([program, "options"], capture_output=True, text=True, check=False).stdout
-    for known in (plain[:1], plain[:2], plain[:3]):
-        asked = [program, *known, "--help"]
-        said += subprocess.run(asked, capture_output=True, text=True, check=False).stdout
+    help_text = subprocess.run([program, "options"], capture_output=True, text=True, check=False).stdout
+    for subcommand in (plain[:1], plain[:2], plain[:3]):
+        command = [program, *subcommand, "--help"]
+        help_text += subprocess.run(command, capture_output=True, text=True, check=False).stdout
     for word in words[1:]:
         if re.fullmatch(r"-(-[a-z-]+|\w)(=.*)?", word, re.DOTALL):
             flag = word.partition("=")[0]
-            assert re.search(rf"(?<![\w-]){flag}(?![\w-])", said), f"{place}: {flag}"
+            assert re.search(rf"(?<![\w-]){flag}(?![\w-])", help_text), f"{place}: {flag}"

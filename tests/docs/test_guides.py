@@ -1,4 +1,4 @@
-"""Each command and each file of our guides is one that there is: programs, flags, targets, names, YAML."""
+"""Check that every command and file in the guides exists: programs, flags, targets, names, YAML."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ ELSEWHERE = {
     "podman-compose",
     "python3",
 }
-"""Programs of others; make docs checks the flags of those that are here."""
+"""Programs that are not ours; `make docs` checks the flags of those that are installed."""
 PATHS = re.compile(r"(?:configs|deploy|stacks|tests)/[\w./-]+\.\w+")
 MADE = {"deploy/.env"}
 ALL = [pytest.param(block, id=block.place) for guide in GUIDES for block in blocks(guide)]
@@ -47,20 +47,20 @@ SCRIPTS = [parameter for parameter in ALL if parameter.values[0].language == "ba
 TEXTS = [parameter for parameter in ALL if parameter.values[0].language == "yaml"]
 
 
-def test_a_script_is_taken_apart_as_a_shell_does():
+def test_commands_are_split_as_a_shell_splits_them():
     text = "A=1 b -c \"d e\" \\\n  --f | g &\nexport X=$(h i)   # no j\ncat > f <<'END'\nk l\nEND\n"
     assert list(commands(text)) == [["b", "-c", "d e", "--f"], ["g"], ["h", "i"], ["export", "X=_"], ["cat", ">", "f"]]
 
 
 @pytest.mark.parametrize("block", ALL)
-def test_a_block_says_what_it_is(block: Block):
+def test_a_block_has_a_known_mark_and_existing_paths(block: Block):
     assert block.mark in MARKS
     for path in PATHS.findall(block.text):
         assert path in MADE or (ROOT / path).exists(), path
 
 
 @pytest.mark.parametrize("block", SCRIPTS)
-def test_commands_are_those_that_there_are(block: Block):
+def test_commands_exist_and_have_their_flags(block: Block):
     done = subprocess.run(["bash", "-n"], input=block.text, text=True, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr
     for words in commands(block.text):
@@ -71,8 +71,10 @@ def test_commands_are_those_that_there_are(block: Block):
             assert re.search(rf"^{re.escape(rest[0])}:", (ROOT / "Makefile").read_text(), re.MULTILINE), rest
         elif program == "visionops":
             check_visionops(rest)
-        elif program != "zenml":  # its flags are those of make docs: to import it takes seconds
-            assert Path(program).name in SHELL | ELSEWHERE, f"{program}: unknown; is it written well?"
+        elif program != "zenml":  # make docs checks its flags, because importing it takes seconds
+            assert Path(program).name in SHELL | ELSEWHERE, (
+                f"{program}: unknown program; fix its spelling or add it to ELSEWHERE"
+            )
 
 
 def check_python(words: list[str]) -> None:
@@ -90,15 +92,15 @@ def check_python(words: list[str]) -> None:
 
 
 def help_of(module: str) -> set[str]:
-    """Flags that a module's `--help` has."""
-    said = io.StringIO()
+    """Return the flags in a module's `--help`."""
+    output = io.StringIO()
     found = importlib.import_module(module)
     if not hasattr(found, "main"):
         found = importlib.import_module(f"{module}.__main__")
-    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(said), contextlib.suppress(SystemExit):
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(output), contextlib.suppress(SystemExit):
         patch.setenv("COLUMNS", "200")
         found.main(["--help"])
-    return set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", said.getvalue()))
+    return set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", output.getvalue()))
 
 
 def check_visionops(words: list[str]) -> None:
@@ -111,7 +113,7 @@ def check_visionops(words: list[str]) -> None:
 
 
 @pytest.mark.parametrize("block", TEXTS)
-def test_yaml_is_what_its_reader_takes(block: Block):
+def test_yaml_is_valid_for_its_reader(block: Block):
     (text, *more) = [part for part in yaml.safe_load_all(block.text) if part]
     assert not more
     if "kind" in text:
@@ -127,21 +129,23 @@ def test_yaml_is_what_its_reader_takes(block: Block):
 
 
 def check_values(values: dict[str, Any]) -> None:
-    """Values of the chart, by its schema, which Helm asks once they are laid over the defaults."""
+    """Check values of the chart with its schema, merged into the defaults as Helm does."""
     import jsonschema
 
     chart = ROOT / "deploy" / "helm" / "visionops"
     defaults = yaml.safe_load((chart / "values.yaml").read_text())
-    jsonschema.validate(laid_over(defaults, filled_in(values)), json.loads((chart / "values.schema.json").read_text()))
+    jsonschema.validate(merged(defaults, filled_in(values)), json.loads((chart / "values.schema.json").read_text()))
 
 
 def filled_in(values: dict[str, Any]) -> dict[str, Any]:
-    """Leave out what the reader has to fill in."""
+    """Return the values without the placeholders that the reader has to fill in."""
     return {k: filled_in(v) if isinstance(v, dict) else v for k, v in values.items() if v != "…"}
 
 
-def laid_over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-    both = {
-        k: laid_over(below[k], v) for k, v in above.items() if isinstance(v, dict) and isinstance(below.get(k), dict)
+def merged(defaults: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
+    nested = {
+        k: merged(defaults[k], v)
+        for k, v in overrides.items()
+        if isinstance(v, dict) and isinstance(defaults.get(k), dict)
     }
-    return below | above | both
+    return defaults | overrides | nested
