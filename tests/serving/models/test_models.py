@@ -299,7 +299,7 @@ def test_a_file_of_which_nothing_loads_is_an_error(models_file: Path):
             "models:\n- {name: a, version: '1', bundle: x}\n- {name: a, version: '2', bundle: x}",
             r"models.yaml:3: .*'a' has a champion already",
         ),
-        ("", r"models.yaml:1: must be a mapping"),
+        ("", r"models.yaml:1: is empty; write a line for each setting"),
     ],
 )
 def test_a_file_that_cannot_be_used_is_named_with_the_line(tmp_path: Path, text: str, message: str):
