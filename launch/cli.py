@@ -142,9 +142,9 @@ def _shared(
     summary: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the closing table as JSON, too.", show_default=False)
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the use case and print the plan; run nothing.")] = (
-        False
-    ),
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check use case, data and stack, print the plan; run nothing.")
+    ] = (False),
 ) -> None:
     """The flags that every command has and no request."""
 

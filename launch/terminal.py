@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from launch.preparation import check_request
+from launch.preparation import check_plan
 from launch.rendering import print_plan, print_summary
 from launch.requests import DrillRequest, MonitorRequest, Request, TrainRequest, TuneRequest
 from launch.service import launch
@@ -77,7 +77,7 @@ def run_request(
 
     Args:
         to_command: From a request to the words of the command line that runs it.
-        dry_run: Only check the configuration and print the plan.
+        dry_run: Only check the use case, its data and the stack, and print the plan.
         summary_file: Where the summary goes as JSON, too.
 
     Raises:
@@ -85,8 +85,7 @@ def run_request(
     """
     if dry_run:
         config = request.load_config()
-        check_request(request, config)
-        print_plan(request, config)
+        print_plan(request, config, check_plan(request, config))
         return
     summary = launch(request, print_summary)
     if summary.dags:
