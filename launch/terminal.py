@@ -19,6 +19,7 @@ from launch.rendering import print_plan, print_summary
 from launch.requests import DrillRequest, MonitorRequest, Request, TrainRequest, TuneRequest
 from launch.service import launch
 from visionops.errors import StackError, VisionOpsError
+from visionops.schema_words import describe_expectation
 
 __all__ = [
     "exit_code",
@@ -118,7 +119,9 @@ def own_fields(request: type[Request]) -> list[str]:
 def flag_problem(error: ValidationError) -> str:
     """Return the first problem of a request in words, with the flag that it is about."""
     (first, *_) = error.errors()
-    return f"--{first['loc'][0]} {first['msg'].removeprefix('Value error, ')}"
+    name = str(first["loc"][0])
+    message = describe_expectation(first)
+    return f"--{name.replace('_', '-')}{':' if message.startswith('expected') else ''} {message}"
 
 
 def request_flags(request: Request) -> list[str]:

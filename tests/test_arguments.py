@@ -35,7 +35,7 @@ def test_what_is_not_known_is_refused_with_the_nearest(
     with pytest.raises(SystemExit) as caught:
         parser.parse_args(arguments)
     assert caught.value.code == 2
-    assert capsys.readouterr().err.splitlines()[-1] == f"tool: error: {message}"
+    assert capsys.readouterr().err == f"tool: error: {message}\n"
 
 
 def test_what_is_known_is_taken(parser: Parser):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from visionops.suggestions import nearest_names
 
@@ -12,13 +12,13 @@ __all__ = ["Parser", "one_of"]
 
 
 class Parser(argparse.ArgumentParser):
-    """Refuses an unknown flag with the nearest one that there is."""
+    """Refuses what it does not know in one line, with the nearest flag that there is."""
 
     def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:
         """Parse a command line.
 
         Raises:
-            SystemExit: It cannot be used, with code 2 and one line on stderr after the usage.
+            SystemExit: It cannot be used, with code 2 and one line on stderr.
         """
         parsed, rest = self.parse_known_args(args, namespace)
         if rest:
@@ -29,6 +29,10 @@ class Parser(argparse.ArgumentParser):
             advice = f"did you mean {near[0]}?" if near else "--help lists what there is"
             self.error(f"unrecognized arguments: {' '.join(rest)}; {advice}")
         return parsed
+
+    def error(self, message: str) -> NoReturn:
+        """End with code 2 and one line; `argparse` puts the usage before it, in which the line is overlooked."""
+        self.exit(2, f"{self.prog}: error: {message}\n")
 
 
 def one_of(names: Iterable[str]) -> Callable[[str], str]:
