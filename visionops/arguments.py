@@ -3,36 +3,31 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NoReturn
+from collections.abc import Callable, Iterable
+from typing import NoReturn
 
 from visionops.suggestions import nearest_names
 
 __all__ = ["Parser", "one_of"]
 
+_UNKNOWN = "unrecognized arguments: "
+
 
 class Parser(argparse.ArgumentParser):
     """Refuses what it does not know in one line, with the nearest flag that there is."""
 
-    def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:
-        """Parse a command line.
-
-        Raises:
-            SystemExit: It cannot be used, with code 2 and one line on stderr.
-        """
-        parsed, rest = self.parse_known_args(args, namespace)
-        if rest:
-            flags = [flag for action in self._actions for flag in action.option_strings]
-            near = nearest_names(rest[0].partition("=")[0], flags) if rest[0].startswith("-") else []
-            if rest[0].endswith((".yaml", ".yml")) and "--config" in flags:
-                near = [f"--config {rest[0]}"]
-            advice = f"did you mean {near[0]}?" if near else "--help lists what there is"
-            self.error(f"unrecognized arguments: {' '.join(rest)}; {advice}")
-        return parsed
-
     def error(self, message: str) -> NoReturn:
         """End with code 2 and one line; `argparse` puts the usage before it, in which the line is overlooked."""
+        if message.startswith(_UNKNOWN):
+            message = f"{message}; {self._advice(message.removeprefix(_UNKNOWN).partition(' ')[0])}"
         self.exit(2, f"{self.prog}: error: {message}\n")
+
+    def _advice(self, unknown: str) -> str:
+        flags = [flag for action in self._actions for flag in action.option_strings]
+        if unknown.endswith((".yaml", ".yml")) and "--config" in flags:
+            return f"did you mean --config {unknown}?"
+        near = nearest_names(unknown.partition("=")[0], flags) if unknown.startswith("-") else []
+        return f"did you mean {near[0]}?" if near else "--help lists what there is"
 
 
 def one_of(names: Iterable[str]) -> Callable[[str], str]:
