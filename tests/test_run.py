@@ -118,7 +118,7 @@ def test_what_needs_no_run_to_be_known_is_said_before_one(tmp_path, capsys, unus
     ("config", "model", "words"),
     [
         ("sample", "yolov8x9", "training.model: there is no detector 'yolov8x9'; did you mean yolov8"),
-        ("casting-cnn", "residul", "training.model: there is no backbone 'residul'; did you mean residual"),
+        ("casting", "efficientnet_lit0", "there is no backbone 'efficientnet_lit0'; did you mean efficientnet_lite0"),
     ],
 )
 def test_a_dry_run_knows_the_models(tmp_path, capsys, unused_zenml, config, model, words):

@@ -66,7 +66,9 @@ class CommandOptions(BaseModel):
             place = flag(name) if name in given else variable(name)
             if first["type"] == SECRET_ERROR:
                 raise ConfigError(f"{place}: {first['msg']}") from None  # nor may the trace have it
-            expected = describe_expectation(first, cls.model_fields[name].annotation)
+            expected = describe_expectation(
+                first, cls.model_fields[name].annotation if len(first["loc"]) == 1 else None
+            )
             raise ConfigError(f"{place}: {expected} (got {first['input']!r})") from error
 
     def to_arguments(self, *, joined: bool = False, order: Sequence[str] = ()) -> list[str]:
