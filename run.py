@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from launch.rendering import print_list
 from launch.requests import REQUESTS, Request, TrainRequest
 from launch.terminal import exit_code, flag_problem, own_fields, request_flags, run_inspection, run_request
+from visionops.arguments import Parser, one_of
 from visionops.monitoring.simulate import Kind
 
 _EPILOG = """
@@ -83,7 +84,7 @@ def to_command(request: Request) -> list[str]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="run.py",
         description="Visual inspection from labelled images to a monitored endpoint.",
         epilog=_EPILOG,
@@ -97,7 +98,11 @@ def _parser() -> argparse.ArgumentParser:
         "that trains it (default: to inspections/NAME; or --output FOLDER); runs no pipeline",
     )
     parser.add_argument(
-        "--pipeline", choices=list(REQUESTS), default="training", help="what to run (default: training)"
+        "--pipeline",
+        type=one_of(REQUESTS),
+        default="training",
+        metavar="NAME",
+        help=f"what to run: {', '.join(REQUESTS)} (default: training)",
     )
     parser.add_argument(
         "--config", type=Path, default=None, metavar="FILE", help="use case (default: configs/sample.yaml)"
@@ -145,7 +150,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--ignore-drills", action="store_true", help="with --pipeline monitoring: leave drills out")
     parser.add_argument(
-        "--kind", choices=list(Kind), metavar="KIND", help=f"with --pipeline drift-drill: {', '.join(Kind)}"
+        "--kind", type=one_of(Kind), metavar="KIND", help=f"with --pipeline drift-drill: {', '.join(Kind)}"
     )
     parser.add_argument(
         "--severity",
@@ -163,7 +168,11 @@ def _parser() -> argparse.ArgumentParser:
         help="on a stack with Airflow: run it then, as '15 6 * * *'; monitoring also retrains",
     )
     parser.add_argument("--summary", type=Path, metavar="FILE", help="write the closing table as JSON, too")
-    parser.add_argument("--dry-run", action="store_true", help="check the configuration and show the plan; run nothing")
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="check the use case, its data, the model's name and the stack, and show the plan; run nothing",
+    )
     parser.add_argument("--list", action="store_true", help="list pipelines, use cases and stacks")
     return parser
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import importlib.metadata
 import inspect
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 from pydantic import ValidationError
+from typer.core import TyperCommand
 
 from launch.annotate import annotate_app
 from launch.endpoints import list_endpoints
@@ -106,6 +108,13 @@ _METAVARS = {
 }
 
 
+class _Command(TyperCommand):
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if args and args[0].endswith((".yaml", ".yml")):
+            ctx.fail(f"unexpected argument {args[0]}; did you mean --config {args[0]}?")
+        return super().parse_args(ctx, args)
+
+
 def to_command(request: Request) -> list[str]:
     """Return the words of the command line that runs a request."""
     name = next(name for name, (kind, *_) in _COMMANDS.items() if type(request) is kind and _agrees(request, name))
@@ -134,7 +143,7 @@ def _register(name: str, request: type[Request], text: str, example: str) -> Non
     command.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
         [parameter for parameter in parameters if parameter.name not in fixed]
     )
-    app.command(name, help=text, epilog=f"Example: {example}")(command)
+    app.command(name, cls=_Command, help=text, epilog=f"Example: {example}")(command)
 
 
 def _shared(
@@ -142,9 +151,9 @@ def _shared(
     summary: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the closing table as JSON, too.", show_default=False)
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the use case and print the plan; run nothing.")] = (
-        False
-    ),
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check use case, data and stack, print the plan; run nothing.")
+    ] = (False),
 ) -> None:
     """The flags that every command has and no request."""
 
@@ -154,6 +163,7 @@ def _parameter(request: type[Request], field: str) -> inspect.Parameter:
     info = request.model_fields[field]
     text = " ".join((info.description or "").replace("`", "").split())
     kind: Any = info.annotation
+    metavar = _METAVARS.get(field)
     default: Any = None if info.default_factory else info.default
     flag = f"--{field.replace('_', '-')}"
     if field == "settings":
@@ -162,8 +172,11 @@ def _parameter(request: type[Request], field: str) -> inspect.Parameter:
         flag, text, default = " /--no-cache", "Run every step again, even where nothing has changed.", True
     elif field == "config":
         kind = Path | None
+    elif isinstance(kind, type) and issubclass(kind, enum.Enum):
+        # As text: the request checks it, and suggests the nearest value.
+        kind, metavar = str, f"[{'|'.join(info.annotation)}]"  # type: ignore[arg-type]
     shown = not isinstance(default, bool) and default not in (None, [])
-    option = typer.Option(flag, metavar=_METAVARS.get(field), help=text, show_default=shown)
+    option = typer.Option(flag, metavar=metavar, help=text, show_default=shown)
     return inspect.Parameter(
         field,
         inspect.Parameter.KEYWORD_ONLY,

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from launch.environment import quieten_libraries
 from launch.requests import (
     BatchRequest,
     DeployRequest,
@@ -20,9 +21,10 @@ from launch.requests import (
     ValidateRequest,
 )
 from visionops.config import Config
-from visionops.errors import ConfigError
+from visionops.errors import ConfigError, DataError
+from visionops.tasks.spec import task_for
 
-__all__ = ["PipelineCall", "check_request", "prepare_call"]
+__all__ = ["PipelineCall", "check_plan", "check_request", "prepare_call"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -35,15 +37,87 @@ class PipelineCall:
 
 
 def check_request(request: Request, config: Config) -> None:
-    """Refuse what no run is needed to know.
+    """Refuse what is known at once: nothing is fetched, and no server is asked.
 
     Raises:
-        ConfigError: There is nothing to tune.
+        ConfigError: There is nothing to tune, or nothing to monitor.
+        StackError: The stack is not known, or a variable of its file is not set.
+        DataError: The data is not where the use case says, or the images to predict are not there.
     """
     if isinstance(request, TuneRequest):
         from visionops.tuning.search import require_search
 
         require_search(config)
+    if isinstance(request, MonitorRequest):
+        _require_log(config)
+    if request.stack:
+        _check_stack(request.stack)
+    images = request.input if isinstance(request, BatchRequest) else None
+    if images:
+        _check_images(images)
+    elif not isinstance(request, MonitorRequest | DeployRequest):
+        from visionops.data.sources import check_sources
+
+        check_sources(config.data)
+
+
+def check_plan(request: Request, config: Config) -> str:
+    """Refuse what takes a few seconds to know, beside what `check_request` refuses; for a dry run.
+
+    Returns:
+        The name of the stack.
+
+    Raises:
+        StackError: As `check_request`, also of the active stack; or ZenML's server does not answer.
+        TrainingError: There is no model of this name.
+    """
+    check_request(request, config)
+    if isinstance(request, TrainRequest | TuneRequest):
+        task_for(config.task).check_model(config.training)
+    return request.stack or _active_stack()
+
+
+def _check_stack(name: str) -> None:
+    from stacks.spec import known_stacks, load_stack, unknown_stack
+    from stacks.zenml_server import has_store
+
+    if name in known_stacks():
+        load_stack(name)
+    elif not has_store():
+        raise unknown_stack(name)
+    else:
+        quieten_libraries()
+        from stacks.active import viewed_stack
+
+        with viewed_stack(name):
+            pass
+
+
+def _active_stack() -> str:
+    """Return the name of the active stack, after its check; `local` before the first run."""
+    from stacks.spec import known_stacks, load_stack
+    from stacks.zenml_server import has_store
+
+    if not has_store():
+        return "local"
+    quieten_libraries()
+    from stacks.first_use import opened_in_turn
+    from stacks.zenml_server import active_stack_name, require_zenml_server
+
+    with opened_in_turn():
+        require_zenml_server()
+        name = active_stack_name()
+    if name in known_stacks():
+        load_stack(name)
+    return name
+
+
+def _check_images(images: str) -> None:
+    from visionops.data.remote import is_uri
+
+    if not is_uri(images) and not Path(images).is_dir():
+        what = "is a file" if Path(images).exists() else "no such folder"
+        raise DataError(f"--input {images}: {what}; give a folder of images, or s3://bucket/prefix")
 
 
 def prepare_call(request: Request, config: Config) -> PipelineCall:
@@ -109,10 +183,7 @@ def _batch_label(folder: str | None) -> str:
 def _monitor(request: MonitorRequest, config: Config) -> PipelineCall:
     from pipelines.monitoring import monitoring
 
-    if not config.serving.prediction_log:
-        raise ConfigError(
-            "serving.prediction_log: is false, so no traffic is known; set it to true and run --pipeline deployment"
-        )
+    _require_log(config)
     _require_champion(config)
     return PipelineCall(monitoring, {"is_requested": request.retrain, "tells": not request.decide_only})
 
@@ -148,6 +219,13 @@ _PREPARED: dict[type[Request], Callable[[Any, Config], PipelineCall]] = {
     QuantizeRequest: _quantize,
     DeployRequest: _deploy,
 }
+
+
+def _require_log(config: Config) -> None:
+    if not config.serving.prediction_log:
+        raise ConfigError(
+            "serving.prediction_log: is false, so no traffic is known; set it to true and run --pipeline deployment"
+        )
 
 
 def _require_champion(config: Config) -> None:

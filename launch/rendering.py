@@ -50,10 +50,10 @@ def print_summary(summary: RunSummary) -> None:
         console.print(f"\n{_curl(summary.endpoint, summary.sample_image or 'part.jpg')}", soft_wrap=True)
 
 
-def print_plan(request: Request, config: Config) -> None:
-    """Print what a request would run, with every setting of the use case as YAML."""
+def print_plan(request: Request, config: Config, stack: str) -> None:
+    """Print what a request would run on a stack, with every setting of the use case as YAML."""
     print(f"pipeline  {request.pipeline}: {request.description}")
-    print(f"stack     {request.stack or 'the active one, or local'}")
+    print(f"stack     {stack}")
     print(f"use case  {config.name} ({request.config})")
     if isinstance(request, TrainRequest) and request.tuned:
         print("settings  below, with the best ones of the newest tuning in their place")

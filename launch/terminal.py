@@ -14,11 +14,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from launch.preparation import check_request
+from launch.preparation import check_plan
 from launch.rendering import print_plan, print_summary
 from launch.requests import DrillRequest, MonitorRequest, Request, TrainRequest, TuneRequest
 from launch.service import launch
 from visionops.errors import StackError, VisionOpsError
+from visionops.schema_words import describe_expectation
 
 __all__ = [
     "exit_code",
@@ -77,7 +78,7 @@ def run_request(
 
     Args:
         to_command: From a request to the words of the command line that runs it.
-        dry_run: Only check the configuration and print the plan.
+        dry_run: Only check the use case, its data and the stack, and print the plan.
         summary_file: Where the summary goes as JSON, too.
 
     Raises:
@@ -85,8 +86,7 @@ def run_request(
     """
     if dry_run:
         config = request.load_config()
-        check_request(request, config)
-        print_plan(request, config)
+        print_plan(request, config, check_plan(request, config))
         return
     summary = launch(request, print_summary)
     if summary.dags:
@@ -119,7 +119,9 @@ def own_fields(request: type[Request]) -> list[str]:
 def flag_problem(error: ValidationError) -> str:
     """Return the first problem of a request in words, with the flag that it is about."""
     (first, *_) = error.errors()
-    return f"--{first['loc'][0]} {first['msg'].removeprefix('Value error, ')}"
+    name = str(first["loc"][0])
+    message = describe_expectation(first)
+    return f"--{name.replace('_', '-')}{':' if message.startswith('expected') else ''} {message}"
 
 
 def request_flags(request: Request) -> list[str]:

@@ -16,6 +16,7 @@ import typer
 from launch.terminal import exit_code
 from visionops.errors import ConfigError, one_line
 from visionops.review.users import SessionRules, UserRole
+from visionops.suggestions import suggest_variable
 
 # Not above: `visionops --help` must not wait for SQLAlchemy.
 if TYPE_CHECKING:
@@ -153,7 +154,8 @@ def _password(name: str, file: Path | None) -> str:
     if given := os.environ.get(PASSWORD):
         return check_password(given, name)
     if not _is_terminal():
-        raise ConfigError(f"password: this is no terminal; give --password-file FILE, or set {PASSWORD}")
+        other = suggest_variable(PASSWORD, os.environ)
+        raise ConfigError(f"password: this is no terminal; give --password-file FILE, or set {PASSWORD}{other}")
     first = check_password(getpass.getpass(f"Password of {name}: "), name)
     if getpass.getpass("Again: ") != first:
         raise ConfigError("password: the two are not the same; nothing was changed")

@@ -12,7 +12,7 @@ from zenml.constants import ENV_ZENML_ACTIVE_STACK_ID
 
 from stacks.first_use import opened_in_turn
 from stacks.integrations import leave_out_unused_integrations
-from stacks.spec import known_stacks
+from stacks.spec import known_stacks, unknown_stack
 from stacks.zenml_server import active_stack_name, require_zenml_server
 from visionops.errors import StackError
 
@@ -41,7 +41,7 @@ def active_stack(client: Client, name: str, *, keep: bool) -> Iterator[None]:
     except KeyError as error:
         if name in known_stacks():
             raise StackError(f"stack {name!r}: ZenML does not have it yet; python -m stacks.apply {name}") from error
-        raise StackError(f"stack {name!r}: not known; choose one of {', '.join(known_stacks())}") from error
+        raise unknown_stack(name) from error
     if keep and client.active_stack_model.id != found.id:
         client.activate_stack(found.id)  # as `zenml stack set` does, so that `zenml model-deployer` sees our endpoints
     before = os.environ.get(ENV_ZENML_ACTIVE_STACK_ID)

@@ -28,6 +28,8 @@ from pydantic import (
 from stacks.steps import DEFAULT, StepSpec, check_step_names
 from visionops.errors import StackError
 from visionops.home import visionops_home
+from visionops.schema_words import describe_expectation
+from visionops.suggestions import nearest_names, suggest_variable
 
 __all__ = [
     "REFERENCE",
@@ -38,6 +40,7 @@ __all__ = [
     "StackSpec",
     "known_stacks",
     "load_stack",
+    "unknown_stack",
     "unset_variables",
     "visionops_home",
 ]
@@ -156,6 +159,12 @@ def known_stacks() -> list[str]:
     return sorted(path.stem for path in _FOLDER.glob("*.yaml"))
 
 
+def unknown_stack(name: str) -> StackError:
+    """Return the error about a name that no stack has, with the nearest one."""
+    near = "".join(f"did you mean {found!r}? " for found in nearest_names(name, known_stacks()))
+    return StackError(f"stack {name!r}: not known; {near}choose one of {', '.join(known_stacks())}")
+
+
 def load_stack(name: str, environment: Mapping[str, str] = os.environ) -> StackSpec:
     """Read ``stacks/<name>.yaml``.
 
@@ -185,15 +194,18 @@ def read_stack(path: Path, environment: Mapping[str, str]) -> StackSpec:
     """
     raw = _raw(path)
     if unset := _unset(raw, environment):
+        others = {name: value for name, value in environment.items() if name not in _variables(raw)}
         if len(unset) == 1:
-            raise StackError(f"{path}: ${{{unset[0]}}} is not set; set the environment variable {unset[0]}")
-        raise StackError(f"{path}: {len(unset)} variables are not set; set the environment's {', '.join(unset)}")
+            other = suggest_variable(unset[0], others)
+            raise StackError(f"{path}: ${{{unset[0]}}} is not set; set the environment variable {unset[0]}{other}")
+        other = next(filter(None, (suggest_variable(name, others) for name in unset)), "")
+        raise StackError(f"{path}: {len(unset)} variables are not set; set the environment's {', '.join(unset)}{other}")
     try:
         spec = StackSpec.model_validate(_fill(raw, _values(environment)))
     except ValidationError as error:
         first = error.errors()[0]
         place = "".join(f"{part}." for part in first["loc"])[:-1]
-        says = first["msg"].removeprefix("Value error, ")
+        says = describe_expectation(first)
         raise StackError(f"{path}: {place}: {says}" if place else f"{path}: {says}") from error
     lacks = {ComponentType.ORCHESTRATOR, ComponentType.ARTIFACT_STORE} - set(spec.components)
     if lacks:
@@ -203,7 +215,7 @@ def read_stack(path: Path, environment: Mapping[str, str]) -> StackSpec:
 
 def _path(name: str) -> Path:
     if name not in known_stacks():
-        raise StackError(f"stack {name!r}: not known; choose one of {', '.join(known_stacks())}")
+        raise unknown_stack(name)
     return _FOLDER / f"{name}.yaml"
 
 
@@ -237,6 +249,10 @@ def _read(path: Path) -> Any:
 
 def _values(environment: Mapping[str, str]) -> dict[str, str]:
     return {**environment, "VISIONOPS_HOME": str(visionops_home())}
+
+
+def _variables(raw: Any) -> set[str]:
+    return {match[1] for text in _strings(raw) for match in _VARIABLE.finditer(text)}
 
 
 def _unset(raw: Any, environment: Mapping[str, str]) -> list[str]:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import os
+import re
+from pathlib import Path
 
 import requests
+import typer
 
 from visionops.errors import StackError
 
-__all__ = ["active_stack_name", "ignore_empty_store", "require_zenml_server"]
+__all__ = ["active_stack_name", "has_store", "ignore_empty_store", "require_zenml_server"]
 
 _FALLBACK = "local"
 _ZENML_DEFAULT = "default"
 _PATIENCE_S = 10
+_SERVER = re.compile(r"^\s+url: *['\"]?https?://", re.MULTILINE)
+"""Of ZenML's own settings, where it is connected to a server."""
 
 
 def ignore_empty_store() -> None:
@@ -23,6 +28,18 @@ def ignore_empty_store() -> None:
     """
     for name in [name for name, value in os.environ.items() if name.startswith("ZENML_STORE_") and not value]:
         del os.environ[name]
+
+
+def has_store() -> bool:
+    """Return whether ZenML has stacks: on a server, or in a database that an earlier run has made. Imports no ZenML."""
+    if os.environ.get("ZENML_STORE_URL"):
+        return True
+    folder = Path(os.environ.get("ZENML_CONFIG_PATH") or typer.get_app_dir("zenml"))
+    try:
+        settings = (folder / "config.yaml").read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        settings = ""
+    return bool(_SERVER.search(settings)) or any(folder.glob("local_stores/*/zenml.db"))
 
 
 def active_stack_name() -> str:

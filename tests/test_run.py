@@ -78,6 +78,79 @@ def test_a_mistake_is_one_line_and_exit_2(capsys, arguments, words):
     assert words in err[0]
 
 
+@pytest.fixture
+def unused_zenml(tmp_path, monkeypatch):
+    """As on a machine on which nothing has run yet."""
+    monkeypatch.setenv("ZENML_CONFIG_PATH", str(tmp_path / "zenml"))
+    monkeypatch.delenv("ZENML_STORE_URL", raising=False)
+    monkeypatch.delenv("VISIONOPS_KUBERNETES_CONTEXT", raising=False)
+
+
+STEEL = ["--config", str(ROOT / "configs/steel.yaml"), "--set"]
+
+
+@pytest.mark.parametrize("dry", [["--dry-run"], []], ids=["dry", "run"])
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([*STEEL, "data.source.path={tmp}/none"], "{tmp}/none: no such folder; set data.source.path, or --set data."),
+        ([*STEEL, "data.source.path={tmp}/file"], "{tmp}/file: is a file; for an archive set data.source.kind to"),
+        ([*STEEL, "data.source.path={tmp}/empty"], "{tmp}/empty: holds no file; put the images there, or set"),
+        ([*STEEL, "data.source={{kind: archive, path: {tmp}/none.zip}}"], "{tmp}/none.zip: no such archive; set"),
+        (["--set", "data.additions={{kind: folder, path: {tmp}/none}}"], "data.additions: {tmp}/none: no such folder"),
+        (["--stack", "lokal"], "stack 'lokal': not known; did you mean 'local'? choose one of airflow, "),
+        (["--stack", "kubernetes"], "variables are not set; set the environment's "),
+        (["--pipeline", "batch_inference", "--input", "{tmp}/none"], "--input {tmp}/none: no such folder; give a"),
+        (["--pipeline", "monitoring", "--set", "serving.prediction_log=false"], "serving.prediction_log: is false"),
+    ],
+)
+def test_what_needs_no_run_to_be_known_is_said_before_one(tmp_path, capsys, unused_zenml, dry, arguments, words):
+    (tmp_path / "file").write_text("no folder")
+    (tmp_path / "empty").mkdir()
+    assert run.main([*dry, *(argument.format(tmp=tmp_path) for argument in arguments)]) == 2
+    out, err = lines(capsys)
+    assert (out, len(err)) == ([], 1)
+    assert words.format(tmp=tmp_path) in err[0]
+    assert not (tmp_path / "zenml").exists(), "nothing was started"
+
+
+@pytest.mark.parametrize(
+    ("config", "model", "words"),
+    [
+        ("sample", "yolov8x9", "training.model: there is no detector 'yolov8x9'; did you mean yolov8"),
+        ("casting", "efficientnet_lit0", "there is no backbone 'efficientnet_lit0'; did you mean efficientnet_lite0"),
+    ],
+)
+def test_a_dry_run_knows_the_models(tmp_path, capsys, unused_zenml, config, model, words):
+    data = f"data.source={{kind: folder, path: {ROOT / 'configs'}}}"  # a folder with files, which are not looked at
+    flags = ["--config", str(ROOT / f"configs/{config}.yaml"), "--set", data, "--set", f"training.model={model}"]
+    assert run.main(["--dry-run", *flags]) == 2
+    assert words in lines(capsys)[1][0]
+
+
+def test_a_dry_run_names_the_stack(capsys, unused_zenml):
+    assert run.main(["--dry-run"]) == 0
+    assert "stack     local" in lines(capsys)[0]
+    assert run.main(["--dry-run", "--stack", "local"]) == 0
+    assert "stack     local" in lines(capsys)[0]
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (
+            ["--pipeline", "trainin"],
+            "argument --pipeline: invalid choice: 'trainin'; did you mean 'training'? choose from",
+        ),
+        (["--confg", "x"], "unrecognized arguments: --confg x; did you mean --config?"),
+    ],
+)
+def test_a_misspelt_flag_or_pipeline_is_answered_with_the_nearest(capsys, flags, words):
+    with pytest.raises(SystemExit):
+        run.main(flags)
+    assert words in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("flag", "pipeline"),
     [
@@ -109,7 +182,8 @@ def test_shards_have_a_limit(capsys, shards):
     ("flags", "words"),
     [
         ([], "--pipeline drift-drill needs --kind, one of brightness, noise, "),
-        (["--kind", "smoke"], "argument --kind: invalid choice: 'smoke'"),
+        (["--kind", "dark"], "argument --kind: invalid choice: 'dark'; choose from brightness, noise, "),
+        (["--kind", "brigthness"], "did you mean 'brightness'?"),
         (["--kind", "blur", "--severity", "much"], "argument --severity: invalid float value: 'much'"),
     ],
 )
@@ -164,7 +238,7 @@ def test_the_plan_of_a_search_says_how_many_trials(capsys):
         ("tuning.trials=7", "sample: nothing to tune; give tuning.space"),
         (SPACE.replace("learning_rate", "learning_rat"), "did you mean 'learning_rate'?"),
         (SPACE.replace("0.001", "0.1"), "low 0.1 is not below high 0.01"),
-        ("tuning.grid=[{epochs: 0}]", "tuning.grid.0: training.epochs: Input should be greater than or equal to 1"),
+        ("tuning.grid=[{epochs: 0}]", "tuning.grid.0: training.epochs: expected 1 or more"),
     ],
 )
 def test_a_search_that_cannot_be_is_one_line_before_anything_runs(capsys, setting, words):

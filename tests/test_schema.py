@@ -51,7 +51,10 @@ def problem(raw: dict[str, object]) -> Problem:
         ({"pet": {"kind": "kitten", "live": 1}}, "unknown key 'pet.live'; did you mean 'lives'?"),
         ({"pets": [{"kind": "dog", "lives": 1}]}, "unknown key 'pets.0.lives'; known here: kind, tricks"),
         ({"by_name": {"dog": {"kind": "dog", "trick": 1}}}, "unknown key 'by_name.dog.trick'; did you mean 'tricks'?"),
-        ({"by_name": {"x": {"kind": "dog", "tricks": ["a", 1]}}}, "by_name.x.tricks.1: Input should be a valid string"),
+        (
+            {"by_name": {"x": {"kind": "dog", "tricks": ["a", 1]}}},
+            "by_name.x.tricks.1: expected a text; write it in quotes: '1' (got 1)",
+        ),
         ({"beds": {"smal": 1}}, "unknown key 'beds.smal'; did you mean 'small'?"),
         ({"place": [0.5, {"kind": "cat", "livs": 1}]}, "unknown key 'place.1.livs'; did you mean 'lives'?"),
         ({"either": {"kind": "cat", "livs": 1}}, "unknown key 'either.livs'; did you mean 'lives'?"),

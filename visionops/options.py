@@ -8,14 +8,15 @@ True
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from visionops.addresses import SECRET_ERROR
+from visionops.arguments import Parser
 from visionops.errors import ConfigError
+from visionops.schema_words import describe_expectation
 
 __all__ = ["CommandOptions", "comma_separated", "flag", "variable"]
 
@@ -65,7 +66,10 @@ class CommandOptions(BaseModel):
             place = flag(name) if name in given else variable(name)
             if first["type"] == SECRET_ERROR:
                 raise ConfigError(f"{place}: {first['msg']}") from None  # nor may the trace have it
-            raise ConfigError(f"{place}: {first['msg']} (got {first['input']!r})") from error
+            expected = describe_expectation(
+                first, cls.model_fields[name].annotation if len(first["loc"]) == 1 else None
+            )
+            raise ConfigError(f"{place}: {expected} (got {first['input']!r})") from error
 
     def to_arguments(self, *, joined: bool = False, order: Sequence[str] = ()) -> list[str]:
         """Return the command line of these options, without secrets: those that were given, or are no defaults.
@@ -85,8 +89,8 @@ class CommandOptions(BaseModel):
         return arguments
 
     @classmethod
-    def _parser(cls) -> argparse.ArgumentParser:
-        parser = argparse.ArgumentParser(prog=cls.PROGRAM, description=cls.DESCRIPTION)
+    def _parser(cls) -> Parser:
+        parser = Parser(prog=cls.PROGRAM, description=cls.DESCRIPTION)
         for name, field in cls.model_fields.items():
             if name in cls.SECRETS:
                 continue

@@ -6,7 +6,6 @@ that the settings chose. A new kind or section needs no word here.
 
 from __future__ import annotations
 
-import difflib
 import enum
 import types
 from collections.abc import Sequence
@@ -18,6 +17,8 @@ from pydantic_core import ErrorDetails
 
 from visionops.addresses import SECRET_ERROR
 from visionops.open_union import OpenUnion
+from visionops.schema_words import describe_expectation, show_value
+from visionops.suggestions import nearest_names, suggest_name
 
 __all__ = ["Key", "Place", "Problem", "describe_problem", "first_error", "known_keys", "locate"]
 
@@ -40,7 +41,7 @@ class Place(NamedTuple):
     key: Key
     """Without the tags and names of alternatives that pydantic adds to a location."""
     annotation: Any
-    """Type of the value there; None where it is not known."""
+    """Type of the value there; None where it is not known. Of a union without a discriminator, the whole union."""
 
 
 def locate(schema: Any, location: Sequence[int | str]) -> Place:
@@ -52,15 +53,18 @@ def locate(schema: Any, location: Sequence[int | str]) -> Place:
     """
     key: list[str] = []
     annotation, tag = _unwrap(schema)
+    whole = None
     for part in map(str, location):
         if part == "[key]":  # of a mapping: the part before is the key itself
             break
         if _is_union(annotation):
+            whole = annotation if tag is None else None
             annotation, tag = _unwrap(_alternative(annotation, tag, part))
         else:
             key.append(part)
+            whole = None
             annotation, tag = _below(annotation, part)
-    return Place(tuple(key), annotation)
+    return Place(tuple(key), whole if whole is not None and not _is_model(annotation) else annotation)
 
 
 def known_keys(annotation: Any) -> list[str]:
@@ -81,7 +85,7 @@ def describe_problem(error: ErrorDetails, schema: Any, above: Key = ()) -> Probl
     """
     location = error["loc"]
     place = locate(schema, location)
-    key, message = (*above, *place.key), error["msg"].removeprefix("Value error, ")
+    key, message = (*above, *place.key), describe_expectation(error, place.annotation)
     setting, _, rest = message.partition(": ")
     if rest and setting.split(".")[0] in known_keys(place.annotation):
         key, message = (*key, *setting.split(".")), rest
@@ -90,18 +94,23 @@ def describe_problem(error: ErrorDetails, schema: Any, above: Key = ()) -> Probl
     if error["type"] == "extra_forbidden" or is_key:
         known = known_keys(locate(schema, location[: -2 if is_key else -1]).annotation)
         if known:
-            near = difflib.get_close_matches(key[-1], known, n=1, cutoff=0.5)
-            advice = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(known)}"
-            return Problem(key, f"unknown key {dotted!r}; {advice}")
+            return Problem(key, f"unknown key {dotted!r}; {suggest_name(key[-1], known, 'known here')}")
     if error["type"] == "missing":
+        if isinstance(location[-1], int) and len(key) > 1:  # one value of a list of a fixed length
+            whole = describe_expectation({**error, "type": "tuple_type"}, locate(schema, location[:-1]).annotation)
+            return Problem(key[:-1], f"{'.'.join(key[:-1])}: {whole} (got {show_value(error['input'])})")
         return Problem(key, f"{dotted!r} is missing")
     if error["type"] in {"union_tag_not_found", "union_tag_invalid"}:
         tag = error["ctx"]["discriminator"].strip("'")
         known = [name for model in get_args(place.annotation) for name in _tags(model, tag)]
-        if error["type"] == "union_tag_not_found":
+        is_empty = isinstance(error["input"], dict) and error["input"].get(tag) is None
+        if is_empty:
             return Problem(key, f"{f'{dotted}.{tag}'!r} is missing; give one of {', '.join(known)}")
-        return Problem(key, f"{dotted}: unknown {tag} {error['ctx']['tag']!r}; known: {', '.join(map(repr, known))}")
-    got = "" if isinstance(error["input"], dict) or error["type"] == SECRET_ERROR else f" (got {error['input']!r})"
+        given = error["ctx"]["tag"]
+        near = "".join(f" did you mean {name!r}?" for name in nearest_names(given, known))
+        return Problem(key, f"{dotted}: unknown {tag} {given!r};{near} known: {', '.join(map(repr, known))}")
+    is_shown = error["type"] != SECRET_ERROR and not isinstance(error["input"], dict | None)
+    got = f" (got {show_value(error['input'])})" if is_shown else ""
     return Problem(key, f"{dotted}: {message}{got}" if dotted else message)
 
 

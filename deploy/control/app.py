@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from http import HTTPStatus
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
@@ -26,6 +26,7 @@ from deploy.http.error_responses import refusal, refusal_of
 from deploy.http.errors import first_problem, status_and_code
 from deploy.http.gate import Gate, Routes
 from deploy.http.heads import Heads
+from deploy.http.parameters import refuse_unknown_parameters
 from deploy.http.rates import RateLimit
 from deploy.http.request_log import RequestLog
 from visionops import __version__
@@ -67,7 +68,14 @@ def create_app(control: Control, runner: Runner | None = None) -> FastAPI:
         if runner is not None:
             runner.close()
 
-    app = _Application(title="VisionOps control", version=__version__, docs_url=None, redoc_url=None, lifespan=lifespan)
+    app = _Application(
+        title="VisionOps control",
+        version=__version__,
+        docs_url=None,
+        redoc_url=None,
+        lifespan=lifespan,
+        dependencies=[Depends(refuse_unknown_parameters)],
+    )
     app.state.control = control
     # The last one added is the first to see a request.
     app.add_middleware(BodyLimits, seconds=options.upload_timeout, memory=_BODY_MEMORY, metrics=metrics)

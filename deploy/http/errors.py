@@ -30,6 +30,7 @@ from typing import Any, ClassVar
 from visionops.errors import BundleError, ImageError, LabelError, OptionError, VisionOpsError
 from visionops.inference.image import ImageProblem
 from visionops.review.errors import ReviewError
+from visionops.schema_words import describe_expectation
 
 __all__ = [
     "AdminDisabled",
@@ -240,4 +241,5 @@ def first_problem(errors: Any) -> str:
     """The first of pydantic's errors, in one line."""
     first = errors[0]
     place = ".".join(str(part) for part in first["loc"] if part not in {"query", "body"})
-    return f"{place}: {first['msg']}" if place else str(first["msg"])
+    message = describe_expectation(first)
+    return f"{place}: {message}" if place else message

@@ -31,6 +31,7 @@ from deploy.http.local import check_local
 from deploy.http.pages import prefers_html
 from deploy.http.rates import RateLimit
 from visionops.inference.server_options import ADMIN_KEY_VARIABLE
+from visionops.suggestions import nearest_names
 
 __all__ = ["ADMIN", "ANY", "OPEN", "WEBSOCKET", "Gate", "Routes"]
 
@@ -41,9 +42,18 @@ ADMIN: Final = frozenset({KeyRole.ADMIN})
 WEBSOCKET: Final = "WEBSOCKET"
 """Stands for the method in the table of routes where a path is a WebSocket."""
 
+_LONGEST_PATH = 200
+"""Characters of a path for which the nearest is looked for."""
 _NO_KEYS = (
     "this server has no API keys, so it serves its own machine only; make a key with "
     "python -m deploy.serving.keys, and start the server with --keys FILE"
+)
+
+_WRONG_KEY = "the key is missing or wrong; send it in the header X-API-Key"
+_MAKE_A_KEY = "whoever runs the server makes one with python -m deploy.serving.keys, and adds its line to the key file"
+_FIND_ADMIN_KEY = (
+    f"it is the value of {ADMIN_KEY_VARIABLE} at the start of the server, or a key of role admin; the endpoint "
+    "of a local run keeps it in .visionops/serving/NAME/admin.key"
 )
 
 
@@ -84,6 +94,10 @@ class Routes:
             if pattern.match(path):
                 return self._fixed[template]
         return None
+
+    def nearest(self, path: str) -> list[str]:
+        """Return the path that is most like an unknown one; nothing where none is."""
+        return nearest_names(path[:_LONGEST_PATH], self._fixed)
 
 
 class Gate:
@@ -151,10 +165,12 @@ class Gate:
             who = state.get("key") or scope["client"][0]
             state["headers"] = await self._rate.take(str(who))
         if found is None:
-            raise NoRoute(f"{method} {scope['path']}: Not Found; GET /openapi.json lists what there is")
+            near = "".join(f"did you mean {path}? " for path in self._routes.nearest(scope["path"]))
+            raise NoRoute(f"{method} {scope['path']}: Not Found; {near}GET /openapi.json lists what there is")
         if roles is None:
             allowed = [*(each for each in methods if each != WEBSOCKET), *(["HEAD"] if "GET" in methods else [])]
-            raise MethodNotAllowed(f"{method} {scope['path']}: Method Not Allowed", tuple(allowed))
+            use = " or ".join(each for each in methods if each != WEBSOCKET)
+            raise MethodNotAllowed(f"{method} {scope['path']}: Method Not Allowed; use {use}", tuple(allowed))
 
     def _identify(
         self, scope: Scope, headers: Mapping[bytes, bytes], state: dict[str, object], roles: frozenset[KeyRole]
@@ -163,7 +179,7 @@ class Gate:
         if self._keys.is_configured:
             client = self._client(headers)
             if client is None:
-                raise WrongKey("the key is missing or wrong; send it in the header X-API-Key")
+                raise WrongKey(f"{_WRONG_KEY}; {_MAKE_A_KEY if roles != ADMIN else _FIND_ADMIN_KEY}")
             state["key"], state["role"] = client.id, client.role
             if client.role not in roles:
                 allowed = " or ".join(sorted(roles))
@@ -177,7 +193,7 @@ class Gate:
                 )
             client = self._client(headers)
             if client is None:
-                raise WrongKey("the key is missing or wrong; send it in the header X-API-Key")
+                raise WrongKey(f"{_WRONG_KEY}; {_FIND_ADMIN_KEY}")
             state["key"], state["role"] = client.id, client.role
 
     def _client(self, headers: Mapping[bytes, bytes]) -> Client | None:

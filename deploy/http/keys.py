@@ -180,6 +180,9 @@ def _state(file: Path) -> tuple[int, int, int] | None:
 def _read(file: Path) -> tuple[Key, ...]:
     try:
         return parse_keys(file.read_text(encoding="utf-8"), str(file))
+    except FileNotFoundError as error:
+        how = "make a line for it with python -m deploy.serving.keys"
+        raise ConfigError(f"{file}: the keys cannot be read (no such file); {how}") from error
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "no UTF-8 text"
         raise ConfigError(f"{file}: the keys cannot be read ({reason}); make the file readable") from error

@@ -86,12 +86,20 @@ async def read_upload(request: Request, limit: int) -> bytes:
     try:
         upload = form.get("file")
         if not isinstance(upload, UploadFile):
-            raise BadRequest("the form has no file named 'file': curl -F file=@part.jpg …", "missing_file")
+            raise BadRequest(f"the form has {_what_it_has(form)}: curl -F file=@part.jpg …", "missing_file")
         if (upload.size or 0) > limit:
             raise _too_large(limit, "max_upload_bytes")
         return await upload.read()
     finally:
         await form.close()
+
+
+def _what_it_has(form: FormData) -> str:
+    """Return what a form has instead of a file named ``file``."""
+    if "file" in form:
+        return "a text named 'file', which must be a file"
+    names = ", ".join(repr(name[:80]) for name in list(form)[:3])
+    return f"no file named 'file', but {names}" if names else "no file named 'file'"
 
 
 async def read_uploads(request: Request, limit: int, max_files: int) -> list[bytes]:

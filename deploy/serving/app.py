@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from http import HTTPStatus
 from typing import Any
 
-from fastapi import APIRouter, FastAPI, Request
+from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError, ValidationException, WebSocketRequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import SecretStr
@@ -21,6 +21,7 @@ from deploy.http.errors import first_problem, status_and_code
 from deploy.http.gate import Gate, Routes
 from deploy.http.heads import Heads
 from deploy.http.keys import KeyRing
+from deploy.http.parameters import refuse_unknown_parameters
 from deploy.http.rates import RateLimit
 from deploy.http.request_log import RequestLog
 from deploy.serving.errors import DeadlineMissed
@@ -111,7 +112,14 @@ def create_app(settings: Settings, started: Sequence[Started] = (), loader: Load
         serving.feedback.close()
         serving.models.close()
 
-    app = _Application(title="VisionOps", version=__version__, docs_url=None, redoc_url=None, lifespan=lifespan)
+    app = _Application(
+        title="VisionOps",
+        version=__version__,
+        docs_url=None,
+        redoc_url=None,
+        lifespan=lifespan,
+        dependencies=[Depends(refuse_unknown_parameters)],
+    )
     app.state.serving = serving
     # The last one added is the first to see a request.
     opened = {

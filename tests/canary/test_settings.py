@@ -32,9 +32,9 @@ def test_a_release_is_a_switch_unless_it_says_otherwise(tmp_path: Path):
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        ("share: 0", "serving.release.share: Input should be greater than 0 (got 0)"),
-        ("strategy: blue", "serving.release.strategy: Input should be 'switch', 'canary' or 'shadow' (got 'blue')"),
-        ("min_requests: 900", "serving.release.min_requests: Input should be less than or equal to 200 (got 900)"),
+        ("share: 0", "serving.release.share: expected more than 0 (got 0)"),
+        ("strategy: blue", "serving.release.strategy: expected switch, canary or shadow (got 'blue')"),
+        ("min_requests: 900", "serving.release.min_requests: expected 200 or less (got 900)"),
         ("shade: 1", "unknown key 'serving.release.shade'; did you mean 'share'?"),
     ],
 )

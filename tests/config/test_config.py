@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pytest
@@ -57,7 +58,7 @@ def test_overrides_win_over_the_file(tmp_path):
         (MINIMAL + "gates: {}\n", 8, "did you mean 'gate'?"),
         (MINIMAL.replace("path: images", "path: images\n    recursive: true"), 6, "known here: kind, path"),
         (MINIMAL.replace("epochs: 3", "epochs: many"), 7, "training.epochs"),
-        (MINIMAL.replace("epochs: 3", "epochs: 0"), 7, "greater than or equal to 1"),
+        (MINIMAL.replace("epochs: 3", "epochs: 0"), 7, "expected 1 or more"),
         (MINIMAL.replace("kind: folder", "kind: ftp"), 3, "'folder', 'archive', 'url', 'package', 'sample'"),
         (MINIMAL.replace("    path: images\n", ""), 3, "'data.source.path' is missing"),
         (MINIMAL.replace("name: casting", "name: Casting Parts"), 1, "name"),
@@ -66,11 +67,11 @@ def test_overrides_win_over_the_file(tmp_path):
         (MINIMAL + "gate: [1\n", 9, "not valid YAML"),
         (MINIMAL + "data.split: {}\n", 8, "unknown key"),
         ("- a\n- b\n", 1, "must be a mapping"),
-        ("", 1, "must be a mapping"),
+        ("", 1, "is empty; write a line for each setting, such as 'name: …'"),
         (
             MINIMAL + "gate: {metric: map75}\n",
             8,
-            "gate.metric: detection has map50, map50_95, precision, recall (got 'map75')",
+            "gate.metric: did you mean 'map50'? detection has map50, map50_95, precision, recall, f1 (got 'map75')",
         ),
         (MINIMAL + "validation:\n  severities: {leek: error}\n", 9, "severities"),
         (
@@ -97,14 +98,14 @@ def test_a_mistake_is_named_with_file_line_and_mend(tmp_path, text, line, words)
     ("override", "words"),
     [
         ("training.epoch=3", "did you mean 'epochs'?"),
-        ("training.epochs=many", "valid integer"),
+        ("training.epochs=many", "expected a whole number, such as 3"),
         ("training.tiles={size: 640, overlaps: 128}", "did you mean 'overlap'?"),
         ("training.tiles={size: 640, overlap: 400}", "training.tiles: overlap 400 is more than half a tile of 640"),
         ("training.tiles.size=640", "'training.tiles.overlap' is missing"),
         ("training.epochs.x=1", "holds a value"),
         ("training.epochs", "expected key=value"),
         ("=3", "expected key=value"),
-        ("gate={minimum: 2}", "less than or equal to 1"),
+        ("gate={minimum: 2}", "expected 1 or less"),
         ("gate=[1", "not valid YAML"),
         ("data.split={val: 0.5, test: 0.5}", "less than a tenth"),
     ],
@@ -133,15 +134,79 @@ def test_what_a_step_is_given_passes_the_same_checks(tmp_path, part):
 
 def test_a_missing_file_names_the_ones_that_exist(tmp_path):
     written(tmp_path, MINIMAL)
-    with pytest.raises(ConfigError, match=r"no such configuration; there are: .*case\.yaml"):
+    with pytest.raises(ConfigError, match=r"no such configuration; did you mean .*/case\.yaml\?"):
         load_config(tmp_path / "cases.yaml")
+
+
+def test_a_use_case_is_found_by_its_name_alone(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "configs").mkdir()
+    written(tmp_path / "configs", MINIMAL)
+    for named in ("case", "configs/case", "case.yml"):
+        with pytest.raises(ConfigError, match=rf"^{named}: no such configuration; did you mean configs/case\.yaml\?$"):
+            load_config(Path(named))
+    with pytest.raises(ConfigError, match=r"^zzz: no such configuration; there are: configs/case\.yaml$"):
+        load_config(Path("zzz"))
 
 
 def test_a_file_that_is_not_text_is_refused(tmp_path):
     path = tmp_path / "case.yaml"
     path.write_bytes(b"\xff\xfe\x00name")
-    with pytest.raises(ConfigError, match="cannot be read"):
+    with pytest.raises(ConfigError, match="is no text in UTF-8; give a YAML file"):
         load_config(path)
+
+
+def test_a_folder_is_answered_with_its_files(tmp_path):
+    with pytest.raises(ConfigError, match=r"is a folder; give one of its files: it has no \.yaml file$"):
+        load_config(tmp_path)
+    path = written(tmp_path, MINIMAL)
+    with pytest.raises(ConfigError, match=rf"is a folder; give one of its files: {re.escape(path.as_posix())}$"):
+        load_config(tmp_path)
+
+
+def test_a_file_that_may_not_be_read_is_named_with_the_fix(tmp_path, monkeypatch):
+    path = written(tmp_path, MINIMAL)
+
+    def refuse(*_: object, **__: object) -> str:  # root may read everything
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "read_text", refuse)
+    with pytest.raises(ConfigError, match=r"no permission to read it; chmod u\+r "):
+        load_config(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("name: x\ndata:\n\tsource: 1\n", ":3: not valid YAML at column 1: found character '\\t' that cannot start"),
+        ("name: x\ndata:\n\tsource: 1\n", "; indent with spaces, not with tabs"),
+        (
+            "name: x\ndata: {source: {kind: sample}\ngate: {}\n",
+            "; a bracket or brace that is opened before is not closed",
+        ),
+        ("name: a: b\n", ":1: not valid YAML at column 8: mapping values are not allowed here; indent keys alike"),
+        ("# nothing\n", ":1: is empty; write a line for each setting"),
+        ("just words\n", ":1: must be a mapping of settings; write a line for each setting"),
+    ],
+)
+def test_bad_yaml_is_named_with_line_column_and_fix(tmp_path, text, message):
+    with pytest.raises(ConfigError) as caught:
+        load_config(written(tmp_path, text))
+    assert message in str(caught.value)
+
+
+def test_a_gate_may_judge_by_what_a_run_prints_and_a_search_only_by_what_val_gives(tmp_path):
+    assert load_config(written(tmp_path, MINIMAL), ["gate.metric=f1"]).judging.scoring.metric == "f1"
+    search = ["gate.metric=f1", "tuning.space={learning_rate: {low: 0.001, high: 0.01}}"]
+    with pytest.raises(
+        ConfigError, match=r"tuning\.metric: is missing, and gate\.metric f1 is known on test alone; set it"
+    ):
+        load_config(written(tmp_path, MINIMAL), search)
+    assert load_config(written(tmp_path, MINIMAL), [*search, "tuning.metric=recall"]).search_plan.metric == "recall"
+    with pytest.raises(
+        ConfigError, match=r"tuning\.metric: detection has map50, map50_95, precision, recall \(got 'f1'"
+    ):
+        load_config(written(tmp_path, MINIMAL), ["tuning.metric=f1"])
 
 
 def test_a_step_is_given_what_it_reads_and_no_more(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import types
 from collections.abc import Iterator
 from typing import Annotated, Any, NamedTuple, Union, get_args, get_origin
@@ -17,6 +18,8 @@ from visionops.inference.task_registry import task_names
 from visionops.open_union import OpenUnion
 from visionops.schema import describe_problem
 
+_JARGON = re.compile(r"Input should|valid (dictionary|string|tuple|integer)|instance of|[Dd]ict\b|tuple|None")
+"""Words of Python and pydantic that a file of YAML does not have."""
 _WRONG = [[{}]]
 """No setting takes a list of lists of mappings."""
 
@@ -118,10 +121,80 @@ def test_a_value_of_the_wrong_type_is_named_by_the_keys_of_the_file(section, fie
     key = section.key if field == section.tag else (*section.key, field)
     found = [problem.key for problem in _problems(raw)]
     assert any(keys[: len(key)] == key for keys in found)
+    for text in _texts(raw):
+        assert not _JARGON.search(text)
     for keys in found:  # no tag of a union, and no name of a type
         node: Any = raw
         for part in keys[:-1]:
             node = node[int(part)] if isinstance(node, list) else node[part]
+
+
+@pytest.mark.parametrize("value", [None, True, 2.5, "word", {"word": 1}, [1, 2], -(10**9)], ids=repr)
+@pytest.mark.parametrize(("section", "field"), FIELDS)
+def test_no_message_has_the_words_of_a_programmer(section, field, value):
+    try:
+        Config.model_validate(section.settings(field, value))
+    except ValidationError as error:
+        for found in error.errors():
+            assert not _JARGON.search(describe_problem(found, Config).text)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ("data.products=Stell", "data.products: expected a list, such as [Stell] (got 'Stell')"),
+        ("data.products=[[a]]", "data.products.0: expected a text (got ['a'])"),
+        ("data.notes=5", "data.notes: expected a list, such as [5] (got 5)"),
+        (
+            "data.annotations=5",
+            "data.annotations: expected a list, such as [5] or a text; write it in quotes: '5' (got 5)",
+        ),
+        ("data.crowds=ignored", "data.crowds: expected ignore or objects; did you mean 'ignore'? (got 'ignored')"),
+        ("data.format=yolov8", "labelme, cvat, via, label_studio, fiftyone, csv, folders, table"),
+        ("data.format=yolov8", "; did you mean 'yolo'? (got 'yolov8')"),
+        ("serving.prediction_log=maybe", "serving.prediction_log: expected true or false (got 'maybe')"),
+        ("training.epochs=many", "training.epochs: expected a whole number, such as 3 (got 'many')"),
+        ("training.epochs=2.5", "training.epochs: expected a whole number, such as 3 (got 2.5)"),
+        ("training.epochs=0", "training.epochs: expected 1 or more (got 0)"),
+        ("gate.minimum=high", "gate.minimum: expected a number, such as 0.5 (got 'high')"),
+        ("gate.minimum=30", "gate.minimum: expected 1 or less (got 30)"),
+        ("gate.confidence=1", "gate.confidence: expected less than 1 (got 1)"),
+        ("gate.minimum=.nan", "gate.minimum: expected "),
+        ("gate=0.5", "gate: expected a mapping with the keys metric, minimum, margin, "),
+        ("gate=null", "gate: is empty; expected a mapping with the keys metric, "),
+        ("name=5", "name: expected a text; write it in quotes: '5' (got 5)"),
+        ("name=yes", "name: expected a text; write it in quotes, as 'yes' (got true)"),
+        ("name=Casting Parts", "name: expected lower-case letters, digits and dashes, such as steel-2 (got 'Casting"),
+        ("data.source={kind: folder, path: [a]}", "data.source.path: expected a path, such as data/images (got ['a'])"),
+        (
+            "data.source=/data/vision",
+            "data.source: expected a mapping of settings, such as {kind: folder, path: data/images} (got '/data/",
+        ),
+        ("data.source={kind: foldr}", "data.source: unknown kind 'foldr'; did you mean 'folder'? known: 'folder', "),
+        ("data.source={kind: url, url: 'https://h/x', sha256: abc}", "sha256: expected 64 hexadecimal digits"),
+        ("validation.severities=error", "validation.severities: expected a mapping, such as {missing_image: error}"),
+        ("validation.severities={leak: fatal}", "severities.leak: expected error, warning or info (got 'fatal')"),
+        ("validation.severities={duplicates: error}", "did you mean 'duplicate_id', 'duplicate_"),
+        ("validation.severities={zzzz: error}", "; known here: ambiguous_name, animated, bad_box, "),
+        ("validation.severities={zzzz: error}", ", … (52 in all)"),
+        ("data.labels={a: {classes: [x, y]}}", "data.labels.a.classes: expected a mapping, such as {name: [name]}"),
+        (
+            "data.labels={a: {ranges: {x: [1], y: [2, 3]}}}",
+            "data.labels.a.ranges.x: expected a list of 2 values, such as [0.5, 0.5] (got [1])",
+        ),
+        (
+            "data.labels={a: {classes: {ok: [x], bad: [y]}, positive: bat}}",
+            "data.labels.a.positive: 'bat' is no class of the rule; did you mean 'bad'?",
+        ),
+    ],
+)
+def test_a_wrong_value_is_answered_in_words_of_the_file(tmp_path, settings, message):
+    path = tmp_path / "case.yaml"
+    path.write_text("name: case\ndata: {source: {kind: sample}}\n", encoding="utf-8")
+    with pytest.raises(ConfigError) as caught:
+        load_config(path, [settings])
+    assert message in str(caught.value)
+    assert "more)" not in str(caught.value), "one mistake is one"
 
 
 @pytest.mark.parametrize("key", ["data.source", "data.additions"])
@@ -166,7 +239,10 @@ def test_an_address_with_a_password_is_not_shown():
     ("settings", "message"),
     [
         ("validation: {severities: {leek: error}}", "unknown key 'validation.severities.leek'; did you mean 'leak'?"),
-        ("gate: {metric: map5}", "gate.metric: detection has map50, map50_95, precision, recall (got 'map5')"),
+        (
+            "gate: {metric: map5}",
+            "gate.metric: did you mean 'map50'? detection has map50, map50_95, precision, recall, f1 (got 'map5')",
+        ),
         (
             "tuning: {grid: [{epoch: 3}]}",
             "tuning.grid.0: unknown key 'training.epoch'; did you mean 'epochs'?",

@@ -121,7 +121,7 @@ def load(folder, task: str, data: str) -> Config:
             "classification",
             "  format: table\n  labels: {a: {classes: {ok: [0], bad: [1]}, positive: defective}}\n",
             ":6",
-            "positive 'defective' is none of its classes: ok, bad",
+            "positive: 'defective' is no class of the rule; known: ok, bad",
         ),
         (
             "classification",

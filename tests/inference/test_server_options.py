@@ -153,7 +153,7 @@ def test_a_model_is_served_as_the_configuration_says():
     [
         (["--candidate", "c"], "--candidate: needs --bundle, --candidate-version and --release"),
         (["--release", "{"], "--release: .*is no JSON"),
-        (["--release", '{"share": 2}'], "--release: .*less than or equal to 1"),
+        (["--release", '{"share": 2}'], "--release: expected 1 or less"),
         (
             ["--bundle", "b", "--candidate", "c", "--candidate-version", "2", "--release", "{}"],
             "--release: strategy switch tries no candidate",

@@ -125,3 +125,20 @@ def test_help_has_an_example_of_every_command_that_can_be_run(monkeypatch):
         _, _, example = text.partition("Example: visionops ")
         result = CliRunner().invoke(launch.cli.app, shlex.split(example))
         assert (result.exit_code, example.split()[0]) == (0, name), example
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("drill --kind dark", "--kind: expected brightness, noise, blur, mixed, class-shift or camera"),
+        ("drill --kind brigthness", "did you mean 'brightness'?"),
+        (
+            "train configs/steel.yaml",
+            "unexpected argument configs/steel.yaml; did you mean --config configs/steel.yaml?",
+        ),
+    ],
+)
+def test_a_clumsy_line_is_answered_with_the_right_one(line: str, words: str):
+    result = CliRunner().invoke(launch.cli.app, shlex.split(line), env={"COLUMNS": "200"})
+    assert result.exit_code == 2
+    assert words in " ".join(result.output.split())

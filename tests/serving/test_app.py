@@ -326,6 +326,7 @@ def test_reload_needs_the_key(client: TestClient, other_bundle: Path):
     for key in ("", "wrong", KEY + "x"):
         response = reload(client, other_bundle, key=key)
         assert (response.status_code, error_of(response)) == (401, "wrong_key")
+        assert "it is the value of VISIONOPS_ADMIN_KEY" in response.json()["error"]["message"]
     assert client.get("/model").json()["version"] == "1"
 
 

@@ -86,10 +86,13 @@ def test_a_variable_may_have_a_default(tmp_path, variables, expected):
         (MINIMAL.replace("orchestrator", "orchestra"), r"components.orchestra"),
         (MINIMAL.replace("  artifact_store: {name: x, flavor: local}\n", ""), "lacks artifact_store"),
         (MINIMAL.replace("name: x,", "name: '${NOBODY_SET_THIS}',", 1), "set the environment variable NOBODY_SET_THIS"),
-        (MINIMAL.replace("name: x,", "name: 'a b',", 1), "orchestrator.name: String should match"),
+        (
+            MINIMAL.replace("name: x,", "name: 'a b',", 1),
+            "orchestrator.name: expected lower-case letters, digits, dashes",
+        ),
         (MINIMAL + "steps: {trian: {cpu: 1}}\n", r"x.yaml: steps: trian: no such step; did you mean train\?"),
         (MINIMAL + "steps: {train: {cpus: 1}}\n", "steps.train.cpus: Extra inputs"),
-        (MINIMAL + "steps: {train: {memory: 4G}}\n", "steps.train.memory: String should match"),
+        (MINIMAL + "steps: {train: {memory: 4G}}\n", "steps.train.memory: expected a number with Mi, Gi or Ti"),
         (
             MINIMAL + "steps: {train: {step_operator: true}}\n",
             "steps.train.step_operator: the stack has no step_operator",
@@ -97,7 +100,7 @@ def test_a_variable_may_have_a_default(tmp_path, variables, expected):
         (MINIMAL + "steps: {train: {env_from: [{}]}}\n", "env_from.0: needs either secretRef or configMapRef"),
         (MINIMAL + "steps: {train: {scratch: {claim: a, storage_class: b}}}\n", "scratch: has both claim and"),
         ("a: [", "not valid YAML"),
-        ("- 1\n", "valid dictionary"),
+        ("- 1\n", "expected a mapping"),
         (MINIMAL + "flavors: [{type: model_deployer, source: nodots}]\n", "flavors.0.source"),
     ],
 )

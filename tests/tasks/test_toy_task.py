@@ -366,7 +366,7 @@ def test_a_use_case_has_the_settings_of_its_task(config):
     ("override", "words"),
     [
         ("training.tolerence=1", "unknown key 'training.tolerence'; did you mean 'tolerance'?"),
-        ("training.tolerance=wide", "training.tolerance: Input should be a valid number"),
+        ("training.tolerance=wide", "training.tolerance: expected a number"),
         ("training.epochs=3", "unknown key 'training.epochs'"),
         ("gate.metric=map50", "gate.metric: brightness has within (got 'map50')"),
         ("gate.metric=mae", "gate.metric: brightness has within (got 'mae')"),
@@ -524,7 +524,7 @@ def test_its_answers_are_reviewed(tmp_path):
             item = review.add("parts", shade(rng, 0.4), arrival, anna, key=f"a{number}", now=now).item.id
             review.claim(item, anna, key=f"c{number}", now=now)
             for wrong in (1.5, float("nan"), "bright"):
-                with pytest.raises(LabelError, match="label: brightness: Input should be"):
+                with pytest.raises(LabelError, match="label: brightness: expected"):
                     review.decide(item, Answer(Verdict.CORRECT, {"brightness": wrong}), anna, key="w", now=now)
             review.decide(item, answer, anna, key=f"d{number}", now=now)
         review.export("parts", anna, key="e", now=now)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import re
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -38,6 +39,7 @@ __all__ = [
 
 _BUSY = {429, 502, 503, 504}
 _BINARY = {"Content-Type": "application/octet-stream"}
+_ERRNO = re.compile(r"^\[Errno -?\d+\] ")
 _CONNECTING = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 """Errors before the server has seen anything of the request."""
 _Read = TypeVar("_Read")
@@ -222,7 +224,7 @@ def is_yes(response: httpx.Response) -> bool:
 
 def not_answered(call: Call[Any], url: str, error: httpx.RequestError) -> TryAgain | ClientError:
     """Return what follows from a request that has no answer."""
-    reason = str(error) or type(error).__name__
+    reason = _ERRNO.sub("", str(error)) or type(error).__name__
     if not isinstance(error, httpx.TransportError) or isinstance(error, httpx.LocalProtocolError):
         return ClientError(f"{url}{call.path}: the request or its answer is not valid HTTP ({reason})")
     if call.is_repeatable or isinstance(error, _CONNECTING):

@@ -24,5 +24,6 @@ def explain(error: ValidationError, places: Mapping[Key, str], path: Path, schem
     lines = {".".join(known): line for known, line in places.items()}  # a key of tuning.space has dots of its own
     keys = (".".join(problem.key[:n]) for n in range(len(problem.key), 0, -1))
     place = next((lines[key] for key in keys if key in lines), f"{path}:1")
-    more = error.error_count() - 1
+    # Of a union, pydantic has an error for each alternative.
+    more = len({describe_problem(found, schema).key for found in error.errors()} - {problem.key})
     return f"{place}: {problem.text}" + (f" (and {more} more)" if more else "")

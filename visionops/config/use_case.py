@@ -17,6 +17,7 @@ from visionops.quantization.settings import QuantizationConfig, QuantizationPlan
 from visionops.review.settings import ReviewConfig
 from visionops.schedules import SchedulesConfig
 from visionops.settings import Settings
+from visionops.suggestions import nearest_names
 from visionops.tasks.conversion_plan import ConversionPlan, Training
 from visionops.tasks.detection.settings import DetectionTraining
 from visionops.tasks.settings import TrainingPlan
@@ -75,10 +76,16 @@ class Config(Settings):
             raise ValueError(f"training.task: {self.training.task} is not task {self.task}; leave it out")
         for key, metric, known_metrics in (
             ("gate.metric", self.gate.metric, task.gate_metrics),
-            ("tuning.metric", self.tuning.metric, tuple(metric.name for metric in task.metrics)),
+            ("tuning.metric", self.tuning.metric, task.tuning_metrics),
         ):
             if metric is not None and metric not in known_metrics:
-                raise ValueError(f"{key}: {self.task} has {', '.join(known_metrics)} (got {metric!r})")
+                near = "".join(f"did you mean {name!r}? " for name in nearest_names(metric, known_metrics))
+                raise ValueError(f"{key}: {near}{self.task} has {', '.join(known_metrics)} (got {metric!r})")
+        if (self.tuning.space or self.tuning.grid) and self.search_plan.metric not in task.tuning_metrics:
+            raise ValueError(
+                f"tuning.metric: is missing, and gate.metric {self.gate.metric} is known on test alone; set it to one "
+                f"of {', '.join(task.tuning_metrics)}"
+            )
         if self.evaluation.resamples < self.gate.least_resamples:
             raise ValueError(
                 f"evaluation.resamples: gate.confidence {self.gate.confidence:g} needs {self.gate.least_resamples} or "

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from pydantic import Field, model_validator
 
 from visionops.settings import Raw, Settings
+from visionops.suggestions import suggest_name
 
 __all__ = ["LabelRule", "WeightRule", "raw_key"]
 
@@ -52,13 +53,16 @@ class LabelRule(Settings):
     @model_validator(mode="after")
     def _agree(self) -> LabelRule:
         if (self.classes is None) == (self.ranges is None):
-            raise ValueError("give either classes (lists of raw values) or ranges (lowest and highest number)")
+            raise ValueError(
+                "give either classes (lists of raw values, as {ok: [good], defective: [scratch, dent]}) or ranges "
+                "(lowest and highest number, as {ok: [0, 0.2], defective: [0.8, 1]})"
+            )
         names = list(self.classes or self.ranges or {})
         if len(names) < 2:
             raise ValueError(f"needs two classes or more (has {len(names)})")
         for key, name in (("default", self.default), ("positive", self.positive)):
             if name is not None and name not in names:
-                raise ValueError(f"{key} {name!r} is none of its classes: {', '.join(names)}")
+                raise ValueError(f"{key}: {name!r} is no class of the rule; {suggest_name(name, names)}")
         if self.positive is not None and len(names) != 2:
             raise ValueError(f"positive {self.positive!r} makes sense with two classes (has {len(names)})")
         self._refuse_overlaps()

@@ -31,7 +31,7 @@ from visionops.data.settings import (
 )
 from visionops.errors import DataError, VisionOpsError
 
-__all__ = ["data_fingerprint", "fetch", "of_additions", "source_fingerprint"]
+__all__ = ["check_sources", "data_fingerprint", "fetch", "of_additions", "source_fingerprint"]
 
 _UNPACKING = 2
 """Goes up with each change to what is unpacked of an archive: what an older version left is not used."""
@@ -84,6 +84,32 @@ def of_additions() -> Iterator[None]:
         yield
     except VisionOpsError as error:
         raise DataError(f"data.additions: {str(error).replace('data.source', 'data.additions')}") from error
+
+
+def check_sources(data: DataConfig) -> None:
+    """See that the data is there, as far as this machine knows: nothing is listed, fetched or read.
+
+    Raises:
+        DataError: The folder, archive or package is missing, the source's folder is empty, or DVC does not track it.
+    """
+    _check(data.source)
+    if isinstance(data.source, FolderSource) and next(walk_files(_folder(data.source)), None) is None:
+        raise DataError(f"{_folder(data.source)}: holds no file; put the images there, or set data.source.path")
+    if data.additions is not None and not isinstance(data.additions, ReviewSource):
+        with of_additions():
+            _check(data.additions)
+
+
+def _check(source: Source) -> None:
+    match source:
+        case FolderSource():
+            _folder(source)
+        case ArchiveSource():
+            _archive(source)
+        case PackageSource():
+            _package(source)
+        case DvcSource():
+            tracked_digest(source.path)
 
 
 def data_fingerprint(data: DataConfig) -> str:

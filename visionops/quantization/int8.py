@@ -227,4 +227,4 @@ def _val_metrics(bundle: ModelBundle, dataset: Dataset, task: TaskSpec[Any], sco
     known = comparison_set(as_test, [bundle.card]).dataset_for(bundle.card)
     evaluation = scoring.evaluation.model_copy(update={"latency_images": 1, "resamples": 0})
     metrics = task.evaluate(bundle, known, scoring.model_copy(update={"evaluation": evaluation}), None).metrics
-    return {name: metrics[name] for name in (metric.name for metric in task.metrics) if name in metrics}
+    return {name: metrics[name] for name in task.tuning_metrics if name in metrics}

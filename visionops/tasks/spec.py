@@ -43,6 +43,8 @@ class Metric:
     higher_is_better: bool = True
     is_share: bool = True
     """Lies from 0 to 1, so that `gate.minimum` and `gate.margin` mean something."""
+    is_on_val: bool = True
+    """A training measures it on val, so that a search can maximize it."""
 
     @property
     def can_gate(self) -> bool:
@@ -88,7 +90,7 @@ class TaskSpec(ServedTask[P]):
 
     Attributes:
         settings: What ``training`` holds; its ``task`` is a `Literal` of the task's name.
-        metrics: What the task can be judged by, on val (tuning) and test (the gate); the first is the default.
+        metrics: What the task can be judged by, on test (the gate) and most on val (tuning); the first is the default.
         layer: Name of the annotations that it learns from (`Dataset`).
         label_form: What a person answers for one image, for OpenAPI; None for a task whose labels are not reviewed.
     """
@@ -103,6 +105,11 @@ class TaskSpec(ServedTask[P]):
         """Names of the metrics that a gate can judge by; the first is its default."""
         return tuple(metric.name for metric in self.metrics if metric.can_gate)
 
+    @property
+    def tuning_metrics(self) -> tuple[str, ...]:
+        """Names of the metrics that a search can look for."""
+        return tuple(metric.name for metric in self.metrics if metric.is_on_val)
+
     def metric(self, name: str) -> Metric:
         """Return one of ``metrics``.
 
@@ -116,6 +123,13 @@ class TaskSpec(ServedTask[P]):
 
         Raises:
             ValueError: They do not; the message begins with the setting to correct.
+        """
+
+    def check_model(self, training: TrainingBase) -> None:
+        """Check that ``training.model`` names a model that can be trained; it may take seconds.
+
+        Raises:
+            TrainingError: It does not; the message has the nearest names.
         """
 
     def fit_dataset(self, dataset: Dataset, format_: Format) -> Dataset:  # noqa: ARG002

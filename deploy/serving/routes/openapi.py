@@ -460,6 +460,12 @@ _KEYS = {
 }
 
 
+def _refusal_of(path: str) -> dict[str, Any]:
+    body = V2Error if path.startswith("/v2") else ErrorAnswer
+    schema = {"$ref": f"#/components/schemas/{body.__name__}"}
+    return {**_MEANINGS[422], "content": {"application/json": {"schema": schema}}}
+
+
 def document(app: FastAPI) -> dict[str, Any]:
     """The OpenAPI document.
 
@@ -483,4 +489,6 @@ def document(app: FastAPI) -> dict[str, Any]:
                     operation["responses"][done].setdefault("headers", {}).update(_WINDOW)
             if "HTTPValidationError" in str(operation["responses"].get("422")):
                 del operation["responses"]["422"]
+            # An unknown parameter is refused everywhere.
+            operation["responses"].setdefault("422", _refusal_of(path))
     return told

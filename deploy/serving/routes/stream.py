@@ -52,7 +52,17 @@ def stream_router(serving: Serving) -> APIRouter:
         await websocket.accept()
         await _Stream(serving, frames, websocket, _Wanted(model, options, budget)).run()
 
-    @router.get("/stream", response_class=Response, status_code=426, responses=STREAM_RESPONSES, summary="Stream")
+    async def model_name(model: ModelName = "") -> str:
+        return model
+
+    @router.get(
+        "/stream",
+        response_class=Response,
+        status_code=426,
+        responses=STREAM_RESPONSES,
+        summary="Stream",
+        dependencies=[Depends(model_name), options_of_task],
+    )
     async def no_stream() -> None:
         """A WebSocket: send images as binary messages, and read an answer of `/predict` for the newest of them.
 

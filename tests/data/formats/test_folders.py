@@ -93,9 +93,18 @@ def test_a_folder_outside_the_mapping_is_refused_with_the_nearest(tmp_path):
     assert found(dataset) == [(Code.UNKNOWN_LABEL, "def_fornt")]
     finding = dataset.findings[0]
     assert finding.severity is Severity.ERROR
-    assert "did you mean 'def_front'?" in finding.message
+    assert finding.message == (
+        "'def_fornt' is no value of condition; data.labels.condition has 'def_front' instead, which the data does not "
+        "have: correct the one that is misspelt (2 images without a class)"
+    )
     assert finding.images == ("def_fornt/2.png", "def_fornt/3.png")
     assert list(answers(dataset)) == ["ok_front/1.png"]
+
+
+def test_a_folder_that_resembles_another_is_refused_with_that_one(tmp_path):
+    write_folders(tmp_path, {"ok_front": [1], "def_front": [2], "def_fornt": [3]})
+    dataset = read(tmp_path, condition={"classes": {"ok": ["ok_front"], "defective": ["def_front"]}})
+    assert "did you mean 'def_front'?" in dataset.findings[0].message
 
 
 def test_an_empty_class_folder_is_found_and_is_no_class(tmp_path):

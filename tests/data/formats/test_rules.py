@@ -184,13 +184,21 @@ def test_the_order_of_classes_does_not_depend_on_the_rows(raws):
 
 def test_a_refusal_says_what_is_near():
     read = reader(classes={"scratch": ["scratch"], "pit": ["pit", True]})
-    assert read.refusal("Scrach") == (
+    assert read.refusal("Scrach", ["Scrach", "scratch"]) == (
         "'Scrach' is no value of defect; did you mean 'scratch'?; or add it to a class, unknown or drop of "
         "data.labels.defect"
     )
-    assert "known: scratch, pit, true" in read.refusal("7")
-    assert "quote it" in read.refusal("yes")
-    assert "(good 0 to 0.2, bad 0.8 to 1)" in reader(ranges={"good": (0, 0.2), "bad": (0.8, 1)}).refusal("0.5")
+    assert "known: scratch, pit, true" in read.refusal("7", ["7"])
+    assert "quote it" in read.refusal("yes", ["yes"])
+    assert "(good 0 to 0.2, bad 0.8 to 1)" in reader(ranges={"good": (0, 0.2), "bad": (0.8, 1)}).refusal("0.5", ["0.5"])
+
+
+def test_a_value_of_the_rule_that_the_data_lacks_may_be_the_misspelt_one():
+    read = reader(classes={"scratch": ["scrach"], "pit": ["pit"]})
+    assert read.refusal("scratch", ["scratch", "pit"]) == (
+        "'scratch' is no value of defect; data.labels.defect has 'scrach' instead, which the data does not have: "
+        "correct the one that is misspelt"
+    )
 
 
 def test_a_long_list_is_cut():

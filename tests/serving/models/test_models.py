@@ -291,7 +291,10 @@ def test_a_file_of_which_nothing_loads_is_an_error(models_file: Path):
         ("models: [", r"models.yaml:1: not valid YAML"),
         ("model: []", r"models.yaml:1: unknown key 'model'; did you mean 'models'"),
         ("models:\n- {name: a, version: '1'}", r"models.yaml:2: 'models.0.bundle' is missing"),
-        ("models:\n- name: a\n  version: 1\n  bundle: x", r"models.yaml:3: models.0.version: .*string \(got 1\)"),
+        (
+            "models:\n- name: a\n  version: 1\n  bundle: x",
+            r"models.yaml:3: models.0.version: expected a text; write it in quotes: '1' \(got 1\)",
+        ),
         ("models:\n- name: a\n  version: '1'\n  bundle: x\n  sahre: 1", r"models.yaml:5: unknown key .*'share'"),
         ("models:\n- {name: a, version: '1', bundle: x, role: canary}", r"models.yaml:2: .*a canary needs one"),
         ("models:\n- {name: a, version: '1', bundle: x, role: shadow}", r"models.yaml:2: .*has no champion in this"),
@@ -299,7 +302,7 @@ def test_a_file_of_which_nothing_loads_is_an_error(models_file: Path):
             "models:\n- {name: a, version: '1', bundle: x}\n- {name: a, version: '2', bundle: x}",
             r"models.yaml:3: .*'a' has a champion already",
         ),
-        ("", r"models.yaml:1: must be a mapping"),
+        ("", r"models.yaml:1: is empty; write a line for each setting"),
     ],
 )
 def test_a_file_that_cannot_be_used_is_named_with_the_line(tmp_path: Path, text: str, message: str):

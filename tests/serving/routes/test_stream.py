@@ -158,6 +158,7 @@ def test_frames_have_deadlines(port: int):
     [
         ("/stream?model=none", {}, 404, "unknown_model"),
         ("/stream?conf=7", {}, 422, "bad_parameter"),
+        ("/stream?confidence=0.4", {}, 422, "bad_parameter"),
         ("/stream", {"X-Deadline-Ms": "0"}, 422, "bad_parameter"),
         ("/stream", {"X-Deadline-Ms": "soon"}, 422, "bad_parameter"),
         ("/stream", {"Origin": "http://evil.example"}, 403, "foreign_origin"),

@@ -100,7 +100,8 @@ def read(listing: Listing, data: DataConfig, name: str) -> Dataset:
         inside = files[folder.place]
         claimed.update(file.name for file in inside)
         if class_id == OUTSIDE:
-            message = f"{reader.refusal(folder.raw)}; {counted(len(inside), 'image')} left out"
+            refusal = reader.refusal(folder.raw, [folder.raw for folder in filled])
+            message = f"{refusal} ({counted(len(inside), 'image')} without a class)"
             keys = tuple(file.name for file in inside)
             findings.append(Finding.of(Code.UNKNOWN_LABEL, folder.place, message, keys))
         elif class_id == DROPPED:

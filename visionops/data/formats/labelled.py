@@ -249,7 +249,7 @@ class LabelledImages:
                 dropped[raw] += 1
         for raw, keys in outside.items():
             also = f" ({len(keys)} rows have it)" if len(keys) > 1 else ""
-            message = f"column {column}: {reader.refusal(raw)}{also}"
+            message = f"column {column}: {reader.refusal(raw, meaning)}{also}"
             self.assembly.found(Code.UNKNOWN_LABEL, self.entries[keys[0]].where, message, tuple(keys))
         self.notes += reader.notes(raws, column)
         if dropped:

@@ -13,6 +13,7 @@ from visionops.data.findings import counted
 from visionops.data.formats.assembly import fold_name
 from visionops.data.label_rules import LabelRule, raw_key
 from visionops.data.layers import Attribute
+from visionops.suggestions import nearest_names
 
 __all__ = ["DROPPED", "OUTSIDE", "UNKNOWN", "LabelReader", "is_missing", "list_names", "number_of", "suggest"]
 
@@ -147,8 +148,12 @@ class LabelReader:
         known = repr(self.attribute.class_names[class_id]) if what is None else what
         return f"{spelled} of column {column} taken for {known}: only case or spaces differ."
 
-    def refusal(self, raw: str) -> str:
-        """Why a raw value is outside the mapping, and how to mend it."""
+    def refusal(self, raw: str, found: Iterable[str]) -> str:
+        """Return why a raw value is outside the mapping, and the fix.
+
+        Args:
+            found: All raw values of the data. A value of the rule that is not among them may be the misspelt one.
+        """
         name = self.attribute.name
         if self.ranges:
             spans = zip(self.attribute.class_names, self.ranges, strict=True)
@@ -156,8 +161,15 @@ class LabelReader:
             return f"{raw!r} is in no range of {name} ({known}); widen one, or add it to data.labels.{name}.drop"
         if raw.casefold() in _YAML_BOOLEANS and raw_key(raw.casefold() in {"yes", "on"}) in self.values:
             return f"{raw!r} is no value of {name}: YAML reads it as true or false; quote it under data.labels.{name}"
-        mend = f"{suggest(raw, self.values)}; or add it to a class, unknown or drop of data.labels.{name}"
-        return f"{raw!r} is no value of {name}; {mend}"
+        unused = self.values.keys() - set(map(raw_key, found))
+        near = nearest_names(raw, self.values)
+        if near and near[0] in unused:
+            return (
+                f"{raw!r} is no value of {name}; data.labels.{name} has {near[0]!r} instead, which the data does not "
+                "have: correct the one that is misspelt"
+            )
+        fix = f"{suggest(raw, self.values)}; or add it to a class, unknown or drop of data.labels.{name}"
+        return f"{raw!r} is no value of {name}; {fix}"
 
 
 def is_missing(raw: str) -> bool:

@@ -91,6 +91,12 @@ class LabelTask(TaskSpec["LabelPrediction"]):
     is_single: ClassVar[bool]
     """One question, which is answered without its name."""
 
+    def check_model(self, training: TrainingBase) -> None:
+        """See `TaskSpec`."""
+        from visionops.tasks.classification.backbones import check_backbone
+
+        check_backbone(getattr(training, "model", ""))
+
     def check_card(self, card: BundleCard) -> None:
         """See `ServedTask`."""
         if card.decode != Decode.LOGITS:

@@ -80,7 +80,7 @@ class DetectionTask(TaskSpec["BoxPrediction"]):
         }
     )
     settings = DetectionTraining
-    metrics = tuple(map(Metric, ("map50", "map50_95", "precision", "recall")))
+    metrics = (*map(Metric, ("map50", "map50_95", "precision", "recall")), Metric("f1", is_on_val=False))
     layer = "boxes"
     label_form = BoxLabels
 
@@ -186,6 +186,14 @@ class DetectionTask(TaskSpec["BoxPrediction"]):
         if not known.size or np.median(known) > _DEFAULT_SIDE - _STRIDE:
             return {}
         return {"image_size": max(2 * _STRIDE, int(-(-float(np.median(known)) // _STRIDE) * _STRIDE))}
+
+    def check_model(self, training: TrainingBase) -> None:
+        """See `TaskSpec`."""
+        model = getattr(training, "model", "")
+        if model != self.settings.model_fields["model"].default:  # that one is there
+            from visionops.tasks.detection.models import check_detector
+
+            check_detector(model)
 
     def conversion_settings(self, training: TrainingBase) -> frozenset[str]:
         """See `TaskSpec`: tiles, and the seed that draws empty ones. The trainer scales images as it reads them."""
