@@ -1,7 +1,7 @@
 """The code blocks of our guides, and the commands in them.
 
-A block of commands is marked behind its language: `bash run` is executed by `make docs`, `bash cluster` needs a
-cluster or an image that only a person has; any other is only checked.
+A block of commands is marked behind its language: `bash run` is executed by `make docs-commands`, `bash cluster` needs
+a cluster or an image that only a person has; any other is only checked.
 """
 
 from __future__ import annotations

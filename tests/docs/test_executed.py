@@ -1,6 +1,6 @@
 """The blocks of our guides that are marked `run`, executed as they stand; the flags of all others that are here.
 
-`make docs`. The API server is that of `tests.helpers.cluster`, and ZenML has an empty database.
+`make docs-commands`. The API server is that of `tests.helpers.cluster`, and ZenML has an empty database.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tests.docs.blocks import GUIDES, Block, blocks, commands
 from tests.helpers.cluster import running_cluster
 
 pytestmark = [
-    pytest.mark.skipif("VISIONOPS_DOCS" not in os.environ, reason="make docs"),
+    pytest.mark.skipif("VISIONOPS_DOCS" not in os.environ, reason="make docs-commands"),
     pytest.mark.timeout(1800),
 ]
 

@@ -39,7 +39,7 @@ ELSEWHERE = {
     "podman-compose",
     "python3",
 }
-"""Programs of others; make docs checks the flags of those that are here."""
+"""Programs of others; make docs-commands checks the flags of those that are here."""
 PATHS = re.compile(r"(?:configs|deploy|stacks|tests)/[\w./-]+\.\w+")
 MADE = {"deploy/.env"}
 ALL = [pytest.param(block, id=block.place) for guide in GUIDES for block in blocks(guide)]
@@ -71,7 +71,7 @@ def test_commands_are_those_that_there_are(block: Block):
             assert re.search(rf"^{re.escape(rest[0])}:", (ROOT / "Makefile").read_text(), re.MULTILINE), rest
         elif program == "visionops":
             check_visionops(rest)
-        elif program != "zenml":  # its flags are those of make docs: to import it takes seconds
+        elif program != "zenml":  # its flags are those of make docs-commands: to import it takes seconds
             assert Path(program).name in SHELL | ELSEWHERE, f"{program}: unknown; is it written well?"
 
 
