@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import importlib.metadata
 import inspect
+import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -210,6 +211,14 @@ def _inspect(
     """Say what a data set is; write its card, its label audit and a use case that trains it."""
     wanted = [setting.removeprefix("data.") for setting in settings or ()]
     raise typer.Exit(exit_code(lambda: run_inspection(path, output, wanted, ["visionops", "train"])))
+
+
+@app.command("schema", epilog="Example: visionops schema")
+def _schema() -> None:
+    """Print the JSON Schema of use cases, by which an editor completes and checks their YAML."""
+    from visionops.config.json_schema import use_case_schema
+
+    typer.echo(json.dumps(use_case_schema(), indent=2, ensure_ascii=False))
 
 
 app.command("schedule", epilog="Example: visionops schedule --config configs/steel.yaml --stack airflow-local")(

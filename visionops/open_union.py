@@ -9,7 +9,8 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Union
 
-from pydantic import BaseModel, Field, GetCoreSchemaHandler, TypeAdapter
+from pydantic import BaseModel, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, TypeAdapter
+from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
 __all__ = ["OpenUnion"]
@@ -39,6 +40,10 @@ class OpenUnion:
         return core_schema.no_info_plain_validator_function(
             lambda value: _adapter(self.annotation).validate_python(value)
         )
+
+    def __get_pydantic_json_schema__(self, _: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """Describe the union of the moment."""
+        return handler(_adapter(self.annotation).core_schema)
 
 
 @functools.cache

@@ -1,6 +1,6 @@
 """Execute the blocks marked `run` in the guides, and check the flags of the other programs that are installed.
 
-`make docs` runs these tests. The API server comes from `tests.helpers.cluster`, and ZenML has an empty database.
+`make docs-commands` runs these tests. The API server comes from `tests.helpers.cluster`, and ZenML has an empty database.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tests.docs.blocks import GUIDES, Block, blocks, commands
 from tests.helpers.cluster import running_cluster
 
 pytestmark = [
-    pytest.mark.skipif("VISIONOPS_DOCS" not in os.environ, reason="make docs"),
+    pytest.mark.skipif("VISIONOPS_DOCS" not in os.environ, reason="make docs-commands"),
     pytest.mark.timeout(1800),
 ]
 

@@ -39,7 +39,7 @@ ELSEWHERE = {
     "podman-compose",
     "python3",
 }
-"""Programs that are not ours; `make docs` checks the flags of those that are installed."""
+"""Programs that are not ours; `make docs-commands` checks the flags of those that are installed."""
 PATHS = re.compile(r"(?:configs|deploy|stacks|tests)/[\w./-]+\.\w+")
 MADE = {"deploy/.env"}
 ALL = [pytest.param(block, id=block.place) for guide in GUIDES for block in blocks(guide)]
@@ -71,7 +71,7 @@ def test_commands_exist_and_have_their_flags(block: Block):
             assert re.search(rf"^{re.escape(rest[0])}:", (ROOT / "Makefile").read_text(), re.MULTILINE), rest
         elif program == "visionops":
             check_visionops(rest)
-        elif program != "zenml":  # make docs checks its flags, because importing it takes seconds
+        elif program != "zenml":  # make docs-commands checks its flags, because importing it takes seconds
             assert Path(program).name in SHELL | ELSEWHERE, (
                 f"{program}: unknown program; fix its spelling or add it to ELSEWHERE"
             )

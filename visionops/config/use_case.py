@@ -34,17 +34,29 @@ class Config(Settings):
     name: str = Field(pattern=r"^[a-z][a-z0-9-]*$", max_length=63)
     """Names the registered model and the endpoint: lower case, digits and dashes."""
     task: TaskName = "detection"
+    """What is learned."""
     data: DataConfig
+    """Which data to take, and how their labels are written."""
     validation: ValidationPolicy = ValidationPolicy()
+    """Which findings stop a run, and the limits they are judged by."""
     training: Training = DetectionTraining()
+    """What the model learns with; which settings there are depends on `task`."""
     evaluation: EvaluationConfig = EvaluationConfig()
+    """How the test split is scored."""
     gate: GateConfig = GateConfig()
+    """What a challenger must reach to become champion."""
     tuning: TuningConfig = TuningConfig()
+    """The search for better training settings."""
     quantization: QuantizationConfig = QuantizationConfig()
+    """The champion in 8-bit integers."""
     serving: ServingConfig = ServingConfig()
+    """How the champion answers."""
     monitoring: MonitoringConfig = MonitoringConfig()
+    """What the endpoint's traffic is compared with, and what follows."""
     review: ReviewConfig = ReviewConfig()
+    """Which images people review, and in which order."""
     schedules: SchedulesConfig = SchedulesConfig()
+    """When pipelines run by the clock."""
 
     @model_validator(mode="before")
     @classmethod

@@ -112,5 +112,6 @@ class WeightRule(Settings):
     """How much each image counts in training, from a raw column: for labels that say how sure they are."""
 
     column: str
+    """Column of the table that holds the numbers."""
     values: dict[float, Annotated[float, Field(ge=0, le=1000)]] = Field(min_length=1)
     """Number in the column to weight, by the nearest; 0 leaves the image out of the loss."""

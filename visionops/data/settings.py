@@ -105,6 +105,7 @@ class ArchiveSource(Settings):
 
     kind: Literal["archive"]
     path: Path
+    """The archive; relative to where the command is run."""
 
 
 class PackageSource(Settings):
@@ -122,6 +123,7 @@ class SampleSource(Settings):
 
     kind: Literal["sample"]
     images: int = Field(default=160, ge=12, le=100_000)
+    """Number of images."""
     size: int = Field(default=320, ge=64, le=4096)
     """Width and height in pixels."""
     difficulty: float = Field(default=0.3, ge=0, le=1)
@@ -129,6 +131,7 @@ class SampleSource(Settings):
     clean_share: float = Field(default=0.1, ge=0, le=0.9)
     """Share of images without a defect."""
     seed: int = 0
+    """Same seed, same images."""
 
 
 class S3Source(Settings):
@@ -200,8 +203,11 @@ class SplitConfig(Settings):
     """Shares of val and test where the data set does not give them."""
 
     val: float = Field(default=0.15, gt=0, lt=1)
+    """Share of the images for validation."""
     test: float = Field(default=0.15, gt=0, lt=1)
+    """Share of the images for the test split."""
     seed: int = 0
+    """Another seed deals the images out differently."""
 
     @model_validator(mode="after")
     def _leave_some_for_training(self) -> SplitConfig:
@@ -214,11 +220,13 @@ class DataConfig(Settings):
     """Where the images and labels are, and which of them to take."""
 
     source: Source
+    """Where the images and labels come from."""
     additions: Additions | None = None
     """Images of the line that were labelled since, in the same format; the folder may be empty still. Training adds
     them to the source, whose images keep their splits; `--pipeline monitoring` scores the champion on those it has not
     seen. `kind: review` takes what people have decided by `visionops review`."""
     format: Format = Format.AUTO
+    """How the labels are written; `auto` recognizes it."""
     annotations: str | tuple[str, ...] | None = None
     """`coco` only: the JSON file or files, relative to the source; all COCO files when absent."""
     crowds: Literal["ignore", "objects"] = "ignore"
@@ -302,9 +310,11 @@ class ValidationPolicy(Settings):
     shards: int = Field(default=1, ge=1, le=1000)
     """Steps that the images are decoded in, which a cluster runs at once; the report is the same."""
     min_images: int = Field(default=10, ge=1)
+    """Usable labelled images that the data set needs."""
     min_instances: int = Field(default=1, ge=0)
     """Boxes each class needs in train."""
     max_pixels: int = Field(default=100_000_000, ge=1)
+    """Largest accepted width x height of an image."""
     near_duplicate_distance: int = Field(default=4, ge=0, le=16)
     """Hamming distance of 64-bit perceptual hashes up to which two images count as near duplicates."""
 

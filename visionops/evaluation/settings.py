@@ -16,6 +16,7 @@ class EvaluationConfig(Settings):
     worst_images: int = Field(default=12, ge=0, le=100)
     """How many of the worst are drawn; 0: no images at all, only figures and charts."""
     latency_images: int = Field(default=50, ge=1)
+    """Images whose latency is measured, one after another."""
     resamples: int = Field(default=1000, ge=0, le=100_000)
     """Bootstrap resamples of the test images, for confidence intervals and for `gate.confidence`; 0: none."""
 

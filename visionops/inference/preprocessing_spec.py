@@ -38,7 +38,7 @@ class ContentCrop(BaseModel):
     The background is the median colour of the outermost pixels. An image without content stays whole.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     tolerance: int = Field(default=12, ge=0, le=254)
     """Largest difference of a channel from the background's that still is background."""

@@ -53,13 +53,17 @@ class ServingConfig(Settings):
     """How the champion answers."""
 
     engine: EngineName = EngineName.OPENVINO
+    """What runs the model's graph."""
     device: Device = Device.CPU
     """What the endpoint computes on. Training and evaluation use the CPU's engine in any case."""
     precision: Precision = Precision.F32
     """What training seals; `int8` comes of `--pipeline quantize`."""
     confidence: float = Field(default=0.25, ge=0, le=1)
+    """Lowest score of a detection that is answered. Labels have thresholds of their own in the bundle."""
     iou: float = Field(default=0.7, ge=0, le=1)
+    """Overlap (IoU) of two boxes of a class above which NMS drops the weaker one."""
     max_upload_bytes: int = Field(default=20_000_000, ge=1)
+    """Largest accepted image file."""
     port: int = Field(default=8000, ge=0, le=65535)
     """0: any free port."""
     prediction_log: bool = True

@@ -57,12 +57,14 @@ class DriftSettings(Settings):
     Holm asks for alpha divided by the number of columns: with many columns or a small ``alpha`` there are
     2 * columns / alpha exchanges instead."""
     seed: int = 0
+    """Of the random exchanges and draws."""
 
 
 class EstimationSettings(Settings):
     """How the gate's metric is estimated without labels."""
 
     enabled: bool = True
+    """Estimate at all."""
     draws: int = Field(default=500, ge=100, le=100_000)
     """Of the calibration, and of the truth of every image; the interval comes from them."""
     min_images: int = Field(default=30, ge=2)
@@ -70,13 +72,16 @@ class EstimationSettings(Settings):
     min_held_out: int = Field(default=25, ge=2)
     """Labelled images of the val split to calibrate on, below which nothing is estimated."""
     seed: int = Field(default=0, ge=0)
+    """Of the draws."""
 
 
 class PerformanceLevels(Settings):
     """Below which figure of a metric people are told, however it was at test."""
 
     warning: float | None = Field(default=None, ge=0, le=1)
+    """Figure below which a warning is sent; absent: none."""
     critical: float | None = Field(default=None, ge=0, le=1)
+    """Figure below which a critical alert is sent; absent: none."""
 
     @model_validator(mode="after")
     def _agree(self) -> PerformanceLevels:
@@ -144,6 +149,7 @@ class MonitoringConfig(Settings):
     window_hours: float = Field(default=24, gt=0, allow_inf_nan=False)
     """Predictions that are looked at: those of so many hours before."""
     reference: ReferenceKind = ReferenceKind.BUNDLE
+    """What the window is compared with."""
     reference_hours: float = Field(default=168, gt=0, allow_inf_nan=False)
     """With ``reference: window``: how far it reaches back from where the window begins."""
     ignore_drills: bool = False
@@ -156,8 +162,11 @@ class MonitoringConfig(Settings):
     """Where traffic has no header X-Source: a regular expression whose group ``source`` names the camera, searched in
     the request id, and in the keys of the data set's images for the reference. Sealed into the bundle, too."""
     drift: DriftSettings = DriftSettings()
+    """When a difference is a drift."""
     estimation: EstimationSettings = EstimationSettings()
+    """How the gate's metric is estimated without labels."""
     policy: RetrainPolicy = RetrainPolicy()
+    """When people are alerted, and when a training follows."""
 
     @property
     def record_rules(self) -> RecordRules:

@@ -42,9 +42,11 @@ class ReviewConfig(Settings):
     """How a use case is reviewed: which images, in which order, by how many people."""
 
     selection: SelectionWeights = SelectionWeights()
+    """How much each reason counts in the order of the queue."""
     random_share: float = Field(default=0.1, ge=0, le=1)
     """Share of the sampled traffic that is reviewed whatever the model says of it, images without detections included:
     a queue built from the model's answers is blind to what it missed. Only these items feed performance estimates."""
     seed: int = Field(default=0, ge=0)
     """Of the random share. Another seed draws another share, so keep it while a share is under review."""
     second_opinion: SecondOpinion = SecondOpinion()
+    """Which items two reviewers answer."""

@@ -13,7 +13,10 @@ class TrainingBase(Settings):
     """What every training has."""
 
     seed: int = 0
+    """Of all random choices of the training."""
     workers: int = Field(default=0, ge=0)
+    """Detection: processes that load images, 0: none but the training's. Classification: threads that decode images,
+    0: one for each CPU."""
     device: str = "auto"
     """`auto`: a GPU when there is one, else the CPU; or `cpu`, `0`, `0,1`."""
     task: str

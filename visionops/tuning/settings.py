@@ -20,13 +20,16 @@ class SearchRange(Settings):
     """What a search tries for one setting: ``low`` to ``high``, or one of ``choices``."""
 
     low: float | None = None
+    """Lowest value."""
     high: float | None = None
+    """Highest value."""
     log: bool = False
     """Tried evenly over orders of magnitude."""
     step: float | None = Field(default=None, gt=0)
     """Only ``low`` plus multiples of it. Whole numbers are tried for a setting that takes nothing else, and where low,
     high and step are whole."""
     choices: tuple[Raw | None, ...] | None = None
+    """The values to try, instead of a range."""
 
     @model_validator(mode="after")
     def _agree(self) -> SearchRange:
@@ -85,7 +88,9 @@ class TuningConfig(Settings):
     """The search for better training settings: `--pipeline tuning`."""
 
     trials: int = Field(default=20, ge=1, le=10_000)
+    """Trainings to try; a grid has as many as it has rows."""
     seed: int = 0
+    """Of the search."""
     parallel: int = Field(default=1, ge=1, le=256)
     """Trials at once, each in a process of its own."""
     pruning: bool = True

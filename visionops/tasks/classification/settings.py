@@ -59,6 +59,7 @@ class ThresholdGoal(Settings):
     """What decides when the positive class is answered."""
 
     metric: GoalMetric = GoalMetric.NONE
+    """What the threshold is chosen for, on val."""
     precision: float = Field(default=0.95, gt=0, le=1)
     """For `recall_at_precision`."""
 
@@ -69,6 +70,7 @@ class Augmentation(Settings):
     fliplr: float = Field(default=0.5, ge=0, le=1)
     """Probability of a mirror image."""
     flipud: float = Field(default=0.0, ge=0, le=1)
+    """Probability of an upside-down image."""
     degrees: float = Field(default=0.0, ge=0, le=180)
     """Rotated by up to so much either way."""
     scale: float = Field(default=0.0, ge=0, lt=1)
@@ -76,7 +78,9 @@ class Augmentation(Settings):
     translate: float = Field(default=0.0, ge=0, lt=1)
     """Moved by up to this share of the side."""
     brightness: float = Field(default=0.0, ge=0, lt=1)
+    """Made brighter or darker by up to this share."""
     contrast: float = Field(default=0.0, ge=0, lt=1)
+    """Contrast raised or lowered by up to this share."""
 
 
 class Views(enum.StrEnum):
@@ -97,6 +101,7 @@ class LabelTraining(TrainingBase):
     """
 
     task: Literal["classification", "attributes"] = "classification"
+    """The use case's task; may be left out."""
     model: str = "efficientnet_lite0"
     """A backbone: efficientnet_lite0 (its weights install with us), dinov2_vits14, any model of timm by name; or one of
     ours, from scratch: cnn (three convolutions), residual (a stem and four residual blocks)."""
@@ -104,9 +109,11 @@ class LabelTraining(TrainingBase):
     """`auto`: pretrained by the model's name, and refused where they cannot be had (`scratch` needs none); `none`:
     random, with `scratch` alone; or a path to a file."""
     learning: Learning = Learning.FROZEN
+    """Which parameters are learned."""
     image_size: int | None = Field(default=None, ge=16, le=1024)
     """Sides of the model's input in pixels; the backbone's own when absent."""
     resize: Literal["stretch", "center_crop", "letterbox"] = "stretch"
+    """How an image is brought to the input size: both sides scaled; the middle square cut out; or fitted and padded."""
     crop: ContentCrop | None = None
     """Cut each image to its content first; part of the bundle, so the same everywhere."""
     filters: int = Field(default=32, ge=1, le=1024)
@@ -125,17 +132,21 @@ class LabelTraining(TrainingBase):
     patience: int = Field(default=10, ge=0)
     """Epochs without improvement on val after which training stops; 0: never."""
     batch: int = Field(default=32, ge=1)
+    """Images of one training step."""
     optimizer: Literal["AdamW", "Adam", "SGD"] = "AdamW"
     """SGD with Nesterov's momentum of 0.9."""
     learning_rate: float | None = Field(default=None, gt=0)
     """0.001 from scratch and 0.0001 to fine-tune when absent."""
     weight_decay: float = Field(default=0.01, ge=0)
+    """Decay of the weights in each step."""
     scheduler: Literal["plateau", "cosine", "none"] = "plateau"
     """`plateau`: a third of the rate after 3 epochs without a lower loss on val; `cosine`: down to a hundredth."""
     gradient_clip: float = Field(default=1.0, ge=0)
     """Largest norm of the gradient; 0: not clipped."""
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    """Share of each target that is spread over all classes."""
     augmentation: Augmentation = Augmentation()
+    """Random changes of the training images."""
     balance: Balance = Balance.NONE
     """`sampler` not with `frozen`, which draws nothing."""
     head_weights: dict[str, Annotated[float, Field(ge=0)]] = Field(default_factory=dict)
@@ -144,6 +155,7 @@ class LabelTraining(TrainingBase):
     calibrate: bool = True
     """Fit one temperature per head on val, so that a confidence is a frequency."""
     threshold: ThresholdGoal = ThresholdGoal()
+    """When the positive class of two is answered."""
 
     @model_validator(mode="after")
     def _agree(self) -> LabelTraining:
