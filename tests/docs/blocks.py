@@ -1,7 +1,7 @@
 """Read the code blocks of the guides and the commands in them.
 
-The word after the language of a block says how it is tested: `make docs-commands` executes `bash run`; `bash cluster` needs a
-cluster or an image that is not available in tests. All other blocks are only checked.
+The word after the language of a block says how it is tested: `make docs-commands` executes `bash run`; `bash cluster`
+needs a cluster or an image that is not available in tests. All other blocks are only checked.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Execute the blocks marked `run` in the guides, and check the flags of the other programs that are installed.
 
-`make docs-commands` runs these tests. The API server comes from `tests.helpers.cluster`, and ZenML has an empty database.
+`make docs-commands` runs these tests. The API server comes from `tests.helpers.cluster`; ZenML has an empty database.
 """
 
 from __future__ import annotations
