@@ -1,1 +1,1 @@
-"""What runs outside a pipeline."""
+"""Servers, images and deployment files: everything that runs outside a pipeline."""

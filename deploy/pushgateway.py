@@ -1,7 +1,7 @@
-"""``python -m deploy.pushgateway FOLDER``: a login and a certificate for a Pushgateway, and for who pushes to it.
+"""``python -m deploy.pushgateway FOLDER``: create a login and a certificate for a Pushgateway and its clients.
 
-``FOLDER/server`` is the gateway's (``--web.config.file=FOLDER/server/web.yml``), ``FOLDER/client`` that of Prometheus
-and of the pipelines. The key of the authority is kept nowhere: when the certificate ends, make both anew.
+``FOLDER/server`` is for the gateway (``--web.config.file=FOLDER/server/web.yml``), ``FOLDER/client`` for Prometheus
+and the pipelines. The authority's key is not stored: when the certificate expires, create both again.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ USERNAME = "visionops"
 HOSTS = ("pushgateway", "localhost", "127.0.0.1")
 _DAYS = 825
 _WEB = """\
-# Of a Pushgateway: --web.config.file. Paths are relative to this file.
+# Pushgateway: --web.config.file. Paths are relative to this file.
 tls_server_config:
   cert_file: tls.crt
   key_file: tls.key
@@ -36,16 +36,16 @@ basic_auth_users:
 
 
 def write_access(folder: Path, hosts: Sequence[str] = HOSTS, days: int = _DAYS) -> None:
-    """Write the files of both sides, which nobody but the owner of ``folder`` can reach.
+    """Write the files of both sides into ``folder``, which only its owner can open.
 
-    The files themselves can be read by all, since containers that mount them run as another user.
+    The files themselves are readable by all, because containers that mount them run as another user.
 
     Args:
-        hosts: Names and addresses by which the gateway is reached.
-        days: That its certificate holds.
+        hosts: Host names and addresses of the gateway.
+        days: Days until its certificate expires.
 
     Raises:
-        StackError: The folder has something in it, or cannot be written.
+        StackError: The folder is not empty, or cannot be written.
     """
     import bcrypt
 
@@ -63,7 +63,7 @@ def write_access(folder: Path, hosts: Sequence[str] = HOSTS, days: int = _DAYS) 
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if any(folder.iterdir()):
-            raise StackError(f"{folder}: is not empty; remove it to make all anew, and restart the gateway then")
+            raise StackError(f"{folder}: is not empty; remove it to create new files, then restart the gateway")
         folder.chmod(0o700)
         for name, content in files.items():
             path = folder / name
@@ -76,13 +76,13 @@ def write_access(folder: Path, hosts: Sequence[str] = HOSTS, days: int = _DAYS) 
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Write the files and print what to set."""
+    """Write the files and print the environment variables to set."""
     parser = argparse.ArgumentParser(
-        prog="python -m deploy.pushgateway", description="Makes a login and a certificate for a Pushgateway."
+        prog="python -m deploy.pushgateway", description="Create a login and a certificate for a Pushgateway."
     )
-    parser.add_argument("folder", type=Path, help="a new one; its owner alone can reach it")
-    parser.add_argument("--host", action="append", help=f"by which it is reached; {', '.join(HOSTS)} when absent")
-    parser.add_argument("--days", type=int, default=_DAYS, help="that the certificate holds")
+    parser.add_argument("folder", type=Path, help="new folder, which only its owner can open")
+    parser.add_argument("--host", action="append", help=f"host name or address; {', '.join(HOSTS)} when absent")
+    parser.add_argument("--days", type=int, default=_DAYS, help="days until the certificate expires")
     given = parser.parse_args(arguments)
     try:
         write_access(given.folder, given.host or HOSTS, given.days)
@@ -100,7 +100,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _certificates(hosts: Sequence[str], days: int) -> tuple[bytes, bytes, bytes]:
-    """Return an authority's certificate, one that it signed, and the key of that one, all PEM."""
+    """Return the authority's certificate, the server's certificate and the server's key, all PEM."""
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes
     from cryptography.hazmat.primitives.asymmetric import ec

@@ -1,4 +1,4 @@
-"""``python -m deploy.console``, or ``visionops console``: the web application; see ``--help``."""
+"""``python -m deploy.console``, or ``visionops console``: run the web application; see ``--help``."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _GRACE_SECONDS = 5
 
 
 def main(arguments: Sequence[str] | None = None, environment: Mapping[str, str] = os.environ) -> int:
-    """Serve until a signal ends the process; runs go on, and the next start takes them over.
+    """Serve until a signal ends the process. Runs continue, and the next start takes them over.
 
     Returns:
         2 after a mistake of the user, which is printed in one line.
@@ -59,10 +59,10 @@ def main(arguments: Sequence[str] | None = None, environment: Mapping[str, str] 
 
 
 def open_console(options: ConsoleOptions, database: Database) -> tuple[Console, Runner | None]:
-    """Open images and use cases, and put the console together.
+    """Open the images and use cases, and build the console.
 
     Raises:
-        VisionOpsError: One of them cannot be used.
+        VisionOpsError: One of them cannot be opened.
     """
     work = open_work(options, database)
     lines = None if options.api_keys is None else options.api_keys.get_secret_value()
@@ -83,10 +83,10 @@ def open_console(options: ConsoleOptions, database: Database) -> tuple[Console, 
 
 
 def _check_audience(options: ConsoleOptions, database: Database) -> None:
-    """Check that others than this machine are served only where they sign in.
+    """Check that other machines are served only if users must sign in.
 
     Raises:
-        ConfigError: They are, and nobody has to.
+        ConfigError: The console listens for other machines, but has no users.
     """
     if options.oidc_issuer or SqlUserStore(database).has_users():
         return
@@ -109,7 +109,7 @@ def _log_file(options: ConsoleOptions) -> Path:
 
 def _serve(console: Console, runner: Runner | None, listener: socket.socket) -> None:
     host, port = listener.getsockname()[:2]
-    # NiceGUI reads this while it is imported, for what pages keep; ours keep nothing there.
+    # NiceGUI requires this at import for its storage, which our pages do not use.
     os.environ.setdefault("NICEGUI_STORAGE_PATH", str(visionops_home() / "console" / "pages"))
     from deploy.console.app import create_app
 
@@ -128,8 +128,8 @@ def _serve(console: Console, runner: Runner | None, listener: socket.socket) -> 
     url = f"http://{host}:{port}"
     logging.getLogger("visionops.console").info("started", extra={"fields": {"url": url, "pid": os.getpid()}})
     if not is_loopback(host) and not options.is_https:
-        sys.stderr.write("warning: passwords travel unencrypted; put HTTPS before it, and set --public-url\n")
-    sys.stdout.write(f"console   {url}\nend it with Ctrl-C\n")
+        sys.stderr.write("warning: passwords are sent unencrypted; use an HTTPS proxy, and set --public-url\n")
+    sys.stdout.write(f"console   {url}\nstop it with Ctrl-C\n")
     sys.stdout.flush()
     uvicorn.Server(config).run(sockets=[listener])
 

@@ -1,4 +1,4 @@
-"""Who may use the console: sessions of users, or this machine while there are none."""
+"""Decide who may use the console: users with a session, or this machine while there are no users."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ __all__ = ["ENDED", "NO_USERS", "Access"]
 
 ENDED: Final = "your session has ended; sign in again"
 NO_USERS: Final = (
-    "this console has no users, so it serves its own machine only; make the first one with "
+    "this console has no users, so it serves its own machine only; add the first one with "
     "visionops user add NAME --role admin"
 )
 _RECHECK_SECONDS = 1.0
 
 
 class Access:
-    """Decides who a visitor is. Safe to call from several threads; every method may wait for the database.
+    """Identify visitors. Safe to call from several threads; every method may wait for the database.
 
     Args:
-        users: Keeps users and sessions.
-        keys: API keys of machines, which read the metrics.
-        now: Returns the time, aware.
+        users: Store of users and sessions.
+        keys: API keys of machines that read the metrics.
+        now: Returns the current time, time-zone aware.
     """
 
     def __init__(self, users: UserStore, options: ConsoleOptions, keys: KeyRing, now: Callable[[], datetime]) -> None:
@@ -45,7 +45,7 @@ class Access:
         self._checked = -_RECHECK_SECONDS
 
     def needs_login(self) -> bool:
-        """Return whether visitors have to sign in: there are users, or an identity provider."""
+        """Return whether visitors must sign in, because there are users or an identity provider."""
         if self._has_oidc or self._has_users:
             return True
         if time.monotonic() - self._checked >= _RECHECK_SECONDS:
@@ -57,28 +57,28 @@ class Access:
         """Return the viewer of this machine while there are no users.
 
         Raises:
-            NotSignedIn: There are some.
+            NotSignedIn: There are users.
         """
         if self.needs_login():
             raise NotSignedIn(ENDED)
         return dataclasses.replace(LOCAL, recheck=self.local)
 
     def viewer(self, token: str | None, *, is_used: bool) -> Viewer:
-        """Return whose session a token is.
+        """Return the viewer whose session has this token.
 
         Args:
-            is_used: A person does something, which keeps the session from idling out.
+            is_used: Whether a person caused the request, which keeps the session from idling out.
 
         Raises:
-            NotSignedIn: There is none, or it has ended.
+            NotSignedIn: There is no such session, or it has ended.
         """
         return self._viewer(token_digest(token) if token else "", is_used=is_used)
 
     def open(self, user: User, former: str | None) -> str:
-        """Begin a session after a login; return its token, which nobody has known before.
+        """Begin a session after a login, and return its new token.
 
         Args:
-            former: Token that the browser has sent, whose session ends.
+            former: Previous token of the browser, whose session ends.
 
         Raises:
             Forbidden: The user has been disabled.

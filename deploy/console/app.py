@@ -1,4 +1,4 @@
-"""The console as an ASGI application: NiceGUI's pages and our own routes behind one gate."""
+"""Build the console as an ASGI application: NiceGUI's pages and our own routes behind one access check."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ _HEADERS = (
 _HTTPS_ALONE = (b"strict-transport-security", b"max-age=31536000")
 _PROBES = frozenset({"/live", "/ready", "/metrics", "/_nicegui"})
 _PAGES = (overview, predict, review, search, data, training, models, monitoring, users)
-"""Each has `register(console)`, which adds its pages."""
+"""Page modules; each has `register(console)`, which adds its pages."""
 
 
 def create_app(console: Console, runner: Runner | None = None) -> FastAPI:
-    """Return the application of one process; there is one, since NiceGUI's own is a global.
+    """Return the application; a process can have only one, because NiceGUI's own is global.
 
     Args:
-        runner: Works while the application serves.
+        runner: Runner of the queue, which runs while the application serves.
     """
 
     @asynccontextmanager
@@ -68,7 +68,7 @@ def create_app(console: Console, runner: Runner | None = None) -> FastAPI:
         openapi_url=None,
         lifespan=lifespan,
     )
-    # The last one added is the first to see a request.
+    # The middleware added last handles a request first.
     app.add_middleware(Gate, console=console)
     app.add_middleware(Heads)
     app.add_middleware(

@@ -1,4 +1,4 @@
-"""Find what needs a person in the answers of the database, ZenML and the endpoints; nothing here calls them."""
+"""Find what needs a person, from given answers of the database, ZenML and the endpoints."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from visionops.runs.states import Run, RunState
 __all__ = ["Need", "newest_run", "of_gate", "of_monitoring", "of_queue", "of_run", "waiting"]
 
 LONG_QUEUE: Final = 100
-"""Items that wait, from which on a queue is long."""
+"""Number of waiting items from which a queue is long."""
 OLD: Final = timedelta(days=2)
-"""Age of the oldest item that waits, from which on a queue is old."""
+"""Age of the oldest waiting item from which a queue is old."""
 _WAITING: Final = (State.PENDING, State.CLAIMED)
 
 
@@ -27,24 +27,24 @@ class Need:
 
     text: str
     link: str
-    """Path of the page for it."""
+    """Path of the page that shows it."""
     is_urgent: bool = False
 
 
 def waiting(stats: Stats) -> int:
-    """Return how many items wait for a decision."""
+    """Return the number of items that wait for a decision."""
     return sum(stats.states.get(state, 0) for state in _WAITING)
 
 
 def of_queue(name: str, stats: Stats | None, now: datetime) -> list[Need]:
-    """Return what a queue needs: it is long or old, or two reviewers disagree."""
+    """Return the needs of a queue that is long or old, or in which two reviewers disagree."""
     if stats is None:
         return []
     link, count, found = f"/review?use_case={quote(name)}", waiting(stats), []
     age = now - stats.oldest_pending if stats.oldest_pending else timedelta(0)
     if count >= LONG_QUEUE or age >= OLD:
         days = f", the oldest for {age.days} days" if age >= OLD else ""
-        found.append(Need(f"{name}: {count} images wait for review{days}", link))
+        found.append(Need(f"{name}: {count} images are waiting for review{days}", link))
     if stats.third:
         images = "1 image waits" if stats.third == 1 else f"{stats.third} images wait"
         found.append(Need(f"{name}: {images} for a third opinion, because two disagree", link))
@@ -52,7 +52,7 @@ def of_queue(name: str, stats: Stats | None, now: datetime) -> list[Need]:
 
 
 def of_gate(name: str, model: dict[str, Any]) -> Need | None:
-    """Return that the gate has refused the newest version; None where it has not."""
+    """Return a need if the gate has refused the newest version, otherwise None."""
     versions: Sequence[dict[str, Any]] = model["versions"]
     if not versions or versions[0]["promoted_by_gate"] is not False or versions[0]["version"] == model["champion"]:
         return None
@@ -61,7 +61,7 @@ def of_gate(name: str, model: dict[str, Any]) -> Need | None:
 
 
 def of_monitoring(name: str, verdict: dict[str, Any] | None) -> Need | None:
-    """Return that the last monitoring calls for a person; None where it does not."""
+    """Return a need if the last monitoring run requires a person, otherwise None."""
     decision = (verdict or {}).get("decision")
     if not decision or decision["action"] == "nothing":
         return None
@@ -70,13 +70,13 @@ def of_monitoring(name: str, verdict: dict[str, Any] | None) -> Need | None:
 
 
 def of_run(name: str, runs: Sequence[Run], run: dict[str, Any] | None) -> Need | None:
-    """Return that the last run has failed; None where it has not."""
+    """Return a need if the last run has failed, otherwise None."""
     state, _, link = newest_run(runs, run)
     return Need(f"{name}: the last run has {state}", link, is_urgent=True) if state in {"failed", "lost"} else None
 
 
 def newest_run(runs: Sequence[Run], run: dict[str, Any] | None) -> tuple[str, str, str]:
-    """Return state, kind and page of the last run, of those of the queue and of ZenML; three times "" for none."""
+    """Return state, kind and page of the last run in the queue or in ZenML; three times "" if there is none."""
     ours = runs[0] if runs else None
     begun = (ours.started or ours.queued) if ours else None
     if run and (begun is None or datetime.fromisoformat(run["started"]) >= begun):

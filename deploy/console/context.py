@@ -1,4 +1,4 @@
-"""What the pages of one console share."""
+"""Provide the services that the pages of one console share."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["Console", "Viewer", "viewer_of"]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Console(Work):
-    """What the console works on, its settings, and what it has to ask ZenML and MLflow for."""
+    """Services of one console: use cases, runs, reviews, options, access, metrics, and facts of ZenML and MLflow."""
 
     options: ConsoleOptions
     facts: Facts
@@ -27,6 +27,6 @@ class Console(Work):
 
 
 def viewer_of(connection: HTTPConnection) -> Viewer:
-    """Return who sends a request, as the gate found out."""
+    """Return the viewer that the gate has identified for a request."""
     viewer: Viewer = connection.scope["state"]["viewer"]
     return viewer

@@ -1,4 +1,4 @@
-"""Plain HTML without a script: the login, and what is said where no page can be shown."""
+"""Build plain HTML without scripts: the login page, and error pages."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _POLICY = (
 
 
 def document(template: str, status: int = 200, **values: Any) -> HTMLResponse:
-    """Return a page of a template; every value is escaped."""
+    """Return a page from a template; every value is escaped."""
     page = HTMLResponse(_templates.get_template(template).render(**values), status_code=status)
     page.headers["content-security-policy"] = _POLICY
     return page
 
 
 def message_page(title: str, text: str, status: int, link: str = "/", link_text: str = "Overview") -> HTMLResponse:
-    """Return a page that says one thing, and leads on."""
+    """Return a page with one message and a link."""
     return document("message.html", status, title=title, text=text, link=link, link_text=link_text)

@@ -1,7 +1,7 @@
-"""Drift drills that a console has started: processes of their own, beside the queue of runs.
+"""Start drift drills as separate processes, outside of the queue of runs.
 
-The queue has no drills, which change no model and need no audit; what one sent is in ZenML, as that of any drill. A
-console that ends lets them go on, and forgets them.
+Drills are not in the queue, because they change no model and need no audit. ZenML records what a drill sent. When the
+console ends, its drills continue, and the next console does not list them.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _TAIL = 4096
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class DrillOrder:
-    """What is to be sent."""
+    """Parameters of a drill."""
 
     use_case: str
     config: Path
@@ -36,34 +36,34 @@ class DrillOrder:
     severity: float
     images: int
     by: str
-    """Who wants it."""
+    """Name of the person who starts it."""
 
     def command(self, stack: str | None) -> list[str]:
-        """Return the words of its command line."""
+        """Return the command line as a list of arguments."""
         words = ["drill", "--config", str(self.config), f"--kind={self.kind.value}", f"--severity={self.severity:g}"]
         return [*words, f"--images={self.images}", *(["--stack", stack] if stack else [])]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Drill:
-    """A drill that runs or has ended."""
+    """A running or ended drill."""
 
     order: DrillOrder
     started: datetime
     state: str
     """``running``, ``succeeded`` or ``failed``."""
     said: str
-    """The last line that it printed."""
+    """Last line of its output."""
 
 
 class Drills:
-    """Starts drills, one of a use case at a time. Safe to call from several threads.
+    """Start drills, one at a time per use case. Safe to call from several threads.
 
     Args:
-        folder: Of their logs.
+        folder: Folder of the drills' logs.
         root: Working folder, where ``python -m`` finds the code.
         stack: Stack of the endpoints; the active one when None.
-        clock: The time, aware.
+        clock: Returns the current time, time-zone aware.
     """
 
     def __init__(self, folder: Path, root: Path, stack: str | None, clock: Callable[[], datetime]) -> None:
@@ -75,12 +75,12 @@ class Drills:
         """Start a drill.
 
         Raises:
-            Conflict: One of the use case runs.
+            Conflict: A drill of the use case is running.
             Unavailable: Its process cannot be started.
         """
         with self._lock:
             if any(known.use_case == order.use_case and child.poll() is None for known, _, child, _ in self._started):
-                raise Conflict(f"{order.use_case}: a drill runs; wait for its end")
+                raise Conflict(f"{order.use_case}: a drill is running; wait until it ends")
             log = self._folder / f"{uuid.uuid4().hex}.log"
             command = [sys.executable, "-m", "launch.cli", *order.command(self._stack)]
             try:
@@ -101,7 +101,7 @@ class Drills:
         _log.info("drill_started", extra={"fields": fields})
 
     def of(self, use_case: str) -> list[Drill]:
-        """Return the drills of a use case that this console has started, the latest first."""
+        """Return the drills of a use case that this console has started, newest first."""
         with self._lock:
             ours = [one for one in self._started if one[0].use_case == use_case]
         return [Drill(order, at, _state(child.poll()), _last_line(log)) for order, at, child, log in reversed(ours)]

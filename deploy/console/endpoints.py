@@ -1,4 +1,4 @@
-"""Whether an endpoint answers, asked of the endpoint itself."""
+"""Check the health of an endpoint by a request to it."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ _TIMEOUT_SECONDS = 3.0
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Health:
-    """How an endpoint answers."""
+    """Health of an endpoint."""
 
     state: str
-    """``ready``, ``not ready``, ``silent``, or ``none`` where nothing is served."""
+    """``ready``, ``not ready``, ``silent``, or ``none`` if nothing is served."""
     detail: str = ""
     url: str = ""
     served: str = ""
-    """What it serves, in words."""
+    """Served model, as text for people."""
 
     def need(self, name: str) -> Need | None:
-        """Return that a person should look at it; None where it answers, or nothing is served."""
+        """Return a need if the endpoint is not ready; None if it is, or if nothing is served."""
         if self.state in {"ready", "none"}:
             return None
         return Need(f"{name}: the endpoint is {self.state}", f"/models?use_case={name}", is_urgent=True)
 
 
 def look_at(served: dict[str, str] | None) -> Health:
-    """Ask an endpoint whether it is ready.
+    """Check whether an endpoint is ready.
 
     Args:
-        served: A row of the fact ``endpoints``; None where nothing is served.
+        served: A row of the fact ``endpoints``; None if nothing is served.
     """
     if served is None:
         return Health("none")

@@ -1,4 +1,4 @@
-"""What ZenML and MLflow know, asked of a process of its own that keeps them loaded: they stay out of this one."""
+"""Query ZenML and MLflow in a separate process that keeps them loaded, so that this one does not import them."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ __all__ = ["Facts"]
 _FRESH_SECONDS = 30.0
 _PATIENCE_SECONDS = 120.0
 _FIRST_SECONDS = 600.0
-"""For the first answer of a process: on a machine under load, loading ZenML and MLflow alone takes minutes."""
+"""Seconds to wait for the first answer of the process: on a busy machine, loading ZenML and MLflow takes minutes."""
 
 
 class Facts:
-    """Answers of ``python -m launch.facts``, each kept for half a minute. Safe to call from several threads.
+    """Answers of ``python -m launch.facts``, each cached for half a minute. Safe to call from several threads.
 
     Args:
         root: Working folder, where ``python -m`` finds the code.
-        stack: Stack that is asked; the active one when None.
+        stack: Stack to query; the active one when None.
     """
 
     PROGRAM: ClassVar[tuple[str, ...]] = ("-m", "launch.facts")
-    """What answers, as Python starts it."""
+    """Arguments for Python that start the process."""
 
     def __init__(self, root: Path, stack: str | None) -> None:
         self._root = root
@@ -42,31 +42,31 @@ class Facts:
         self._known: dict[str, tuple[float, Any]] = {}
 
     def get(self, fact: str, *, fresh: bool = False, **arguments: Any) -> Any:
-        """Return a fact, as `launch.facts` names them; see there for its arguments and its form.
+        """Return a fact; `launch.facts` lists their names, arguments and formats.
 
         Args:
-            fresh: Ask again although the last answer is recent.
+            fresh: Query again although the last answer is recent.
 
         Raises:
             Unavailable: ZenML, MLflow or a store does not answer; the message says which.
         """
         question = json.dumps({"fact": fact, "arguments": arguments}, sort_keys=True)
-        with self._lock:  # who asks the same meanwhile gets the same answer
+        with self._lock:  # concurrent callers with the same query get the same answer
             known = self._known.get(question)
             if known and not fresh and time.monotonic() - known[0] < _FRESH_SECONDS:
                 return known[1]
-            answer = self._ask(question)
+            answer = self._query(question)
             self._known[question] = time.monotonic(), answer
             return answer
 
     def recent(self, fact: str) -> Any:
-        """Return the last answer to a question on a fact, however old; None where nobody has asked."""
-        known = tuple(self._known.items())  # a copy at once: another thread may add an answer
+        """Return the last cached answer for a fact, regardless of its age; None if there is none."""
+        known = tuple(self._known.items())  # a copy, because another thread may add an answer
         found = [answered for question, answered in known if json.loads(question)["fact"] == fact]
         return max(found, key=lambda one: one[0])[1] if found else None
 
     def forget(self) -> None:
-        """Ask again when the next page comes."""
+        """Discard the cached answers, so that the next page queries again."""
         self._known.clear()
 
     def close(self) -> None:
@@ -74,7 +74,7 @@ class Facts:
         with self._lock:
             self._stop()
 
-    def _ask(self, question: str) -> Any:
+    def _query(self, question: str) -> Any:
         process = self._started()
         assert process.stdin is not None
         assert process.stdout is not None
@@ -93,7 +93,7 @@ class Facts:
         except ValueError as error:
             self._stop()
             raise Unavailable(
-                "ZenML: does not answer; standard error has why, and the next page tries again"
+                "ZenML: does not answer; see standard error for the reason; the next page tries again"
             ) from error
         self._has_answered = True
         if "error" in answer:
@@ -109,7 +109,7 @@ class Facts:
                     command, cwd=self._root, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
                 )
             except OSError as error:
-                raise Unavailable(f"ZenML: cannot be asked ({error.strerror})") from error
+                raise Unavailable(f"ZenML: cannot be queried ({error.strerror})") from error
         return self._process
 
     def _stop(self) -> None:

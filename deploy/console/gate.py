@@ -1,7 +1,7 @@
-"""The gate before every page and route of the console: who comes, and whether they may.
+"""Check the viewer and the role of every request to the console.
 
-Without users, only this machine is served, as an admin. With users, each request brings a session, but for the open
-ones; a page sends who has none to the login. A write, or a WebSocket, comes from a page of this console alone.
+Without users, only this machine is served, as an admin. With users, each request needs a session, except on open paths;
+a page redirects visitors without one to the login. Writes and WebSockets are accepted only from pages of this console.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ CONTENT_POLICY: Final = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data: blob:; frame-ancestors 'none'; base-uri 'self'; form-action 'self'; object-src 'none'"
 )
-"""Content-Security-Policy of every answer. Vue compiles NiceGUI's templates in the browser: `unsafe-eval`."""
+"""Content-Security-Policy of every response. Vue needs `unsafe-eval` to compile NiceGUI's templates in the browser."""
 _STATIC = f"/_nicegui/{nicegui_version}/"
 _FOREVER = "public, max-age=31536000, immutable"
 _READS = {"GET", "HEAD", "OPTIONS"}
 
 
 class Gate:
-    """Lets in who may come in, and notes in ``state["viewer"]`` who that is."""
+    """Middleware that checks each request and stores its viewer in ``state["viewer"]``."""
 
     def __init__(self, app: ASGIApp, console: Console) -> None:
         self._app = app
@@ -47,7 +47,7 @@ class Gate:
         self._origins = {console.options.public_url.encode()} - {b""}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass one request or WebSocket on, or refuse it."""
+        """Handle one request or WebSocket, or refuse it."""
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
@@ -90,7 +90,7 @@ class Gate:
             return viewer
         found = role_of(path)
         if found is None:
-            raise NoRoute(f"{path}: there is no such page")
+            raise NoRoute(f"{path}: the page does not exist")
         state["route"], role = found
         viewer.require(role)
         return viewer
@@ -105,7 +105,7 @@ class Gate:
         return await run_in_threadpool(access.viewer, token, is_used=is_used)
 
     def _check_origin(self, headers: Mapping[bytes, bytes], *, is_write: bool) -> None:
-        """Check that no page elsewhere calls the console by the cookie of its visitor; it may only lead to a page."""
+        """Check that no page of another site uses the visitor's cookie; such a page may only link to ours."""
         site = headers.get(b"sec-fetch-site")
         is_foreign = is_write and site not in {None, b"none", b"same-origin"}
         if is_foreign or not is_own_origin(headers, self._origins):
@@ -113,15 +113,15 @@ class Gate:
 
     @staticmethod
     def _check_sender(headers: Mapping[bytes, bytes]) -> None:
-        """Check that a write by a session says that a page of this console sends it, as browsers do."""
+        """Check that a write with a session names a page of this console as its origin, as browsers do."""
         if headers.get(b"origin") is None and headers.get(b"sec-fetch-site") != b"same-origin":
             raise ForeignOrigin("the request does not say which page it comes from; send the header Origin")
 
     def _may_scrape(self, headers: Mapping[bytes, bytes]) -> bool:
-        """Return whether a machine reads the metrics; a person with a session may, too.
+        """Return whether a machine may read the metrics by its key; otherwise a session is needed.
 
         Raises:
-            WrongKey: It has sent none of our keys.
+            WrongKey: The key is unknown.
         """
         if self._console.options.open_metrics:
             return True
@@ -136,7 +136,7 @@ class Gate:
 
 
 def _answer(scope: Scope, error: VisionOpsError) -> Response:
-    """Return what a request that is refused gets: a page in a browser, else JSON."""
+    """Return the response to a refused request: a page for a browser, otherwise JSON."""
     path: str = scope["path"]
     if b"text/html" not in dict(scope["headers"]).get(b"accept", b"") or path.startswith("/api/"):
         return refusal(path, error)

@@ -1,4 +1,4 @@
-"""The images of reviews, for pages; an image never changes, so a browser keeps it."""
+"""Routes for the images of reviews; an image never changes, so browsers may cache it."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ __all__ = ["images_router"]
 
 
 def images_router(console: Console) -> APIRouter:
-    """Return the routes over ``console``."""
+    """Return the image route over ``console``."""
     router = APIRouter(prefix="/api")
 
     @router.get("/items/{item}/image", response_class=Response)
     def image(item: str, request: Request) -> Response:
-        """Return the image of an item as it came."""
+        """Return the unchanged image file of an item."""
         found = console.review.store.item(item)
         tag = f'"{found.image.sha256}"'
         request.state.cache_control = "private, max-age=31536000, immutable"

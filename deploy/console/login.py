@@ -1,4 +1,4 @@
-"""`/login`: sign in by name and password."""
+"""Route `/login`: sign in with name and password."""
 
 from __future__ import annotations
 
@@ -25,25 +25,25 @@ from visionops.review.users import User
 __all__ = ["login_router"]
 
 _WRONG = "Name or password is wrong."
-_DISABLED = "This user is disabled; an admin can change that."
-_OLD = "This form was too old; try again."
+_DISABLED = "This user is disabled; ask an admin to enable it."
+_OLD = "This form has expired; try again."
 _MOST_BODY = 8192
-"""Bytes of a form."""
+"""Maximum bytes of a form."""
 
 
 def login_router(console: Console) -> APIRouter:
-    """Return the routes over ``console``."""
+    """Return the login routes over ``console``."""
     router = APIRouter()
     access, login = console.access, _Login(console)
 
     @router.get("/login")
     async def ask(request: Request) -> Response:
-        """Return the form; who is signed in goes on."""
+        """Return the form; redirect a visitor who is signed in already."""
         wanted = own_path(request.query_params.get("next"))
         if not await run_in_threadpool(access.needs_login):
             return RedirectResponse("/", 303)
         if request.headers.get("sec-fetch-site") == "cross-site":
-            # A link elsewhere led here, so the browser has left out the session's cookie; one of our own pages gets it.
+            # After a link from another site the browser does not send the session cookie; from our own page it does.
             return document("onward.html", title="One moment", link=f"/login?next={quote(wanted, safe='')}")
         try:
             await run_in_threadpool(access.viewer, request.cookies.get(access.cookie), is_used=True)
@@ -61,17 +61,17 @@ def login_router(console: Console) -> APIRouter:
 
 
 class _Login:
-    """The form, and what becomes of one that is sent."""
+    """Show the login form and handle its submission."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
         self._attempts = Attempts()
         self._cookie = f"{console.access.cookie}-form"
-        # One after the other: who sends a hundred attempts at once has no more of them than who sends them in a row.
+        # Serialized, so that parallel attempts count for the limit like sequential ones.
         self._turn = asyncio.Lock()
 
     def form(self, request: Request, status: int = 200, **values: str) -> Response:
-        """Return the form, with a token that only the same browser can send back."""
+        """Return the form with a CSRF token that only the same browser can send back."""
         options = self._console.options
         token = request.cookies.get(self._cookie) or secrets.token_urlsafe(32)
         shown = {"problem": "", "notice": "", "name": "", "next": "/", "provider": options.provider} | values
@@ -80,7 +80,7 @@ class _Login:
         return page
 
     async def sign_in(self, request: Request, fields: Mapping[str, str]) -> Response:
-        """Begin a session, or return the form with what is wrong."""
+        """Begin a session, or return the form with an error."""
         console, name = self._console, fields.get("name", "").strip()
         shown = {"next": own_path(fields.get("next")), "name": name}
         expected = request.cookies.get(self._cookie, "")
@@ -118,13 +118,13 @@ class _Login:
 
 
 def _find(console: Console, name: str, password: str) -> User | None:
-    """Return the user of a name and a password; it takes as long for a name that nobody has."""
+    """Return the user with a name and a password; an unknown name takes the same time."""
     users = console.access.users
     found = users.credentials(name)
     if not matches(found, password) or found is None or found.hash is None:
         return None
     if needs_rehash(found.hash):
-        # A password made under older rules still opens, with the hash that it has.
+        # A password that was set under older rules is still valid, with its old hash.
         with contextlib.suppress(Invalid):
             users.keep_hash(found.user.id, found.hash, hash_password(password, found.user.name))
     return found.user

@@ -1,4 +1,4 @@
-"""How often somebody may try to sign in: by name and by address, each failure counted."""
+"""Limit failed logins per name and per address."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _BY_ADDRESS: Final = limits.parse("30/10 minutes")
 
 
 class Attempts:
-    """Failed logins of the last minutes, kept in memory: of this process alone."""
+    """Failed logins of the last minutes, in the memory of this process."""
 
     def __init__(self) -> None:
         self._limiter = FixedWindowRateLimiter(MemoryStorage())
@@ -30,7 +30,7 @@ class Attempts:
         """Check that one more attempt is allowed.
 
         Raises:
-            TooManyRequests: This name, or this address, has failed too often; it says when to try again.
+            TooManyRequests: This name or address has failed too often; the message says when to try again.
         """
         for rate, key in _keys(name, address):
             if not await self._limiter.test(rate, key):
@@ -53,7 +53,7 @@ def _keys(name: str, address: str) -> tuple[tuple[limits.RateLimitItem, str], tu
 
 
 def _network(address: str) -> str:
-    """Return what one client has: an address of version 4, or the /64 of one of version 6."""
+    """Return the network of one client: the IPv4 address, or the /64 of an IPv6 address."""
     try:
         found = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:

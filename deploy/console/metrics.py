@@ -1,4 +1,4 @@
-"""What Prometheus reads of the console. No label comes from a request."""
+"""Count requests, decisions and logins of the console for Prometheus. No label value comes from a request."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from visionops.runs.states import Run
 __all__ = ["ConsoleMetrics"]
 
 _LONGEST_LOOK = 600.0
-"""Seconds: who decides after more than that has done something else meanwhile."""
+"""Longest time between two decisions in seconds that counts; after that the person did something else."""
 
 
 class ConsoleMetrics:
-    """The counters of one console; implements `RequestCounts`."""
+    """Metrics of one console; implements `RequestCounts`."""
 
     def __init__(self) -> None:
         self._registry = registry = CollectorRegistry()
@@ -43,7 +43,7 @@ class ConsoleMetrics:
         )
         self._looks = Histogram(
             "visionops_console_decision_seconds",
-            "From a person's decision to their next; pauses of more than 10 minutes do not count.",
+            "Time between two decisions of a person; pauses of more than 10 minutes do not count.",
             ["use_case"],
             buckets=(0.5, 1, 2, 3, 5, 10, 20, 30, 60, 120, 300, 600),
             registry=registry,
@@ -55,11 +55,11 @@ class ConsoleMetrics:
         )
         self._oldest = Gauge(
             "visionops_console_queue_oldest_seconds",
-            "Age of the oldest image that waits; 0 where none does.",
+            "Age of the oldest waiting image; 0 if none is waiting.",
             ["use_case"],
             registry=registry,
         )
-        self._sessions = Gauge("visionops_console_sessions", "Sessions that go on.", registry=registry)
+        self._sessions = Gauge("visionops_console_sessions", "Active sessions.", registry=registry)
         self._has_database = Gauge(
             "visionops_console_database_up", "Whether the database answered this scrape.", registry=registry
         )
@@ -69,7 +69,7 @@ class ConsoleMetrics:
         self._runs = Counter("visionops_console_runs", "Runs that have ended.", ["kind", "state"], registry=registry)
 
     def begin(self) -> None:
-        """Count a request that has come."""
+        """Count a request that starts."""
         self._in_flight.inc()
 
     def request(self, route: str, status: int, seconds: float) -> None:
@@ -91,11 +91,11 @@ class ConsoleMetrics:
         self._views.labels(page).inc()
 
     def predicted(self, *, is_ok: bool) -> None:
-        """Count an image that a person had predicted."""
+        """Count an image that was predicted for a person."""
         self._predictions.labels("ok" if is_ok else "failed").inc()
 
     def decided(self, use_case: str, verdict: Verdict, reviewer: str) -> None:
-        """Count a decision, and the time since the same person's last one."""
+        """Count a decision, and the time since the same person's previous one."""
         now = time.monotonic()
         self._decisions.labels(use_case, verdict.value).inc()
         with self._lock:
@@ -104,12 +104,12 @@ class ConsoleMetrics:
             self._looks.labels(use_case).observe(now - before)
 
     def database(self, queues: dict[str, tuple[Stats, float]] | None, sessions: int = 0) -> None:
-        """Show what the database knows.
+        """Set the gauges of the database.
 
         Args:
-            queues: By use case, how its queue stands, and the age of the oldest image that waits, in seconds; None
-                where the database did not answer.
-            sessions: That go on.
+            queues: State of each use case's queue, and the age of its oldest waiting image in seconds; None if the
+                database did not answer.
+            sessions: Number of active sessions.
         """
         self._has_database.set(queues is not None)
         if queues is None:
@@ -131,5 +131,5 @@ class ConsoleMetrics:
         self._runs.labels(run.wish.kind.value, run.state.value).inc()
 
     def text(self) -> bytes:
-        """Return all of it, in Prometheus' text format."""
+        """Return all metrics in Prometheus' text format."""
         return generate_latest(self._registry)

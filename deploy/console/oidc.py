@@ -1,7 +1,6 @@
-"""`/login/oidc/…`: sign in at an identity provider by OpenID Connect, with state, nonce and PKCE.
+"""Routes `/login/oidc/…`: sign in at an identity provider by OpenID Connect, with state, nonce and PKCE.
 
-A user is known by issuer and subject, not by a name: somebody who calls themselves as another user does not become
-them.
+A user is identified by issuer and subject, not by name, so that nobody can become another user by taking their name.
 """
 
 from __future__ import annotations
@@ -30,11 +29,11 @@ __all__ = ["oidc_app"]
 _log = logging.getLogger("visionops.console")
 _MINUTES_TO_SIGN_IN = 10
 _MOST_CLAIM = 200
-"""Characters of an id at the provider."""
+"""Maximum length of a user's id at the provider."""
 
 
 def oidc_app(console: Console) -> SessionMiddleware:
-    """Return the routes ``/start`` and ``/callback``, to be mounted at ``/login/oidc``."""
+    """Return the routes ``/start`` and ``/callback``, to mount at ``/login/oidc``."""
     options = console.options
     assert options.oidc_client_secret is not None
     secret = options.oidc_client_secret.get_secret_value()
@@ -49,7 +48,7 @@ def oidc_app(console: Console) -> SessionMiddleware:
 
     @app.get("/start")
     async def leave(request: Request) -> Response:
-        """Send the browser to the provider."""
+        """Redirect the browser to the provider."""
         request.session["next"] = own_path(request.query_params.get("next"))
         base = options.public_url or f"{request.url.scheme}://{request.url.netloc}"
         try:
@@ -60,7 +59,7 @@ def oidc_app(console: Console) -> SessionMiddleware:
 
     @app.get("/callback")
     async def come_back(request: Request) -> Response:
-        """Begin a session for whom the provider names."""
+        """Begin a session for the user that the provider names."""
         wanted = own_path(request.session.get("next"))
         try:
             token = await client.authorize_access_token(request)
@@ -70,7 +69,7 @@ def oidc_app(console: Console) -> SessionMiddleware:
         except VisionOpsError as error:
             return _failed(console, error, 403)
         request.session.clear()
-        # Not a redirect: to the browser it would be one from the provider's page, without the new cookie.
+        # A redirect would count as coming from the provider's site, so the browser would not send the new cookie.
         answer = document("onward.html", title="Signed in", link=wanted)
         try:
             await begin_session(console, request, answer, user)
@@ -79,7 +78,7 @@ def oidc_app(console: Console) -> SessionMiddleware:
         console.metrics.login("ok")
         return answer
 
-    # What is to be remembered until the browser comes back from another site: a strict cookie would not be sent.
+    # State until the browser returns from the other site, which would not be sent with a strict cookie.
     return SessionMiddleware(
         app,
         secret_key=hashlib.sha256(b"visionops login " + secret.encode()).hexdigest(),
@@ -92,7 +91,7 @@ def oidc_app(console: Console) -> SessionMiddleware:
 
 
 def _user_of(console: Console, claims: Mapping[str, Any]) -> User:
-    """Return the user of a provider's claims, made at the first login; the claim of roles counts at each."""
+    """Return the user of a provider's claims; create it at the first login, and set its role at each login."""
     options, users, now = console.options, console.access.users, console.access.now()
     subject = f"{claims['iss']} {str(claims['sub'])[:_MOST_CLAIM]}"
     role = options.oidc_default_role
@@ -110,11 +109,11 @@ def _name_of(claim: str, claims: Mapping[str, Any]) -> str:
     for one in (claim, "preferred_username", "email", "sub"):
         if isinstance(claims.get(one), str) and claims[one].strip():
             return str(claims[one])
-    raise ConfigError("the identity provider names nobody; set --oidc-name-claim to a claim that it sends")
+    raise ConfigError("the identity provider sends no user name; set --oidc-name-claim to a claim that it sends")
 
 
 def _values(claim: object) -> set[str]:
-    """Return the values of a claim: of a list, or of one text."""
+    """Return the values of a claim, which may be a list or a single text."""
     return {str(one) for one in claim} if isinstance(claim, list | tuple) else {str(claim)}
 
 

@@ -1,4 +1,4 @@
-"""The routes behind the page Predict: an image goes to the use case's endpoint, and into review where it is wrong."""
+"""Routes of the page Predict: send an image to the endpoint of a use case, or into review if the answer is wrong."""
 
 from __future__ import annotations
 
@@ -27,33 +27,33 @@ from visionops.tasks.labelling import LabelScheme, Question
 __all__ = ["API_KEY", "endpoint_of", "predictions_router", "start_command", "threshold_of"]
 
 API_KEY: Final = "VISIONOPS_CONSOLE_ENDPOINT_KEY"
-"""Variable with the key for endpoints that want one: sent as X-API-Key, and never to a page."""
+"""Variable with the API key for endpoints that require one, which is never sent to a page."""
 _SECONDS = 60
 _MOST_JSON = 1_000_000
 _MODEL_FIELDS = frozenset({"model", "image", "timing_ms"})
-"""What an answer has beside the task's part."""
+"""Fields of an answer that are the same for every task."""
 _OF_THE_IMAGE = frozenset({400, 413, 415, 422})
 _REFERENCE = "console"
 _LOWEST = "0.05"
-"""Confidence from which a detector answers here; the page shows those above its slider."""
+"""Confidence threshold of requests to a detector; the page hides boxes below its slider."""
 
 
 class EndpointFailed(ApiError):
-    """The endpoint answers, but with an error, or wants a key."""
+    """The endpoint answers with an error, or requires a key."""
 
     status = 502
     code = "endpoint_failed"
 
 
 class EndpointRefused(ApiError):
-    """The endpoint does not take the image; its own words say why."""
+    """The endpoint refuses the image; the message has its reason."""
 
     status = 422
     code = "endpoint_refused"
 
 
 def endpoint_of(console: Console, use_case: str, *, fresh: bool = False) -> Mapping[str, Any] | None:
-    """Return what the stack's deployer knows of a use case's endpoint; None where there is none.
+    """Return the endpoint of a use case from the stack's deployer; None if there is none.
 
     Raises:
         Unavailable: ZenML does not answer.
@@ -69,10 +69,10 @@ def predictions_router(console: Console) -> APIRouter:
 
     @router.post("/{use_case}")
     async def predict(use_case: str, request: Request) -> Response:
-        """Return what the endpoint answers for an image, as it is."""
+        """Return the unchanged answer of the endpoint for an image."""
         data = await read_upload(request, limit)
         try:
-            answer = await run_in_threadpool(_ask, console, use_case, "/predict", data)
+            answer = await run_in_threadpool(_request, console, use_case, "/predict", data)
         except VisionOpsError:
             console.metrics.predicted(is_ok=False)
             raise
@@ -81,14 +81,14 @@ def predictions_router(console: Console) -> APIRouter:
 
     @router.post("/{use_case}/explanation", response_class=Response)
     async def explanation(use_case: str, request: Request) -> Response:
-        """Return a picture of where the answer comes from."""
+        """Return a picture that explains the answer."""
         data = await read_upload(request, limit)
-        picture = await run_in_threadpool(_ask, console, use_case, "/explain", data, format="png")
+        picture = await run_in_threadpool(_request, console, use_case, "/explain", data, format="png")
         return Response(picture, media_type="image/png")
 
     @router.post("/{use_case}/wrong", status_code=201)
     async def wrong(use_case: str, request: Request) -> JSONResponse:
-        """Put an image into review, with the answer and what is wrong with it: fields file, answer, comment."""
+        """Put an image into review, with its answer and a comment: fields file, answer, comment."""
         form = await read_form(request, limit, _MOST_JSON)
         if form.file is None:
             raise BadRequest("the form has no file named 'file'", "missing_file")
@@ -99,32 +99,32 @@ def predictions_router(console: Console) -> APIRouter:
     return router
 
 
-def _ask(console: Console, use_case: str, path: str, data: bytes, **options: str) -> bytes:
-    """Return what the endpoint of a use case answers for an image.
+def _request(console: Console, use_case: str, path: str, data: bytes, **options: str) -> bytes:
+    """Send an image to the endpoint of a use case and return the answer.
 
     Raises:
-        NotFound: It has none; the message has the command that starts one.
-        EndpointRefused: It does not take the image.
-        EndpointFailed: It answers with an error.
-        Unavailable: It does not answer.
+        NotFound: The use case has no endpoint; the message has the command that starts one.
+        EndpointRefused: The endpoint refuses the image.
+        EndpointFailed: The endpoint answers with an error.
+        Unavailable: The endpoint does not answer.
     """
     endpoint = endpoint_of(console, use_case)
     if endpoint is None:
-        raise NotFound(f"{use_case}: no endpoint runs; start it with {start_command(console, use_case)}")
+        raise NotFound(f"{use_case}: no endpoint is running; start it with {start_command(console, use_case)}")
     url = endpoint["url"]
     if path == "/predict" and "thresholds" in _describe(url, use_case):
-        # All that the model is not sure of, too: the page's slider hides it without another request.
+        # Includes boxes of low confidence, which the page's slider hides without another request.
         options["conf"] = _LOWEST
     answer = _call("POST", f"{url}{path}", use_case, params=options, content=data)
     return answer.content
 
 
 def threshold_of(endpoint: Mapping[str, Any]) -> float:
-    """Return the confidence from which the model of an endpoint answers by itself; 0 for one that has no threshold.
+    """Return the confidence threshold of an endpoint's model; 0 if it has none.
 
     Raises:
-        Unavailable: It does not answer.
-        EndpointFailed: It answers with an error.
+        Unavailable: The endpoint does not answer.
+        EndpointFailed: The endpoint answers with an error.
     """
     thresholds = _describe(endpoint["url"], endpoint["name"]).get("thresholds") or {}
     return float(thresholds.get("confidence", 0))
@@ -134,19 +134,17 @@ def start_command(console: Console, use_case: str) -> str:
     """Return the command that serves the champion of a use case.
 
     Raises:
-        NotFound: No file has the use case.
+        NotFound: No file defines the use case.
     """
     return f"visionops deploy --config {console.use_cases.find(use_case).path}"
 
 
 def _describe(url: str, use_case: str) -> dict[str, Any]:
-    """Return what an endpoint says of its model."""
+    """Return an endpoint's description of its model."""
     try:
         found: dict[str, Any] = _call("GET", f"{url}/model", use_case).json()
     except ValueError as error:
-        raise EndpointFailed(
-            f"{use_case}: {_origin(url)} is no server of this project; deploy the model anew"
-        ) from error
+        raise EndpointFailed(f"{use_case}: {_origin(url)} is not a VisionOps server; deploy the model again") from error
     return {name: value for name, value in found.items() if value is not None}
 
 
@@ -162,9 +160,9 @@ def _call(method: str, url: str, use_case: str, **options: Any) -> httpx.Respons
             f"{where} does not answer ({type(error).__name__}); start it with visionops deploy"
         ) from error
     if answer.status_code == 401:
-        raise EndpointFailed(f"{where} wants a key; start the console with one in {API_KEY}")
+        raise EndpointFailed(f"{where} requires a key; start the console with one in {API_KEY}")
     if answer.status_code in _OF_THE_IMAGE:
-        raise EndpointRefused(f"{where} does not take the image: {_reason(answer)}")
+        raise EndpointRefused(f"{where} refuses the image: {_reason(answer)}")
     if answer.status_code != 200:
         raise EndpointFailed(f"{where} answers {answer.status_code}: {_reason(answer)}")
     return answer
@@ -188,7 +186,7 @@ def _send(
     """Put an image into review.
 
     Raises:
-        VisionOpsError: It cannot be kept, or the use case is neither in review nor served.
+        VisionOpsError: The image cannot be stored, or the use case is neither in review nor served.
     """
     predicted = _predicted(texts.get("answer", ""))
     _make_known(console, use_case)
@@ -200,7 +198,7 @@ def _send(
         predicted=predicted,
         reasons=(Reason("feedback", FEEDBACK_PRIORITY, f"{viewer.name} says that the answer is wrong"),),
     )
-    # The same image with the same comment is one item, however often the button is pressed.
+    # Pressing the button again for the same image and comment must not create another item.
     content = [use_case, hashlib.sha256(data).hexdigest(), name, texts.get("comment", ""), texts.get("answer", "")]
     key = "console wrong " + hashlib.sha256(json.dumps(content).encode()).hexdigest()
     added = console.review.add(use_case, data, arrival, viewer.actor, key=key, now=console.now())
@@ -208,10 +206,10 @@ def _send(
 
 
 def _predicted(text: str) -> Predicted | None:
-    """Return the prediction in what an endpoint answered, which a page sends back.
+    """Return the prediction in an endpoint's answer, which a page sends back.
 
     Raises:
-        Invalid: It is none.
+        Invalid: The text is not an answer of an endpoint.
     """
     if not text:
         return None
@@ -221,11 +219,11 @@ def _predicted(text: str) -> Predicted | None:
         rest = {name: value for name, value in answer.items() if name not in _MODEL_FIELDS}
         return Predicted(str(model["name"]), str(model["version"]), rest)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise Invalid("answer: is no answer of an endpoint; predict the image again") from error
+        raise Invalid("answer: is not an answer of an endpoint; predict the image again") from error
 
 
 def _make_known(console: Console, use_case: str) -> None:
-    """Make a use case known to the review by what its endpoint says of its classes, unless it is."""
+    """Register a use case in the review with the classes of its endpoint, unless it is registered."""
     try:
         console.review.store.use_case(use_case)
     except NotFound:

@@ -1,6 +1,6 @@
-"""What the review page calls: claim ahead, decide, give back. The domain decides what is allowed.
+"""Routes of the review page: claim items ahead, decide and release them. `visionops.review` checks what is allowed.
 
-A reviewer sees the items of others' opinions blind here, an admin included.
+Everybody, including an admin, reviews blind here: the opinions of others on an item are hidden.
 """
 
 from __future__ import annotations
@@ -35,23 +35,23 @@ class _Body(BaseModel):
 
 
 class ClaimBody(_Body):
-    """Which items the page wants."""
+    """Request to claim items."""
 
     use_case: Annotated[str, Field(min_length=1, max_length=200)]
     count: Annotated[int, Field(ge=0, le=_MOST_CLAIMED)]
-    """The next of the queue."""
+    """Number of items to claim from the queue."""
     resume: _Ids = []
-    """Claimed by this page before, to hold longer."""
+    """Items that the page has claimed already, to renew."""
 
 
 class ReleaseBody(_Body):
-    """Which items the page gives back."""
+    """Request to release items."""
 
     items: _Ids
 
 
 class TimedDecision(DecideBody):
-    """What the reviewer says, and how long they looked."""
+    """Decision of a reviewer, with the seconds that they looked at the item."""
 
     seconds: Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)] | None = None
 
@@ -70,7 +70,7 @@ _ActorOf = Annotated[Actor, Depends(_actor)]
 
 
 def review_router(console: Console) -> APIRouter:
-    """Return the routes over ``console``."""
+    """Return the review routes over ``console``."""
     router = APIRouter(prefix="/api/review")
     _add_reading(router, console)
     _add_writing(router, console)
@@ -82,18 +82,18 @@ def _add_reading(router: APIRouter, console: Console) -> None:
 
     @router.get("/use-cases")
     def use_cases() -> list[dict[str, Any]]:
-        """Return what is reviewed, with the classes that can be answered."""
+        """Return the use cases in review, with their classes."""
         found = review.store.use_cases()
         return [{"name": c.name, "task": c.task, "scheme": c.scheme.model_dump(mode="json")} for c in found]
 
     @router.get("/stats")
     def stats(use_case: Annotated[str, Query(min_length=1, max_length=200)]) -> dict[str, Any]:
-        """Return how the queue of a use case stands."""
+        """Return the state of a use case's queue."""
         return stats_view(review.store.stats(searchable(use_case) or ""))
 
     @router.get("/items/{item}/similar")
     def similar(item: str) -> list[dict[str, Any]]:
-        """Return the known images that resemble an item's most, without itself, the nearest first."""
+        """Return the other images most similar to an item's image, nearest first."""
         found = review.store.item(searchable(item) or "")
         if review.similar is None:
             return []
@@ -106,7 +106,7 @@ def _add_writing(router: APIRouter, console: Console) -> None:
     review = console.review
 
     def opinions_on(item: ReviewItem, actor: Actor) -> list[dict[str, Any]]:
-        # Blind for an admin, too, who reviews: what two have said is shown to a third, without names.
+        # An admin who reviews is blind too. Only a third reviewer sees the two earlier opinions, without names.
         seen = review.opinions(item.id, Actor(actor.name))
         return [opinion_view(one) for one in seen if one.round == item.status.round]
 
@@ -123,12 +123,12 @@ def _add_writing(router: APIRouter, console: Console) -> None:
 
     def claim_known(item: str, use_case: str, actor: Actor, key: str) -> ReviewItem:
         if review.store.item(item).use_case != use_case:
-            raise NotFound(f"item {item}: is none of use case {use_case}")
+            raise NotFound(f"item {item}: does not belong to use case {use_case}")
         return review.claim(item, actor, key=key, now=console.now())
 
     @router.post("/claim")
     def claim(body: _Claim, actor: _ActorOf, key: IdempotencyKey) -> dict[str, Any]:
-        """Claim the next items of a queue, and hold those longer that the page has; `lost` says which it cannot."""
+        """Claim the next items of a queue, and renew the page's claims; `lost` lists claims that cannot be renewed."""
         use_case, now = searchable(body.use_case) or "", console.now()
         task = task_for(review.store.use_case(use_case).task)
         items: list[ReviewItem] = []
@@ -153,9 +153,9 @@ def _add_writing(router: APIRouter, console: Console) -> None:
 
     @router.post("/release")
     def release(body: _Release, actor: _ActorOf, key: IdempotencyKey) -> dict[str, Any]:
-        """Give items back, undecided; `refused` says which somebody else has or has decided."""
+        """Release items without a decision; `refused` lists those that somebody else has claimed or decided."""
         released, refused, now = [], [], console.now()
-        holder = Actor(actor.name)  # an admin gives back what they hold themselves, and nothing else
+        holder = Actor(actor.name)  # without the admin's rights, to release only their own claims
         for item in body.items:
             try:
                 review.release(searchable(item) or "", holder, key=_part(key, item), now=now)
@@ -166,7 +166,7 @@ def _add_writing(router: APIRouter, console: Console) -> None:
 
     @router.post("/items/{item}/decide")
     def decide(item: str, body: _Decide, actor: _ActorOf, key: IdempotencyKey) -> dict[str, Any]:
-        """Keep what the reviewer says of an item that they have claimed."""
+        """Record the decision of the reviewer who claimed the item."""
         answer = Answer(body.verdict, body.label, body.reason, body.comment)
         found = review.decide(searchable(item) or "", answer, actor, key=key, now=console.now())
         console.metrics.decided(found.use_case, answer.verdict, actor.name)
@@ -174,18 +174,18 @@ def _add_writing(router: APIRouter, console: Console) -> None:
 
     @router.post("/items/{item}/claim")
     def claim_one(item: str, actor: _ActorOf, key: IdempotencyKey) -> dict[str, Any]:
-        """Claim an item whose lease has ended, or that was given back."""
+        """Claim an item again after its lease has expired or it was released."""
         found = review.claim(searchable(item) or "", actor, key=key, now=console.now())
         return page_view(found, task_for(review.store.use_case(found.use_case).task), actor)
 
     @router.post("/items/{item}/reopen")
     def reopen(item: str, body: _Reopen, actor: _ActorOf, key: IdempotencyKey) -> dict[str, Any]:
-        """Have a decided item decided again; for admins."""
+        """Reopen a decided item; for admins."""
         return item_view(review.reopen(searchable(item) or "", body.reason, actor, key=key, now=console.now()))
 
 
 def _part(key: str, part: object) -> str:
-    """Return the key of one write of several that came with one key."""
+    """Return an idempotency key for one of several writes in a request."""
     return hashlib.sha256(f"{key}/{part}".encode()).hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""Every path of the console with the role that it needs. What is not listed does not exist."""
+"""List every path of the console with its required role. A path that is not listed does not exist."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ __all__ = ["OPEN_PATHS", "PATHS", "UNUSED_PATHS", "role_of"]
 OPEN_PATHS: Final = frozenset(
     {"/live", "/ready", "/login", "/login/oidc/start", "/login/oidc/callback", "/favicon.ico", "/static/console.css"}
 )
-"""Without a session."""
+"""Paths that need no session."""
 UNUSED_PATHS: Final = frozenset({"/api/session", "/api/review/claim", "/api/review/stats", "/metrics"})
-"""Requests that a page or a machine sends by itself: they do not keep a session from idling out."""
+"""Paths that pages or machines request by themselves, which does not keep a session from idling out."""
 
 PATHS: Final[Mapping[str, UserRole]] = {
     "/": UserRole.VIEWER,
@@ -49,13 +49,13 @@ PATHS: Final[Mapping[str, UserRole]] = {
     "/api/predict/{use_case}/wrong": UserRole.REVIEWER,
     "/api/data/{use_case}/{card}": UserRole.VIEWER,
 }
-"""A page's role is that to look at it; an action on it may need more, which it checks itself."""
+"""Role that may see each path; a page checks the roles of its actions itself."""
 
 _PATTERNS: Final[tuple[tuple[re.Pattern[str], str], ...]] = tuple((compile_path(path)[0], path) for path in PATHS)
 
 
 def role_of(path: str) -> tuple[str, UserRole] | None:
-    """Return the listed path that a request's path matches, and the role that it needs; None where there is none."""
+    """Return the listed path that matches a request's path, and its role; None if none matches."""
     for pattern, known in _PATTERNS:
         if pattern.match(path):
             return known, PATHS[known]

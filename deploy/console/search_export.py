@@ -1,4 +1,4 @@
-"""`GET /api/search/export`: what a filter finds, as a table or as a data set with images."""
+"""Route `GET /api/search/export`: export the items that match a filter, as a table or as a data set with images."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ __all__ = ["export_router"]
 _TABLE = "table"
 _COLUMNS = ("item", "sha256", "name", "added", "source", "reference", "state", "verdict", "model", "version", "answer")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""A spreadsheet takes a cell that begins so for a formula."""
+"""Characters with which a spreadsheet formula begins."""
 
 
 def export_router(console: Console) -> APIRouter:
-    """Return the route over ``console``."""
+    """Return the export route over ``console``."""
     router = APIRouter(prefix="/api")
 
     @router.get("/search/export", response_class=Response)
     def export(request: Request) -> Response:
-        """Return up to 10,000 found items: `format=table` of all; else a ZIP of images and labels of the decided."""
+        """Return up to 10,000 items: all as a table with `format=table`, otherwise the decided ones as a ZIP."""
         pairs = list(request.query_params.multi_items())
         format_ = request.query_params.get("format", _TABLE)
         search = resolved(console, Search.from_query(pairs))
@@ -63,14 +63,14 @@ def _found(console: Console, search: Search) -> Iterator[ReviewItem]:
 
 
 def _archive(console: Console, search: Search, format_: Format, folder: Path) -> Path:
-    """Write the decided ones of what is found, and pack them.
+    """Write the decided items to a data set, and pack it.
 
     Raises:
-        NotFound: None of them has a label.
-        Invalid: They cannot be written so, or are of all use cases.
+        NotFound: No item has a label.
+        Invalid: The format does not support the labels, or the filter has no use case.
     """
     if search.use_case is None:
-        raise Invalid("use_case: is missing; labels of one use case are exported at a time")
+        raise Invalid("use_case: is missing; labels are exported for one use case at a time")
     wanted = set(console.review.store.search_ids(search))
     decided = [
         (one.item, one.decision)

@@ -1,4 +1,4 @@
-"""The cookie of a session: set at a login, looked at by pages, and removed at `/logout`."""
+"""Set, check and remove the session cookie: at a login, from pages, and at `/logout`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["begin_session", "own_path", "sessions_router"]
 
 
 def sessions_router(console: Console) -> APIRouter:
-    """Return the routes over ``console``."""
+    """Return the session routes over ``console``."""
     router = APIRouter()
     access = console.access
 
@@ -30,7 +30,7 @@ def sessions_router(console: Console) -> APIRouter:
 
     @router.get("/api/session")
     async def session(request: Request) -> dict[str, str]:
-        """Return who is signed in; pages look here whether their session goes on."""
+        """Return who is signed in; pages use it to check that their session is active."""
         viewer = request.state.viewer
         return {"name": viewer.name, "role": viewer.role.value}
 
@@ -38,7 +38,7 @@ def sessions_router(console: Console) -> APIRouter:
 
 
 async def begin_session(console: Console, request: Request, answer: Response, user: User) -> None:
-    """Begin a session of a user under a new token, and put its cookie on an answer.
+    """Begin a session of a user with a new token, and set its cookie on a response.
 
     Raises:
         Forbidden: The user is disabled.
@@ -56,7 +56,7 @@ async def begin_session(console: Console, request: Request, answer: Response, us
 
 
 def own_path(wanted: str | None) -> str:
-    """Return a page of this console with its query, as it was wanted; the overview for anything else."""
+    """Return the wanted path with its query if it is on this console; otherwise the overview."""
     if not wanted or not wanted.startswith("/") or wanted.startswith("//") or not wanted.isprintable():
         return "/"
     path = urlsplit(wanted).path

@@ -1,4 +1,4 @@
-"""A WebSocket whose session may end: then it is closed, before what the page has sent is done."""
+"""Watch a WebSocket's session, and close the socket when it ends, before the page's messages are handled."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ __all__ = ["Watched"]
 
 _EVERY_SECONDS = 5.0
 _EVENT = '42["event"'
-"""How a message of NiceGUI begins that a person causes; others, as pings, come by themselves."""
+"""Prefix of a NiceGUI message that a person causes; others, such as pings, are automatic."""
 
 
 class Watched:
-    """The two ends of a WebSocket of one viewer."""
+    """Receive and send functions of one viewer's WebSocket."""
 
     def __init__(self, receive: Receive, send: Send, viewer: Viewer) -> None:
         self._receive = receive
@@ -28,7 +28,7 @@ class Watched:
         self._is_closed = False
 
     async def receive(self) -> Message:
-        """Return the next message; that of a closed connection where the session has ended."""
+        """Return the next message; a disconnect message if the session has ended."""
         message = await self._receive()
         if message["type"] != "websocket.receive":
             return message

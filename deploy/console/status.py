@@ -1,4 +1,4 @@
-"""`GET /live`, `/ready`, `/metrics`, and the console's own style sheet and script."""
+"""Routes `GET /live`, `/ready`, `/metrics`, and the console's style sheet and script."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ _STATIC = Path(__file__).parent / "static"
 
 
 def status_router(console: Console) -> APIRouter:
-    """Return the routes over ``console``."""
+    """Return the status routes over ``console``."""
     router = APIRouter()
 
     @router.get("/live")
     async def live() -> dict[str, str]:
-        """Return whether the process lives."""
+        """Return that the process is running."""
         return {"status": "live"}
 
     @router.get("/ready")
     def ready() -> dict[str, str]:
-        """Return whether database and images can be reached; 503 says that they cannot."""
+        """Check that database and images can be reached; 503 if not."""
         console.runs.ping()
         next(iter(console.review.images.digests()), None)
         return {"status": "ready"}
 
     @router.get("/metrics", response_class=Response)
     def scrape() -> Response:
-        """Return what Prometheus scrapes."""
+        """Return the metrics for Prometheus."""
         _look(console)
         return Response(console.metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
@@ -46,7 +46,7 @@ def status_router(console: Console) -> APIRouter:
 
     @router.get("/static/session.js", response_class=FileResponse)
     async def script(request: Request) -> FileResponse:
-        """Return what says on every page that its session has ended."""
+        """Return the script that shows on every page when its session has ended."""
         request.state.cache_control = "private, max-age=300"
         return FileResponse(_STATIC / "session.js", media_type="text/javascript")
 
@@ -54,7 +54,7 @@ def status_router(console: Console) -> APIRouter:
 
 
 def _look(console: Console) -> None:
-    """Have the metrics show what the database knows now."""
+    """Update the metrics from the database."""
     store, now = console.review.store, console.now()
     try:
         stats = {one.name: store.stats(one.name) for one in store.use_cases()}

@@ -1,4 +1,4 @@
-"""Small pictures of items, made once and kept in a folder."""
+"""Create thumbnails of items and cache them in a folder."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from visionops.inference.image import load_upright, to_rgb
 __all__ = ["Thumbnails", "thumbnails_router"]
 
 _SIDE: Final = 320
-"""Pixels of the longer side."""
+"""Length of the longer side in pixels."""
 _QUALITY = 80
 
 
 class Thumbnails:
-    """Makes thumbnails and keeps them by the SHA-256 of their image.
+    """Create thumbnails and cache them by the SHA-256 of their image.
 
     Args:
-        folder: Need not be there; may be removed at any time.
+        folder: Cache folder, created if needed; it may be removed at any time.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -37,7 +37,7 @@ class Thumbnails:
 
         Raises:
             ImageError: The image cannot be decoded.
-            NotFound: It is not there.
+            NotFound: The image does not exist.
             Unavailable: The images cannot be reached.
         """
         path = self._folder / sha256[:2] / f"{sha256}.jpg"
@@ -54,7 +54,7 @@ class Thumbnails:
             path.parent.mkdir(parents=True, exist_ok=True)
             draft.write_bytes(data)
             draft.replace(path)
-        except OSError:  # a full disk: it is made again next time
+        except OSError:  # such as a full disk; the thumbnail is created again next time
             draft.unlink(missing_ok=True)
 
 
@@ -68,13 +68,13 @@ def _shrink(data: bytes) -> bytes:
 
 
 def thumbnails_router(console: Console) -> APIRouter:
-    """Return the route over ``console``."""
+    """Return the thumbnail route over ``console``."""
     router = APIRouter(prefix="/api")
     kept = Thumbnails(visionops_home() / "console" / "thumbnails")
 
     @router.get("/items/{item}/thumbnail", response_class=Response)
     def thumbnail(item: str, request: Request) -> Response:
-        """Return a small picture of an item; a drawing where the image cannot be decoded."""
+        """Return the thumbnail of an item; a placeholder if the image cannot be decoded."""
         sha256 = console.review.store.item(item).image.sha256
         tag = f'"{sha256}-{_SIDE}"'
         request.state.cache_control = "private, max-age=31536000, immutable"

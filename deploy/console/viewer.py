@@ -1,4 +1,4 @@
-"""Who looks at a page, and what they may do."""
+"""Define the viewer of a page, with their role."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ __all__ = ["LOCAL", "Viewer"]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Viewer:
-    """Who looks at a page."""
+    """The person who views a page."""
 
     name: str
     role: UserRole
     session: str | None = None
-    """Id of the session; None without users, where this machine is served as a local admin."""
+    """Id of the session; None without users, when this machine is served as a local admin."""
     recheck: Callable[[], Viewer] | None = dataclasses.field(default=None, compare=False, repr=False)
-    """Returns who the viewer is now; blocks. Raises `NotSignedIn` where the session has ended."""
+    """Returns the viewer with the current role; blocks. Raises `NotSignedIn` if the session has ended."""
 
     @property
     def actor(self) -> Actor:
-        """Who signs what is decided, ordered or reopened."""
+        """Return the actor that is recorded for decisions and requests."""
         return Actor(self.name, is_admin=self.role is UserRole.ADMIN)
 
     def current(self) -> Viewer:
-        """Return who the viewer is now, with the role of now. It waits for the database.
+        """Return the viewer with the current role. Waits for the database.
 
         Raises:
             NotSignedIn: The session has ended.
@@ -38,14 +38,14 @@ class Viewer:
         return self if self.recheck is None else self.recheck()
 
     def require(self, role: UserRole) -> None:
-        """Check that the viewer may do what a role may.
+        """Check that the viewer has at least a role.
 
         Raises:
-            Forbidden: They may not.
+            Forbidden: The viewer's role is lower.
         """
         if not self.role.includes(role):
-            raise Forbidden(f"{self.name}: is {self.role}; this needs {role}")
+            raise Forbidden(f"{self.name}: has role {self.role}; this needs role {role}")
 
 
 LOCAL = Viewer("local", UserRole.ADMIN)
-"""Who comes from this machine while there are no users."""
+"""Viewer of requests from this machine while there are no users."""

@@ -1,4 +1,4 @@
-"""``python -m deploy.control --configs FOLDER``: the control service; see ``--help``."""
+"""``python -m deploy.control --configs FOLDER``: run the control service; see ``--help``."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _GRACE_SECONDS = 10
 
 
 def main(arguments: Sequence[str] | None = None, environment: Mapping[str, str] = os.environ) -> int:
-    """Serve until a signal ends the process; runs go on, and the next start takes them over.
+    """Serve until a signal ends the process. Runs continue, and the next start takes them over.
 
     Returns:
         2 after a mistake of the user, which is printed in one line.
@@ -53,10 +53,10 @@ def main(arguments: Sequence[str] | None = None, environment: Mapping[str, str] 
 
 
 def open_control(options: ControlOptions) -> tuple[Control, Runner]:
-    """Open database, images and keys, and put the service together.
+    """Open the database, the images and the keys, and build the service.
 
     Raises:
-        VisionOpsError: One of them cannot be used.
+        VisionOpsError: One of them cannot be opened.
     """
     metrics = ControlMetrics()
     keys = KeyRing(options.keys, _revealed(options.api_keys), _revealed(options.admin_key))

@@ -1,4 +1,4 @@
-"""Who may do what: every route of the control service with the roles it is open to."""
+"""List every route of the control service with the roles that may call it."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ ROLES: Final[Mapping[str, frozenset[KeyRole]]] = {
     "GET /similar": REVIEW,
     "POST /similar": REVIEW,
 }
-"""Each route and who may call it. What is not listed does not exist: the gate lets nothing else through."""
+"""Roles that may call each route. A route that is not listed does not exist."""
 
 PROBES: Final = frozenset({"/live", "/ready", "/metrics"})
-"""Called again and again by machines: not limited in rate, logged at level debug."""
+"""Paths that machines poll: without a rate limit, logged at level debug."""

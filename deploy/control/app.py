@@ -1,4 +1,4 @@
-"""The HTTP application of the control service, and how errors become answers."""
+"""Build the HTTP application of the control service, and map errors to responses."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from visionops.runs.states import CoolingDown
 __all__ = ["create_app"]
 
 _BODY_MEMORY = 128_000_000
-"""Bytes of all bodies in work at once."""
+"""Largest total of all request bodies being processed, in bytes."""
 _KEYS = {
     "X-API-Key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
     "Bearer": {"type": "http", "scheme": "bearer"},
@@ -57,7 +57,7 @@ class _Application(FastAPI):
 
 
 def create_app(control: Control, runner: Runner | None = None) -> FastAPI:
-    """Return the application of one process; ``runner`` works while it serves."""
+    """Return the application of one process; ``runner`` runs while it serves."""
     options, metrics = control.options, control.metrics
 
     @asynccontextmanager
@@ -77,7 +77,7 @@ def create_app(control: Control, runner: Runner | None = None) -> FastAPI:
         dependencies=[Depends(refuse_unknown_parameters)],
     )
     app.state.control = control
-    # The last one added is the first to see a request.
+    # The middleware added last handles a request first.
     app.add_middleware(BodyLimits, seconds=options.upload_timeout, memory=_BODY_MEMORY, metrics=metrics)
     app.add_middleware(
         Gate,

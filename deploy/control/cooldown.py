@@ -1,4 +1,4 @@
-"""Whether a use case may be trained again, by what this service and the registry know of its trainings."""
+"""Check the cooldown of a use case, by the trainings in the queue and in the model registry."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ __all__ = ["check_trainings"]
 
 
 def check_trainings(wish: Wish, run: str, runs: RunStore, models: Models, use_cases: UseCases, now: datetime) -> None:
-    """Check that the last training of a use case, whoever started it, is long enough ago.
+    """Check that the last training of a use case is long enough ago, regardless of who started it.
 
-    The registry is asked where the queue has nothing against it: that takes seconds, unless it was asked shortly
-    before. A training counts there once it has registered its model, as it does for the retraining policy.
+    The queue is checked first, because a query of the registry takes seconds unless a recent answer is cached. In the
+    registry, a training counts once its model is registered, as in the retraining policy.
 
     Args:
-        run: Id that the wish gets; one that is in the queue was checked when it came.
+        run: Id of the requested run; one that is in the queue already is not checked again.
 
     Raises:
-        NotFound: No file has the use case.
+        NotFound: No file defines the use case.
         CoolingDown: The last training is too recent.
-        Unavailable: Database or registry cannot be reached.
+        Unavailable: The database or the registry cannot be reached.
     """
     hours = use_cases.find(wish.use_case).cooldown_hours
     if wish.kind is not Kind.RETRAIN or wish.override or not hours or _is_known(runs, run):

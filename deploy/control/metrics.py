@@ -1,4 +1,4 @@
-"""What Prometheus reads of the control service. No label comes from a request."""
+"""Count requests and runs of the control service for Prometheus. No label value comes from a request."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["ControlMetrics"]
 
 
 class ControlMetrics:
-    """The counters of one application; implements `RequestCounts`."""
+    """Counters of one application; implements `RequestCounts`."""
 
     def __init__(self) -> None:
         self._registry = registry = CollectorRegistry()
@@ -22,7 +22,7 @@ class ControlMetrics:
         )
         self._duration = Histogram(
             "visionops_control_request_duration_seconds",
-            "From the head of a request to the last byte of its answer.",
+            "Time from the head of a request to the last byte of its response.",
             ["route"],
             registry=registry,
         )
@@ -31,12 +31,12 @@ class ControlMetrics:
         self._rejected = Counter("visionops_control_rejected", "Requests refused.", ["reason"], registry=registry)
         self._runs = Counter("visionops_control_runs", "Runs that have ended.", ["kind", "state"], registry=registry)
         for kind in Kind:
-            for state in sorted(ENDED):  # so that the first that is lost is an increase
+            for state in sorted(ENDED):  # series start at 0, so that the first lost run is an increase
                 self._runs.labels(kind.value, state.value)
         self._queued = Gauge("visionops_control_queued_runs", "Runs in the queue.", registry=registry)
         self._held_up = Gauge(
             "visionops_control_held_up_runs",
-            "Runs in the queue although no run of their use case runs.",
+            "Runs in the queue although their use case has no active run.",
             registry=registry,
         )
         self._has_database = Gauge(
@@ -44,7 +44,7 @@ class ControlMetrics:
         )
 
     def begin(self) -> None:
-        """Count a request that has come."""
+        """Count a request that starts."""
         self._in_flight.inc()
 
     def request(self, route: str, status: int, seconds: float) -> None:
@@ -66,10 +66,10 @@ class ControlMetrics:
         self._runs.labels(run.wish.kind.value, run.state.value).inc()
 
     def queue(self, waiting: tuple[int, int] | None) -> None:
-        """Show how the queue stands.
+        """Set the gauges of the queue.
 
         Args:
-            waiting: By `RunStore.waiting`; None where the database did not answer.
+            waiting: Result of `RunStore.waiting`; None if the database did not answer.
         """
         self._has_database.set(waiting is not None)
         queued, held_up = (math.nan, math.nan) if waiting is None else waiting
@@ -77,5 +77,5 @@ class ControlMetrics:
         self._held_up.set(held_up)
 
     def text(self) -> bytes:
-        """Return all of it, in Prometheus' text format."""
+        """Return all metrics in Prometheus' text format."""
         return generate_latest(self._registry)

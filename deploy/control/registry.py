@@ -1,4 +1,4 @@
-"""Registered models, as a process of its own lists them: MLflow and ZenML stay out of this one."""
+"""List registered models in a separate process, so that this one does not import MLflow and ZenML."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _PATIENCE_SECONDS = 120.0
 
 
 class Models:
-    """The registered models of the stack, asked for at most every half minute.
+    """The registered models of the stack, cached for half a minute.
 
     Args:
-        root: Working folder, where ``python -m`` finds the code.
-        stack: Stack whose registry it is; the active one when None.
+        root: Working folder of the process, where ``python -m`` finds the code.
+        stack: Stack of the registry; the active one when None.
     """
 
     def __init__(self, root: Path, stack: str | None) -> None:
@@ -36,21 +36,21 @@ class Models:
         self._read: tuple[float, tuple[str, ...]] | None = None
 
     def list(self, names: tuple[str, ...]) -> dict[str, Any]:
-        """Return, by use case, its champion and its newest versions.
+        """Return the champion and the newest versions of each use case.
 
         Raises:
             Unavailable: The registry does not answer.
         """
         if not names:
             return {}
-        with self._lock:  # who asks meanwhile waits for the same answer
+        with self._lock:  # concurrent callers wait for the same answer
             if self._read is None or time.monotonic() - self._read[0] > _FRESH_SECONDS or self._read[1] != names:
-                self._known = self._ask(names)
+                self._known = self._query(names)
                 self._read = time.monotonic(), names
             return self._known
 
     def last_trained(self, name: str, names: tuple[str, ...]) -> datetime | None:
-        """Return when the newest version of a use case was trained, whoever started it; None where there is none.
+        """Return when the newest version of a use case was trained, regardless of who started it; None without one.
 
         Args:
             names: As for `list`, with ``name`` among them.
@@ -62,10 +62,10 @@ class Models:
         return max((datetime.fromisoformat(version["trained"]) for version in versions), default=None)
 
     def forget(self) -> None:
-        """Read again when the next request comes."""
+        """Discard the cached list, so that the next call reads it again."""
         self._read = None
 
-    def _ask(self, names: tuple[str, ...]) -> dict[str, Any]:
+    def _query(self, names: tuple[str, ...]) -> dict[str, Any]:
         command = [sys.executable, "-m", "launch.cli", "models", *(["--stack", self._stack] if self._stack else [])]
         try:
             done = subprocess.run(  # noqa: S603 - names are those of use-case files
@@ -85,5 +85,5 @@ class Models:
         try:
             found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
         except (IndexError, ValueError) as error:
-            raise Unavailable("model registry: cannot be listed (its list is no JSON)") from error
+            raise Unavailable("model registry: cannot be listed (the list is not JSON)") from error
         return found

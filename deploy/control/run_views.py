@@ -1,4 +1,4 @@
-"""What is shown of a run: the run itself, and how far it is by the end of its log."""
+"""Convert a run to JSON, and read its progress from the end of its log."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _ANNOUNCED = re.compile(r"^• (.+)$", re.MULTILINE)
 
 
 def run_view(run: Run) -> dict[str, Any]:
-    """Return a run as JSON has it, without its log."""
+    """Return a run as a JSON object, without its log."""
     wish = run.wish
     times = {name: getattr(run, name) for name in ("queued", "started", "ended", "cancelled_at")}
     return {
@@ -36,7 +36,7 @@ def run_view(run: Run) -> dict[str, Any]:
 
 
 def progress_view(tail: str) -> dict[str, Any]:
-    """Return the last step that the log names, and how far it is."""
+    """Return the last step in the log, and its progress."""
     bars = list(_PROGRESS.finditer(tail))
     said = list(_ANNOUNCED.finditer(tail))
     bar = bars[-1] if bars else None

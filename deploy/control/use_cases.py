@@ -1,4 +1,4 @@
-"""Use cases that can be trained: the files of one folder, by the name that each gives."""
+"""Read and write the use-case files of one folder, by the use-case name in each file."""
 
 from __future__ import annotations
 
@@ -19,30 +19,30 @@ _FILE = re.compile(r"[a-z0-9][a-z0-9-]{0,62}\.yaml")
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class UseCaseFile:
-    """A use case and what the service needs of its file."""
+    """A use case, with the settings of its file that the service needs."""
 
     name: str
     path: Path
     cooldown_hours: float
     metric: str
-    """Of the gate: the figure that its models are judged by."""
+    """Metric of the gate, by which models are compared."""
 
 
 class UseCases:
-    """The use cases of a folder, read again when a file changes. No name of a client's becomes a path.
+    """The use cases of a folder, read again when a file changes. A name from a client is never used as a path.
 
     Raises:
-        ConfigError: The folder is not there.
+        ConfigError: The folder does not exist.
     """
 
     def __init__(self, folder: Path) -> None:
         if not folder.is_dir():
-            raise ConfigError(f"--configs: {folder} is no folder; give the folder of the use-case files")
+            raise ConfigError(f"--configs: {folder} is not a folder; set the folder of the use-case files")
         self._folder = folder.absolute()
         self._read: dict[Path, tuple[int, UseCaseFile | ConfigError]] = {}
 
     def all(self) -> tuple[list[UseCaseFile], list[str]]:
-        """Return the use cases by name, and a line for each file that cannot be used."""
+        """Return the use cases sorted by name, and an error line for each file that cannot be used."""
         found: dict[str, UseCaseFile] = {}
         problems = []
         for path in sorted(self._folder.glob("*.yaml")):
@@ -63,7 +63,7 @@ class UseCases:
         """Return a use case.
 
         Raises:
-            NotFound: No file of the folder has this name.
+            NotFound: No file of the folder defines this use case.
         """
         known, problems = self.all()
         for one in known:
@@ -71,13 +71,13 @@ class UseCases:
                 return one
         names = ", ".join(one.name for one in known) or "none"
         wrong = f"; {len(problems)} cannot be used, the first: {one_line(problems[0])}" if problems else ""
-        raise NotFound(f"use case {name}: no file has it; known are {names}{wrong}")
+        raise NotFound(f"use case {name}: unknown; expected one of {names}{wrong}")
 
     def text(self, name: str) -> str:
-        """Return the file of a use case as it is.
+        """Return the text of a use case's file.
 
         Raises:
-            NotFound: No file of the folder has this name, or it cannot be read any more.
+            NotFound: No file of the folder defines this use case, or it cannot be read any more.
         """
         path = self.find(name).path
         try:
@@ -86,30 +86,30 @@ class UseCases:
             raise NotFound(f"{path.name}: cannot be read ({type(error).__name__})") from error
 
     def check(self, text: str, file: str) -> UseCaseFile:
-        """Return what a text would be as a file of the folder.
+        """Check a text and return the use case that it defines.
 
         Args:
-            file: Its name, which errors begin with.
+            file: File name for the text, with which errors begin.
 
         Raises:
-            ConfigError: With file, line and the fix.
+            ConfigError: The text is invalid; the message has file, line and the fix.
         """
         return _file_of(parse_settings(text, Path(file), Config), self._folder / file)
 
     def save(self, text: str, file: str, *, replace: bool = False) -> UseCaseFile:
-        """Keep a text as a file of the folder, whole or not at all.
+        """Save a text atomically as a file of the folder.
 
         Args:
-            replace: Overwrite the file where it exists.
+            replace: Overwrite the file if it exists.
 
         Raises:
-            ConfigError: The text is no use case, or its name is that of another file's use case.
-            Invalid: The file's name is none that the folder takes.
+            ConfigError: The text is not a valid use case, or another file defines the same name.
+            Invalid: The file name is invalid.
             Conflict: The file exists, and ``replace`` is not set.
             Unavailable: The folder cannot be written.
         """
         if not _FILE.fullmatch(file):
-            raise Invalid(f"{file!r}: a file is named by lower-case letters, digits and dashes, as steel-2.yaml")
+            raise Invalid(f"{file!r}: a file name has lower-case letters, digits and dashes, such as steel-2.yaml")
         found = self.check(text, file)
         for other in self.all()[0]:
             if other.name == found.name and other.path != found.path:

@@ -1,4 +1,4 @@
-"""What control service and console work on: use cases, models, runs and reviews, opened once."""
+"""Open the use cases, models, runs and reviews that control service and console work on."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ from visionops.runs.states import Run, Wish, check_cooldown, run_id
 __all__ = ["ROOT", "Work", "open_work", "order_run", "runner_of"]
 
 ROOT = Path(__file__).resolve().parents[2]
-"""Working folder of our programs, where ``python -m`` finds the code."""
+"""Working folder of started programs, where ``python -m`` finds the code."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Work:
-    """Use cases, models, runs and reviews, and what starts a run."""
+    """Use cases, models, runs, reviews and the launcher of runs."""
 
     use_cases: UseCases
     runs: RunStore
@@ -45,7 +45,7 @@ class Work:
     review: Review
 
     def now(self) -> datetime:
-        """Return the time."""
+        """Return the current time."""
         return datetime.now(UTC)
 
     def close(self) -> None:
@@ -55,10 +55,10 @@ class Work:
 
 
 def open_work(options: WorkOptions, database: Database) -> Work:
-    """Open what the options name, over a database.
+    """Open the objects that the options name, over a database.
 
     Raises:
-        VisionOpsError: One of them cannot be used.
+        VisionOpsError: One of them cannot be opened.
     """
     return Work(
         use_cases=UseCases(options.configs),
@@ -70,7 +70,7 @@ def open_work(options: WorkOptions, database: Database) -> Work:
 
 
 def runner_of(work: Work, options: WorkOptions, on_end: Callable[[Run], None]) -> Runner:
-    """Return what starts and watches the runs of the queue."""
+    """Return the runner that starts and watches the runs of the queue."""
 
     def command(run: Run) -> list[str]:
         return command_of(run, work.use_cases.find(run.wish.use_case).path, options.stack)
@@ -84,13 +84,13 @@ def runner_of(work: Work, options: WorkOptions, on_end: Callable[[Run], None]) -
 
 
 def order_run(work: Work, wish: Wish, actor: Actor, key: str) -> Run:
-    """Put a run into the queue; sent again with the same key, the same run is returned.
+    """Put a run into the queue; a second request with the same key returns the same run.
 
     Raises:
-        NotFound: No file has the use case.
+        NotFound: No file defines the use case.
         CoolingDown: The last training is too recent.
-        Conflict: A training of the use case waits already, or the key was used for another run.
-        Unavailable: Database or registry cannot be reached.
+        Conflict: A training of the use case is waiting already, or the key was used for another run.
+        Unavailable: The database or the registry cannot be reached.
     """
     found = work.use_cases.find(wish.use_case)
     now = work.now()
@@ -103,7 +103,7 @@ def _launcher(options: WorkOptions) -> Launcher:
     if options.launcher == "process":
         return ProcessLauncher(options.runs or visionops_home() / "control" / "runs", ROOT)
     if options.job_template is None:
-        raise ConfigError("--job-template: is missing; --launcher kubernetes makes each run of this file")
+        raise ConfigError("--job-template: is missing; --launcher kubernetes needs it to create the Job of a run")
     from deploy.control.runs.jobs import JobLauncher
 
     return JobLauncher.from_file(options.job_template, options.namespace)

@@ -1,1 +1,1 @@
-"""The whole system on one host, from nothing to alerts: ``make demo``, ``make demo-drill``, ``make demo-down``."""
+"""Run the whole system on one host: ``make demo``, ``make demo-drill``, ``make demo-down``."""

@@ -31,19 +31,19 @@ _PATIENCE = 600.0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Do one of the three.
+    """Run one of the three commands.
 
     Returns:
-        2 where it cannot be done; why is printed in one line.
+        2 if the command fails; the reason is printed in one line.
     """
     parser = argparse.ArgumentParser(prog="python -m deploy.demo", description="The whole system on one host.")
     parser.add_argument("what", choices=["up", "drill", "down"], help="start and train; raise an alert; remove all")
     parser.add_argument(
         "--without", action="append", default=[], choices=_OPTIONAL, help="leave a service out; repeatable"
     )
-    parser.add_argument("--airflow", action="store_true", help="with up: Airflow, too")
+    parser.add_argument("--airflow", action="store_true", help="with up: also start Airflow")
     parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="with up: a setting of the training; repeatable"
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="with up: a training setting; repeatable"
     )
     given = parser.parse_args(arguments)
     try:
@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"error: {error}\n")
         return 2
     except KeyboardInterrupt:
-        sys.stderr.write("interrupted; the same command goes on, make demo-down removes everything\n")
+        sys.stderr.write("interrupted; run the same command to continue, or make demo-down to remove everything\n")
         return 130
     return 0
 
@@ -102,7 +102,7 @@ def _up(profiles: Sequence[str], without: Sequence[str], settings: Sequence[str]
     summary = _FOLDER / "summary.json"
     words = [word for setting in ("serving.port=0", *settings) for word in ("--set", setting)]
     _run(places, "--stack", "staging", *words, "--summary", str(summary))
-    _await(lambda: [] if places.serves_a_model() else ["serving"], lambda _: "waiting for the server to follow")
+    _await(lambda: [] if places.serves_a_model() else ["serving"], lambda _: "waiting for the server to load the model")
     image = Path(json.loads(summary.read_text(encoding="utf-8"))["sample_image"])
     _say(f"{_predict(places, _FOLDER / 'home' / 'data')} images predicted by {places.url('serving')}")
     sys.stdout.write("\n" + "\n".join(places.table()) + "\n\n")
@@ -115,7 +115,7 @@ def _up(profiles: Sequence[str], without: Sequence[str], settings: Sequence[str]
 
 
 def _start_console(compose: Compose, profiles: Sequence[str], variables: Mapping[str, str]) -> None:
-    """Start the console with its first user: it serves nobody beyond its own machine, here its container, before."""
+    """Start the console with its first user; without a user, it accepts requests from its own container only."""
     users = ["exec", "-T", "control", "python", "-m", "launch.cli", "user"]
     if CONSOLE_ADMIN not in compose.run([*users, "list"], profiles, variables).split():
         _say(f"adding {CONSOLE_ADMIN}, the console's first user")
@@ -147,7 +147,7 @@ def _down(compose: Compose) -> None:
     file = _FOLDER / "secrets.env"
     variables = read_secrets(file)
     if not variables and not compose.containers():
-        _say(f"nothing to remove: {_FOLDER} is not there and no container of it runs")
+        _say(f"nothing to remove: {_FOLDER} does not exist and no container of the demo runs")
         return
     for record in sorted((_FOLDER / "home" / "containers").glob("*/*.json")):
         found = json.loads(record.read_text(encoding="utf-8"))
@@ -158,7 +158,7 @@ def _down(compose: Compose) -> None:
     compose.remove(compose.containers())
     if left := compose.leftovers():
         raise DeploymentError(
-            f"still there: {', '.join(left)}; {compose.engine} volume rm, {compose.engine} network rm"
+            f"not removed: {', '.join(left)}; run {compose.engine} volume rm, {compose.engine} network rm"
         )
     shutil.rmtree(_FOLDER, ignore_errors=True)
     _say("containers, volumes, networks and .demo are removed; images stay")
@@ -169,7 +169,7 @@ def _running() -> Places:
     try:
         known = json.loads((_FOLDER / "services.json").read_text(encoding="utf-8"))["services"]
     except FileNotFoundError:
-        raise DeploymentError("the demo does not run; make demo starts it") from None
+        raise DeploymentError("the demo is not running; start it with make demo") from None
     return Places(_FOLDER, variables, {n: s for n, s in read_services(variables).items() if n in known})
 
 
@@ -178,7 +178,7 @@ def _require_images(compose: Compose, services: Sequence[Service]) -> None:
         if compose.has_image(image):
             continue
         if image.startswith("localhost/"):
-            raise DeploymentError(f"{image}: {compose.engine} has no such image; make images builds it")
+            raise DeploymentError(f"{image}: {compose.engine} has no such image; build it with make images")
         _say(f"pulling {image}")
         try:
             compose.pull(image)
@@ -189,7 +189,7 @@ def _require_images(compose: Compose, services: Sequence[Service]) -> None:
 
 
 def _run(places: Places, *words: str) -> None:
-    """Call run.py as a person would, with the demo's environment."""
+    """Run run.py in the demo's environment."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("VISIONOPS_", "ZENML_"))}
     command = [sys.executable, "run.py", *words]
     done = subprocess.run(command, cwd=ROOT, check=False, env=environment | places.environment())  # noqa: S603
@@ -198,7 +198,7 @@ def _run(places: Places, *words: str) -> None:
 
 
 def _predict(places: Places, data: Path) -> int:
-    """Have the server answer images of the sample, so that its dashboards have data."""
+    """Send sample images to the server, so that its dashboards have data."""
     images = sorted(data.rglob("*.jpg"))[:_IMAGES]
     for image in images:
         answer = requests.post(
@@ -213,7 +213,7 @@ def _await(missing: Callable[[], list[str]], line: Callable[[list[str]], str]) -
     begin, said = time.monotonic(), ""
     while names := missing():
         if time.monotonic() - begin > _PATIENCE:
-            raise DeploymentError(f"{', '.join(names)}: not well after {_PATIENCE:.0f} s; look at the container's log")
+            raise DeploymentError(f"{', '.join(names)}: not healthy after {_PATIENCE:.0f} s; see the container's log")
         if said != (said := line(names)):
             _say(said)
         time.sleep(1)

@@ -19,7 +19,7 @@ __all__ = ["FILE", "PROJECT", "Compose", "Service", "check_ports", "find_compose
 
 FILE = Path(__file__).resolve().parents[1] / "compose.yaml"
 PROJECT = "visionops-demo"
-"""Not that of a compose file started by hand: `make demo-down` removes volumes."""
+"""Project name of the demo, different from a compose file started by hand, because `make demo-down` removes volumes."""
 _DEFAULTED = re.compile(r"\$\{(\w+):-([^}]*)\}")
 _LABELS = ("io.podman.compose.project", "com.docker.compose.project")
 _TOOLS = (("podman", ("podman-compose",)), ("docker", ("docker", "compose")))
@@ -27,19 +27,19 @@ _TOOLS = (("podman", ("podman-compose",)), ("docker", ("docker", "compose")))
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Service:
-    """One service of the file."""
+    """One service of the compose file."""
 
     name: str
     image: str
     port: int
-    """On this machine; 0: none."""
+    """Port on this machine; 0 for none."""
     port_variable: str
     profiles: tuple[str, ...]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Compose:
-    """An engine and its compose tool."""
+    """A container engine and its compose tool."""
 
     engine: str
     command: tuple[str, ...]
@@ -47,13 +47,13 @@ class Compose:
     def run(
         self, words: Sequence[str], profiles: Sequence[str], variables: Mapping[str, str], entered: str = ""
     ) -> str:
-        """Call the tool on the demo's project, and return what it prints.
+        """Run the tool on the demo's project, and return its output.
 
         Args:
-            entered: Its standard input.
+            entered: Standard input of the tool.
 
         Raises:
-            DeploymentError: It fails; its last line says why.
+            DeploymentError: The tool fails; the message has its last line.
         """
         chosen = [word for profile in profiles for word in ("--profile", profile)]
         command = [*self.command, "-f", str(FILE), "-p", PROJECT, *chosen, *words]
@@ -71,16 +71,16 @@ class Compose:
         return done.stdout
 
     def has_image(self, image: str) -> bool:
-        """Return whether the engine has it."""
-        return self._ask("image", "inspect", image).returncode == 0
+        """Return whether the engine has an image."""
+        return self._engine("image", "inspect", image).returncode == 0
 
     def pull(self, image: str) -> None:
-        """Fetch an image.
+        """Pull an image.
 
         Raises:
-            DeploymentError: It cannot be had.
+            DeploymentError: The image cannot be pulled.
         """
-        done = self._ask("pull", "--quiet", image)
+        done = self._engine("pull", "--quiet", image)
         if done.returncode != 0:
             said = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
             raise DeploymentError(f"{image}: cannot be pulled ({said})")
@@ -90,44 +90,44 @@ class Compose:
         return sorted({i for label in _LABELS for i in self._ids("ps", "--all", "--quiet", label=label)})
 
     def remove(self, containers: Sequence[str]) -> None:
-        """End and remove containers; what is gone is no error."""
+        """Stop and remove containers; ignore those that are gone."""
         for container in containers:
-            self._ask("rm", "--force", "--volumes", container)
+            self._engine("rm", "--force", "--volumes", container)
 
     def leftovers(self) -> list[str]:
-        """Return the project's volumes and networks that are still there, in words."""
+        """Return the project's remaining volumes and networks, as text for people."""
         return [f"{kind} {name}" for kind in ("volume", "network") for name in self._named(kind)]
 
     def _named(self, kind: str) -> list[str]:
-        shown = self._ask(kind, "ls", "--format", "{{.Name}}").stdout.split()
+        shown = self._engine(kind, "ls", "--format", "{{.Name}}").stdout.split()
         return [name for name in shown if name.startswith(f"{PROJECT}_")]
 
     def _ids(self, *words: str, label: str) -> list[str]:
-        return self._ask(*words, "--filter", f"label={label}={PROJECT}").stdout.split()
+        return self._engine(*words, "--filter", f"label={label}={PROJECT}").stdout.split()
 
-    def _ask(self, *words: str) -> subprocess.CompletedProcess[str]:
+    def _engine(self, *words: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run([self.engine, *words], capture_output=True, text=True, check=False)  # noqa: S603
 
 
 def find_compose() -> Compose:
-    """Return podman with podman-compose, or else docker with its plugin.
+    """Return podman with podman-compose if both are installed, otherwise docker with its compose plugin.
 
     Raises:
-        DeploymentError: Neither is there.
+        DeploymentError: Neither is installed.
     """
     for engine, command in _TOOLS:
         if shutil.which(engine) and shutil.which(command[0]):
-            asked = subprocess.run([*command, "version"], capture_output=True, check=False)  # noqa: S603
-            if asked.returncode == 0:
+            version = subprocess.run([*command, "version"], capture_output=True, check=False)  # noqa: S603
+            if version.returncode == 0:
                 return Compose(engine, command)
     raise DeploymentError(
-        "neither podman with podman-compose nor docker with its compose plugin is here: "
+        "neither podman with podman-compose nor docker with its compose plugin is installed; run "
         "apt-get install podman; pip install podman-compose"
     )
 
 
 def read_services(variables: Mapping[str, str]) -> dict[str, Service]:
-    """Return the services of the file, with the ports and images that ``variables`` choose."""
+    """Return the services of the file, with the ports and images that ``variables`` set."""
 
     def filled(text: str) -> str:
         return _DEFAULTED.sub(lambda match: variables.get(match[1]) or match[2], text)
@@ -147,10 +147,10 @@ def read_services(variables: Mapping[str, str]) -> dict[str, Service]:
 
 
 def check_ports(services: Sequence[Service]) -> None:
-    """See that nobody listens on the ports of ``services``.
+    """Check that the ports of ``services`` are free.
 
     Raises:
-        DeploymentError: A port is taken; it names the variable by which another one is chosen.
+        DeploymentError: A port is in use; the message names the variable that sets another one.
     """
     for service in services:
         if not service.port:
@@ -161,6 +161,6 @@ def check_ports(services: Sequence[Service]) -> None:
                 probe.bind(("127.0.0.1", service.port))
             except OSError as error:
                 raise DeploymentError(
-                    f"port {service.port} of {service.name} is taken; end what listens there, or choose another: "
+                    f"port {service.port} of {service.name} is in use; stop the program on it, or set another port: "
                     f"{service.port_variable}=PORT make demo"
                 ) from error

@@ -1,4 +1,4 @@
-"""Where everything of the demo answers, and what a client of it needs in its environment."""
+"""Provide the addresses of the demo's services and the environment variables of its clients."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ HEALTH: Mapping[str, str] = {
     "grafana": "/api/health",
     "airflow": "/api/v2/monitor/health",
 }
-"""The path at which each service says that it is well."""
+"""Path of each service's health check."""
 CONSOLE_ADMIN = "visionops"
 """Name of the console's first user."""
 _SECONDS = 5.0
 
 
 class Places:
-    """The running services.
+    """Addresses and health of the running services.
 
     Args:
-        folder: Of the demo's own files.
-        variables: Its secrets and settings.
-        services: Those that run, by name.
+        folder: Folder of the demo's files.
+        variables: Secrets and settings of the demo.
+        services: Running services, by name.
     """
 
     def __init__(self, folder: Path, variables: Mapping[str, str], services: Mapping[str, Service]) -> None:
@@ -54,26 +54,26 @@ class Places:
         return f"{scheme}://127.0.0.1:{self.services[name].port}"
 
     def not_well(self) -> list[str]:
-        """Return the services that do not say yet that they are well."""
+        """Return the services that are not healthy yet."""
         return [name for name in HEALTH if name in self.services and not self._is_well(name)]
 
     def serves_a_model(self) -> bool:
-        """Return whether the server has a model that answers."""
+        """Return whether the server has a loaded model."""
         return answers(lambda: requests.get(f"{self.url('serving')}/ready", headers=self.key, timeout=_SECONDS))
 
     @property
     def key(self) -> dict[str, str]:
-        """The header that opens the server for a client."""
+        """Return the header with the client's API key."""
         return {"X-API-Key": self.variables[CLIENT_KEY]}
 
     def environment(self) -> dict[str, str]:
-        """Return what `run.py --stack staging` needs here."""
+        """Return the environment variables for `run.py --stack staging`."""
         known = self.variables
         found = {
             "VISIONOPS_HOME": str(self.folder / "home"),
             "ZENML_CONFIG_PATH": str(self.folder / "zenml"),
             "VISIONOPS_MLFLOW": self.url("mlflow"),
-            # Else MLflow sends clients to the store by the name that the store has among the containers.
+            # Otherwise MLflow gives clients the store's name inside the container network.
             "MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD": "false",
             "MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD": "false",
             "VISIONOPS_S3_BUCKET": "s3://visionops",
@@ -97,7 +97,7 @@ class Places:
         return found
 
     def table(self) -> list[str]:
-        """Return a line for each service: its address, and how to log in. No secret is printed."""
+        """Return a line for each service: its address, and how to log in. It contains no secret."""
         of = f"of {self.folder / 'secrets.env'}"
         logins = {
             "serving": f"X-API-Key: {CLIENT_KEY} {of}",
@@ -128,7 +128,7 @@ class Places:
 
 
 def answers(ask: Callable[[], requests.Response]) -> bool:
-    """Return whether a request is answered well."""
+    """Return whether a request succeeds."""
     try:
         return ask().ok
     except requests.RequestException:
@@ -136,7 +136,7 @@ def answers(ask: Callable[[], requests.Response]) -> bool:
 
 
 def write_client(file: Path, environment: Mapping[str, str]) -> None:
-    """Write the environment for a shell, readable by its owner only."""
+    """Write the environment as a shell file, readable by its owner only."""
     file.unlink(missing_ok=True)
     file.touch(mode=0o600)
     lines = (f"export {name}={shlex.quote(value)}\n" for name, value in environment.items())

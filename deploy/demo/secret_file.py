@@ -1,4 +1,4 @@
-"""Secrets of the demo: made once, kept in a file that only its owner reads, never changed."""
+"""Create the demo's secrets once, and keep them in a file that only its owner can read."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from visionops.errors import ConfigError
 __all__ = ["CLIENT_KEY", "CONSOLE_PASSWORD", "read_secrets", "write_secrets"]
 
 CLIENT_KEY = "VISIONOPS_DEMO_KEY"
-"""The key of a client of the server, whose line is VISIONOPS_API_KEYS."""
+"""Variable with a client's API key, whose line is in VISIONOPS_API_KEYS."""
 CONSOLE_PASSWORD = "VISIONOPS_CONSOLE_PASSWORD"  # noqa: S105 - the name of a variable
-"""Of the console's first admin."""
+"""Variable with the password of the console's first admin."""
 _NO_WEBHOOK = "http://127.0.0.1:9/"
-"""Alertmanager keeps alerts and reaches nobody."""
+"""Configuration of Alertmanager that keeps alerts and notifies nobody."""
 _SECRETS: Mapping[str, Callable[[], str]] = {
     "VISIONOPS_ADMIN_KEY": lambda: make_key(Client("admin", KeyRole.ADMIN))[0],
     "VISIONOPS_POSTGRES_PASSWORD": lambda: secrets.token_urlsafe(24),
@@ -33,17 +33,17 @@ _SECRETS: Mapping[str, Callable[[], str]] = {
 
 
 def read_secrets(file: Path) -> dict[str, str]:
-    """Return the variables of the file; none where it is not there.
+    """Return the variables of the file; none if it does not exist.
 
     Raises:
-        ConfigError: It cannot be read, or a line is no assignment. The line is not repeated.
+        ConfigError: The file cannot be read, or a line is not an assignment. The message does not repeat the line.
     """
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
         return {}
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{file}: cannot be read ({error}); remove it to have it made anew") from error
+        raise ConfigError(f"{file}: cannot be read ({error}); remove it to create a new one") from error
     found = {}
     for number, line in enumerate(lines, start=1):
         name, mark, value = line.partition("=")
@@ -55,10 +55,10 @@ def read_secrets(file: Path) -> dict[str, str]:
 
 
 def write_secrets(file: Path, given: Mapping[str, str]) -> dict[str, str]:
-    """Add to the file what it lacks, and return all of it.
+    """Add missing variables to the file, and return all variables.
 
     Args:
-        given: Variables that have a value already; what the file says of them stays.
+        given: Variables that have a value already; values in the file are kept.
 
     Raises:
         ConfigError: The file cannot be read or written.

@@ -1,1 +1,1 @@
-"""Keeps a prediction server on the version that has an alias in the model registry."""
+"""Keep a prediction server on the version that has an alias in the model registry."""

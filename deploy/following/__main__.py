@@ -1,4 +1,4 @@
-"""``python -m deploy.following --model NAME@ALIAS``; see ``--help``."""
+"""``python -m deploy.following --model NAME@ALIAS``: keep a server on that version; see ``--help``."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ def main(
     """Follow until interrupted.
 
     Args:
-        wait: Called with the seconds between two looks.
+        wait: Called with the seconds between two checks.
 
     Returns:
-        2 after a mistake in the options, or where ``--check`` finds another version; why is printed in one line.
+        2 after a mistake in the options, or if ``--check`` finds another version; the reason is printed in one line.
     """
     try:
         options = FollowOptions.parse(sys.argv[1:] if arguments is None else arguments, environment)
@@ -43,9 +43,9 @@ def main(
                 if version := follower.follow():
                     _say(f"{options.server} serves {version.name} version {version.version} ({options.alias})")
                 said = ""
-            except VisionOpsError as error:  # a server that starts, say: the next look finds it
+            except VisionOpsError as error:  # such as a server that is still starting; the next check tries again
                 if said != (said := one_line(str(error))):
-                    _say(f"again each {options.every:g} s: {said}")
+                    _say(f"retrying every {options.every:g} s: {said}")
             wait(options.every)
     except KeyboardInterrupt:
         return 0

@@ -1,4 +1,4 @@
-"""Compares what a server serves with what the registry says, and switches the server."""
+"""Compare the model of a server with the model registry, and switch the server if they differ."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ __all__ = ["Follower"]
 
 _PATIENCE_SECONDS = 10.0
 _HOW_TO_SERVE = {"engine", "device", "confidence", "iou", "max_upload_bytes"}
-"""Options that go on to the server with each model."""
+"""Options that are sent to the server with each model."""
 
 
 class Follower:
-    """Keeps one server on the version that has an alias.
+    """Keep one server on the version that has an alias.
 
-    The server itself is asked what it serves, so one that was started anew gets its model again.
+    The follower always reads the current version from the server, so a restarted server gets its model again.
     """
 
     def __init__(self, options: FollowOptions) -> None:
@@ -34,7 +34,7 @@ class Follower:
         self._key = {"X-API-Key": options.admin_key.get_secret_value()} if options.admin_key else {}
 
     def wanted(self) -> RegisteredVersion | None:
-        """Return the version that has the alias; None where none has it yet.
+        """Return the version that has the alias; None if no version has it yet.
 
         Raises:
             RegistryError: The registry does not answer.
@@ -54,15 +54,15 @@ class Follower:
         return (served.get("version"), served.get("digest")) == (version.version, version.digest)
 
     def follow(self) -> RegisteredVersion | None:
-        """Bring the server to the version that has the alias.
+        """Switch the server to the version that has the alias.
 
         Returns:
-            The version, where the server was switched; None where nothing had to be done.
+            The version if the server was switched; None if it already serves it.
 
         Raises:
             RegistryError: The registry does not answer.
             BundleError: The version's bundle is corrupt.
-            DeploymentError: The server does not answer, or refuses the model; what it served before, it serves on.
+            DeploymentError: The server does not answer, or refuses the model and keeps serving the previous one.
         """
         version = self.wanted()
         if version is None or self.serves(version):
@@ -86,7 +86,7 @@ class Follower:
         return order | self._options.model_dump(mode="json", include=_HOW_TO_SERVE)
 
     def _fetched(self, version: RegisteredVersion) -> Path:
-        """The folder of the version's bundle, whole: an interrupted download leaves a draft, which goes next time."""
+        """Download the version's bundle, if it is not there yet, and return its complete folder."""
         folder = self._options.bundles.absolute()
         folder.mkdir(parents=True, exist_ok=True)
         place = folder / version.digest

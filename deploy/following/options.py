@@ -1,4 +1,4 @@
-"""Options of the follower, and the key by which it switches models."""
+"""Options of the follower, and its admin key."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["FollowOptions"]
 
 
 class FollowOptions(CommandOptions):
-    """One server, and the model that it is kept on."""
+    """Options for one server and its model."""
 
     PROGRAM: ClassVar[str] = "python -m deploy.following"
     DESCRIPTION: ClassVar[str] = "Keeps a prediction server on the version that has an alias in the model registry."
@@ -29,11 +29,11 @@ class FollowOptions(CommandOptions):
     server: str = "http://127.0.0.1:8000"
     """Address of the prediction server."""
     bundles: Path = Path("bundles")
-    """Folder for bundles, at the same path on the server's side."""
+    """Folder for bundles, which the server must see at the same path."""
     engine: EngineName = EngineName.OPENVINO
-    """What runs the graph: openvino or onnxruntime."""
+    """Inference engine: openvino or onnxruntime."""
     device: Device = Device.CPU
-    """What it runs on: cpu or gpu."""
+    """Device of the engine: cpu or gpu."""
     confidence: float | None = Field(default=None, ge=0, le=1)
     """Lowest score of a detection; the bundle's own when absent."""
     iou: float | None = Field(default=None, ge=0, le=1)
@@ -41,11 +41,11 @@ class FollowOptions(CommandOptions):
     max_upload_bytes: int = Field(default=20_000_000, ge=1)
     """Largest accepted image file."""
     every: float = Field(default=10, gt=0, le=3600)
-    """Seconds between two looks at the registry."""
+    """Seconds between two checks of the registry."""
     patience: float = Field(default=120, gt=0, le=3600)
     """Seconds that the server may take to load a model."""
     check: bool = False
-    """Only check that the server has the version now; exit code 2 where it does not."""
+    """Only check whether the server has the version now; exit code 2 if it does not."""
     admin_key: SecretStr | None = None
     """Key of role admin."""
 
@@ -55,7 +55,7 @@ class FollowOptions(CommandOptions):
         name, alias = _split(model)
         if not name or not alias:
             missing = "alias" if name else "name"
-            raise PydanticCustomError("model", "has no {missing}; give NAME@ALIAS", {"missing": missing})
+            raise PydanticCustomError("model", "has no {missing}; expected NAME@ALIAS", {"missing": missing})
         return model
 
     @model_validator(mode="after")

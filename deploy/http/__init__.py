@@ -1,1 +1,1 @@
-"""What the servers of VisionOps share: keys and roles, the gate, errors, bodies and logs of requests."""
+"""Code that all VisionOps servers share: API keys and roles, access checks, errors, request bodies and logs."""

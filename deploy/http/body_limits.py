@@ -1,4 +1,4 @@
-"""Bounds on the bodies of requests: how long one may take to arrive, and what all of them hold of the memory."""
+"""Limit how long a request body may take to arrive and how much memory all bodies may use."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ __all__ = ["BodyLimits"]
 
 
 class BodyLimits:
-    """Watches over what routes read. How large one body may be is for the route to say.
+    """Limit the time and the memory of request bodies. Each route limits the size of its own body.
 
     Args:
-        seconds: From the head of a request to the end of its body.
-        memory: Bytes of all bodies that are in work. What has arrived counts, not what was announced, so nobody takes
-            the room by an announcement; a single body is never refused for it.
+        seconds: Longest time from the head of a request to the end of its body.
+        memory: Largest total of all bodies being processed, in bytes. Only received bytes count, not the
+            Content-Length, so a client cannot reserve memory. A single body is never refused for this limit.
     """
 
     def __init__(self, app: ASGIApp, *, seconds: float, memory: int, metrics: RequestCounts) -> None:
@@ -29,7 +29,7 @@ class BodyLimits:
         self._held = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass one request on."""
+        """Handle one request."""
         if scope["type"] != "http" or scope["method"] != "POST":
             await self._app(scope, receive, send)
             return

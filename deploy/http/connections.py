@@ -1,7 +1,7 @@
-"""Bounds on connections: how many there are, how long one may stay without a request, how long a request's head is.
+"""Limit the number of connections, the time one may be idle, and the size of a request's head.
 
-uvicorn waits for ever for the first request of a connection, for the rest of a head, for the rest of a body that
-nobody reads, and for a client that does not read its answer.
+uvicorn waits forever for the first request of a connection, for the rest of a head, for the rest of a body that no
+route reads, and for a client that does not read its response.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ _LARGE_HEAD = _refusal(
 
 
 def limited_protocol(most: int, on_refused: Callable[[str], None]) -> type[HttpToolsProtocol]:
-    """The protocol of connections, of which there are ``most`` at once."""
+    """Return a protocol class that accepts at most ``most`` connections at once."""
 
     class Connection(_Connection):
         most_connections = most
@@ -81,7 +81,7 @@ class _Connection(HttpToolsProtocol):
         return bool(self.scope["method"] == "GET" and super()._should_upgrade())
 
     def data_received(self, data: bytes) -> None:
-        # The parser keeps an unfinished header to itself, however long it grows.
+        # The parser does not report an unfinished header, however long it grows.
         self._swallowed_bytes += len(data)
         super().data_received(data)
         if self._swallowed_bytes > _MAX_HEAD_BYTES and not self.transport.is_closing():
@@ -132,9 +132,9 @@ class _HasTransport(Protocol):
 
 
 class Server(uvicorn.Server):
-    """Closes connections that have no request in work, or do not read their answer, for ``idle_seconds``.
+    """Server that closes a connection after ``idle_seconds`` without a request, or without reading its response.
 
-    A WebSocket may be silent for as long as its route allows; it is closed where the client does not read.
+    The route of a WebSocket decides how long it may be silent; it is closed here only if the client does not read.
     """
 
     def __init__(self, config: uvicorn.Config, idle_seconds: float) -> None:
@@ -143,7 +143,7 @@ class Server(uvicorn.Server):
         self._idle: dict[_HasTransport, _Idle] = {}
 
     async def on_tick(self, counter: int) -> bool:
-        """Called ten times a second."""
+        """Close idle connections; uvicorn calls this ten times a second."""
         if counter % _TICKS_PER_SWEEP == 0:
             self._sweep(time.monotonic())
         return await super().on_tick(counter)
@@ -156,19 +156,19 @@ class Server(uvicorn.Server):
                 continue
             cycle = connection.cycle if is_http else None
             if cycle is not None and not cycle.response_started and not _is_unread(connection):
-                continue  # in work: the dispatcher and the limit on bodies watch it
+                continue  # being processed: the dispatcher and the body limits apply
             seen = self._idle.get(connection)
-            # A connection that is in use has another cycle each time, or is in work.
+            # A connection in use has a new cycle for each request.
             idle[connection] = seen if seen is not None and seen.cycle is cycle else _Idle(cycle, now)
         for connection, state in idle.items():
             if now - state.since > self._idle_seconds:
                 if _is_unread(connection):
-                    connection.transport.abort()  # `close` would wait for what nobody reads
+                    connection.transport.abort()  # `close` would wait until the client has read everything
                 else:
                     connection.transport.close()
         self._idle = idle
 
 
 def _is_unread(connection: _HasTransport) -> bool:
-    """Whether the client has to read before the server can go on: uvicorn takes an answer for done that is not sent."""
+    """Return whether the client still has data to read: uvicorn counts a response as done before it is sent."""
     return bool(connection.transport.get_write_buffer_size() > 0)

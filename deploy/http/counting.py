@@ -1,4 +1,4 @@
-"""What the middleware counts; each server has its own counters behind it."""
+"""Define the request counters that the middleware calls; each server has its own implementation."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ class RequestCounts(Protocol):
     """Counts requests of one application."""
 
     def begin(self) -> None:
-        """Count a request that has come."""
+        """Count a request that starts."""
 
     def request(self, route: str, status: int, seconds: float) -> None:
         """Count a request that was answered."""

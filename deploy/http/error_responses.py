@@ -1,4 +1,4 @@
-"""The answer to a request that is refused."""
+"""Build the response to a refused request."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["refusal", "refusal_of"]
 
 
 def refusal(path: str, error: VisionOpsError) -> JSONResponse:
-    """The answer to a request for ``path`` that ended in ``error``."""
+    """Return the response to a request for ``path`` that ended in ``error``."""
     status, code = status_and_code(error)
     headers = error.headers if isinstance(error, ApiError) else None
     return refusal_of(path, status, code, str(error), headers)
@@ -22,7 +22,7 @@ def refusal(path: str, error: VisionOpsError) -> JSONResponse:
 def refusal_of(
     path: str, status: int, code: str, message: str, headers: Mapping[str, str] | None = None
 ) -> JSONResponse:
-    """The answer to a request for ``path`` that is refused: the Open Inference Protocol has a form of its own."""
+    """Return the response to a refused request for ``path``; the Open Inference Protocol has its own format."""
     body = (
         {"error": message}
         if path == "/v2" or path.startswith("/v2/")

@@ -1,24 +1,24 @@
-"""What every server of ours refuses, each with its status and code, and how the domain's errors map to both.
+"""Errors that all our servers share, with HTTP status and code, and the mapping of domain errors to both.
 
 VisionOpsError
 └── ApiError
-    ├── WrongKey             401  no key, or none of ours
-    ├── NotSignedIn          401  no session, or one that has ended
-    ├── WrongRole            403  the key is for something else
+    ├── WrongKey             401  the key is missing or unknown
+    ├── NotSignedIn          401  there is no session, or it has ended
+    ├── WrongRole            403  the role of the key does not allow this
     ├── AdminDisabled        403  the server has no admin key
-    ├── KeysNeeded           403  the client is of another machine, and the server has no keys
-    ├── ForeignHost          403  the same, told by the header Host
-    ├── ForeignOrigin        403  a page of another origin sent the browser
+    ├── KeysNeeded           403  the client is on another machine, and the server has no keys
+    ├── ForeignHost          403  the header Host names another machine, and the server has no keys
+    ├── ForeignOrigin        403  a page of another origin sent the request
     ├── NoRoute              404  there is no such path
     ├── MethodNotAllowed     405  the path has other methods
     ├── UploadTooSlow        408  the body did not arrive in time
     ├── UploadTooLarge       413  the body exceeds the limit
-    ├── UnsupportedMedia     415  the body has another type than the route takes
-    ├── BadRequest           422  a parameter, the form or the JSON cannot be used
-    ├── TooManyRequests      429  the client asks more often than it may
-    └── Busy                 503  there is no turn now
-        ├── BodiesFull       503  the bodies of other requests fill the memory for them
-        └── TookTooLong      503  waited longer than the time limit
+    ├── UnsupportedMedia     415  the route does not accept this content type
+    ├── BadRequest           422  a parameter, the form or the JSON is invalid
+    ├── TooManyRequests      429  the client exceeds the rate limit
+    └── Busy                 503  the server is busy; try again
+        ├── BodiesFull       503  the bodies of other requests fill their memory limit
+        └── TookTooLong      503  the request exceeds the time limit
 
 A `ReviewError` has a status of its own; `visionops.review.errors` lists them.
 """
@@ -57,38 +57,38 @@ __all__ = [
 
 
 class ApiError(VisionOpsError):
-    """Base of what the server itself refuses."""
+    """Base class of the errors that a server itself raises."""
 
     status: ClassVar[int] = 400
     code = "bad_request"
 
     @property
     def headers(self) -> dict[str, str]:
-        """Headers of the answer."""
+        """Return extra headers of the response."""
         return {}
 
 
 class WrongKey(ApiError):
-    """No key, or none of ours."""
+    """The key is missing or unknown."""
 
     status = 401
     code = "wrong_key"
 
     @property
     def headers(self) -> dict[str, str]:
-        """How to come again."""
+        """Return the header that names the authentication scheme."""
         return {"WWW-Authenticate": "Bearer"}
 
 
 class NotSignedIn(ApiError):
-    """No session, or one that has ended."""
+    """There is no session, or it has ended."""
 
     status = 401
     code = "not_signed_in"
 
 
 class WrongRole(ApiError):
-    """The key is for something else."""
+    """The role of the key does not allow this request."""
 
     status = 403
     code = "wrong_role"
@@ -102,21 +102,21 @@ class AdminDisabled(ApiError):
 
 
 class KeysNeeded(ApiError):
-    """The server has no keys, and the client is of another machine."""
+    """The server has no keys, and the client is on another machine."""
 
     status = 403
     code = "keys_needed"
 
 
 class ForeignHost(ApiError):
-    """The server has no keys, and the address that was asked for is not this machine's own."""
+    """The server has no keys, and the header Host names another machine."""
 
     status = 403
     code = "foreign_host"
 
 
 class ForeignOrigin(ApiError):
-    """The server has no keys, and a browser comes on behalf of a page of another origin."""
+    """The server has no keys, and a page of another origin sent the request."""
 
     status = 403
     code = "foreign_origin"
@@ -141,7 +141,7 @@ class MethodNotAllowed(ApiError):
 
     @property
     def headers(self) -> dict[str, str]:
-        """Which."""
+        """Return the header that lists the allowed methods."""
         return {"Allow": ", ".join(self.allowed)}
 
 
@@ -153,7 +153,7 @@ class UploadTooSlow(ApiError):
 
     @property
     def headers(self) -> dict[str, str]:
-        """Not to be used again."""
+        """Return the header that closes the connection."""
         return {"Connection": "close"}
 
 
@@ -165,14 +165,14 @@ class UploadTooLarge(ApiError):
 
 
 class UnsupportedMedia(ApiError):
-    """The body is no multipart form."""
+    """The content type of the body is not supported."""
 
     status = 415
     code = "unsupported_media_type"
 
 
 class BadRequest(ApiError):
-    """A parameter, the form or the JSON cannot be used; ``code`` says which."""
+    """A parameter, the form or the JSON is invalid; ``code`` says which."""
 
     status = 422
 
@@ -182,7 +182,7 @@ class BadRequest(ApiError):
 
 
 class TooManyRequests(ApiError):
-    """The client asks more often than it may."""
+    """The client exceeds the rate limit."""
 
     status = 429
     code = "rate_limited"
@@ -194,12 +194,12 @@ class TooManyRequests(ApiError):
 
     @property
     def headers(self) -> dict[str, str]:
-        """When to come again."""
+        """Return the header that says when to try again."""
         return {"Retry-After": str(self.retry_after)}
 
 
 class Busy(ApiError):
-    """There is no turn now; ``retry_after`` seconds later there may be one."""
+    """The server is busy; the client may try again after ``retry_after`` seconds."""
 
     status = 503
     code = "busy"
@@ -210,7 +210,7 @@ class Busy(ApiError):
 
     @property
     def headers(self) -> dict[str, str]:
-        """When to come again."""
+        """Return the header that says when to try again."""
         return {"Retry-After": str(self.retry_after)}
 
 
@@ -221,13 +221,13 @@ class BodiesFull(Busy):
 
 
 class TookTooLong(Busy):
-    """Admitted, but not done within the time limit."""
+    """The request was accepted, but exceeds the time limit."""
 
     code = "timeout"
 
 
 def status_and_code(error: VisionOpsError) -> tuple[int, str]:
-    """HTTP status and the code of the error body."""
+    """Return the HTTP status and the code of an error."""
     if isinstance(error, ApiError | ReviewError):
         return error.status, error.code
     if isinstance(error, ImageError):
@@ -238,7 +238,7 @@ def status_and_code(error: VisionOpsError) -> tuple[int, str]:
 
 
 def first_problem(errors: Any) -> str:
-    """The first of pydantic's errors, in one line."""
+    """Return the first of pydantic's errors, in one line."""
     first = errors[0]
     place = ".".join(str(part) for part in first["loc"] if part not in {"query", "body"})
     message = describe_expectation(first)

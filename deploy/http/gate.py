@@ -1,8 +1,8 @@
-"""The gate before every route: who may call it, by a table of routes and roles.
+"""Check who may call a route, by a table of routes and roles.
 
-Where keys are configured, each request but those for open routes brings one. Where none are, only this machine is
-served: the peer of the socket is a loopback address (what a proxy claims in a header does not count), and a browser
-does not come on behalf of a foreign page, which the headers Host and Origin tell.
+If keys are configured, each request needs one, except on open routes. If none are, only requests from this machine
+are accepted: the socket's peer must be a loopback address (proxy headers do not count), and the headers Host and
+Origin must show that no page of another origin sent the request.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from visionops.suggestions import nearest_names
 __all__ = ["ADMIN", "ANY", "OPEN", "WEBSOCKET", "Gate", "Routes"]
 
 OPEN: Final = frozenset[KeyRole]()
-"""Without a key."""
+"""Roles of a route that needs no key."""
 ANY: Final = frozenset(KeyRole)
 ADMIN: Final = frozenset({KeyRole.ADMIN})
 WEBSOCKET: Final = "WEBSOCKET"
@@ -58,13 +58,13 @@ _FIND_ADMIN_KEY = (
 
 
 class Routes:
-    """Each route and who may call it, to look up. What is not listed does not exist.
+    """Look up who may call a route. A route that is not in the table does not exist.
 
     Args:
-        table: ``GET /models`` and the like, with the roles that it is open to.
-        probes: Paths that machines call again and again: not limited in rate.
-        opened: Paths that need no key, by setting.
-        pages: Paths whose page is a shell without facts, the same for everybody: a browser may load it without a key.
+        table: Method and path, such as ``GET /models``, with the roles that may call it.
+        probes: Paths that machines poll, without a rate limit.
+        opened: Paths that the settings open to requests without a key.
+        pages: Paths with an HTML page that contains no data, so a browser may load it without a key.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class Routes:
                 self._patterns[path] = compile_path(path)[0]
 
     def find(self, path: str) -> tuple[str, Mapping[str, frozenset[KeyRole]]] | None:
-        """The route's own path, and who may call which of its methods."""
+        """Return the route's path template and the roles of each method; None for an unknown path."""
         if (found := self._fixed.get(path)) is not None:
             return found
         for template, pattern in self._patterns.items():
@@ -101,12 +101,13 @@ class Routes:
 
 
 class Gate:
-    """Lets in who may come in, and notes in the request's state who that is.
+    """Middleware that checks the client of each request and stores it in the request's state.
 
-    ``state["known"]`` is whether the client may see more than an open route tells, ``state["key"]`` the id of its key,
-    ``state["role"]`` its role, ``state["route"]`` the path of the route, ``state["page"]`` whether it gets the page of
-    that path, ``state["headers"]`` what its answer says of the rate. Of a WebSocket, ``await state["admit"]()``
-    checks the key of its handshake again and counts one more for the rate, since a connection may outlive its key.
+    ``state["known"]`` is whether the client is authenticated and may see details, ``state["key"]`` the id of its key,
+    ``state["role"]`` its role, ``state["route"]`` the path of the route, ``state["page"]`` whether it gets the HTML
+    page of that path, ``state["headers"]`` the rate-limit headers of the response. For a WebSocket,
+    ``await state["admit"]()`` checks the key of the handshake again and counts one more request for the rate limit,
+    because a connection may outlive its key.
     """
 
     def __init__(
@@ -127,7 +128,7 @@ class Gate:
         self._origins = {origin.encode() for origin in origins}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass one request on, or refuse it."""
+        """Handle one request, or refuse it."""
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
@@ -152,7 +153,7 @@ class Gate:
             state["route"], methods = found
             roles = methods.get(method)
         headers = dict(scope["headers"])
-        # Decided once: what is open here is what the route answers.
+        # Decided here once, so that the route returns exactly what was checked.
         state["page"] = roles is not None and scope["path"] in self._routes.pages and _takes_page(scope, headers)
         if roles is OPEN or state["page"]:
             try:

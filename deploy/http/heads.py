@@ -1,4 +1,4 @@
-"""HEAD on every route of GET: the same status and headers, and no body."""
+"""Answer HEAD on every GET route with the same status and headers, and no body."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ __all__ = ["Heads"]
 
 
 class Heads:
-    """Answers a HEAD as the GET it stands for, which FastAPI does not.
+    """Middleware that handles a HEAD request like its GET, which FastAPI does not do.
 
-    What lies inside sees a GET: so both need the same key and count alike. ``RequestLog`` lies outside and logs HEAD.
+    Inner middleware sees a GET, so both need the same key and count the same. ``RequestLog`` is outside and logs HEAD.
     """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass one request on."""
+        """Handle one request."""
         if scope["type"] != "http" or scope["method"] != "HEAD":
             await self._app(scope, receive, send)
             return

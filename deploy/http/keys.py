@@ -1,10 +1,10 @@
-"""API keys: kept as digests in a file, and compared.
+"""Create, read and check API keys, which are stored as digests.
 
-A file has one line for each key, ``id role sha256:hex``; empty lines and lines that begin with ``#`` do not count. Two
-lines of one id are two keys of one client, so a key can be replaced without a gap.
+A file has one line for each key, ``id role sha256:hex``; empty lines and lines that begin with ``#`` are ignored. Two
+lines with the same id are two keys of one client, so a key can be replaced without downtime.
 
-A key has 256 random bits, so a plain SHA-256 is enough: there is no dictionary to try, and a slow hash would only slow
-down every request.
+A key has 256 random bits, so a plain SHA-256 is enough: no dictionary attack is possible, and a slow hash would only
+slow down every request.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from visionops.inference.server_options import API_KEYS_VARIABLE
 __all__ = ["ADMIN_ID", "KEY_ID", "Client", "Key", "KeyRing", "KeyRole", "make_key", "parse_keys"]
 
 ADMIN_ID = "admin"
-"""Who comes with the admin key of the environment."""
+"""Client id of requests with the admin key of the environment."""
 KEY_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-"""Matches the id of a client; it stands in the log."""
+"""Pattern of a client id, which is written to the log."""
 
 _log = logging.getLogger("visionops.serving")
 _DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
@@ -36,7 +36,7 @@ _RECHECK_SECONDS = 1.0
 
 
 class KeyRole(enum.StrEnum):
-    """What a key is for."""
+    """Rights of a key: the requests that it allows."""
 
     PREDICT = "predict"
     FEEDBACK = "feedback"
@@ -46,7 +46,7 @@ class KeyRole(enum.StrEnum):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Client:
-    """Who a key belongs to."""
+    """The owner of a key."""
 
     id: str
     role: KeyRole
@@ -61,16 +61,16 @@ class Key:
 
 
 def make_key(client: Client) -> tuple[str, str]:
-    """A new key, and its line for the file."""
+    """Return a new key, and its line for the file."""
     key = "vok_" + secrets.token_urlsafe(32)
     return key, f"{client.id} {client.role} sha256:{_digest(key.encode()).hex()}"
 
 
 def parse_keys(text: str, where: str) -> tuple[Key, ...]:
-    """The keys of a file.
+    """Read the keys of a file.
 
     Raises:
-        ConfigError: A line is none of a key; it is not repeated, since it may hold a key by mistake.
+        ConfigError: A line is invalid. The message does not repeat it, because it may contain a key by mistake.
     """
     keys: list[Key] = []
     for number, line in enumerate(text.splitlines(), start=1):
@@ -82,7 +82,7 @@ def parse_keys(text: str, where: str) -> tuple[Key, ...]:
             raise ConfigError(f"{place}: expected 'id role sha256:hex'; make one with python -m deploy.serving.keys")
         name, role, digest = parts
         if role not in set(KeyRole):
-            raise ConfigError(f"{place}: the role is none of {', '.join(KeyRole)}")
+            raise ConfigError(f"{place}: unknown role; expected one of {', '.join(KeyRole)}")
         match = _DIGEST.fullmatch(digest)
         if match is None:
             raise ConfigError(
@@ -90,23 +90,23 @@ def parse_keys(text: str, where: str) -> tuple[Key, ...]:
             )
         key = Key(Client(name, KeyRole(role)), bytes.fromhex(match[1]))
         if any(key.digest == other.digest for other in keys):
-            raise ConfigError(f"{place}: this key stands above already; remove one")
+            raise ConfigError(f"{place}: duplicate of a key above; remove one of the lines")
         keys.append(key)
     return tuple(keys)
 
 
 class KeyRing:
-    """The keys that open the server now.
+    """The keys that the server accepts now.
 
     Args:
-        file: Read again when it changes; what it says last is what counts, unless it cannot be used.
-        lines: The same lines, from the environment.
-        admin_key: Opens what an admin may do, and does not count as a configured key.
-        recheck_seconds: How long a change may go unseen.
-        on_read: Called when a changed file was read, with whether it could be used.
+        file: Key file, read again when it changes. If the new content is invalid, the previous keys stay valid.
+        lines: Lines in the same format, from the environment.
+        admin_key: Key of role admin, which does not count as a configured key.
+        recheck_seconds: Seconds between two checks for a change of the file.
+        on_read: Called after a changed file was read, with whether it is valid.
 
     Raises:
-        ConfigError: The file or the lines cannot be used.
+        ConfigError: The file or the lines are invalid.
     """
 
     def __init__(
@@ -134,11 +134,11 @@ class KeyRing:
 
     @property
     def serves(self) -> str:
-        """Whom the server serves, in words."""
-        return "whoever has a key" if self.is_configured else "this machine only, since no API keys are configured"
+        """Return which clients the server accepts, as a phrase for people."""
+        return "clients with an API key" if self.is_configured else "this machine only; no API keys are configured"
 
     def client(self, offered: bytes) -> Client | None:
-        """Whom a key belongs to; None: nobody. Takes the same time whichever key it is."""
+        """Return the owner of a key, or None for an unknown key. Takes the same time for every key."""
         if self._file is not None and time.monotonic() - self._checked >= self._recheck_seconds:
             self._refresh(self._file)
         digest = _digest(offered)

@@ -1,4 +1,4 @@
-"""The listening socket of a server, bound before anything slow begins: a port in use is known at once."""
+"""Open the listening socket of a server before any slow work, so that a port in use is reported at once."""
 
 from __future__ import annotations
 
@@ -30,5 +30,5 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def _reason(error: OSError) -> str:
-    # `create_server` adds the address, which the message names already; a name that does not resolve has no errno.
+    # `create_server` adds the address, which our message has already; an unresolved host name has no errno.
     return str(error.strerror).partition(" (while")[0]

@@ -1,4 +1,4 @@
-"""Whether a request comes from this machine, and from a page of this server."""
+"""Check whether a request comes from this machine and from a page of this server."""
 
 from __future__ import annotations
 
@@ -18,35 +18,35 @@ _HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^:]*)(:\d+)?")
 
 
 def check_local(scope: Scope, headers: Mapping[bytes, bytes], origins: Collection[bytes], reason: str) -> None:
-    """Check that a request comes from this machine: what a proxy claims in a header does not count.
+    """Check that a request comes from this machine. Headers that a proxy adds do not count.
 
     Args:
-        origins: Other origins whose pages may send it.
-        reason: Why no other machine is served, and the fix.
+        origins: Other origins whose pages may send requests.
+        reason: Message for other machines: why they are refused, and the fix.
 
     Raises:
         KeysNeeded: The peer of the socket is another machine.
         ForeignHost: The header Host names another machine.
-        ForeignOrigin: A page of another origin has sent it.
+        ForeignOrigin: A page of another origin sent the request.
     """
     peer = scope.get("client")
     if peer is None or not _is_loopback(peer[0]):
         raise KeysNeeded(reason)
     host = headers.get(b"host")
     if host is not None and not _is_local_host(host):
-        raise ForeignHost("the header Host names another machine, and a server without API keys serves its own only")
+        raise ForeignHost("the header Host names another machine; without API keys only this machine is served")
     if not is_own_origin(headers, origins):
         raise ForeignOrigin("a page of another origin may not call this server; allow it with --cors-origins")
 
 
 def is_own_origin(headers: Mapping[bytes, bytes], origins: Collection[bytes] = ()) -> bool:
-    """Return whether no page, a page of this server or one of ``origins`` has sent a request."""
+    """Return whether a request comes from no page, from a page of this server, or from a page of ``origins``."""
     origin = headers.get(b"origin")
     return origin is None or origin in origins or origin.partition(b"://")[2] == headers.get(b"host")
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether a host to listen on is this machine alone: a loopback address, or localhost."""
+    """Return whether a host to listen on is a loopback address or localhost."""
     return host.lower() in _LOCALHOST or _is_loopback(host)
 
 

@@ -1,4 +1,4 @@
-"""Log lines: one JSON object each."""
+"""Write log lines, one JSON object per line."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class JsonLines(logging.Formatter):
     """Formats a record, and the fields of ``extra={"fields": {...}}``, as one JSON object."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line, without its line break."""
+        """Return the line, without its line break."""
         line = {
             "time": f"{_second(int(record.created))}.{int(record.msecs):03d}+00:00",
             "level": record.levelname.lower(),
@@ -37,7 +37,7 @@ def configure_logging(log_file: Path | None) -> None:
     """Send our lines, and uvicorn's warnings, to ``log_file`` or to standard output."""
     handler: logging.Handler = _LogFile(log_file) if log_file else logging.StreamHandler(sys.stdout)
     handler.setFormatter(JsonLines())
-    # Not in our lines, and a quarter of the cost of a record.
+    # Our lines do not contain these, and collecting them is a quarter of the cost of a record.
     for fact in ("logThreads", "logProcesses", "logMultiprocessing", "logAsyncioTasks"):
         setattr(logging, fact, False)
     for name, level in (("visionops", logging.INFO), ("uvicorn", logging.WARNING)):
@@ -48,7 +48,7 @@ def configure_logging(log_file: Path | None) -> None:
 
 
 class _LogFile(logging.handlers.RotatingFileHandler):
-    """Asks the file for its size now and then: to ask at each line costs more than to write it."""
+    """Log file that checks its size only now and then, because a check costs more than writing a line."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, maxBytes=_MAX_LOG_BYTES, backupCount=2, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""What pages of our servers share: the icon, and which clients prefer a page to JSON."""
+"""Provide the icon of our pages, and decide which clients prefer a page to JSON."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ _JSON: Final = ("application/json", "application/*", "*/*")
 def prefers_html(accept: str) -> bool:
     """Return whether a client prefers a page to JSON, by its header Accept (RFC 9110, section 12.5.1).
 
-    A page needs a type of text by name: a client that takes anything, as curl does, gets JSON. Of two types of the
-    same weight, the one that is named first counts.
+    Only a client that names a text type gets a page: one that accepts anything, such as curl, gets JSON. If two types
+    have the same weight, the first one wins.
     """
     ranges: dict[str, tuple[float, int]] = {}
     for position, part in enumerate(accept.lower().split(",")):
@@ -29,7 +29,7 @@ def prefers_html(accept: str) -> bool:
 
 
 def _rank(ranges: dict[str, tuple[float, int]], kinds: tuple[str, ...]) -> tuple[float, int]:
-    """Return weight and place of the narrowest range that has a type."""
+    """Return weight and position of the most specific range that matches."""
     return next((ranges[kind] for kind in kinds if kind in ranges), (0.0, 0))
 
 

@@ -1,4 +1,4 @@
-"""How often a client may ask."""
+"""Limit the request rate of each client."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ __all__ = ["RateLimit"]
 
 
 class RateLimit:
-    """So many requests of one client in each window, which opens with its first request.
+    """Allow a number of requests per client and window; a window starts with the client's first request.
 
-    `limits` counts for asyncio here: its storage for threads starts one for nearly every request.
+    Uses the asyncio storage of `limits`: the threaded one starts a thread for nearly every request.
 
     Args:
         rate: ``100/minute``, ``10/second``, ``500 per 2 hours``.
 
     Raises:
-        ConfigError: It is no rate.
+        ConfigError: The rate is invalid.
     """
 
     def __init__(self, rate: str) -> None:
@@ -31,7 +31,7 @@ class RateLimit:
         try:
             rates = limits.parse_many(rate)
         except ValueError as error:
-            raise ConfigError(f"--rate: {rate!r} is no rate; write 100/minute or 10/second") from error
+            raise ConfigError(f"--rate: {rate!r} is not a rate; write 100/minute or 10/second") from error
         self._rate = rates[0]
         if len(rates) > 1 or not self._rate.amount:
             raise ConfigError(f"--rate: {rate!r} is not one rate above 0; write 100/minute or 10/second")
@@ -41,10 +41,10 @@ class RateLimit:
         """Count one request.
 
         Returns:
-            What the answer says of it, as raw headers.
+            The rate-limit headers of the response, as raw bytes.
 
         Raises:
-            TooManyRequests: This one is too many.
+            TooManyRequests: The client exceeds the rate.
         """
         is_within = await self._limiter.hit(self._rate, client)
         window = await self._limiter.get_window_stats(self._rate, client)

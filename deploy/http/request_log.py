@@ -1,4 +1,4 @@
-"""Request ids, and a log line for each request; never an image, a key, a file's name or a query string."""
+"""Give each request an id and a log line, which never contains an image, a key, a file name or a query string."""
 
 from __future__ import annotations
 
@@ -21,33 +21,33 @@ __all__ = ["SECURITY_HEADERS", "RequestLog"]
 _log = logging.getLogger("visionops.serving")
 _SAFE_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _TRACE = re.compile(rb"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
-"""A `traceparent`, https://www.w3.org/TR/trace-context/."""
+"""Pattern of a `traceparent` header, https://www.w3.org/TR/trace-context/."""
 _CLIENT_LEFT = 499
 _SWITCHING = 101
 _INTERNAL_ERROR = 1011
-"""Of a WebSocket that is closed."""
+"""Close code of a WebSocket after an unexpected error."""
 _HEADS = {"http.response.start", "websocket.accept", "websocket.http.response.start"}
 SECURITY_HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"cache-control", b"no-store"),
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
 )
-"""Of every answer."""
+"""Headers of every response."""
 
 
 class RequestLog:
-    """Gives every request an id, counts and logs it, and turns an unforeseen exception into a plain 500.
+    """Middleware that gives every request an id, counts and logs it, and turns an unexpected exception into a 500.
 
-    Every answer gets the headers of security. A route may replace two of them: ``state["cache_control"]`` says how long
-    its answer may be kept, ``state["content_policy"]`` what a page of it may load. The headers in ``state["headers"]``
-    come on top. Calls of ``probes``, paths that machines call again and again, are logged at level debug.
-    ``state["arrived"]`` is when the head of the request was here, on the clock of `time.monotonic`.
+    Every response gets the security headers. A route may replace two of them: ``state["cache_control"]`` says how long
+    the response may be cached, ``state["content_policy"]`` what its page may load. The headers in ``state["headers"]``
+    are added. Requests for ``probes``, paths that machines poll, are logged at level debug. ``state["arrived"]`` is
+    the time when the head of the request arrived, on the clock of `time.monotonic`.
 
-    A WebSocket is a request that is answered by 101: it is counted and logged when it is accepted. What comes after is
-    for its route to count and log.
+    A WebSocket counts as a request with status 101: it is counted and logged when it is accepted. Its route counts and
+    logs the messages.
 
     Args:
-        security: Headers of every answer.
+        security: Headers of every response.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class RequestLog:
         self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass one request on."""
+        """Handle one request."""
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
@@ -103,14 +103,14 @@ class RequestLog:
         except (ClientDisconnect, WebSocketDisconnect):
             status = _CLIENT_LEFT
         except Exception:  # noqa: BLE001 - logged in full right below
-            # The last line of defence: the log gets the trace, the client a code and the id to ask with.
+            # The traceback goes to the log; the client gets a code and the request id.
             _log.exception("unhandled_error", extra={"fields": {"request_id": request_id.decode()}})
             if status == 0:
                 message = f"unexpected error; request {request_id.decode()}"
                 answer = refusal_of(scope["path"], 500, "internal_error", message)
                 await answer(scope, receive, send_with_id)
             elif status == _SWITCHING:
-                with contextlib.suppress(OSError, RuntimeError):  # the client has gone, or has been closed
+                with contextlib.suppress(OSError, RuntimeError):  # the client has disconnected
                     await send({"type": "websocket.close", "code": _INTERNAL_ERROR, "reason": "internal_error"})
         if not is_noted:
             note()
@@ -132,7 +132,7 @@ class RequestLog:
                 fields["trace_id"] = trace[1].decode()
             if "key" in state:
                 fields["key"] = state["key"]
-            # Not by `_log.log`, which looks for the line of code that called it: a third of the cost.
+            # `_log.log` would also look up the calling line of code, which is a third of its cost.
             record = logging.LogRecord(_log.name, level, "", 0, "request", None, None)
             record.fields = fields | state.get("log", {})
             _log.handle(record)

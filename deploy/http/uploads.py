@@ -1,4 +1,4 @@
-"""Reading a request's body within a limit, refused while it arrives and not after it filled the memory."""
+"""Read request bodies within a limit, and refuse a larger one while it arrives, before it fills the memory."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from deploy.http.errors import BadRequest, UnsupportedMedia, UploadTooLarge
 __all__ = ["Form", "content_type", "read_body", "read_form", "read_upload", "read_uploads"]
 
 _FORM_OVERHEAD = 64 * 1024
-"""Boundaries, part headers and small text fields around the file."""
+"""Bytes allowed for boundaries, part headers and small text fields around the file."""
 _DRAIN_SECONDS = 2.0
 _PARAMETER = re.compile(rb';\s*([^\s=;"]+)\s*=\s*(?:"(?:[^"\\]|\\.)*"|[^;"]*)')
-"""Matches a parameter of a header and captures its name; what a quoted string holds is no parameter."""
+"""Pattern of a header parameter, which captures its name and skips the content of quoted strings."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Form:
-    """The fields of a form with a file or without."""
+    """The fields of a form, with or without a file."""
 
     texts: Mapping[str, str]
     file: bytes | None = None
     name: str = ""
-    """Of the file, as its sender calls it."""
+    """File name that the client sent."""
 
 
 async def read_form(request: Request, limit: int, text_limit: int) -> Form:
-    """The text fields of a multipart form, and its file, the field ``file``.
+    """Read the text fields of a multipart form, and its file, the field ``file``.
 
     Args:
         limit: Largest accepted file, in bytes.
@@ -64,7 +64,7 @@ async def read_form(request: Request, limit: int, text_limit: int) -> Form:
 
 
 async def read_upload(request: Request, limit: int) -> bytes:
-    """The image of a request: the whole body, or the form field ``file``.
+    """Read the image of a request: the whole body, or the form field ``file``.
 
     Args:
         limit: Largest accepted file, in bytes.
@@ -103,16 +103,16 @@ def _what_it_has(form: FormData) -> str:
 
 
 async def read_uploads(request: Request, limit: int, max_files: int) -> list[bytes]:
-    """The images of a form, in the order sent: its fields ``files`` and ``file``.
+    """Read the images of a form, its fields ``files`` and ``file``, in the order sent.
 
     Args:
         limit: Largest accepted form, in bytes.
-        max_files: Most files of a form.
+        max_files: Maximum number of files in a form.
 
     Raises:
         UploadTooLarge: The form exceeds the limit.
-        UnsupportedMedia: The body is no multipart form.
-        BadRequest: The form is malformed, has no file, or too many.
+        UnsupportedMedia: The body is not a multipart form.
+        BadRequest: The form is malformed, has no file, or has too many.
     """
     kind = content_type(request)
     if kind != "multipart/form-data":
@@ -126,10 +126,10 @@ async def read_uploads(request: Request, limit: int, max_files: int) -> list[byt
             if name in {"file", "files"}:
                 if not isinstance(upload, UploadFile):
                     raise BadRequest(
-                        f"the form's {name!r} is text and no file: curl -F files=@part.jpg …", "missing_file"
+                        f"the form's {name!r} is text, not a file: curl -F files=@part.jpg …", "missing_file"
                     )
                 images.append(await upload.read())
-                await upload.close()  # not held twice
+                await upload.close()  # frees the form's own copy
     finally:
         await form.close()
     if not images:
@@ -138,19 +138,19 @@ async def read_uploads(request: Request, limit: int, max_files: int) -> list[byt
 
 
 async def read_body(request: Request, limit: int, *, setting: str = "") -> bytes:
-    """The whole body.
+    """Read the whole body.
 
     Args:
-        setting: What raises the limit; named in the error.
+        setting: Name of the setting that raises the limit, for the error message.
 
     Raises:
-        UploadTooLarge: It exceeds ``limit`` bytes.
+        UploadTooLarge: The body exceeds ``limit`` bytes.
     """
     return b"".join([chunk async for chunk in _limited(request, limit, limit, setting)])
 
 
 def content_type(request: Request) -> str:
-    """Return the type of a request's body without its parameters, lower case."""
+    """Return the content type of a request's body in lower case, without parameters."""
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
@@ -161,7 +161,7 @@ async def _read_form(
     parser = _FormParser(request.headers, _limited(request, most, limit, setting), max_files=max_files, max_fields=8)
     if text_limit is not None:
         parser.max_part_size = text_limit
-    # In memory up to the limit, which is there to bound it: no temporary file for each image.
+    # Files stay in memory, which the limit bounds, instead of in a temporary file for each image.
     parser.spool_max_size = most
     try:
         return await parser.parse()
@@ -173,10 +173,10 @@ async def _read_form(
 
 
 class _FormParser(MultiPartParser):
-    """Takes a part with ``filename*`` alone (RFC 8187) for the file that it is.
+    """Parser that treats a part with only ``filename*`` (RFC 8187) as a file.
 
-    RFC 7578 forbids that in a form, and python-multipart passes over it: the part would be a text field. Clients write
-    it for names outside of ASCII. What the file is called does not matter here.
+    RFC 7578 forbids this in a form, and python-multipart ignores it, so the part would be a text field. Some clients
+    send it for file names that are not ASCII. The file name does not matter here.
     """
 
     def on_header_end(self) -> None:
@@ -187,25 +187,25 @@ class _FormParser(MultiPartParser):
         super().on_header_end()
 
 
-async def _limited(request: Request, most: int, told: int, setting: str) -> AsyncGenerator[bytes, None]:
-    """The body's chunks, up to ``most`` bytes; the error tells ``told``."""
+async def _limited(request: Request, most: int, limit: int, setting: str) -> AsyncGenerator[bytes, None]:
+    """Yield the body's chunks, up to ``most`` bytes; the error message names ``limit``."""
     declared = request.headers.get("content-length", "")
     if declared.isascii() and declared.isdigit() and int(declared) > most:
         if request.headers.get("expect", "").lower() != "100-continue":  # such a client has not begun to send
             await _drain(request, most)
-        raise _too_large(told, setting)
+        raise _too_large(limit, setting)
     seen = 0
     stream = request.stream()
     async for chunk in stream:
         seen += len(chunk)
         if seen > most:
             await _drain(request, most)
-            raise _too_large(told, setting)
+            raise _too_large(limit, setting)
         yield chunk
 
 
 async def _drain(request: Request, at_most: int) -> None:
-    """Read on for a while and drop it: a client that is cut off while sending never reads why."""
+    """Read and discard the body for a while: a client that is cut off while sending never reads the error."""
     dropped = 0
     try:
         async with asyncio.timeout(_DRAIN_SECONDS):

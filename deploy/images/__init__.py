@@ -1,1 +1,1 @@
-"""What makes container images."""
+"""Scripts and files that build the container images."""

@@ -1,17 +1,17 @@
 #!/bin/sh
-# Builds the images as they are, with podman, buildah or docker, and writes what is in each as CycloneDX: make images
-#   ENGINE         which of the three; the first that is there
-#   BUILD_FLAGS    for its build: --build-arg DEVICE=gpu (serving: cuda or intel), --network host, --isolation chroot, --pull-never
-#   PIP_CONF, CA   files that pip needs to reach your package index; mounted for the build, not in the image
-#   IMAGES         of serving, pipeline, console (after pipeline) and seldon; the first three when absent
+# Build the images with podman, buildah or docker, and write the packages of each as a CycloneDX file: make images
+#   ENGINE         engine to use; the first one that is installed
+#   BUILD_FLAGS    flags for the engine's build: --build-arg DEVICE=gpu (serving: cuda or intel), --network host, --isolation chroot, --pull-never
+#   PIP_CONF, CA   files that pip needs to reach your package index; mounted for the build, not part of the image
+#   IMAGES         list of serving, pipeline, console (after pipeline) and seldon; the first three when absent
 #   REGISTRY, TAG  localhost, latest
 set -eu
 cd "$(dirname "$0")/../.."
 engine=${ENGINE:-$(command -v podman || command -v buildah || command -v docker || true)}
-[ -n "$engine" ] || { echo "error: none of podman, buildah and docker is here: apt-get install podman" >&2; exit 2; }
+[ -n "$engine" ] || { echo "error: podman, buildah and docker are missing; install one: apt-get install podman" >&2; exit 2; }
 out=.images
 mkdir -p "$out"
-# Podman and buildah drop the health check from images of the other format.
+# Podman and buildah drop the health check from images in OCI format.
 [ "$(basename "$engine")" = docker ] || format=--format=docker
 inspect='import runpy, sys; sys.path.append("/sbom"); runpy.run_module("cyclonedx_py", run_name="__main__")'
 set_arguments='environment --no-validate --output-reproducible --of JSON /opt/visionops/bin/python'
@@ -22,7 +22,7 @@ for name in ${IMAGES:-serving pipeline console}; do
     [ -d "$folder" ] || folder=deploy/$name
     base=
     [ "$name" != console ] || base=--build-arg=PIPELINE=${REGISTRY:-localhost}/visionops-pipeline:${TAG:-latest}
-    # BUILD_FLAGS is several words.
+    # BUILD_FLAGS must be split into words.
     # shellcheck disable=SC2086
     "$engine" build ${format:-} ${PIP_CONF:+--secret "id=pip,src=$PIP_CONF"} ${CA:+--secret "id=ca,src=$CA"} \
         --build-arg "REVISION=$(git describe --always --dirty --abbrev=40 2>/dev/null || echo unknown)" \

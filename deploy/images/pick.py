@@ -1,6 +1,6 @@
-"""``python pick.py requirements.lock packages.txt``: print what the lock pins of the named packages, with its digests.
+"""``python pick.py requirements.lock packages.txt``: print the pins and digests of the named packages.
 
-The lock stays the one place that knows versions: an image lists names only.
+An image lists package names only; all versions are in the lock file.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ __all__ = ["pick"]
 
 
 def pick(lock: str, names: str) -> str:
-    """The lines of ``lock`` about the packages in ``names``, one a line.
+    """Return the lines of ``lock`` for the packages in ``names``, which lists one per line.
 
     Raises:
-        ValueError: The lock has none of that name.
+        ValueError: The lock does not pin a package.
     """
     wanted, found = set(names.split()), set()
     lines, taken = [], False
@@ -27,7 +27,7 @@ def pick(lock: str, names: str) -> str:
         if taken:
             lines.append(line)
     if missing := sorted(wanted - found):
-        raise ValueError(f"the lock does not pin {', '.join(missing)}; call make lock")
+        raise ValueError(f"the lock does not pin {', '.join(missing)}; run make lock")
     return "\n".join(lines) + "\n"
 
 

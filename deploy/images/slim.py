@@ -1,6 +1,6 @@
-"""``python slim.py unused.txt``: remove from this interpreter's packages what the file names, a glob a line.
+"""``python slim.py unused.txt``: remove files from this interpreter's packages by the globs in the file, one per line.
 
-A line that matches nothing is an error: a package with another layout would otherwise grow the image unseen.
+A glob that matches nothing is an error: otherwise the image would grow unnoticed when a package changes its layout.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ __all__ = ["slim"]
 
 
 def slim(packages: Path, globs: str) -> None:
-    """Remove from the folder ``packages`` what the ``globs`` match; lines that begin with # are comments.
+    """Remove the files in ``packages`` that match ``globs``; lines that begin with # are comments.
 
     Raises:
-        ValueError: One of them matches nothing.
+        ValueError: A glob matches nothing.
     """
     for line in globs.splitlines():
         if not line or line.startswith("#"):
             continue
-        found = sorted(packages.glob(line), reverse=True)  # what is inside first
+        found = sorted(packages.glob(line), reverse=True)  # the content of a folder before the folder
         if not found:
-            raise ValueError(f"{line} matches nothing in {packages}; mend or remove the line")
+            raise ValueError(f"{line} matches nothing in {packages}; fix or remove the line")
         for path in found:
             if path.is_dir():
                 shutil.rmtree(path)

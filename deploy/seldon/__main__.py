@@ -1,7 +1,7 @@
-"""``python -m deploy.seldon``: Seldon's microservice with `VisionOps`; its own arguments and variables hold.
+"""``python -m deploy.seldon``: run Seldon's microservice with `VisionOps`, with Seldon's arguments and variables.
 
-It ends when it is told to. Seldon's alone does not: its HTTP server ends on SIGTERM, and then waits for the gRPC
-server, which nobody told.
+On SIGTERM the whole process ends. Seldon's own program does not: its HTTP server ends, and then waits forever for the
+gRPC server, which never receives the signal.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _CLASS = "deploy.seldon.component.VisionOps"
 
 
 def main() -> None:
-    """Serve until told to end."""
+    """Serve until a signal ends the process."""
     sys.argv[1:1] = [_CLASS, "--service-type", "MODEL"]
     me = os.getpid()
     if os.getpgrp() != me:
@@ -26,7 +26,7 @@ def main() -> None:
     try:
         microservice.main()
     finally:
-        # Each worker of gunicorn is a fork that comes by here, too, when it ends.
+        # Each gunicorn worker is a fork, which also reaches this line when it ends.
         if os.getpid() == me:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
             os.killpg(0, signal.SIGTERM)

@@ -1,11 +1,13 @@
-"""`VisionOps`: what ``seldon-core-microservice deploy.seldon.component.VisionOps`` serves, over HTTP and gRPC.
+"""`VisionOps`: the component that ``seldon-core-microservice deploy.seldon.component.VisionOps`` serves.
 
-It is told what to serve as our own server is: by ``VISIONOPS_…`` variables, or by parameters of the graph with the
-same names in small letters (``bundle``, ``name``, ``version``, …), which win. It answers what ``/predict`` answers.
+It serves over HTTP and gRPC. It has the settings of our own server: ``VISIONOPS_…`` variables, or parameters of the
+graph with the same names in lower case (``bundle``, ``name``, ``version``, …), which take precedence. It returns the
+same predictions as ``/predict``.
 
-Seldon's wrapper calls `__init__` and `init_metadata` before it forks, `load` once in each process that answers, and
-`predict_raw` with the whole message: only there is it known whether a message came over gRPC, where an exception has
-no status of its own, and only what it returns carries metrics when a request is refused.
+Seldon's wrapper calls `__init__` and `init_metadata` before it forks, `load` once in each worker process, and
+`predict_raw` with the whole message. `predict_raw` is used for two reasons: only there is it known whether a message
+came over gRPC, where an exception has no status of its own, and only its return value carries metrics for a refused
+request.
 """
 
 from __future__ import annotations
@@ -41,7 +43,7 @@ from visionops.options import variable
 __all__ = ["VisionOps"]
 
 _log = logging.getLogger("visionops.seldon")
-# What else our server can be told is about what Seldon does: ports, keys, queues, several models.
+# The other settings of our server are for tasks that Seldon does itself: ports, keys, queues, several models.
 _SETTINGS = (
     *("bundle", "name", "version", "alias", "engine", "confidence", "iou", "cache", "streams"),
     *("max_upload_bytes", "max_pixels", "max_memory_mb"),
@@ -52,10 +54,10 @@ _Message: TypeAlias = "dict[str, Any] | prediction_pb2.SeldonMessage"
 
 
 class VisionOps:
-    """One model.
+    """Seldon component that serves one model.
 
     Args:
-        parameters: Of the graph; each wins over the variable of its name.
+        parameters: Parameters of the graph; each takes precedence over the variable with its name.
     """
 
     def __init__(self, **parameters: object) -> None:
@@ -64,26 +66,26 @@ class VisionOps:
             assert self._settings.bundle is not None
             self._bundle = ModelBundle.load(self._settings.bundle)
         except VisionOpsError as error:
-            _tell(error)
+            _print(error)
             raise SystemExit(2) from None
         self._model: ServedModel | None = None
         self.model_error_handler = _http_rules(largest_body(self._settings.max_upload_bytes))
 
     def load(self) -> None:
-        """Load the engine and make it answer; ends the process when it does not."""
+        """Load the model and run a test prediction; end the process if either fails."""
         fields = set(ModelRef.model_fields)
         try:
             loader = Loader(self._settings)
             self._model = loader.load(ModelRef.model_validate(self._settings.model_dump(include=fields)))
             loader.ready()
         except VisionOpsError as error:
-            _tell(error)
-            # Any other status, and gunicorn would start the next worker, for ever. At once, because what the parent
-            # registered to be done at its exit is not for a fork to do.
+            _print(error)
+            # With any other status, gunicorn would start new workers forever. `os._exit` skips the exit handlers that
+            # the parent registered, which a fork must not run.
             os._exit(Arbiter.WORKER_BOOT_ERROR)
 
     def predict_raw(self, message: _Message) -> _Message:
-        """Answer for one image with what /predict answers, as jsonData; else with a status, which HTTP has, too."""
+        """Predict one image and return the answer of /predict as jsonData, or an error status, as over HTTP."""
         try:
             answer, metrics = self._predict(message)
         except VisionOpsError as error:
@@ -93,18 +95,18 @@ class VisionOps:
         return construct_response_json(self, False, message, answer, _meta(message), metrics)
 
     def tags(self) -> dict[str, str]:
-        """Which model answers; in every answer."""
+        """Return the name and version of the model, which are part of every answer."""
         names = ("name", "version", "alias")
         return {name: str(getattr(self._settings, name)) for name in names} | {"digest": self._bundle.digest}
 
     def metrics(self) -> list[dict[str, Any]]:
-        """What holds between requests. What a request counts goes with its answer."""
+        """Return the metrics of the process. The metrics of a request are part of its answer."""
         ready = {"type": "GAUGE", "key": "visionops_ready", "value": int(self._model is not None)}
         info = {"type": "GAUGE", "key": "visionops_model_info", "value": 1, "tags": self.tags() | {"role": "champion"}}
         return [ready, info]
 
     def init_metadata(self) -> dict[str, Any]:
-        """What /metadata says."""
+        """Return the answer of /metadata."""
         card = self._bundle.card
         custom = {
             "task": card.task,
@@ -125,10 +127,10 @@ class VisionOps:
         }
 
     def health_status(self) -> dict[str, Any]:
-        """Whether this process answers.
+        """Check that this process can answer.
 
         Raises:
-            SeldonMicroserviceException: It does not, 503.
+            SeldonMicroserviceException: The model is not loaded, 503.
         """
         if self._model is None:
             raise SeldonMicroserviceException("the model is not loaded", status_code=503, reason="no_model")
@@ -136,10 +138,10 @@ class VisionOps:
 
     def _predict(self, message: _Message) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         start, timing = time.perf_counter(), dict[str, float]()
-        asked = _read(message, self._settings.max_upload_bytes)
+        parsed = _read(message, self._settings.max_upload_bytes)
         if self._model is None:
             raise ModelFailed("the model is not loaded")
-        prediction = self._model.predict(asked.image, asked.options, timing=timing, where="image")
+        prediction = self._model.predict(parsed.image, parsed.options, timing=timing, where="image")
         timing["total"] = (time.perf_counter() - start) * 1000
         return self._model.answer(prediction, timing), self._counted(prediction, timing)
 
@@ -174,10 +176,10 @@ class VisionOps:
 
 def _read_settings(parameters: Mapping[str, object], environment: Mapping[str, str]) -> Settings:
     if unknown := sorted(set(parameters) - set(_SETTINGS)):
-        raise ConfigError(f"parameter {unknown[0]}: is not known here; there are: {', '.join(_SETTINGS)}")
+        raise ConfigError(f"parameter {unknown[0]}: unknown; expected one of {', '.join(_SETTINGS)}")
     variables = {variable(name) for name in _SETTINGS}
     arguments = [f"--{name.replace('_', '-')}={value}" for name, value in parameters.items()]
-    # One image at a time is what a process of Seldon's has by default: nothing to choose.
+    # A Seldon process handles one image at a time by default, so there is no mode to choose.
     known = {variable("streams"): "1"} | {name: value for name, value in environment.items() if name in variables}
     settings = Settings.parse(arguments, known)
     if settings.bundle is None:
@@ -194,7 +196,7 @@ def _read(message: _Message, limit: int) -> Request:
 
 
 def _meta(message: Mapping[str, Any]) -> dict[str, Any]:
-    """Of a request, which Seldon's wrapper adds to and does not check."""
+    """Return the meta of a request, which Seldon's wrapper extends without checking it."""
     meta = message.get("meta")
     return dict(meta) if isinstance(meta, Mapping) else {}
 
@@ -208,7 +210,7 @@ def _timer(key: str, milliseconds: float, **labels: str) -> dict[str, Any]:
 
 
 def _http_rules(largest: int) -> Blueprint:
-    """What Seldon's HTTP server lacks: a limit of the body, and statuses for what is the client's mistake."""
+    """Return what Seldon's HTTP server lacks: a body limit, and error statuses for mistakes of the client."""
     rules = Blueprint("visionops", __name__)
 
     @rules.before_app_request
@@ -220,7 +222,7 @@ def _http_rules(largest: int) -> Blueprint:
             return _http_refusal(413, "upload_too_large", message)
         return None
 
-    # Seldon's own handler would make a 500 of each of these.
+    # Seldon's own handler would return 500 for each of these.
     @rules.app_errorhandler(HTTPException)
     def http_error(error: HTTPException) -> _HttpAnswer:
         return _http_refusal(error.code or 500, (error.name or "error").lower().replace(" ", "_"), str(error))
@@ -242,6 +244,6 @@ def _status(status: int, code: str, message: str) -> dict[str, Any]:
     return {"status": {"code": status, "info": message, "reason": code, "status": "FAILURE"}}
 
 
-def _tell(error: VisionOpsError) -> None:
+def _print(error: VisionOpsError) -> None:
     sys.stderr.write(f"error: {error}\n")
     sys.stderr.flush()

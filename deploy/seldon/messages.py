@@ -1,11 +1,11 @@
-"""What a SeldonMessage carries: an image in one of its four payloads, and what the request wants otherwise.
+"""Read a SeldonMessage: an image in one of four payloads, and the options of the request.
 
     binData   the bytes of an image file; in JSON as base64, in a form as the file itself
-    strData   the same as base64
-    jsonData  {"image": base64, "conf": 0.4, "iou": 0.6}; the last two for a detector only, as of /predict
-    data      ndarray or tensor: pixels (H, W, 3), RGB, 0 to 255; or one such image in a batch of one
+    strData   the bytes of an image file as base64
+    jsonData  {"image": base64, "conf": 0.4, "iou": 0.6}; conf and iou for a detector only, as in /predict
+    data      ndarray or tensor: pixels (H, W, 3), RGB, 0 to 255; or a batch (1, H, W, 3)
 
-A message over gRPC is read as the JSON that it would be, but for the bytes of binData.
+A message over gRPC is read like its JSON form, except for the bytes of binData.
 """
 
 from __future__ import annotations
@@ -37,20 +37,20 @@ class Request:
 
 
 def largest_body(limit: int) -> int:
-    """Bytes of a request around an image of ``limit`` bytes, as base64."""
+    """Return the largest size in bytes of a request with an image of ``limit`` bytes as base64."""
     return _base64_length(limit) + _OVERHEAD
 
 
 def read_request(message: object, limit: int) -> Request:
-    """The image of a message.
+    """Read the image and options of a message.
 
     Args:
-        message: A SeldonMessage as JSON; its binData may be bytes: those of base64 where it came in a form.
+        message: A SeldonMessage as JSON; binData may be bytes, which are base64 if the message came as a form.
         limit: Largest accepted image file, in bytes.
 
     Raises:
-        BadRequest: There is none, more than one, or it cannot be read.
-        UploadTooLarge: It exceeds the limit.
+        BadRequest: There is no image, more than one, or it cannot be read.
+        UploadTooLarge: The image exceeds the limit.
     """
     if not isinstance(message, Mapping):
         raise BadRequest(f"the message is {type(message).__name__}, not an object", "bad_message")
@@ -68,10 +68,10 @@ def read_request(message: object, limit: int) -> Request:
 
 
 def read_bytes(data: bytes, limit: int) -> Request:
-    """Of binData over gRPC.
+    """Read the image of binData over gRPC.
 
     Raises:
-        UploadTooLarge: It exceeds the limit.
+        UploadTooLarge: The image exceeds the limit.
     """
     if len(data) > limit:
         raise _too_large("binData", limit)
@@ -83,7 +83,7 @@ def _with_options(value: object) -> tuple[object, dict[str, float]]:
         raise BadRequest(f"jsonData: is {type(value).__name__}, not an object with an image", "bad_message")
     names = option_names()
     if unknown := sorted(set(value) - {"image", *names}):
-        raise BadRequest(f"jsonData: unknown {unknown[0]!r}; there are: image, {', '.join(names)}", "bad_message")
+        raise BadRequest(f"jsonData: unknown {unknown[0]!r}; expected image, {', '.join(names)}", "bad_message")
     if "image" not in value:
         raise BadRequest("jsonData: has no image, which is base64 of a file", "missing_image")
     options = {}
@@ -103,7 +103,7 @@ def _file(value: object, name: str, limit: int) -> bytes:
     try:
         data = base64.b64decode(value, validate=True)
     except (binascii.Error, ValueError) as error:
-        raise BadRequest(f"{name}: is no base64 ({error}): base64 -w0 part.jpg", "bad_message") from error
+        raise BadRequest(f"{name}: is not base64 ({error}); encode with base64 -w0 part.jpg", "bad_message") from error
     if len(data) > limit:
         raise _too_large(name, limit)
     return data
@@ -114,21 +114,21 @@ def _pixels(value: object) -> Image:
     if array.ndim == 4 and len(array) == 1:
         array = array[0]
     if array.ndim != 3 or array.shape[2] != 3 or array.size == 0:
-        raise BadRequest(f"data: has shape {array.shape}, an image has (height, width, 3)", "bad_message")
+        raise BadRequest(f"data: expected shape (height, width, 3), got {array.shape}", "bad_message")
     if array.dtype.kind not in "iuf" or not ((array >= 0) & (array <= 255) & (array == np.floor(array))).all():
-        raise BadRequest("data: pixels are whole numbers from 0 to 255", "bad_message")
+        raise BadRequest("data: expected pixels as whole numbers from 0 to 255", "bad_message")
     return array.astype(np.uint8)
 
 
 def _array(value: object) -> np.ndarray[Any, Any]:
     if not isinstance(value, Mapping) or ("ndarray" in value) == ("tensor" in value):
-        raise BadRequest("data: has pixels as either ndarray or tensor", "bad_message")
+        raise BadRequest("data: expected either ndarray or tensor", "bad_message")
     try:
         if "ndarray" in value:
             return np.array(value["ndarray"])
         return np.array(value["tensor"]["values"]).reshape([int(length) for length in value["tensor"]["shape"]])
     except (ValueError, TypeError, KeyError, OverflowError) as error:
-        raise BadRequest(f"data: is no array ({' '.join(str(error).split())})", "bad_message") from error
+        raise BadRequest(f"data: is not an array ({' '.join(str(error).split())})", "bad_message") from error
 
 
 def _base64_length(size: int) -> int:

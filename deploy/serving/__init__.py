@@ -1,1 +1,1 @@
-"""The prediction server."""
+"""Prediction server: models behind an HTTP API."""

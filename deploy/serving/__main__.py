@@ -1,4 +1,4 @@
-"""``python -m deploy.serving --bundle DIR --name NAME --version N``, or ``--models FILE``; see ``--help``."""
+"""``python -m deploy.serving --bundle DIR --name NAME --version N``, or ``--models FILE``: run a prediction server."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ __all__ = ["main"]
 
 _GRACE_SECONDS = 10
 _FRAME_SLACK = 2
-"""A frame up to this many times too large is read and refused with the limit; a larger one cuts the connection."""
+"""A frame up to this factor over the limit is refused with a message; a larger one closes the connection."""
 
 
 def main(arguments: Sequence[str] | None = None, environment: Mapping[str, str] = os.environ) -> int:
-    """Serve until told to stop.
+    """Serve until a signal ends the process.
 
     Returns:
         2 after a mistake of the user, which is printed in one line.
@@ -52,14 +52,14 @@ def _application(settings: Settings) -> FastAPI:
     loader = Loader(settings)
     with ThreadPoolExecutor(1) as pool:
         loading = pool.submit(start_models, settings, loader)
-        # While the engine compiles, the framework is imported.
+        # Import the framework while the engine compiles.
         import deploy.http.connections  # noqa: F401 - for `_serve`
         from deploy.serving.app import create_app
 
         if settings.prediction_log:
             import visionops.monitoring.log  # noqa: F401 - for the application; pyarrow takes a while
 
-    # Nobody but the application may hold on to the first models: they are to be freed when they are replaced.
+    # Only the application may keep references to the first models, so that they are freed when they are replaced.
     return create_app(settings, loading.result(), loader)
 
 
@@ -83,7 +83,7 @@ def _serve(app: FastAPI, listener: socket.socket) -> None:
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        # JPEG is compressed already, and a few compressed bytes may become many.
+        # No compression: JPEG is compressed already, and a small compressed frame may expand to a huge one.
         ws="websockets-sansio",
         ws_per_message_deflate=False,
         ws_max_size=_FRAME_SLACK * serving.models.most_upload_bytes(serving.settings.max_upload_bytes),
@@ -91,7 +91,7 @@ def _serve(app: FastAPI, listener: socket.socket) -> None:
         timeout_keep_alive=math.ceil(serving.settings.idle_timeout),
         timeout_graceful_shutdown=_GRACE_SECONDS,
     )
-    # What lives as long as the process need not be looked at again, whenever a replaced model is cleared away.
+    # Long-lived objects need not be scanned again by each collection that frees a replaced model.
     gc.collect()
     gc.freeze()
     Server(config, serving.settings.idle_timeout).run(sockets=[listener])

@@ -1,4 +1,4 @@
-"""The HTTP application: its routes over one set of models, and how errors become answers."""
+"""Build the HTTP application: its routes over one set of models, and the mapping of errors to responses."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ _ROUTERS: Mapping[str, tuple[Callable[[Serving], APIRouter], ...]] = {
     "Administration": (admin_router,),
     "Open Inference Protocol": (oip_router,),
 }
-"""By the heading under which the OpenAPI document has their routes."""
+"""Routers by their heading in the OpenAPI document."""
 
 
 class _Application(FastAPI):
@@ -71,11 +71,11 @@ class _Application(FastAPI):
 
 
 def create_app(settings: Settings, started: Sequence[Started] = (), loader: Loader | None = None) -> FastAPI:
-    """The application of one process.
+    """Return the application of one process.
 
     Args:
-        started: What answers from the start; none: live, but not ready.
-        loader: What loaded it, and will load others.
+        started: Models that are served from the start; without any, the server is live but not ready.
+        loader: Loader of these models and of later ones.
     """
     metrics = Metrics()
     models = Models(metrics, HoldFile(settings.cache / "release.json" if settings.cache else None))
@@ -121,7 +121,7 @@ def create_app(settings: Settings, started: Sequence[Started] = (), loader: Load
         dependencies=[Depends(refuse_unknown_parameters)],
     )
     app.state.serving = serving
-    # The last one added is the first to see a request.
+    # The middleware added last handles a request first.
     opened = {
         path for path, is_open in (("/metrics", settings.open_metrics), ("/ready", settings.open_ready)) if is_open
     }

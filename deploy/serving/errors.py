@@ -1,24 +1,24 @@
-"""What the prediction server refuses beside what every server of ours does (`deploy.http.errors`).
+"""Errors of the prediction server, in addition to those of all our servers (`deploy.http.errors`).
 
 ApiError
-├── BadTensor            400  an inference request is not as the protocol says
-├── UnknownModel         404  no model of that name, or not in that version
-├── UnknownRequest       404  the prediction log has no prediction of that request
-├── NoPredictionLog      404  the server remembers nothing that feedback could be about
-├── ImageNotKept         409  the prediction is known, its image is not
+├── BadTensor            400  an inference request violates the protocol
+├── UnknownModel         404  no model has that name or version
+├── UnknownRequest       404  the prediction log has no prediction with that request id
+├── NoPredictionLog      404  the server keeps no prediction log, so it takes no feedback
+├── ImageNotKept         409  the prediction is in the log, but its image is not
 ├── KeyReused            409  the key was used for other feedback
-├── RoleConflict         409  the role cannot be: no champion, or one of another task
-├── SmokeTestFailed      409  the new model loads but does not answer well
-├── ModelFailed          500  the model's engine failed, or gave numbers that are none
+├── RoleConflict         409  the role is not possible: no champion, or one for another task
+├── SmokeTestFailed      409  the new model loads but fails its smoke test
+├── ModelFailed          500  the model's engine failed, or returned invalid numbers
 ├── UpgradeRequired      426  the path is a WebSocket
-├── NoModel              503  there is nothing to answer with
+├── NoModel              503  no model is loaded
 ├── FeedbackUnwritable   503  the disk of the feedback log cannot be written
 ├── FeedbackDiskFull     507  the disk of the feedback log is full
-├── MemoryCap            507  the model would take the process over its limit of memory
+├── MemoryCap            507  the model would exceed the process's memory limit
 └── Busy
     ├── Overloaded       503  the queue is full
-    ├── TooManyStreams   503  as many streams are open as may
-    └── DeadlineMissed   503  the answer cannot be ready by the deadline, or was not
+    ├── TooManyStreams   503  the maximum number of streams is open
+    └── DeadlineMissed   503  the answer was not, or cannot be, ready by the deadline
 """
 
 from __future__ import annotations
@@ -50,28 +50,28 @@ __all__ = [
 
 
 class UnknownModel(ApiError):
-    """No model of that name, or not in that version."""
+    """No model has that name or version."""
 
     status = 404
     code = "unknown_model"
 
 
 class UnknownRequest(ApiError):
-    """The prediction log has no prediction of that request."""
+    """The prediction log has no prediction with that request id."""
 
     status = 404
     code = "unknown_request"
 
 
 class NoPredictionLog(ApiError):
-    """The server remembers nothing that feedback could be about, and has no place to keep it."""
+    """The server keeps no prediction log, so it takes no feedback."""
 
     status = 404
     code = "no_prediction_log"
 
 
 class ImageNotKept(ApiError):
-    """The prediction is known, but its image was not sampled, or is gone."""
+    """The prediction is in the log, but its image was not sampled, or was removed."""
 
     status = 409
     code = "image_not_kept"
@@ -85,100 +85,100 @@ class KeyReused(ApiError):
 
 
 class RoleConflict(ApiError):
-    """The role cannot be: no champion to stand beside, or one of another task."""
+    """The role is not possible: the name has no champion, or one for another task."""
 
     status = 409
     code = "role_conflict"
 
 
 class BadTensor(ApiError):
-    """An inference request is not as the protocol says; 400, as it wants."""
+    """An inference request violates the Open Inference Protocol, which requires status 400."""
 
     code = "bad_tensor"
 
 
 class SmokeTestFailed(ApiError):
-    """The new model loads but does not answer well."""
+    """The new model loads but fails its smoke test."""
 
     status = 409
     code = "smoke_test_failed"
 
 
 class ModelFailed(ApiError):
-    """The model's engine failed, or gave numbers that are none."""
+    """The model's engine failed, or returned invalid numbers."""
 
     status = 500
     code = "model_failed"
 
 
 class FeedbackUnwritable(ApiError):
-    """The disk of the feedback log cannot be written; nothing was kept."""
+    """The disk of the feedback log cannot be written; the feedback was not stored."""
 
     status = 503
     code = "feedback_unwritable"
 
 
 class FeedbackDiskFull(ApiError):
-    """The disk of the feedback log is full; nothing was kept."""
+    """The disk of the feedback log is full; the feedback was not stored."""
 
     status = 507
     code = "disk_full"
 
 
 class MemoryCap(ApiError):
-    """The model would take the process over its limit of memory."""
+    """The model would exceed the process's memory limit."""
 
     status = 507
     code = "memory_cap"
 
 
 class UpgradeRequired(ApiError):
-    """The path is a WebSocket, and the request is none."""
+    """The path is a WebSocket, but the request is not."""
 
     status = 426
     code = "upgrade_required"
 
     @property
     def headers(self) -> dict[str, str]:
-        """To what."""
+        """Return the header that names the protocol."""
         return {"Upgrade": "websocket"}
 
 
 class NoModel(ApiError):
-    """There is nothing to answer with."""
+    """No model is loaded."""
 
     status = 503
     code = "no_model"
 
 
 class Overloaded(Busy):
-    """As many images wait as may."""
+    """The queue is full."""
 
     code = "overloaded"
 
 
 class TooManyStreams(Busy):
-    """As many streams are open as may."""
+    """The maximum number of streams is open."""
 
     code = "too_many_streams"
 
 
 class Missed(enum.StrEnum):
-    """When it was clear that a deadline is missed."""
+    """Stage at which a deadline was missed."""
 
     REFUSED = "refused"
-    """At once: nothing was computed."""
+    """Refused on arrival; nothing was computed."""
     EXPIRED = "expired"
-    """In the queue: nothing was computed."""
+    """Expired in the queue; nothing was computed."""
     LATE = "late"
-    """While the image was in work."""
+    """Missed while the image was being processed."""
 
 
 class DeadlineMissed(Busy):
-    """The answer cannot be ready by the deadline, or was not.
+    """The answer was not, or cannot be, ready by the deadline.
 
     Args:
-        retry_after: Seconds after which the same deadline could be met; 0: none that is known.
+        retry_after: Seconds after which the same deadline could be met; 0 if unknown.
     """
 
     code = "deadline"
@@ -189,5 +189,5 @@ class DeadlineMissed(Busy):
 
     @property
     def headers(self) -> dict[str, str]:
-        """When to come again, where that would help."""
+        """Return the header that says when to try again, if known."""
         return super().headers if self.retry_after else {}

@@ -1,7 +1,8 @@
-"""``python -m deploy.serving.fetch s3://bucket/prefix/DIGEST TARGET --digest DIGEST``: a bundle, before a server.
+"""``python -m deploy.serving.fetch s3://bucket/prefix/DIGEST TARGET --digest DIGEST``: download and verify a bundle.
 
-What a pod's init container runs. ``TARGET`` holds the whole bundle of that digest afterwards, or what it held before.
-The store's address and credentials are those of the environment: ``AWS_ENDPOINT_URL``, ``AWS_ACCESS_KEY_ID`` and so on.
+A pod's init container runs it before the server starts. ``TARGET`` then holds the complete bundle with that digest; on
+failure it is unchanged. The store's address and credentials come from the environment: ``AWS_ENDPOINT_URL``,
+``AWS_ACCESS_KEY_ID`` and so on.
 """
 
 from __future__ import annotations
@@ -18,20 +19,20 @@ __all__ = ["main"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Fetch and verify.
+    """Download and verify a bundle.
 
     Returns:
-        2 when the bundle cannot be had; why is printed in one line.
+        2 if the bundle cannot be downloaded; the reason is printed in one line.
     """
-    parser = argparse.ArgumentParser(prog="python -m deploy.serving.fetch", description="Fetches a model bundle.")
-    parser.add_argument("uri", help="where the object store has it: s3://bucket/prefix/DIGEST")
-    parser.add_argument("target", type=Path, help="the folder that is to hold it")
-    parser.add_argument("--digest", required=True, help="the bundle's identity; another bundle is refused")
-    parser.add_argument("--smoke-images", type=Path, help="a folder for the images of --image")
-    parser.add_argument("--image", action="append", default=[], help="where the store has one: …/smoke/SHA256")
+    parser = argparse.ArgumentParser(prog="python -m deploy.serving.fetch", description="Download a model bundle.")
+    parser.add_argument("uri", help="address in the object store: s3://bucket/prefix/DIGEST")
+    parser.add_argument("target", type=Path, help="folder for the bundle")
+    parser.add_argument("--digest", required=True, help="expected digest; another bundle is refused")
+    parser.add_argument("--smoke-images", type=Path, help="folder for the images of --image")
+    parser.add_argument("--image", action="append", default=[], help="address of an image: …/smoke/SHA256; repeatable")
     given = parser.parse_args(arguments)
     if given.image and not given.smoke_images:
-        parser.error("--image: needs a folder, given by --smoke-images")
+        parser.error("--image: needs a folder; set --smoke-images")
     try:
         bundle = fetch_bundle(given.uri, given.target, given.digest)
         if given.image:

@@ -1,10 +1,10 @@
-"""What Prometheus reads: one registry per application, so that two applications in one process never share counts.
+"""Count requests and predictions for Prometheus, with one registry per application.
 
-With ``PROMETHEUS_MULTIPROC_DIR`` set when the process starts, all processes of this machine that have it count into
-files of that folder, and each answers with the sum.
+If ``PROMETHEUS_MULTIPROC_DIR`` is set when the process starts, all processes of this machine with that value count
+into files of that folder, and each returns the sum.
 
-No label comes from a request: routes are those of the table of access, reasons those of the errors, classes those of
-the models. So the number of series is bounded, whatever is sent.
+No label value comes from a request: routes come from the access table, reasons from the errors, classes from the
+models. So clients cannot increase the number of series.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = ["MULTIPROCESS_VARIABLE", "SECONDS", "Metrics"]
 MULTIPROCESS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-"""Bounds of the buckets of durations."""
+"""Bucket bounds of durations, in seconds."""
 _CONFIDENCES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
 _BYTES = (1e4, 3e4, 1e5, 3e5, 1e6, 3e6, 1e7, 3e7)
 _COUNTS = (1, 2, 4, 8, 16, 32, 64)
@@ -32,18 +32,18 @@ _STAGES = ("decode", "preprocess", "postprocess")
 
 
 class Metrics:
-    """The counters of one application."""
+    """Metrics of one application."""
 
     def __init__(self) -> None:
         self._registry = registry = CollectorRegistry()
         self.is_multiprocess = MULTIPROCESS_VARIABLE in os.environ
-        """Whether other processes count into the same files."""
+        """Whether several processes count into the same files."""
         if not self.is_multiprocess:
             ProcessCollector(registry=registry)
         self._requests = Counter("visionops_requests", "Answered requests.", ["route", "status"], registry=registry)
         self._duration = Histogram(
             "visionops_request_duration_seconds",
-            "From the head of a request to the last byte of its answer.",
+            "Time from the head of a request to the last byte of its response.",
             ["route"],
             buckets=SECONDS,
             registry=registry,
@@ -53,45 +53,45 @@ class Metrics:
         )
         self._queue = Gauge(
             "visionops_queue_depth",
-            "Images that wait for their turn.",
+            "Images in the queue.",
             registry=registry,
             multiprocess_mode="livesum",
         )
         self._inference = Histogram(
             "visionops_inference_duration_seconds",
-            "What the engine took for one image.",
+            "Time of the engine for one image.",
             ["model"],
             buckets=SECONDS,
             registry=registry,
         )
         self._stage = Histogram(
             "visionops_stage_duration_seconds",
-            "What one image took beside the engine: waiting (queue), decode, preprocess, postprocess.",
+            "Time of one image outside of the engine: queue, decode, preprocess, postprocess.",
             ["stage"],
             buckets=SECONDS,
             registry=registry,
         )
         self._predictions = Counter(
             "visionops_predictions",
-            "Classes answered: of each box, each label.",
+            "Predicted classes, one per box or label.",
             ["model", "class"],
             registry=registry,
         )
         self._confidence = Histogram(
             "visionops_confidence",
-            "Confidence of each box, each label.",
+            "Confidence of each box or label.",
             ["model"],
             buckets=_CONFIDENCES,
             registry=registry,
         )
         self._upload = Histogram("visionops_upload_bytes", "Bodies of requests.", buckets=_BYTES, registry=registry)
         self._batch = Histogram(
-            "visionops_batch_size", "Images of one request for many.", buckets=_COUNTS, registry=registry
+            "visionops_batch_size", "Images in one batch request.", buckets=_COUNTS, registry=registry
         )
         self._rejected = Counter("visionops_rejected", "Requests refused.", ["reason"], registry=registry)
         self._deadlines = Counter(
             "visionops_deadlines_missed",
-            "Requests and frames whose deadline was missed: refused at once, expired in the queue, late in work.",
+            "Requests and frames with a missed deadline: refused at once, expired in the queue, or late.",
             ["reason"],
             registry=registry,
         )
@@ -103,52 +103,52 @@ class Metrics:
         )
         self._frame_seconds = Histogram(
             "visionops_stream_frame_seconds",
-            "From the last byte of a frame to its answer.",
+            "Time from the last byte of a frame to its answer.",
             buckets=SECONDS,
             registry=registry,
         )
         self._streams = Gauge("visionops_streams_open", "Open streams.", registry=registry, multiprocess_mode="livesum")
         self._keys_read = Gauge(
             "visionops_keys_last_read_successful",
-            "Whether the file of API keys could be used when it was last read.",
+            "Whether the file of API keys was valid when it was last read.",
             registry=registry,
             multiprocess_mode="livemin",
         )
         self._keys_read.set(1)
         self._waiting: Callable[[], int] = lambda: 0
         self._before_scrape: list[Callable[[], None]] = []
-        # Looking a child up by its labels costs as much as counting.
+        # Cached, because looking up a child by its labels costs as much as counting.
         self._of_route: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
         self._of_model: dict[str, tuple[Histogram, Histogram]] = {}
         self._of_class: dict[tuple[str, str], Counter] = {}
         self._of_stage = {stage: self._stage.labels(stage) for stage in _STAGES}
         self._of_queue = self._stage.labels("queue")
-        # There from the start, at zero: what counts frames that are lost must not begin with the first one lost.
+        # Created at zero, so that the first lost frame shows as an increase.
         self._of_frame = {outcome: self._frames.labels(outcome) for outcome in ("answered", "dropped", "refused")}
 
     @property
     def registry(self) -> CollectorRegistry:
-        """The registry that `text` shows, for counters that are not always there."""
+        """Return the registry that `text` shows, to which optional metrics are added."""
         return self._registry
 
     def before_scrape(self, measure: Callable[[], None]) -> None:
-        """Call ``measure`` before each `text`; it must not wait."""
+        """Call ``measure`` before each `text`; it must not block."""
         self._before_scrape.append(measure)
 
     def watch_queue(self, waiting: Callable[[], int]) -> None:
-        """``waiting`` tells how many images wait."""
+        """Show the number of waiting images, which ``waiting`` returns."""
         self._waiting = waiting
 
     def keys_read(self, successful: bool) -> None:
-        """The file of API keys was read again."""
+        """Record that the file of API keys was read again."""
         self._keys_read.set(successful)
 
     def begin(self) -> None:
-        """A request has come."""
+        """Count a request that starts."""
         self._in_flight.inc()
 
     def request(self, route: str, status: int, seconds: float) -> None:
-        """One request was answered."""
+        """Count an answered request."""
         found = self._of_route.get((route, status))
         if found is None:
             found = self._requests.labels(route, str(status)), self._duration.labels(route)
@@ -162,7 +162,7 @@ class Metrics:
     def prediction(
         self, model: str, prediction: Prediction, timing_ms: Mapping[str, float], queue_ms: float | None = None
     ) -> None:
-        """One image was answered, after ``queue_ms`` in line where that is known."""
+        """Count one predicted image, with its time in the queue if known."""
         found = self._of_model.get(model)
         if found is None:
             found = self._of_model[model] = self._inference.labels(model), self._confidence.labels(model)
@@ -181,52 +181,52 @@ class Metrics:
             confidences.observe(confidence)
 
     def batch(self, images: int) -> None:
-        """A request brought so many images."""
+        """Count the images of a batch request."""
         self._batch.observe(images)
 
     def upload(self, size: int) -> None:
-        """A body of ``size`` bytes came."""
+        """Count a body of ``size`` bytes."""
         self._upload.observe(size)
 
     def rejected(self, reason: str) -> None:
-        """One request was refused."""
+        """Count a refused request."""
         self._rejected.labels(reason).inc()
 
     def deadline_missed(self, reason: str) -> None:
-        """The deadline of one request or frame was missed."""
+        """Count a missed deadline of a request or frame."""
         self._deadlines.labels(reason).inc()
 
     def stream(self, opened: int) -> None:
-        """A stream was opened (1) or closed (-1)."""
+        """Count a stream that was opened (1) or closed (-1)."""
         self._streams.inc(opened)
 
     def frame_dropped(self) -> None:
-        """One frame of a stream gave way to a newer one."""
+        """Count a frame that was dropped for a newer one."""
         self._of_frame["dropped"].inc()
 
     def frame_refused(self) -> None:
-        """One frame of a stream got an error."""
+        """Count a frame that got an error."""
         self._of_frame["refused"].inc()
 
     def frame_answered(self, seconds: float) -> None:
-        """One frame of a stream was answered."""
+        """Count an answered frame."""
         self._of_frame["answered"].inc()
         self._frame_seconds.observe(seconds)
 
     def text(self) -> bytes:
-        """All of it, in Prometheus' text format."""
+        """Return all metrics in Prometheus' text format."""
         self._queue.set(self._waiting())
         for measure in self._before_scrape:
             measure()
         return generate_latest(self._summed())
 
     def samples(self, *names: str) -> list[Sample]:
-        """Return the present samples of these series, such as ``visionops_rejected_total``."""
+        """Return the current samples of these series, such as ``visionops_rejected_total``."""
         families = self._summed().collect()
         return [sample for family in families for sample in family.samples if sample.name in names]
 
     def _summed(self) -> CollectorRegistry:
-        """Return what counts for all processes that have the same files."""
+        """Return a registry with the sums of all processes that share the files."""
         if not self.is_multiprocess:
             return self._registry
         registry = CollectorRegistry()
@@ -236,7 +236,7 @@ class Metrics:
 
 
 def _forget_dead(folder: Path) -> None:
-    """A process that was killed took no leave: its models and requests in work would be shown for ever."""
+    """Remove the gauges of killed processes, whose models and requests would otherwise be shown forever."""
     for pid in {path.stem.rpartition("_")[2] for path in folder.glob("gauge_live*_*.db")}:
         try:
             os.kill(int(pid), 0)

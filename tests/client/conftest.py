@@ -33,5 +33,5 @@ def asking(kind: str, url: str, key: str | None = None, retry: Retry = ONCE, tim
 
 @pytest.fixture(params=["sync", "async"])
 def kind(request: pytest.FixtureRequest) -> str:
-    """Of client."""
+    """Kind of client, ``sync`` or ``async``."""
     return request.param

@@ -121,7 +121,7 @@ def test_what_cannot_be_sent_is_said_at_once(kind: str, name: str, arguments: di
 
 
 @pytest.mark.parametrize("image", ["absent.png", np.zeros((4, 4), float), np.zeros((4, 4, 4), np.uint8)])
-def test_what_is_no_image_is_not_sent(client: Client, image: ImageLike):
+def test_an_invalid_image_is_not_sent(client: Client, image: ImageLike):
     with pytest.raises(ClientError, match=r"cannot be read \(No such file|expected uint8 of shape"):
         client.predict(image)
 
@@ -185,14 +185,14 @@ def test_the_command_names_the_image_that_is_refused_and_keeps_all_drawings(url:
 def test_the_command_prints_and_draws(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     path = tmp_path / "part.png"
     path.write_bytes(encode(RED))
-    told = CliRunner().invoke(launch.cli.app, ["predict", str(path), "--url", url, "--draw", str(tmp_path / "drawn")])
-    assert told.exit_code == 0, told.output
-    assert "red  64,32 to 96,64" in told.output
+    done = CliRunner().invoke(launch.cli.app, ["predict", str(path), "--url", url, "--draw", str(tmp_path / "drawn")])
+    assert done.exit_code == 0, done.output
+    assert "red  64,32 to 96,64" in done.output
     before = np.asarray(Image.open(io.BytesIO(encode(RED))).convert("RGB"))
     assert np.asarray(Image.open(tmp_path / "drawn" / "part.png")).shape == before.shape
     assert (np.asarray(Image.open(tmp_path / "drawn" / "part.png")) != before).any()
-    told = CliRunner().invoke(launch.cli.app, ["predict", str(path), "--url", url, "--json", "--conf", "1"])
-    assert '"detections": []' in told.output
-    told = CliRunner().invoke(launch.cli.app, ["predict", str(tmp_path / "absent.png"), "--url", url])
-    assert told.exit_code == 2
-    assert "absent.png: cannot be read (No such file or directory)" in told.output
+    done = CliRunner().invoke(launch.cli.app, ["predict", str(path), "--url", url, "--json", "--conf", "1"])
+    assert '"detections": []' in done.output
+    done = CliRunner().invoke(launch.cli.app, ["predict", str(tmp_path / "absent.png"), "--url", url])
+    assert done.exit_code == 2
+    assert "absent.png: cannot be read (No such file or directory)" in done.output

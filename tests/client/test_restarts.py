@@ -1,4 +1,4 @@
-"""A server that restarts halfway, and answers that are lost: what is sent again, and what is not."""
+"""Retries of the client when a server restarts or a response is lost."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_what_is_sent_again_after_a_lost_answer(kind: str, tmp_path: Path, monke
         relay.lose = 1
         assert ask("feedback", answer, comment="a dent")["known"] is True
         assert [row["comment"] for row in kept(tmp_path / "log")] == ["a dent"]
-        # What changes models is sent once, and done.
+        # Requests that change models are sent only once.
         placement = {"name": "second", "version": "1", "bundle": bundle}
         relay.lose = 1
         with pytest.raises(ServerUnavailable, match=r"/reload: no answer .* unknown: see Client.models"):

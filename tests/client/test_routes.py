@@ -1,4 +1,4 @@
-"""Every route of the server and every error code: what both clients make of them, against real servers."""
+"""Both clients against real servers: every route and every error code."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ PREDICT, FEEDBACK, RATED = (f"{name}-key-of-the-tests" for name in ("predict", "
 
 @contextmanager
 def serving(*arguments: str, **environment: str) -> Iterator[int]:
-    """A server process; the port."""
+    """Run a server process and yield its port."""
     with ExitStack() as stack:
         with pytest.MonkeyPatch.context() as patch:  # while it starts, and for no other server
             for name, value in environment.items():
@@ -57,7 +57,7 @@ def serving(*arguments: str, **environment: str) -> Iterator[int]:
 
 
 class Servers:
-    """Servers of several settings, each started when it is first needed."""
+    """Servers with different settings, each started when it is first needed."""
 
     def __init__(self, stack: ExitStack, folder: Path) -> None:
         self._stack = stack
@@ -159,7 +159,7 @@ NOT_FOR_THIS_CLIENT = {
     f"{WEBSOCKET} /stream": "is for cameras: docs/how-to/camera.md",
 }
 PAGES = {"/", "/docs", "/favicon.ico"}
-"""For browsers, like all below /assets/."""
+"""Routes for browsers, like all below /assets/."""
 
 
 def test_the_table_has_every_route():
@@ -241,7 +241,7 @@ REFUSALS: Mapping[str, tuple[int, str, str | None, Meet]] = {
     "image_not_kept": (409, "narrow", None, on_answer(comment="x")),
     "memory_cap": (507, "empty", ADMIN, placing()),
 }
-"""Errors of which one call is enough. Each is tested with both clients."""
+"""Errors that one call causes. Each is tested with both clients."""
 BUSY = {
     "rate_limited": 429,
     "no_model": 503,
@@ -260,7 +260,7 @@ OTHERS = {
     "not_found": "test_a_wrong_path",
     "model_failed": "test_a_model_that_fails",
     "disk_full": "test_a_full_disk",
-    # What this client never meets.
+    # Errors that this client never gets.
     "deadline": "the client sets no deadline",
     "too_many_streams": "belongs to /stream",
     "upgrade_required": "belongs to /stream",
@@ -278,7 +278,7 @@ OTHERS = {
 LITERAL = {"bad_parameter", "bad_form", "missing_file", "bad_feedback", "bad_json", "bad_reload"} | {
     "bad_http", "head_too_large", "too_many_connections", "internal_error",
 }  # fmt: skip
-"""Codes that are no class: of `BadRequest`, of connections, and of what nobody foresaw."""
+"""Codes without a class of their own: of `BadRequest`, of connections, and of unexpected errors."""
 
 
 def test_the_tables_have_every_code():
@@ -302,7 +302,7 @@ def test_a_refusal_has_its_status_and_code(code: str, kind: str, servers: Server
 
 
 def busy_code(meet: Callable[[], object]) -> str:
-    """The code with which a call is turned away; "" where it is answered."""
+    """Return the code of a refused call; "" if it is answered."""
     try:
         meet()
     except ServerUnavailable as error:
@@ -411,7 +411,7 @@ def test_a_wrong_path(kind: str, servers: Servers):
 
 
 def test_a_model_that_fails(kind: str, servers: Servers, tmp_path: Path):
-    """The exponential of 200 * score: a box of score 1 on black, and infinity on red."""
+    """Detector that returns exp(200 * score): a box of score 1 on black, and infinity on red."""
     bundle = make_bundle(tmp_path / "bundle").folder
     model = onnx.load(bundle / "model.onnx")
     concat = model.graph.node.pop()
@@ -459,7 +459,7 @@ def test_a_full_disk(kind: str, servers: Servers, tmp_path: Path):
         ask("feedback_on_image", RED + bytes(300_000), comment="x")
 
 
-# ---- what comes back as it should not
+# ---- unexpected responses
 
 
 def test_probes_say_no_and_refusals_are_not_a_no(kind: str, servers: Servers):

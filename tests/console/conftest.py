@@ -1,4 +1,4 @@
-"""A console in a process of its own, over a made-up review, and a real browser that looks at it."""
+"""Fixtures: a console in a separate process over a generated review, and a real browser."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ READY_SECONDS = 120
 
 @dataclasses.dataclass
 class Server:
-    """A console that runs."""
+    """A running console."""
 
     url: str
     process: subprocess.Popen[str]
@@ -36,7 +36,7 @@ class Server:
 
     @property
     def environment(self) -> dict[str, str]:
-        """Variables by which another program opens the same review."""
+        """Return the variables with which another program opens the same review."""
         return {**os.environ, "VISIONOPS_HOME": str(self.home), "PYTHONPATH": str(ROOT)}
 
     def kill(self) -> None:
@@ -53,11 +53,11 @@ def serving(
     facts: Path | None = RECORDING,
     program: Sequence[str] = (),
 ) -> Iterator[Server]:
-    """A console while the block runs, at a free port unless another is given.
+    """Run a console during the block, at a free port unless one is given.
 
     Args:
-        facts: Recorded answers, in place of those of ZenML and MLflow; None asks these.
-        program: Another module that serves it, with arguments that come first.
+        facts: Recorded answers instead of those of ZenML and MLflow; None to use the real ones.
+        program: Other module that serves the console, with its first arguments.
     """
     environment = {**os.environ, "VISIONOPS_HOME": str(home), "PYTHONPATH": str(ROOT)}
     program = program or (("tests.console.recorded", "serve", str(facts)) if facts else ("deploy.console",))
@@ -114,7 +114,7 @@ def chromium() -> Iterator[Any]:
 
 @dataclasses.dataclass
 class Looked:
-    """What a browser complained about while a test looked at pages."""
+    """Errors of a browser during a test."""
 
     problems: list[str] = dataclasses.field(default_factory=list)
     foreign: list[str] = dataclasses.field(default_factory=list)
@@ -139,7 +139,7 @@ def page(chromium: Any, console: Server, looked: Looked) -> Iterator[Any]:
 def opened(
     browser: Any, url: str, looked: Looked, width: int = 1440, height: int = 900, **options: Any
 ) -> Iterator[Any]:
-    """A page of a context of its own, whose complaints are collected."""
+    """Open a page in a separate context, and collect its errors."""
     context = browser.new_context(base_url=url, viewport={"width": width, "height": height}, **options)
     page = context.new_page()
     page.set_default_timeout(30_000)
@@ -156,7 +156,7 @@ def _note_foreign(requested: str, own: str, looked: Looked) -> None:
 
 
 def accessibility_problems(page: Any, within: str | None = None) -> list[str]:
-    """What axe-core finds serious or critical on a page, or in the part of it that a selector names."""
+    """Return axe-core's serious and critical findings on a page, or in the part that a selector names."""
     from axe_playwright_python.sync_playwright import Axe
 
     found = Axe().run(page, context=within).response["violations"]

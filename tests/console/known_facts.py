@@ -1,6 +1,6 @@
-"""``python -m tests.console.known_facts FILE …``: a console to which a file says what ZenML would.
+"""``python -m tests.console.known_facts FILE …``: run a console with answers from a file instead of ZenML.
 
-Asking ZenML takes seconds and needs a trained model; `tests/integration` has the real facts.
+A query of ZenML takes seconds and needs a trained model; `tests/integration` tests the real facts.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import deploy.console.__main__ as console
 
 
 class KnownFacts:
-    """Answers of a JSON file: name of a fact to its answer, with the arguments or without."""
+    """Answers of a JSON file by the name of the fact, with or without its arguments."""
 
     def __init__(self, file: Path) -> None:
         self._file = file

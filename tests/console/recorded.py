@@ -1,4 +1,4 @@
-"""A console whose facts are answers that were recorded of a real home, so that no test waits for ZenML and MLflow.
+"""Run a console with recorded answers of ZenML and MLflow, so that no test waits for them.
 
 python -m tests.console.recorded record FILE NAME      # ask the real facts, as VISIONOPS_HOME and ZenML have them
 python -m tests.console.recorded serve FILE …          # the console, with the options of `visionops console`
@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 RECORDING = Path(__file__).with_name("recorded.json")
-"""Of the sample, with rendered images: a training, a drill, the monitoring that saw it, a training that was refused."""
+"""Recorded answers for the sample with rendered images: a training, a drill, its monitoring, a refused training."""
 
 _SILENT = "http://127.0.0.1:9"
-"""Where nothing listens."""
+"""Address on which nothing listens."""
 
 
 def main(arguments: list[str]) -> int:
@@ -33,7 +33,7 @@ def main(arguments: list[str]) -> int:
 
 
 def key_of(question: dict[str, Any]) -> str:
-    """Name a question, without what differs between machines."""
+    """Return the name of a query, without parts that differ between machines."""
     arguments = {name: value for name, value in question["arguments"].items() if name not in {"file", "files"}}
     return json.dumps([question["fact"], arguments], sort_keys=True)
 
@@ -53,7 +53,7 @@ def _answer(file: Path) -> int:
 
 
 def _ask(question: dict[str, Any]) -> dict[str, Any]:
-    """Ask the real fact, of which there is no recording."""
+    """Query a real fact that is not recorded."""
     from launch.facts import FACTS
     from visionops.errors import VisionOpsError
 

@@ -1,4 +1,4 @@
-"""Made-up reviews for the console, and how a test's reviewer looks at them."""
+"""Generate reviews for the console, and helpers for tests that review them."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ EVIL = "<img src=x onerror=alert(1)>"
 
 @contextlib.contextmanager
 def opened_review(home: Path) -> Iterator[Review]:
-    """The review of a console, beside it."""
+    """Open the review of a running console."""
     with open_review(str(home / "review" / "review.db"), str(home / "review" / "images")) as review:
         yield review
 
 
 def part(number: int) -> bytes:
-    """A grey plate with as many marks as its number says in binary."""
+    """Return an image of a grey plate with marks that show its number in binary."""
     image = Image.new("RGB", SIZE, (150 + number % 40, 152, 160))
     draw = ImageDraw.Draw(image)
     for bit in range(12):
@@ -68,7 +68,7 @@ def _predicted(use_case: UseCase, number: int) -> Predicted:
 
 
 def fill(review: Review, use_case: UseCase, count: int, **texts: Any) -> list[str]:
-    """Put images into a queue, those of a low number first; return the ids of their items."""
+    """Put images into a queue, low numbers first, and return the ids of their items."""
     review.put_use_case(use_case)
     now, items = datetime.now(UTC), []
     for number in range(count):
@@ -83,7 +83,7 @@ def fill(review: Review, use_case: UseCase, count: int, **texts: Any) -> list[st
 
 
 def shown(page: Any) -> str:
-    """Id of the item on the screen."""
+    """Return the id of the shown item."""
     return str(page.locator(".vr-canvas img:not(.vr-next)").get_attribute("src")).split("/")[3]
 
 

@@ -1,4 +1,4 @@
-"""Who may open what: every path and role, sessions, foreign pages, guessed passwords, and tricks with paths."""
+"""Access of the console: every path and role, sessions, other origins, password guessing, and path tricks."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def console(places: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory)
 
 
 def status(server: Server, path: str, token: str | None = None, method: str = "GET", **headers: str) -> int:
-    """Status of a request whose path is sent as it stands, without being tidied by the client."""
+    """Return the status of a request whose path is sent unchanged, without normalization by the client."""
     place = urlsplit(server.url)
     connection = http.client.HTTPConnection(str(place.hostname), place.port, timeout=120)
     cookie = {} if token is None else {"Cookie": f"visionops={token}"}
@@ -46,7 +46,7 @@ def status(server: Server, path: str, token: str | None = None, method: str = "G
 
 
 def upgrade(server: Server, token: str | None, origin: str) -> int:
-    """Status of the handshake of the WebSocket of pages."""
+    """Return the status of the handshake of the pages' WebSocket."""
     headers = {"Upgrade": "websocket", "Connection": "Upgrade", "Origin": origin}
     key = {"Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ=="}
     return status(server, SOCKET, token, **headers, **key)
@@ -77,10 +77,10 @@ def test_pages_send_who_is_not_signed_in_to_the_login_and_back(console: Server):
     with visitor(console.url, session_of(console.home, "vera"), Accept="text/html") as client:
         refused = client.get("/users")
         assert refused.status_code == 403
-        assert "vera: is viewer; this needs admin" in refused.text
+        assert "vera: has role viewer; this needs role admin" in refused.text
 
 
-def test_a_login_begins_a_session_under_a_token_of_its_own(console: Server):
+def test_a_login_begins_a_session_with_a_new_token(console: Server):
     with visitor(console.url, "chosen-by-an-attacker") as client:
         assert client.get("/api/session").status_code == 401
         cookie = sign_in(client, "vera").headers["set-cookie"]
@@ -149,7 +149,7 @@ def test_a_page_elsewhere_reads_nothing_by_the_cookie_of_its_visitor(console: Se
         assert status(console, path, token, **{"Sec-Fetch-Site": "cross-site"}) in {200, 400}  # a link to it
 
 
-def test_a_form_without_its_token_signs_nobody_in(console: Server):
+def test_a_login_form_without_its_token_is_refused(console: Server):
     origin = {"Origin": console.url}
     with visitor(console.url) as client:
         for token in ("", "guessed"):

@@ -1,4 +1,4 @@
-"""What needs a person, by what is known."""
+"""Needs on the overview page, from given states."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ def run(started: datetime, state: str = "completed") -> dict[str, Any]:
     return {"name": "training-1", "pipeline": "training", "state": state, "started": started.isoformat()}
 
 
-def test_a_short_young_queue_needs_nobody():
+def test_a_short_young_queue_is_not_a_need():
     assert of_queue("steel", QUIET, NOW) == []
     assert of_queue("steel", None, NOW) == []
 
 
 def test_a_long_or_old_queue_and_a_disagreement_do():
     (long,) = of_queue("steel", dataclasses.replace(QUIET, states={State.PENDING: 99, State.CLAIMED: 1}), NOW)
-    assert (long.text, long.link) == ("steel: 100 images wait for review", "/review?use_case=steel")
+    assert (long.text, long.link) == ("steel: 100 images are waiting for review", "/review?use_case=steel")
     old = of_queue("steel", dataclasses.replace(QUIET, oldest_pending=NOW - timedelta(days=2), third=2), NOW)
     assert [need.text for need in old] == [
-        "steel: 4 images wait for review, the oldest for 2 days",
+        "steel: 4 images are waiting for review, the oldest for 2 days",
         "steel: 2 images wait for a third opinion, because two disagree",
     ]
 

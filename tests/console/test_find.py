@@ -1,4 +1,4 @@
-"""Search, Predict and Data in a real browser, over a made-up review and a real endpoint."""
+"""Search, Predict and Data in a real browser, over a generated review and a real endpoint."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ CARD = "<h1>Card of <script>document.title = 'owned'</script>cells</h1>"
 
 @dataclasses.dataclass(frozen=True)
 class Placed:
-    """A console with what it looks at."""
+    """A console with its review and endpoint."""
 
     server: Server
     facts: Path
@@ -51,7 +51,7 @@ def part(number: int) -> bytes:
 
 @pytest.fixture(scope="module")
 def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Address of a server of a tiny detector."""
+    """Address of a server with a tiny detector."""
     bundle = make_bundle(tmp_path_factory.mktemp("bundle")).folder
     with server("--bundle", str(bundle), "--name", "cells", "--version", "1", "--alias", "champion") as (_, port, _):
         yield f"http://127.0.0.1:{port}"
@@ -173,7 +173,7 @@ def test_the_dialog_has_the_history_and_texts_stay_texts(looked_at: Any):
     dialog = page.get_by_role("dialog")
     for text in (EVIL, "“<script>alert(2)</script> reflection”", "<b>bea</b>: confirmed", "in data version 2"):
         dialog.get_by_text(text).first.wait_for()
-    # Else boxes lie beside what they are about. Not where they are: the dialog still grows.
+    # Image and frame must have the same height, or boxes are beside their objects. The dialog may still grow.
     page.wait_for_function(
         """() => { const picture = document.querySelector('.vo-picture'), image = picture.querySelector('img');
         return image.complete && image.clientHeight > 0 && picture.clientHeight === image.clientHeight; }"""

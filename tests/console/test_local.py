@@ -1,4 +1,4 @@
-"""Without users: this machine alone is served, as an admin, until there is one."""
+"""Console without users: only this machine is served, as an admin, until there is a user."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ def test_other_machines_are_not_served_without_users(
 ):
     monkeypatch.setenv("VISIONOPS_REVIEW_DATABASE", str(tmp_path / "review.db"))
     assert main([*flags, "--port", "0"], {}) == 2
-    told = capsys.readouterr().err
-    assert told.startswith(f"error: {flags[0]}: this console has no users")
-    assert "visionops user add NAME --role admin" in told
-    assert told.count("\n") == 1
+    printed = capsys.readouterr().err
+    assert printed.startswith(f"error: {flags[0]}: this console has no users")
+    assert "visionops user add NAME --role admin" in printed
+    assert printed.count("\n") == 1
 
 
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (["--public-url", "console.example.com"], "must be https://host"),
-        (["--public-url", "https://host/path"], "must be https://host"),
-        (["--oidc-roles", "line=chief"], "must be VALUE=ROLE"),
+        (["--public-url", "console.example.com"], "expected https://host"),
+        (["--public-url", "https://host/path"], "expected https://host"),
+        (["--oidc-roles", "line=chief"], "expected VALUE=ROLE"),
         (["--oidc-issuer", "https://login.example.com"], "error: --oidc-issuer: also needs --oidc-client-id"),
     ],
 )
@@ -49,9 +49,9 @@ def test_what_cannot_be_is_one_line(
 ):
     monkeypatch.setenv("VISIONOPS_REVIEW_DATABASE", str(tmp_path / "review.db"))
     assert main([*flags, "--port", "0"], {}) == 2
-    told = capsys.readouterr().err
-    assert words in told
-    assert told.count("\n") == 1
+    printed = capsys.readouterr().err
+    assert words in printed
+    assert printed.count("\n") == 1
 
 
 @pytest.mark.skipif("VISIONOPS_CONSOLE" not in os.environ, reason="a console of its own; make console")

@@ -1,4 +1,4 @@
-"""Overview, training, models and monitoring in a real browser, over facts that were recorded of a real home."""
+"""Overview, training, models and monitoring in a real browser, over recorded facts."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ HOSTILE = "<img src=x onerror=alert(1)>"
 
 @pytest.fixture(scope="module")
 def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A console that starts no run: what is ordered stays in the queue."""
+    """A console that starts no run, so that requested runs stay in the queue."""
     folder = tmp_path_factory.mktemp("models")
     (folder / "configs").mkdir()
     shutil.copy(ROOT / "configs" / "sample.yaml", folder / "configs")
@@ -36,7 +36,7 @@ def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture
 def runs(console: Server) -> Iterator[SqlRunStore]:
-    """The queue; what a test has ordered does not wait for the next one."""
+    """The queue; runs of a test are removed at its end."""
     store = SqlRunStore(Database(str(console.home / "review" / "review.db")))
     yield store
     for run in store.runs("sample", 100):
@@ -52,7 +52,7 @@ def newest(runs: SqlRunStore) -> Run:
 
 
 def go(page: Any, path: str) -> None:
-    """Open a page and wait for all that comes later."""
+    """Open a page and wait for its slow parts."""
     page.goto(path)
     page.get_by_role("heading", level=1).wait_for()
     page.wait_for_function("document.querySelectorAll('[aria-busy=true]').length === 0")
@@ -110,7 +110,7 @@ def test_a_use_case_is_checked_while_it_is_typed(page: Any, console: Server):
     assert start.is_disabled(), "what is not saved cannot be started"
     page.get_by_label("Save as").fill("../two.yaml")
     page.get_by_role("button", name="Save", exact=True).click()
-    page.get_by_text("a file is named by lower-case letters").wait_for()
+    page.get_by_text("a file name has lower-case letters").wait_for()
     page.get_by_label("Save as").fill("sample.yaml")
     page.get_by_role("button", name="Save", exact=True).click()
     page.get_by_role("heading", name="Replace sample.yaml?").wait_for()
@@ -128,7 +128,7 @@ def test_a_use_case_is_checked_while_it_is_typed(page: Any, console: Server):
 def test_a_training_is_ordered_followed_and_cancelled(page: Any, console: Server, runs: SqlRunStore):
     go(page, "/training")
     page.get_by_label("Reason (optional)").fill(HOSTILE)
-    page.get_by_role("checkbox", name="Although the last training is recent").click()
+    page.get_by_role("checkbox", name="Override the cooldown since the last training").click()
     page.get_by_role("button", name="Start", exact=True).click()
     page.get_by_role("heading", name="retrain of sample").wait_for()
     order = newest(runs)
@@ -171,7 +171,7 @@ def test_a_promotion_against_the_gate_needs_a_reason_and_a_second_press(page: An
     page.get_by_role("button", name="Promote").click()
     dialog = page.get_by_role("dialog")
     dialog.get_by_role("button", name="Promote").click()
-    dialog.get_by_text("Give a reason").wait_for()
+    dialog.get_by_text("Enter a reason").wait_for()
     dialog.get_by_label("Reason").fill("seen on line 3")
     dialog.get_by_role("checkbox", name="Promote it against the gate").click()
     dialog.get_by_role("button", name="Promote").click()

@@ -38,7 +38,7 @@ def console(places: tuple[Path, Path], provider: Provider) -> Iterator[Server]:
 
 
 def come_back(client: httpx.Client, wanted: str = "/") -> str:
-    """Go to the provider; return the address to which it sends the browser back."""
+    """Open the provider's page, and return the address to which it redirects the browser."""
     away = client.get("/login/oidc/start", params={"next": wanted})
     assert away.status_code == 302, away.text
     back = httpx.get(away.headers["location"], trust_env=False, timeout=60)
@@ -47,7 +47,7 @@ def come_back(client: httpx.Client, wanted: str = "/") -> str:
 
 
 def signed_in(console: Server, wanted: str = "/") -> httpx.Response:
-    """What the callback answers to a login."""
+    """Return the response of the callback to a login."""
     with visitor(console.url) as client:
         answer = client.get(come_back(client, wanted))
         if answer.status_code == 200:

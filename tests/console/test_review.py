@@ -1,4 +1,4 @@
-"""The review page in a real browser: by keyboard and mouse, saved only once the server says so."""
+"""The review page in a real browser, by keyboard and mouse: "saved" is shown only after the server has the decision."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def review(console: Server) -> Iterator[Review]:
 
 @pytest.fixture
 def queue(review: Review, request: pytest.FixtureRequest) -> Callable[..., tuple[str, list[str]]]:
-    """A use case of the test's own, with images that wait; its page, and the ids of the items."""
+    """Open the page of a separate use case with waiting images, and return the ids of its items."""
 
     def put(use_case: Any, count: int, **texts: str) -> tuple[str, list[str]]:
         own = dataclasses.replace(use_case, name=f"{use_case.name} {request.node.name}")
@@ -107,7 +107,7 @@ def test_boxes_are_corrected_with_the_mouse(page: Any, review: Review, queue: Qu
 
 
 def screen(page: Any) -> Callable[[float, float], tuple[float, float]]:
-    """From pixels of the image to the screen."""
+    """Convert pixels of the image to screen coordinates."""
     frame = page.locator(".vr-canvas svg").bounding_box()
     width = float(page.locator(".vr-canvas svg").get_attribute("width"))
     scale = frame["width"] / width
@@ -203,7 +203,7 @@ def test_lost_claim_is_shown_and_nothing_is_dropped(page: Any, looked: Looked, r
     page.keyboard.press("Enter")
     problem = page.locator(f'.vr-problem[data-item="{taken}"]')
     problem.get_by_text("bea has decided it").wait_for()
-    problem.get_by_role("button", name="Let mine go").click()
+    problem.get_by_role("button", name="Discard my decision").click()
     wait_until_saved(page)
     assert decided(review, taken)[0] is Verdict.REJECT
     assert ["409" in text for text in looked.problems] == [True, True]  # the browser notes each answer that refuses

@@ -1,6 +1,6 @@
-"""Kill the console during review: what was shown as saved is stored, and what was held is sent later.
+"""Kill the console during review: saved decisions are stored, and held ones are sent later.
 
-Twenty kills take some minutes, and ten browsers some memory: ``make console``.
+Twenty kills take some minutes, and ten browsers need much memory: ``make console``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the review page calls: several reviewers at once, keys sent again, and what is refused."""
+"""Routes of the review page: concurrent reviewers, repeated keys, and refusals."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def client(console: Server) -> Iterator[httpx.Client]:
 
 @pytest.fixture
 def queued(review: Review, request: pytest.FixtureRequest) -> Callable[[int], list[str]]:
-    """Put images into the queue of a use case of the test's own."""
+    """Put images into the queue of a use case for this test only."""
     return lambda count: fill(review, dataclasses.replace(CASTING, name=request.node.name), count)
 
 

@@ -1,4 +1,4 @@
-"""In a real browser: signing in and out, a session that ends under an open page, and the page of users."""
+"""Sessions in a real browser: signing in and out, a session that ends while a page is open, and the page Users."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_an_admin_manages_users_and_each_change_has_their_name(console: Server, 
         page.get_by_label("Password, 10 characters or more").fill(PASSWORD)
         page.get_by_label("Again").fill("something else")
         page.get_by_role("button", name="Add").click()
-        page.get_by_text("password: the two are not the same").wait_for()
+        page.get_by_text("password: the two entries differ").wait_for()
         page.get_by_label("Again").fill(PASSWORD)
         page.get_by_role("button", name="Add").click()
         page.get_by_role("cell", name=strange).first.wait_for()

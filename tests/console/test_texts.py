@@ -1,4 +1,4 @@
-"""Every text that a user, a file's name or a data set brings is shown as text, on every page."""
+"""Texts of users, file names and data sets are shown as text on every page, never run as HTML."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ ADMIN = f"{HTML} admin"
 
 
 def fill_review(home: Path) -> None:
-    """A review in which every text is one that a careless page would run: pending, decided and rejected items."""
+    """A review with scripts in every text, with pending, decided and rejected items."""
     database = Database(str(home / "review" / "review.db"))
     review = review_over(database, str(home / "review" / "images"))
     review.put_use_case(UseCase("steel", "detection", LabelScheme(class_names=(HTML, TEMPLATE))))

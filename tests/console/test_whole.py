@@ -1,6 +1,6 @@
 """The console over a real stack, in a browser: train, watch, promote, roll back, drill (`make console`).
 
-ZenML, MLflow, trainer, endpoint and facts are the real ones; the use case is the sample, made tiny.
+ZenML, MLflow, trainer, endpoint and facts are real; the use case is a tiny version of the sample.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ pytestmark = [
 ]
 
 PATIENCE = 1_800_000
-"""Milliseconds for a run to end, on a machine that does other things, too."""
+"""Maximum milliseconds for a run, on a busy machine."""
 
 
 def tiny(**changes: Any) -> str:
-    """The sample's use case with the settings that make it a matter of seconds."""
+    """Write the sample's use case with settings that let it run in seconds."""
     found = yaml.safe_load((ROOT / "configs" / "sample.yaml").read_text())
     given = dict(setting.split("=", 1) for setting in TINY)
     given |= {
@@ -51,7 +51,7 @@ def tiny(**changes: Any) -> str:
 
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A machine of its own; its endpoints end with it."""
+    """A separate home, whose endpoints are stopped at the end."""
     folder = tmp_path_factory.mktemp("whole")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ZENML_CONFIG_PATH", str(folder / "zenml"))
@@ -109,7 +109,7 @@ def test_a_model_is_trained_watched_promoted_and_rolled_back(chromium: Any, cons
         page.get_by_text("sample: valid, differs from the file").wait_for()
         page.get_by_role("button", name="Save", exact=True).click()
         page.get_by_role("button", name="Replace").click()
-        page.get_by_text("sample: valid, as the file has it").wait_for()
+        page.get_by_text("sample: valid, same as the file").wait_for()
         page.get_by_role("button", name="Start", exact=True).click()
         page.get_by_role("heading", name="retrain of sample").wait_for()
         follow(page, "succeeded")

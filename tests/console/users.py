@@ -1,4 +1,4 @@
-"""Users and sessions of a console that tests look at, made straight in its database."""
+"""Create users and sessions of a console directly in its database."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _addresses = itertools.count()
 
 @contextlib.contextmanager
 def user_store(home: Path) -> Iterator[SqlUserStore]:
-    """The users of a console with this home."""
+    """Open the users of a console with this home."""
     database = Database(str(home / "review" / "review.db"))
     yield SqlUserStore(database)
     database.close()
@@ -37,7 +37,7 @@ def add_users(home: Path, **roles: UserRole) -> None:
 
 
 def session_of(home: Path, name: str) -> str:
-    """Token of a new session of a user."""
+    """Create a session of a user and return its token."""
     token = new_token()
     with user_store(home) as users:
         users.open_session(users.user(name).id, token_digest(token), datetime.now(UTC), RULES)
@@ -45,9 +45,9 @@ def session_of(home: Path, name: str) -> str:
 
 
 def visitor(url: str, token: str | None = None, **headers: str) -> httpx.Client:
-    """A client that follows no redirect, with the cookie of a session where one is given.
+    """Open a client that follows no redirects, with a session's cookie if one is given.
 
-    To a console that trusts this machine as a proxy, each has an address of its own unless ``headers`` say otherwise.
+    Each client has a different address for a console that trusts this machine as a proxy, unless ``headers`` set one.
     """
     address = {"X-Forwarded-For": f"198.51.100.{next(_addresses) % 250 + 1}"}
     cookies = {} if token is None else {"visionops": token}
@@ -55,13 +55,13 @@ def visitor(url: str, token: str | None = None, **headers: str) -> httpx.Client:
 
 
 def form_token(client: httpx.Client) -> str:
-    """Token of the login's form, whose cookie the client now has."""
+    """Load the login form into the client, and return its token."""
     page = client.get("/login")
     assert page.status_code == 200
     return str(client.cookies["visionops-form"])
 
 
 def sign_in(client: httpx.Client, name: str, password: str = PASSWORD, **fields: str) -> httpx.Response:
-    """Send the login's form as its page does."""
+    """Submit the login form as its page does."""
     form = {"token": form_token(client), "name": name, "password": password} | fields
     return client.post("/login", data=form, headers={"Origin": str(client.base_url).rstrip("/")})

@@ -1,4 +1,4 @@
-"""A control service in this process, over an empty database and a folder of use cases."""
+"""Fixtures: a control service in this process, over an empty database and a folder of use cases."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ with warnings.catch_warnings():
 
 @pytest.fixture(autouse=True)
 def own_logging() -> Iterator[None]:
-    """What a test does to the loggers ends with it."""
+    """Undo a test's changes of the loggers."""
     loggers = [logging.getLogger(name) for name in ("visionops", "uvicorn")]
     before = [(list(logger.handlers), logger.level, logger.propagate) for logger in loggers]
     yield
@@ -44,10 +44,10 @@ def header(role: KeyRole) -> dict[str, str]:
 
 
 def write_use_case(folder: Path, name: str, cooldown_hours: float = 0) -> Path:
-    """A use case whose data is not there: its training ends at once, with one line.
+    """Write a use case without data, whose training fails at once with one line.
 
     Args:
-        cooldown_hours: More than 0 has the service ask the registry, which takes a process that imports ZenML.
+        cooldown_hours: Above 0 the service queries the registry, which starts a process that imports ZenML.
     """
     folder.mkdir(parents=True, exist_ok=True)
     found = yaml.safe_load((ROOT / "configs" / "steel.yaml").read_text())

@@ -1,6 +1,6 @@
-"""A service without routes: ``python -m tests.control.driver DATABASE FOLDER EVENTS``, to be killed at any moment.
+"""``python -m tests.control.driver DATABASE FOLDER EVENTS``: run a service without routes, for tests that kill it.
 
-Queue, launcher, child and runs are the real ones; what a run does is short: it writes when it begins and ends.
+Queue, launcher, child and runs are real; a run only writes when it begins and ends.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Runs as Jobs, against the API of a cluster."""
+"""Runs as Jobs, against a cluster's API."""
 
 from __future__ import annotations
 
@@ -69,14 +69,14 @@ def test_a_run_is_one_job_from_its_start_to_its_end(launcher: JobLauncher, tmp_p
 def test_without_a_cluster_a_run_says_so(launcher: JobLauncher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "absent"))
     run = Run("a" * 32, Wish(Kind.RETRAIN, "steel"), "planner", datetime.now(UTC))
-    with pytest.raises(StackError, match="no cluster: neither"):
+    with pytest.raises(StackError, match="cannot connect to a cluster: neither"):
         launcher.look(run)
 
 
 @pytest.mark.parametrize(
     "text", ["", "[", "kind: Pod", "kind: Job\nspec: 1", "kind: Job\nspec: {template: {spec: {containers: []}}}"]
 )
-def test_a_template_that_is_no_job_is_refused(text: str, tmp_path: Path):
+def test_an_invalid_job_template_is_refused(text: str, tmp_path: Path):
     path = tmp_path / "job.yaml"
     path.write_text(text)
     with pytest.raises(ConfigError, match=r"--job-template: .*job\.yaml"):

@@ -1,4 +1,4 @@
-"""Killed at any moment, the service or its database: what was acknowledged is there exactly once.
+"""Kill the service or its database at any moment: every acknowledged run exists exactly once.
 
 `make kills` kills 200 times; the seeds are fixed.
 """
@@ -34,12 +34,12 @@ pytestmark = pytest.mark.kills
 
 KILLS = int(os.environ.get("VISIONOPS_KILLS", "2"))
 PLACES = ["sqlite", "postgres"] if "VISIONOPS_KILLS" in os.environ else ["sqlite"]
-"""PostgreSQL is killed by default, too, with the service on it."""
+"""By default the service is killed on PostgreSQL, and PostgreSQL itself too."""
 
 
 @contextmanager
 def started(tmp_path: Path, place: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Service, Review, Database]]:
-    """A service over an empty database, and a look at the same one."""
+    """A service over an empty database, and a second connection to the database."""
     for number in range(CASES):
         write_use_case(tmp_path / "configs", f"case-{number}")
     write_use_case(tmp_path / "configs", STEEL.name)
@@ -85,7 +85,7 @@ def test_what_the_service_acknowledged_outlives_any_kill(place: str, tmp_path: P
 
 
 @pytest.mark.skipif("VISIONOPS_KILLS" not in os.environ, reason="make kills")
-def test_a_database_that_is_killed_loses_nothing_and_stops_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_killed_database_loses_no_run_and_stops_no_service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("PGPASSWORD", PASSWORD)
     with (
         postgres_server() as server,

@@ -1,4 +1,4 @@
-"""What Prometheus reads of the queue, whichever service has put the runs there."""
+"""Metrics of the queue, regardless of which service has added the runs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def figures(client: TestClient) -> dict[str, float]:
     return {name: float(value) for name, value in re.findall(r"^visionops_control_(\w+) (\S+)$", text, re.MULTILINE)}
 
 
-def test_runs_that_nobody_takes_are_told_from_runs_that_wait_for_another(opened):
+def test_stuck_runs_are_counted_apart_from_runs_that_wait_for_another(opened):
     control = opened(open_metrics=True)
     with TestClient(create_app(control), base_url="http://127.0.0.1") as client:
         found = figures(client)
@@ -37,7 +37,7 @@ def test_runs_that_nobody_takes_are_told_from_runs_that_wait_for_another(opened)
         assert (found["queued_runs"], found["held_up_runs"]) == (2, 1)
 
 
-def test_a_database_that_is_down_is_no_empty_queue(opened, monkeypatch: pytest.MonkeyPatch):
+def test_a_database_that_is_down_is_not_shown_as_an_empty_queue(opened, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("PGPASSWORD", PASSWORD)
     with postgres_server() as server:
         monkeypatch.setenv("VISIONOPS_REVIEW_DATABASE", server.uri)

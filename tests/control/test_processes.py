@@ -1,4 +1,4 @@
-"""Runs as real processes: started once, adopted after kill -9, cancelled, lost, and their folders."""
+"""Runs as real processes: started once, taken over after kill -9, cancelled, lost, and their folders."""
 
 from __future__ import annotations
 
@@ -228,7 +228,7 @@ def test_a_run_whose_use_case_is_gone_fails_and_blocks_nothing(tmp_path: Path):
     until(lambda: made.tick() or store.run(second.id).state is RunState.SUCCEEDED)
     found = store.run(run.id)
     assert found.state is RunState.FAILED
-    assert found.message.startswith("use case plants: no file has it; known are steel; 1 cannot be used, the first: ")
+    assert found.message.startswith("use case plants: unknown; expected one of steel; 1 cannot be used, the first: ")
     assert "plants.yaml" in found.message
     store.close()
 

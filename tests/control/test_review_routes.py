@@ -1,4 +1,4 @@
-"""Reviews over HTTP: the whole life of an item, and what is refused."""
+"""Reviews over HTTP: the life cycle of an item, and refusals."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def test_a_lease_that_ended_is_refused_with_a_clear_answer(client: TestClient, c
     assert client.post(f"{item}/claim", headers=BEAS).json()["holder"] == "bea"
 
 
-def test_uploads_that_are_no_image_are_refused(client: TestClient):
+def test_invalid_images_are_refused(client: TestClient):
     headers = LINE | {"Content-Type": "image/png"}
     for params, body, status in (
         ({"use_case": "steel"}, b"no image", 422),

@@ -1,4 +1,4 @@
-"""The routes of runs: the queue, cool-down, keys, cancelling, and what is refused."""
+"""Routes of runs: queue, cooldown, keys, cancelling, and refusals."""
 
 from __future__ import annotations
 
@@ -43,15 +43,15 @@ def test_a_training_is_queued_once_and_says_where_to_look(client: TestClient):
 
 
 class Registry:
-    """What a registry answers, known beforehand; tests/integration asks a real one."""
+    """Registry with fixed answers; tests/integration uses a real one."""
 
     def __init__(self) -> None:
         self.trained: list[datetime] = []
-        self.asked = 0
+        self.calls = 0
         self.is_down = False
 
     def answer(self, names: tuple[str, ...]) -> dict[str, Any]:
-        self.asked += 1
+        self.calls += 1
         if self.is_down:
             raise Unavailable("model registry: does not answer (TimeoutExpired); try again")
         versions = [{"trained": one.isoformat()} for one in self.trained]
@@ -60,10 +60,10 @@ class Registry:
 
 @pytest.fixture
 def registry(control: Control, configs: Path, monkeypatch: pytest.MonkeyPatch) -> Registry:
-    """That of the service; steel cools down for a day."""
+    """Registry of the service; steel has a cooldown of a day."""
     write_use_case(configs, "steel", cooldown_hours=24)
     made = Registry()
-    monkeypatch.setattr(control.models, "_ask", made.answer)
+    monkeypatch.setattr(control.models, "_query", made.answer)
     return made
 
 
@@ -76,7 +76,7 @@ def test_the_cooldown_holds_unless_a_reason_overrides_it(client: TestClient, con
     assert 14_300 < int(refused.headers["Retry-After"]) <= 14_400
     assert retrain(client, override=True).json()["error"]["code"] == "invalid"
     assert retrain(client, override=True, reason="light has changed").status_code == 202
-    assert registry.asked == 0  # what the queue knows is enough
+    assert registry.calls == 0  # the queue alone decides
 
 
 def test_without_a_cooldown_a_training_that_ends_meanwhile_does_not_matter(client: TestClient, control: Control):
@@ -91,7 +91,7 @@ def test_a_training_that_was_started_elsewhere_cools_down_too(client: TestClient
     assert (refused.status_code, refused.json()["error"]["code"]) == (409, "cooling_down")
     assert "the next may begin in 4.0 h" in refused.json()["error"]["message"]
     assert retrain(client, override=True, reason="light has changed").status_code == 202
-    assert registry.asked == 1
+    assert registry.calls == 1
 
 
 def test_a_training_that_was_accepted_stays_so(client: TestClient, control: Control, registry: Registry):

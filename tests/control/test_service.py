@@ -1,4 +1,4 @@
-"""The service as its command starts it: a real run, a database that goes down, a fuzz of every route."""
+"""The service as started by its command: a real run, a database that goes down, and a fuzz test of every route."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def test_a_database_that_goes_down_is_503_and_readiness_says_so(opened, monkeypa
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--configs", "/nowhere"], "is no folder"),
+        (["--configs", "/nowhere"], "is not a folder"),
         (["--launcher", "kubernetes"], "--job-template: is missing"),
         (["--port", "x"], "--port: "),
         (["--grace", "-1"], "--grace: "),
@@ -137,7 +137,7 @@ def test_no_request_of_the_schema_is_answered_otherwise_than_it_says(opened, con
         from hypothesis import HealthCheck, Phase, given, settings
         from schemathesis.specs.openapi import checks
 
-        (configs / "steel.yaml").unlink()  # the registry is another process: it is not asked here
+        (configs / "steel.yaml").unlink()  # without use cases the registry's process is not needed
         app = create_app(opened())
         schema = schemathesis.openapi.from_asgi("/openapi.json", app, headers=header(KeyRole.ADMIN))
         operations = [result.ok() for result in schema.get_all_operations()]

@@ -1,4 +1,4 @@
-"""Use cases as files of one folder: checked as text, and saved without losing another."""
+"""Use cases as files of one folder: checked as text, and saved without overwriting others."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_a_file_is_replaced_only_where_that_is_wanted(folder: Path):
 )
 def test_no_name_leaves_the_folder(folder: Path, file: str):
     cases = UseCases(folder)
-    with pytest.raises(Invalid, match="a file is named by lower-case letters"):
+    with pytest.raises(Invalid, match="a file name has lower-case letters"):
         cases.save(renamed(cases, "two"), file)
     assert [path.name for path in folder.iterdir()] == ["steel.yaml"]
 

@@ -71,7 +71,9 @@ def test_a_port_that_is_taken_is_named_with_the_variable_to_set():
         port = taken.getsockname()[1]
         service = read_services({"VISIONOPS_MLFLOW_PORT": str(port)})["mlflow"]
         assert service.port == port
-        with pytest.raises(DeploymentError, match=f"port {port} of mlflow is taken; .*VISIONOPS_MLFLOW_PORT=PORT make"):
+        with pytest.raises(
+            DeploymentError, match=f"port {port} of mlflow is in use; .*VISIONOPS_MLFLOW_PORT=PORT make"
+        ):
             check_ports([service])
     check_ports([service])
 
@@ -85,7 +87,7 @@ def test_without_an_engine_one_line_says_what_to_install(monkeypatch, tmp_path, 
 
 
 def engine(folder, monkeypatch, script: str) -> None:
-    """An engine that answers as ``script`` says, in place of podman and podman-compose."""
+    """Install ``script`` in place of podman and podman-compose."""
     for name in ("podman", "podman-compose"):
         (folder / name).write_text(f"#!/bin/sh\n{script}\n")
         (folder / name).chmod(0o755)
@@ -97,7 +99,7 @@ def test_an_image_of_ours_that_is_absent_is_built_by_make_images(monkeypatch, tm
     engine(tmp_path, monkeypatch, '[ "$1" != image ]')
     assert demo.main(["up"]) == 2
     assert capsys.readouterr().err == (
-        "error: localhost/visionops-serving:latest: podman has no such image; make images builds it\n"
+        "error: localhost/visionops-serving:latest: podman has no such image; build it with make images\n"
     )
     assert not (tmp_path / ".demo").exists()
 
@@ -124,7 +126,7 @@ def test_nothing_to_remove_and_nothing_to_drill(monkeypatch, tmp_path, capsys):
     assert demo.main(["down"]) == 0
     assert "nothing to remove" in capsys.readouterr().out
     assert demo.main(["drill"]) == 2
-    assert capsys.readouterr().err == "error: the demo does not run; make demo starts it\n"
+    assert capsys.readouterr().err == "error: the demo is not running; start it with make demo\n"
 
 
 def test_every_address_and_login_is_printed_and_no_secret(tmp_path):

@@ -29,27 +29,27 @@ from tests.helpers.programs import free_port, until
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
 FOLDER = ROOT / ".demo"
-# Panels of what does not happen in the demo; all others have data after the drill.
+# Panels without data in the demo; all others have data after the drill.
 EMPTY = {
     "drift: Performance on labelled traffic",
-    "model: Canaries sent away",
+    "model: Withdrawn canaries",
     "model: Images per second in each mode",  # measured while requests queue
     "model: Models that could not be loaded",
     "model: Shadow: agreement",
     "model: Shadow: images per second",
     "model: Shadow: time of an image",
     "release: Agreement with the champion",
-    "release: Canaries sent away",
+    "release: Withdrawn canaries",
     "release: Canary: time of an image",
     "release: Compared images per second",
-    "release: Tried now",
+    "release: Candidates",
     "service: Images of one batch",
     "training: Accuracy per attribute",
     "training: Accuracy per attribute over time",
     "console: Decisions per hour",
     "console: Time per decision",
 }
-# Of a model that was hardly trained, and finds nothing.
+# Panels without data for a model that is hardly trained and finds nothing.
 NOTHING_FOUND = {
     "model: Classes per second",
     "model: Confidence",
@@ -147,7 +147,7 @@ def test_from_nothing_to_an_alert_and_back_to_nothing():
             # Rates are of the last minutes, and the drill asks the other server.
             sent = {"files": {"file": Path(image).read_bytes()}, "headers": {"X-API-Key": secrets[CLIENT_KEY]}}
             assert requests.post(f"{url('serving')}/predict", timeout=60, **sent).status_code == 200
-            missing.difference_update({name for name, asked in panels() if shows_something(port, asked, "5m")})
+            missing.difference_update({name for name, query in panels() if shows_something(port, query, "5m")})
             return not missing - may_be_empty
 
         with suppress(AssertionError):

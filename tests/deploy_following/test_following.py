@@ -1,4 +1,4 @@
-"""A real server kept on the champion of a real registry, whoever moves the alias and whatever is restarted."""
+"""Keep a real server on the champion of a real registry, with moved aliases and restarts."""
 
 from __future__ import annotations
 

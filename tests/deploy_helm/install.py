@@ -1,4 +1,4 @@
-"""Takes the program `helm` out of the package that requirements.txt names: make helm.
+"""Extract the program `helm` from the package that requirements.txt names: make helm.
 
 >>> python tests/deploy_helm/install.py FOLDER_OF_THE_PACKAGE .helm
 """
@@ -13,7 +13,7 @@ from pathlib import Path
 
 
 def install(package: Path, folder: Path) -> None:
-    """Write ``folder``/helm; the package has it in an archive of an archive."""
+    """Write ``folder``/helm from the archive inside the package."""
     (outer,) = package.rglob("lambda-layer-kubectl-*.jsii.tgz")
     with tarfile.open(outer) as archive:
         layer = archive.extractfile("package/lib/layer.zip")

@@ -1,6 +1,6 @@
-"""The chart by Helm itself: what it makes, what it refuses, and that it says what the rest of the project says.
+"""Render the chart with Helm: its objects, its refusals, and its consistency with the rest of the project.
 
-No chart that it depends on is in an index here: it is rendered without them.
+The charts that it depends on are not available here, so it is rendered without them.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ def helm() -> str:
 
 @pytest.fixture(scope="session")
 def chart(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Without its dependencies; what it has from deploy/monitoring is behind a link, as in the repository."""
+    """Copy of the chart without its dependencies, with the link to deploy/monitoring as in the repository."""
     folder = tmp_path_factory.mktemp("chart") / "visionops"
     shutil.copytree(CHART, folder, symlinks=True, ignore=shutil.ignore_patterns("charts"))
     assert (CHART / "monitoring").resolve() == MONITORING
@@ -131,7 +131,7 @@ def chart(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Rendered(list[dict[str, Any]]):
-    """Objects that Helm makes of a set of values."""
+    """Objects that Helm renders from values."""
 
     def find(self, kind: str, name: str) -> dict[str, Any]:
         (found,) = [o for o in self if (o["kind"], o["metadata"]["name"]) == (kind, name)]
@@ -141,7 +141,7 @@ class Rendered(list[dict[str, Any]]):
         return {o["metadata"]["name"] for o in self if o["kind"] == kind}
 
     def pods(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Name of the owner, and the template."""
+        """Return the owner's name, and the template."""
         for o in self:
             spec = o.get("spec", {})
             template = spec.get("jobTemplate", {}).get("spec", spec).get("template")
@@ -166,7 +166,7 @@ def template(helm: str, chart: Path, values: dict[str, Any]) -> subprocess.Compl
 
 
 def merged(values: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
-    """The values with another one at ``path``."""
+    """Return the values with a change at ``path``."""
     values = copy.deepcopy(values)
     *parents, last = path.split(".")
     inner = values
@@ -193,7 +193,7 @@ def test_what_is_packed_has_the_rules_and_the_dashboards(helm, chart, tmp_path):
 
 
 def test_kubernetes_takes_every_object(render):
-    """By lists of each kind: the schemas are read anew for whatever is validated."""
+    """Validate objects in one list per kind, because each call reads the schemas again."""
     all_values = (ALL, ELSEWHERE, OFF, FOLLOWED, FOLLOWED_ELSEWHERE)
     seen = {json.dumps(o, sort_keys=True): o for values in all_values for o in render(values)}
     assert len(seen) > 50
@@ -294,21 +294,21 @@ def test_secrets_that_are_there_already_are_not_made(render):
         (
             "endpoints",
             [{"name": "cells"}],
-            "endpoints: cells: has no model; give follow: {} for the registry's champion, or version, uri and digest",
+            "endpoints: cells: has no model; set follow: {} for the registry's champion, or version, uri and digest",
         ),
         (
             "endpoints",
             [ENDPOINT | {"follow": {}}],
-            "endpoints: cells: has follow and version, uri, digest; give either follow, or version, uri and digest",
+            "endpoints: cells: has follow and version, uri, digest; set either follow, or version, uri and digest",
         ),
         ("endpoints", [{"name": "cells", "version": "3"}], "'uri', 'digest' required, if 'version' exists"),
         ("endpoints", [{"name": "cells", "follow": {"alias": "a@b"}}], "/endpoints/0/follow/alias"),
         ("endpoints", [{"name": "cells", "follow": {"registry": "http://me:pw@mlflow"}}], "/follow/registry"),
-        ("endpoints", [{"name": "cells", "follow": {}, "alias": "other"}], "cells: alias goes with a fixed bundle"),
+        ("endpoints", [{"name": "cells", "follow": {}, "alias": "other"}], "cells: alias is for a fixed bundle"),
         (
             "endpoints",
             [{"name": "cells", "follow": {}, "smokeImages": ["s3://visionops/smoke/1"]}],
-            "cells: smokeImages go with a fixed bundle",
+            "cells: smokeImages are for a fixed bundle",
         ),
         ("prometheus.enabled", "yes", "/prometheus/enabled"),
     ],
@@ -319,7 +319,7 @@ def test_a_wrong_value_is_refused_with_its_place(helm, chart, path, value, said)
     assert said in done.stderr
 
 
-def test_an_image_that_is_not_named_is_asked_for(helm, chart):
+def test_a_missing_image_name_is_an_error(helm, chart):
     done = template(helm, chart, merged(ALL, "images.pipeline", ""))
     assert "images.pipeline: set it to the pipeline image" in done.stderr
 
@@ -675,7 +675,7 @@ def test_a_deployer_has_the_role_of_its_page(render):
     assert render(OFF).find("Role", "visionops-deployer")["rules"] == yaml.safe_load(text)["rules"]
 
 
-def test_nobody_has_rights_beyond_the_namespace(render):
+def test_no_account_has_rights_beyond_the_namespace(render):
     objects = render(ALL)
     assert not [o for o in objects if o["kind"].startswith("Cluster")]
     rules = [rule for o in objects if o["kind"] == "Role" for rule in o["rules"]]

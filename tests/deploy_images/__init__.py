@@ -1,1 +1,1 @@
-"""What images are made of."""
+"""Container images and compose files."""

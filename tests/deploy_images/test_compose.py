@@ -1,4 +1,4 @@
-"""deploy/compose.yaml: what it mounts is there, and no secret has a default."""
+"""Check deploy/compose.yaml: mounted files exist, and no secret has a default."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ TEXT = (DEPLOY / "compose.yaml").read_text()
 SERVICES = yaml.safe_load(TEXT)["services"]
 VARIABLE = re.compile(r"(?<!\$)\$\{(\w+)(:[-?])?([^}]*)\}")
 ONCE = {"bucket"}
-"""It ends by itself."""
+"""Services that end by themselves."""
 SILENT = {"intake"}
-"""It answers nobody."""
+"""Services that serve no requests."""
 
 
 def test_only_images_and_ports_have_defaults():

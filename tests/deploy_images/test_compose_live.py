@@ -1,8 +1,8 @@
-"""deploy/compose.yaml by podman-compose, with all images but Grafana's: the servers find and use each other.
+"""Run deploy/compose.yaml with podman-compose, with all images except Grafana's: the servers find and use each other.
 
 The server has a fixed bundle, by compose.bundle.yaml; `make demo` has it follow the registry.
 
-Of its own only ports differ, that it can run beside another one. It takes minutes: `make compose`.
+Only the ports differ, so that it can run beside another instance. It takes minutes: `make compose`.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def podman(*arguments: str, check: bool = True) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Running:
-    """What podman-compose started, and where it answers."""
+    """Services that podman-compose started, and their addresses."""
 
     ports: dict[str, int]
     project: str
@@ -196,11 +196,11 @@ def test_the_server_answers_and_prometheus_counts_it(running):
 
 
 def test_each_finds_itself_healthy(running):
-    """Asked here: podman leaves the asking to systemd, which is not everywhere."""
+    """Run the health checks here, because podman leaves them to systemd, which may be missing."""
     for name, service in yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"].items():
         if "healthcheck" in service and name not in LEFT_OUT and "profiles" not in service:
-            asked = ["podman", "healthcheck", "run", running.container(name)]
-            until(lambda asked=asked: subprocess.run(asked, capture_output=True, check=False).returncode == 0, SECONDS)
+            check = ["podman", "healthcheck", "run", running.container(name)]
+            until(lambda check=check: subprocess.run(check, capture_output=True, check=False).returncode == 0, SECONDS)
 
 
 def test_mlflow_keeps_runs_in_postgres_and_artifacts_in_s3(running):
@@ -224,15 +224,15 @@ def test_mlflow_keeps_runs_in_postgres_and_artifacts_in_s3(running):
     print("run:", run, "in PostgreSQL:", rows.strip(), "in S3:", keys.strip())
 
 
-def test_an_alert_of_prometheus_goes_through_alertmanager_to_who_is_told(running):
+def test_an_alert_reaches_the_receiver_through_alertmanager(running):
     finished = datetime.now(UTC)
     push_pipeline(running.gateway(), "training", "cells", seconds=1, is_success=False, finished=finished)
 
-    def told() -> list[str]:
+    def alerts() -> list[str]:
         alerts = requests.get(f"{running.url('alertmanager')}/api/v2/alerts", timeout=30).json()
         return [alert["labels"]["alertname"] for alert in alerts]
 
-    until(lambda: "VisionOpsPipelineFailed" in told(), SECONDS)
-    print("alerts:", told())
+    until(lambda: "VisionOpsPipelineFailed" in alerts(), SECONDS)
+    print("alerts:", alerts())
     until(lambda: "VisionOpsPipelineFailed" in podman("logs", running.container("hook")), SECONDS)
     print("posted:", podman("logs", running.container("hook")).strip()[:300])

@@ -1,4 +1,4 @@
-"""Images hold what their extras need, as the lock pins it, and nothing that names a host."""
+"""Check images: the packages of their extras, pinned by the lock, and no host names."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ IMAGES = ROOT / "deploy" / "images"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 LOCK = (ROOT / "requirements.lock").read_text()
 OVERRIDDEN = {"opencv-python"}
-"""Of tool.uv in pyproject.toml: never installed."""
+"""Packages that tool.uv in pyproject.toml never installs."""
 
 
 def needed(extras: Iterable[str]) -> set[str]:
-    """Packages that the project needs with these extras, by what is installed here."""
+    """Return the packages that the project needs with these extras, from the installed metadata."""
     project, found = PROJECT["project"], set()
     todo = [Requirement(text) for text in project["dependencies"]]
     todo += [Requirement(text) for extra in extras for text in project["optional-dependencies"][extra]]
@@ -58,7 +58,7 @@ def requirements(name: str, extras: set[str]) -> Iterator[Requirement]:
 def test_an_image_has_the_packages_of_its_extras(image, extras):
     listed = (IMAGES / image / "packages.txt").read_text().split()
     assert listed == sorted(set(listed))
-    assert set(listed) == needed(extras), "call make lock"
+    assert set(listed) == needed(extras), "run make lock"
     pins = [line for line in pick(LOCK, "\n".join(listed)).splitlines() if not line.startswith(" ")]
     assert {line.partition("==")[0] for line in pins} == set(listed)
 
@@ -71,7 +71,7 @@ def test_the_server_carries_no_training():
 def test_a_pick_of_the_lock_keeps_digests_and_variants():
     lock = "a==1 ; python_version < '3.12' \\\n    --hash=x\na==2 \\\n    --hash=y\nab==3 \\\n    --hash=z\n"
     assert pick(lock, "a\n") == lock[: lock.index("ab")]
-    with pytest.raises(ValueError, match="does not pin b, c; call make lock"):
+    with pytest.raises(ValueError, match="does not pin b, c; run make lock"):
         pick(lock, "a\nb\nc\n")
 
 

@@ -1,6 +1,6 @@
-"""Real servers in real trouble, watched by a real Prometheus that tells a real Alertmanager.
+"""Real servers with real failures, monitored by a real Prometheus with a real Alertmanager.
 
-The files are those that are shipped; only places are put in, and times are made shorter.
+The configuration files are the shipped ones, with addresses filled in and shorter times.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ BRIGHT, DIM = (encode(filled(colour, width=128, height=128)) for colour in ((255
 
 
 def make_weak_bundle(folder: Path) -> Path:
-    """Scores of 1.1, which are no answer, where an image is saturated; hardly any where it is a little less bright."""
+    """Detector with invalid scores of 1.1 on a saturated image, and low scores on a slightly darker one."""
     sound = make_bundle(folder / "sound", gain=20)
     model = onnx.load(sound.folder / "model.onnx")
     bias = next(value for value in model.graph.initializer if value.name == "bias")
@@ -126,7 +126,7 @@ def ask_slowly(port: int, stop: threading.Event) -> None:
 
 @contextmanager
 def clients(port: int, control: int) -> Iterator[None]:
-    """Ask for all that can be asked for, again and again, more at once than the server takes."""
+    """Send all kinds of requests repeatedly, more at once than the server accepts."""
     stop = threading.Event()
 
     def again(asks: Callable[[], object]) -> None:
@@ -154,7 +154,7 @@ def clients(port: int, control: int) -> Iterator[None]:
 
 
 class Webhook(http.server.ThreadingHTTPServer):
-    """Keeps what Alertmanager sends."""
+    """Webhook that stores the alerts from Alertmanager."""
 
     daemon_threads = True
 
@@ -189,7 +189,7 @@ def webhook() -> Iterator[Webhook]:
 
 
 def quick_rules(folder: Path) -> Path:
-    """Our rules, on windows of seconds."""
+    """Our rules, with windows of seconds."""
     content = yaml.safe_load(RULES.read_text())
     for group in content["groups"]:
         for rule in group["rules"]:
@@ -214,8 +214,8 @@ def observe(report: DriftReport, performance: Performance | None = None) -> Obse
 
 
 def run_pipelines(gateway: Pushgateway, alertmanager_port: int) -> None:
-    """What they tell of `steel`, where monitoring also tells people; of `casting`, where it has ended with that; of
-    `pcb`, where one column drifted; and of two trainings of `faces`, of which the second fails.
+    """Push the figures of `steel`, whose monitoring also sends an alert; of `casting`, whose monitoring has ended with
+    an alert; of `pcb`, where one column drifted; and of two trainings of `faces`, of which the second fails.
     """
     agreed = {"map50": PerformanceLevels(warning=0.6, critical=0.5)}
     policy, now = RetrainPolicy(levels=agreed), datetime.now(UTC)
@@ -223,8 +223,8 @@ def run_pipelines(gateway: Pushgateway, alertmanager_port: int) -> None:
     fallen = Performance(metric="map50", value=0.4, interval=(0.35, 0.45), at_test=0.7, images=200)
     seen = observe(other_camera, fallen)
     decision = decide(seen, policy)
-    told = alerter(url=f"http://127.0.0.1:{alertmanager_port}")
-    told.send(decision_alerts("steel", decision, seen, policy))
+    sender = alerter(url=f"http://127.0.0.1:{alertmanager_port}")
+    sender.send(decision_alerts("steel", decision, seen, policy))
     until(lambda: "VisionOpsDecision" in get(alertmanager_port, "/api/v2/alerts")[1].decode())
     push_monitoring(gateway, "steel", other_camera, seen, decision, "3", now, policy=policy)
     old, long_ago = now - timedelta(days=91), now - timedelta(days=3)
@@ -248,7 +248,7 @@ def run_pipelines(gateway: Pushgateway, alertmanager_port: int) -> None:
 
 
 def leave_segment(folder: Path) -> None:
-    """A closed segment of the prediction log, as a server leaves it."""
+    """Write a closed segment of the prediction log, as a server does."""
     log = PredictionLog(folder)
     record = {"time": datetime.now(UTC), "request_id": "a", "model": "cells", "version": "1", "embedding": [0.5]}
     assert log.append(record)
@@ -257,7 +257,7 @@ def leave_segment(folder: Path) -> None:
 
 @contextmanager
 def idle_control(folder: Path) -> Iterator[tuple[int, Callable[[], None]]]:
-    """Port of a control service that takes no run out of its queue, which has one; and what loses a run."""
+    """Port of a control service that never starts its queued run, and a function that loses a run."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VISIONOPS_REVIEW_DATABASE", str(folder / "review.db"))
         patch.setenv("VISIONOPS_REVIEW_IMAGES", str(folder / "images"))
@@ -283,7 +283,7 @@ def idle_control(folder: Path) -> Iterator[tuple[int, Callable[[], None]]]:
 
 @contextmanager
 def used_console(folder: Path) -> Iterator[int]:
-    """Port of what Prometheus reads of a console, on which people sign in, predict and decide all the time."""
+    """Port of a console's metrics, with constant logins, predictions and decisions."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VISIONOPS_REVIEW_DATABASE", str(folder / "review.db"))
         patch.setenv("VISIONOPS_REVIEW_IMAGES", str(folder / "images"))
@@ -329,7 +329,7 @@ def prometheus_config(
     control: Sequence[int] = (),
     console: Sequence[int] = (),
 ) -> Path:
-    """Our configuration of Prometheus, which looks each second, with the places put in."""
+    """Our configuration of Prometheus with addresses filled in, which scrapes every second."""
     folder.mkdir()
     content = yaml.safe_load((MONITORING / "prometheus" / "prometheus.yml").read_text())
     # To Alertmanager, one and the same alert of two that watch would be on and off by turns.
@@ -349,20 +349,20 @@ def prometheus_config(
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Watched:
-    """What there is to look at."""
+    """Addresses of the monitored services and of Prometheus."""
 
     prometheus: int
     blind: int
-    """A second Prometheus, which has nothing to watch."""
+    """A second Prometheus without targets."""
     alertmanager: int
     webhook: Webhook
     servers: dict[str, str]
-    """Instance of: busy, empty, absent."""
+    """Instances of the servers busy, empty and absent."""
     expected: set[tuple[str, str]]
-    """Alerts that fire."""
+    """Return the firing alerts."""
 
     def fired(self) -> set[tuple[str, str]]:
-        """Alerts that have fired since the start."""
+        """Return the alerts that have fired since the start."""
         seen = [
             sample["metric"]
             for port in (self.prometheus, self.blind)
@@ -435,10 +435,10 @@ models:
 
 
 def wait_for(expected: set[Any], seen: Callable[[], set[Any]]) -> None:
-    """Until all of it has been seen.
+    """Wait until everything expected has been seen.
 
     Raises:
-        AssertionError: Naming what has not.
+        AssertionError: Something was not seen; the message names it.
     """
     try:
         until(lambda: seen() >= expected)
@@ -447,7 +447,7 @@ def wait_for(expected: set[Any], seen: Callable[[], set[Any]]) -> None:
 
 
 def test_each_panel_shows_something(watched: Watched):
-    # What needs a queue of requests is seen in test_modes.py: the server here takes one at a time.
+    # test_modes.py tests panels that need a queue of requests; the server here takes one request at a time.
     expected = {panel for panel in panels() if "visionops_mode_rate" not in panel[1]}
     shown = set[tuple[str, str]]()
     assert expected
@@ -465,18 +465,18 @@ def test_what_keda_asks_for_is_a_number(watched: Watched):
     keda = KedaScaling(prometheus="http://p:9090", requests_per_second=1, pods='instance!="{pods}",job="visionops"')
     queries = [query for query, _ in prometheus_queries("visionops-cells", keda).values()]
     assert len(queries) == 2
-    wait_for(set(queries), lambda: {asked for asked in queries if len(query(watched.prometheus, asked)) == 1})
+    wait_for(set(queries), lambda: {one for one in queries if len(query(watched.prometheus, one)) == 1})
 
 
 def test_each_alert_fires_by_its_real_cause(watched: Watched):
     wait_for(watched.expected, watched.fired)
 
 
-def test_who_is_told_hears_the_worst_of_each_and_in_words(watched: Watched):
+def test_the_receiver_gets_the_most_severe_alert_of_each_kind(watched: Watched):
     # The one without a model is not ready.
-    told = {name for name, _ in watched.expected} - {"VisionOpsNoTraffic"} | {"VisionOpsDecision"}
+    expected = {name for name, _ in watched.expected} - {"VisionOpsNoTraffic"} | {"VisionOpsDecision"}
     wait_for(watched.expected, watched.fired)
-    wait_for(told, lambda: {alert["labels"]["alertname"] for alert in watched.webhook.received})
+    wait_for(expected, lambda: {alert["labels"]["alertname"] for alert in watched.webhook.received})
     received = list(watched.webhook.received)
     of_instance = {(a["labels"].get("instance"), a["labels"]["alertname"]) for a in received}
     assert {name for instance, name in of_instance if instance == watched.servers["absent"]} == {"VisionOpsServerDown"}
@@ -506,7 +506,7 @@ def test_of_what_monitoring_saw_people_hear_once(watched: Watched):
 
 
 def told_of(watched: Watched, use_case: str) -> set[tuple[str, str]]:
-    """Name and severity of what the webhook got."""
+    """Return name and severity of the alerts at the webhook."""
     labels = [alert["labels"] for alert in list(watched.webhook.received)]
     return {(each["alertname"], each["severity"]) for each in labels if each.get("use_case") == use_case}
 

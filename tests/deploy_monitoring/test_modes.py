@@ -1,4 +1,4 @@
-"""What a dashboard shows of the modes of an engine, from a real server under load and a real Prometheus."""
+"""Dashboard panels of an engine's modes, with a real server under load and a real Prometheus."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CLIENTS = 12
 @pytest.mark.skipif(available_cpus() < 2, reason="one core has one mode")
 def test_the_panels_of_modes_show_what_live_requests_measured(tmp_path: Path) -> None:
     expected = {panel for panel in panels() if "visionops_mode_" in panel[1] or "visionops_streams" in panel[1]}
-    assert {name for name, _ in expected} == {"model: Images side by side", "model: Images per second in each mode"}
+    assert {name for name, _ in expected} == {"model: Images in parallel", "model: Images per second in each mode"}
     # Large, so that images wait for the engine: with small ones the clients are slower than it.
     bundle, body, stop = make_bundle(tmp_path / "bundle", size=1024).folder, encode(picture([])), threading.Event()
     arguments = ("--bundle", str(bundle), "--name", "cells", "--version", "1", "--open-metrics")

@@ -1,4 +1,4 @@
-"""The files that Prometheus and Alertmanager read, as their own tools judge them."""
+"""Check the files of Prometheus and Alertmanager with their own tools."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def alerts() -> list[dict]:
 
 
 def known_metrics() -> set[str]:
-    """What a server shows, by the lines that name each metric, and what pipelines push."""
+    """Return the metrics of servers, by the source lines that name them, and those that pipelines push."""
     metrics = Metrics()
     ModelMetrics(metrics)
     log = LogMetrics(metrics, OUTCOMES, lambda: (1, 2))
@@ -135,5 +135,5 @@ def test_dashboards_ask_the_data_source_that_is_provisioned():
     for board in boards:
         panels = board["panels"]
         assert len({panel["id"] for panel in panels}) == len({panel["title"] for panel in panels}) == len(panels)
-        asked = [*panels, *board["templating"]["list"], *(target for panel in panels for target in panel["targets"])]
-        assert {part["datasource"]["uid"] for part in asked} == {source["uid"] for source in sources}
+        parts = [*panels, *board["templating"]["list"], *(target for panel in panels for target in panel["targets"])]
+        assert {part["datasource"]["uid"] for part in parts} == {source["uid"] for source in sources}

@@ -1,4 +1,4 @@
-"""A real Prometheus that reads a real Pushgateway by its login and by TLS, as the compose file has both."""
+"""A real Prometheus reads a real Pushgateway with login and TLS, as in the compose file."""
 
 from __future__ import annotations
 

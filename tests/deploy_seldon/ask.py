@@ -1,6 +1,6 @@
-"""Run by the environment of Seldon's wrapper, which has its messages: ``ask.py PORT < requests > answers``.
+"""Send gRPC requests from the environment of Seldon's wrapper: ``ask.py PORT < requests > answers``.
 
-Each line of its input is a SeldonMessage, or "metadata"; each of its output is the answer, or the status of the call.
+Each input line is a SeldonMessage, or "metadata"; each output line is the answer, or the status of the call.
 """
 
 import json
@@ -14,11 +14,11 @@ from seldon_core.proto import prediction_pb2, prediction_pb2_grpc
 with grpc.insecure_channel(f"127.0.0.1:{sys.argv[1]}") as channel:
     model = prediction_pb2_grpc.ModelStub(channel)
     for line in sys.stdin:
-        asked = json.loads(line)
+        request = json.loads(line)
         call, message = (
             (model.Metadata, empty_pb2.Empty())
-            if asked == "metadata"
-            else (model.Predict, ParseDict(asked, prediction_pb2.SeldonMessage()))
+            if request == "metadata"
+            else (model.Predict, ParseDict(request, prediction_pb2.SeldonMessage()))
         )
         try:
             answer = MessageToDict(call(message, timeout=30, wait_for_ready=True))

@@ -1,4 +1,4 @@
-"""Seldon's microservice, run: HTTP, gRPC and metrics of one model, in the environment that `make seldon` makes."""
+"""Run Seldon's microservice: HTTP, gRPC and metrics of one model, in the environment of `make seldon`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ LIMIT = 60_000
 PIXELS = 100_000
 GRID = picture([("red", 2, 1), ("blue", 0, 0)])
 PHOTO = encode(np.random.default_rng(5).integers(0, 256, (110, 150, 3), np.uint8), "JPEG")
-"""Of a size that is scaled and padded."""
+"""Image of a size that must be scaled and padded."""
 FAINT = 0.005
 META = {"puid": "request-7", "tags": {"line": "4"}}
 
@@ -114,9 +114,9 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 
 @pytest.fixture(scope="module")
 def over_grpc(service: Service) -> dict[str, dict[str, Any]]:
-    """What is answered over gRPC: asked in one go, since each client takes a second to start."""
+    """Answers over gRPC, all from one client process, because each takes a second to start."""
     png = text(encode(GRID))
-    asked = {
+    requests = {
         "binData": {"binData": png, "meta": META},
         "jsonData": {"jsonData": {"image": png}},
         "metadata": "metadata",
@@ -124,7 +124,7 @@ def over_grpc(service: Service) -> dict[str, dict[str, Any]]:
         "nothing": {},
         "tensor": {"data": {"tensor": {"shape": [9], "values": [1]}}},
     }
-    return dict(zip(asked, service.ask(*asked.values()), strict=True))
+    return dict(zip(requests, service.ask(*requests.values()), strict=True))
 
 
 def listens(port: int) -> bool:
@@ -133,7 +133,7 @@ def listens(port: int) -> bool:
 
 
 def clean(variables: dict[str, str]) -> dict[str, str]:
-    """This process's environment without what is meant for ours."""
+    """Return this process's environment without our variables."""
     inherited = {k: v for k, v in os.environ.items() if not k.startswith(("VISIONOPS_", "PYTHONPATH"))}
     return inherited | {"VISIONOPS_STREAMS": "1", "PYTHONPATH": str(ROOT)} | variables
 
@@ -143,7 +143,7 @@ def text(image: bytes) -> str:
 
 
 def body(response: httpx.Response) -> dict[str, Any]:
-    """What /predict would answer, without what differs from call to call."""
+    """Return the answer of /predict, without parts that differ between calls."""
     assert response.status_code == 200, response.text
     answer = dict(response.json()["jsonData"])
     assert set(answer.pop("timing_ms")) == {"decode", "preprocess", "inference", "postprocess", "total"}
@@ -174,14 +174,14 @@ def test_it_answers_what_our_server_answers_in_every_payload(service, over_grpc)
 
 
 def test_predictions_are_those_of_our_environment_to_the_last_digit(service):
-    """Another NumPy, another OpenCV; the same OpenVINO."""
+    """Compare answers with tolerance: NumPy and OpenCV have other versions there, OpenVINO the same."""
     ours = Predictor(service.bundle).predict(PHOTO, {"confidence": FAINT}).to_dict()
     assert len(ours["detections"]) >= 5
     theirs = body(service.predict({"jsonData": {"image": text(PHOTO), "conf": FAINT}}))
     assert {name: theirs[name] for name in ours} == ours
 
 
-def test_every_answer_says_which_model_and_who_asked(service, over_grpc):
+def test_every_answer_names_its_model_and_request(service, over_grpc):
     over_http = service.predict({"binData": text(encode(GRID)), "meta": META}).json()
     for meta in (over_http["meta"], over_grpc["binData"]["meta"]):
         assert meta["puid"] == META["puid"]
@@ -232,7 +232,7 @@ NOISE = encode(np.random.default_rng(1).integers(0, 256, (180, 180, 3), np.uint8
         ({"binData": ""}, 422, "empty_file"),
         ({"binData": text(HUGE)}, 413, "too_many_pixels"),
         ({"binData": text(NOISE)}, 413, "upload_too_large"),
-        ({"strData": "no base64"}, 422, "bad_message"),
+        ({"strData": "not base64"}, 422, "bad_message"),
         ({"meta": {}}, 422, "missing_image"),
         ({"binData": text(b"no image"), "meta": ["no object"]}, 422, "not_an_image"),
         (["no object"], 422, "bad_message"),
@@ -241,37 +241,37 @@ NOISE = encode(np.random.default_rng(1).integers(0, 256, (180, 180, 3), np.uint8
 def test_a_wrong_request_gets_a_status_and_one_line(service, message, status, code):
     assert len(HUGE) < LIMIT < len(NOISE)
     answer = service.predict(message)
-    told = answer.json()["status"]
-    assert (answer.status_code, told["code"], told["reason"], told["status"]) == (status, status, code, "FAILURE")
-    assert told["info"]
-    assert "\n" not in told["info"]
+    body = answer.json()["status"]
+    assert (answer.status_code, body["code"], body["reason"], body["status"]) == (status, status, code, "FAILURE")
+    assert body["info"]
+    assert "\n" not in body["info"]
 
 
 def test_over_grpc_the_status_is_in_the_message(over_grpc):
     broken = over_grpc["broken"]
-    told = {name: value for name, value in broken["status"].items() if name != "info"}
-    assert told == {"code": 422, "reason": "not_an_image", "status": "FAILURE"}
+    body = {name: value for name, value in broken["status"].items() if name != "info"}
+    assert body == {"code": 422, "reason": "not_an_image", "status": "FAILURE"}
     assert broken["meta"]["puid"] == "8"
     assert over_grpc["nothing"]["status"]["reason"] == "missing_image"
     assert over_grpc["tensor"]["status"]["reason"] == "bad_message"
     assert not {"jsonData", "data"} & broken.keys()
 
 
-def test_what_is_no_message_at_all_is_the_clients_mistake(service):
-    def told(response: httpx.Response) -> tuple[int, str]:
+def test_malformed_messages_get_client_errors(service):
+    def refusal(response: httpx.Response) -> tuple[int, str]:
         return response.status_code, response.json()["status"]["reason"]
 
     http = service.http
-    assert told(service.upload(encode(GRID), "file")) == (422, "bad_form")
-    assert told(http.post("/predict", data={"meta": "{"}, files={"binData": b""})) == (422, "bad_form")
-    assert told(http.post("/predict", content=b"{", headers={"Content-Type": "application/json"}))[0] == 400
-    assert told(http.post("/predict", content=encode(GRID), headers={"Content-Type": "image/png"}))[0] == 400
-    assert told(http.get("/nowhere")) == (404, "not_found")
-    assert told(http.put("/predict")) == (405, "method_not_allowed")
-    assert told(http.post("/predict", content=iter([b"{}"]))) == (411, "length_required")
+    assert refusal(service.upload(encode(GRID), "file")) == (422, "bad_form")
+    assert refusal(http.post("/predict", data={"meta": "{"}, files={"binData": b""})) == (422, "bad_form")
+    assert refusal(http.post("/predict", content=b"{", headers={"Content-Type": "application/json"}))[0] == 400
+    assert refusal(http.post("/predict", content=encode(GRID), headers={"Content-Type": "image/png"}))[0] == 400
+    assert refusal(http.get("/nowhere")) == (404, "not_found")
+    assert refusal(http.put("/predict")) == (405, "method_not_allowed")
+    assert refusal(http.post("/predict", content=iter([b"{}"]))) == (411, "length_required")
     large = {"binData": text(bytes(LIMIT * 2))}
     for response in (service.predict(large), service.upload(bytes(LIMIT * 3))):
-        assert told(response) == (413, "upload_too_large")
+        assert refusal(response) == (413, "upload_too_large")
         assert response.json()["status"]["info"].startswith("the body exceeds")
 
 
@@ -312,7 +312,7 @@ def test_another_engine_and_what_it_cannot_serve(tmp_path):
     found = json.loads(done.stdout.splitlines()[0])["jsonData"]["detections"]
     assert [(d["class_name"], d["box"]) for d in found] == [("blue", [0, 0, 32, 32]), ("red", [64, 32, 96, 64])]
     lines = done.stderr.splitlines()
-    # A model that does not load has gunicorn's own status for it: after any other it would try for ever.
+    # A model that does not load must end with gunicorn's own status; otherwise gunicorn would retry forever.
     assert lines[1::2] == ["2"] * 5 + ["3"], done.stderr
     for line, (_, says) in zip(lines[::2], cases, strict=True):
         assert line.startswith("error: ")

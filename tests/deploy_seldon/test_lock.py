@@ -1,4 +1,4 @@
-"""The environment of Seldon's wrapper: pinned, with digests, and as near to the server's as Seldon lets it be."""
+"""Lock file of Seldon's wrapper: pinned with digests, and with the server's versions where Seldon allows them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.conftest import ROOT
 OURS = (ROOT / "requirements.lock").read_text()
 SELDON = (ROOT / "deploy" / "seldon" / "requirements.lock").read_text()
 SAME = re.search(r"grep -E '\^\((.+)\)=='", (ROOT / "Makefile").read_text())
-"""Packages that `make lock` holds to the server's versions."""
+"""Packages that `make lock` keeps at the server's versions."""
 
 
 def version(lock: str, name: str) -> str:
@@ -24,7 +24,7 @@ def version(lock: str, name: str) -> str:
 def test_what_decodes_and_computes_is_the_servers(name):
     assert SAME is not None
     assert name in SAME[1].split("|")
-    assert version(SELDON, name) == version(OURS, name), "call make lock"
+    assert version(SELDON, name) == version(OURS, name), "run make lock"
 
 
 def test_every_pin_has_digests_and_no_host_is_named():

@@ -1,4 +1,4 @@
-"""What a SeldonMessage may carry, and what is said of one that carries no image."""
+"""Payloads of a SeldonMessage, and the errors of one without an image."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ TEXT = base64.b64encode(b"image").decode()
 @pytest.mark.parametrize("name", ["binData", "strData"])
 @pytest.mark.parametrize("value", [TEXT, TEXT.encode()])
 def test_a_file_comes_as_base64(name, value):
-    asked = read_request({name: value, "meta": {"puid": "1"}}, 5)
-    assert (asked.image, asked.options) == (b"image", {})
+    request = read_request({name: value, "meta": {"puid": "1"}}, 5)
+    assert (request.image, request.options) == (b"image", {})
 
 
 def test_only_json_carries_options():
-    asked = read_request({"jsonData": {"image": TEXT, "conf": 0.5, "iou": 1}}, 5)
-    assert (asked.image, asked.options) == (b"image", {"confidence": 0.5, "iou": 1.0})
+    request = read_request({"jsonData": {"image": TEXT, "conf": 0.5, "iou": 1}}, 5)
+    assert (request.image, request.options) == (b"image", {"confidence": 0.5, "iou": 1.0})
 
 
 @pytest.mark.parametrize("pixels", [PIXELS, PIXELS[None], PIXELS.astype(float)])
@@ -58,8 +58,8 @@ def test_pixels_come_as_an_array(pixels, form):
         ({"jsonData": {"image": TEXT, "iou": float("nan")}}, 422, "bad_parameter", "0 to 1"),
         ({"data": [1]}, 422, "bad_message", "ndarray or tensor"),
         ({"data": {"tftensor": {}}}, 422, "bad_message", "ndarray or tensor"),
-        ({"data": {"ndarray": [[1], [1, 2]]}}, 422, "bad_message", "no array"),
-        ({"data": {"ndarray": []}}, 422, "bad_message", "shape (0,)"),
+        ({"data": {"ndarray": [[1], [1, 2]]}}, 422, "bad_message", "not an array"),
+        ({"data": {"ndarray": []}}, 422, "bad_message", "got (0,)"),
         ({"data": {"ndarray": [[["red"] * 3]]}}, 422, "bad_message", "0 to 255"),
         ({"data": {"ndarray": [[[0, 0, 256]]]}}, 422, "bad_message", "0 to 255"),
         ({"data": {"ndarray": [[[0, 0, 0.5]]]}}, 422, "bad_message", "0 to 255"),
@@ -67,11 +67,11 @@ def test_pixels_come_as_an_array(pixels, form):
         ({"data": {"ndarray": [[[True] * 3]]}}, 422, "bad_message", "0 to 255"),
         ({"data": {"ndarray": [[[10**400, 0, 0]]]}}, 422, "bad_message", "0 to 255"),
         ({"data": {"tensor": {"values": [1, 2, 3]}}}, 422, "bad_message", "shape"),
-        ({"data": {"tensor": {"shape": [1, 1, 4], "values": [1, 2, 3]}}}, 422, "bad_message", "no array"),
-        ({"data": {"tensor": {"shape": [1 << 70], "values": [1]}}}, 422, "bad_message", "no array"),
+        ({"data": {"tensor": {"shape": [1, 1, 4], "values": [1, 2, 3]}}}, 422, "bad_message", "not an array"),
+        ({"data": {"tensor": {"shape": [1 << 70], "values": [1]}}}, 422, "bad_message", "not an array"),
     ],
 )
-def test_what_is_no_image_is_said_with_a_status(message, status, code, says):
+def test_invalid_images_are_refused_with_status_and_code(message, status, code, says):
     with pytest.raises(VisionOpsError) as raised:
         read_request(message, 5)
     assert status_and_code(raised.value) == (status, code)

@@ -1,4 +1,4 @@
-"""How long a body may take to arrive, and what all bodies may hold of the memory."""
+"""Limits on the time and the memory of request bodies."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ PART = b'--x\r\nContent-Disposition: form-data; name="file"; filename="secret-pa
 
 @pytest.fixture(scope="module")
 def port(bundle: Path) -> Iterator[int]:
-    """Of a server with little patience."""
+    """Port of a server with a short timeout."""
     with server("--bundle", str(bundle), "--streams", "2", "--upload-timeout", "1") as (_, port, _log):
         yield port
 
 
 @pytest.fixture(scope="module")
 def small_port(bundle: Path) -> Iterator[int]:
-    """Of a server with little memory for bodies."""
+    """Port of a server with little memory for bodies."""
     with server("--bundle", str(bundle), "--streams", "2", "--max-body-memory", "1000000") as (_, port, _log):
         yield port
 
@@ -49,11 +49,11 @@ def head(path: str = "/predict", kind: str = "image/png", length: int = 900_000)
     ],
     ids=["nothing", "form", "batch", "explain", "infer"],
 )
-def test_who_sends_too_slowly_is_told_so_and_cut_off(port: int, path: str, kind: str, begin: bytes):
+def test_a_slow_body_gets_408_and_the_connection_is_closed(port: int, path: str, kind: str, begin: bytes):
     with connect(port) as connection:
         connection.sendall(head(path, kind) + begin)
         start = time.monotonic()
-        # A byte now and then is no excuse.
+        # A slow but steady body is refused too.
         while not select.select([connection], [], [], 0.05)[0]:
             connection.sendall(b" ")
             assert time.monotonic() - start < PATIENCE
@@ -67,7 +67,7 @@ def test_who_sends_too_slowly_is_told_so_and_cut_off(port: int, path: str, kind:
 
 
 def test_bodies_of_others_fill_the_memory_until_they_are_done(small_port: int, red_cell: bytes):
-    # What fits beside it is served.
+    # A body that still fits is served.
     with held(small_port), connect(small_port) as small:
         small.sendall(head(length=len(red_cell)) + red_cell)
         assert read_answer(small)[0] == 200
@@ -81,10 +81,10 @@ def test_bodies_of_others_fill_the_memory_until_they_are_done(small_port: int, r
 
 @contextmanager
 def held(port: int) -> Iterator[None]:
-    """Most of the memory holds a body that does not end.
+    """Fill most of the memory with a body that does not end.
 
-    Of two bodies that do not fit together the one that is read last is refused. On a busy machine that is now and then
-    the one that was sent first, and then nothing is held: another is sent.
+    If two bodies do not fit together, the one that is read last is refused. On a busy machine this may be the one that
+    was sent first. Then the memory is free, and another one is sent.
     """
     end = time.monotonic() + PATIENCE
     while True:

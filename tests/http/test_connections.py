@@ -1,4 +1,4 @@
-"""What a server does with connections, over real sockets."""
+"""Limits on connections, over real sockets."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ import pytest
 from tests.serving.test_main import server
 
 PATIENCE = 60
-"""Seconds for what must happen; never reached where it does."""
+"""Timeout in seconds, never reached if the test passes."""
 HEALTH = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
 SECURITY = {"x-content-type-options": "nosniff", "cache-control": "no-store"}
 
 
 @pytest.fixture(scope="module")
 def port(bundle: Path) -> Iterator[int]:
-    """Of a server with few connections and little patience."""
+    """Port of a server with few connections and short timeouts."""
     limits = ("--idle-timeout", "1.5", "--upload-timeout", "1.5", "--max-connections", "4")
     with server("--bundle", str(bundle), "--name", "cells", "--streams", "2", *limits) as (_, port, _log):
         yield port
@@ -35,7 +35,7 @@ def connect(port: int) -> Iterator[socket.socket]:
 
 
 def read_answer(connection: socket.socket) -> tuple[int, dict[str, str], dict[str, object]]:
-    """Status, headers and JSON body of one answer."""
+    """Return status, headers and JSON body of one response."""
     data = b""
     while b"\r\n\r\n" not in data:
         chunk = connection.recv(65536)
@@ -50,7 +50,7 @@ def read_answer(connection: socket.socket) -> tuple[int, dict[str, str], dict[st
 
 
 def ask(port: int, request: bytes = HEALTH) -> int:
-    """Status of one answer on a connection of its own."""
+    """Return the status of one response on a separate connection."""
     with connect(port) as connection:
         connection.sendall(request)
         return read_answer(connection)[0]
@@ -64,14 +64,14 @@ def wait_for(condition, what: str) -> None:
 
 
 def is_closed(connection: socket.socket) -> bool:
-    """Waits for what comes next; True if that is the end."""
+    """Wait for the next data; return whether the connection has ended."""
     try:
         return connection.recv(65536) == b""
     except ConnectionResetError:
         return True
 
 
-def test_connections_over_the_limit_are_told_so_and_the_others_go_on(port: int):
+def test_connections_over_the_limit_get_503_and_the_others_are_served(port: int):
     with connect(port) as first, connect(port) as second, connect(port) as third, connect(port) as fourth:
         for each in (first, second, third, fourth):
             each.sendall(HEALTH)
@@ -115,7 +115,7 @@ def test_a_connection_in_use_is_kept(port: int):
             select.select([], [], [], 0.1)
 
 
-def test_who_sends_a_body_that_nobody_reads_is_cut_off(port: int):
+def test_a_connection_with_an_unread_body_is_closed(port: int):
     with connect(port) as connection:
         connection.sendall(b"POST /nowhere HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000000\r\n\r\n")
         assert read_answer(connection)[0] == 404
@@ -174,7 +174,7 @@ def test_a_head_that_is_none_or_too_long_is_refused(port: int, head: bytes, code
 def test_a_head_without_end_is_cut_off_while_it_comes(port: int, begin: bytes):
     with connect(port) as connection:
         connection.sendall(begin)
-        # What the buffers of two sockets take is less.
+        # 20 MB is more than the buffers of two sockets hold.
         assert any(_is_refused(connection, b"x" * 10_000) for _ in range(2_000))
 
 

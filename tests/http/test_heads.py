@@ -1,4 +1,4 @@
-"""HEAD is GET without a body."""
+"""HEAD is answered like GET, without a body."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A comment of 100 MB, really sent by a raw socket: refused while it arrives, and never held in memory."""
+"""A comment of 100 MB, sent by a raw socket, is refused while it arrives, and never held in memory."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.serving.test_switching import server
 SIZE = 100_000_000
 PIECE = b"x" * 65536
 MOST_GROWTH = 32_000_000
-"""Bytes that a process may take more than before: a few bodies of the largest size that is allowed."""
+"""Allowed growth of a process in bytes: a few bodies of the largest allowed size."""
 JSON = b'{"request_id": "a", "use_case": "steel", "reason": "r", "comment": "'
 FORM = b'--x\r\nContent-Disposition: form-data; name="comment"\r\n\r\n'
 KINDS = {"application/json": JSON, "multipart/form-data; boundary=x": FORM}
@@ -49,16 +49,16 @@ def control(folder: Path) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
 
 
 def peak(process: subprocess.Popen[bytes]) -> int:
-    """Bytes of memory that a process has had at most."""
+    """Return the peak memory of a process in bytes."""
     status = Path(f"/proc/{process.pid}/status").read_text()
     return 1024 * int(re.search(r"^VmHWM:\s+(\d+) kB", status, re.MULTILINE)[1])
 
 
 def send_all(port: int, path: str, kind: str, *, chunked: bool) -> tuple[int, int]:
-    """Send a body of 100 MB for as long as the server takes it.
+    """Send a body of 100 MB until the server refuses it.
 
     Returns:
-        Status of the answer, and the bytes that were sent before it came.
+        Status of the response, and the bytes that were sent before it arrived.
     """
     length = "Transfer-Encoding: chunked" if chunked else f"Content-Length: {SIZE}"
     head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nX-API-Key: {KEY}\r\nContent-Type: {kind}\r\n{length}\r\n\r\n"

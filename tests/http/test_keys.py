@@ -37,10 +37,10 @@ def test_the_command_prints_key_and_line(capsys: pytest.CaptureFixture[str]):
         ("line-3 predict", "line 2: expected 'id role"),
         ("line-3 predict a b", "line 2: expected 'id role"),
         (f"li/ne predict {DIGEST}", "line 2: expected 'id role"),
-        (f"line-3 root {DIGEST}", "line 2: the role is none of predict, feedback, review, admin"),
+        (f"line-3 root {DIGEST}", "line 2: unknown role; expected one of predict, feedback, review, admin"),
         ("line-3 predict vok_plain", "line 2: expected sha256:"),
         (f"line-3 predict {DIGEST[:-1]}", "line 2: expected sha256:"),
-        (f"line-3 predict {DIGEST}\nline-4 admin {DIGEST}", "line 3: this key stands above"),
+        (f"line-3 predict {DIGEST}\nline-4 admin {DIGEST}", "line 3: duplicate of a key above"),
     ],
 )
 def test_a_bad_line_is_named_and_not_repeated(line: str, message: str):
@@ -101,7 +101,7 @@ def test_a_file_that_cannot_be_read_stops_the_start(tmp_path: Path):
 
 
 def replace(file: Path, text: str) -> None:
-    """As an editor or a mounted secret does it: another file under the name."""
+    """Replace a file by a new one with the same name, as editors and mounted secrets do."""
     draft = file.with_suffix(".new")
     draft.write_text(text)
     draft.replace(file)

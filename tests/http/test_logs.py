@@ -1,4 +1,4 @@
-"""Log lines, request ids, traces and the headers of security."""
+"""Log lines, request ids, traces and security headers."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_no_line_has_a_key_an_image_a_name_of_a_file_or_a_query(log: Path, tmp_p
     assert len(logged) == 4 * 6 * 3 + 1
     assert [secret for secret in secrets if secret in text] == []
     assert {"request_id", "method", "route", "status", "duration_ms"} <= set.intersection(*map(set, logged))
-    assert {line.get("key") for line in logged} == {"line-3", "admin", None}, "the id of a key may be told"
+    assert {line.get("key") for line in logged} == {"line-3", "admin", None}, "the id of a key may be logged"
 
 
 def test_a_served_image_leaves_numbers_only(client: TestClient, log: Path, red_cell: bytes):

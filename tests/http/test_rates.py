@@ -1,4 +1,4 @@
-"""How often a client may ask."""
+"""Rate limits of clients."""
 
 from __future__ import annotations
 
@@ -62,6 +62,6 @@ def test_without_a_rate_nothing_is_said_of_it(client: TestClient):
 
 
 @pytest.mark.parametrize("rate", ["often", "-1/second", "1.5/second", "0/minute", "100/minute;5/second", "5/week"])
-def test_what_is_no_rate_is_refused_at_the_start(rate: str):
+def test_an_invalid_rate_is_refused_at_the_start(rate: str):
     with pytest.raises(ConfigError, match=r"^--rate: .*write 100/minute"):
         create_app(settings_of(None, rate=rate))

@@ -1,4 +1,4 @@
-"""A server in this process, over hand-made bundles."""
+"""Fixtures: a server in this process, over generated bundles."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ KEY = "k3y"
 
 @pytest.fixture(autouse=True)
 def _own_logging() -> Iterator[None]:
-    """What a test does to the loggers ends with it."""
+    """Undo a test's changes of the loggers."""
     loggers = [logging.getLogger(name) for name in ("visionops", "uvicorn")]
     before = [(list(logger.handlers), logger.level, logger.propagate) for logger in loggers]
     yield
@@ -63,12 +63,12 @@ def settings_of(bundle: Path | None, **changes: object) -> Settings:
 def client_of(settings: Settings) -> TestClient:
     loader = Loader(settings)
     app = create_app(settings, start_models(settings, loader), loader)
-    # Of this machine, as any client of a server without keys is.
+    # An address of this machine, because a server without keys accepts no other.
     return TestClient(app, base_url="http://127.0.0.1", client=("127.0.0.1", 50000))
 
 
 @pytest.fixture
 def client(bundle: Path) -> Iterator[TestClient]:
-    """A ready server with a key, small limits."""
+    """A ready server with a key and small limits."""
     with client_of(settings_of(bundle, max_upload_bytes=100_000, max_pixels=1_000_000)) as client:
         yield client

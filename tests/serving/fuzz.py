@@ -1,7 +1,7 @@
-"""Bodies that no honest client sends, against a real server: ``python -m tests.serving.fuzz --count 10000``.
+"""Send malformed bodies to a real server: ``python -m tests.serving.fuzz --count 10000``.
 
-Every answer must be a status that ``/openapi.json`` has for the route and no 500, the process must live, and its memory
-must stay in bounds. All is drawn from one seed: a case that fails can be sent again with ``--seed`` and its number.
+Every response must have a status that ``/openapi.json`` lists for the route, and not 500; the process must survive, and
+its memory must stay in bounds. All cases come from one seed: ``--seed`` and its number repeat a failed case.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from tests.serving.test_main import server
 
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP")
 BROKEN = 0
-"""Stands for a status where the case itself breaks the connection, or the server rightly did."""
+"""Placeholder for the status if the case breaks the connection, or the server rightly closes it."""
 LIMITS = ("--streams", "2", "--queue", "8", "--upload-timeout", "1", "--idle-timeout", "2", "--max-pixels", "20000000")
 INFER = "/v2/models/{name}/infer"
 ROUTES = ("/predict", "/predict/batch", "/explain", INFER)
@@ -59,22 +59,22 @@ class Case:
     headers: dict[str, str]
     body: bytes
     announced: int | None = None
-    """Length that the head tells, where it is not the body's."""
+    """Content-Length in the head, if it differs from the body's."""
 
 
 @dataclasses.dataclass
 class Outcome:
-    """What the cases met."""
+    """Results of the cases."""
 
     statuses: collections.Counter[tuple[str, str, int]] = dataclasses.field(default_factory=collections.Counter)
-    """By route, kind and status."""
+    """Number of responses by route, kind and status."""
     faults: list[str] = dataclasses.field(default_factory=list)
     memory_mb: dict[str, float] = dataclasses.field(default_factory=dict)
-    """Resident at the begin, at most, and at the end."""
+    """Resident memory at the start, at the peak, and at the end."""
 
 
 def real_images(folder: Path, count: int = 12) -> list[bytes]:
-    """Files of real images in every format, some of each folder; made-up ones where there are none."""
+    """Return image files in every format, some of each folder; generated ones if there are none."""
     found = sorted(folder.rglob("*.jpg"))
     pictures = [np.asarray(Image.open(path).convert("RGB")) for path in found[:: max(1, len(found) // count)]]
     pictures = pictures or [picture([("red", 2, 1)]), picture([("blue", 0, 0)], width=200, height=90)]
@@ -83,7 +83,7 @@ def real_images(folder: Path, count: int = 12) -> list[bytes]:
 
 
 def cases(images: Sequence[bytes], count: int, seed: int) -> Iterator[Case]:
-    """``count`` of them, the costly ones rare."""
+    """Return ``count`` cases, with few costly ones."""
     wide = [_png(100_000, 1), _png(1, 100_000), encode(np.zeros((1, 60_000, 3), np.uint8), "JPEG")]
     bombs = [_png(50_000, 50_000), _png(4_400, 4_500), _bmp_head(60_000, 60_000), _zeros_png(30_000, 30_000)]
     for number in range(count):
@@ -159,11 +159,11 @@ def _bad_tensor(draw: random.Random, kind: str, _: str, image: bytes) -> Case:
             "outputs": draw.choice((None, [], [{"name": "boxes"}], [{"name": "x"}])),
         }
     ).encode()
-    told = draw.choice((str(len(text)), str(len(text)), "0", "-1", "9" * 30, "x", str(len(text) + 1), "1e3"))
+    length = draw.choice((str(len(text)), str(len(text)), "0", "-1", "9" * 30, "x", str(len(text) + 1), "1e3"))
     body = bytearray(text + data)
     if draw.random() < 0.5:
         body[draw.randrange(len(text) + 4)] ^= 1 << draw.randrange(8)
-    return Case(kind, INFER, {"Inference-Header-Content-Length": told}, bytes(body))
+    return Case(kind, INFER, {"Inference-Header-Content-Length": length}, bytes(body))
 
 
 def _bad_json(draw: random.Random, kind: str, _: str, __: bytes) -> Case:
@@ -201,7 +201,7 @@ _KINDS: tuple[tuple[str, Callable[[random.Random, str, str, bytes], Case]], ...]
 
 
 def _wrapped(draw: random.Random, kind: str, route: str, image: bytes) -> Case:
-    """As the route takes an image."""
+    """Return the case's image in a format that the route accepts."""
     if route == INFER:
         text = json.dumps(
             {
@@ -267,7 +267,7 @@ def _bmp_head(width: int, height: int) -> bytes:
 
 
 def send(port: int, case: Case) -> tuple[int, str]:
-    """Status, and what went wrong where no answer came."""
+    """Return the status, and the error if there was no response."""
     path = case.route.replace("{name}", "cells")
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_PATIENCE)
     announced = case.announced or len(case.body)
@@ -298,7 +298,7 @@ def send(port: int, case: Case) -> tuple[int, str]:
 
 
 def _heard(connection: http.client.HTTPConnection) -> int:
-    """The status that came before the server closed."""
+    """Return the status that arrived before the server closed the connection."""
     try:
         head = connection.sock.recv(64) if connection.sock else b""
     except OSError:
@@ -307,7 +307,7 @@ def _heard(connection: http.client.HTTPConnection) -> int:
 
 
 def fuzz(images: Sequence[bytes], count: int, *, seed: int = 0, clients: int = 4) -> Outcome:
-    """Send ``count`` cases to a server of its own."""
+    """Send ``count`` cases to a new server."""
     outcome = Outcome()
     with tempfile.TemporaryDirectory() as folder:
         bundle = make_bundle(Path(folder) / "bundle").folder
@@ -369,7 +369,7 @@ def _documented(port: int) -> dict[str, set[int]]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the table of statuses; 1 where something is wrong."""
+    """Print the table of statuses, and return 1 if a case failed."""
     parser = argparse.ArgumentParser(prog="python -m tests.serving.fuzz", description=__doc__)
     parser.add_argument("--count", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=0)
@@ -381,8 +381,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for (route, kind, status), times in outcome.statuses.items():
         table[kind, route][status] = times
     for (kind, route), statuses in sorted(table.items()):
-        told = ", ".join(f"{status or 'broken'}: {times}" for status, times in sorted(statuses.items()))
-        print(f"{kind:12} {route:25} {told}")
+        counts = ", ".join(f"{status or 'broken'}: {times}" for status, times in sorted(statuses.items()))
+        print(f"{kind:12} {route:25} {counts}")
     totals: collections.Counter[int] = collections.Counter()
     for (_, _, status), times in outcome.statuses.items():
         totals[status] += times

@@ -1,4 +1,4 @@
-"""What the server answers, and what it refuses."""
+"""Answers and refusals of the server."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def reload(client: TestClient, bundle: Path, *, key: str = KEY, **changes: objec
     return client.post("/reload", json=order, headers={"X-API-Key": key} if key else {})
 
 
-# What it answers
+# Answers
 
 
 def test_predict_answers_in_the_promised_shape(client: TestClient, red_cell: bytes):
@@ -145,13 +145,13 @@ def test_a_file_may_be_named_beyond_ascii(client: TestClient, red_cell: bytes, d
 
 
 @pytest.mark.parametrize("value", ["file; filename*=UTF-8''a", "file\\\"; filename*=UTF-8''a"])
-def test_a_quoted_name_is_no_file_name(client: TestClient, red_cell: bytes, value: str):
+def test_a_quoted_parameter_is_not_a_file_name(client: TestClient, red_cell: bytes, value: str):
     body = form_of(red_cell, f'Content-Disposition: form-data; name="{value}"')
     answer = client.post("/predict", content=body, headers={"Content-Type": FORM})
     assert (answer.status_code, error_of(answer)) == (422, "missing_file")
 
 
-# What it refuses
+# Refusals
 
 
 @pytest.mark.parametrize(
@@ -260,7 +260,7 @@ def test_an_unforeseen_error_shows_no_trace(
     assert metric(client, 'visionops_requests_total{route="/predict",status="500"}') == 1
 
 
-# What it counts and logs
+# Metrics and logs
 
 
 def test_metrics_count_requests_and_detections(client: TestClient, red_cell: bytes):

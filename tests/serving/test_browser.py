@@ -79,7 +79,7 @@ def locked(chromium: Any, locked_url: str, looked: Looked) -> Iterator[Any]:  # 
 
 
 def check(looked: Looked) -> None:  # noqa: F811 - of a test
-    """Nothing left this server, and the browser complained about nothing but what the server refused."""
+    """Check that no request went to another server, and that the browser reported only the server's refusals."""
     assert looked.foreign == []
     assert [problem for problem in looked.problems if not REFUSED.match(problem)] == []
 
@@ -183,7 +183,7 @@ def test_what_is_refused_is_said_in_words(page: Any, folder: Path, tmp_path: Pat
     large = tmp_path / "large.png"
     large.write_bytes(bytes(60_000))
     page.set_input_files("#file", large)
-    page.get_by_text("large.png: The image has 60,000 bytes; at most 50,000 are taken.").wait_for()
+    page.get_by_text("large.png: The image has 60,000 bytes; the limit is 50,000.").wait_for()
     choose(page, folder / "cells.png")
     assert page.inner_text("#problem") == ""
 
@@ -196,7 +196,7 @@ def test_a_page_outlives_its_server(chromium: Any, folder: Path, looked: Looked)
         process.kill()
         process.wait()
         page.set_input_files("#file", folder / "cells.png")
-        page.get_by_text("The server does not answer; check that it runs and try again.").first.wait_for()
+        page.get_by_text("The server does not answer; check that it is running and try again.").first.wait_for()
         assert page.locator("article h2").inner_text() == "steel version 3"
     assert looked.foreign == []
 
@@ -240,7 +240,7 @@ def test_a_key_opens_both_pages_until_it_is_forgotten(locked: Any, folder: Path)
 
 
 def execute(page: Any, route: str, tag: str) -> str:
-    """Send a request from the reference; its status."""
+    """Send a request from the API reference and return its status."""
     method, _, path = route.partition(" ")
     block = page.locator(f"[id^='operations-{tag}-'].opblock-{method.lower()}").filter(
         has=page.locator(f"[data-path='{path}']")

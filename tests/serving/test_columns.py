@@ -1,4 +1,4 @@
-"""The user's columns and the sources of requests, as a server remembers them: neither can fail an answer."""
+"""Logged user columns and sources of requests; neither can fail a prediction."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`POST /feedback`: what is acknowledged is on the disk, and what cannot be used is refused with a code."""
+"""`POST /feedback`: acknowledged feedback is on the disk, and invalid feedback is refused with a code."""
 
 from __future__ import annotations
 
@@ -34,20 +34,20 @@ TRICKS = [
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Of the prediction log; not made yet."""
+    """Path of the prediction log, which does not exist yet."""
     return tmp_path / "log"
 
 
 @pytest.fixture
 def client(bundle: Path, folder: Path) -> Iterator[TestClient]:
-    """A server that keeps every image."""
+    """A server that samples every image."""
     changes = {"prediction_log": folder, "prediction_log_images": 1.0, "max_upload_bytes": 200_000}
     with client_of(settings_of(bundle, **changes)) as client:
         yield client
 
 
 def kept(folder: Path) -> list[dict[str, object]]:
-    """All feedback, each with its image as ``image``."""
+    """Return all feedback, each with its image as ``image``."""
     source, found = LogSource(folder / "feedback", None, FEEDBACK), []
     for stem in source.stems():
         segment = source.read(stem)

@@ -1,4 +1,4 @@
-"""A few hundred of the cases of `fuzz`, which sends as many as it is told."""
+"""Run a few hundred cases of `fuzz`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The server over models of labels: the same routes, other answers."""
+"""The server with models that predict labels: the same routes, other answers."""
 
 from __future__ import annotations
 

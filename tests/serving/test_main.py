@@ -1,4 +1,4 @@
-"""The server as a process."""
+"""The server as a separate process."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_a_bad_setting_is_named():
         Settings.parse([], {"VISIONOPS_ENGINE": "torch"})
 
 
-def test_the_key_is_no_argument(capsys: pytest.CaptureFixture[str]):
+def test_the_key_cannot_be_an_argument(capsys: pytest.CaptureFixture[str]):
     with pytest.raises(SystemExit):
         Settings.parse(["--admin-key", "x"], {})
     with pytest.raises(SystemExit):
@@ -84,7 +84,7 @@ def test_a_host_that_is_not_ours_ends_with_one_line(capsys):
 
 @contextmanager
 def server(*arguments: str) -> Iterator[tuple[subprocess.Popen[bytes], int, Path]]:
-    """A real process, its port and its log; beside it `errors`. Both are files: a pipe would fill, and stop it."""
+    """Run a real process; yield it, its port and its log. Log and `errors` are files: a full pipe would block."""
     with tempfile.TemporaryDirectory(prefix="serving-") as folder:
         log, errors = Path(folder, "log"), Path(folder, "errors")
         command = [sys.executable, "-m", "deploy.serving", "--port", "0", *arguments]
@@ -102,7 +102,7 @@ def server(*arguments: str) -> Iterator[tuple[subprocess.Popen[bytes], int, Path
 
 
 def lines_of(log: Path) -> list[dict[str, str]]:
-    """What the process has logged."""
+    """Return the log lines of the process."""
     return [json.loads(line) for line in log.read_text().splitlines()]
 
 
@@ -117,7 +117,7 @@ def test_a_process_answers_refuses_too_much_and_ends_on_sigterm(bundle: Path):
         assert response.status == 200
         assert response.getheader("server") is None
         assert json.loads(response.read())["model"]["version"] == "7"
-        # A client that sends everything before it reads must still hear why.
+        # A client that sends everything before it reads must still get the reason.
         head = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
         kind = {"Content-Type": "multipart/form-data; boundary=x"}
         connection.request("POST", "/predict", body=head + b"0" * 100_000, headers=kind)

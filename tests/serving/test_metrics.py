@@ -1,4 +1,4 @@
-"""What Prometheus reads."""
+"""Metrics for Prometheus."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from visionops.inference.predictor import Predictor
 
 UNITS = ("_seconds", "_bytes")
 PLAIN = {"visionops_confidence", "visionops_batch_size", "visionops_canary_agreement", "visionops_shadow_agreement"}
-"""Histograms of what has no unit."""
+"""Histograms without a unit."""
 LABELS = {
     "visionops_requests": {"route", "status"},
     "visionops_request_duration_seconds": {"route"},

@@ -1,4 +1,4 @@
-"""What the server remembers of its predictions: each one it answered, whatever then happens to it."""
+"""The prediction log has every answered prediction, even if the server is killed."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ RECORDS = "visionops_prediction_log_records_total"
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Of the log; not made yet."""
+    """Path of the log, which does not exist yet."""
     return tmp_path / "log"
 
 
 @pytest.fixture
 def client(bundle: Path, folder: Path) -> Iterator[TestClient]:
-    """A server that remembers."""
+    """A server with a prediction log."""
     with client_of(settings_of(bundle, prediction_log=folder, max_upload_bytes=100_000)) as client:
         yield client
 
@@ -79,14 +79,14 @@ def test_a_prediction_is_remembered_when_it_is_answered(client: TestClient, fold
     assert client.get("/ready").json()["prediction_log"] == "ok"
 
 
-def test_images_of_one_request_are_told_apart(client: TestClient, folder: Path):
+def test_images_of_one_request_have_different_ids(client: TestClient, folder: Path):
     good = [encode(picture([("green", n, 0)] * (n > 0))) for n in range(3)]
     upload = [("files", image) for image in (good[0], b"no image", good[1], good[2])]
     assert client.post("/predict/batch", files=upload, headers=named("many")).status_code == 200
     pixels = np.stack([picture([("blue", n, 0)]) for n in range(2)])
     tensor = {"name": "pixels", "datatype": "UINT8", "shape": list(pixels.shape), "data": pixels.ravel().tolist()}
-    asked = client.post("/v2/models/cells/infer", json={"inputs": [tensor]}, headers=named("tensors"))
-    assert asked.status_code == 200
+    response = client.post("/v2/models/cells/infer", json={"inputs": [tensor]}, headers=named("tensors"))
+    assert response.status_code == 200
     remembered = {r["request_id"]: r["labels"] for r in read_log(folder).to_pylist()}
     assert remembered == {
         "many/1": [],
@@ -163,7 +163,7 @@ def test_a_record_that_cannot_be_made_fails_no_prediction(client: TestClient, re
 
 @pytest.fixture(params=["in the way", "full"])
 def no_place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Path, str, str]]:
-    """A folder that cannot be written, what is said of it, and the outcome of its records."""
+    """A folder that cannot be written, the expected message, and the outcome of its records."""
     place = tmp_path / "place"
     if request.param == "in the way":
         place.write_text("a file")
@@ -206,7 +206,7 @@ def test_without_its_store_predictions_go_on(bundle: Path, folder: Path, red_cel
 
 @dataclasses.dataclass
 class Asking:
-    """Clients that ask until nobody answers."""
+    """Clients that send requests until the server is gone."""
 
     port: int
     name: str
@@ -262,15 +262,15 @@ def test_what_was_answered_before_a_kill_is_remembered_once(
 # ---- at which thresholds
 
 EDITS = [{}, {"confidence": 0.6}, {"confidence": 0.05, "iou": 0.95}]
-"""Of `serving`, after training."""
-ASKED = [{}, {"confidence": 0.05}, {"confidence": 0.9, "iou": 0.1}]
-"""What a client wants otherwise."""
+"""Edits of `serving` after training."""
+OPTIONS = [{}, {"confidence": 0.05}, {"confidence": 0.9, "iou": 0.1}]
+"""Options that clients send."""
 _OF_THE_REQUEST = {"time", "request_id", "model", "version", "digest", "latency_ms", "image"}
 
 
 @pytest.fixture(scope="module")
 def sealed(tmp_path_factory: pytest.TempPathFactory) -> ModelBundle:
-    """Its card answers at most 5 boxes; neighbours overlap."""
+    """A detector whose card allows at most 5 boxes, with overlapping neighbours."""
     folder = tmp_path_factory.mktemp("sealed") / "bundle"
     return make_bundle(folder, box_scale=1.6, thresholds=Thresholds(confidence=0.25, iou=0.2, max_detections=5))
 
@@ -293,14 +293,14 @@ def reference(sealed: ModelBundle, scenes: Dataset) -> pa.Table:
 
 
 def _found(table: pa.Table) -> list[dict[str, object]]:
-    """By request, without what is of the request."""
+    """Return the records by request, without fields of the request itself."""
     rows = sorted(table.to_pylist(), key=lambda row: row["request_id"] or "")
     return [{name: value for name, value in row.items() if name not in _OF_THE_REQUEST} for row in rows]
 
 
-def _ask_all(client: TestClient, images: list[bytes], asked: dict[str, float], route: str) -> list[int]:
-    """Boxes of each answer."""
-    query = {"conf" if name == "confidence" else name: value for name, value in asked.items()}
+def _ask_all(client: TestClient, images: list[bytes], options: dict[str, float], route: str) -> list[int]:
+    """Return the number of boxes in each answer."""
+    query = {"conf" if name == "confidence" else name: value for name, value in options.items()}
     if route == "predict":
         answers = [
             client.post("/predict", content=image, params=query, headers=PNG | named(f"{number:02d}")).json()
@@ -327,7 +327,7 @@ def _ask_all(client: TestClient, images: list[bytes], asked: dict[str, float], r
                 "shape": list(pixels.shape),
                 "data": pixels.ravel().tolist(),
             }
-            body = {"inputs": [tensor], "parameters": asked}
+            body = {"inputs": [tensor], "parameters": options}
             answer = client.post("/v2/models/cells/infer", json=body, headers=named(f"{number:02d}")).json()
             found.append(next(o["shape"] for o in answer["outputs"] if o["name"] == "boxes")[0])
         return found
@@ -335,7 +335,7 @@ def _ask_all(client: TestClient, images: list[bytes], asked: dict[str, float], r
 
 
 @pytest.mark.parametrize("route", ["predict", "batch", "v2"])
-@pytest.mark.parametrize(("edit", "asked"), [(EDITS[1], ASKED[0]), (EDITS[0], ASKED[1]), (EDITS[2], ASKED[2])])
+@pytest.mark.parametrize(("edit", "options"), [(EDITS[1], OPTIONS[0]), (EDITS[0], OPTIONS[1]), (EDITS[2], OPTIONS[2])])
 def test_the_log_is_at_the_thresholds_of_the_card_whatever_is_answered(
     sealed: ModelBundle,
     scenes: Dataset,
@@ -343,17 +343,17 @@ def test_the_log_is_at_the_thresholds_of_the_card_whatever_is_answered(
     folder: Path,
     route: str,
     edit: dict[str, float],
-    asked: dict[str, float],
+    options: dict[str, float],
 ):
     images = [path.read_bytes() for path in scenes.paths()]
     with client_of(settings_of(sealed.folder, prediction_log=folder, **edit)) as client:
-        shown = _ask_all(client, images, asked, route)
+        shown = _ask_all(client, images, options, route)
     log = read_log(folder)
     assert _found(log) == _found(reference)
     report = detect_drift(reference, log, DriftSettings())
     assert not report.drifted
     assert all(column.p_value in (None, 1) or column.p_value > 0.9 for column in report.columns)
-    # What was answered followed the settings and the client.
+    # The answers depend on the settings and the client.
     wanted = Predictor(sealed, thresholds=sealed.card.thresholds.model_copy(update=edit))
-    assert shown == [len(wanted.predict(image, asked).labels()) for image in images]
+    assert shown == [len(wanted.predict(image, options).labels()) for image in images]
     assert shown != [row["count"] for row in reference.to_pylist()]

@@ -1,4 +1,4 @@
-"""A real process under load: models change and it is told to end, and no request is lost."""
+"""A real process under load: no request is lost when models change or the process is stopped."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ CLIENTS = 8
 SWITCHES = 20
 PNG = {"Content-Type": "image/png"}
 BOXES = {"even": [64.0, 32.0, 96.0, 64.0], "odd": [72.0, 40.0, 88.0, 56.0]}
-"""Of the red cell, by the model that answers: one draws boxes of half the size."""
+"""Box of the red cell by model; one model draws boxes of half the size."""
 
 
 @dataclasses.dataclass
 class Load:
-    """What clients heard that ask one request after another."""
+    """Answers of clients that send one request after another."""
 
     answers: list[tuple[str, list[float]]] = dataclasses.field(default_factory=list)
-    """Version and box."""
+    """Return version and box of an answer."""
     refusals: list[tuple[int, str]] = dataclasses.field(default_factory=list)
     cut_off: list[str] = dataclasses.field(default_factory=list)
     stop: threading.Event = dataclasses.field(default_factory=threading.Event)
@@ -55,7 +55,7 @@ class Load:
         connection.close()
 
     def wait_for(self, more: int) -> None:
-        """Until so many answers more have come."""
+        """Wait for this number of additional answers."""
         wanted, tick = len(self.answers) + more, threading.Event()
         while len(self.answers) < wanted:
             assert not self.cut_off
@@ -64,7 +64,7 @@ class Load:
 
 @contextmanager
 def server(log: Path, *arguments: str) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
-    """A process on a socket that listens already, and its port. Its log is a file: a pipe would fill, and stop it."""
+    """Run a process on a listening socket; yield it and its port. Its log is a file: a full pipe would block."""
     with socket.create_server(("127.0.0.1", 0), backlog=128) as listener:
         port, fd = listener.getsockname()[1], listener.fileno()
         command = [sys.executable, "-m", "deploy.serving", "--fd", str(fd), "--log-file", str(log), *arguments]

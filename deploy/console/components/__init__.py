@@ -1,1 +1,1 @@
-"""Parts of pages that have code of their own in the browser."""
+"""Parts of pages with their own code in the browser."""

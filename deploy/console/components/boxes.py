@@ -1,4 +1,4 @@
-"""An image with the boxes and answers that a model gave, or a person labelled, drawn over it."""
+"""Draw an image with the boxes of a prediction or a label over it."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ class Shown(NamedTuple):
 
 
 _COLOURS = 9
-"""``--vo-class-0`` and on, of console.css."""
+"""Number of class colours in console.css, ``--vo-class-0`` and following."""
 
 
 def draw_image(
     item: str, image: ImageFacts, name: str, said: Mapping[str, Any] | None, class_names: Sequence[str]
 ) -> None:
-    """Add the whole image of an item with the boxes of an answer or a label over it.
+    """Add the whole image of an item with the boxes of a prediction or a label over it.
 
     Args:
-        class_names: In the order that gives each class its colour, as on the review page.
+        class_names: Class names in the order of their colours, as on the review page.
     """
-    # As wide as there is room, and no higher than most of the window.
+    # As wide as possible, and at most 70 % of the window's height.
     width = f"max-width: min(100%, {70 * image.width / max(1, image.height):.1f}vh)"
     with ui.element("div").classes("vo-picture").style(width):
         picture = ui.element("img")
@@ -46,7 +46,7 @@ def draw_image(
 
 
 def boxes_in(said: Mapping[str, Any] | None) -> Iterator[Shown]:
-    """Yield the rectangles in an answer or a label; those of another form are left out."""
+    """Yield the rectangles in a prediction or a label; skip other entries."""
     for group in (said or {}).values():
         for one in group if isinstance(group, list) else ():
             if not isinstance(one, Mapping) or not isinstance(one.get("class_name"), str):
@@ -57,7 +57,7 @@ def boxes_in(said: Mapping[str, Any] | None) -> Iterator[Shown]:
 
 
 def said_in_words(said: Mapping[str, Any] | None) -> str:
-    """Return an answer or a label in a line: each class, with its confidence where it has one."""
+    """Return a prediction or a label in one line: each class, with its confidence if it has one."""
     found = findings_in(said)
     if said is None:
         return "nothing"

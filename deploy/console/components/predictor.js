@@ -1,5 +1,5 @@
-// Every text of a file or a model is an interpolation or an attribute, which Vue escapes; there is no v-html.
-const COLOURS = 9; // --vo-class-0 and on, of console.css
+// All texts of files and models are interpolations or attributes, which Vue escapes; v-html is not used.
+const COLOURS = 9; // number of colours in console.css: --vo-class-0 and following
 const AT_ONCE = 2;
 
 export default {
@@ -102,7 +102,7 @@ export default {
           busy: true, width: 0, height: 0, answer: null, error: "", overlay: "", explaining: false, asking: false,
           sending: false, comment: "", item: "" });
         const one = this.pictures[0];
-        if (file.size > this.maxBytes) this.fail(one, `has ${file.size} bytes; at most ${this.maxBytes} are taken`);
+        if (file.size > this.maxBytes) this.fail(one, `has ${file.size} bytes; the limit is ${this.maxBytes}`);
         else this.waiting.push(one);
       }
       this.next();
@@ -167,7 +167,7 @@ export default {
       return Object.values(one.answer).filter(Array.isArray).flat()
         .filter((part) => part && typeof part.class_name === "string" && Array.isArray(part.box));
     },
-    // What the model itself answers: without what it was only asked for to be shown here.
+    // The model's own answer, without the boxes of low confidence that were requested for display only.
     own(answer) {
       const sure = (part) => !(part?.confidence < this.firstThreshold);
       return Object.fromEntries(Object.entries(answer).map(([name, value]) =>

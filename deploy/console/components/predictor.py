@@ -1,4 +1,4 @@
-"""Images in, answers drawn over them: what the page Predict does in the browser."""
+"""Element of the page Predict: send images to an endpoint and draw the predictions over them."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ __all__ = ["Predictor"]
 
 
 class Predictor(Element, component="predictor.js"):
-    """A place to drop, choose or paste images; each is sent to the console, and the answer drawn as SVG.
+    """Area to drop, choose or paste images; each is sent to the console, and the prediction is drawn as SVG.
 
     Args:
-        use_case: Whose endpoint answers.
-        threshold: Confidence from which the model answers by itself; from it on, answers are shown at first.
+        use_case: Use case of the endpoint.
+        threshold: Confidence threshold of the model, and the initial threshold of the page.
         can_send: Whether "This is wrong" is offered.
         max_bytes: Largest accepted file.
     """

@@ -1,4 +1,4 @@
-"""The element of the review page: code in the browser, so that a reviewer never waits for the server."""
+"""Element of the review page, which runs in the browser, so that a reviewer never waits for the server."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ __all__ = ["Reviewer"]
 _HERE: Final = Path(__file__).parent
 _MODULES: Final = _HERE / "review"
 _HOLD_MILLISECONDS: Final = 5000
-"""How long a decision can be taken back before it is sent."""
+"""Milliseconds in which a decision can be undone before it is sent."""
 
 
 def _digest() -> float:
-    """Return a number that changes with the modules: browsers keep a module forever by its address."""
+    """Return a number that changes with the modules, because browsers cache a module forever by its address."""
     texts = (path.name.encode() + path.read_bytes() for path in sorted(_MODULES.glob("*.js")))
     return float(int(hashlib.sha256(b"".join(texts)).hexdigest()[:12], 16))
 
@@ -30,13 +30,13 @@ register_esm("visionops-review", _MODULES, max_time=_digest())
 
 
 class Reviewer(Element, component="reviewer.js"):
-    """Shows the queue of a use case, image by image or as a grid; it calls `/api/review` by itself.
+    """Show the queue of a use case, image by image or as a grid; the element calls `/api/review` itself.
 
     Args:
-        viewer: Who reviews: what the browser holds for another stays theirs.
-        use_case: Shown first; the last one chosen in this browser when empty.
-        item: Claimed before the queue's; none when empty.
-        hold: Milliseconds in which a decision can be taken back before it is sent.
+        viewer: The reviewer; the browser keeps the unsent decisions of each reviewer apart.
+        use_case: Use case to show first; if empty, the last one chosen in this browser.
+        item: Item to claim before those of the queue; none if empty.
+        hold: Milliseconds in which a decision can be undone before it is sent.
     """
 
     def __init__(self, viewer: Viewer, use_case: str = "", item: str = "", hold: int = _HOLD_MILLISECONDS) -> None:

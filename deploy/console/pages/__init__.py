@@ -1,1 +1,1 @@
-"""The pages, one module each."""
+"""Pages of the console, one module each."""

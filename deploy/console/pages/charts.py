@@ -1,4 +1,4 @@
-"""Charts with their numbers: each has a table beside it for who cannot see it, and a name."""
+"""Draw charts; each has a name, and a table of its numbers for people who cannot see it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from deploy.console.pages.words import figure
 __all__ = ["bar_chart", "line_chart"]
 
 _INK: Final = "#7b8794"
-"""Colour of words and axes, readable on light and on dark."""
+"""Colour of text and axes, readable in the light and the dark theme."""
 _COLOURS: Final = ["#2f7fd6", "#d9822b", "#2e9e6b", "#a65fd0", "#d64545", "#17a2b8", "#8d6e63", "#b0a11c"]
 _TEXT: Final = {"color": _INK}
 _GRID: Final = {"color": "rgba(128, 128, 128, 0.25)"}
@@ -23,8 +23,8 @@ def line_chart(name: str, series: Mapping[str, Sequence[Sequence[Any]]], across:
     """Draw lines over a common axis, with their points in a table that opens below.
 
     Args:
-        series: Name of a line to its pairs of place and value.
-        across: What the places are.
+        series: Points (x, y) of each line by its name.
+        across: Name of the x axis.
     """
     lines = [
         {"type": "line", "name": label, "data": [list(pair) for pair in pairs], "symbolSize": 5}
@@ -43,8 +43,8 @@ def bar_chart(name: str, labels: Sequence[str], series: Mapping[str, Sequence[An
     """Draw bars side by side, with their values in a table that opens below.
 
     Args:
-        labels: Below the bars.
-        series: Name of a colour to its values, as many as labels.
+        labels: Labels of the bars.
+        series: Values of each series by its name, one value per label.
     """
     bars = [{"type": "bar", "name": label, "data": list(values)} for label, values in series.items()]
     _draw(name, bars, {"type": "category", "data": list(labels)}, height)

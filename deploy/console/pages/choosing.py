@@ -1,4 +1,4 @@
-"""Which use case a page is about where its address does not say."""
+"""Choose the use case of a page, if its address does not name one."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from deploy.console.context import Console
 __all__ = ["wanted_use_case"]
 
 _COOKIE = "visionops_use_case"
-"""Set by `session.js` to the last use case that an address named."""
+"""Cookie with the last use case that an address named, set by `session.js`."""
 
 
 def wanted_use_case(console: Console, request: Request, names: Sequence[str]) -> str:
-    """Return the use case of the address, or the one looked at last, or the first that has a champion, or the first.
+    """Return the use case of the address, or the last viewed one, or the first with a champion, or the first.
 
     Args:
-        names: To choose from; what the address names may be none of them.
+        names: Known use cases; the address may name an unknown one.
 
     Returns:
-        "" where there are none.
+        The name; "" if there is no use case.
     """
-    if asked := request.query_params.get("use_case"):
-        return asked
+    if named := request.query_params.get("use_case"):
+        return named
     if (kept := unquote(request.cookies.get(_COOKIE, ""))) in names:
         return kept
-    models = console.facts.recent("models") or {}  # not asked for: a page does not wait for ZenML
+    models = console.facts.recent("models") or {}  # the cached answer, because a page must not wait for ZenML
     trained = (name for name in names if models.get(name, {}).get("champion"))
     return next(trained, names[0] if names else "")

@@ -1,4 +1,4 @@
-"""Data: versions of the review's labels and what changed, the newest training's data, and where each image is from."""
+"""Page Data: versions of the review's labels and their changes, the newest run's data, and the source of each image."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _REVIEW_CELL = """
       <span v-else>{{ props.value }}</span>
     </q-td>
 """
-"""Vue escapes what it puts in."""
+"""Template of a table cell with a link to the review item; Vue escapes the values."""
 
 
 def register(console: Console) -> None:
@@ -41,7 +41,7 @@ def register(console: Console) -> None:
         reviewed = [case.name for case in await in_thread(console.review.store.use_cases)]
         names = list(dict.fromkeys([*names, *reviewed]))
         if not names:
-            ui.label("No use case is known; visionops new makes one from a folder of images.").classes("vo-card")
+            ui.label("No use case yet: create one from a folder of images with visionops new.").classes("vo-card")
             return
         wanted = wanted_use_case(console, request, names)
         name = wanted if wanted in names else names[0]
@@ -56,7 +56,7 @@ def register(console: Console) -> None:
             place = ui.element("div").classes("column").style("width: 100%; gap: 16px")
             with place:
                 ui.label("Reading what the runs keep …").classes("vo-muted").props('role="status"')
-        # ZenML may take seconds; the page is there meanwhile.
+        # ZenML may take seconds; the page is shown before its answer.
         ui.timer(0.01, lambda: _training(console, viewer, name, place), once=True)
 
     add_page(console, "/data", "Data", build)
@@ -179,7 +179,7 @@ async def _images(console: Console, viewer: Viewer, name: str) -> None:
 
 
 def _with_reviews(console: Console, use_case: str, images: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return images with the item of each that is in review, and its state."""
+    """Return the images with the id and state of their review items."""
     found = []
     for image in images:
         try:

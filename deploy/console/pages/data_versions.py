@@ -1,4 +1,4 @@
-"""The part of the page Data about the versions of the review's labels, and what changed between two."""
+"""Part of the page Data: versions of the review's labels, and the changes between two."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _MOST_CHANGED = 50
 
 
 async def add_versions(console: Console, viewer: Viewer, name: str, *, is_reviewed: bool) -> None:
-    """Add the versions of a use case, with two of them compared."""
+    """Add the versions of a use case, and a comparison of two."""
     versions = await in_thread(console.review.store.versions, name) if is_reviewed else []
     if not versions:
         ui.label("None yet: an export, or a training on the review, makes a version of what is decided.").classes(
@@ -84,7 +84,7 @@ def add_table(title: str, columns: Mapping[str, str], rows: Sequence[Mapping[str
     """Add a table.
 
     Args:
-        columns: Key of a row to the text above its column.
+        columns: Column titles by the key of a row.
     """
     named = [{"name": key, "label": text, "field": key, "align": "left"} for key, text in columns.items()]
     table = ui.table(columns=named, rows=[dict(row) for row in rows], title=title).props("flat bordered dense")

@@ -1,4 +1,4 @@
-"""The frame of every page: navigation, who is looking, light and dark, and how errors are shown."""
+"""Frame of every page: navigation, account, theme and error display."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ __all__ = ["add_page", "attempt", "in_thread", "problem"]
 
 _T = TypeVar("_T")
 _BUILD_SECONDS = 30.0
-"""For a page to be made; what takes longer comes after it. A machine that is busy needs more than the usual 3."""
+"""Seconds to build a page; slower parts load afterwards. A busy machine needs more than NiceGUI's default of 3."""
 
 
 _THEME = "visionops_theme"
-"""Cookie of what a person has chosen, set by `session.js`: dark or light; without it the system's counts."""
+"""Cookie with the chosen theme, dark or light, set by `session.js`; without it the system's theme is used."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ _LINKS: Final = (
     _Link("/users", "Users", "group"),
 )
 _NO_USERS: Final = (
-    "No users yet: only this machine is served, and whoever uses it is an admin. Add the first with: "
+    "No users yet: only this machine is served, and everybody on it is an admin. Add the first user with: "
     "visionops user add NAME --role admin"
 )
 
@@ -53,12 +53,12 @@ _NO_USERS: Final = (
 def add_page(console: Console, path: str, title: str, build: Callable[[Viewer, Request], Awaitable[None]]) -> None:
     """Add a page inside the frame.
 
-    An error of ours that ``build`` raises is shown in its place. What a page reads of a database, a file or a server
-    it reads by `in_thread`, so that other pages go on meanwhile.
+    If ``build`` raises one of our errors, it is shown instead of the content. A page reads databases, files and servers
+    by `in_thread`, so that other pages are not blocked.
 
     Args:
-        path: Listed in `routes.PATHS`, with the role that may look at it.
-        build: Makes the content below the title.
+        path: Path of the page, listed in `routes.PATHS` with the role that may see it.
+        build: Builds the content below the title.
     """
 
     @ui.page(path, title=f"{title} · VisionOps", response_timeout=_BUILD_SECONDS)
@@ -75,18 +75,19 @@ def add_page(console: Console, path: str, title: str, build: Callable[[Viewer, R
 
 
 async def in_thread(work: Callable[..., _T], *arguments: Any, **named: Any) -> _T:
-    """Return what a blocking function returns, called in a thread."""
+    """Call a blocking function in a thread and return its result."""
     return await run_in_threadpool(work, *arguments, **named)
 
 
 async def attempt(viewer: Viewer, role: UserRole, work: Callable[[], _T]) -> _T | None:
-    """Do what a button is for, in a thread; an error of ours becomes a message at the lower edge.
+    """Run a button's action in a thread; show one of our errors as a message at the lower edge.
 
     Args:
-        role: That the action needs. Session and role are read again: the page may be older than the viewer's rights.
+        role: Role that the action needs. Session and role are checked again, because they may have changed since the
+            page was loaded.
 
     Returns:
-        What ``work`` returns; None where it was refused.
+        Result of ``work``; None if it was refused.
     """
     try:
         (await in_thread(viewer.current)).require(role)
@@ -97,7 +98,7 @@ async def attempt(viewer: Viewer, role: UserRole, work: Callable[[], _T]) -> _T 
 
 
 def problem(text: str) -> None:
-    """Show what cannot be shown, and why."""
+    """Show an error in place of content."""
     with ui.row().classes("vo-card items-center no-wrap").props('role="alert"'):
         ui.icon("error", size="24px").classes("vo-bad").props('aria-hidden="true"')
         ui.label(text)
@@ -130,9 +131,9 @@ def _frame(path: str, viewer: Viewer, theme: str | None) -> None:
 
 
 def _account(viewer: Viewer) -> None:
-    """Show who is signed in, with the way out."""
+    """Show who is signed in, and a button to sign out."""
     if viewer.session is None:
-        ui.label("everyone at this machine · admin")
+        ui.label("everybody on this machine · admin")
         return
     with ui.button(color=None).props('flat no-caps color=white icon-right="arrow_drop_down"').style("max-width: 40vw"):
         ui.label(f"{viewer.name} · {viewer.role}").classes("ellipsis")

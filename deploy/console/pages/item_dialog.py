@@ -1,4 +1,4 @@
-"""A dialog with the whole history of an image."""
+"""Show a dialog with the whole history of an image."""
 
 from __future__ import annotations
 

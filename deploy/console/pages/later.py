@@ -1,4 +1,4 @@
-"""Parts of a page that come once it is shown: what fills them takes seconds to find."""
+"""Load slow parts of a page after it is shown."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ _MOST = 8
 
 @functools.cache
 def _limiter() -> CapacityLimiter:
-    """Slow questions have threads of their own: pages that wait for ZenML take none from those that review."""
+    """Return the limiter for slow queries, so that pages that wait for ZenML use none of the reviewers' threads."""
     return CapacityLimiter(_MOST)
 
 
 async def find(work: Callable[..., _T], *arguments: Any) -> _T:
-    """Return what a slow blocking function finds, called in a thread."""
+    """Call a slow blocking function in a thread and return its result."""
     return await to_thread.run_sync(work, *arguments, limiter=_limiter())
 
 
 def fill_later(work: Callable[[], _T], show: Callable[[_T], None], *, lines: int = 1) -> ui.element:
-    """Show a placeholder now, and what a slow function finds when it is there.
+    """Show a placeholder, and replace it with the result of a slow function.
 
-    An error of ours is shown in its place.
+    If the function raises one of our errors, the error is shown.
 
     Args:
-        work: Blocks; called in a thread once a browser has the page.
-        show: Fills the place, which is empty again by then.
+        work: Blocking function, called in a thread once a browser has loaded the page.
+        show: Shows the result in the emptied place.
         lines: Height of the placeholder, in lines of text.
     """
     place = ui.element("div").props('aria-busy="true"').classes("vm-later")
@@ -58,7 +58,7 @@ def fill_later(work: Callable[[], _T], show: Callable[[_T], None], *, lines: int
 
 
 def _replace(place: ui.element, show: Callable[[], None]) -> None:
-    if place.is_deleted:  # its reader has left
+    if place.is_deleted:  # the page was closed
         return
     place.clear()
     place.props(remove="aria-busy")

@@ -1,4 +1,4 @@
-"""Models: the versions of a use case, two of them side by side, the gate's decision, promotion and rollback."""
+"""Page Models: versions of a use case, comparison of two, the gate's decision, promotion and rollback."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def register(console: Console) -> None:
 
     async def build(viewer: Viewer, request: Request) -> None:
         known, _ = await in_thread(console.use_cases.all)
-        asked = request.query_params
+        query = request.query_params
         names = [one.name for one in known]
         name = select_use_case(names, wanted_use_case(console, request, names), "/models")
         if name is None:
@@ -34,7 +34,7 @@ def register(console: Console) -> None:
         metric = next(one.metric for one in known if one.name == name)
 
         def show(found: dict[str, Any]) -> None:
-            _show(console, viewer, name, metric, found, (asked.get("version"), asked.get("with")))
+            _show(console, viewer, name, metric, found, (query.get("version"), query.get("with")))
 
         fill_later(functools.partial(console.facts.get, "versions", name=name), show, lines=6)
 
@@ -90,7 +90,7 @@ def _with_interval(row: dict[str, Any], metric: str) -> str:
 
 
 def _said(row: dict[str, Any]) -> str:
-    """Return what was decided of a version, by whomever."""
+    """Return the decision on a version, by the gate or a person."""
     if row["promoted_by_hand"]:
         return f"promoted by {row['promoted_by_hand']}"
     said = row["gate"].get("reason", "not judged")
@@ -100,7 +100,7 @@ def _said(row: dict[str, Any]) -> str:
 def _chosen(
     versions: dict[str, dict[str, Any]], champion: str | None, wanted: tuple[str | None, str | None]
 ) -> tuple[str, str | None]:
-    """Return which version is looked at, and which it is compared with: the champion, or else the newest other one."""
+    """Return the shown version, and the one to compare with: the champion, or else the newest other version."""
     first = wanted[0] if wanted[0] in versions else next(iter(versions))
     others = [number for number in versions if number != first]
     if wanted[1] in others:
@@ -110,8 +110,8 @@ def _chosen(
 
 def _choice(name: str, numbers: list[str], first: str, second: str | None) -> None:
     def go(version: str, other: str | None) -> None:
-        asked = {"use_case": name, "version": version} | ({"with": other} if other else {})
-        ui.navigate.to("/models?" + urlencode(asked))
+        query = {"use_case": name, "version": version} | ({"with": other} if other else {})
+        ui.navigate.to("/models?" + urlencode(query))
 
     with ui.row().classes("items-center"):
         ui.select(numbers, value=first, label="Version", on_change=lambda e: go(e.value, second)).classes(

@@ -1,4 +1,4 @@
-"""Two versions side by side: figures with intervals, per class, and the test images on which they differ."""
+"""Compare two versions: figures with intervals, per class, and the test images on which they differ."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ __all__ = ["show_side_by_side"]
 
 
 def show_side_by_side(console: Console, name: str, metric: str, first: dict[str, Any], second: dict[str, Any]) -> None:
-    """Show how two versions differ."""
+    """Show the differences of two versions."""
     heads = tuple(f"version {row['version']}" for row in (first, second))
     ours, theirs = first["evaluation"] or {}, second["evaluation"] or {}
     with section(f"{heads[0].capitalize()} beside {heads[1]}"):
         for row, known in ((first, ours), (second, theirs)):
             if not known:
                 ui.label(
-                    f"The evaluation of version {row['version']} is not in the artifact store any more: its figures "
-                    "are those of the registry, without intervals and classes."
+                    f"The evaluation of version {row['version']} is not in the artifact store any more, so its figures "
+                    "are from the registry, without intervals and classes."
                 ).classes("vo-warn")
         if ours and theirs and ours["test_fingerprint"] != theirs["test_fingerprint"]:
             ui.label(
-                "They were evaluated on different test splits, so these figures do not compare; the gate has scored "
-                "both on one."
+                "The versions were evaluated on different test splits, so these figures cannot be compared; the gate "
+                "has scored both on the same one."
             ).classes("vo-warn")
         _figures(first, second, heads)
     _classes(metric, ours, theirs, heads)
@@ -75,8 +75,8 @@ def _difference(first: float | None, second: float | None) -> str:
 def _images(console: Console, name: str, first: str, second: str) -> None:
     with section("Images on which they differ"):
         ui.label(
-            "An evaluation keeps figures and its worst images, not the answer to each image. Both versions can be "
-            "asked again for the images of the newest test split, which takes from seconds to minutes."
+            "An evaluation stores figures and its worst images, not the answer for each image. Both versions can "
+            "predict the images of the newest test split again, which takes seconds to minutes."
         ).classes("vo-muted")
         place = ui.element("div").style("width: 100%")
 

@@ -1,4 +1,4 @@
-"""The gate's decision on a version with its numbers, and what a person may do: promote it, or roll it back."""
+"""Show the gate's decision on a version with its numbers, and buttons to promote it or roll it back."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["show_decision"]
 
 
 def show_decision(console: Console, viewer: Viewer, name: str, row: dict[str, Any], champion: str | None) -> None:
-    """Show what the gate said of a version and by which numbers, with buttons for who may act."""
+    """Show the gate's decision on a version with its numbers, and buttons if the viewer may act."""
     is_champion = row["version"] == champion
     with section(f"Version {row['version']}: decision of the gate"):
         gate = row["gate"]
@@ -64,7 +64,7 @@ def _number(text: str) -> float | str:
 
 def _actions(console: Console, viewer: Viewer, name: str, row: dict[str, Any], *, is_champion: bool) -> None:
     if not viewer.role.includes(UserRole.ENGINEER):
-        ui.label(f"You are {viewer.role}; to promote or roll back takes the role engineer.").classes("vo-muted")
+        ui.label(f"You are {viewer.role}; promoting and rolling back need the role engineer.").classes("vo-muted")
         return
 
     async def order(kind: Kind, reason: str, override: bool) -> bool:

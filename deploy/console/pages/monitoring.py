@@ -1,4 +1,4 @@
-"""Monitoring: drift over time and per column, images of window and reference, decisions, alerts, and drills."""
+"""Page Monitoring: drift over time and per column, images of window and reference, decisions, alerts, and drills."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def _show(console: Console, name: str, found: dict[str, Any]) -> None:
     compared = [run for run in runs if run["drift"]]
     with section("Now"):
         if not compared:
-            ui.label(f"{name} was not monitored yet: visionops monitor compares what the endpoint was asked.").classes(
+            ui.label(f"{name} was not monitored yet; run visionops monitor to compare its recent predictions.").classes(
                 "vo-muted"
             )
         else:
@@ -91,10 +91,10 @@ def _now(console: Console, latest: dict[str, Any]) -> None:
 
 
 def _over_time(runs: list[dict[str, Any]]) -> None:
-    """Draw the share of columns that drifted, and how far the columns that moved most were each time."""
+    """Draw the share of drifted columns, and the effect of the columns that moved most, over time."""
     with section("Drift over time"):
         if len(runs) == 1:
-            ui.label("Looked at once so far; each run of monitoring adds a point.").classes("vo-muted")
+            ui.label("Only one run so far; each run of monitoring adds a point.").classes("vo-muted")
         with ui.element("div").classes("vm-two"):
             with ui.element("div"):
                 shares = [[clock(run["at"]), round(run["drift"]["share"], 4)] for run in runs]

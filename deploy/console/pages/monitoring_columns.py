@@ -1,4 +1,4 @@
-"""The columns of a drift report: a table, and the distribution of one of them."""
+"""Show the columns of a drift report in a table, and the distribution of one column."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LEAST_SHOWN = 0.001
 
 
 def show_columns(columns: list[dict[str, Any]]) -> None:
-    """Show what was found in each column, those that drifted first."""
+    """Show the result of each column, drifted columns first."""
     ranked = sorted(columns, key=lambda one: (one["verdict"] != "drifted", -_ratio(one), one["label"]))
     with section("Columns"):
         rows = [
@@ -48,7 +48,7 @@ def _ratio(column: dict[str, Any]) -> float:
 
 
 def _distribution(columns: dict[str, dict[str, Any]]) -> None:
-    """Draw the bins of one column, which the reader chooses; they have no limits, but run from least to most."""
+    """Draw the bins of one column, which the reader chooses; bins have no limits, but are in ascending order."""
     first = next(iter(columns))
 
     def draw(label: str) -> None:

@@ -1,4 +1,4 @@
-"""Start a drift drill: changed test images are sent to the endpoint, and monitoring must notice."""
+"""Start a drift drill, which sends changed test images to the endpoint, so that monitoring must find drift."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ _MOST_IMAGES = 5000
 
 
 def drill_card(viewer: Viewer, drills: Drills | None, name: str, file: Path) -> None:
-    """Show a form that starts a drill, and those that this console has started.
+    """Show a form that starts a drill, and the drills that this console has started.
 
     Args:
-        drills: None where runs are Jobs of a cluster: the console's own machine has no stack to send from.
+        drills: Drills of this console; None if runs are Jobs of a cluster, because this machine then has no stack.
     """
     with section("Start a drill"):
         ui.label(
-            "Sends changed test images to the live endpoint, so that the next monitoring must find drift. They are "
-            "traffic like any other, unless monitoring.ignore_drills is true."
+            "Sends changed test images to the live endpoint, so that the next monitoring must find drift. They count "
+            "as normal traffic, unless monitoring.ignore_drills is true."
         ).classes("vo-muted")
         if drills is None:
-            ui.label(f"Runs are Jobs of a cluster here; send one by visionops drill --config {file.name}.")
+            ui.label(f"Runs are Jobs of a cluster here; start a drill with visionops drill --config {file.name}.")
             return
         if viewer.role.includes(UserRole.ENGINEER):
             _form(viewer, drills, name, file)
         else:
-            ui.label(f"You are {viewer.role}; to start a drill takes the role engineer.").classes("vo-muted")
+            ui.label(f"You are {viewer.role}; starting a drill needs the role engineer.").classes("vo-muted")
         place = ui.element("div").props('aria-live="polite"').style("width: 100%")
         shown: list[object] = []
 
@@ -68,7 +68,7 @@ def _form(viewer: Viewer, drills: Drills, name: str, file: Path) -> None:
 
         async def start() -> None:
             if severity.value is None or images.value is None:
-                ui.notify("Give a severity and a number of images.", type="warning")
+                ui.notify("Enter a severity and a number of images.", type="warning")
                 return
             order = DrillOrder(
                 name,
@@ -84,6 +84,6 @@ def _form(viewer: Viewer, drills: Drills, name: str, file: Path) -> None:
                 return True
 
             if await attempt(viewer, UserRole.ENGINEER, functools.partial(work)):
-                ui.notify("The drill has begun.", type="positive")
+                ui.notify("The drill has started.", type="positive")
 
         ui.button("Send", icon="send", on_click=start).props("no-caps")

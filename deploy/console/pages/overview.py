@@ -1,6 +1,6 @@
-"""The overview: each use case with its champion, endpoint, traffic, drift, queue and last run, and what needs a person.
+"""Page Overview: champion, endpoint, traffic, drift, queue and last run of each use case, and what needs a person.
 
-What the database knows is on the page at once; what ZenML, MLflow and the endpoints know comes when it is there.
+Data of the database is on the page at once; data of ZenML, MLflow and the endpoints is added when it arrives.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _T = TypeVar("_T")
 
 
 class _Needs:
-    """The list of what needs a person, which grows as facts come in."""
+    """List of what needs a person, which grows as data arrives."""
 
     def __init__(self) -> None:
         self._needs: list[Need] = []
@@ -70,17 +70,17 @@ def register(console: Console) -> None:
             ui.label("No use case yet: put a YAML file into the folder that --configs names.").classes("vo-muted")
             return
         needs = _Needs()
-        asked = _Facts(console, [one.name for one in known], {one.name: str(one.path) for one in known})
+        remote = _Facts(console, [one.name for one in known], {one.name: str(one.path) for one in known})
         with ui.element("div").classes("vo-grid"):
             for one in known:
                 stats, runs = await in_thread(functools.partial(_of_database, console, one.name))
-                _card(console, asked, needs, one, stats, runs)
+                _card(console, remote, needs, one, stats, runs)
 
     add_page(console, "/", "Overview", build)
 
 
 class _Facts:
-    """What is asked of ZenML and MLflow, for all use cases at once: the first card asks, the others get its answer."""
+    """Facts of ZenML and MLflow for all use cases: the first card sends a query, and the others share its answer."""
 
     def __init__(self, console: Console, names: list[str], files: dict[str, str]) -> None:
         self._facts = console.facts
@@ -109,18 +109,18 @@ class _Facts:
 def _of_database(console: Console, name: str) -> tuple[Stats | None, list[Run]]:
     try:
         stats = console.review.store.stats(name)
-    except NotFound:  # nothing of it is reviewed
+    except NotFound:  # the use case has no review
         stats = None
     return stats, console.runs.runs(name, 1, None)
 
 
 def _card(
-    console: Console, asked: _Facts, needs: _Needs, one: UseCaseFile, stats: Stats | None, runs: list[Run]
+    console: Console, remote: _Facts, needs: _Needs, one: UseCaseFile, stats: Stats | None, runs: list[Run]
 ) -> None:
     name, now = one.name, console.now()
 
     def show_first() -> None:
-        card.style("order: -1")  # what is in use comes before what was never run
+        card.style("order: -1")  # active use cases come first
 
     def champion(found: dict[str, Any]) -> None:
         _show_champion(found, one, now)
@@ -147,13 +147,13 @@ def _card(
             heading(name)
             ui.label(one.path.name).classes("vo-muted")
         with facts():
-            _later("Champion", functools.partial(asked.model, name), champion)
-            _later("Endpoint", lambda: look_at(asked.endpoint(name)), health)
-            _later("Last hour", functools.partial(asked.traffic, name), _show_traffic)
-            _later("Drift", functools.partial(asked.verdict, name), verdict)
+            _later("Champion", functools.partial(remote.model, name), champion)
+            _later("Endpoint", lambda: look_at(remote.endpoint(name)), health)
+            _later("Last hour", functools.partial(remote.traffic, name), _show_traffic)
+            _later("Drift", functools.partial(remote.verdict, name), verdict)
             with fact("Queue"):
                 _show_queue(name, stats, now)
-            _later("Last run", functools.partial(asked.run, name), last_run)
+            _later("Last run", functools.partial(remote.run, name), last_run)
     if stats or runs:
         show_first()
     needs.add(*of_queue(name, stats, now))

@@ -1,4 +1,4 @@
-"""Pieces that pages are made of: headings, cards, rows of facts, tables of plain cells, dialogs that ask why."""
+"""Provide common parts of pages: headings, cards, fact lists, plain tables, and dialogs that ask for a reason."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def heading(text: str, level: int = 2) -> TextElement:
 
 @contextmanager
 def section(title: str, *, level: int = 2) -> Iterator[ui.element]:
-    """A card with a heading, which names it."""
+    """Show a card with a heading, which is also its accessible name."""
     name = f"section-{next(_ids)}"
     with ui.element("section").classes("vo-card vm-card column").props(f'aria-labelledby="{name}"') as card:
         heading(title, level).props(f'id="{name}"')
@@ -34,37 +34,37 @@ def section(title: str, *, level: int = 2) -> Iterator[ui.element]:
 
 @contextmanager
 def facts() -> Iterator[None]:
-    """A list of names with their values; see `fact`."""
+    """Show a list of names and values; see `fact`."""
     with ui.element("dl").classes("vm-facts"):
         yield
 
 
 @contextmanager
 def fact(name: str) -> Iterator[None]:
-    """One name; the block shows its value."""
+    """Show one name; the block shows its value."""
     TextElement(tag="dt", text=name).classes("vo-muted")
     with ui.element("dd"):
         yield
 
 
 def state_label(state: str) -> ui.label:
-    """Show a state in the colour of what it means; the word says it, too."""
+    """Show a state as text in a matching colour."""
     colour = "vo-ok" if state in _GOOD else "vo-bad" if state in _BAD else "vo-muted"
     return ui.label(state).classes(f"vm-state {colour}")
 
 
 def outside(text: str, address: str | None) -> None:
-    """Show a link to another server's page, which opens beside this one; nothing where there is no address of http."""
+    """Show a link that opens another server's page in a new tab; nothing if there is no HTTP address."""
     if address and address.startswith(("http://", "https://")):
         ui.link(text, address, new_tab=True).classes("vm-link").props('rel="noopener noreferrer"')
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], name: str, *, numbers: Sequence[int] = ()) -> ui.table:
-    """Show rows of plain cells under their headers.
+    """Show a table of plain cells.
 
     Args:
-        name: Says to a screen reader what the table is.
-        numbers: Columns that are aligned to the right.
+        name: Accessible name of the table.
+        numbers: Indexes of the columns that are aligned to the right.
     """
     heads = [
         {"name": str(at), "label": label, "field": str(at), "align": "right" if at in numbers else "left"}
@@ -77,14 +77,14 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], name: str, *, n
 
 
 def select_use_case(names: Sequence[str], wanted: str | None, path: str) -> str | None:
-    """Show which use case a page is about, and let another be chosen.
+    """Show the use case of a page, and let the user choose another one.
 
     Args:
-        wanted: As the page's address has it.
-        path: Of the page.
+        wanted: Use case in the page's address.
+        path: Path of the page.
 
     Returns:
-        The one that is shown: the wanted one, or else the first; None where there is none.
+        The shown use case: the wanted one, or else the first; None if there is none.
     """
     if not names:
         ui.label("No use case yet: put a YAML file into the folder that --configs names.").classes("vo-muted")
@@ -101,11 +101,11 @@ def select_use_case(names: Sequence[str], wanted: str | None, path: str) -> str 
 def ask_why(
     title: str, text: str, action: str, act: Callable[[str, bool], Awaitable[bool]], *, override: str = ""
 ) -> None:
-    """Open a dialog that asks for a reason, and does what it is for when it has one.
+    """Open a dialog that asks for a reason, and runs an action once it has one.
 
     Args:
-        act: Called with the reason and whether the override is set; the dialog closes where it returns True.
-        override: What the override is for. It is a box of its own, and the button has to be pressed twice.
+        act: Called with the reason and whether the override is set; the dialog closes if it returns True.
+        override: Text of the override's checkbox; with the override, the button must be pressed twice.
     """
     with ui.dialog(value=True) as dialog, ui.card().classes("vm-dialog").props('role="document"'):
         heading(title)
@@ -119,11 +119,11 @@ def ask_why(
             nonlocal sure
             is_override = bool(box and box.value)
             if not reason.value.strip():
-                warning.text = "Give a reason; it is kept."
+                warning.text = "Enter a reason; it is stored."
                 return
             if is_override and not sure:
                 sure = True
-                warning.text = "This goes against the gate. Press again to do it all the same."
+                warning.text = "This overrides the gate. Press again to continue."
                 button.text = f"{action} against the gate"
                 return
             button.disable()

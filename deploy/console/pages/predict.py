@@ -1,4 +1,4 @@
-"""Predict: images go to the endpoint of a use case, and what it answers is drawn over them."""
+"""Page Predict: send images to the endpoint of a use case, and draw its predictions over them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def register(console: Console) -> None:
             ui.label(text).classes("vo-warn")
         names = [one.name for one in known]
         if not names:
-            ui.label("No use case is known; visionops new makes one from a folder of images.").classes("vo-card")
+            ui.label("No use case yet: create one from a folder of images with visionops new.").classes("vo-card")
             return
         wanted = wanted_use_case(console, request, names)
         name = wanted if wanted in names else names[0]
@@ -36,7 +36,7 @@ def register(console: Console) -> None:
             chosen.on_value_change(lambda event: ui.navigate.to("/predict?" + urlencode({"use_case": event.value})))
             place = ui.label("Looking for the endpoint …").classes("vo-muted").props('role="status"')
         body = ui.element("div").style("width: 100%")
-        # ZenML may take seconds to say where the endpoint is; the page is there meanwhile.
+        # ZenML may take seconds to return the endpoint's address; the page is shown before.
         ui.timer(0.01, lambda: _fill(console, viewer, name, place, body), once=True)
 
     add_page(console, "/predict", "Predict", build)

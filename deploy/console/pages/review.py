@@ -1,4 +1,4 @@
-"""The review page: the queue of a use case, decided by keyboard, mouse or touch."""
+"""Page Review: decide the queue of a use case by keyboard, mouse or touch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["register"]
 
 
 def register(console: Console) -> None:
-    """Add the page ``/review``; ``?use_case=`` and ``?item=`` choose what it begins with."""
+    """Add the page ``/review``; ``?use_case=`` and ``?item=`` choose what it shows first."""
 
     async def build(viewer: Viewer, request: Request) -> None:
         names = [case.name for case in await in_thread(console.review.store.use_cases)]

@@ -1,4 +1,4 @@
-"""Search: items by class, confidence, date, lot, text and more; the address holds the filter."""
+"""Page Search: find items by class, confidence, date, lot, text and more; the address holds the filter."""
 
 from __future__ import annotations
 
@@ -69,19 +69,19 @@ def _classes(console: Console, use_case: str | None) -> tuple[str, ...]:
 
 
 def find(console: Console, search: Search) -> Found:
-    """Return what a filter finds; ``like`` is looked up first.
+    """Return the items that match a filter; ``like`` is resolved first.
 
     Raises:
-        VisionOpsError: The item that the found ones should resemble is not there, or something cannot be reached.
+        VisionOpsError: The item of ``like`` does not exist, or a store cannot be reached.
     """
     return console.review.store.search(resolved(console, search))
 
 
 def resolved(console: Console, search: Search) -> Search:
-    """Return a filter with ``like`` turned into the items that resemble it.
+    """Return a filter with ``like`` replaced by the ids of similar items.
 
     Raises:
-        NotFound: There is no such item, or image.
+        NotFound: The item or image does not exist.
     """
     if not search.like or search.items is not None:
         return search
@@ -93,14 +93,14 @@ def resolved(console: Console, search: Search) -> Search:
 
 
 def similar_items(console: Console, use_case: str, data: bytes) -> tuple[str, ...]:
-    """Return the ids of the items that an image resembles, the nearest first.
+    """Return the ids of the items most similar to an image, nearest first.
 
     Raises:
-        ImageError: The bytes are no usable image.
-        NotFound: This review is not searched for similar images.
+        ImageError: The bytes are not a usable image.
+        NotFound: This review has no index of similar images.
     """
     if console.review.similar is None:
-        raise NotFound("similar: this review keeps no index of similar images")
+        raise NotFound("similar: this review has no index of similar images")
     found = console.review.similar.find(use_case, data, MOST_SIMILAR)
     return tuple(one.known.item for one in found if one.known.item is not None)
 
@@ -115,7 +115,7 @@ async def _look_like(
         return
     results.clear()
     with results:
-        ui.label(f"Images like {event.file.name}, the nearest first. The address does not hold an upload.")
+        ui.label(f"Images like {event.file.name}, the nearest first. The address does not include the upload.")
         await _results(console, viewer, dataclasses.replace(search, items=items, page=1))
 
 

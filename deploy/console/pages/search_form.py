@@ -1,4 +1,4 @@
-"""The filter of the search page, as a form that makes an address."""
+"""Show the filter of the search page as a form that builds an address."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ __all__ = ["Choices", "add_form"]
 _SAID_BY = {SaidBy.ANY: "model or label", SaidBy.MODEL: "model", SaidBy.LABEL: "label"}
 _FIELD = "dense outlined"
 _TYPED_SECONDS = 0.05
-"""Longer than NiceGUI, which tries every 10 ms, holds an event back once the page is connected."""
+"""Seconds to wait for delayed events: longer than NiceGUI's 10 ms interval after the page is connected."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Choices:
-    """What can be chosen."""
+    """Options of the form's fields."""
 
     use_cases: tuple[str, ...]
     classes: tuple[str, ...]
@@ -34,10 +34,10 @@ class Choices:
 
 
 def add_form(search: Search, choices: Choices, on_image: Callable[[events.UploadEventArguments], Any]) -> None:
-    """Add the form; it opens the page anew with the filter in the address.
+    """Add the form; it reloads the page with the filter in the address.
 
     Args:
-        on_image: Called with an image that the found ones should resemble.
+        on_image: Called with an image to find similar ones.
     """
     with ui.element("form").classes("vo-form") as form:
         use_case = ui.select(
@@ -92,7 +92,7 @@ def add_form(search: Search, choices: Choices, on_image: Callable[[events.Upload
         )
 
     async def submit() -> None:
-        # NiceGUI holds events back until the page is connected, each by a timer of its own: what was typed before a
+        # NiceGUI delays events until the page is connected, each with its own timer, so text that was typed before a
         # quick Enter may arrive after it.
         await asyncio.sleep(_TYPED_SECONDS)
         try:
@@ -101,7 +101,7 @@ def add_form(search: Search, choices: Choices, on_image: Callable[[events.Upload
             ui.notify(str(error), type="negative")
 
     form.on("submit.prevent", submit)
-    # Quasar's own list of uploads has buttons without a name: hidden, and opened by one that has.
+    # Quasar's upload list has buttons without an accessible name, so it is hidden and opened by our own button.
     upload = ui.upload(auto_upload=True, on_upload=on_image).props('accept="image/*"').style("display: none")
     button = ui.button("Images like a file …", icon="image_search", on_click=lambda: upload.run_method("pickFiles"))
     button.props("outline no-caps").style("margin-top: 12px; width: 100%")

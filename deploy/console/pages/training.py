@@ -1,4 +1,4 @@
-"""Training: the queue and the runs of all pipelines, one of them live or looked back at, and several side by side."""
+"""Page Training: the queue, the runs of all pipelines, one run in detail or live, and a comparison of several."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ def register(console: Console) -> None:
     """Add the page ``/training``."""
 
     async def build(viewer: Viewer, request: Request) -> None:
-        asked = request.query_params
-        if "order" in asked:
+        query = request.query_params
+        if "order" in query:
             _back()
-            await show_order(console, viewer, asked["order"][:64])
-        elif "run" in asked:
+            await show_order(console, viewer, query["order"][:64])
+        elif "run" in query:
             _back()
-            show_run(console, asked["run"][:200])
-        elif "compare" in asked:
+            show_run(console, query["run"][:200])
+        elif "compare" in query:
             _back()
-            show_comparison(console, asked["compare"][:1000].split(",")[:_MOST_COMPARED])
+            show_comparison(console, query["compare"][:1000].split(",")[:_MOST_COMPARED])
         else:
             known, _ = await in_thread(console.use_cases.all)
             await _all(console, viewer, wanted_use_case(console, request, [one.name for one in known]))
@@ -95,7 +95,7 @@ def _runs(found: dict[str, Any]) -> None:
         cells["id"] = run["name"]
     _link_cells(made, "0", "/training?run=")
     made.set_selection("multiple")
-    # Quasar's own boxes have no name.
+    # Replaces Quasar's checkboxes, which have no accessible name.
     made.add_slot("header-selection", "<span></span>")
     made.add_slot(
         "body-selection", """<q-checkbox v-model="props.selected" dense :aria-label="'Compare ' + props.row.id" />"""
@@ -119,7 +119,7 @@ def _runs(found: dict[str, Any]) -> None:
 
 
 def _link_cells(made: ui.table, column: str, path: str) -> None:
-    """Make links of a column's cells; a row's id goes into the address, and Vue escapes both."""
+    """Show a column's cells as links with the row's id in the address; Vue escapes both."""
     made.add_slot(
         f"body-cell-{column}",
         f"""<q-td :props="props"><a class="vm-link" :href="'{path}' + encodeURIComponent(props.row.id)">

@@ -1,4 +1,4 @@
-"""Runs side by side: figures, and the settings in which they differ."""
+"""Compare runs: figures, and the settings in which they differ."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LESS_TELLING = ("latency", "serving_")
 
 
 def show_comparison(console: Console, names: list[str]) -> None:
-    """Show runs side by side, once ZenML has said what it knows of them."""
+    """Show runs side by side, once ZenML has returned them."""
 
     def work() -> list[dict[str, Any]]:
         return [console.facts.get("run", name=name) for name in names]
@@ -66,7 +66,7 @@ def _differing(runs: list[dict[str, Any]]) -> list[list[str]]:
 
 
 def _curves(runs: list[dict[str, Any]]) -> None:
-    """Draw the figures per epoch that all the runs have, those of the val split first."""
+    """Draw the figures per epoch that all runs have, those of the val split first."""
     shared = [name for name in runs[0]["curves"] if all(len(run["curves"].get(name, ())) > 1 for run in runs)]
     shown = [name for name in shared if "loss" not in name and name.startswith("val_")][:4] or shared[:4]
     if not shown:

@@ -1,4 +1,4 @@
-"""A run of the queue, live: state, step, bar, end of the log, curves while it trains, and a way to stop it."""
+"""Show a run of the queue live: state, step, progress bar, end of the log, curves, and a button to cancel it."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ __all__ = ["show_order"]
 _LOOK_SECONDS = 1.0
 _CURVES_SECONDS = 10.0
 _NEWEST = 5
-"""Runs of ZenML among which a run that has just begun is."""
+"""Number of ZenML's newest runs to search for a run that has just started."""
 
 
 async def show_order(console: Console, viewer: Viewer, order: str) -> None:
-    """Show a run of the queue, and follow it to its end.
+    """Show a run of the queue, and update it until it ends.
 
     Raises:
-        NotFound: There is none of this id.
+        NotFound: No run has this id.
         Unavailable: The database cannot be reached.
     """
     run, tail = await in_thread(_look, console, order)
@@ -42,7 +42,7 @@ async def show_order(console: Console, viewer: Viewer, order: str) -> None:
 
 
 class _Live:
-    """What is shown of a run, and the timers that look again."""
+    """View of a run, with the timers that update it."""
 
     def __init__(self, console: Console, viewer: Viewer, run: Run) -> None:
         self._console, self._viewer, self._order = console, viewer, run.id
@@ -64,13 +64,13 @@ class _Live:
         self._trains = run.wish.kind is Kind.RETRAIN
 
     def follow(self) -> None:
-        """Look again every second, and for curves every ten."""
+        """Update the view every second, and its curves every ten seconds."""
         self._looks = ui.timer(_LOOK_SECONDS, self._look_again)
         if self._trains:
             ui.timer(_CURVES_SECONDS, self._look_for_curves)
 
     def draw(self, run: Run, tail: str) -> None:
-        """Show how far the run is."""
+        """Show the progress of the run."""
         view = progress_view(tail)
         progress, is_over = view["progress"], run.state in ENDED
         self._state.clear()
@@ -90,7 +90,7 @@ class _Live:
     async def _look_again(self) -> None:
         try:
             run, tail = await in_thread(_look, self._console, self._order)
-        except VisionOpsError as error:  # the next look may find it
+        except VisionOpsError as error:  # the next update tries again
             self._step.text = str(error)
             return
         if self._log.is_deleted:
@@ -105,7 +105,7 @@ class _Live:
             return
         try:
             found = await find(functools.partial(_live, self._console, self._order))
-        except VisionOpsError:  # ZenML is busy or gone: the log goes on without curves
+        except VisionOpsError:  # ZenML does not answer; the log is still updated
             return
         if found and found["curves"] and not self._curves.is_deleted:
             self._curves.clear()
@@ -131,7 +131,7 @@ def _look(console: Console, order: str) -> tuple[Run, str]:
 
 
 def _live(console: Console, order: str) -> dict[str, Any] | None:
-    """Return ZenML's run behind a run of the queue; None before there is one."""
+    """Return ZenML's run for a run of the queue; None before it exists."""
     run = console.runs.run(order)
     if run.state is not RunState.RUNNING or run.started is None:
         return None
@@ -169,7 +169,7 @@ def _outcome(run: Run) -> None:
 def _ask(console: Console, viewer: Viewer, order: str) -> None:
     with ui.dialog(value=True) as dialog, ui.card().classes("vm-dialog"):
         heading("Cancel the run?")
-        ui.label("A training that is interrupted can resume: the same order goes on from its last epoch.")
+        ui.label("An interrupted training can resume: starting it again continues from its last epoch.")
 
         async def stop() -> None:
             dialog.close()

@@ -1,4 +1,4 @@
-"""A run of ZenML: what it came to, its steps, its curves and its settings."""
+"""Show a run of ZenML: its results, steps, curves and settings."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from deploy.console.pages.words import clock, duration, figure, interval
 __all__ = ["show_curves", "show_run"]
 
 _OF_THE_TRAINING = frozenset({"learning_rate", "seconds"})
-"""Logged per epoch, and says nothing of how good the model is."""
+"""Values per epoch that do not show the quality of the model."""
 
 
 def show_run(console: Console, name: str) -> None:
-    """Show a run, once ZenML has said what it knows of it."""
+    """Show a run, once ZenML has returned it."""
     fill_later(functools.partial(console.facts.get, "run", name=name), _show, lines=6)
 
 
@@ -55,7 +55,7 @@ def _figures(summary: dict[str, Any]) -> None:
             ui.label(gate["reason"]).classes("vo-ok" if gate["promote"] else "vo-warn")
         metrics = summary.get("metrics")
         if not metrics:
-            ui.label("It evaluated nothing.").classes("vo-muted")
+            ui.label("This run has no evaluation.").classes("vo-muted")
             return
         names = [*summary["headline"], *(name for name in metrics if name not in summary["headline"])]
         rows = [(name, figure(metrics[name]), interval(summary["intervals"].get(name))) for name in names]
@@ -63,13 +63,13 @@ def _figures(summary: dict[str, Any]) -> None:
 
 
 def show_curves(run: dict[str, Any]) -> None:
-    """Show the values per epoch of a run: losses, and all else."""
+    """Show the values per epoch of a run: losses, and other values."""
     with section("Training curves"):
         if run["curves_problem"]:
             ui.label(run["curves_problem"]).classes("vo-muted")
         if not run["curves"]:
             if not run["curves_problem"]:
-                ui.label("No epoch was logged: the training came from the cache, or had none.").classes("vo-muted")
+                ui.label("No epoch was logged: the training was cached, or had no epochs.").classes("vo-muted")
             return
         curves = {name: pairs for name, pairs in run["curves"].items() if name not in _OF_THE_TRAINING}
         losses = {name: pairs for name, pairs in curves.items() if "loss" in name}

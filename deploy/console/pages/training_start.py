@@ -1,4 +1,4 @@
-"""Start a training: the YAML of a use case in an editor that says what is wrong while one types."""
+"""Start a training: edit the YAML of a use case in an editor that checks it while typing."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from visionops.runs.states import Kind, Run, Wish
 __all__ = ["start_card"]
 
 _PAUSE_SECONDS = 0.4
-"""Without a key, after which the text is checked."""
+"""Seconds after the last key press until the text is checked."""
 _MOST_TEXT = 200_000
-# The editor gives its text no name, and its scrolling part no way to it by keyboard.
+# Without this, the editor's text has no accessible name, and its scroller cannot be reached by keyboard.
 _LABEL: Final = """<script>
 new MutationObserver(() => document.querySelectorAll('.cm-content:not([aria-label])').forEach((text) => {
   text.setAttribute('aria-label', 'Use case, YAML');
@@ -35,15 +35,15 @@ new MutationObserver(() => document.querySelectorAll('.cm-content:not([aria-labe
 
 @dataclasses.dataclass
 class _Draft:
-    """What stands in the editor."""
+    """State of the editor."""
 
     file: str
     saved: str
-    """The file's text."""
+    """Text of the saved file."""
     text: str
     changes: int = 0
     found: UseCaseFile | None = None
-    """What the text is; None while it cannot be used, or is not checked yet."""
+    """Use case that the text defines; None if it is invalid or not checked yet."""
 
     @property
     def is_changed(self) -> bool:
@@ -51,7 +51,7 @@ class _Draft:
 
 
 async def start_card(console: Console, viewer: Viewer, wanted: str | None) -> None:
-    """Show the editor of a use case; only an engineer can start what stands in it."""
+    """Show the editor of a use case; only an engineer can start a training."""
     known, problems = await in_thread(console.use_cases.all)
     for text in problems:
         ui.label(text).classes("vo-warn")
@@ -60,7 +60,7 @@ async def start_card(console: Console, viewer: Viewer, wanted: str | None) -> No
             ui.label("No use case yet: put a YAML file into the folder that --configs names.").classes("vo-muted")
             return
         if not viewer.role.includes(UserRole.ENGINEER):
-            ui.label(f"You are {viewer.role}; to start or cancel a run takes the role engineer.").classes("vo-muted")
+            ui.label(f"You are {viewer.role}; starting and cancelling runs need the role engineer.").classes("vo-muted")
             return
         first = next((one for one in known if one.name == wanted), known[0])
         text = await in_thread(console.use_cases.text, first.name)
@@ -86,12 +86,12 @@ class _Editor:
             on_change=lambda e: self._changed(e.value),
         )
         self._area.classes("vm-editor")
-        ui.timer(0, self._set_theme, once=True)  # once the page is there: only the browser knows what the system has
+        ui.timer(0, self._set_theme, once=True)  # after the page has loaded: only the browser knows the system's theme
         self._status = ui.label().props('role="status"').classes("vm-long")
         with ui.row().classes("items-start full-width"):
             self._reason = ui.input("Reason (optional)").props("outlined dense maxlength=1000").classes("vm-select")
             self._file = ui.input("Save as", value=draft.file).props("outlined dense maxlength=70").classes("vm-select")
-            self._override = ui.checkbox("Although the last training is recent")
+            self._override = ui.checkbox("Override the cooldown since the last training")
         with ui.row():
             self._start = ui.button("Start", icon="play_arrow", on_click=self._begin).props("no-caps")
             self._save = ui.button("Save", icon="save", on_click=self._keep).props("outline no-caps")
@@ -147,7 +147,7 @@ class _Editor:
             self._status.text = "Checking"
             self._status.classes("vo-muted")
         else:
-            state = "differs from the file; save it to start it" if draft.is_changed else "as the file has it"
+            state = "differs from the file; save it to start it" if draft.is_changed else "same as the file"
             self._status.text = f"{draft.found.name}: valid, {state}"
             self._status.classes("vo-ok")
         self._start.set_enabled(draft.found is not None and not draft.is_changed)
@@ -177,7 +177,7 @@ class _Editor:
     def _ask_to_replace(self, file: str) -> None:
         with ui.dialog(value=True) as dialog, ui.card().classes("vm-dialog"):
             heading(f"Replace {file}?")
-            ui.label("Its text is lost; runs that have begun go on with it.")
+            ui.label("Its text is lost; running runs still use it.")
 
             async def replace() -> None:
                 dialog.close()

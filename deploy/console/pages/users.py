@@ -1,4 +1,4 @@
-"""The page of users, for admins: who may sign in, what each may do, and every change of it."""
+"""Page Users, for admins: who may sign in, their roles, and the history of changes."""
 
 from __future__ import annotations
 
@@ -51,15 +51,15 @@ class _Users:
         self._viewer = viewer
 
     async def fill(self) -> None:
-        """Show users and changes as they are now."""
+        """Show the current users and changes."""
         accounts, changes = await in_thread(self._read)
         self.list_box.clear()
         with self.list_box:
             _heading(f"{len(accounts)} users" if len(accounts) != 1 else "1 user")
             if not accounts:
                 ui.label(
-                    "Until there is one, this machine alone is served. The first user is added by command line, "
-                    "as an admin: visionops user add NAME --role admin"
+                    "Until there is a user, only this machine is served. Add the first one on the command line, as an "
+                    "admin: visionops user add NAME --role admin"
                 ).classes("vo-muted")
                 return
             with ui.element("div").style("overflow-x: auto; width: 100%"), ui.element("table").classes("vo-table"):
@@ -77,7 +77,7 @@ class _Users:
                         _change_row(change)
 
     def show_form(self) -> None:
-        """Show what adds a user."""
+        """Show the form that adds a user."""
         _heading("Add a user")
         with ui.row().classes("items-start q-mt-sm"):
             name = ui.input("Name").props('outlined dense autocomplete="off" maxlength=80')
@@ -146,7 +146,7 @@ class _Users:
     def _ask_password(self, name: str) -> None:
         with ui.dialog(value=True) as dialog, ui.card().classes("vo-card"):
             ui.label(f"New password of {name}").classes("vo-heading")
-            ui.label("It ends all sessions of this user.").classes("vo-muted")
+            ui.label("A new password ends all sessions of this user.").classes("vo-muted")
             first, second = _passwords()
 
             async def keep() -> None:
@@ -170,7 +170,7 @@ def _passwords() -> tuple[ui.input, ui.input]:
 
 def _same(first: str | None, second: str | None) -> str:
     if (first or "") != (second or ""):
-        raise Invalid("password: the two are not the same")
+        raise Invalid("password: the two entries differ")
     return first or ""
 
 

@@ -1,4 +1,4 @@
-"""Times, figures and states as pages write them."""
+"""Format times, figures and states for pages."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ def age(moment: str | datetime, now: datetime) -> str:
     """Return how old something is, in its largest unit.
 
     Args:
-        moment: Aware, or in ISO 8601 with a zone.
+        moment: Time-zone aware, or an ISO 8601 text with a time zone.
     """
     when = datetime.fromisoformat(moment) if isinstance(moment, str) else moment
     return duration(max(0.0, (now - when).total_seconds()))
 
 
 def ago(moment: str | datetime | None, now: datetime) -> str:
-    """Return how long ago something was; a dash where it never was."""
+    """Return how long ago something was; a dash for None."""
     return _NOTHING if moment is None else f"{age(moment, now)} ago"
 
 
 def duration(seconds: float | None) -> str:
-    """Return a duration in its largest unit; a dash where it is not known."""
+    """Return a duration in its largest unit; a dash for None."""
     if seconds is None:
         return _NOTHING
     for size, unit in _UNITS:
@@ -42,7 +42,7 @@ def duration(seconds: float | None) -> str:
 
 
 def clock(moment: str | datetime | None) -> str:
-    """Return a time to the minute, UTC; a dash where there is none."""
+    """Return a time to the minute, UTC; a dash for None."""
     if moment is None:
         return _NOTHING
     when = datetime.fromisoformat(moment) if isinstance(moment, str) else moment
@@ -50,7 +50,7 @@ def clock(moment: str | datetime | None) -> str:
 
 
 def figure(value: Any) -> str:
-    """Return a figure with three decimals, a whole number as it is, and a dash for none."""
+    """Return a figure with three decimals, a whole number unchanged, and a dash for None."""
     if value is None:
         return _NOTHING
     if isinstance(value, bool) or not isinstance(value, int | float):
@@ -59,10 +59,10 @@ def figure(value: Any) -> str:
 
 
 def state_in_words(status: Status) -> str:
-    """Return where an item is, with what was decided of it."""
+    """Return the state of an item as text, with its decision."""
     return status.state.value + (f", {VERDICTS[status.verdict]}" if status.verdict else "")
 
 
 def interval(bounds: Any) -> str:
-    """Return a confidence interval; "" where there is none."""
+    """Return a confidence interval; "" if there is none."""
     return f"{bounds[0]:.3f} to {bounds[1]:.3f}" if bounds and None not in bounds else ""

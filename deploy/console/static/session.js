@@ -1,4 +1,4 @@
-/* Says on a page that its session has ended, with a link to the login; the page itself stays, with what is typed. */
+/* Show on a page that its session has ended, with a link to the login; the page stays, with any typed text. */
 "use strict";
 (() => {
   const EVERY_MS = 20000;
@@ -19,7 +19,7 @@
       const answer = await fetch("/api/session", { headers: { Accept: "application/json" } });
       if (answer.status === 401) say("Your session has ended.");
       else if (answer.ok && bar) { bar.remove(); bar = null; }
-    } catch { /* offline: the page says so itself */ }
+    } catch { /* offline: the page itself shows it */ }
   };
   window.visionopsSession = { check };
   setInterval(check, EVERY_MS);
@@ -31,13 +31,13 @@
   watch();
 })();
 
-// The use case that was looked at last is what the next page begins with.
+// Store the last viewed use case, with which the next page begins.
 (() => {
   const name = new URLSearchParams(location.search).get('use_case');
   if (name) document.cookie = `visionops_use_case=${encodeURIComponent(name)}; path=/; SameSite=Strict; max-age=31536000`;
 })();
 
-// Light or dark: as the system has it, until a person chooses; the server reads the choice for the next page.
+// Use the system's theme until a person chooses one; the server reads the choice from the cookie.
 window.visionopsTheme = {
   toggle: () => {
     Quasar.Dark.toggle();

@@ -1,4 +1,4 @@
-"""What the routes of one application share, and what each takes of its request."""
+"""Provide the services that all routes share, and the dependencies that read a request."""
 
 from __future__ import annotations
 
@@ -32,20 +32,20 @@ __all__ = [
 ]
 
 LOCAL = "local"
-"""Who comes without a key, from this machine."""
+"""Name of a client on this machine that sends no key."""
 _MOST_JSON = 2_500_000
 _KEY = re.compile(r"[\x21-\x7e]{1,200}")
 _Body = TypeVar("_Body", bound=BaseModel)
 _WORDS = {
-    400: "The request is no HTTP, or has a header that cannot be read.",
+    400: "The request is not valid HTTP, or has an invalid header.",
     401: "The key is missing or wrong.",
-    403: "The key is for something else.",
-    404: "There is no such thing.",
+    403: "The role of the key does not allow this.",
+    404: "The object does not exist.",
     408: "The body did not arrive in time.",
-    409: "The thing is in another state.",
+    409: "The state of the object does not allow this.",
     413: "The body is too large.",
-    415: "The body has another type.",
-    422: "A parameter or the body cannot be used.",
+    415: "The content type is not supported.",
+    422: "A parameter or the body is invalid.",
     429: "Too many requests.",
     503: "The database, the images or the registry cannot be reached.",
 }
@@ -79,7 +79,7 @@ _ERROR = {
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Control(Work):
-    """What the service works on, its settings, and who may come in."""
+    """Services, options, keys and metrics of one application."""
 
     options: ControlOptions
     keys: KeyRing
@@ -87,7 +87,7 @@ class Control(Work):
 
 
 async def actor_of(request: Request) -> Actor:
-    """Return who sends a request: the id of the key."""
+    """Return the sender of a request: the id of its key."""
     state = request.scope["state"]
     return Actor(str(state.get("key", LOCAL)), is_admin=state.get("role") is KeyRole.ADMIN)
 
@@ -95,13 +95,13 @@ async def actor_of(request: Request) -> Actor:
 async def _idempotency_key(
     given: Annotated[
         str | None,
-        Header(alias="Idempotency-Key", description="Send a write again with the same key, and it is done once."),
+        Header(alias="Idempotency-Key", description="A write that is repeated with the same key is done only once."),
     ] = None,
 ) -> str:
     if given is None:
         return uuid.uuid4().hex
     if not _KEY.fullmatch(given):
-        raise BadRequest("Idempotency-Key: 1 to 200 visible ASCII characters, without spaces", "bad_key")
+        raise BadRequest("Idempotency-Key: expected 1 to 200 visible ASCII characters without spaces", "bad_key")
     return given
 
 
@@ -110,7 +110,7 @@ IdempotencyKey = Annotated[str, Depends(_idempotency_key)]
 
 
 def body_of(kind: type[_Body]) -> Callable[[Request], Awaitable[_Body]]:
-    """Return a dependency that reads a JSON body within a limit; no body is an empty object."""
+    """Return a dependency that reads a JSON body within a limit; a missing body counts as an empty object."""
 
     async def read(request: Request) -> _Body:
         data = await read_body(request, _MOST_JSON)
@@ -126,19 +126,19 @@ def body_of(kind: type[_Body]) -> Callable[[Request], Awaitable[_Body]]:
 
 
 def json_request(kind: type[BaseModel]) -> dict[str, Any]:
-    """Return what `/openapi.json` says of such a body."""
+    """Return the entry of a JSON body in `/openapi.json`."""
     schema = kind.model_json_schema()
     required = bool(schema.get("required"))
     return {"requestBody": {"required": required, "content": {"application/json": {"schema": schema}}}}
 
 
 def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Return what `/openapi.json` says of errors: those of every route, and these."""
+    """Return the entries of errors in `/openapi.json`: those of every route, and ``statuses``."""
     content = {"application/json": {"schema": _ERROR}}
     wanted = sorted({400, 401, 403, 422, 429, 503, *statuses})
     return {status: {"description": _WORDS[status], "content": content} for status in wanted}
 
 
 def searchable(text: str | None) -> str | None:
-    """Return a text that every database can look for; one that none can hold becomes one that is not found."""
+    """Return a text that every database can search for; replace one that cannot be stored by one that never matches."""
     return text if text is None else text.replace("\x00", "\ufffd").encode("utf-8", "replace").decode()

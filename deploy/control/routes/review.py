@@ -1,4 +1,4 @@
-"""Reviews: list, claim, decide and export items; the domain decides what is allowed."""
+"""Routes that list, claim, decide and export review items; `visionops.review` checks what is allowed."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ __all__ = ["review_router"]
 _Name = Annotated[str, Query(min_length=1, max_length=200)]
 _Text = Annotated[str, Query(max_length=4000)]
 _IMAGE: dict[int | str, dict[str, Any]] = {
-    200: {"description": "The image as it came.", "content": {"image/*": {}}},
-    304: {"description": "The client has it."},
+    200: {"description": "The image file, unchanged.", "content": {"image/*": {}}},
+    304: {"description": "The client has the image already."},
 }
 
 
@@ -54,13 +54,13 @@ class _Body(BaseModel):
 
 
 class ClaimBody(_Body):
-    """How long the claim is to last."""
+    """Duration of a claim."""
 
     lease_seconds: float = Field(default=900, gt=0, le=86_400)
 
 
 class DecideBody(_Body):
-    """What the reviewer says."""
+    """Decision of a reviewer."""
 
     verdict: Verdict
     label: dict[str, Any] | None = None
@@ -69,7 +69,7 @@ class DecideBody(_Body):
 
 
 class ReopenBody(_Body):
-    """Why the item is to be decided again."""
+    """Reason to reopen an item."""
 
     reason: str = Field(min_length=1)
 
@@ -84,7 +84,7 @@ _CLAIM: dict[str, Any] = {
 
 
 def review_router(control: Control) -> APIRouter:
-    """The routes over ``control``."""
+    """Return the review routes over ``control``."""
     router = APIRouter(prefix="/review")
     _add_reading(router, control)
     _add_writing(router, control)
@@ -96,7 +96,7 @@ def _add_reading(router: APIRouter, control: Control) -> None:
 
     @router.get("/use-cases", responses=refusals())
     def use_cases() -> list[dict[str, Any]]:
-        """Return what is reviewed, with the classes that can be answered."""
+        """Return the use cases in review, with their classes."""
         found = review.store.use_cases()
         return [{"name": c.name, "task": c.task, "scheme": c.scheme.model_dump(mode="json")} for c in found]
 
@@ -118,9 +118,9 @@ def _add_reading(router: APIRouter, control: Control) -> None:
 
     @router.get("/items/{item}", responses=refusals(404))
     def item(item: str, actor: ActorOf) -> dict[str, Any]:
-        """Return all that is known of an item: arrivals, changes, decisions with their data version, opinions."""
+        """Return an item with its history: arrivals, changes, decisions with their data version, and opinions."""
         item = searchable(item) or ""
-        # In this order: an opinion that comes in between is hidden.
+        # The order matters: an opinion that arrives in between stays hidden.
         traced, opinions = review.store.trace(item), review.opinions(item, actor)
         return item_view(traced.item) | {
             "arrivals": [
@@ -133,10 +133,10 @@ def _add_reading(router: APIRouter, control: Control) -> None:
 
     @router.get("/items/{item}/image", response_class=Response, responses={**_IMAGE, **refusals(404)})
     def image(item: str, request: Request) -> Response:
-        """Return the image of an item; it never changes, so it may be kept."""
+        """Return the image of an item; it never changes, so clients may cache it."""
         found = review.store.item(searchable(item) or "")
         tag = f'"{found.image.sha256}"'
-        # `no-store`, which every other answer has, would have a browser fetch it again for each look.
+        # With `no-store`, the default, a browser would fetch the image again each time it is shown.
         request.state.cache_control = "private, max-age=31536000, immutable"
         headers = {"ETag": tag}
         if tag in [part.strip() for part in request.headers.get("if-none-match", "").split(",")]:
@@ -146,12 +146,12 @@ def _add_reading(router: APIRouter, control: Control) -> None:
 
     @router.get("/{use_case}/agreement", responses=refusals(404))
     def agreement(use_case: str) -> dict[str, Any]:
-        """Return how far reviewers agree who answered the same images blind."""
+        """Return the agreement of reviewers who labelled the same images blind."""
         return agreement_view(agreement_of(review.store, searchable(use_case) or ""))
 
     @router.get("/{use_case}/stats", responses=refusals(404))
     def stats(use_case: str) -> dict[str, Any]:
-        """Return how the queue of a use case stands."""
+        """Return the state of a use case's queue."""
         return stats_view(review.store.stats(searchable(use_case) or ""))
 
 
@@ -169,7 +169,7 @@ def _add_writing(router: APIRouter, control: Control) -> None:
         reference: Annotated[str, Query(max_length=200)] = "",
         label: Annotated[str, Query(max_length=100_000)] = "",
     ) -> dict[str, Any]:
-        """Take an image in; `label`, JSON in the task's form, is a proposal that a reviewer sees."""
+        """Add an image to the review; `label`, JSON in the task's format, is a proposal that a reviewer sees."""
         data = await read_upload(request, control.options.max_upload_bytes)
         read_header(data)
         arrival = Arrival(Origin.UPLOAD, reference, name, comment, label=_label(label))
@@ -178,7 +178,7 @@ def _add_writing(router: APIRouter, control: Control) -> None:
 
     @router.post("/{use_case}/claim", **_CLAIM)
     def claim_next(use_case: str, body: _Claim, actor: ActorOf, key: IdempotencyKey) -> dict[str, Any]:
-        """Claim the item to review first; `item` is null where nothing waits."""
+        """Claim the next item to review; `item` is null if none is waiting."""
         lease, name = timedelta(seconds=body.lease_seconds), searchable(use_case) or ""
         found = review.claim_next(name, actor, key=key, now=control.now(), lease=lease)
         return {"item": found and item_view(found)}
@@ -191,13 +191,13 @@ def _add_writing(router: APIRouter, control: Control) -> None:
 
     @router.post("/items/{item}/renew", **_CLAIM)
     def renew(item: str, body: _Claim, actor: ActorOf, key: IdempotencyKey) -> dict[str, Any]:
-        """Make one's own claim last longer."""
+        """Renew the caller's own claim."""
         lease = timedelta(seconds=body.lease_seconds)
         return item_view(review.renew(searchable(item) or "", actor, key=key, now=control.now(), lease=lease))
 
     @router.post("/items/{item}/release", responses=refusals(404, 408, 409))
     def release(item: str, actor: ActorOf, key: IdempotencyKey) -> dict[str, Any]:
-        """Give a claimed item back, undecided."""
+        """Release a claimed item without a decision."""
         return item_view(review.release(searchable(item) or "", actor, key=key, now=control.now()))
 
     @router.post(
@@ -206,7 +206,7 @@ def _add_writing(router: APIRouter, control: Control) -> None:
         openapi_extra=json_request(DecideBody),
     )
     def decide(item: str, body: _Decide, actor: ActorOf, key: IdempotencyKey) -> dict[str, Any]:
-        """Keep what the reviewer says of an item that they have claimed."""
+        """Record the decision of the reviewer who claimed the item."""
         answer = Answer(body.verdict, body.label, body.reason, body.comment)
         return item_view(review.decide(searchable(item) or "", answer, actor, key=key, now=control.now()))
 
@@ -216,13 +216,13 @@ def _add_writing(router: APIRouter, control: Control) -> None:
         openapi_extra=json_request(ReopenBody),
     )
     def reopen(item: str, body: _Reopen, actor: ActorOf, key: IdempotencyKey) -> dict[str, Any]:
-        """Have a decided item decided again."""
-        # Without keys only who has the admin key comes here.
+        """Reopen a decided item."""
+        # Without configured keys, only a client with the admin key can call this.
         return item_view(review.reopen(searchable(item) or "", body.reason, actor, key=key, now=control.now()))
 
     @router.post("/{use_case}/export", responses=refusals(404, 408, 409))
     def export(use_case: str, actor: ActorOf, key: IdempotencyKey) -> dict[str, Any]:
-        """Make the next data version of what is decided; `version` is null where nothing is."""
+        """Create the next data version from the decided items; `version` is null if none is decided."""
         made = review.export(searchable(use_case) or "", actor, key=key, now=control.now())
         return {"version": made and version_view(made)}
 
@@ -233,7 +233,7 @@ def _label(text: str) -> dict[str, Any] | None:
     try:
         found = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise BadRequest("label: is no JSON", "bad_label") from error
+        raise BadRequest("label: is not JSON", "bad_label") from error
     if not isinstance(found, dict):
-        raise BadRequest("label: is no JSON object", "bad_label")
+        raise BadRequest("label: is not a JSON object", "bad_label")
     return found

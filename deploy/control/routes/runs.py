@@ -1,4 +1,4 @@
-"""Runs and models: what changes a model waits in one queue, and is answered with 202 and where to look."""
+"""Routes for runs and models. Requests that change a model enter one queue and return 202 with the run's address."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from visionops.runs.states import Kind, Wish
 __all__ = ["runs_router"]
 
 _ACCEPTED: dict[int | str, dict[str, Any]] = {
-    202: {"description": "It is in the queue.", "headers": {"Location": {"schema": {"type": "string"}}}}
+    202: {"description": "The run is in the queue.", "headers": {"Location": {"schema": {"type": "string"}}}}
 }
 
 
@@ -33,7 +33,7 @@ class _Order(BaseModel):
 
 
 class RetrainOrder(_Order):
-    """Which use case is to be trained."""
+    """Request to train a use case."""
 
     use_case: str = Field(min_length=1, max_length=200)
     reason: str = ""
@@ -41,7 +41,7 @@ class RetrainOrder(_Order):
 
 
 class PromoteOrder(_Order):
-    """Which version is to become champion, and why."""
+    """Request to make a version champion."""
 
     version: str = Field(pattern="^[0-9]{1,18}$")
     reason: str = Field(min_length=1)
@@ -49,13 +49,13 @@ class PromoteOrder(_Order):
 
 
 class RollbackOrder(_Order):
-    """Why the champion is to go."""
+    """Request to roll back to the previous champion."""
 
     reason: str = Field(min_length=1)
 
 
 def runs_router(control: Control) -> APIRouter:
-    """The routes over ``control``."""
+    """Return the routes for runs and models over ``control``."""
     router = APIRouter()
 
     def accept(wish: Wish, actor: Actor, key: str, response: Response) -> dict[str, Any]:
@@ -75,13 +75,13 @@ def runs_router(control: Control) -> APIRouter:
         key: IdempotencyKey,
         response: Response,
     ) -> dict[str, Any]:
-        """Train a use case when its turn comes; 409 while it cools down, unless `override` says why."""
+        """Queue a training; 409 during the use case's cooldown, unless `override` is set."""
         wish = Wish(Kind.RETRAIN, order.use_case, order.reason, override=order.override)
         return accept(wish, actor, key, response)
 
     @router.get("/use-cases", responses=refusals())
     def use_cases() -> dict[str, Any]:
-        """Return what can be trained, and what is wrong with files that cannot."""
+        """Return the use cases that can be trained, and the errors of files that cannot be used."""
         known, problems = control.use_cases.all()
         names = [{"name": one.name, "file": one.path.name, "cooldown_hours": one.cooldown_hours} for one in known]
         return {"use_cases": names, "problems": problems}
@@ -97,7 +97,7 @@ def runs_router(control: Control) -> APIRouter:
 
     @router.get("/runs/{run}", responses=refusals(404))
     def run(run: str) -> dict[str, Any]:
-        """Return a run: state, step, progress, the end of its log, and what came of it."""
+        """Return a run: state, step, progress, the end of its log, and its result."""
         found = control.runs.run(searchable(run) or "")
         tail = control.launcher.log_tail(found, LOG_TAIL_BYTES) if found.place == control.launcher.place else ""
         summary = dict(found.summary) if found.summary else None
@@ -111,12 +111,12 @@ def runs_router(control: Control) -> APIRouter:
 
     @router.post("/runs/{run}/cancel", status_code=202, responses=refusals(404, 408, 409))
     def cancel(run: str, actor: ActorOf) -> dict[str, Any]:
-        """Take a run out of the queue, or interrupt it; killed after a while if it does not end."""
+        """Remove a run from the queue, or interrupt it, and kill it if it does not end in time."""
         return run_view(control.runs.cancel(searchable(run) or "", actor.name, control.now()))
 
     @router.get("/models", responses=refusals())
     def models() -> dict[str, Any]:
-        """Return, by use case, its champion, the versions and what the gate said of each."""
+        """Return the champion, the versions and the gate's decisions of each use case."""
         known, _ = control.use_cases.all()
         return control.models.list(tuple(one.name for one in known))
 
@@ -133,7 +133,7 @@ def runs_router(control: Control) -> APIRouter:
         key: IdempotencyKey,
         response: Response,
     ) -> dict[str, Any]:
-        """Serve a version as champion; one that the gate has refused only with `override`."""
+        """Queue a promotion: serve a version as champion. A version that the gate refused needs `override`."""
         wish = Wish(Kind.PROMOTE, name, order.reason, order.version, override=order.override)
         return accept(wish, actor, key, response)
 
@@ -150,7 +150,7 @@ def runs_router(control: Control) -> APIRouter:
         key: IdempotencyKey,
         response: Response,
     ) -> dict[str, Any]:
-        """Go back to the champion before this one."""
+        """Queue a rollback to the previous champion."""
         return accept(Wish(Kind.ROLLBACK, name, order.reason), actor, key, response)
 
     return router

@@ -1,4 +1,4 @@
-"""Search for known images that resemble one."""
+"""Routes that search for known images similar to a given image."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _Limit = Annotated[int, Query(ge=1, le=100)]
 
 
 def similar_router(control: Control) -> APIRouter:
-    """The routes over ``control``."""
+    """Return the search routes over ``control``."""
     router, review = APIRouter(), control.review
 
     def find(use_case: str, data: bytes, limit: int) -> list[dict[str, Any]]:
@@ -34,15 +34,15 @@ def similar_router(control: Control) -> APIRouter:
         sha256: Annotated[str, Query(pattern="^([0-9a-f]{64})?$")] = "",
         limit: _Limit = 10,
     ) -> list[dict[str, Any]]:
-        """Return what resembles an image in review most, the nearest first; `item` or `sha256` names the image."""
+        """Return the images most similar to an image in review, nearest first; `item` or `sha256` names the image."""
         if bool(item) == bool(sha256):
-            raise BadRequest("item, sha256: give one of both; POST /similar takes an image", "bad_parameter")
+            raise BadRequest("item, sha256: set exactly one, or send an image to POST /similar", "bad_parameter")
         digest = sha256 or review.store.item(searchable(item) or "").image.sha256
         return find(searchable(use_case) or "", review.images.read(digest), limit)
 
     @router.post("/similar", responses=refusals(404, 408, 413, 415), openapi_extra=UPLOAD_BODY)
     async def similar_to_upload(request: Request, use_case: _Name, limit: _Limit = 10) -> list[dict[str, Any]]:
-        """Return what resembles an image that is sent most, the nearest first. The image is not kept."""
+        """Return the images most similar to the uploaded image, nearest first. The upload is not stored."""
         data = await read_upload(request, control.options.max_upload_bytes)
         return await run_in_threadpool(find, searchable(use_case) or "", data, limit)
 
@@ -50,6 +50,6 @@ def similar_router(control: Control) -> APIRouter:
 
 
 def neighbour_view(found: Neighbour) -> dict[str, Any]:
-    """Return an image that resembles another."""
+    """Return a similar image as JSON."""
     known = dataclasses.asdict(found.known) | {"state": found.known.state and found.known.state.value}
     return known | {"distance": found.distance, "is_near": found.is_near}

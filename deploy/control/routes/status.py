@@ -1,4 +1,4 @@
-"""`GET /live`, `/ready` and `/metrics`."""
+"""Routes `GET /live`, `/ready` and `/metrics`."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ __all__ = ["status_router"]
 
 
 def status_router(control: Control) -> APIRouter:
-    """The routes over ``control``."""
+    """Return the status routes over ``control``."""
     router = APIRouter()
 
     @router.get("/live", responses=refusals())
     async def live() -> dict[str, str]:
-        """Return whether the process lives."""
+        """Return that the process is running."""
         return {"status": "live"}
 
     @router.get("/ready", responses=refusals())
     def ready(request: Request) -> dict[str, Any]:
-        """Return whether database and images can be reached; 503 says which cannot, to clients it knows."""
+        """Check that database and images can be reached. Only authenticated clients see the reason of a 503."""
         try:
             control.runs.ping()
         except (OtherSchema, Unavailable) as error:
@@ -37,7 +37,7 @@ def status_router(control: Control) -> APIRouter:
 
     @router.get("/metrics", response_class=Response, responses=refusals())
     def scrape() -> Response:
-        """Return what Prometheus scrapes."""
+        """Return the metrics for Prometheus."""
         try:
             control.metrics.queue(control.runs.waiting())
         except (OtherSchema, Unavailable):

@@ -1,4 +1,4 @@
-"""Reviews as JSON."""
+"""Convert review objects to JSON."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def item_view(item: ReviewItem) -> dict[str, Any]:
 
 
 def arrival_view(arrival: Submission) -> dict[str, Any]:
-    """Return where an image came from and what was known of it."""
+    """Return the arrival of an image: its source and what was known about it."""
     predicted = arrival.predicted
     return {
         "origin": arrival.origin.value,
@@ -67,12 +67,12 @@ def decision_view(decision: Decision) -> dict[str, Any]:
 
 
 def opinion_view(opinion: SeenOpinion) -> dict[str, Any]:
-    """Return an opinion as somebody may see it."""
+    """Return an opinion, as far as the reader may see it."""
     return dataclasses.asdict(opinion) | {"verdict": opinion.verdict.value}
 
 
 def agreement_view(agreement: Agreement) -> dict[str, Any]:
-    """Return how far reviewers agree; a pair is a list of two names with their figures."""
+    """Return the agreement of reviewers; a pair is a list of two names with their figures."""
     pairs = [{"reviewers": list(names), **dataclasses.asdict(between)} for names, between in agreement.pairs.items()]
     return dataclasses.asdict(dataclasses.replace(agreement, pairs={})) | {"pairs": pairs}
 
@@ -88,6 +88,6 @@ def version_view(version: DataVersion) -> dict[str, Any]:
 
 
 def stats_view(stats: Stats) -> dict[str, Any]:
-    """Return how a queue stands."""
+    """Return the state of a queue."""
     oldest = stats.oldest_pending
     return dataclasses.asdict(stats) | {"oldest_pending": oldest and oldest.isoformat()}

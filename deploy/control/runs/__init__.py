@@ -1,1 +1,1 @@
-"""Starts runs, watches them and keeps how they ended."""
+"""Start runs, watch them and store their results."""

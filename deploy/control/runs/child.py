@@ -1,16 +1,17 @@
-"""``python -m deploy.control.runs.child FOLDER COMMAND…``: the process that stands between the service and a run.
+"""``python -m deploy.control.runs.child FOLDER COMMAND…``: start a run, wait for it, and store how it ended.
 
-It outlives the service, and its folder says all that a service needs that comes later:
+This process is the parent of the run and outlives the service. A service that starts later reads everything from its
+folder:
 
-    lock         held by this process and by the run, as long as one of them lives
-    log          what the run prints
-    exit.draft   space for the next one, so that a disk that is full by then does not matter
-    started      process id and time; made once, so that a run that is started twice runs once
-    exit         how it ended
+    lock         held by this process and by the run, as long as one of them is running
+    log          output of the run
+    exit.draft   disk space reserved for `exit`, so that it can be written to a full disk
+    started      process id and time; created once, so that a run that is started twice runs once
+    exit         exit code of the run
 
-Where the run cannot be begun, it leaves no ``started`` and exits with `REFUSED` plus the errno.
+If the run cannot be started, this process writes no ``started`` and exits with `REFUSED` plus the errno.
 
-Nothing but the standard library is imported: this process waits for hours.
+It imports only the standard library, to use little memory while it waits for hours.
 """
 
 from __future__ import annotations
@@ -29,19 +30,19 @@ from pathlib import Path
 __all__ = ["REFUSED", "main"]
 
 REFUSED = 100
-"""More than the exit codes of Python itself."""
+"""Base of our exit codes, above those of Python itself."""
 
 _ATTEMPTS = 20
 _DRAFT = "exit.draft"
 _SPACE = " " * 8
-"""As much as any exit code takes."""
+"""Bytes that are enough for any exit code."""
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run a command once, to its end.
+    """Run a command once, and wait until it ends.
 
     Returns:
-        0, or `REFUSED` plus the errno of what kept it from beginning.
+        0, or `REFUSED` plus the errno if the command cannot be started.
     """
     folder, command = Path(arguments[0]), list(arguments[1:])
     try:
@@ -52,10 +53,10 @@ def main(arguments: Sequence[str]) -> int:
         _write(folder / _DRAFT, _SPACE)
         _write_new(folder / "started", json.dumps({"pid": os.getpid(), "at": time.time()}))
     except FileExistsError:
-        return 0  # it was cancelled meanwhile
+        return 0  # cancelled in the meantime
     except OSError as error:
         return REFUSED + (error.errno or 0)
-    # A signal to the group is for the run: this process stays to write down how it ended.
+    # A signal to the process group is for the run; this process must survive to store the exit code.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     with log:
@@ -86,7 +87,7 @@ def _take(lock: int) -> bool:
         with contextlib.suppress(BlockingIOError):
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return True
-        time.sleep(0.05)  # a service that looks whether it is held has it for a moment
+        time.sleep(0.05)  # a service that checks the lock holds it for a moment
     return False
 
 
@@ -96,7 +97,7 @@ def _restore_signals() -> None:
 
 
 def _write(path: Path, text: str) -> None:
-    """Write over what is there, durably, in the same place on the disk."""
+    """Overwrite the content in place, durably, so that no new disk space is needed."""
     file = os.open(path, os.O_CREAT | os.O_WRONLY, 0o600)
     try:
         os.pwrite(file, text.encode(), 0)
@@ -106,7 +107,7 @@ def _write(path: Path, text: str) -> None:
 
 
 def _write_new(path: Path, text: str) -> None:
-    """Write a file that nobody else has made; not there where it cannot be written."""
+    """Create and write a new file; remove it if it cannot be written."""
     file = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
     try:
         os.write(file, text.encode())

@@ -1,4 +1,4 @@
-"""The command line of a run: the service imports no orchestrator, the process that it starts does."""
+"""Build the command line of a run, so that only the started process imports the orchestrator."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from visionops.runs.states import Kind, Run
 __all__ = ["STOPS_ELSEWHERE", "command_of"]
 
 STOPS_ELSEWHERE = {"VISIONOPS_INTERRUPT": "stop"}
-"""Of a run: where its steps run on a cluster, the interrupt that cancels it stops them, too (`launch.interrupts`)."""
+"""Environment of a run: the interrupt that cancels it also stops its steps on a cluster (`launch.interrupts`)."""
 
 
 def command_of(run: Run, config: Path, stack: str | None) -> list[str]:
-    """Return the command line of a run; each of them is one argument, never part of a shell's line."""
+    """Return the command line of a run as a list of arguments, which no shell interprets."""
     wish = run.wish
     words = [sys.executable, "-m", "launch.cli"]
     match wish.kind:

@@ -1,4 +1,4 @@
-"""Runs as Jobs of a Kubernetes cluster, made of a template: image, account and environment are yours."""
+"""Run Jobs on a Kubernetes cluster from a template, in which the user sets image, account and environment."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ __all__ = ["JobLauncher"]
 
 _LABEL = "visionops.dev/run"
 _YOUNG = timedelta(minutes=1)
-"""A run without a Job is made again only this long after it was taken: later its Job was there and was removed."""
+"""Time after which a missing Job counts as removed; before that, the Job of a run is created again."""
 _UNNAMED = re.compile("[^A-Za-z0-9._-]+")
 
 
 class JobLauncher:
-    """Implements `Launcher`. The Job of a run is named by its id, so it is made once however often it is started.
+    """Launcher for Jobs. A Job is named after the run's id, so it is created once even if it is started again.
 
     Args:
-        template: Of the Job; the command of a run replaces that of its first container.
+        template: Template of the Job; the command of its first container is replaced by the run's.
     """
 
     def __init__(self, template: dict[str, Any], namespace: str) -> None:
@@ -44,7 +44,7 @@ class JobLauncher:
         """Read the template.
 
         Raises:
-            ConfigError: It cannot be read, or is no Job with a container.
+            ConfigError: The file cannot be read, or is not a Job with a container.
         """
         try:
             template = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -53,14 +53,14 @@ class JobLauncher:
         try:
             kind, containers = template["kind"], template["spec"]["template"]["spec"]["containers"]
         except (KeyError, TypeError) as error:
-            raise ConfigError(f"--job-template: {path}: is no Job with a container") from error
+            raise ConfigError(f"--job-template: {path}: is not a Job with a container") from error
         if kind != "Job" or not containers:
-            raise ConfigError(f"--job-template: {path}: is no Job with a container")
+            raise ConfigError(f"--job-template: {path}: is not a Job with a container")
         return cls(template, namespace)
 
     def start(self, run: Run, command: list[str]) -> None:
         """See `Launcher`."""
-        # 409: it is there, as a service that died has made it.
+        # 409: the Job exists already, created by a service that has died.
         with _errors(run, "made", but=409):
             self._jobs.create_namespaced_job(self._namespace, self.manifest(run, command), _request_timeout=20)
 
@@ -77,7 +77,7 @@ class JobLauncher:
         return RunObservation(Stage.ALIVE)
 
     def stop(self, run: Run, *, hard: bool) -> None:
-        """See `Launcher`. The cluster interrupts the pod, and kills it after the template's grace period."""
+        """See `Launcher`. The cluster interrupts the pod and kills it after the template's grace period."""
         with _errors(run, "removed", but=404):
             self._jobs.delete_namespaced_job(
                 self._name(run),
@@ -89,7 +89,7 @@ class JobLauncher:
 
     def log_tail(self, run: Run, size: int) -> str:
         """See `Launcher`."""
-        # A pod that has not begun has no log, and a cluster that does not answer shows none.
+        # A pod that has not started has no log; if the cluster does not answer, the log is empty too.
         with contextlib.suppress(StackError), _errors(run, "read"):
             pods = self._pods.list_namespaced_pod(
                 self._namespace, label_selector=f"{_LABEL}={run.id}", _request_timeout=20
@@ -103,7 +103,7 @@ class JobLauncher:
         return ""
 
     def summary(self, run: Run) -> Mapping[str, Any] | None:
-        """See `Launcher`. The pod's files are gone with it; its log and the dashboard have the figures."""
+        """See `Launcher`. The pod's files are removed with it; the figures are in its log and on the dashboard."""
         del run
         return None
 
@@ -120,7 +120,7 @@ class JobLauncher:
         metadata["labels"] = {**metadata.get("labels", {}), **labels}
         pod = job["spec"]["template"]
         pod.setdefault("metadata", {})["labels"] = {**pod.get("metadata", {}).get("labels", {}), **labels}
-        job["spec"]["backoffLimit"] = 0  # a run that failed is not run again by itself
+        job["spec"]["backoffLimit"] = 0  # the cluster must not retry a failed run
         pod["spec"]["restartPolicy"] = "Never"
         container = pod["spec"]["containers"][0]
         container["command"] = ["python", *command[1:]]
@@ -146,11 +146,11 @@ class JobLauncher:
             if "KUBERNETES_SERVICE_HOST" in os.environ and "KUBECONFIG" not in os.environ:
                 config.load_incluster_config(client_configuration=configuration)
             else:
-                # Named, because the client reads the variable when it is imported, and never again.
+                # Passed explicitly, because the client reads the variable only once, when it is imported.
                 config.load_kube_config(os.environ.get("KUBECONFIG"), client_configuration=configuration)
         except (config.ConfigException, OSError) as error:
             raise StackError(
-                f"no cluster: neither the kubeconfig nor the pod's account can be used ({error})"
+                f"cannot connect to a cluster: neither the kubeconfig nor the pod's account is usable ({error})"
             ) from error
         return client.ApiClient(configuration)
 
@@ -169,7 +169,7 @@ class JobLauncher:
 
 @contextlib.contextmanager
 def _errors(run: Run, done: str, but: int = 0) -> Iterator[None]:
-    """Make one line of what the cluster says; an answer of status ``but`` ends the block.
+    """Turn the cluster's errors into one line; an answer with status ``but`` ends the block without an error.
 
     Raises:
         StackError: The cluster refuses, or does not answer.

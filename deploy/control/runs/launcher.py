@@ -1,4 +1,4 @@
-"""What runs a run: a process of this machine, or a Job of a cluster."""
+"""Define the interface that starts, watches and stops runs: as local processes, or as Jobs of a cluster."""
 
 from __future__ import annotations
 
@@ -13,49 +13,49 @@ __all__ = ["Launcher", "RunObservation", "Stage"]
 
 
 class Stage(enum.StrEnum):
-    """How far a run has come, as its process shows."""
+    """Stage of a run, as its process or Job shows it."""
 
     WAITING = "waiting"
-    """Not begun: it may be started, again too."""
+    """Not started; it may be started again."""
     ALIVE = "alive"
     ENDED = "ended"
     GONE = "gone"
-    """It began, it is not there any more, and nothing says how it ended."""
+    """Started and gone, without an exit code."""
     REFUSED = "refused"
-    """It cannot be begun."""
+    """Cannot be started."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class RunObservation:
-    """A look at a run."""
+    """Observed state of a run."""
 
     stage: Stage
     exit_code: int | None = None
     reason: str = ""
-    """Why it cannot be begun, or what may have ended it."""
+    """Why the run cannot be started, or what may have ended it."""
 
 
 class Launcher(Protocol):
-    """Starts runs, looks at them and stops them. All that it knows is kept outside of this process."""
+    """Start, watch and stop runs. All state is outside of this process, so that another one can take over."""
 
     place: str
-    """Where it runs them; another launcher of the same place can take its runs over."""
+    """Where the runs are; another launcher with the same place can take them over."""
 
     def start(self, run: Run, command: list[str]) -> None:
-        """Start a run; called again, it is started once.
+        """Start a run; a second call does not start it again.
 
         Raises:
-            StackError: It cannot be started.
+            StackError: The run cannot be started.
         """
 
     def look(self, run: Run) -> RunObservation:
-        """Return how far a run has come."""
+        """Return the current state of a run."""
 
     def stop(self, run: Run, *, hard: bool) -> None:
-        """Interrupt a run; with ``hard`` kill it."""
+        """Interrupt a run, or kill it if ``hard``."""
 
     def log_tail(self, run: Run, size: int) -> str:
-        """Return the last ``size`` bytes of what a run has printed; "" where there is nothing."""
+        """Return the last ``size`` bytes of a run's output; "" if there is none."""
 
     def summary(self, run: Run) -> Mapping[str, Any] | None:
-        """Return the summary that a run has written; None where there is none."""
+        """Return the summary that a run has written; None if there is none."""

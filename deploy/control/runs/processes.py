@@ -1,4 +1,4 @@
-"""Runs as processes of this machine, each in a folder and a process group of its own."""
+"""Run processes on this machine, each with its own folder and process group."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ _MODULE = "deploy.control.runs.child"
 
 
 class ProcessLauncher:
-    """Implements `Launcher`. The folder of a run has its log, and says whether it lives and how it ended.
+    """Launcher for local processes. The folder of a run has its log, a lock while it is running, and its exit code.
 
     Args:
-        folder: Of all runs; services that share it on one machine can take over from each other.
-        root: Working folder of runs, where ``python -m`` finds the code.
+        folder: Folder of all runs; services on one machine that share it can take over each other's runs.
+        root: Working folder of the runs, where ``python -m`` finds the code.
     """
 
     def __init__(self, folder: Path, root: Path) -> None:
@@ -50,7 +50,7 @@ class ProcessLauncher:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             wrapped = [sys.executable, "-m", _MODULE, str(folder), *command, "--summary", str(folder / "summary.json")]
-            # A session of its own: it outlives this process, and what interrupts the one does not reach the other.
+            # Its own session, so that it outlives this process and does not receive its signals.
             child = subprocess.Popen(  # noqa: S603 - the words are ours
                 wrapped,
                 cwd=self._root,
@@ -70,9 +70,9 @@ class ProcessLauncher:
         child = self._children.get(run.id)
         code = 0 if child is None else child.poll()
         if code is None:
-            return RunObservation(Stage.ALIVE)  # or it is about to begin
+            return RunObservation(Stage.ALIVE)  # or it is about to start
         self._children.pop(run.id, None)
-        # In this order: what is started before a lock that is free has ended.
+        # The order matters: a run that has started and whose lock is free has ended.
         has_started = (folder / "started").exists()
         if self._is_held(folder):
             return RunObservation(Stage.ALIVE)
@@ -92,11 +92,11 @@ class ProcessLauncher:
         with contextlib.suppress(OSError, ValueError, KeyError):
             folder.mkdir(parents=True, exist_ok=True)
             if not (folder / "started").exists():
-                # One that was to start it finds it started, and does nothing.
+                # A child that is about to start the run finds it started, and does nothing.
                 (folder / "started").open("x").close()
                 return
             if self._is_held(folder):
-                # The lock is held, so the leader of the group is the run's own: its number is not another's by now.
+                # The lock is held, so the process id still belongs to the run and was not reused.
                 group = int(json.loads((folder / "started").read_text(encoding="utf-8"))["pid"])
                 os.killpg(group, signal.SIGKILL if hard else signal.SIGINT)
 

@@ -1,4 +1,4 @@
-"""The loop behind the queue: starts what waits, watches what runs, stops what is cancelled, keeps how it ended."""
+"""Process the queue: start waiting runs, watch running ones, stop cancelled ones, and store how each ended."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from visionops.runs.states import Run, RunState, advance
 __all__ = ["LEASE", "Runner"]
 
 LEASE = timedelta(seconds=10)
-"""How long a service that died keeps others from its runs."""
+"""Time after which another service may take over the runs of a service that died."""
 _TICK_SECONDS = 0.5
 _LAST_LINE = 4096
 _KILLED = frozenset({-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP})
-"""Exit codes of a run that somebody else has ended: how it would have ended nobody knows."""
+"""Exit codes of a run that was killed from outside, so that its result is unknown."""
 _log = logging.getLogger("visionops.control")
 
 
 class Runner:
-    """Drives the runs of one service.
+    """Run the queue of one service.
 
     Args:
-        owner: Name of this service; each start has its own.
-        command: From a run to its command line; raises where the use case is gone.
-        clock: The time, aware.
-        grace: From the interrupt of a cancelled run to its kill.
-        lease: How long a service that died keeps others from its runs.
-        tick_seconds: Between two looks at all runs.
+        owner: Name of this service, different for each start.
+        command: Returns the command line of a run; raises if the use case does not exist any more.
+        clock: Returns the current time, time-zone aware.
+        grace: Time that a cancelled run has to end before it is killed.
+        lease: Time after which another service may take over the runs of a service that died.
+        tick_seconds: Seconds between two checks of all runs.
         on_end: Called with each run that has ended.
     """
 
@@ -66,17 +66,17 @@ class Runner:
         self._thread = threading.Thread(target=self._loop, name="runs", daemon=True)
 
     def start(self) -> None:
-        """Begin to drive runs, in a thread."""
+        """Start the loop in a thread."""
         self._thread.start()
 
     def close(self) -> None:
-        """Stop driving; runs go on by themselves, and the next service takes them over."""
+        """Stop the loop. Runs continue, and the next service takes them over."""
         self._stopped.set()
         if self._thread.is_alive():
             self._thread.join(10)
 
     def tick(self) -> None:
-        """Look at every run once.
+        """Check every run once.
 
         Raises:
             ReviewError: The database cannot be reached; the next tick tries again.
@@ -85,7 +85,7 @@ class Runner:
         for run in self._store.hold(self._owner, self._launcher.place, now, now + self._lease):
             try:
                 self._watch(run, now)
-            except StackError as error:  # a cluster that does not answer for one look says nothing of the run
+            except StackError as error:  # the cluster did not answer this time, so the run's state is unknown
                 _log.warning("run_not_seen", extra={"fields": _fields(run) | {"reason": str(error)}})
         while (taken := self._store.take(self._owner, self._launcher.place, now, now + self._lease)) is not None:
             _log.info("run_started", extra={"fields": _fields(taken)})
@@ -97,7 +97,7 @@ class Runner:
                 self.tick()
             except ReviewError as error:
                 _log.warning("runs_not_seen", extra={"fields": {"reason": str(error)}})
-            except Exception:  # noqa: BLE001 - logged in full; the loop must outlive what one run does
+            except Exception:  # noqa: BLE001 - logged in full; the loop must survive an error of one run
                 _log.exception("runs_not_seen")
 
     def _begin(self, run: Run, now: datetime) -> None:
@@ -118,7 +118,7 @@ class Runner:
         elif run.cancelled_at is not None:
             self._stop(run, seen, now)
         elif seen.stage is Stage.WAITING:
-            self._begin(run, now)  # the service that took it died before it could
+            self._begin(run, now)  # the service that took the run died before it started it
 
     def _stop(self, run: Run, seen: RunObservation, now: datetime) -> None:
         assert run.cancelled_at is not None
@@ -149,14 +149,14 @@ class Runner:
 
 def _ended_as(run: Run, seen: RunObservation) -> RunState:
     if seen.exit_code == 0:
-        return RunState.SUCCEEDED  # it was faster than who cancelled it
+        return RunState.SUCCEEDED  # it ended before the cancellation reached it
     if run.cancelled_at is not None:
         return RunState.CANCELLED
     return RunState.LOST if seen.exit_code in _KILLED else RunState.FAILED
 
 
 def _signal_of(seen: RunObservation) -> str:
-    """Return what a run that a signal has ended says of it; "" for any other."""
+    """Return a sentence on the signal that ended a run; "" if no signal did."""
     if seen.exit_code is None or seen.exit_code >= 0:
         return ""
     number = -seen.exit_code

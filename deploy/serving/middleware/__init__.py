@@ -1,1 +1,1 @@
-"""The routes of the prediction server and who may call them; `deploy.http` holds to it."""
+"""Access table of the prediction server, which `deploy.http` enforces."""

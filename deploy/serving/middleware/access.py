@@ -1,4 +1,4 @@
-"""Who may do what: every route of the prediction server with the roles it is open to."""
+"""List every route of the prediction server with the roles that may call it."""
 
 from __future__ import annotations
 
@@ -48,10 +48,10 @@ ROLES: Final[Mapping[str, frozenset[KeyRole]]] = {
     "POST /reload": ADMIN,
     "POST /unload": ADMIN,
 }
-"""Each route and who may call it. What is not listed does not exist: the gate lets nothing else through."""
+"""Roles that may call each route. A route that is not listed does not exist."""
 
 PAGES: Final = frozenset({"/", "/docs"})
-"""Have a page for browsers: a shell without facts, which asks for a key where one is needed. Its JSON needs the key."""
+"""Paths with a page for browsers. The page has no data and asks for a key if one is needed; its JSON needs the key."""
 
 PROBES: Final = frozenset({"/health", "/ready", "/metrics", "/v2/health/live", "/v2/health/ready"})
-"""Called again and again by machines: not limited in rate, not logged."""
+"""Paths that machines poll: without a rate limit, not logged."""

@@ -1,1 +1,1 @@
-"""Which models are loaded, who of them answers, and how an answer is made."""
+"""Load models, choose which one answers a request, and make predictions."""

@@ -1,4 +1,4 @@
-"""Record how two models of one name compare: in metrics, in the figures of the hold, and for a canary's verdict."""
+"""Record comparisons of two models of one name: in metrics, in the figures of the hold, and to judge a canary."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["CanaryComparison", "ShadowComparison"]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ShadowComparison:
-    """A shadow computes what the champion answered."""
+    """Comparison in which a shadow computes an image that the champion answered."""
 
     shadow: ServedModel
     metrics: ModelMetrics
@@ -38,14 +38,14 @@ class ShadowComparison:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class CanaryComparison:
-    """The champion computes what a canary answered."""
+    """Comparison in which the champion computes an image that a canary answered."""
 
     choice: Choice
     metrics: ModelMetrics
     judge: Callable[[Choice], None]
 
     def compared(self, agreement: float, seconds: float, other_seconds: float) -> None:  # noqa: ARG002
-        """See `Comparison`. The champion is timed where it answers, not here."""
+        """See `Comparison`. The champion's time is measured on the requests that it answers, not here."""
         canary = self.choice.served
         self.metrics.canary_compared(canary.ref.name, agreement)
         canary.record.compared(agreement)

@@ -1,4 +1,4 @@
-"""How much room the prediction log has."""
+"""Measure the free disk space of the prediction log."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ __all__ = ["DiskSpace"]
 
 
 class DiskSpace:
-    """Room on the disk of a folder, asked for in a thread of its own: on a disk that hangs, so does the question.
+    """Free space on the disk of a folder, measured in a separate thread, because the call hangs if the disk does.
 
     Args:
-        folder: It, or the nearest folder above it that is there.
+        folder: The folder; if it does not exist, the nearest existing parent is measured.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -24,16 +24,16 @@ class DiskSpace:
         self.look()
 
     def look(self) -> tuple[int, int] | None:
-        """Bytes that are free to us and bytes in all, as of the look before; None while there was none.
+        """Start a measurement and return the previous one: free bytes and total bytes; None before the first.
 
-        Called from one thread at a time.
+        Must be called from one thread at a time.
         """
         if not self._thread.is_alive():
-            self._thread = threading.Thread(target=self._ask, name="disk-space", daemon=True)
+            self._thread = threading.Thread(target=self._measure, name="disk-space", daemon=True)
             self._thread.start()
         return self._found
 
-    def _ask(self) -> None:
+    def _measure(self) -> None:
         with contextlib.suppress(OSError):
             nearest = next(path for path in (self._folder, *self._folder.parents) if path.exists())
             usage = shutil.disk_usage(nearest)

@@ -1,11 +1,11 @@
-"""Puts the work of requests on threads, so many at a time, and turns the rest away while it is fresh.
+"""Run the work of requests on a fixed number of threads, and refuse requests early when the queue is full.
 
-A queue that is longer than a client waits answers nobody: beyond ``queue`` waiting images a request is refused at
-once, and one that has waited for ``timeout`` seconds is taken out before any work is done on it.
+A queue that takes longer than clients wait is useless. So a request is refused at once if ``queue`` images are
+waiting, and one that has waited for ``timeout`` seconds is removed before any work is done on it.
 
-A request may have a deadline. One that cannot meet it is refused at once, by what images take at present. Of those
-that wait, the one with the earliest deadline goes first. A request without a deadline goes as if it had one at half of
-``timeout``: so such requests keep their order, and none of them waits for ever behind requests in a hurry.
+A request may have a deadline. It is refused at once if it cannot meet the deadline, by the current time per image. The
+waiting request with the earliest deadline goes first. A request without a deadline is ordered as if its deadline were
+at half of ``timeout``: so such requests keep their order, and none waits forever behind requests with short deadlines.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ __all__ = ["Dispatcher"]
 
 _Result = TypeVar("_Result")
 _PATIENCE = 0.5
-"""Share of the time limit after which a request without a deadline goes first."""
+"""Share of the time limit that serves as the deadline of a request without one, for ordering only."""
 _STALE_SECONDS = 1.0
-"""Age beyond which the pace of an idle server is measured again rather than believed."""
+"""Seconds after which the pace of an idle server is too old to refuse requests by."""
 
 
 @dataclasses.dataclass(order=True, slots=True)
 class _Job:
-    """One image that waits, or is in work. The one with the smallest ``rank`` goes first."""
+    """One image that is waiting or being processed. The job with the smallest ``rank`` goes first."""
 
     rank: float
     number: int
-    """Of two with the same rank, the older one goes first."""
+    """Sequence number: of two jobs with the same rank, the older one goes first."""
     work: Callable[[], Any] = dataclasses.field(compare=False)
     kind: str = dataclasses.field(compare=False)
     deadline: float | None = dataclasses.field(compare=False)
@@ -49,14 +49,14 @@ class _Job:
 
 
 class Dispatcher:
-    """Runs work of images off the event loop. To be called from one event loop.
+    """Run the work of images on threads. All methods must be called from one event loop.
 
-    Deadlines are moments of `time.monotonic`. Works of one ``kind`` take about as long as one another.
+    Deadlines are times of `time.monotonic`. Jobs of one ``kind`` should take about the same time.
 
     Args:
-        workers: Images in work at once.
-        queue: Images that may wait beside.
-        timeout: Seconds from the call to the answer.
+        workers: Number of images processed at once.
+        queue: Maximum number of waiting images.
+        timeout: Maximum seconds from the call to the answer.
     """
 
     def __init__(self, workers: int, queue: int, timeout: float) -> None:
@@ -66,51 +66,51 @@ class Dispatcher:
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="predict")
         self._admitted = 0
         self._numbers = itertools.count()
-        self._lock = threading.Lock()  # of all below
+        self._lock = threading.Lock()  # guards all attributes below
         self._waiting: list[_Job] = []  # a heap
         self._in_work: dict[int, _Job] = {}
         self._paces = Paces()
 
     @property
     def waiting(self) -> int:
-        """Images admitted and not in work."""
+        """Number of images that are accepted and not being processed yet."""
         return max(0, self._admitted - self.workers)
 
     def check(self, deadline: float | None = None, kind: str = "", images: int = 1) -> None:
-        """Refuse before the body is read, where there is no room for it now, or no time.
+        """Refuse a request before its body is read, if the queue is full or the deadline cannot be met.
 
         Raises:
             Overloaded: The queue is full.
-            DeadlineMissed: The answer cannot be ready by then.
+            DeadlineMissed: The answer cannot be ready by the deadline.
         """
         if self._admitted >= self.workers + self.queue:
             seconds = math.ceil(self._seconds_of_all(kind)) or 1
-            raise Overloaded(f"{self.waiting} images wait already; try again in {seconds} s", retry_after=seconds)
+            raise Overloaded(f"{self.waiting} images are waiting; try again in {seconds} s", retry_after=seconds)
         if deadline is not None:
             self._check_deadline(deadline, kind, images)
 
     async def run(self, work: Callable[[], _Result], *, deadline: float | None = None, kind: str = "") -> _Result:
-        """The result of ``work``, called on one of the threads.
+        """Call ``work`` on one of the threads and return its result.
 
         Raises:
             Overloaded: The queue is full.
-            DeadlineMissed: The answer cannot be ready by then, or was not.
-            TookTooLong: Not done within the time limit.
+            DeadlineMissed: The answer was not, or cannot be, ready by the deadline.
+            TookTooLong: The work exceeds the time limit.
         """
         return (await self.run_all([work], deadline=deadline, kind=kind))[0]
 
     async def run_all(
         self, works: Sequence[Callable[[], _Result]], *, deadline: float | None = None, kind: str = ""
     ) -> list[_Result]:
-        """The results of the works of one request, in their order.
+        """Run all jobs of one request, and return their results in order.
 
-        They take at most one place for each worker, and the next of them goes in when one is done: beside a batch of
-        any length, a single image waits no longer than the queue is long. An error of one work ends them all.
+        They use at most one queue place per worker, and the next job enters when one is done. So a batch of any length
+        does not delay a single image by more than the queue's length. An error in one job ends them all.
 
         Raises:
-            Overloaded: There is no place for the first of them.
-            DeadlineMissed: Not all can be done by then, or were not.
-            TookTooLong: Not all done within the time limit.
+            Overloaded: The queue has no place for the first job.
+            DeadlineMissed: Not all jobs were, or can be, done by the deadline.
+            TookTooLong: The jobs exceed the time limit.
         """
         self.check(deadline, kind, len(works))
         start = time.monotonic()
@@ -147,10 +147,10 @@ class Dispatcher:
         return [results[index] for index in range(len(works))]
 
     def close(self) -> None:
-        """Wait for what is in work."""
+        """Wait for the jobs that are being processed."""
         self._pool.shutdown()
 
-    # What is ahead
+    # Estimates
 
     def _check_deadline(self, deadline: float, kind: str, images: int) -> None:
         now = time.monotonic()
@@ -171,7 +171,7 @@ class Dispatcher:
         if left_over > wait + needed:
             return
         is_idle, is_stale = busy == 0 and not ahead, now - pace.measured > _STALE_SECONDS
-        # A pace of one slow image would refuse all that could show a better one.
+        # An outdated slow pace would refuse every request that could correct it.
         if is_idle and is_stale and left_over > rounds * pace.fastest:
             return
         reason = Missed.REFUSED if left_over > 0 else Missed.EXPIRED
@@ -190,7 +190,7 @@ class Dispatcher:
     # Places
 
     def _leave(self, last: Future[Any] | None) -> None:
-        # Whoever waits may leave before the work is done: the place is taken until it is.
+        # A client may stop waiting before the work is done; its place is free only afterwards.
         if last is None or last.done():
             self._release()
         else:
@@ -208,7 +208,7 @@ class Dispatcher:
         job = _Job(rank, next(self._numbers), work, kind, deadline)
         with self._lock:
             heapq.heappush(self._waiting, job)
-        # Any thread takes whichever job is first then: there are as many calls as jobs.
+        # Each call runs whichever job is first at that moment; there are as many calls as jobs.
         self._pool.submit(self._run_first)
         return job
 
@@ -229,7 +229,7 @@ class Dispatcher:
             return
         try:
             result = job.work()
-        except BaseException as error:  # noqa: BLE001 - whoever waits for the job gets it
+        except BaseException as error:  # noqa: BLE001 - the caller that waits for the job gets it
             self._done(job, None)
             job.future.set_exception(error)
         else:
@@ -246,5 +246,5 @@ class Dispatcher:
 
 
 def _missed(deadline: float, since: float, reason: Missed) -> DeadlineMissed:
-    what = "begun, and not done" if reason is Missed.LATE else "not begun"
+    what = "started, but not finished" if reason is Missed.LATE else "not started"
     return DeadlineMissed(f"the deadline has passed: {what} within {max(0.0, deadline - since) * 1000:.0f} ms", reason)

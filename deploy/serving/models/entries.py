@@ -1,6 +1,6 @@
-"""What stands under one name: who answers, who stands in, who looks on, and what went wrong last.
+"""The models of one name: champion, canary and shadow, and the last error.
 
-An entry is a value: each change makes a new one, so a reader that holds one needs no lock.
+An entry is immutable: each change creates a new one, so readers need no lock.
 """
 
 from __future__ import annotations
@@ -21,37 +21,37 @@ __all__ = ["Canary", "Choice", "Entry", "RequestKeys"]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class RequestKeys:
-    """Keys that decide whether a request is in the share of a canary; "" is in no share."""
+    """Keys that decide whether a request belongs to a canary's share; "" belongs to no share."""
 
     key: str = ""
-    """The client's: the header X-Request-Key, else the API key, else the request's id."""
+    """Key of the client: the header X-Request-Key, or the API key, or the request's id."""
     request: str = ""
-    """The request's own: the header X-Request-Key, else the request's id."""
+    """Key of the request: the header X-Request-Key, or the request's id."""
 
     def cut_by(self, split_by: SplitBy | None) -> str:
-        """Return the one that counts."""
+        """Return the key that decides under ``split_by``."""
         return self.request if split_by is SplitBy.REQUEST else self.key
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Choice:
-    """Who answers one request."""
+    """The model that answers one request, and the models that it is compared with."""
 
     served: ServedModel
     champion: ServedModel | None = None
-    """Where a canary answers: who steps in for it, and whom it is measured against."""
+    """If a canary answers: the model that answers if it fails, and that it is compared with."""
     bounds: Bounds = dataclasses.field(default_factory=Bounds)
     shadow: ServedModel | None = None
-    """Who is to be compared with the answer."""
+    """Model that computes the same image for comparison."""
     arm: str = ""
-    """canary or champion, where a canary has a share; else ""."""
+    """``canary`` or ``champion`` while a canary has a share; otherwise ""."""
     hold: Hold | None = None
-    """Where it is counted how the two models do."""
+    """Counts the results of both models."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Canary:
-    """A model that answers a share of the requests, as long as it keeps its bounds."""
+    """A model that answers a share of the requests, as long as it stays within its bounds."""
 
     model: ServedModel
     share: float
@@ -67,13 +67,13 @@ class Entry:
     canary: Canary | None = None
     shadow: ServedModel | None = None
     shadow_share: float = 1.0
-    """Of the requests: those that the shadow computes."""
+    """Share of the requests that the shadow computes."""
     hold: Hold | None = None
-    """Counts how canary or shadow do; stays when the canary was sent away."""
+    """Counts the results of canary or shadow; kept after a canary is withdrawn."""
     failure: dict[str, str] | None = None
-    """What was wrong with the last model that was to be loaded; None when it went well."""
+    """Error of the last attempt to load a model; None if it succeeded."""
     returned: dict[str, str] | None = None
-    """Why the last canary was sent away."""
+    """Reason why the last canary was withdrawn."""
 
     def roles(self) -> Iterator[tuple[ModelRole, ServedModel]]:
         """Yield each model with its role, the champion first."""
@@ -85,15 +85,15 @@ class Entry:
             yield ModelRole.SHADOW, self.shadow
 
     def choose(self, name: str, version: str, keys: RequestKeys) -> Choice:
-        """Choose who answers a request for ``name``.
+        """Choose the model that answers a request for ``name``.
 
         Args:
-            version: "": the champion, or the canary for its share of keys.
-            keys: What the share is cut by.
+            version: Version of the model; "" for the champion, or the canary for its share of keys.
+            keys: Keys that decide whether the request belongs to the canary's share.
 
         Raises:
-            NoModel: There is no champion yet.
-            UnknownModel: There is no model of that version.
+            NoModel: The name has no champion yet.
+            UnknownModel: The name has no model with that version.
         """
         if version:
             for _, model in self.roles():
@@ -115,7 +115,7 @@ class Entry:
         return Choice(self.champion, shadow=shadow, arm=ModelRole.CHAMPION.value, hold=self.hold)
 
     def status(self) -> dict[str, Any]:
-        """Return the roles, and what went wrong last, as `/models` shows them."""
+        """Return the roles and the last errors, as `/models` shows them."""
         roles: dict[str, Any] = {
             role.value: served.summary() | {"last_images": served.record.summary()} for role, served in self.roles()
         }
@@ -129,14 +129,14 @@ class Entry:
         }
 
     def with_model(self, model: ServedModel, placement: Placement) -> Entry:
-        """Return the entry with ``model`` in its role, and no failure.
+        """Return the entry with ``model`` in its role, and without a load error.
 
         Raises:
-            RoleConflict: There is no champion to stand beside, or it answers another task.
+            RoleConflict: The name has no champion, or one for another task.
         """
         match placement.role:
             case ModelRole.CHAMPION:
-                # Who becomes champion is no longer the canary or the shadow of itself.
+                # A canary or shadow that becomes champion loses its old role.
                 canary = self.canary if self.canary and _differs(self.canary.model, model) else None
                 shadow = self.shadow if self.shadow and _differs(self.shadow, model) else None
                 hold = self.hold if canary or shadow else None
@@ -153,16 +153,16 @@ class Entry:
         return dataclasses.replace(new, failure=None)
 
     def check_stands_beside(self, placement: Placement) -> None:
-        """Refuse a role for which there must be a champion.
+        """Refuse a canary or shadow without a champion.
 
         Raises:
-            RoleConflict: There is none.
+            RoleConflict: The name has no champion.
         """
         if placement.role is not ModelRole.CHAMPION and self.champion is None:
-            raise RoleConflict(f"{placement.name} has no champion to be a {placement.role} of; load that first")
+            raise RoleConflict(f"{placement.name} has no champion, which a {placement.role} needs; load one first")
 
     def without(self, role: ModelRole) -> Entry | None:
-        """Return the entry without that role; None without a champion, with whom all its roles go."""
+        """Return the entry without that role; None if the champion is removed, which removes all roles."""
         match role:
             case ModelRole.CHAMPION:
                 return None
@@ -179,5 +179,5 @@ class Entry:
 
 
 def _differs(one: ServedModel, new: ServedModel) -> bool:
-    """Return whether ``one`` makes sense beside the champion ``new``: another bundle that answers the same task."""
+    """Return whether ``one`` can be compared with the champion ``new``: another bundle for the same task."""
     return one.digest != new.digest and one.predictor.bundle.card.task == new.predictor.bundle.card.task

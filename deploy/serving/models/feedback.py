@@ -1,7 +1,7 @@
-"""What people say of a prediction or an image: checked, joined with the prediction, and kept durably.
+"""Check feedback on a prediction or an image, join it with the prediction, and store it durably.
 
-The server keeps it in the feedback log beside the prediction log; `visionops review intake` makes items of it. So no
-database is on the way of an answer, and an answer of 202 means that the feedback survives a crash.
+The server stores it in the feedback log beside the prediction log; `visionops review intake` creates review items from
+it. So a request needs no database, and status 202 means that the feedback survives a crash.
 """
 
 from __future__ import annotations
@@ -49,42 +49,42 @@ __all__ = ["Feedback", "Kept", "Said", "open_feedback"]
 _THREADS = 2
 _MOST_WAITING = 32
 _WRITING_SECONDS = 2.0
-"""How long a sampled image may take to its file, which no prediction waits for."""
+"""Seconds to wait for the file of a sampled image, which is written after the prediction."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Said:
-    """What a client says, its texts checked."""
+    """Feedback of a client, with checked texts."""
 
     client: str
-    """Id of its key; "" where the server has none."""
+    """Id of the client's API key; "" if the server has no keys."""
     key: str
-    """Its name for this feedback; "" for none."""
+    """Idempotency key of the feedback; "" for none."""
     label: Mapping[str, Any] | None
     comment: str
     name: str = ""
-    """Of the image's file."""
+    """Name of the image file."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Kept:
-    """What became of it."""
+    """Result of storing feedback."""
 
     use_case: str
     item: str
-    """Id of the review item."""
+    """Id of the review item that it becomes."""
     sha256: str
     known: bool
-    """Whether the same feedback had come before."""
+    """Whether the same feedback was stored before."""
 
 
 class Feedback:
-    """Keeps feedback. `of_image` and `of_request` wait for the disk; safe to call from several threads.
+    """Store feedback. `of_image` and `of_request` wait for the disk; safe to call from several threads.
 
     Args:
-        log: None: there is no prediction log, and all feedback is refused.
-        folder: Of the prediction log.
-        max_pixels: Of an image.
+        log: Feedback log; None without a prediction log, in which case all feedback is refused.
+        folder: Folder of the prediction log.
+        max_pixels: Maximum number of pixels of an image.
     """
 
     def __init__(self, log: FeedbackLog | None, folder: Path | None, max_pixels: int) -> None:
@@ -92,27 +92,27 @@ class Feedback:
         self._folder = folder
         self._max_pixels = max_pixels
         self._searching = threading.Lock()
-        # Of its own: a flood of feedback must not hold up what else waits for threads.
+        # Separate threads, so that a flood of feedback does not delay predictions.
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="feedback")
         self._waiting = 0
 
     def check(self) -> None:
-        """Refuse feedback where it cannot be kept, before its body is read.
+        """Refuse feedback that cannot be stored, before its body is read.
 
         Raises:
             NoPredictionLog: There is no prediction log.
         """
         if self._log is None:
-            raise NoPredictionLog("this server keeps no feedback; start it with --prediction-log FOLDER")
+            raise NoPredictionLog("this server stores no feedback; start it with --prediction-log FOLDER")
 
     async def run(self, work: Callable[..., Kept], *arguments: object) -> Kept:
-        """Return what ``work``, a method of this object, returns, on a thread.
+        """Call ``work``, a method of this object, on a thread, and return its result.
 
         Raises:
-            Busy: Too much waits already.
+            Busy: Too much feedback is waiting.
         """
         if self._waiting >= _MOST_WAITING:
-            raise Busy("too much feedback waits for the disk; try again in a second")
+            raise Busy("too much feedback is waiting for the disk; try again in a second")
         self._waiting += 1
         try:
             loop = asyncio.get_running_loop()
@@ -121,37 +121,37 @@ class Feedback:
             self._waiting -= 1
 
     def of_image(self, said: Said, served: ServedModel, image: bytes) -> Kept:
-        """Keep what is said of an image that came with it.
+        """Store feedback that comes with its image.
 
         Args:
-            served: Whose use case the image is for.
+            served: Model of the image's use case.
 
         Raises:
-            ImageError: The bytes are no usable image.
-            LabelError: The label does not fit.
+            ImageError: The bytes are not a usable image.
+            LabelError: The label does not match the task.
             KeyReused: The key was used for other feedback.
-            FeedbackUnwritable, FeedbackDiskFull: It cannot be kept.
+            FeedbackUnwritable, FeedbackDiskFull: The feedback cannot be stored.
         """
         header = read_header(image, max_pixels=self._max_pixels)
         record = {"request_id": "", "model": served.ref.name, "version": "", "answer_json": None, "name": said.name}
         return self._keep(said, served, record, image, header)
 
     def of_request(self, said: Said, models: Models, request_id: str) -> Kept:
-        """Keep what is said of a prediction of this server.
+        """Store feedback on a prediction of this server.
 
         Raises:
-            UnknownRequest: The log has no such prediction.
-            ImageNotKept: Its image was not sampled, or is gone.
-            UnknownModel: Its model is not served any more, so that a label cannot be checked.
-            LabelError: The label does not fit.
+            UnknownRequest: The prediction log has no such prediction.
+            ImageNotKept: The image was not sampled, or was removed.
+            UnknownModel: The model is not served any more, so the label cannot be checked.
+            LabelError: The label does not match the task.
             KeyReused: The key was used for other feedback.
-            FeedbackUnwritable, FeedbackDiskFull: It cannot be kept.
+            FeedbackUnwritable, FeedbackDiskFull: The feedback cannot be stored.
         """
-        from visionops.monitoring.log_reading import find_record  # pyarrow, which no server needs without a log
+        from visionops.monitoring.log_reading import find_record  # imports pyarrow, needed only with a log
 
         self.check()
         assert self._folder is not None
-        with self._searching:  # a search reads the ids of all segments: one at a time
+        with self._searching:  # one search at a time, because it reads the ids of all segments
             try:
                 found = find_record(self._folder, request_id)
             except DataError as error:
@@ -170,19 +170,19 @@ class Feedback:
         return self._keep(said, models.get(found["model"]), record, image, header)
 
     def status(self) -> dict[str, str]:
-        """How the log is, for `/ready`; empty where all is well or there is none."""
+        """Return the problem of the log, for `/ready`; empty without a problem or a log."""
         return {"feedback_log": self._log.problem} if self._log and self._log.problem else {}
 
     def close(self) -> None:
-        """Finish what is under way, and ship what waits."""
+        """Finish the writes in progress, and upload the segments."""
         self._pool.shutdown(cancel_futures=True)
         if self._log:
             self._log.close()
 
     def _image(self, record: Mapping[str, Any]) -> bytes | None:
-        """The sampled image of a record; None where there is none."""
+        """Return the sampled image of a record; None if there is none."""
         assert self._folder is not None
-        # A batch names images that lie elsewhere: they are not the server's to read.
+        # A batch record names an image outside of the log, which the server must not read.
         if not record["image"] or Path(record["image"]).is_absolute():
             return None
         path: Path = self._folder / record["image"]
@@ -209,7 +209,7 @@ class Feedback:
             try:
                 task = task_for(card.task)
                 label = canonical(task.check_label(said.label, scheme, header.width, header.height))
-            except TaskError as error:  # its labels cannot be reviewed
+            except TaskError as error:  # the task has no reviewable labels
                 raise LabelError(f"label: {error}") from error
         use_case, sha256 = record["model"], hashlib.sha256(image).hexdigest()
         content = digest_of(use_case, record["request_id"], sha256, label, said.comment, record["name"])
@@ -226,7 +226,7 @@ class Feedback:
             is_new = self._log.append(record, image)
         except OtherContent as error:
             raise KeyReused(f"Idempotency-Key: {error}") from error
-        except DataError as error:  # a segment that was there before cannot be read
+        except DataError as error:  # an existing segment cannot be read
             raise FeedbackUnwritable(str(error)) from error
         except OSError as error:
             raise _failure(error) from error
@@ -236,21 +236,21 @@ class Feedback:
 def _failure(error: OSError) -> ApiError:
     from visionops.monitoring.tidying import FULL
 
-    what = f"the feedback cannot be kept ({describe_os_error(error)})"
+    what = f"the feedback cannot be stored ({describe_os_error(error)})"
     if error.errno in FULL:
         return FeedbackDiskFull(f"{what}; free some space and send it again")
     return FeedbackUnwritable(f"{what}; make the folder of --prediction-log writable")
 
 
 def open_feedback(settings: Settings, metrics: Metrics) -> Feedback:
-    """Return what keeps feedback beside the prediction log of ``settings``, counted in ``metrics``."""
+    """Return the feedback store beside the prediction log of ``settings``, which counts in ``metrics``."""
     if settings.prediction_log is None:
         return Feedback(None, None, settings.max_pixels)
     from visionops.monitoring.feedback import FEEDBACK_OUTCOMES, FeedbackLog  # pyarrow
 
     counter = Counter(
         "visionops_feedback",
-        "Feedback that was kept or known, or lost and why.",
+        "Feedback by outcome: stored, known already, or the reason why not stored.",
         ["outcome"],
         registry=metrics.registry,
     )

@@ -1,7 +1,7 @@
-"""The hold of a release: counts how champion and candidate do, and outlives its process.
+"""Count the results of champion and candidate during the hold of a release, and keep them over a restart.
 
-A candidate that was sent away stays away after a restart, and the figures go on where they were: both are in a file
-beside the compiled models. No request waits for that file.
+After a restart, a withdrawn candidate stays withdrawn and the figures continue: both are in a file beside the compiled
+models. No request waits for that file.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Arm = str
 
 
 class HoldState(BaseModel):
-    """What a file keeps of one hold."""
+    """State of one hold in the file."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -39,10 +39,10 @@ class HoldState(BaseModel):
 
 
 class HoldFile:
-    """Where the holds of one process are kept, by name; without a path nowhere.
+    """File with the holds of one process, by model name.
 
     Args:
-        path: A JSON file; another process of the same endpoint reads it after this one.
+        path: JSON file, which the next process of the same endpoint reads; None to store nothing.
     """
 
     def __init__(self, path: Path | None = None) -> None:
@@ -54,7 +54,7 @@ class HoldFile:
         self._thread: threading.Thread | None = None
 
     def read(self, name: str) -> HoldState | None:
-        """Return what the process before this one kept; None where there is nothing that can be read."""
+        """Return the state that the previous process stored; None if there is no readable one."""
         if self._path is None:
             return None
         try:
@@ -66,7 +66,7 @@ class HoldFile:
             return None
 
     def watch(self, hold: Hold | None, name: str) -> None:
-        """Keep this hold from now on instead of the one before it of that name; None: keep none."""
+        """Store this hold from now on instead of the previous one with that name; None to store none."""
         with self._lock:
             if hold is None:
                 if self._holds.pop(name, None) is None:
@@ -81,11 +81,11 @@ class HoldFile:
         self.write_soon()
 
     def write_soon(self) -> None:
-        """Write without waiting for the next turn."""
+        """Write soon, without waiting for the next interval."""
         self._changed.set()
 
     def close(self) -> None:
-        """Write for the last time."""
+        """Write a last time and end the thread."""
         self._ended.set()
         self._changed.set()
         if self._thread is not None:
@@ -120,7 +120,7 @@ class HoldFile:
 
 
 class _File(BaseModel):
-    """The file."""
+    """Content of the file."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -138,10 +138,10 @@ class _Counts:
 
 
 class Hold:
-    """One candidate beside one champion. Safe to use from several threads.
+    """Results of one candidate and one champion. Safe to use from several threads.
 
     Args:
-        before: What is gone on with: the same two models, before this process.
+        before: Report of the same two models from a previous process, which this one continues.
     """
 
     def __init__(
@@ -154,7 +154,7 @@ class Hold:
         file: HoldFile,
         before: HoldState | None = None,
     ) -> None:
-        """Args: champion, candidate: Version and digest."""
+        """Set both models; ``champion`` and ``candidate`` are their version and digest."""
         self.name = name
         self._champion, self._candidate = champion, candidate
         self._strategy, self._share = strategy, share
@@ -169,11 +169,11 @@ class Hold:
 
     @property
     def returned(self) -> tuple[str, str]:
-        """Which bound the candidate broke, in a word, and the sentence; twice "" while it was not sent away."""
+        """Return the bound that the candidate broke and a sentence on it; twice "" while it is not withdrawn."""
         return self._breach, self._returned
 
     def answered(self, arm: Arm, seconds: float) -> None:
-        """A model answered one image in so much time, decoding not counted."""
+        """Count one answered image, with its time in seconds without decoding."""
         bucket = bucket_of(seconds)
         with self._lock:
             counts = self._arms[arm]
@@ -181,15 +181,15 @@ class Hold:
             counts.durations[bucket] = counts.durations.get(bucket, 0) + 1
 
     def failed(self, arm: Arm) -> None:
-        """A model failed on one image."""
+        """Count one image that a model failed on."""
         with self._lock:
             self._arms[arm].failed += 1
 
     def compared(self, agreement: float) -> None:
-        """Both models computed one image.
+        """Count one image that both models computed.
 
         Args:
-            agreement: By `Prediction.agreement`, 0 to 1.
+            agreement: Result of `Prediction.agreement`, 0 to 1.
         """
         with self._lock:
             seen = self._agreement
@@ -198,13 +198,13 @@ class Hold:
             )
 
     def send_away(self, breach: str, reason: str) -> None:
-        """Remember that the candidate answers nobody any more: which bound it broke, and the sentence."""
+        """Record that the candidate is withdrawn: the bound that it broke, and a sentence on it."""
         with self._lock:
             self._breach, self._returned = breach, reason
         self._file.write_soon()
 
     def report(self) -> ReleaseReport:
-        """Return what is known by now."""
+        """Return the report of the hold so far."""
         with self._lock:
             return ReleaseReport(
                 instance=instance_name(),
@@ -221,7 +221,7 @@ class Hold:
             )
 
     def state(self) -> HoldState:
-        """Return what its file keeps."""
+        """Return the state for the file."""
         return HoldState(champion_digest=self._champion[1], candidate_digest=self._candidate[1], report=self.report())
 
     def _take_over(self, report: ReleaseReport) -> None:
@@ -234,5 +234,5 @@ class Hold:
 
 
 def instance_name() -> str:
-    """Return what tells this process from the other replicas of its endpoint: in a cluster, the name of its pod."""
+    """Return a name that is unique among the replicas of the endpoint: in a cluster, the name of the pod."""
     return f"{socket.gethostname()}/{os.getpid()}"

@@ -1,4 +1,4 @@
-"""What Prometheus reads of the prediction log: only where there is one."""
+"""Count records of the prediction log for Prometheus, if there is a log."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ from deploy.serving.metrics import Metrics
 __all__ = ["NO_RECORD", "ColumnMetrics", "LogMetrics"]
 
 NO_RECORD = "failed"
-"""Outcome of a prediction of which no record could be made."""
+"""Outcome of a prediction for which no record could be created."""
 
 
 class LogMetrics:
-    """The counters of one prediction log, shown beside those of ``metrics``.
+    """Counters of one prediction log, in the registry of ``metrics``.
 
     Args:
-        outcomes: What may become of a record, beside `NO_RECORD`.
-        look: Returns the free bytes of the log's disk and all it has, or None; it must not wait.
+        outcomes: Possible outcomes of a record, besides `NO_RECORD`.
+        look: Returns the free and the total bytes of the log's disk, or None; it must not block.
     """
 
     def __init__(self, metrics: Metrics, outcomes: Iterable[str], look: Callable[[], tuple[int, int] | None]) -> None:
         self._metrics = metrics
         records = Counter(
             "visionops_prediction_log_records",
-            "Predictions that the log has, or that it lost and why.",
+            "Predictions by outcome: written to the log, or the reason why not.",
             ["outcome"],
             registry=metrics.registry,
         )
         self._last_record = Gauge(
             "visionops_prediction_log_last_write_timestamp_seconds",
-            "When the log last had a record written.",
+            "Time of the last record written to the log.",
             registry=metrics.registry,
             multiprocess_mode="mostrecent",
         )
@@ -41,16 +41,16 @@ class LogMetrics:
         self._watch_disk(look)
 
     def recorded(self, outcome: str, records: int = 1) -> None:
-        """Count predictions that were written into the log, or were not."""
+        """Count predictions by whether they were written into the log."""
         self._of_outcome[outcome].inc(records)
         if outcome == "written":
             self._last_record.set_to_current_time()
 
     def watch_unshipped(self, count: Callable[[], int]) -> None:
-        """Show at each scrape how many closed segments of the log its store does not have yet."""
+        """Show at each scrape how many closed segments are not in the store yet."""
         gauge = Gauge(
             "visionops_prediction_log_unshipped_segments",
-            "Closed segments of the log that its store does not have yet.",
+            "Closed segments of the log that are not in the store yet.",
             registry=self._metrics.registry,
             multiprocess_mode="livemax",
         )
@@ -62,23 +62,23 @@ class LogMetrics:
         show()
 
     def keep_images(self, outcomes: Iterable[str]) -> None:
-        """Count sampled images from now on; each ends in one of ``outcomes``."""
+        """Add the counter of sampled images; each image ends in one of ``outcomes``."""
         images = Counter(
             "visionops_prediction_log_images",
-            "Sampled images that were kept, or lost and why.",
+            "Sampled images by outcome: written, or the reason why not.",
             ["outcome"],
             registry=self._metrics.registry,
         )
         self._of_image = {outcome: images.labels(outcome) for outcome in outcomes}
 
     def image_kept(self, outcome: str, images: int = 1) -> None:
-        """Count sampled images that were written, or were not."""
+        """Count sampled images by whether they were written."""
         self._of_image[outcome].inc(images)
 
     def _watch_disk(self, look: Callable[[], tuple[int, int] | None]) -> None:
         free = Gauge(
             "visionops_prediction_log_disk_free_bytes",
-            "Room on the disk of the prediction log.",
+            "Free space on the disk of the prediction log.",
             registry=self._metrics.registry,
             multiprocess_mode="mostrecent",
         )
@@ -98,39 +98,39 @@ class LogMetrics:
 
 
 class ColumnMetrics:
-    """Counters of what a record holds beside the task's columns.
+    """Counters of the user's columns and of sources.
 
-    Names of columns come from the cards of the served models, and no source is a label: nothing comes from requests.
+    Column names come from the model cards, and a source is never a label, so no label value comes from a request.
     """
 
     def __init__(self, metrics: Metrics) -> None:
         self._seconds = Summary(
             "visionops_prediction_column_seconds",
-            "What the function of a user's column took for an image.",
+            "Time of a user column's function for an image.",
             ["column"],
             registry=metrics.registry,
         )
         self._failures = Counter(
             "visionops_prediction_column_failures",
-            "Images that a user's column has no value of, because its function failed.",
+            "Images without a value in a user's column, because its function failed.",
             ["column"],
             registry=metrics.registry,
         )
 
         self._bad_sources = Counter(
             "visionops_prediction_bad_sources",
-            "Predictions whose X-Source cannot be one, remembered without it.",
+            "Predictions with an invalid X-Source, recorded without a source.",
             registry=metrics.registry,
         )
 
     def bad_source(self) -> None:
-        """Count a prediction whose client named what cannot be a source."""
+        """Count a prediction with an invalid source."""
         self._bad_sources.inc()
 
     def took(self, column: str, seconds: float) -> None:
-        """Count what the function of a column took for one image."""
+        """Record the seconds that a column's function took for one image."""
         self._seconds.labels(column).observe(seconds)
 
     def failed(self, column: str) -> None:
-        """Count an image that the function of a column failed on."""
+        """Count an image on which a column's function failed."""
         self._failures.labels(column).inc()

@@ -1,4 +1,4 @@
-"""How much memory the process has, and how much a model will take."""
+"""Limit the memory of the process, and estimate the memory of a model before it is loaded."""
 
 from __future__ import annotations
 
@@ -16,67 +16,67 @@ from visionops.inference.predictor import Predictor
 __all__ = ["MemoryLimit", "Reclaimer", "resident_bytes"]
 
 _PER_GRAPH_BYTE = 5
-"""Loaded bytes for each byte of the graph's file. With the next one measured on YOLOv8n at 320 and 640 pixels,
-OpenVINO and ONNX Runtime, one copy of the graph for an image alone and one for several: 75 and 117 MB."""
+"""Loaded bytes per byte of the graph's file. This and the next constant were measured on YOLOv8n at 320 and 640 pixels,
+with OpenVINO and ONNX Runtime, one copy of the graph for a single image and one for several: 75 and 117 MB."""
 _PER_PIXEL = 140
 _MB = 1_000_000
 _PAUSE_SECONDS = 0.25
 
 
 class MemoryLimit:
-    """The most that the process may have resident.
+    """Limit of the resident memory of the process.
 
     Args:
-        megabytes: Of 1,000,000 bytes; 0: no limit.
+        megabytes: Limit in units of 1,000,000 bytes; 0 for no limit.
     """
 
     def __init__(self, megabytes: int) -> None:
         self._most = megabytes * _MB
 
     def check_before(self, bundle: ModelBundle, who: str) -> None:
-        """Refuse a model for which there is no room, before it takes any.
+        """Refuse a model that would exceed the limit, before it is loaded.
 
         Raises:
-            MemoryCap: By the size of its graph and its input.
+            MemoryCap: The estimate by the sizes of graph and input exceeds the limit.
         """
         needs = 2 * _copy_bytes(bundle)
-        self._refuse(resident_bytes() + needs, f"{who}: needs about {needs / _MB:.0f} MB, which would make")
+        self._refuse(resident_bytes() + needs, f"{who}: needs about {needs / _MB:.0f} MB, so the process would use")
 
     def check_mode(self, bundle: ModelBundle, who: str) -> None:
-        """Refuse one more mode of a loaded model for which there is no room.
+        """Refuse an additional mode of a loaded model that would exceed the limit.
 
         Raises:
-            MemoryCap: By the size of its graph and its input.
+            MemoryCap: The estimate by the sizes of graph and input exceeds the limit.
         """
         needs = _copy_bytes(bundle)
         self._refuse(
-            resident_bytes() + needs, f"{who}: one more mode needs about {needs / _MB:.0f} MB, which would make"
+            resident_bytes() + needs, f"{who}: another mode needs about {needs / _MB:.0f} MB, so the process would use"
         )
 
     def check_after(self, who: str) -> None:
-        """Refuse a model that took more than it should have.
+        """Refuse a loaded model if the process exceeds the limit now.
 
         Raises:
-            MemoryCap: By what is resident now.
+            MemoryCap: The resident memory exceeds the limit.
         """
-        self._refuse(resident_bytes(), f"{who}: once loaded, there are")
+        self._refuse(resident_bytes(), f"{who}: after loading, the process uses")
 
     def _refuse(self, total: int, why: str) -> None:
         if self._most and total > self._most:
             raise MemoryCap(
-                f"{why} {total / _MB:.0f} MB in this process, over its limit of {self._most / _MB:.0f} MB; "
+                f"{why} {total / _MB:.0f} MB, more than its limit of {self._most / _MB:.0f} MB; "
                 "unload a model, or raise max_memory_mb"
             )
 
 
 def _copy_bytes(bundle: ModelBundle) -> int:
-    """Return the bytes that one of a model's two first copies of the graph takes."""
+    """Return the bytes of one of the first two copies of a model's graph."""
     spec = bundle.card.preprocessing
     return (_PER_GRAPH_BYTE * bundle.model_path.stat().st_size + _PER_PIXEL * spec.width * spec.height) // 2
 
 
 def resident_bytes() -> int:
-    """What the process has in memory now; 0 where the system does not tell."""
+    """Return the resident bytes of the process; 0 if the system does not report them."""
     try:
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
     except OSError:
@@ -85,7 +85,7 @@ def resident_bytes() -> int:
 
 
 class Reclaimer:
-    """Waits for replaced models to be let go by the last request that holds them, and gives their memory back."""
+    """Wait until the last request releases a replaced model, then return its memory to the system."""
 
     def __init__(self) -> None:
         self._leaving: weakref.WeakSet[Predictor] = weakref.WeakSet()
@@ -95,11 +95,11 @@ class Reclaimer:
 
     @property
     def waiting(self) -> int:
-        """Replaced models that are still held."""
+        """Number of replaced models that requests still hold."""
         return len(self._leaving)
 
     def reclaim(self, *predictors: Predictor) -> None:
-        """Begin to wait; without any, only give freed memory back. On a thread of its own: nobody is held up."""
+        """Wait for these models in a separate thread; without any, only return freed memory."""
         with self._lock:
             for predictor in predictors:
                 self._leaving.add(predictor)
@@ -109,12 +109,12 @@ class Reclaimer:
         threading.Thread(target=self._work, name="reclaim", daemon=True).start()
 
     def close(self) -> None:
-        """Wait no longer."""
+        """Stop waiting."""
         self._closed.set()
 
     def _work(self) -> None:
         while not self._closed.wait(_PAUSE_SECONDS):
-            # An answered request lives on in a cycle of futures, and its model with it, until this.
+            # A cycle of futures keeps an answered request and its model alive until it is collected.
             gc.collect()
             with self._lock:
                 if not self._leaving:
@@ -124,8 +124,8 @@ class Reclaimer:
 
 
 def _trim() -> None:
-    # The C library would keep it: after ONNX Runtime, more with every model.
+    # Otherwise the C library keeps freed memory; with ONNX Runtime it grows with every model.
     try:
         ctypes.CDLL("libc.so.6").malloc_trim(0)
-    except (OSError, AttributeError):  # another C library than glibc
+    except (OSError, AttributeError):  # the C library is not glibc
         return

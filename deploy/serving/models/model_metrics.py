@@ -1,4 +1,4 @@
-"""What Prometheus reads of the models: which are loaded, how each does, and what canaries and shadows come to."""
+"""Count loaded models, their results, and the comparisons of canaries and shadows for Prometheus."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SHARES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.99, 1.0)
 
 
 class ModelMetrics:
-    """The counters of the models of one application, shown beside those of ``metrics``."""
+    """Metrics of the models of one application, in the registry of ``metrics``."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics, registry = metrics, metrics.registry
@@ -32,7 +32,7 @@ class ModelMetrics:
         )
         self._streams = Gauge(
             "visionops_streams",
-            "Images that a model computes side by side under load.",
+            "Images that a model computes in parallel under load.",
             ["name", "version"],
             registry=registry,
             multiprocess_mode="livemax",
@@ -46,7 +46,7 @@ class ModelMetrics:
         )
         self._mode_switches = Counter(
             "visionops_mode_switches",
-            "Changes of the number of images that a model computes side by side.",
+            "Changes of the number of images that a model computes in parallel.",
             ["name", "version"],
             registry=registry,
         )
@@ -54,19 +54,19 @@ class ModelMetrics:
         self._modes_shown: set[tuple[str, ...]] = set()
         self._ready = Gauge(
             "visionops_ready",
-            "Whether any model answers, as /ready says.",
+            "Whether any model is ready, as in /ready.",
             registry=registry,
             multiprocess_mode="livemin",
         )
         self._missing = Gauge(
             "visionops_models_missing",
-            "Names that are to be served and have no model that answers.",
+            "Names that should be served but have no loaded model.",
             registry=registry,
             multiprocess_mode="livemax",
         )
         self._draining = Gauge(
             "visionops_models_draining",
-            "Replaced models that requests in flight still hold.",
+            "Replaced models that running requests still hold.",
             registry=registry,
             multiprocess_mode="livesum",
         )
@@ -80,59 +80,59 @@ class ModelMetrics:
             "visionops_model_load_failures", "Models that could not be loaded.", ["name", "reason"], registry=registry
         )
         self._canary_returns = Counter(
-            "visionops_canary_returns", "Canaries sent away by their bounds.", ["name", "reason"], registry=registry
+            "visionops_canary_returns", "Canaries withdrawn for a broken bound.", ["name", "reason"], registry=registry
         )
         self._canary_comparisons = Counter(
             "visionops_canary_comparisons",
-            "Images of a canary for the champion: compared, failed, or dropped because it was behind.",
+            "Images of a canary, repeated by the champion: compared, failed, or dropped because the queue was full.",
             ["name", "outcome"],
             registry=registry,
         )
         self._canary_agreement = Histogram(
             "visionops_canary_agreement",
-            "How far a canary's answer is what the champion computes for the image.",
+            "Agreement of a canary's answer with the champion's for the same image.",
             ["name"],
             buckets=_SHARES,
             registry=registry,
         )
         self._canary_duration = Histogram(
             "visionops_canary_duration_seconds",
-            "What champion and canary took for the images that each answered, decoding not counted.",
+            "Seconds of champion and canary for the images that each answered, without decoding.",
             ["name", "role"],
             buckets=SECONDS,
             registry=registry,
         )
         self._shadow_images = Counter(
             "visionops_shadow_images",
-            "Images for a shadow: compared, failed, or dropped because it was behind.",
+            "Images for a shadow: compared, failed, or dropped because the queue was full.",
             ["name", "outcome"],
             registry=registry,
         )
         self._shadow_agreement = Histogram(
             "visionops_shadow_agreement",
-            "How far a shadow's answer is the champion's: F1 of matched boxes, or share of equal classes.",
+            "Agreement of a shadow's answer with the champion's: F1 of matched boxes, or share of equal classes.",
             ["name"],
             buckets=_SHARES,
             registry=registry,
         )
         self._shadow_duration = Histogram(
             "visionops_shadow_duration_seconds",
-            "What champion and shadow took for the same images, decoding not counted.",
+            "Seconds of champion and shadow for the same images, without decoding.",
             ["name", "role"],
             buckets=SECONDS,
             registry=registry,
         )
 
     def watch_modes(self, models: Callable[[], Iterable[tuple[ModelRole, ServedModel]]]) -> None:
-        """Show at each scrape how many images each model computes side by side, and how fast its modes are."""
+        """Show each model's number of parallel images and the speed of its modes at each scrape."""
         self._metrics.before_scrape(lambda: self._show_modes(models()))
 
     def models(self, models: Iterable[tuple[ModelRole, ServedModel]]) -> None:
-        """These are loaded from now on."""
+        """Show these models as loaded, and no others."""
         now = {(*model.identity.values(), role.value, model.digest) for role, model in models}
         for labels in self._shown - now:
             if self._metrics.is_multiprocess:
-                self._model.labels(*labels).set(0)  # a series cannot be taken out of the files
+                self._model.labels(*labels).set(0)  # a series cannot be removed from the files
             else:
                 self._model.remove(*labels)
         for labels in now:
@@ -140,12 +140,12 @@ class ModelMetrics:
         self._shown = now
 
     def names(self, ready: Collection[bool]) -> None:
-        """So many names are to be served; each is ready or not."""
+        """Show how many of the expected names are ready; ``ready`` has a value per name."""
         self._ready.set(any(ready))
         self._missing.set(len(ready) - sum(ready))
 
     def watch_draining(self, count: Callable[[], int]) -> None:
-        """Show at each scrape how many replaced models are still held by a request."""
+        """Show at each scrape how many replaced models requests still hold."""
         self._metrics.before_scrape(lambda: self._draining.set(count()))
 
     def _show_modes(self, models: Iterable[tuple[ModelRole, ServedModel]]) -> None:
@@ -164,7 +164,7 @@ class ModelMetrics:
         for labels in self._modes_shown - shown.keys():
             gauge = self._mode_rate if len(labels) == 3 else self._streams
             if self._metrics.is_multiprocess:
-                gauge.labels(*labels).set(0)  # a series cannot be taken out of the files
+                gauge.labels(*labels).set(0)  # a series cannot be removed from the files
             else:
                 gauge.remove(*labels)
         for labels, value in shown.items():
@@ -172,36 +172,36 @@ class ModelMetrics:
         self._modes_shown = set(shown)
 
     def model_image(self, model: ServedModel, outcome: str) -> None:
-        """A model answered one image, or failed on it."""
+        """Count one image that a model answered or failed on."""
         self._model_images.labels(model.ref.name, model.ref.version, outcome).inc()
 
     def load_failed(self, name: str, reason: str) -> None:
-        """A model could not be loaded."""
+        """Count a model that could not be loaded."""
         self._load_failures.labels(name, reason).inc()
 
     def canary_returned(self, name: str, reason: str) -> None:
-        """A canary was sent away."""
+        """Count a canary that was withdrawn."""
         self._canary_returns.labels(name, reason).inc()
 
     def canary_took(self, name: str, role: ModelRole, seconds: float) -> None:
-        """A model answered one image while a canary had a share."""
+        """Record the seconds of one image that a model answered while a canary had a share."""
         self._canary_duration.labels(name, role.value).observe(seconds)
 
     def canary_compared(self, name: str, agreement: float) -> None:
-        """The champion computed an image that a canary had answered."""
+        """Count an image of a canary that the champion computed too, with the agreement of both."""
         self.canary_not_compared(name, "compared")
         self._canary_agreement.labels(name).observe(agreement)
 
     def canary_not_compared(self, name: str, outcome: str) -> None:
-        """An image of a canary was not compared: "failed", "dropped"."""
+        """Count an image of a canary that was not compared; ``outcome`` is "failed" or "dropped"."""
         self._canary_comparisons.labels(name, outcome).inc()
 
     def shadow(self, name: str, outcome: str) -> None:
-        """An image was compared with the shadow's answer, or was not: "failed", "dropped"."""
+        """Count an image for the shadow; ``outcome`` is "compared", "failed" or "dropped"."""
         self._shadow_images.labels(name, outcome).inc()
 
     def compared(self, name: str, agreement: float, champion_seconds: float, shadow_seconds: float) -> None:
-        """The shadow answered an image that the champion had answered."""
+        """Record the agreement and the seconds of an image that champion and shadow computed."""
         self.shadow(name, "compared")
         self._shadow_agreement.labels(name).observe(agreement)
         self._shadow_duration.labels(name, "champion").observe(champion_seconds)

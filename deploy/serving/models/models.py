@@ -1,4 +1,4 @@
-"""A model that answers: loaded and proven before it gets a request."""
+"""Load models, and run their smoke test before they get a request."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ _log = logging.getLogger("visionops.serving")
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ServedModel:
-    """A loaded bundle and the name under which it answers."""
+    """A loaded bundle with its name and version."""
 
     ref: ModelRef
     predictor: Predictor
     mode: ModeUse
     record: Record = dataclasses.field(default_factory=Record)
-    """How it did on its last images."""
+    """Results of its last images."""
     columns: UserColumns = NO_COLUMNS
-    """Functions of the user's that each of its records has a value of."""
+    """The user's functions that compute additional columns of its log records."""
     since: datetime = dataclasses.field(default_factory=lambda: datetime.now(UTC))
-    """When it was loaded and proven."""
+    """Time when it was loaded and had passed its smoke test."""
 
     def predict(
         self,
@@ -55,12 +55,12 @@ class ServedModel:
         where: str = "image",
         watch: Watch | None = None,
     ) -> Prediction:
-        """As `Predictor.predict`; what the model is to blame for stands in its record and is told apart.
+        """Predict as `Predictor.predict`, and count failures of the model in its record.
 
         Raises:
             ImageError: The image cannot be used.
-            OptionError: The task knows no such option.
-            ModelFailed: The engine failed, or its numbers are no answer.
+            OptionError: The task has no such option.
+            ModelFailed: The engine failed, or returned invalid numbers.
         """
         timing = {} if timing is None else timing
         who = f"{self.ref.name} version {self.ref.version}"
@@ -69,7 +69,7 @@ class ServedModel:
         except VisionOpsError:
             raise
         except Exception as error:
-            # An engine fails in ways of its own; the log has them, the client needs to know whose fault it is.
+            # An engine may raise anything. The log has the details; the client only learns that the model failed.
             self.record.failed()
             _log.exception("model_failed", extra={"fields": self.identity})
             raise ModelFailed(f"{who}: its engine failed; see the log") from error
@@ -80,7 +80,7 @@ class ServedModel:
         return prediction
 
     def answer(self, prediction: Prediction, timing_ms: Mapping[str, float]) -> dict[str, Any]:
-        """What is answered for one image."""
+        """Return the answer for one image as a JSON object."""
         return {
             "model": self.identity,
             "image": {"width": prediction.width, "height": prediction.height},
@@ -90,20 +90,20 @@ class ServedModel:
 
     @property
     def identity(self) -> dict[str, str]:
-        """Name, version and alias, as every answer carries them."""
+        """Return name, version and alias, which are part of every answer."""
         return {"name": self.ref.name, "version": self.ref.version, "alias": self.ref.alias}
 
     @property
     def digest(self) -> str:
-        """Of the bundle."""
+        """Return the digest of the bundle."""
         return self.predictor.bundle.digest
 
     def summary(self) -> dict[str, Any]:
-        """Identity and digest."""
+        """Return identity and digest."""
         return self.identity | {"digest": self.digest}
 
     def describe(self) -> dict[str, Any]:
-        """What `/model` says."""
+        """Return the description of the model for `/model`."""
         card = self.predictor.bundle.card
         return self.identity | {
             "task": card.task,
@@ -122,7 +122,7 @@ class ServedModel:
 
 
 class Loader:
-    """Loads models as the settings of this process say. They share its cores, and so its measure of load."""
+    """Load models by the settings of this process. All models share its CPU cores and its load measurement."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -133,19 +133,19 @@ class Loader:
     def load(
         self, ref: ModelRef, smoke_images: Sequence[bytes] = (), *, beside: ServedModel | None = None
     ) -> ServedModel:
-        """Load a bundle, check its digests, compile its first mode and make it answer.
+        """Load a bundle, check its digests, compile its first mode and run the smoke test.
 
         Its other modes are compiled later: see `ready`.
 
         Args:
-            smoke_images: Encoded images it must answer; a made-up one when there are none.
-            beside: What answers meanwhile: its mode is the first guess where none is stored.
+            smoke_images: Encoded images of the smoke test; a generated image if there are none.
+            beside: Model that answers meanwhile; its mode is the first guess if no mode is stored.
 
         Raises:
-            BundleError: It is missing, corrupt, or does not run on this engine.
-            MemoryCap: There is no room for it.
-            SmokeTestFailed: It runs and does not answer as a model of its task should.
-            ConfigError: A function of its own columns cannot be imported here, and predictions are to be remembered.
+            BundleError: The bundle is missing, corrupt, or does not run on this engine.
+            MemoryCap: The model would exceed the memory limit.
+            SmokeTestFailed: The model runs but returns invalid answers.
+            ConfigError: A function of a user's column cannot be imported, and the server has a prediction log.
         """
         bundle = ModelBundle.load(ref.bundle)
         own = bundle.card.thresholds
@@ -177,7 +177,7 @@ class Loader:
         except VisionOpsError:
             raise
         except Exception as error:
-            # An engine may fail in ways of its own; whatever it is, the old model stays and the caller hears why.
+            # An engine may raise anything; the old model stays, and the caller gets the reason.
             _log.exception("model_failed", extra={"fields": {"version": ref.version}})
             raise SmokeTestFailed(f"{who}: {' '.join(str(error).split()) or type(error).__name__}") from error
         self._memory.check_after(who)
@@ -185,10 +185,10 @@ class Loader:
         return ServedModel(ref, predictor, mode, columns=columns)
 
     def ready(self, waiting: Callable[[], int] = lambda: 0) -> None:
-        """Compile the other modes of the loaded models from now on, in the background.
+        """Start to compile the other modes of the loaded models in the background.
 
         Args:
-            waiting: Returns how many images wait for a thread; called often, must not wait.
+            waiting: Returns the number of waiting images; called often, must not block.
         """
         self._load.waiting = waiting
         self._modes.open()
@@ -198,11 +198,11 @@ class Loader:
         return self._modes.wait(seconds)
 
     def close(self) -> None:
-        """Compile no more, and wait for what is being compiled."""
+        """Stop compiling, and wait for the mode that is being compiled."""
         self._modes.close()
 
     def _cache(self, bundle: ModelBundle) -> Path | None:
-        # A folder for each bundle, so that whoever removes old bundles knows what to remove here.
+        # One folder per bundle, so that it can be removed together with the bundle.
         return self._settings.cache / bundle.digest[:12] if self._settings.cache else None
 
     def _mode(self, bundle: ModelBundle, ref: ModelRef, beside: ServedModel | None) -> ModeUse:
@@ -219,7 +219,7 @@ def _smoke_test(predictor: Predictor, image: bytes, where: str) -> None:
 
 
 def _made_up_image() -> bytes:
-    """A PNG with some structure, of a size that needs scaling and padding."""
+    """Return a PNG with some structure, of a size that needs scaling and padding."""
     ramp = np.add.outer(np.arange(240), np.arange(320)).astype(np.uint8)
     buffer = io.BytesIO()
     PillowImage.fromarray(np.dstack([ramp, ramp[::-1], ramp[:, ::-1]])).save(buffer, format="PNG")

@@ -1,7 +1,7 @@
-"""The modes of a served model: which one it begins with, which are compiled later, and what the traffic shows.
+"""Choose and compile the modes of a served model, and report their measured speed.
 
-A mode is a number of images computed side by side. A model is ready with one mode compiled. The others are compiled
-afterwards, one after the other, on a thread that waits for quiet moments.
+A mode is a number of images computed in parallel. A model is ready once its first mode is compiled. The others are
+compiled afterwards, one by one, on a thread that waits until the server is idle.
 """
 
 from __future__ import annotations
@@ -30,45 +30,45 @@ __all__ = ["ModeCompiler", "ModeStatus", "ModeUse"]
 _log = logging.getLogger("visionops.serving")
 _AFTER_READY_SECONDS = 1.0
 _QUIET_SECONDS = 3.0
-"""Longest wait for a moment without images in work, before a mode is compiled beside them."""
+"""Longest wait in seconds for an idle moment, before a mode is compiled while images are processed."""
 _POLL_SECONDS = 0.05
 Source = Literal["option", "rule", "stored", "model before"]
 
 
 class FirstGuess(BaseModel):
-    """The mode at the start."""
+    """Mode of the model when it was loaded."""
 
     streams: int
-    source: Source = Field(description="--streams, the rule for model and CPUs, the store, or the model it replaces")
-    age_seconds: float | None = Field(default=None, description="of a stored one")
+    source: Source = Field(description="--streams, the rule for model and CPUs, the store, or the replaced model")
+    age_seconds: float | None = Field(default=None, description="age of a stored mode")
 
 
 class ModeRate(BaseModel):
-    """One mode, measured on real requests while others waited."""
+    """Speed of one mode, measured on live requests while others waited."""
 
     images_per_second: float
     age_seconds: float
 
 
 class ModeStatus(BaseModel):
-    """How many images the engine computes side by side under load, and why. An image alone gets all threads."""
+    """Number of images that the engine computes in parallel under load, and why. A single image gets all threads."""
 
     threads: int
     streams: int
-    compiled: list[int] = Field(description="numbers of streams that can be chosen now")
+    compiled: list[int] = Field(description="numbers of streams that are compiled")
     first: FirstGuess
-    rates: dict[int, ModeRate] = Field(description="by the number of streams; empty until requests have queued")
-    switches: int = Field(description="since the model was loaded")
-    trial_seconds: float = Field(description="under load in modes that did not win")
+    rates: dict[int, ModeRate] = Field(description="rate by number of streams; empty until requests have queued")
+    switches: int = Field(description="changes of the mode since the model was loaded")
+    trial_seconds: float = Field(description="seconds under load in modes that were not kept")
 
 
 class ModeUse:
     """The modes of one model.
 
     Args:
-        fixed: The number of streams under load as the settings have it; 0: chosen by the traffic.
-        before: The mode of the model that it replaces.
-        folder: Where the fastest mode is stored; None: nowhere.
+        fixed: Number of streams under load from the settings; 0 to choose it by measured rates.
+        before: Modes of the model that it replaces.
+        folder: Folder that stores the fastest mode; None to store nothing.
     """
 
     def __init__(
@@ -84,17 +84,17 @@ class ModeUse:
             self.tuner = StreamTuner(
                 [self.first], self.first, load.slack, threads=self.threads, on_switch=self._switched
             )
-        # An image alone gets all threads, so 1 is in use in any case.
+        # A single image gets all threads, so mode 1 is always needed.
         self.later = tuple(sorted({1, *modes} - {self.first}))
-        """Modes to compile when the model is ready."""
+        """Modes to compile after the model is ready."""
 
     @property
     def streams(self) -> int:
-        """The current mode."""
+        """Return the current mode."""
         return self.tuner.streams if self.tuner else self.first
 
     def status(self, predictor: Predictor) -> ModeStatus:
-        """Return what `/model` shows."""
+        """Return the modes for `/model`."""
         state = self.tuner.state if self.tuner else None
         age = time.time() - self._stored_at if self._stored_at is not None else None
         rates = {
@@ -129,7 +129,7 @@ class ModeUse:
     def _switched(self, state: TunerState) -> None:
         fields = {"streams": state.streams, "rates": {k: round(v, 2) for k, v in state.images_per_second.items()}}
         _log.info("mode_switched", extra={"fields": fields})
-        # No request waits for the disk.
+        # Written on another thread, so that no request waits for the disk.
         threading.Thread(target=self._write, args=(state,), name="mode-store", daemon=True).start()
 
     def _write(self, state: TunerState) -> None:
@@ -140,7 +140,7 @@ class ModeUse:
 
 
 class ModeCompiler:
-    """Compiles the other modes of models that are ready, one after the other, on one thread."""
+    """Compile the other modes of ready models one by one, on one thread."""
 
     def __init__(self, memory: MemoryLimit, load: Load) -> None:
         self._memory, self._load = memory, load
@@ -152,30 +152,30 @@ class ModeCompiler:
         self._is_at_work = False
 
     def add(self, predictor: Predictor, use: ModeUse, who: str) -> None:
-        """Compile the later modes of a model, once `open` was called; not at all if it is gone by then."""
+        """Queue the later modes of a model. They are compiled after `open`, unless the model is gone by then."""
         with self._changed:
             self._todo.extend((weakref.ref(predictor), predictor.bundle, who, mode) for mode in use.later)
             self._start()
 
     def open(self) -> None:
-        """Begin: the server is ready."""
+        """Start compiling; call this when the server is ready."""
         with self._changed:
             self._is_open = True
             self._start()
 
     def wait(self, seconds: float) -> bool:
-        """Wait until all is compiled; return whether it is."""
+        """Wait until all modes are compiled, and return whether they are."""
         with self._changed:
             return self._changed.wait_for(lambda: not self._todo and not self._is_at_work, seconds)
 
     def close(self) -> None:
-        """Compile no more, and wait for what is being compiled."""
+        """Stop compiling, and wait for the mode that is being compiled."""
         self._closed.set()
         if self._thread is not None:
             self._thread.join()
 
     def _start(self) -> None:
-        """Under the lock."""
+        """Start the thread; the caller holds the lock."""
         if self._is_open and self._todo and not self._is_at_work and not self._closed.is_set():
             self._is_at_work = True
             self._thread = threading.Thread(target=self._work, name="compile-modes", daemon=True)
@@ -193,7 +193,7 @@ class ModeCompiler:
                 kept, bundle, who, streams = self._todo.popleft()
             if (predictor := kept()) is not None:
                 self._compile(predictor, bundle, who, streams)
-            del predictor  # a replaced model is to be freed, whatever is compiled next
+            del predictor  # lets a replaced model be freed before the next mode is compiled
 
     def _wait_for_quiet(self) -> None:
         until = time.monotonic() + _QUIET_SECONDS
@@ -205,10 +205,10 @@ class ModeCompiler:
             self._memory.check_mode(bundle, who)
             predictor.engine.add(streams)
         except VisionOpsError as error:
-            # The model answers in the modes that it has.
+            # The model keeps answering in its compiled modes.
             _log.warning("mode_not_compiled", extra={"fields": {"streams": streams, "error": str(error)}})
             return
-        except Exception:  # noqa: BLE001 - an engine fails in ways of its own, and the thread must live on
+        except Exception:  # noqa: BLE001 - an engine may raise anything, and the thread must survive
             _log.exception("mode_not_compiled", extra={"fields": {"streams": streams}})
             return
         if predictor.tuner is not None:

@@ -1,4 +1,4 @@
-"""How long an image takes at present, by what it needs and how many images are in work with it."""
+"""Estimate the current time per image, by its kind and the number of images processed at once."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import dataclasses
 __all__ = ["Pace", "Paces"]
 
 _PAST = 0.9
-"""Weight of the past in a mean."""
+"""Weight of the previous value in a running mean."""
 _DEVIATIONS = 3.0
-"""Mean deviations above the mean within which nearly every image is done."""
+"""Number of mean deviations above the mean, within which nearly every image is done."""
 _KINDS = 64
-"""Kinds that are remembered: a server that switches models all day must not remember them all."""
+"""Maximum number of kinds, to bound the memory of a server that switches models all day."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -25,20 +25,20 @@ class _Mean:
 
 
 class Pace:
-    """Seconds of one kind of image. Each number of images in work has a mean of its own.
+    """Mean time of one kind of image, for each number of images processed at once.
 
-    An image beside three others takes longer than one that is alone: one mean over both would be wrong for each.
+    An image takes longer beside three others than alone, so a common mean would be wrong for both.
     """
 
     def __init__(self) -> None:
         self._means: dict[int, _Mean] = {}
         self.fastest = float("inf")
-        """Seconds of the fastest image so far."""
+        """Time of the fastest image so far, in seconds."""
         self.measured = float("-inf")
-        """When an image was measured last, on the clock of its caller."""
+        """Time of the last measurement, on the caller's clock."""
 
     def add(self, seconds: float, together: int, now: float) -> None:
-        """Count an image that took ``seconds`` while ``together`` images were in work, itself included."""
+        """Add an image that took ``seconds`` while ``together`` images, including itself, were processed."""
         self.fastest, self.measured = min(self.fastest, seconds), now
         if (mean := self._means.get(together)) is None:
             self._means[together] = _Mean(seconds, seconds / 4)
@@ -46,12 +46,12 @@ class Pace:
             mean.add(seconds)
 
     def mean(self, together: int) -> float:
-        """Return the seconds of an image on average; 0 where none was measured."""
+        """Return the mean seconds of an image; 0 if none was measured."""
         mean = self._nearest(together)
         return mean.seconds if mean else 0.0
 
     def most(self, together: int) -> float:
-        """Return the seconds within which nearly every image is done; 0 where none was measured."""
+        """Return the seconds within which nearly every image is done; 0 if none was measured."""
         mean = self._nearest(together)
         return mean.seconds + _DEVIATIONS * mean.deviation if mean else 0.0
 
@@ -62,7 +62,7 @@ class Pace:
 
 
 class Paces:
-    """The paces of all kinds: of each model, by its digest."""
+    """The pace of each kind: of each model, by its digest."""
 
     def __init__(self) -> None:
         self._of: dict[str, Pace] = {}
@@ -70,7 +70,7 @@ class Paces:
     def of(self, kind: str) -> Pace:
         """Return the pace of a kind."""
         found = self._of.pop(kind, None) or Pace()
-        self._of[kind] = found  # the last one used stands last
+        self._of[kind] = found  # the most recently used kind is last
         if len(self._of) > _KINDS:
             del self._of[next(iter(self._of))]
         return found

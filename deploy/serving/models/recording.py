@@ -1,4 +1,4 @@
-"""What the server remembers of its predictions, where it is told to."""
+"""Record predictions in the prediction log, if one is configured."""
 
 from __future__ import annotations
 
@@ -35,32 +35,32 @@ _log = logging.getLogger("visionops.serving")
 
 @dataclasses.dataclass(slots=True)
 class PredictionCapture:
-    """Keeps what a predictor saw and found in one image, to be given to it as ``watch``."""
+    """Callback for a predictor's ``watch`` that stores the pixels and the prediction of one image."""
 
     found: tuple[npt.NDArray[np.uint8], Prediction] | None = None
     """Pixels, uint8 (H, W, 3), and the prediction at the thresholds of the bundle's card."""
 
     def __call__(self, rgb: npt.NDArray[np.uint8], prediction: Prediction) -> None:
-        """Keep both."""
+        """Store both."""
         self.found = rgb, prediction
 
 
 class PendingRecord(NamedTuple):
-    """One prediction, not yet kept."""
+    """Record of one prediction that is not written yet."""
 
     record: dict[str, Any]
     image: bytes | None
-    """The encoded file, where it is among the sampled ones."""
+    """Encoded image file, if the image is sampled."""
 
 
 class Recorder:
-    """Makes records of predictions and keeps them. No prediction fails for it. Safe to call from several threads.
+    """Create and write records of predictions. Its errors never fail a prediction. Safe to call from several threads.
 
     Args:
-        log: None: nothing is remembered.
-        on_failure: Called when no record could be made of a prediction.
-        images: None: records only.
-        columns: Counts what the user's own columns take and where they fail, and sources that are none.
+        log: Prediction log; None to record nothing.
+        on_failure: Called when no record of a prediction could be created.
+        images: Store of sampled images; None to write records only.
+        columns: Counts the time and failures of the user's columns, and invalid sources.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class Recorder:
         self._images = images
 
     def capture(self) -> PredictionCapture | None:
-        """Return the callback that captures one image and its prediction, None without a log."""
+        """Return a callback that captures one image and its prediction; None without a log."""
         return PredictionCapture() if self._log else None
 
     def record(
@@ -90,22 +90,22 @@ class Recorder:
         source: str = "",
         arm: str = "",
     ) -> PendingRecord | None:
-        """What is remembered of one prediction, not yet kept; None where nothing is.
+        """Return the record of one prediction, without writing it; None if nothing is recorded.
 
-        It is the prediction at the thresholds of the bundle's card, as the reference is: neither a client's ``conf``
-        nor an edited ``serving.confidence`` may look like drift.
+        Like the reference, the record has the prediction at the thresholds of the bundle's card, so that neither a
+        client's ``conf`` nor an edited ``serving.confidence`` looks like drift.
 
         Args:
-            image: As the client sent it. Pixels are not kept as a file: there is none.
-            latency_ms: From the encoded image to the prediction.
-            source: As the client sent it. What cannot be a source is counted and not kept; without one, the rule of the
-                bundle reads it off the request's id.
+            image: The image as the client sent it. Only an encoded file can be sampled, not pixels.
+            latency_ms: Milliseconds from the encoded image to the prediction.
+            source: The source as the client sent it. An invalid source is counted and dropped; without a source, the
+                bundle's rule derives it from the request id.
             arm: canary, champion or fallback, while a canary has a share.
         """
         if seen is None or seen.found is None:
             return None
         rgb, prediction = seen.found
-        # Not above: with them comes pyarrow, which a server without a log does not wait for.
+        # Imported here, because they import pyarrow, which a server without a log does not need.
         from visionops.monitoring.features import describe_image
         from visionops.monitoring.record import record_of
 
@@ -125,7 +125,7 @@ class Recorder:
                 ),
                 **({"arm": arm} if arm else {}),
             }
-        except Exception:  # noqa: BLE001 - logged in full; whatever it is, the prediction is answered
+        except Exception:  # noqa: BLE001 - logged in full; the prediction is still answered
             _log.exception("record_failed", extra={"fields": {"request_id": request_id}})
             self._on_failure()
             return None
@@ -151,7 +151,7 @@ class Recorder:
 
         def failed(name: str, error: BaseException) -> None:
             counted.failed(name)
-            # Once for each model: a function that fails on every image must not fill the log of the server.
+            # Logged once per model: a function that fails on every image must not fill the server's log.
             if (served.digest, name) not in self._failed_columns:
                 self._failed_columns.add((served.digest, name))
                 fields = {**served.identity, "column": name}
@@ -160,7 +160,7 @@ class Recorder:
         return served.columns.values(rgb, prediction, failed, counted.took)
 
     def keep(self, predictions: Iterable[PendingRecord | None]) -> None:
-        """Write them. When this returns, a killed process leaves the records behind, unless the log has a problem."""
+        """Write records. Afterwards they survive a kill of the process, unless the log has a problem."""
         for remembered in predictions:
             if self._log and remembered:
                 record, image = remembered
@@ -172,17 +172,17 @@ class Recorder:
 
     @property
     def folder(self) -> Path | None:
-        """Of the log; None without one."""
+        """Return the folder of the log; None without a log."""
         return self._log.folder if self._log else None
 
     def status(self) -> dict[str, str]:
-        """How the log is, for `/ready`; empty without one."""
+        """Return the state of the log, for `/ready`; empty without a log."""
         if self._log is None:
             return {}
         return {"prediction_log": self._log.problem or (self._images and self._images.problem) or "ok"}
 
     def close(self) -> None:
-        """Write what waits, and ship it; log how many segments the store goes without, should the folder be lost."""
+        """Write and upload pending records, and log how many segments could not be uploaded to the store."""
         if self._images:
             self._images.close()
         if self._log:
@@ -193,10 +193,10 @@ class Recorder:
 
 
 def open_recorder(settings: Settings, metrics: Metrics) -> Recorder:
-    """Return a recorder over the prediction log of ``settings``, which is counted in ``metrics``."""
+    """Return a recorder over the prediction log of ``settings``, which counts in ``metrics``."""
     if settings.prediction_log is None:
         return Recorder()
-    from visionops.monitoring.log import OUTCOMES, PredictionLog  # pyarrow, which no server needs without a log
+    from visionops.monitoring.log import OUTCOMES, PredictionLog  # imports pyarrow, needed only with a log
 
     counters = LogMetrics(metrics, OUTCOMES, DiskSpace(settings.prediction_log).look)
     log = PredictionLog(
@@ -207,7 +207,7 @@ def open_recorder(settings: Settings, metrics: Metrics) -> Recorder:
         on_image_missing=functools.partial(counters.image_kept, UNSHIPPED),
         store=settings.prediction_log_store,
     )
-    # A log may have segments of a server before, which sampled images where this one samples none.
+    # The log may have segments of an earlier server that sampled images, even if this one does not.
     if settings.prediction_log_images or settings.prediction_log_store:
         counters.keep_images(IMAGE_OUTCOMES)
     if settings.prediction_log_store:

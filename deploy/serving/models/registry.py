@@ -1,7 +1,7 @@
-"""The models of one process: who answers under which name, who stands in and who looks on.
+"""The models of one process: champion, canary and shadow of each name.
 
-A request takes its model once and keeps it to its end, so a change never mixes two models in one answer. Whoever holds
-a model keeps it alive; when the last request of a replaced one ends, its engines are freed with it.
+A request takes its model once and keeps it until it ends, so a change never mixes two models in one answer. A request
+keeps its model alive; a replaced model and its engines are freed when its last request ends.
 """
 
 from __future__ import annotations
@@ -37,17 +37,17 @@ _log = logging.getLogger("visionops.serving")
 
 
 class Models:
-    """Models by name, version and role. Changed by one caller at a time; read from any thread.
+    """Models by name, version and role. Only one caller may change them at a time; any thread may read.
 
     Args:
-        holds: Where the figures of releases outlive this process.
+        holds: Stores the figures of releases over a restart.
     """
 
     def __init__(self, metrics: Metrics, holds: HoldFile | None = None) -> None:
         self._holds = holds or HoldFile()
         self._metrics = ModelMetrics(metrics)
         self._lock = threading.Lock()
-        self._entries: dict[str, Entry] = {}  # replaced whole, so that a reader needs no lock
+        self._entries: dict[str, Entry] = {}  # replaced as a whole, so that readers need no lock
         self._default = ""
         self._reclaimer = Reclaimer()
         self._shadows = Shadows()
@@ -57,31 +57,31 @@ class Models:
         """Show the modes of the models at each scrape."""
         self._metrics.watch_modes(self.all)
 
-    # Who answers
+    # Choosing a model
 
     def get(self, name: str = "", version: str = "") -> ServedModel:
-        """The champion of a name, or the model of exactly that version in whatever role.
+        """Return the champion of a name, or the model with exactly that version in any role.
 
         Args:
-            name: "": the default, which is the first that was served or expected.
+            name: Name of the model; "" for the default, the first name that was served or expected.
 
         Raises:
-            NoModel: There is none at all, or that name's has not been loaded.
-            UnknownModel: There is none of that name or version.
+            NoModel: No model is loaded, or the one with that name is not loaded yet.
+            UnknownModel: No model has that name or version.
         """
         return self.choose(name, version).served
 
     def choose(self, name: str = "", version: str = "", keys: RequestKeys = RequestKeys()) -> Choice:  # noqa: B008 - frozen
-        """Who answers a request.
+        """Choose the model that answers a request.
 
         Args:
-            name: "": the default, which is the first that was served or expected.
-            version: "": the champion, or the canary for its share of keys.
-            keys: What the share is cut by.
+            name: Name of the model; "" for the default, the first name that was served or expected.
+            version: Version of the model; "" for the champion, or the canary for its share of keys.
+            keys: Keys that decide whether the request belongs to the canary's share.
 
         Raises:
-            NoModel: There is none at all, or that name's has not been loaded.
-            UnknownModel: There is none of that name or version.
+            NoModel: No model is loaded, or the one with that name is not loaded yet.
+            UnknownModel: No model has that name or version.
         """
         name, entry = self._entry(name)
         return entry.choose(name, version, keys)
@@ -96,19 +96,19 @@ class Models:
         where: str = "upload",
         watch: Watch | None = None,
     ) -> tuple[ServedModel, Prediction]:
-        """Answer for one image. Where a canary fails, the champion answers, and the canary is judged.
+        """Predict one image. If a canary fails, the champion answers, and the canary is judged.
 
         Args:
-            timing: Receives milliseconds, as of `Predictor.predict`.
-            watch: Gets the pixels and what is to be recorded, as of `Predictor.predict`.
+            timing: Filled with milliseconds, as in `Predictor.predict`.
+            watch: Called with the pixels and the prediction to record, as in `Predictor.predict`.
 
         Returns:
-            Who answered, and what.
+            The model that answered, and its prediction.
 
         Raises:
             ImageError: The image cannot be used.
-            OptionError: The task knows no such option.
-            ModelFailed: The model has no answer.
+            OptionError: The task has no such option.
+            ModelFailed: The model failed.
         """
         if choice.champion is None:
             prediction = self._counted(choice.served, image, options, timing, where, watch)
@@ -121,44 +121,44 @@ class Models:
                 self._metrics.canary_took(choice.served.ref.name, ModelRole.CHAMPION, seconds)
             return choice.served, prediction
         try:
-            return self._ask_canary(choice, image, options, timing, where, watch)
+            return self._predict_with_canary(choice, image, options, timing, where, watch)
         except ModelFailed:
             timing.clear()
             return choice.champion, self._counted(choice.champion, image, options, timing, where, watch)
         finally:
             self._judge(choice)
 
-    # What is served
+    # Reading
 
     def all(self) -> list[tuple[ModelRole, ServedModel]]:
-        """Every model with its role, the default's name first."""
+        """Return every model with its role, those of the default name first."""
         return [pair for entry in self._entries.values() for pair in entry.roles()]
 
     def names(self) -> list[str]:
-        """The names that are served, or should be; the default first."""
+        """Return the names that are served or expected, the default first."""
         return list(self._entries)
 
     def is_ready(self, name: str) -> bool:
-        """Whether the name has a champion."""
+        """Return whether the name has a champion."""
         entry = self._entries.get(name)
         return entry is not None and entry.champion is not None
 
     def status(self, name: str) -> dict[str, Any]:
-        """The roles of one name, and what went wrong last.
+        """Return the roles of one name, and its last errors.
 
         Raises:
-            NoModel: There is none at all.
-            UnknownModel: There is none of that name.
+            NoModel: No model is loaded.
+            UnknownModel: No model has that name.
         """
         name, entry = self._entry(name)
         return {"name": name, "default": name == self._default, **entry.status()}
 
     def release(self, name: str = "") -> ReleaseReport:
-        """How the candidate of one name does beside its champion; without a candidate, who is champion.
+        """Return the report on the candidate and the champion of one name; without a candidate, on the champion only.
 
         Raises:
-            NoModel: There is none at all, or that name's has not been loaded.
-            UnknownModel: There is none of that name.
+            NoModel: No model is loaded, or the one with that name is not loaded yet.
+            UnknownModel: No model has that name.
         """
         name, entry = self._entry(name)
         champion = self.get(name)
@@ -170,30 +170,30 @@ class Models:
             return report.model_copy(update={"candidate": failure["version"], "problem": failure["message"]})
         return report
 
-    # What changes
+    # Changing
 
     def expect(self, name: str) -> None:
-        """A model of this name is to be served: until it is, the name is known and not ready."""
+        """Register a name that is to be served; it is not ready until a model is placed."""
         with self._lock:
             if name not in self._entries:
                 self._replace(name, Entry())
 
     def check(self, placement: Placement) -> None:
-        """Refuse a role that cannot be, before a model is loaded for it.
+        """Refuse an impossible role before a model is loaded for it.
 
         Raises:
-            RoleConflict: There is no champion to stand beside.
+            RoleConflict: The name has no champion.
         """
         self._entries.get(placement.name, Entry()).check_stands_beside(placement)
 
     def place(self, model: ServedModel, placement: Placement, *, resume: bool = False) -> None:
-        """New requests find ``model`` in its role; requests in flight end on the model they took.
+        """Put ``model`` into its role for new requests; running requests keep the model that they took.
 
         Args:
-            resume: Go on with the hold of the process before this one: a candidate that was sent away stays away.
+            resume: Continue the hold of the previous process, in which a withdrawn candidate stays withdrawn.
 
         Raises:
-            RoleConflict: There is no champion to stand beside, or it answers another task.
+            RoleConflict: The name has no champion, or one for another task.
         """
         name = placement.name
         with self._lock:
@@ -209,37 +209,37 @@ class Models:
             self._holds.watch(entry.hold, name)
 
     def unload(self, name: str, role: ModelRole = ModelRole.CHAMPION) -> None:
-        """No new request finds that model; without a champion the name is gone, and all its roles with it.
+        """Remove a model for new requests; removing the champion removes the name with all its roles.
 
         Raises:
-            UnknownModel: There is none.
+            UnknownModel: The name has no model in that role.
         """
         with self._lock:
             entry = self._entries.get(name)
             if entry is None or (role is not ModelRole.CHAMPION and role not in dict(entry.roles())):
-                raise UnknownModel(f"model {name!r} has no {role}; there are: {', '.join(self._entries) or 'none'}")
+                raise UnknownModel(f"model {name!r} has no {role}; available: {', '.join(self._entries) or 'none'}")
             left = entry.without(role)
             self._replace(name, left)
             self._holds.watch(left.hold if left else None, name)
 
     def most_upload_bytes(self, least: int) -> int:
-        """Return the largest upload that any model takes, ``least`` where that is more."""
+        """Return the largest upload limit of all models, but at least ``least`` bytes."""
         return max([least, *(model.ref.max_upload_bytes for _, model in self.all())])
 
     def beside(self, name: str) -> ServedModel | None:
-        """What answers while a model of this name loads: its champion, else any other's."""
+        """Return the model that answers while one of this name loads: its champion, or that of another name."""
         entries = self._entries
         champions = [e.champion for e in (entries.get(name, Entry()), *entries.values()) if e.champion]
         return champions[0] if champions else None
 
     def close(self) -> None:
-        """Let the threads of shadows, holds and of reclaiming end."""
+        """End the threads of shadows, holds and memory reclaiming."""
         self._shadows.close()
         self._holds.close()
         self._reclaimer.close()
 
     def load_failed(self, placement: Placement, error: VisionOpsError) -> None:
-        """Remember why a model could not be loaded: the name's status shows it until one can."""
+        """Store the error of a model that could not be loaded; the name's status shows it until a load succeeds."""
         _, code = status_and_code(error)
         self._metrics.load_failed(placement.name, code)
         failure = {
@@ -255,7 +255,7 @@ class Models:
             if entry := self._entries.get(placement.name):
                 self._replace(placement.name, dataclasses.replace(entry, failure=failure))
 
-    # Inside
+    # Internals
 
     def _entry(self, name: str) -> tuple[str, Entry]:
         entries = self._entries
@@ -263,10 +263,10 @@ class Models:
             raise NoModel("no model is loaded; start the server with --bundle or --models, or deploy one")
         name = name or self._default
         if name not in entries:
-            raise UnknownModel(f"model {name!r} is not served here; there are: {', '.join(entries)}")
+            raise UnknownModel(f"model {name!r} is not served here; available: {', '.join(entries)}")
         return name, entries[name]
 
-    def _ask_canary(
+    def _predict_with_canary(
         self,
         choice: Choice,
         image: Image,
@@ -275,7 +275,7 @@ class Models:
         where: str,
         watch: Watch | None,
     ) -> tuple[ServedModel, Prediction]:
-        """Let the canary answer, and count for the hold how it did."""
+        """Predict with the canary, and count its result for the hold."""
         assert choice.champion is not None
         try:
             prediction = self._counted(choice.served, image, options, timing, where, watch)
@@ -336,7 +336,7 @@ class Models:
         return Hold(placement.name, champion, candidate, strategy, placement.share or 1.0, self._holds, before)
 
     def _replace(self, name: str, new: Entry | None) -> None:
-        """Under the lock."""
+        """Replace an entry; the caller holds the lock."""
         before = self._entries.get(name, Entry())
         if not self._entries:
             self._default = name
@@ -344,7 +344,7 @@ class Models:
         if new is None:
             self._entries = others
         else:
-            self._entries = self._entries | {name: new}  # a name keeps its place
+            self._entries = self._entries | {name: new}  # a name keeps its position
         kept = {id(model) for _, model in (new or Entry()).roles()}
         gone = [model.predictor for _, model in before.roles() if id(model) not in kept]
         if gone:

@@ -1,4 +1,4 @@
-"""What part a model plays under its name, who of the requests sees a canary, and when it goes."""
+"""Define the roles of models, the share of requests for a canary, and the bounds that withdraw it."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from visionops.inference.release_settings import MOST_REQUESTS
 __all__ = ["Bounds", "Breach", "ModelRole", "Record", "in_share"]
 
 _WINDOW = MOST_REQUESTS
-"""Images that a record remembers."""
+"""Number of images that a record keeps."""
 
 
 class ModelRole(enum.StrEnum):
-    """The part of a model."""
+    """Role of a model."""
 
     CHAMPION = "champion"
-    """Answers."""
+    """Answers requests."""
     CANARY = "canary"
-    """Answers a share of the requests, and is sent away when it does worse than the champion."""
+    """Answers a share of the requests, and is withdrawn when it does worse than the champion."""
     SHADOW = "shadow"
-    """Answers nobody: computes what the champion has answered, to be compared."""
+    """Answers no request: computes images that the champion answered, for comparison."""
 
 
 class Breach(enum.StrEnum):
-    """Why a canary was sent away."""
+    """Reason why a canary was withdrawn."""
 
     ERROR_RATE = "error_rate"
     LATENCY = "latency"
@@ -38,21 +38,21 @@ class Breach(enum.StrEnum):
 
 
 class Bounds(BaseModel):
-    """What a canary must keep, over its last images."""
+    """Bounds that a canary must keep over its last images."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     max_error_rate: float = Field(default=0.02, ge=0, le=1)
-    """Share of images it fails on: the engine failed, or its numbers are not finite."""
+    """Largest share of failed images: the engine failed, or returned numbers that are not finite."""
     max_latency_ratio: float = Field(default=2.0, ge=1, allow_inf_nan=False)
-    """Its median time for an image, as a multiple of the champion's."""
+    """Largest median time for an image, as a multiple of the champion's."""
     min_agreement: float | None = Field(default=None, ge=0, le=1)
-    """Mean agreement of its answers with the champion's, which computes its images, too; not judged when absent."""
+    """Least mean agreement with the champion, which then also computes its images; not judged when absent."""
     min_requests: int = Field(default=50, ge=1, le=_WINDOW)
-    """Images of each before it is judged."""
+    """Number of images of each model before the canary is judged."""
 
     def breach(self, canary: Record, champion: Record) -> tuple[Breach, str] | None:
-        """The bound that ``canary`` breaks, and the figures."""
+        """Return the bound that ``canary`` breaks, with the figures as text; None if it breaks none."""
         if canary.images < self.min_requests:
             return None
         if (rate := canary.error_rate) > self.max_error_rate:
@@ -70,7 +70,7 @@ class Bounds(BaseModel):
 
 
 class Record:
-    """How a model did on its last images. Safe to write from several threads."""
+    """Results of a model's last images. Safe to write from several threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -78,51 +78,51 @@ class Record:
         self._agreements: collections.deque[float] = collections.deque(maxlen=_WINDOW)
 
     def answered(self, seconds: float) -> None:
-        """One image was answered in so much time, decoding not counted."""
+        """Count one answered image, with its time in seconds without decoding."""
         with self._lock:
             self._seconds.append(seconds)
 
     def failed(self) -> None:
-        """One image was not answered, and it was the model's fault."""
+        """Count one image on which the model failed."""
         with self._lock:
             self._seconds.append(None)
 
     def compared(self, agreement: float) -> None:
-        """The champion computed one image that it had answered; 1: the same, 0: nothing in common."""
+        """Count one answered image that the champion computed too; 1 if both agree fully, 0 if not at all."""
         with self._lock:
             self._agreements.append(agreement)
 
     @property
     def compared_images(self) -> int:
-        """How many comparisons are remembered."""
+        """Return the number of comparisons in the record."""
         return len(self._agreements)
 
     @property
     def agreement(self) -> float:
-        """Mean agreement with the champion; 1 before the first comparison."""
+        """Return the mean agreement with the champion; 1 before the first comparison."""
         with self._lock:
             return statistics.fmean(self._agreements) if self._agreements else 1.0
 
     @property
     def images(self) -> int:
-        """How many are remembered."""
+        """Return the number of images in the record."""
         return len(self._seconds)
 
     @property
     def error_rate(self) -> float:
-        """Share of images it failed on; 0 before the first."""
+        """Return the share of failed images; 0 before the first image."""
         with self._lock:
             return self._seconds.count(None) / max(1, len(self._seconds))
 
     @property
     def median_seconds(self) -> float:
-        """Of the images it answered; 0 before the first."""
+        """Return the median seconds of answered images; 0 before the first image."""
         with self._lock:
             seconds = [s for s in self._seconds if s is not None]
         return statistics.median(seconds) if seconds else 0.0
 
     def summary(self) -> dict[str, float]:
-        """Images, error rate and median, for a reader."""
+        """Return the number of images, the error rate and the median time as a JSON object."""
         shown = {
             "images": self.images,
             "error_rate": round(self.error_rate, 4),
@@ -134,11 +134,11 @@ class Record:
 
 
 def in_share(share: float, key: str, salt: str) -> bool:
-    """Whether ``key`` belongs to the share: always the same answer for one key, and a greater share only adds keys.
+    """Return whether ``key`` belongs to the share: the same result for each call, and a larger share only adds keys.
 
     Args:
-        share: 0 (no key) to 1 (every key).
-        salt: What the share is of: two canaries do not meet the same keys.
+        share: Share of keys, 0 (none) to 1 (all).
+        salt: Text that makes different canaries get different keys.
     """
     digest = hashlib.sha256(f"{salt}\0{key}".encode()).digest()
     return int.from_bytes(digest[:8]) < share * 2**64

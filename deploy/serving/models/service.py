@@ -1,7 +1,7 @@
-"""Predict, time, record: what every route does with the images of a request.
+"""Predict, time and record the images of a request, for all routes.
 
-The routes read a request and write its answer. In between they share this: each image runs on a thread of the
-dispatcher, and its answer is timed, recorded in the prediction log, offered to the shadow and counted.
+The routes read a request and write its response. In between, each image runs on a thread of the dispatcher, and its
+prediction is timed, recorded in the prediction log, offered to the shadow and counted.
 """
 
 from __future__ import annotations
@@ -29,25 +29,25 @@ from visionops.inference.predictor import Image
 __all__ = ["Answer", "PredictionRequest", "PredictionService", "Refused"]
 
 Refused = ImageError | UploadTooLarge | ModelFailed
-"""Why one image has no answer, where the others of its request do."""
+"""Error of one image in a request whose other images have answers."""
 
 
 _FALLBACK = "fallback"
-"""The arm of an answer that the champion gave because the canary had failed."""
+"""Arm of an answer by the champion after the canary failed."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class PredictionRequest:
-    """What a client wants of its images: who answers, at which thresholds, under which id."""
+    """Parameters of a request for all its images: model, thresholds and id."""
 
     choice: Choice
     options: Mapping[str, float]
-    """Thresholds of this request alone, as of `Predictor.predict`."""
+    """Thresholds of this request, as in `Predictor.predict`."""
     request_id: str
     source: str = ""
-    """Camera, line or site of the images, as the client names it: whatever it sent; "" for nothing."""
+    """Camera, line or site of the images, as the client sent it, unchecked; "" for none."""
     deadline: float | None = None
-    """When all answers must be ready, on the clock of `time.monotonic`."""
+    """Time by which all answers must be ready, on the clock of `time.monotonic`."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -55,18 +55,18 @@ class Answer:
     """The prediction for one image."""
 
     served: ServedModel
-    """Who answered: the champion where a canary failed."""
+    """Model that answered: the champion if a canary failed."""
     prediction: Prediction
     timing_ms: Mapping[str, float]
     """Milliseconds of each stage, and their ``total`` from the encoded image to the prediction."""
     json: bytes = b""
     """The body of `/predict`; empty in an answer of `predict_together`."""
     record: PendingRecord | None = None
-    """What the log will keep; None when it has it already, or there is no log."""
+    """Record to write into the log; None if it is written already, or there is no log."""
 
 
 class PredictionService:
-    """Answers for images."""
+    """Predict the images of requests."""
 
     def __init__(self, models: Models, dispatcher: Dispatcher, recorder: Recorder, metrics: Metrics) -> None:
         self._models = models
@@ -75,18 +75,18 @@ class PredictionService:
         self._metrics = metrics
 
     async def predict(self, request: PredictionRequest, image: Image, *, where: str = "upload") -> tuple[Answer, float]:
-        """Answer for the only image of a request.
+        """Predict the only image of a request.
 
         Args:
-            where: Named in errors.
+            where: Name of the image in errors.
 
         Returns:
-            The answer, and the milliseconds it waited for a thread.
+            The answer, and the milliseconds that it waited for a thread.
 
         Raises:
             ImageError: The image cannot be used.
             OptionError: The task has no such option.
-            ModelFailed: The model has no answer.
+            ModelFailed: The model failed.
             Overloaded: The queue is full.
             DeadlineMissed: There is no answer by the deadline.
             TookTooLong: There is no answer within the time limit.
@@ -102,7 +102,7 @@ class PredictionService:
         return answer, queue_ms
 
     async def predict_each(self, request: PredictionRequest, images: Sequence[Image]) -> list[Answer | Refused]:
-        """Answer for many images, in their order; one that cannot be used fails alone.
+        """Predict several images, in order; an unusable image gets an error of its own.
 
         Raises:
             OptionError: The task has no such option.
@@ -126,19 +126,19 @@ class PredictionService:
     async def predict_together(
         self, request: PredictionRequest, images: Sequence[Image], accept: Callable[[ServedModel], None]
     ) -> tuple[ServedModel, list[Answer]]:
-        """Answer for many images by one model, in their order; one that cannot be used fails the request.
+        """Predict several images with one model, in order; an unusable image fails the request.
 
         Args:
-            accept: Called with a model before it is used; raises where the request cannot be answered by it.
+            accept: Called with a model before it is used; raises if the model cannot answer the request.
 
         Returns:
-            Who answered, and what.
+            The model that answered, and its answers.
 
         Raises:
             ImageError: An image cannot be used.
             UploadTooLarge: An image exceeds what the model accepts.
             OptionError: The task has no such option.
-            ModelFailed: The model has no answer.
+            ModelFailed: The model failed.
             Overloaded: The queue is full.
             DeadlineMissed: There is no answer by the deadline.
             TookTooLong: There is no answer to all of them within the time limit.
@@ -146,11 +146,11 @@ class PredictionService:
         choice = request.choice
         answers = await self._together(request, images, accept)
         if any(answer.served is not choice.served for answer in answers):
-            # A canary failed on some image and the champion stepped in: one answer is of one model.
+            # The canary failed on an image, so the champion repeats all: one response has one model.
             choice = Choice(choice.champion or choice.served, arm=_FALLBACK if choice.arm else "")
             answers = await self._together(dataclasses.replace(request, choice=choice), images, accept)
         if any(records := [answer.record for answer in answers]):
-            # Not where they were made: only now is it certain who answers.
+            # Records are written only now, when it is certain which model answers.
             await asyncio.to_thread(self._recorder.keep, records)
         for answer in answers:
             self._metrics.prediction(choice.served.ref.name, answer.prediction, answer.timing_ms)
@@ -181,7 +181,7 @@ class PredictionService:
         return self._answer(request, image, where=where, record_id=f"{request.request_id}/{number}")
 
     def _keep(self, request: PredictionRequest, image: Image, *, where: str, record_id: str) -> Answer:
-        """Answer, record and encode: nothing that could still change the answer comes after it."""
+        """Predict, record and encode one image; the answer does not change afterwards."""
         answer = self._answer(request, image, where=where, record_id=record_id)
         self._recorder.keep([answer.record])
         body = orjson.dumps(answer.served.answer(answer.prediction, answer.timing_ms))

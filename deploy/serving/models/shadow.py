@@ -1,7 +1,7 @@
-"""Comparisons: a shadow computes what the champion has answered, and the champion what a canary has.
+"""Compare models in the background: a shadow computes the champion's images, and the champion a canary's images.
 
-They are made on one thread of their own behind a short queue. No answer waits for them: what finds the queue full is
-dropped, and counted.
+Comparisons run on one separate thread with a short queue. No answer waits for them: if the queue is full, the image is
+dropped and counted.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _STAGES = ("preprocess", "inference", "postprocess")
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Answered:
-    """What a model was asked and said."""
+    """Request and answer of a model for one image."""
 
     image: Image
     options: Mapping[str, float]
@@ -37,17 +37,17 @@ class Answered:
 
 
 class Comparison(Protocol):
-    """What follows of comparing the answer of one model with another's."""
+    """Receiver of the result of a comparison."""
 
     def compared(self, agreement: float, seconds: float, other_seconds: float) -> None:
-        """Both computed the image: how far they agree, 0 to 1, and what each took, decoding not counted."""
+        """Record that both computed the image: their agreement, 0 to 1, and the seconds of each without decoding."""
 
     def not_compared(self, outcome: str) -> None:
-        """The other model did not compute it: "failed", "dropped"."""
+        """Record that the other model did not compute the image; ``outcome`` is "failed" or "dropped"."""
 
 
 class Shadows:
-    """Compares, one image at a time."""
+    """Compare one image at a time."""
 
     def __init__(self) -> None:
         self._queue: queue.Queue[tuple[ServedModel, Answered, Comparison] | None] = queue.Queue(_QUEUE)
@@ -55,14 +55,14 @@ class Shadows:
         self._thread.start()
 
     def offer(self, other: ServedModel, answered: Answered, comparison: Comparison) -> None:
-        """Compare with ``other`` when there is time, or never."""
+        """Queue a comparison with ``other``, or drop it if the queue is full."""
         try:
             self._queue.put_nowait((other, answered, comparison))
         except queue.Full:
             comparison.not_compared("dropped")
 
     def close(self) -> None:
-        """Drop what waits, and wait for the one in work."""
+        """Drop queued comparisons, and wait for the running one."""
         while self._thread.is_alive():
             try:
                 self._queue.put_nowait(None)
@@ -77,10 +77,10 @@ class Shadows:
                 _compare(other, answered, comparison)
             except (ModelFailed, VisionOpsError):
                 comparison.not_compared("failed")
-            except Exception:  # noqa: BLE001 - logged in full; the thread goes on for the next image
+            except Exception:  # noqa: BLE001 - logged in full; the thread continues with the next image
                 _log.exception("shadow_failed", extra={"fields": other.identity})
                 comparison.not_compared("failed")
-            del job, other, answered, comparison  # while this waits, nothing may hold a model that was replaced
+            del job, other, answered, comparison  # so that a replaced model is freed while this thread waits
 
 
 def _compare(other: ServedModel, answered: Answered, comparison: Comparison) -> None:
@@ -92,5 +92,5 @@ def _compare(other: ServedModel, answered: Answered, comparison: Comparison) -> 
 
 
 def compute_seconds(timing_ms: Mapping[str, float]) -> float:
-    """Return what a model took for one image, decoding not counted."""
+    """Return the seconds of a model for one image, without decoding."""
     return sum(timing_ms[stage] for stage in _STAGES) / 1000

@@ -1,4 +1,4 @@
-"""Which models a server starts with: one bundle, or a YAML file of several.
+"""Load the models that a server starts with: one bundle, or several from a YAML file.
 
     models:
       - name: steel
@@ -13,7 +13,7 @@
         version: "1"
         bundle: bundles/pcb-1
 
-The first name is the default. A model that does not load keeps its name from being ready, and the others go on.
+The first name is the default. If a model does not load, its name is not ready, and the others are served.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ __all__ = ["ModelsFile", "Started", "read_models", "read_smoke_images", "start_m
 
 
 class ModelsFile(BaseModel):
-    """Several models of one server."""
+    """Content of a models file."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -49,7 +49,7 @@ class ModelsFile(BaseModel):
         champions = {p.name for p in self.models if p.role is ModelRole.CHAMPION}
         for row, placement in enumerate(self.models):
             if (placement.name, placement.role) in seen:
-                raise ValueError(f"models.{row}.name: {placement.name!r} has a {placement.role} already")
+                raise ValueError(f"models.{row}.name: {placement.name!r} has a {placement.role} already; remove one")
             if placement.name not in champions:
                 raise ValueError(f"models.{row}.role: {placement.name!r} has no champion in this file; add it")
             seen.add((placement.name, placement.role))
@@ -58,15 +58,15 @@ class ModelsFile(BaseModel):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Started:
-    """A model that was to be loaded."""
+    """Result of loading one model at the start."""
 
     placement: Placement
     outcome: ServedModel | VisionOpsError
     resumes: bool = False
-    """It is the candidate of a release, whose hold may have begun in a process before this one."""
+    """Whether it is the candidate of a release, whose hold may have begun in a previous process."""
 
     def enter(self, models: Models) -> None:
-        """Serve it, or let the status of its name say why not."""
+        """Serve the model, or store its error in the status of its name."""
         models.expect(self.placement.name)
         if isinstance(self.outcome, ServedModel):
             models.place(self.outcome, self.placement, resume=self.resumes)
@@ -75,12 +75,12 @@ class Started:
 
 
 def read_models(path: Path) -> tuple[Placement, ...]:
-    """What the file says.
+    """Read a models file.
 
     Raises:
-        ConfigError: With file, line and the mend.
+        ConfigError: The file is invalid; the message has file, line and the fix.
     """
-    from visionops.config import parse_settings  # a server of one model needs no YAML
+    from visionops.config import parse_settings  # imported here, because a server with one model needs no YAML
 
     try:
         text = path.read_text(encoding="utf-8")
@@ -92,11 +92,11 @@ def read_models(path: Path) -> tuple[Placement, ...]:
 
 
 def start_models(settings: Settings, loader: Loader) -> list[Started]:
-    """Load what the settings name: champions first, and of a name whose champion does not load no other.
+    """Load the models of the settings, champions first; a name whose champion fails gets no other model.
 
     Raises:
         ConfigError: The file, or a smoke image, cannot be used.
-        VisionOpsError: Not one model loads.
+        VisionOpsError: No model loads.
     """
     smoke = read_smoke_images(settings)
     single = settings.model_ref()
@@ -107,19 +107,19 @@ def start_models(settings: Settings, loader: Loader) -> list[Started]:
             started.append(_start(placement, loader, smoke))
     candidate = settings.candidate_ref()
     if candidate is not None and _ready(started):
-        # Where it does not load, the champion answers all; /release says why.
+        # If the candidate does not load, the champion answers all requests, and /release has the reason.
         started.append(dataclasses.replace(_start(candidate, loader, smoke), resumes=True))
     if started and not _ready(started):
         first = started[0].outcome
         assert isinstance(first, VisionOpsError)
         if settings.models:
-            raise ConfigError(f"{settings.models}: none of its models loads: {first}") from first
+            raise ConfigError(f"{settings.models}: no model loads; the first error: {first}") from first
         raise first
     return started
 
 
 def read_smoke_images(settings: Settings) -> Sequence[bytes]:
-    """Return the encoded images that each model must answer before it is served; none where no folder is given.
+    """Return the encoded images of the smoke test; none if no folder is set.
 
     Raises:
         ConfigError: The folder cannot be read.

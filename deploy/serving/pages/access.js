@@ -1,4 +1,4 @@
-// The API key of this tab, and requests with it. It is kept in sessionStorage alone: another tab asks again.
+// Keep the API key of this tab and send requests with it. It is in sessionStorage only, so each tab asks for it.
 const STORED = "visionops-key";
 let key = read();
 
@@ -17,20 +17,20 @@ export function element(name, properties = {}, ...children) {
   return made;
 }
 
-// Sends a request of this server and returns its JSON; raises a Refusal in the server's own words.
+// Send a request to this server and return its JSON; throw a Refusal with the server's message.
 export async function request(path, options = {}) {
   const headers = { Accept: "application/json", ...options.headers };
   if (key) headers["X-API-Key"] = key;
   let answer;
   try { answer = await fetch(path, { ...options, headers, cache: "no-store", credentials: "omit" }); }
-  catch { throw new Refusal("The server does not answer; check that it runs and try again."); }
+  catch { throw new Refusal("The server does not answer; check that it is running and try again."); }
   const body = await answer.json().catch(() => null);
   if (answer.ok && body !== null) return body;
   const said = typeof body?.error === "string" ? body.error : body?.error?.message;
   throw new Refusal(said || `The server answers with status ${answer.status}.`, answer.status);
 }
 
-// Shows the page once `load` succeeds; until then a form for the key, or what stands in the way.
+// Show the page once `load` succeeds; until then show a form for the key, or the error.
 export async function enter(load) {
   const door = document.getElementById("door");
   const content = document.getElementById("content");
@@ -56,7 +56,7 @@ function keyForm(error, load) {
   const button = element("button", { className: "button", textContent: "Open" });
   const form = element("form", { className: "card door" },
     element("h1", { textContent: "API key" }),
-    element("p", { className: "muted", textContent: "This server answers clients with a key. It stays in this tab and is forgotten when you close it." }),
+    element("p", { className: "muted", textContent: "This server requires an API key. The key stays in this tab and is removed when you close it." }),
     element("label", { htmlFor: "key", textContent: "Key" }), field);
   if (key) {
     field.setAttribute("aria-describedby", "key-problem");
@@ -96,5 +96,5 @@ function keep(value) {
   try {
     if (value) sessionStorage.setItem(STORED, value);
     else sessionStorage.removeItem(STORED);
-  } catch { /* A browser that keeps nothing asks again on the next page. */ }
+  } catch { /* Without storage, the next page asks for the key again. */ }
 }

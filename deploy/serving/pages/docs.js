@@ -1,4 +1,4 @@
-// Swagger UI over the server's OpenAPI document.
+// Show the server's OpenAPI document in Swagger UI.
 import { currentKey, enter, request } from "./access.js";
 
 const dark = matchMedia("(prefers-color-scheme: dark)");

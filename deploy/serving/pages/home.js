@@ -1,9 +1,9 @@
-// What is served, and a form that draws the answer for an image. Texts of the server become text nodes, never markup.
+// Show the served models, and a form that draws the prediction for an image. Server texts become text nodes, not HTML.
 import { Refusal, currentKey, element, enter, request, sentence } from "./access.js";
 
 const COLOURS = ["#ffb020", "#35d07f", "#4aa8ff", "#ff6f91", "#b28dff", "#2ee6d6", "#ff8a3d", "#d4e157"];
 const REFRESH_MS = 15_000;
-const LOWEST = 0.05; // A detector is asked for everything from here; the slider filters in the browser.
+const LOWEST = 0.05; // Least confidence to request from a detector; the slider filters in the browser.
 const SVG = "http://www.w3.org/2000/svg";
 const get = (id) => document.getElementById(id);
 const percent = (share) => `${(share * 100).toFixed(share > 0 && share < 0.1 ? 1 : 0)}%`;
@@ -20,7 +20,7 @@ const colours = new Map();
 enter(refresh);
 setInterval(() => { if (!document.hidden && !get("content").hidden) update(); }, REFRESH_MS);
 
-// Reads the figures anew; what is on the page stays when the server has no time for them.
+// Reload the figures; the old ones stay on the page if the server does not answer.
 async function update() {
   try { await refresh(); } catch (error) {
     if (!(error instanceof Refusal)) throw error;
@@ -109,16 +109,16 @@ function choices() {
 const chosen = () => facts.models.find((model) => model.name === get("model").value);
 
 function query(model) {
-  const asked = new URLSearchParams();
-  if (!model.default) asked.set("model", model.name);
-  if (model.confidence !== undefined) asked.set("conf", String(Math.min(LOWEST, model.confidence)));
-  return asked.size ? `?${asked}` : "";
+  const query = new URLSearchParams();
+  if (!model.default) query.set("model", model.name);
+  if (model.confidence !== undefined) query.set("conf", String(Math.min(LOWEST, model.confidence)));
+  return query.size ? `?${query}` : "";
 }
 
 function describe() {
   const model = chosen();
   if (!model) return;
-  get("limit").textContent = `At most ${(model.max_upload_bytes / 1e6).toLocaleString("en")} MB. The image is sent to this server alone.`;
+  get("limit").textContent = `At most ${(model.max_upload_bytes / 1e6).toLocaleString("en")} MB. The image is sent to this server only.`;
   const name = model.default ? "" : `?model=${encodeURIComponent(model.name)}`;
   const header = currentKey() ? '-H "X-API-Key: $KEY" ' : "";
   get("curl").textContent = `curl ${header}-F file=@part.jpg "${new URL(`predict${name}`, location.href)}"`;
@@ -148,14 +148,14 @@ async function send(file) {
   const started = performance.now();
   get("problem").replaceChildren();
   get("result").hidden = true;
-  get("status").textContent = `${file.name || "The pasted image"} is sent…`;
+  get("status").textContent = `Sending ${file.name || "the pasted image"} …`;
   try {
     if (file.size > model.max_upload_bytes) {
-      throw new Refusal(`the image has ${number(file.size)} bytes; at most ${number(model.max_upload_bytes)} are taken`);
+      throw new Refusal(`the image has ${number(file.size)} bytes; the limit is ${number(model.max_upload_bytes)}`);
     }
     const headers = { "Content-Type": "application/octet-stream" };
     const answer = await request(`predict${query(model)}`, { method: "POST", body: file, headers });
-    if (own !== number_of_try) return; // a later image was chosen meanwhile
+    if (own !== number_of_try) return; // another image was chosen in the meantime
     show({ file, answer, model, whole: performance.now() - started });
     update();
   } catch (error) {
@@ -184,7 +184,7 @@ function show(next) {
   get("json").textContent = JSON.stringify(answer, null, 2);
   const { total, ...stages } = answer.timing_ms;
   get("timing").textContent = `${milliseconds(total)} on the server (${Object.entries(stages).map(([name, value]) =>
-    `${name} ${milliseconds(value)}`).join(", ")}), ${milliseconds(whole)} with the way here and back.`;
+    `${name} ${milliseconds(value)}`).join(", ")}), ${milliseconds(whole)} including the network.`;
   get("result").hidden = false;
   draw();
 }
@@ -202,7 +202,7 @@ function draw() {
   get("status").textContent = `${file.name || "The pasted image"}, ${size}, answered by ${identity}.`;
 }
 
-// Whatever has a class and a box, in whichever list of the answer: other tasks may bring their own.
+// Find everything with a class and a box in any list of the answer, because other tasks may have their own.
 function found(answer) {
   return Object.values(answer).filter(Array.isArray).flat()
     .filter((part) => part && typeof part.class_name === "string" && Array.isArray(part.box));
@@ -242,7 +242,7 @@ function detections(answer, boxes) {
   const all = found(answer).length;
   if (!boxes.length) {
     return [element("h3", { textContent: "Nothing found" }),
-      element("p", { className: "muted", textContent: all ? `${number(all)} below the confidence that is shown.` : "The model answers with nothing." })];
+      element("p", { className: "muted", textContent: all ? `${number(all)} below the shown confidence.` : "The model found nothing." })];
   }
   const counts = {};
   for (const part of boxes) counts[part.class_name] = (counts[part.class_name] || 0) + 1;

@@ -1,1 +1,1 @@
-"""The routes, by what they are for."""
+"""Routes of the prediction server, one module per topic."""

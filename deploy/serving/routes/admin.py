@@ -1,4 +1,4 @@
-"""`POST /reload` and `POST /unload`."""
+"""Routes `POST /reload` and `POST /unload`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _Order = TypeVar("_Order", bound=BaseModel)
 
 
 def admin_router(serving: Serving) -> APIRouter:
-    """The routes over ``serving``."""
+    """Return the admin routes over ``serving``."""
     router = APIRouter()
 
     @router.post(
@@ -40,11 +40,11 @@ def admin_router(serving: Serving) -> APIRouter:
         openapi_extra=RELOAD_BODY,
     )
     async def reload(request: Request) -> dict[str, Any]:
-        """Put a model into its role, once it has loaded and passed its smoke test; until then nothing changes."""
+        """Load a model, run its smoke test, and put it into its role. If it fails, nothing changes."""
         order = _parse(ReloadRequest, await read_body(request, _MAX_RELOAD_BYTES))
         placement = order.placement()
         async with serving.changing:
-            # Not on the threads of /predict: a loading model must not stand in line before requests.
+            # Not on the threads of /predict, so that requests do not wait while a model loads.
             new = await asyncio.to_thread(_load, serving, placement, order.smoke)
         fields = new.summary() | {"role": placement.role.value}
         _log.info("model_switched", extra={"fields": fields})
@@ -58,7 +58,7 @@ def admin_router(serving: Serving) -> APIRouter:
         openapi_extra=UNLOAD_BODY,
     )
     async def unload(request: Request) -> list[dict[str, Any]]:
-        """Take a model out of its role; without a champion the name is gone. Requests in flight end on it."""
+        """Remove a model from its role; removing the champion removes the name. Running requests still finish."""
         order = _parse(UnloadRequest, await read_body(request, _MAX_UNLOAD_BYTES))
         async with serving.changing:
             serving.models.unload(order.name, order.role)

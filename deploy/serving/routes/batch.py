@@ -1,4 +1,4 @@
-"""`POST /predict/batch`."""
+"""Route `POST /predict/batch`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["batch_router"]
 
 
 def batch_router(serving: Serving) -> APIRouter:
-    """The routes over ``serving``."""
+    """Return the batch route over ``serving``."""
     router, options_of_task = APIRouter(), Depends(options_reader())
 
     @router.post(
@@ -29,10 +29,10 @@ def batch_router(serving: Serving) -> APIRouter:
     async def predict_batch(
         request: Request, model: ModelName = "", options: dict[str, float] = options_of_task, deadline: Deadline = None
     ) -> Response:
-        """Answer for many images at once, in the order sent; one that cannot be used fails alone.
+        """Predict several images, in the order sent; an unusable image gets an error of its own.
 
-        They are computed side by side. Without a place in the queue, or when not all are done within the time limit,
-        the whole request is refused (503): send it again, after `Retry-After`.
+        Images are computed in parallel. If the queue is full, or not all images are done within the time limit, the
+        whole request gets 503: send it again after `Retry-After`.
         """
         serving.dispatcher.check(deadline, serving.models.get(model).digest)
         images = await read_uploads(request, serving.settings.max_batch_bytes, serving.settings.max_batch_files)

@@ -1,4 +1,4 @@
-"""What the routes of one application share."""
+"""Provide the services that the routes of one application share."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["Serving"]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Serving:
-    """Settings, models, and what does the work."""
+    """Settings, models and services of one application."""
 
     settings: Settings
     models: Models
@@ -36,4 +36,4 @@ class Serving:
     feedback: Feedback
     started: datetime = dataclasses.field(default_factory=lambda: datetime.now(UTC))
     changing: asyncio.Lock = dataclasses.field(default_factory=asyncio.Lock)
-    """Held while models change: one change at a time."""
+    """Lock of model changes: one change at a time."""

@@ -1,4 +1,4 @@
-"""The header `X-Deadline-Ms`: by when the client needs its answer."""
+"""Read the header `X-Deadline-Ms`, the time within which the client needs its answer."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ async def _deadline(request: Request, deadline_ms: _Milliseconds = None) -> floa
 async def _no_deadline(request: Request) -> None:
     if DEADLINE_HEADER in request.headers:
         raise BadRequest(
-            f"header.{DEADLINE_HEADER}: {request.url.path} keeps no deadline; leave the header out", "bad_parameter"
+            f"header.{DEADLINE_HEADER}: {request.url.path} supports no deadline; remove the header", "bad_parameter"
         )
 
 
 def stream_budget(headers: Headers) -> float | None:
-    """Return the seconds that each frame of a stream has, by the header of its handshake; None without one.
+    """Return the time limit of each frame of a stream in seconds, from the handshake's header; None without one.
 
     Raises:
-        BadRequest: The header is no number of milliseconds.
+        BadRequest: The header is not a number of milliseconds.
     """
     sent = headers.get(DEADLINE_HEADER)
     if sent is None:
@@ -49,6 +49,6 @@ def stream_budget(headers: Headers) -> float | None:
 
 
 Deadline = Annotated[float | None, Depends(_deadline)]
-"""When the answer must be ready, on the clock of `time.monotonic`; None without the header."""
+"""Time by which the answer must be ready, on the clock of `time.monotonic`; None without the header."""
 NoDeadline = Depends(_no_deadline)
-"""Refuses the header on a route that cannot keep a deadline."""
+"""Dependency that refuses the header on a route without deadlines."""

@@ -1,7 +1,7 @@
-"""`POST /explain`: where the model looked, one image at a time.
+"""Compute saliency maps for `POST /explain`, one image at a time.
 
-An explanation costs as much as dozens of answers. It has a thread of its own, so that no answer waits behind it, and
-whoever comes while it works is sent away, so that none waits for it.
+An explanation costs as much as dozens of predictions. It runs on a separate thread, so that it delays no prediction.
+While it runs, further requests for an explanation are refused instead of queued.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from visionops.inference.prediction import Prediction
 __all__ = ["Explainer"]
 
 _MAX_SIDE = 1024
-"""Pixels of the longer side of a picture: an upload of 100 megapixels must not come back as one."""
+"""Maximum length of the longer side of a returned picture, in pixels; uploads may be far larger."""
 
 
 class Explainer:
-    """Explains one image at a time."""
+    """Explain one image at a time."""
 
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="explain")
@@ -39,12 +39,12 @@ class Explainer:
     async def respond(
         self, served: ServedModel, data: bytes, options: Mapping[str, float], grid: int, *, as_json: bool
     ) -> Response:
-        """A PNG, or the numbers behind it.
+        """Return the explanation of one image as a PNG, or as JSON.
 
         Raises:
             Busy: Another image is being explained.
             ImageError: The upload cannot be used.
-            OptionError: The task knows no such option.
+            OptionError: The task has no such option.
         """
         if self._turn.locked():
             raise Busy("another image is being explained; try again in a second")
@@ -53,7 +53,7 @@ class Explainer:
             return await loop.run_in_executor(self._thread, _respond, served, data, options, grid, as_json)
 
     def close(self) -> None:
-        """Wait for the last one."""
+        """Wait for the running explanation."""
         self._thread.shutdown()
 
 

@@ -1,4 +1,4 @@
-"""`POST /feedback`: what people say of a prediction, or of an image."""
+"""Route `POST /feedback`: people's feedback on a prediction or an image."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from visionops.review.errors import Invalid
 __all__ = ["feedback_router"]
 
 _MOST_JSON = 1_000_000
-"""Bytes of a body of JSON, or of a text field: a label of thousands of boxes."""
+"""Maximum bytes of a JSON body or a text field; enough for a label with thousands of boxes."""
 _MOST_FILE_NAME = 500
 
 
 def feedback_router(serving: Serving) -> APIRouter:
-    """The route over ``serving``."""
+    """Return the feedback route over ``serving``."""
     router, keeper = APIRouter(), serving.feedback
 
     @router.post(
@@ -36,10 +36,11 @@ def feedback_router(serving: Serving) -> APIRouter:
         openapi_extra=FEEDBACK_BODY,
     )
     async def feedback(request: Request, model: ModelName = "") -> FeedbackAnswer:
-        """Keep what somebody says of a logged prediction, by its request id, or of an image, for the review.
+        """Store feedback for the review: on a logged prediction, by its request id, or on an uploaded image.
 
-        With 202 it survives a crash. The same feedback, sent again, is kept once: by `Idempotency-Key`, or else by its
-        content. With a request id, `model` plays no part; the log knows whose answer it was.
+        Status 202 means that the feedback survives a crash. Repeated feedback is stored once: it is recognized by
+        `Idempotency-Key`, or without one by its content. With a request id, `model` is ignored, because the log names
+        the model.
         """
         keeper.check()
         form, wanted = await _read(request, serving, model)
@@ -73,7 +74,7 @@ async def _read(request: Request, serving: Serving, model: str) -> tuple[Form, F
     except ValidationError as error:
         raise BadRequest(first_problem(error.errors()), "bad_feedback") from error
     if (wanted.request_id is None) == (form.file is None):
-        raise BadRequest("send either a request_id or an image, as the field 'file' of a form", "bad_feedback")
+        raise BadRequest("send either a request_id, or an image as the form field 'file'", "bad_feedback")
     return form, wanted
 
 
@@ -81,12 +82,12 @@ def _json(data: bytes, where: str) -> Any:
     try:
         return json.loads(data)
     except (ValueError, RecursionError) as error:
-        reason = "is nested too deeply" if isinstance(error, RecursionError) else "is no JSON"
+        reason = "is nested too deeply" if isinstance(error, RecursionError) else "is not JSON"
         raise BadRequest(f"{where}: {reason}", "bad_json") from error
 
 
 def _said(request: Request, form: Form, wanted: FeedbackRequest) -> Said:
-    """What is said, in texts that every database holds."""
+    """Return the feedback, with texts that every database can store."""
     key = request.headers.get("idempotency-key") or wanted.key
     try:
         if wanted.request_id is not None:
@@ -96,7 +97,7 @@ def _said(request: Request, form: Form, wanted: FeedbackRequest) -> Said:
             key=check_name(key, "key") if key else "",
             label=None if wanted.label is None else check_json(wanted.label, "label"),
             comment=check_text(wanted.comment, "comment", MOST_COMMENT),
-            # Shown, never opened; a name that cannot be kept must not cost the feedback.
+            # The name is only shown, never opened, so an invalid one is dropped and the feedback stored.
             name="".join(c for c in form.name if c.isprintable())[-_MOST_FILE_NAME:],
         )
     except Invalid as error:

@@ -1,4 +1,4 @@
-"""The Open Inference Protocol, version 2, over HTTP: `/v2` and below."""
+"""Routes of the Open Inference Protocol, version 2, over HTTP: `/v2` and below."""
 
 from __future__ import annotations
 
@@ -46,52 +46,52 @@ from visionops.inference.task_registry import served_task
 __all__ = ["oip_router"]
 
 _SMALL = 65_536
-"""Bytes of JSON that are read at once; more are read on a thread."""
+"""Largest JSON in bytes that is parsed on the event loop; a larger one is parsed on a thread."""
 _READING = "tensors"
-"""What the dispatcher knows that reading as."""
+"""Kind of job of this parsing, for the dispatcher."""
 
 
 def oip_router(serving: Serving) -> APIRouter:
-    """The routes over ``serving``."""
+    """Return the routes of the protocol over ``serving``."""
     router = APIRouter(prefix="/v2")
 
     @router.get("", response_model=ServerMetadata, responses=V2_RESPONSES)
     async def server() -> dict[str, Any]:
-        """What this server is."""
+        """Return name, version and extensions of the server."""
         return {"name": "visionops", "version": __version__, "extensions": ["binary_tensor_data"]}
 
     @router.get("/health/live", response_model=LiveAnswer, responses=V2_PROBE_RESPONSES)
     async def live() -> dict[str, bool]:
-        """Whether the process lives."""
+        """Return that the process is running."""
         return {"live": True}
 
     @router.get("/health/ready", response_model=ReadyAnswer, responses=V2_PROBE_RESPONSES)
     async def ready() -> dict[str, bool]:
-        """Whether it can answer."""
+        """Return whether a model is ready."""
         models = serving.models
         models.get(next((name for name in models.names() if models.is_ready(name)), ""))
         return {"ready": True}
 
     @router.get("/models/{name}", response_model=ModelMetadata, responses=V2_METADATA_RESPONSES)
     async def model(name: str) -> dict[str, Any]:
-        """What the model takes and answers; of its inputs a request has one."""
+        """Return the inputs and outputs of the model; a request has one of the inputs."""
         return _metadata(serving.models, name)
 
     @router.get("/models/{name}/versions/{version}", response_model=ModelMetadata, responses=V2_METADATA_RESPONSES)
     async def model_version(name: str, version: str) -> dict[str, Any]:
-        """The same of one version."""
+        """Return the inputs and outputs of one version of the model."""
         return _metadata(serving.models, name, version)
 
     @router.get("/models/{name}/ready", response_model=ModelReadyAnswer, responses=V2_MODEL_RESPONSES)
     async def model_ready(name: str) -> dict[str, Any]:
-        """Whether the model can answer."""
+        """Return whether the model is ready."""
         return {"name": serving.models.get(name).ref.name, "ready": True}
 
     @router.get(
         "/models/{name}/versions/{version}/ready", response_model=ModelReadyAnswer, responses=V2_MODEL_RESPONSES
     )
     async def model_version_ready(name: str, version: str) -> dict[str, Any]:
-        """Whether this version can answer."""
+        """Return whether this version is ready."""
         return {"name": serving.models.get(name, version).ref.name, "ready": True}
 
     infer_route = functools.partial(
@@ -100,12 +100,12 @@ def oip_router(serving: Serving) -> APIRouter:
 
     @infer_route("/models/{name}/infer")
     async def infer(request: Request, name: str, deadline: Deadline = None) -> Response:
-        """Answer for one image or several, as tensors; one that cannot be used fails the request."""
+        """Predict one or more images and return tensors; an unusable image fails the request."""
         return await _infer(serving, request, deadline, name)
 
     @infer_route("/models/{name}/versions/{version}/infer")
     async def infer_version(request: Request, name: str, version: str, deadline: Deadline = None) -> Response:
-        """The same of one version."""
+        """Predict one or more images with one version of the model."""
         return await _infer(serving, request, deadline, name, version)
 
     return router
@@ -129,12 +129,12 @@ def _outputs(served: ServedModel) -> list[TensorSpec]:
 
 async def _infer(serving: Serving, request: Request, deadline: float | None, name: str, version: str = "") -> Response:
     if encoding := request.headers.get("content-encoding", ""):
-        raise UnsupportedMedia(f"content encoding {encoding[:20]!r}; send the body as it is")
+        raise UnsupportedMedia(f"content encoding {encoding[:20]!r}; send the body without encoding")
     serving.dispatcher.check(deadline, serving.models.get(name, version).digest)
     body = await read_body(request, serving.settings.max_batch_bytes, setting="max_batch_bytes")
     read = functools.partial(read_order, body, request.headers.get(HEADER_LENGTH), serving.settings.max_batch_files)
     order = read() if len(body) <= _SMALL else await serving.dispatcher.run(read, deadline=deadline, kind=_READING)
-    # Taken when the body is here, as in /predict.
+    # The model is chosen after the body has arrived, as in /predict.
     choice = serving.models.choose(name, version, request_keys(request))
     wanted = PredictionRequest(choice, order.options, request.state.request_id, request_source(request), deadline)
     served, answers = await serving.predictions.predict_together(

@@ -1,4 +1,4 @@
-"""What the OpenAPI document says of the routes beyond their types: bodies, examples, and every status."""
+"""Build the parts of the OpenAPI document beyond types: bodies, examples and every status."""
 
 from __future__ import annotations
 
@@ -57,32 +57,32 @@ Responses = dict[int | str, dict[str, Any]]
 
 _RETRY = {"Retry-After": {"description": "Seconds to wait before the next try.", "schema": {"type": "integer"}}}
 _WINDOW = {
-    f"RateLimit-{name}": {"description": f"{what}; where the server limits rates.", "schema": {"type": "integer"}}
+    f"RateLimit-{name}": {"description": f"{what}; if the server limits rates.", "schema": {"type": "integer"}}
     for name, what in (
-        ("Limit", "Requests of one window"),
-        ("Remaining", "Requests left in it"),
-        ("Reset", "Seconds until the next"),
+        ("Limit", "Maximum number of requests in a window"),
+        ("Remaining", "Requests left in the window"),
+        ("Reset", "Seconds until the next window"),
     )
 }
 _MEANINGS: dict[int, dict[str, Any]] = {
-    400: {"description": "The request is not as the protocol says, or is no HTTP."},
+    400: {"description": "The request violates the protocol, or is not valid HTTP."},
     401: {"description": "The key is missing or wrong."},
-    403: {"description": "The key does not open this."},
-    404: {"description": "No model, or no remembered request, of that name."},
+    403: {"description": "The role of the key does not allow this."},
+    404: {"description": "Unknown model, version or request id."},
     408: {"description": "The body did not arrive in time."},
-    409: {"description": "It contradicts what is there: a role, a model that does not answer well, a used key."},
-    413: {"description": "More bytes, pixels or values than the limit."},
-    415: {"description": "A content type or encoding that is not taken here."},
-    422: {"description": "No usable image, form, JSON or parameter."},
+    409: {"description": "Conflict: the role is not possible, the smoke test failed, or the key was used already."},
+    413: {"description": "Too many bytes, pixels or values."},
+    415: {"description": "The content type or encoding is not supported."},
+    422: {"description": "The image, form, JSON or a parameter is invalid."},
     426: {"description": "The path is a WebSocket: open it as one."},
-    429: {"description": "Too many requests of this client.", "headers": _RETRY | _WINDOW},
+    429: {"description": "Too many requests from this client.", "headers": _RETRY | _WINDOW},
     431: {"description": "The request's head is too large."},
-    500: {"description": "An unforeseen error; its id is in the log."},
-    503: {"description": "No model; or busy, with `Retry-After`: try again.", "headers": _RETRY},
-    507: {"description": "No room: in the memory for the model, or on the disk for the feedback."},
+    500: {"description": "Unexpected error; the log has the request id."},
+    503: {"description": "No model is ready, or the server is busy: try again after `Retry-After`.", "headers": _RETRY},
+    507: {"description": "Not enough memory for the model, or disk space for the feedback."},
 }
 _OF_A_CONNECTION = {400, 431, 503}
-"""Also answered to what is not a request yet: in one form, whichever the path is."""
+"""Statuses that are also sent before a request is complete, in the same format on every path."""
 
 
 def _refusals(*statuses: int, body: type[BaseModel] = ErrorAnswer) -> Responses:
@@ -166,17 +166,17 @@ LINKS = {
     "predict": "predict",
     "metrics": "metrics",
 }
-"""What `GET /` leads to, relative to it: a proxy may serve it below another path."""
+"""Links of `GET /`, relative to it, because a proxy may serve it below another path."""
 HOME_RESPONSES: Responses = _refusals(*_OF_A_CLIENT) | {
     200: {
-        "description": "What is served; or, for a browser, a page that shows it.",
+        "description": "The models and their state; for a browser, a page that shows them.",
         "content": {
             "application/json": {
                 "example": {
                     "name": "VisionOps",
                     "version": "0.1.0",
                     "started": "2026-03-02T06:14:02+00:00",
-                    "serves": "whoever has a key",
+                    "serves": "clients with an API key",
                     "models": [
                         {
                             **_STEEL,
@@ -209,11 +209,11 @@ READY_RESPONSES: Responses = _refusals(*_OF_A_PROBE, 404, 422) | _answer(
         "status": "ready",
         "model": _STEEL,
         "models": [{"name": "steel", "ready": True}],
-        "serves": "clients with a key",
+        "serves": "clients with an API key",
     }
 )
 METRICS_RESPONSES: Responses = _refusals(*_OF_A_PROBE) | {
-    200: {"description": "In the text format of Prometheus.", "content": {"text/plain": {"schema": {"type": "string"}}}}
+    200: {"description": "Prometheus' text format.", "content": {"text/plain": {"schema": {"type": "string"}}}}
 }
 MODELS_RESPONSES: Responses = _refusals(*_OF_A_CLIENT) | _answer([{"name": "steel"} | _STATUS])
 MODEL_RESPONSES: Responses = _refusals(*_OF_A_CLIENT, 404, 422) | _answer(_CARD | _STATUS)
@@ -246,7 +246,7 @@ _KEPT = {
 }
 FEEDBACK_RESPONSES: Responses = _refusals(*_OF_AN_IMAGE, 409, 507) | {
     202: {
-        "description": "The feedback is kept: it survives a crash, and becomes an item of the review.",
+        "description": "The feedback is stored durably, and will become a review item.",
         "content": {"application/json": {"example": _KEPT}},
     }
 }
@@ -279,14 +279,14 @@ _OUTPUTS = [
 _INFERRED = {"model_name": "steel", "model_version": "3", "id": "part-17", "outputs": _OUTPUTS}
 INFER_RESPONSES: Responses = _refusals(*_OF_AN_IMAGE, body=V2Error) | {
     200: {
-        "description": "The outputs; as JSON, or as JSON and behind it the bytes of those that are wanted so.",
+        "description": "The outputs: as JSON, or as JSON followed by the bytes of outputs requested as binary data.",
         "content": {
             "application/json": {"example": _INFERRED},
             "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
         },
         "headers": {
             HEADER_LENGTH: {
-                "description": "Bytes of JSON before the binary data; absent without any.",
+                "description": "Length of the JSON before the binary data, in bytes; absent without binary data.",
                 "schema": {"type": "integer"},
             }
         },
@@ -335,7 +335,7 @@ _FILES = {
     "type": "array",
     "items": _BINARY,
     "minItems": 1,
-    "description": "answered in the order sent; fields named `file` are taken too",
+    "description": "images, answered in the order sent; fields named `file` are accepted too",
 }
 _MISSED = {"boxes": [{"class_name": "scratches", "box": [12.0, 40.5, 180.2, 66.0]}]}
 FEEDBACK_BODY = {
@@ -344,7 +344,7 @@ FEEDBACK_BODY = {
             "name": "Idempotency-Key",
             "in": "header",
             "required": False,
-            "description": "The client's name for this feedback: sent again with it, the feedback is kept once.",
+            "description": "Key chosen by the client: feedback that is repeated with the same key is stored once.",
             "schema": {"type": "string"},
         }
     ],
@@ -362,9 +362,9 @@ FEEDBACK_BODY = {
                 "schema": {
                     "type": "object",
                     "properties": {
-                        "file": _BINARY | {"description": "the image; or else request_id"},
+                        "file": _BINARY | {"description": "the image, if there is no request_id"},
                         "request_id": {"type": "string"},
-                        "label": {"type": "string", "description": "JSON, in the form of the task"},
+                        "label": {"type": "string", "description": "the correct label: JSON in the task's format"},
                         "comment": {"type": "string"},
                         "key": {"type": "string"},
                     },
@@ -391,7 +391,7 @@ INFER_BODY = {
             "name": HEADER_LENGTH,
             "in": "header",
             "required": False,
-            "description": "Bytes of JSON before the binary data; without it all of the body is JSON.",
+            "description": "Length of the JSON before the binary data, in bytes; if absent, the whole body is JSON.",
             "schema": {"type": "integer", "minimum": 0},
         }
     ],
@@ -409,24 +409,24 @@ INFER_BODY = {
 
 
 def predict_responses() -> Responses:
-    """Return the answers of `/predict`, with an example of each registered task."""
+    """Return the responses of `/predict`, with an example of each registered task."""
     examples = {task.name: {"value": _example(task)} for task in all_tasks()}
     return _refusals(*_OF_AN_IMAGE) | {200: {"content": {"application/json": {"examples": examples}}}}
 
 
 def batch_responses() -> Responses:
-    """Return the answers of `/predict/batch`."""
+    """Return the responses of `/predict/batch`."""
     example = {"results": [_example(all_tasks()[0]), _REFUSED]}
     return _refusals(*_OF_AN_IMAGE) | {
         200: {
             "content": {"application/json": {"example": example}},
-            "description": "Every image was answered or refused on its own.",
+            "description": "A result or an error for each image.",
         }
     }
 
 
 def explain_responses() -> Responses:
-    """Return the answers of `/explain`."""
+    """Return the responses of `/explain`."""
     example = {
         **_IDENTITY,
         **all_tasks()[0].example,
@@ -436,7 +436,7 @@ def explain_responses() -> Responses:
     return _refusals(*_OF_AN_IMAGE) | {
         200: {
             "model": explain_response(),
-            "description": "The image in grey, in colour what spoke for the answer; or the numbers.",
+            "description": "The image in grey, with the regions that support the answer in colour; or the numbers.",
             "content": {
                 "image/png": {"schema": {"type": "string", "format": "binary"}},
                 "application/json": {"example": example},
@@ -454,7 +454,7 @@ _KEYS = {
         "type": "apiKey",
         "in": "header",
         "name": "X-API-Key",
-        "description": "A server without keys serves its own machine only, and asks for one at /reload and /unload.",
+        "description": "A server without keys serves its own machine only; /reload and /unload always need a key.",
     },
     "bearer": {"type": "http", "scheme": "bearer", "description": "The same key."},
 }
@@ -467,21 +467,21 @@ def _refusal_of(path: str) -> dict[str, Any]:
 
 
 def document(app: FastAPI) -> dict[str, Any]:
-    """The OpenAPI document.
+    """Return the OpenAPI document.
 
-    Bodies that the routes read by themselves are added to the schemas, and FastAPI's own form of a 422, which no route
-    answers, is taken out. Every route but the open ones asks for a key.
+    The bodies that routes read themselves are added to the schemas, and FastAPI's own 422 body, which no route returns,
+    is removed. Every route except the open ones requires a key.
     """
-    told = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
-    schemas = told["components"]["schemas"]
+    result = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+    schemas = result["components"]["schemas"]
     bodies: list[tuple[type[BaseModel], Literal["validation"]]] = [
         (body, "validation") for body in (infer_request(), FeedbackRequest, ReloadRequest, UnloadRequest)
     ]
     schemas |= models_json_schema(bodies, ref_template="#/components/schemas/{model}")[1]["$defs"]
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)
-    told["components"]["securitySchemes"] = _KEYS
-    for path, operations in told["paths"].items():
+    result["components"]["securitySchemes"] = _KEYS
+    for path, operations in result["paths"].items():
         for method, operation in operations.items():
             operation["security"] = [{name: []} for name in _KEYS] if ROLES[f"{method.upper()} {path}"] else []
             if "429" in operation["responses"]:
@@ -491,4 +491,4 @@ def document(app: FastAPI) -> dict[str, Any]:
                 del operation["responses"]["422"]
             # An unknown parameter is refused everywhere.
             operation["responses"].setdefault("422", _refusal_of(path))
-    return told
+    return result

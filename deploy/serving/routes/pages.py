@@ -1,7 +1,7 @@
-"""`GET /` and `GET /docs`: pages for people, the same facts as JSON, and the files of the pages.
+"""Routes `GET /` and `GET /docs`: pages for browsers, the same data as JSON, and the pages' files.
 
-A page is a file that holds no fact. Its script asks for a key where the server wants one, and reads the JSON with it.
-Nothing comes from another server: Swagger UI is in the package `fastapi-offline`.
+A page is a static file without data. Its script asks the user for a key if the server needs one, and reads the JSON
+with it. Nothing is loaded from another server: Swagger UI is in the package `fastapi-offline`.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ CONTENT_POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
     "form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
 )
-"""Content-Security-Policy of the pages. Swagger UI's style sheet has its icons as `data:`."""
+"""Content-Security-Policy of the pages. `data:` is for the icons in Swagger UI's style sheet."""
 
 _OWN = Path(__file__).parents[1] / "pages"
 _SCRIPT, _STYLE = "text/javascript", "text/css"
 
 
 def pages_router(serving: Serving) -> APIRouter:
-    """Return the routes over ``serving``."""
+    """Return the routes of the pages over ``serving``."""
     router = APIRouter()
     swagger = Path(str(files("fastapi_offline"))) / "static"
 
     @router.get("/", response_model=HomeAnswer, response_model_exclude_none=True, responses=HOME_RESPONSES)
     async def home(request: Request) -> Any:
-        """What is served, since when, and how it does; a browser gets a page that shows it and takes an image.
+        """Return the served models and their results; a browser gets a page that shows them and predicts an image.
 
-        The page itself holds none of it and needs no key: it asks for one and sends it with each request.
+        The page itself has no data and needs no key: it asks the user for one and sends it with each request.
         """
         if request.state.page:
             return _page(request, "home.html")
@@ -49,7 +49,7 @@ def pages_router(serving: Serving) -> APIRouter:
 
     @router.get("/docs", include_in_schema=False)
     async def docs(request: Request) -> Response:
-        """The OpenAPI document in Swagger UI; as JSON the document itself."""
+        """Return Swagger UI to a browser, and the OpenAPI document as JSON to other clients."""
         if request.state.page:
             return _page(request, "docs.html")
         return JSONResponse(request.app.openapi(), headers={"Vary": "Accept"})
@@ -121,7 +121,7 @@ def _model(serving: Serving, name: str, counts: _Counts) -> dict[str, Any]:
 
 
 class _Counts:
-    """What was counted since the server started, read once."""
+    """Counts since the server started, read once."""
 
     def __init__(self, serving: Serving) -> None:
         self.rejected: dict[str, int] = {}
@@ -139,7 +139,7 @@ class _Counts:
                 self._found.setdefault(labels["model"], {})[labels["class"]] = count
 
     def of(self, name: str) -> dict[str, Any]:
-        """Return what is counted of one name."""
+        """Return the counts of one name."""
         return {
             "answered": self._images.get((name, "answered"), 0),
             "failed": self._images.get((name, "failed"), 0),

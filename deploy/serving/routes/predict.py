@@ -1,4 +1,4 @@
-"""`POST /predict` and `POST /explain`."""
+"""Routes `POST /predict` and `POST /explain`."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ _Share = Annotated[float | None, Query(ge=0, le=1, allow_inf_nan=False)]
 
 
 def predict_router(serving: Serving) -> APIRouter:
-    """The routes over ``serving``."""
+    """Return the prediction routes over ``serving``."""
     router, options_of_task = APIRouter(), Depends(options_reader())
 
     @router.post("/predict", response_model=predict_response(), responses=predict_responses(), openapi_extra=IMAGE_BODY)
     async def predict(
         request: Request, model: ModelName = "", options: dict[str, float] = options_of_task, deadline: Deadline = None
     ) -> Response:
-        """Answer for one image, as the model's task has it. Only a detector takes `conf` and `iou`."""
+        """Predict one image; the answer depends on the model's task. Only a detector takes `conf` and `iou`."""
         served = serving.models.get(model)
         serving.dispatcher.check(deadline, served.digest)
         limit = served.ref.max_upload_bytes
         del served
-        # The model is taken when the image is here: one that is replaced must not wait for who sends slowly.
+        # The model is chosen after the image has arrived, so that a slow upload does not keep a replaced model alive.
         data = await read_upload(request, limit)
         choice = serving.models.choose(model, keys=request_keys(request))
         wanted = PredictionRequest(choice, options, request.state.request_id, request_source(request), deadline)
@@ -66,12 +66,12 @@ def predict_router(serving: Serving) -> APIRouter:
         model: ModelName = "",
         options: dict[str, float] = options_of_task,
         grid: _Grid = DEFAULT_GRID,
-        format: Literal["png", "json"] | None = None,  # noqa: A002 - as it stands in the address
+        format: Literal["png", "json"] | None = None,  # noqa: A002 - name of the query parameter
     ) -> Response:
-        """Where the answer for one image comes from, by covering one part of it after another.
+        """Explain the answer for one image by covering one part of it after another.
 
-        A picture, or with `format=json` or `Accept: application/json` the numbers. Takes as long as `grid` x `grid`
-        answers; one at a time. Only a detector takes `conf` and `iou`.
+        Returns a picture, or the numbers with `format=json` or `Accept: application/json`. Takes as long as `grid` x
+        `grid` predictions, one request at a time. Only a detector takes `conf` and `iou`.
         """
         data = await read_upload(request, serving.models.get(model).ref.max_upload_bytes)
         served = serving.models.get(model)
@@ -84,7 +84,7 @@ def predict_router(serving: Serving) -> APIRouter:
 
 
 def request_keys(request: HTTPConnection) -> RequestKeys:
-    """Return what decides whether a canary answers: of one key, always the same model."""
+    """Return the keys that decide whether a canary answers; the same key always gets the same model."""
     state, own = request.state, request.headers.get("x-request-key", "")
     request_id: str = getattr(state, "request_id", "")
     client: str = getattr(state, "key", "") or request_id
@@ -92,19 +92,19 @@ def request_keys(request: HTTPConnection) -> RequestKeys:
 
 
 def request_source(request: HTTPConnection) -> str:
-    """Return the source that a request names, as it came; "" for none. No answer depends on it."""
+    """Return the source that a request names, unchecked; "" for none. It does not change the answer."""
     return ",".join(request.headers.getlist(SOURCE_HEADER))
 
 
 def options_reader() -> Callable[..., Awaitable[dict[str, float]]]:
-    """Return what reads the options of all registered tasks from the address of a request."""
+    """Return a dependency that reads the options of all registered tasks from the query string."""
     names = option_names()
 
     async def read(**given: float | None) -> dict[str, float]:
         return {option: value for name, option in names.items() if (value := given[name]) is not None}
 
     shown = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_Share) for name in names]
-    # FastAPI reads the parameters off it.
+    # FastAPI reads the parameters from the signature.
     read.__signature__ = inspect.Signature(shown)  # type: ignore[attr-defined]
     return read
 

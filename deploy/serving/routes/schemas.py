@@ -1,4 +1,4 @@
-"""What the server answers and takes, for its OpenAPI document."""
+"""Schemas of requests and responses, for the OpenAPI document."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ __all__ = [
 ]
 
 
-ModelName = Annotated[str, Query(max_length=128, description="which model; the default one where there is none")]
+ModelName = Annotated[str, Query(max_length=128, description="name of the model; the default model if absent")]
 """The parameter `model` of a request."""
 
 
 class ModelIdentity(BaseModel):
-    """Which model answered."""
+    """Model that answered."""
 
     name: str
     version: str
@@ -63,7 +63,7 @@ class ImageSize(BaseModel):
 
 
 class Timing(BaseModel):
-    """Milliseconds."""
+    """Milliseconds of each stage."""
 
     decode: float
     preprocess: float
@@ -79,7 +79,7 @@ class _Answer(BaseModel):
 
 
 def answer_model(task: ServedTask[Any]) -> type[BaseModel]:
-    """Return what a model of a task answers."""
+    """Return the schema of a prediction for a task."""
     return _with_identity(task.answer)
 
 
@@ -89,39 +89,39 @@ def _with_identity(answer: type[BaseModel]) -> type[BaseModel]:
 
 
 def predict_response() -> Any:
-    """Return what `/predict` answers: a type for each registered task."""
+    """Return the response type of `/predict`: a union with one type per registered task."""
     return Union[tuple(answer_model(task) for task in all_tasks())]  # noqa: UP007 - made of a tuple
 
 
 class Problem(BaseModel):
-    """What is wrong."""
+    """Code and message of an error."""
 
-    code: str = Field(description="for programs: it stays when the message changes")
-    message: str = Field(description="one line: the place and the mend")
+    code: str = Field(description="stable code for programs; the message may change")
+    message: str = Field(description="one line with the place and the fix")
 
 
 class ErrorAnswer(BaseModel):
-    """What is answered instead of a result."""
+    """Response to a failed request."""
 
     error: Problem
 
 
 def batch_response() -> type[BaseModel]:
-    """Return what `/predict/batch` answers."""
-    told = "in the order sent; of each image what /predict answers, an error body too"
+    """Return the response type of `/predict/batch`."""
+    description = "in the order sent; for each image the response of /predict, or its error body"
     one: Any = predict_response() | ErrorAnswer
-    fields: dict[str, Any] = {"results": (list[one], Field(description=told))}
-    return create_model("BatchResponse", __doc__="What `/predict/batch` answers.", **fields)
+    fields: dict[str, Any] = {"results": (list[one], Field(description=description))}
+    return create_model("BatchResponse", __doc__="Response of `/predict/batch`.", **fields)
 
 
 class HealthAnswer(BaseModel):
-    """The process lives."""
+    """The process is running."""
 
     status: Literal["live"]
 
 
 class LoadFailure(BaseModel):
-    """Why a model could not be loaded."""
+    """Error of a model that could not be loaded."""
 
     version: str
     role: ModelRole
@@ -131,7 +131,7 @@ class LoadFailure(BaseModel):
 
 
 class CanaryReturn(BaseModel):
-    """Why a canary was sent away."""
+    """Reason why a canary was withdrawn."""
 
     version: str
     reason: Breach
@@ -140,7 +140,7 @@ class CanaryReturn(BaseModel):
 
 
 class Readiness(BaseModel):
-    """Whether the models of one name answer."""
+    """Whether the name has a ready model."""
 
     name: str
     ready: bool
@@ -148,21 +148,21 @@ class Readiness(BaseModel):
 
 
 class LastImages(BaseModel):
-    """How a model did on its last images."""
+    """Results of a model's last images."""
 
     images: int
     error_rate: float
     median_ms: float
-    compared_images: int | None = Field(default=None, description="of a canary with min_agreement")
+    compared_images: int | None = Field(default=None, description="for a canary with min_agreement")
     agreement: float | None = Field(default=None, description="mean agreement with the champion on these")
 
 
 class RoleAnswer(ModelIdentity):
-    """A model in its role."""
+    """A model with its role's settings."""
 
     digest: str
     last_images: LastImages
-    share: float | None = Field(default=None, description="of a canary; so are its bounds")
+    share: float | None = Field(default=None, description="for a canary, as are its bounds")
     max_error_rate: float | None = None
     max_latency_ratio: float | None = None
     min_agreement: float | None = None
@@ -173,7 +173,7 @@ class NameStatus(BaseModel):
     """The models of one name."""
 
     name: str
-    default: bool = Field(description="whether it answers requests that name none")
+    default: bool = Field(description="whether it answers requests that name no model")
     ready: bool
     roles: dict[ModelRole, RoleAnswer]
     last_failure: LoadFailure | None
@@ -181,15 +181,15 @@ class NameStatus(BaseModel):
 
 
 class Description(ModelIdentity):
-    """A model's card, and how it is run."""
+    """Model card, and how the model runs."""
 
     task: str
     architecture: str
     classes: list[str]
-    heads: list[Head] | None = Field(default=None, description="of labels")
-    thresholds: Thresholds | None = Field(default=None, description="of a detector")
-    metrics: dict[str, float] = Field(description="on the test split")
-    data_fingerprint: str = Field(description="of the data version it learnt from")
+    heads: list[Head] | None = Field(default=None, description="for models that predict labels")
+    thresholds: Thresholds | None = Field(default=None, description="for detectors")
+    metrics: dict[str, float] = Field(description="metrics on the test split")
+    data_fingerprint: str = Field(description="fingerprint of the training data")
     preprocessing: PreprocessingSpec
     precision: Precision
     engine: EngineName
@@ -199,65 +199,65 @@ class Description(ModelIdentity):
 
 
 class ModelAnswer(NameStatus, Description):
-    """What `/model` answers."""
+    """Response of `/model`."""
 
 
 class ServedName(BaseModel):
-    """What answers under one name, and how it does."""
+    """A served name: its champion, and its counts."""
 
     name: str
-    default: bool = Field(description="whether it answers requests that name none")
+    default: bool = Field(description="whether it answers requests that name no model")
     ready: bool
-    version: str | None = Field(default=None, description="of the champion, as all up to `last_images`")
+    version: str | None = Field(default=None, description="of the champion, like the next fields up to `last_images`")
     alias: str | None = None
     task: str | None = None
     architecture: str | None = None
     classes: list[str] | None = None
-    confidence: float | None = Field(default=None, description="of a detector: the least of an answer")
-    since: str | None = Field(default=None, description="when it was loaded: ISO 8601, UTC")
+    confidence: float | None = Field(default=None, description="for a detector: least confidence of an answer")
+    since: str | None = Field(default=None, description="time when it was loaded: ISO 8601, UTC")
     max_upload_bytes: int | None = None
     last_images: LastImages | None = None
-    beside: dict[ModelRole, str] = Field(description="versions of its canary and its shadow")
+    beside: dict[ModelRole, str] = Field(description="versions of canary and shadow")
     last_failure: LoadFailure | None = None
-    answered: int = Field(description="images since the server started, of every version")
-    failed: int = Field(description="images that a model failed on")
-    found: dict[str, int] = Field(description="how often each class was answered")
+    answered: int = Field(description="answered images since the server started, by any version")
+    failed: int = Field(description="images on which a model failed")
+    found: dict[str, int] = Field(description="number of predictions of each class")
 
 
 class HomeAnswer(BaseModel):
-    """What is served, since when, and how it does."""
+    """Response of `GET /`: the server and its models."""
 
     name: Literal["VisionOps"]
-    version: str = Field(description="of the server")
-    started: str = Field(description="ISO 8601, UTC; what is counted, is counted since then")
-    serves: str = Field(description="whom")
-    models: list[ServedName] = Field(description="the default first")
-    waiting: int = Field(description="images that wait for their turn")
-    rejected: dict[str, int] = Field(description="requests that were refused, by reason")
-    links: dict[str, str] = Field(description="relative to this address")
+    version: str = Field(description="version of the server")
+    started: str = Field(description="start of the server and of all counts: ISO 8601, UTC")
+    serves: str = Field(description="which clients the server accepts")
+    models: list[ServedName] = Field(description="served names, the default first")
+    waiting: int = Field(description="images in the queue")
+    rejected: dict[str, int] = Field(description="refused requests by reason")
+    links: dict[str, str] = Field(description="links relative to this address")
 
 
 class ReloadAnswer(Description):
-    """What `/reload` answers."""
+    """Response of `/reload`."""
 
     role: ModelRole
 
 
 class ReadyModel(BaseModel):
-    """There is a model to answer with."""
+    """A model is ready."""
 
     status: Literal["ready"]
-    model: ModelIdentity | None = Field(default=None, description="for clients it knows")
-    models: list[Readiness] | None = Field(default=None, description="of each name: for clients it knows")
-    serves: str | None = Field(default=None, description="whom: for clients it knows")
+    model: ModelIdentity | None = Field(default=None, description="for authenticated clients")
+    models: list[Readiness] | None = Field(default=None, description="state of each name, for authenticated clients")
+    serves: str | None = Field(default=None, description="which clients the server accepts, for authenticated clients")
     prediction_log: str | None = Field(
-        default=None, description="ok, or what is wrong with it; where there is one, for clients it knows"
+        default=None, description="ok or the problem of the log, if there is one, for authenticated clients"
     )
-    feedback_log: str | None = Field(default=None, description="what is wrong with it, for clients it knows")
+    feedback_log: str | None = Field(default=None, description="problem of the log, for authenticated clients")
 
 
 class FeedbackRequest(BaseModel):
-    """What somebody says of a prediction: about a request id, or as the fields of a form with an image."""
+    """Feedback on a prediction: JSON with a request id, or the fields of a form with an image."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -265,28 +265,26 @@ class FeedbackRequest(BaseModel):
         default=None,
         min_length=1,
         max_length=200,
-        description="`X-Request-ID` of the answer; of a batch, with /1, /2, …",
+        description="`X-Request-ID` of the response; for an image of a batch, followed by /1, /2, …",
     )
     label: dict[str, Any] | None = Field(
-        default=None, description="what is right, in the form of the task; in a form, JSON"
+        default=None, description="the correct label in the task's format; JSON text if sent as a form"
     )
     comment: str = Field(default="", max_length=MOST_COMMENT)
-    key: str = Field(
-        default="", max_length=MOST_NAME, description="the client's name for this feedback, as `Idempotency-Key`"
-    )
+    key: str = Field(default="", max_length=MOST_NAME, description="key of the feedback, instead of `Idempotency-Key`")
 
 
 class FeedbackAnswer(BaseModel):
-    """The feedback is kept, and will be an item of the review."""
+    """The feedback is stored and will become a review item."""
 
-    item: str = Field(description="id of the item")
+    item: str = Field(description="id of the review item")
     use_case: str
-    sha256: str = Field(description="of the image")
-    known: bool = Field(description="whether the same feedback had come before")
+    sha256: str = Field(description="SHA-256 of the image")
+    known: bool = Field(description="whether the same feedback was stored before")
 
 
 class ServerMetadata(BaseModel):
-    """What the server is, as the Open Inference Protocol has it."""
+    """Server metadata of the Open Inference Protocol."""
 
     name: str
     version: str
@@ -294,26 +292,26 @@ class ServerMetadata(BaseModel):
 
 
 class LiveAnswer(BaseModel):
-    """The process lives."""
+    """The process is running."""
 
     live: bool
 
 
 class ReadyAnswer(BaseModel):
-    """There is a model to answer with."""
+    """A model is ready."""
 
     ready: bool
 
 
 class ModelReadyAnswer(BaseModel):
-    """This model can answer."""
+    """The model is ready."""
 
     name: str
     ready: bool
 
 
 class ModelMetadata(BaseModel):
-    """What a model takes and answers."""
+    """Inputs and outputs of a model."""
 
     name: str
     versions: list[str]
@@ -323,7 +321,7 @@ class ModelMetadata(BaseModel):
 
 
 class OutputTensor(BaseModel):
-    """An output: with its data, or with the size of its part of the binary data."""
+    """An output, with its data or with the size of its part of the binary data."""
 
     name: str
     datatype: str
@@ -333,7 +331,7 @@ class OutputTensor(BaseModel):
 
 
 class InferResponse(BaseModel):
-    """What `/infer` answers."""
+    """Response of `/infer`."""
 
     model_name: str
     model_version: str
@@ -342,49 +340,49 @@ class InferResponse(BaseModel):
 
 
 class V2Error(BaseModel):
-    """What the Open Inference Protocol answers instead of a result."""
+    """Error response of the Open Inference Protocol."""
 
     error: str
 
 
 class SaliencyGrid(BaseModel):
-    """Where the answer comes from."""
+    """Importance of each image patch for the answer."""
 
-    box: tuple[float, float, float, float] = Field(description="what the grid covers: x1, y1, x2, y2 in pixels")
+    box: tuple[float, float, float, float] = Field(description="area of the grid: x1, y1, x2, y2 in pixels")
     grid: list[list[float]] = Field(
-        description="rows from the top: by how much the log-odds of the answer fall when the patch there is covered"
+        description="rows from the top: decrease of the answer's log-odds when the patch is covered"
     )
 
 
 class TotalTime(BaseModel):
-    """Milliseconds."""
+    """Total milliseconds."""
 
     total: float
 
 
 def explain_response() -> type[BaseModel]:
-    """Return what `/explain` answers as JSON: beside the saliency stands the answer itself, as `/predict` has it."""
+    """Return the JSON response type of `/explain`: the saliency, and the answer as in `/predict`."""
     found = {name: field.annotation for task in all_tasks() for name, field in task.answer.model_fields.items()}
     fields: dict[str, Any] = {"model": (ModelIdentity, ...), "image": (ImageSize, ...)}
     fields |= {name: (annotation | None, None) for name, annotation in found.items()}  # type: ignore[operator]
     fields |= {"saliency": (SaliencyGrid, ...), "timing_ms": (TotalTime, ...)}
-    told = "What `/explain` answers as JSON; beside it stands the answer itself, as `/predict` has it."
-    return create_model("ExplainResponse", __doc__=told, **fields)
+    doc = "JSON response of `/explain`: the saliency, and the answer as in `/predict`."
+    return create_model("ExplainResponse", __doc__=doc, **fields)
 
 
 class ReloadRequest(Placement):
-    """Which model to load, and into which role."""
+    """Request to load a model into a role."""
 
     smoke: tuple[Base64Bytes, ...] = Field(default=(), max_length=16)
-    """Encoded images that the new model must answer before it gets traffic."""
+    """Encoded images of the smoke test, which the new model must pass before it gets requests."""
 
     def placement(self) -> Placement:
-        """Without the images."""
+        """Return the placement without the images."""
         return Placement.model_validate(self.model_dump(exclude={"smoke"}))
 
 
 class UnloadRequest(BaseModel):
-    """Which model to take away."""
+    """Request to remove a model from its role."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -1,4 +1,4 @@
-"""`GET /health`, `/ready`, `/models`, `/model` and `/metrics`."""
+"""Routes `GET /health`, `/ready`, `/models`, `/model`, `/release` and `/metrics`."""
 
 from __future__ import annotations
 
@@ -25,25 +25,25 @@ __all__ = ["status_router"]
 
 
 def status_router(serving: Serving) -> APIRouter:
-    """The routes over ``serving``."""
+    """Return the status routes over ``serving``."""
     router = APIRouter()
 
     @router.get("/health", response_model=HealthAnswer, responses=HEALTH_RESPONSES)
     async def health() -> dict[str, str]:
-        """Whether the process lives."""
+        """Return that the process is running."""
         return {"status": "live"}
 
     @router.get("/ready", response_model=ReadyModel, response_model_exclude_unset=True, responses=READY_RESPONSES)
     async def ready(request: Request, model: ModelName = "") -> dict[str, Any]:
-        """Whether there is a model that answers, or with `model`, whether that one does.
+        """Return whether any model is ready, or with `model`, whether that one is.
 
-        With which, what is wrong with others, and whom it serves, is for clients it knows.
+        Only authenticated clients see which model is ready, why others failed, and which clients are accepted.
         """
         models = serving.models
         name = model or next((name for name in models.names() if models.is_ready(name)), "")
         if not request.state.known:
             if not models.is_ready(name):
-                raise NoModel("no model answers")
+                raise NoModel("no model is ready")
             return {"status": "ready"}
         served = models.get(name)
         return {
@@ -57,7 +57,7 @@ def status_router(serving: Serving) -> APIRouter:
 
     @router.get("/model", response_model=ModelAnswer, response_model_exclude_unset=True, responses=MODEL_RESPONSES)
     async def describe(model: ModelName = "") -> dict[str, Any]:
-        """The card of the model that answers, and what stands beside it."""
+        """Return the model's card, and the roles of its name."""
         served = serving.models.get(model)
         return served.describe() | serving.models.status(served.ref.name)
 
@@ -65,17 +65,17 @@ def status_router(serving: Serving) -> APIRouter:
         "/models", response_model=list[NameStatus], response_model_exclude_unset=True, responses=MODELS_RESPONSES
     )
     async def models() -> list[dict[str, Any]]:
-        """All names with their roles, and what went wrong last."""
+        """Return all names with their roles and last errors."""
         return [serving.models.status(name) for name in serving.models.names()]
 
     @router.get("/release", response_model=ReleaseReport, responses=RELEASE_RESPONSES)
     async def release(model: ModelName = "") -> ReleaseReport:
-        """How the candidate of a release does beside the champion, in this process, since the hold began."""
+        """Return the results of candidate and champion in this process since the hold of the release began."""
         return serving.models.release(model)
 
     @router.get("/metrics", response_class=Response, responses=METRICS_RESPONSES)
     async def scrape() -> Response:
-        """What Prometheus scrapes."""
+        """Return the metrics for Prometheus."""
         return Response(serving.metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
     return router

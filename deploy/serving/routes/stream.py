@@ -1,7 +1,7 @@
-"""`/stream`, a WebSocket for cameras: the client sends frames as fast as it likes, the newest one is answered next.
+"""Route `/stream`, a WebSocket for cameras: the client sends frames at any rate, and the newest is answered next.
 
-One frame of a connection is in work and one waits at most. A newer frame replaces the one that waits, so answers never
-lag further behind, and what a connection holds of the memory does not grow.
+Each connection has at most one frame being processed and one waiting. A newer frame replaces the waiting one, so the
+delay of answers and the memory of a connection stay bounded.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ UNSUPPORTED: Final = 1003
 POLICY: Final = 1008
 TOO_LARGE: Final = 1009
 _MOST_REASON = 120
-"""Bytes of the reason of a close; the protocol has 123."""
+"""Maximum bytes of a close reason; the protocol allows 123."""
 
 
 def stream_router(serving: Serving) -> APIRouter:
-    """The routes over ``serving``."""
+    """Return the stream routes over ``serving``."""
     router, options_of_task, frames = APIRouter(), Depends(options_reader()), _Frames(serving)
 
     @router.websocket("/stream")
@@ -64,36 +64,37 @@ def stream_router(serving: Serving) -> APIRouter:
         dependencies=[Depends(model_name), options_of_task],
     )
     async def no_stream() -> None:
-        """A WebSocket: send images as binary messages, and read an answer of `/predict` for the newest of them.
+        """Open a WebSocket: send images as binary messages, and read an answer like that of `/predict` for the newest.
 
-        Each answer has `frame`, the number of its image in the connection, and `dropped`, how many images gave way to
-        newer ones so far. Parameters are those of `/predict`. `X-Deadline-Ms` holds for each frame.
+        Each answer has `frame`, the number of its image in the connection, and `dropped`, the number of images that
+        were dropped for newer ones so far. It takes the parameters of `/predict`. `X-Deadline-Ms` applies to each
+        frame.
         """
-        raise UpgradeRequired("GET /stream: is a WebSocket; open it as ws://…/stream, or send one image to /predict")
+        raise UpgradeRequired("GET /stream: is a WebSocket; open ws://…/stream, or send one image to /predict")
 
     return router
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Wanted:
-    """What the address and the head of a handshake say of all its frames."""
+    """Parameters of a handshake, which apply to all its frames."""
 
     model: str
     options: dict[str, float]
     budget: float | None
-    """Seconds from a frame to its answer."""
+    """Maximum seconds from a frame to its answer."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Frame:
     number: int
-    """Of the connection, from 1."""
+    """Number of the frame in its connection, from 1."""
     data: bytes
     arrived: float
 
 
 class _Close(Exception):
-    """The server closes the connection."""
+    """Raised to close the connection."""
 
     def __init__(self, code: int, reason: str) -> None:
         super().__init__(reason)
@@ -101,7 +102,7 @@ class _Close(Exception):
 
 
 class _Frames:
-    """What all streams hold together."""
+    """Number and memory of all streams."""
 
     def __init__(self, serving: Serving) -> None:
         self._most, self._memory = serving.settings.max_stream_connections, serving.settings.max_body_memory
@@ -109,10 +110,10 @@ class _Frames:
         self._open = self._held = 0
 
     def check(self) -> None:
-        """Refuse a connection.
+        """Check that another connection is allowed.
 
         Raises:
-            TooManyStreams: As many are open as may.
+            TooManyStreams: The maximum number of streams is open.
         """
         if self._open >= self._most:
             raise TooManyStreams(f"{self._open} streams are open already; close one or raise --max-stream-connections")
@@ -123,17 +124,17 @@ class _Frames:
         self._metrics.stream(change)
 
     def take(self, frame: _Frame, own: int) -> None:
-        """Count the bytes of a frame; a connection that holds none is never refused.
+        """Count the bytes of a frame. The first frame of a connection is never refused.
 
         Raises:
-            BodiesFull: All frames together fill the memory for them.
+            BodiesFull: All frames together exceed their memory limit.
         """
         if own and self._held + len(frame.data) > self._memory:
             raise BodiesFull("the frames of other streams fill the memory set aside; send fewer or smaller ones")
         self._held += len(frame.data)
 
     def give_back(self, size: int) -> None:
-        """Count bytes that are no longer held."""
+        """Subtract bytes that are no longer held."""
         self._held -= size
 
 
@@ -180,7 +181,7 @@ class _Stream:
         try:
             await self._socket.close(close.code, reason)
         except (RuntimeError, WebSocketDisconnect):
-            return  # the client was faster
+            return  # the client has closed the connection already
 
     def _log_end(self, seconds: float, code: int) -> None:
         fields = {
@@ -238,7 +239,7 @@ class _Stream:
     def _limit(self) -> int:
         try:
             return self._serving.models.get(self._wanted.model).ref.max_upload_bytes
-        except ApiError:  # the model has gone, which each frame is told
+        except ApiError:  # the model is gone; each frame gets this error as its answer
             return self._serving.settings.max_upload_bytes
 
     # Answering
@@ -272,7 +273,7 @@ class _Stream:
         serving, wanted = self._serving, self._wanted
         record_id = f"{self._socket.state.request_id}/{frame.number}"
         keys = RequestKeys(key=self._keys.key, request=f"{self._keys.request}/{frame.number}")
-        # Chosen for each frame: a model that is replaced answers no frame that came later.
+        # The model is chosen for each frame, so that a replaced model answers no later frame.
         choice = serving.models.choose(wanted.model, keys=keys)
         deadline = None if wanted.budget is None else frame.arrived + wanted.budget
         request = PredictionRequest(choice, wanted.options, record_id, self._source, deadline)
@@ -292,7 +293,7 @@ class _Stream:
         await self._send(frame, orjson.dumps(body))
 
     async def _send(self, frame: _Frame, body: bytes) -> None:
-        """Send an object of JSON, with the number of its frame in front."""
+        """Send a JSON object, with the frame's number as its first field."""
         head = {
             "frame": frame.number,
             "dropped": self._dropped,

@@ -1,8 +1,8 @@
-"""Requests and answers of the Open Inference Protocol, version 2, with its binary tensor data extension.
+"""Read requests and write responses of the Open Inference Protocol, version 2, with binary tensor data.
 
-A request holds one input, ``image`` (encoded files) or ``pixels``; a body is JSON, or JSON and behind it the bytes of
-the tensors. What a tensor means does not depend on how it was sent, with one exception that the protocol leaves open:
-bytes in JSON are base64, on one line or several.
+A request has one input, ``image`` (encoded files) or ``pixels``. A body is JSON, or JSON followed by the bytes of the
+tensors. Both forms have the same meaning, with one exception that the protocol leaves open: bytes in JSON are base64,
+on one or several lines.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ __all__ = [
 ]
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
-"""The header that says how much of a body is JSON."""
+"""Header with the length of the JSON part of a body, in bytes."""
 
 _MAX_VALUES = 2_000_000
-"""Of a JSON document: each costs up to 70 bytes once it is read, however short it was."""
+"""Maximum number of values in a JSON document; each takes up to 70 bytes in memory, however short it is."""
 _LENGTH = struct.Struct("<I")
 _AS_BINARY = "binary_data_output"
 
@@ -50,7 +50,7 @@ INPUTS = (
     TensorSpec(name="image", datatype="BYTES", shape=[-1]),
     TensorSpec(name="pixels", datatype="UINT8", shape=[-1, -1, -1, 3]),
 )
-"""Of every model; a request has one of them."""
+"""Inputs of every model; a request has one of them."""
 
 
 class _Strict(BaseModel):
@@ -58,19 +58,19 @@ class _Strict(BaseModel):
 
 
 class InferParameters(_Strict):
-    """What one request wants otherwise. A misspelt threshold must not be ignored."""
+    """Options of a request. Unknown names are errors, so that a misspelt threshold is not ignored."""
 
     model_config = ConfigDict(extra="forbid")
 
 
 class InputParameters(_Strict):
-    """How an input was sent."""
+    """Encoding of an input."""
 
     binary_data_size: int | None = Field(default=None, ge=0)
 
 
 class OutputParameters(_Strict):
-    """How an output is wanted."""
+    """Requested encoding of an output."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -90,14 +90,14 @@ class InferInput(_Strict):
 
 
 class InferOutput(_Strict):
-    """A wanted output."""
+    """A requested output."""
 
     name: str
     parameters: OutputParameters | None = None
 
 
 class InferRequest(_Strict):
-    """What `/infer` takes."""
+    """Request of `/infer`."""
 
     id: str | None = Field(default=None, max_length=1024)
     parameters: InferParameters | None = None
@@ -106,18 +106,18 @@ class InferRequest(_Strict):
 
 
 def infer_request() -> type[InferRequest]:
-    """Return what `/infer` takes, with the options of every registered task among the parameters."""
+    """Return the request type of `/infer`, with the options of every registered task as parameters."""
     return _with_options(tuple(registered_options().items()))
 
 
 @functools.cache
 def _with_options(options: tuple[tuple[str, str], ...]) -> type[InferRequest]:
     fields: dict[str, Any] = {
-        name: (float | None, Field(default=None, ge=0, le=1, allow_inf_nan=False, description=told))
-        for name, told in options
+        name: (float | None, Field(default=None, ge=0, le=1, allow_inf_nan=False, description=description))
+        for name, description in options
     }
-    told = "All outputs as binary data, unless an output says otherwise."
-    fields[_AS_BINARY] = (bool | None, Field(default=None, description=told))
+    description = "Whether to return outputs as binary data; an output's own parameter takes precedence."
+    fields[_AS_BINARY] = (bool | None, Field(default=None, description=description))
     base = InferParameters
     parameters: Any = create_model(base.__name__, __base__=base, __doc__=base.__doc__, **fields)
     whole: dict[str, Any] = {"parameters": (parameters | None, None)}
@@ -126,27 +126,27 @@ def _with_options(options: tuple[tuple[str, str], ...]) -> type[InferRequest]:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Order:
-    """A request, read."""
+    """A parsed request."""
 
     id: str | None
     images: list[Image]
     options: dict[str, float]
     outputs: dict[str, bool] | None
-    """Wanted outputs, and whether as binary data; all of them when absent."""
+    """Requested outputs, and whether as binary data; None for all outputs."""
     as_binary: bool
-    """Outputs that say nothing of it."""
+    """Whether outputs without their own parameter are returned as binary data."""
 
 
 def read_order(body: bytes, json_length: str | None, max_images: int) -> Order:
-    """Read a body.
+    """Parse a request body.
 
     Args:
-        json_length: Value of the header `HEADER_LENGTH`; absent: all of the body is JSON.
-        max_images: Most images of a request.
+        json_length: Value of the header `HEADER_LENGTH`; None if the whole body is JSON.
+        max_images: Maximum number of images in a request.
 
     Raises:
-        BadTensor: It is not what the protocol says, or not what these models take.
-        UploadTooLarge: The JSON holds too many values.
+        BadTensor: The body violates the protocol, or is not an input of these models.
+        UploadTooLarge: The JSON has too many values.
     """
     length = _json_length(json_length, len(body))
     request = _parse(body[:length] if length < len(body) else body)
@@ -162,21 +162,21 @@ def read_order(body: bytes, json_length: str | None, max_images: int) -> Order:
     )
 
 
-def _json_length(told: str | None, size: int) -> int:
-    if told is None:
+def _json_length(header: str | None, size: int) -> int:
+    if header is None:
         return size
-    if not (told.isascii() and told.isdigit() and len(told) < 20 and int(told) <= size):
-        raise BadTensor(f"{HEADER_LENGTH}: {told[:20]!r} is no length within a body of {size} bytes")
-    return int(told)
+    if not (header.isascii() and header.isdigit() and len(header) < 20 and int(header) <= size):
+        raise BadTensor(f"{HEADER_LENGTH}: expected a length up to {size}, the size of the body, got {header[:20]!r}")
+    return int(header)
 
 
 def _parse(text: bytes) -> InferRequest:
     if sum(text.count(mark) for mark in (b",", b"[", b"{")) > _MAX_VALUES:
-        raise UploadTooLarge(f"the JSON holds over {_MAX_VALUES} values; send the tensor as binary data")
+        raise UploadTooLarge(f"the JSON has more than {_MAX_VALUES} values; send the tensor as binary data")
     try:
         return infer_request().model_validate(orjson.loads(text))
     except orjson.JSONDecodeError as error:
-        raise BadTensor(f"the request is no JSON: {error}") from error
+        raise BadTensor(f"the request is not JSON: {error}") from error
     except ValidationError as error:
         raise BadTensor(first_problem(error.errors(include_url=False))) from error
 
@@ -184,7 +184,7 @@ def _parse(text: bytes) -> InferRequest:
 def _images(tensor: InferInput, binary: memoryview, max_images: int) -> list[Image]:
     spec = next(spec for spec in INPUTS if spec.name == tensor.name)
     if tensor.datatype != spec.datatype:
-        raise BadTensor(f"{tensor.name}: datatype {tensor.datatype}; it is {spec.datatype}")
+        raise BadTensor(f"{tensor.name}: expected datatype {spec.datatype}, got {tensor.datatype}")
     shape = tensor.shape
     if tensor.name == "image":
         fits, single = len(shape) == 1, False
@@ -192,20 +192,20 @@ def _images(tensor: InferInput, binary: memoryview, max_images: int) -> list[Ima
         fits, single = len(shape) >= 3 and shape[-1] == 3, len(shape) == 3
     if not fits:
         wanted = "[N]" if tensor.name == "image" else "[height, width, 3] or [N, height, width, 3]"
-        raise BadTensor(f"{tensor.name}: shape {shape}; it is {wanted}")
+        raise BadTensor(f"{tensor.name}: expected shape {wanted}, got {shape}")
     count = 1 if single else shape[0]
     if count > max_images:
-        raise BadTensor(f"{tensor.name}: {count} images, and {max_images} are the most of one request; send several")
+        raise BadTensor(f"{tensor.name}: expected at most {max_images} images, got {count}; send several requests")
     sent = tensor.parameters.binary_data_size if tensor.parameters else None
     if (sent is None) == (tensor.data is None):
-        raise BadTensor(f"{tensor.name}: give either data, or binary_data_size and the data behind the JSON")
+        raise BadTensor(f"{tensor.name}: send either data, or binary_data_size and the bytes after the JSON")
     if (sent or 0) != len(binary):
         raise BadTensor(f"{tensor.name}: binary_data_size {sent or 0}, but {len(binary)} bytes follow the JSON")
     if tensor.name == "image":
         return list(_binary_files(binary, count) if tensor.data is None else _json_files(tensor.data, count))
     flat = np.frombuffer(binary, np.uint8) if tensor.data is None else _json_pixels(tensor.data)
     if flat.size != math.prod(shape):
-        raise BadTensor(f"pixels: shape {shape} is {math.prod(shape)} values, {flat.size} were sent")
+        raise BadTensor(f"pixels: expected {math.prod(shape)} values for shape {shape}, got {flat.size}")
     return list(flat.reshape(count, *shape[-3:]))
 
 
@@ -228,15 +228,15 @@ def _binary_files(binary: memoryview, count: int) -> list[bytes]:
 
 def _json_files(data: Sequence[Any], count: int) -> list[bytes]:
     if len(data) != count:
-        raise BadTensor(f"image: shape [{count}], {len(data)} files were sent")
+        raise BadTensor(f"image: expected {count} files for shape [{count}], got {len(data)}")
     files = []
     for index, text in enumerate(data):
         try:
-            # Many encoders break lines, as in MIME; nothing else may stand between.
+            # Many encoders break lines, as in MIME; only line breaks are allowed inside.
             lines = text.replace("\r\n", "").replace("\n", "") if isinstance(text, str) else text
             files.append(base64.b64decode(lines, validate=True))
         except (TypeError, ValueError, binascii.Error) as error:
-            raise BadTensor(f"image: data[{index}] is no base64; or send the file as binary data") from error
+            raise BadTensor(f"image: data[{index}] is not base64; fix it, or send the file as binary data") from error
     return files
 
 
@@ -244,9 +244,9 @@ def _json_pixels(data: Sequence[Any]) -> npt.NDArray[np.uint8]:
     try:
         values = np.asarray(data)
     except (ValueError, OverflowError) as error:
-        raise BadTensor(f"pixels: the data is no array: {' '.join(str(error).split())[:120]}") from error
+        raise BadTensor(f"pixels: the data is not an array: {' '.join(str(error).split())[:120]}") from error
     if values.dtype.kind not in "iu" or not values.size or values.min() < 0 or values.max() > 255:
-        raise BadTensor("pixels: the data is not of whole numbers from 0 to 255")
+        raise BadTensor("pixels: expected whole numbers from 0 to 255")
     return values.astype(np.uint8).ravel()
 
 
@@ -254,7 +254,7 @@ def _wanted(outputs: Sequence[InferOutput], *, as_binary: bool) -> dict[str, boo
     wanted: dict[str, bool] = {}
     for output in outputs:
         if output.name in wanted:
-            raise BadTensor(f"output {output.name!r} is asked for twice")
+            raise BadTensor(f"output {output.name!r} is listed twice; list it once")
         own = output.parameters.binary_data if output.parameters else None
         wanted[output.name] = as_binary if own is None else own
     return wanted
@@ -263,13 +263,13 @@ def _wanted(outputs: Sequence[InferOutput], *, as_binary: bool) -> dict[str, boo
 def encode_answer(
     identity: Mapping[str, str], order: Order, specs: Sequence[TensorSpec], tensors: Mapping[str, npt.NDArray[Any]]
 ) -> tuple[bytes, int | None]:
-    """The body of an answer.
+    """Return the body of a response.
 
     Returns:
-        The body, and how much of it is JSON when binary data follows.
+        The body, and the length of its JSON part if binary data follows.
 
     Raises:
-        BadTensor: An output was asked for that this model does not have.
+        BadTensor: The request lists an output that this model does not have.
     """
     types = {spec.name: spec.datatype for spec in specs}
     wanted = dict.fromkeys(types, order.as_binary) if order.outputs is None else order.outputs

@@ -1,4 +1,4 @@
-# As the official image does it: a new folder gets the database and its owner that the environment names.
+# Like the official image: create the database and its owner from the environment in a new folder.
 set -eu
 export PGDATA=${PGDATA:-/var/lib/postgresql/data}
 bin=$(echo /usr/lib/postgresql/*/bin)

@@ -1,4 +1,4 @@
-"""Who may call what."""
+"""Access to the routes by keys and roles."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from deploy.serving.middleware.access import ROLES
 from tests.serving.conftest import KEY, TestClient, settings_of
 
 GATE = {401, 403, 405}
-"""What no route answers by itself."""
+"""Methods and paths that do not exist."""
 LOCAL = ("127.0.0.1", 50000)
 REMOTE = ("192.0.2.7", 50000)
 
 
 def routes_of(app: FastAPI) -> set[str]:
-    """Every method and path the application answers, its schema included."""
+    """Return every method and path of the application, including its schema."""
     found = iter_route_contexts(app.routes)
     # FastAPI says of a WebSocket neither method nor, there, its path.
     return {
@@ -61,7 +61,7 @@ def without_keys() -> Iterator[TestClient]:
 
 
 def ask(client: TestClient, route: str, headers: dict[str, str] | None = None) -> tuple[int, str]:
-    """Status, and the code of an error."""
+    """Return the status, and the code of an error."""
     method, _, path = route.partition(" ")
     response = client.request(method, path.replace("{", "").replace("}", ""), headers=headers)
     if response.status_code == 401:
@@ -71,7 +71,7 @@ def ask(client: TestClient, route: str, headers: dict[str, str] | None = None) -
 
 
 def refused(route: str, status: int, code: str) -> tuple[int, str]:
-    """What `ask` returns then: an error of the Open Inference Protocol has no code."""
+    """Return the expected result of `ask`; an error of the Open Inference Protocol has no code."""
     return status, "" if " /v2" in route else code
 
 
@@ -167,7 +167,7 @@ def test_probes_open_by_setting(key_file: Path, bundle: Path):
         assert client.get("/ready").json() == {"status": "ready"}
         known = client.get("/ready", headers={"X-API-Key": KEYS[KeyRole.PREDICT][0]}).json()
     assert known["model"]["version"] == "1"
-    assert known["serves"] == "whoever has a key"
+    assert known["serves"] == "clients with an API key"
     with conftest.client_of(settings_of(bundle)) as client:
         assert "this machine only" in client.get("/ready").json()["serves"]
 

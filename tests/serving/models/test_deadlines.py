@@ -1,4 +1,4 @@
-"""Deadlines in the queue: refused at once, earliest first, nothing computed for nobody."""
+"""Deadlines in the queue: refused at once, earliest first, and no work for expired requests."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ SLOW = 0.2
 
 
 def slow() -> None:
-    """What an engine does that takes its time."""
+    """Do the work of a slow engine."""
     time.sleep(SLOW)
 
 
 class Busy:
-    """A dispatcher whose only worker is held until `let_go`, and the order in which images are begun then."""
+    """A dispatcher whose only worker is blocked until `let_go`, which records the order of images."""
 
     def __init__(self, dispatcher: Dispatcher) -> None:
         self.dispatcher = dispatcher
@@ -48,13 +48,13 @@ def test_the_earliest_deadline_goes_first_and_the_others_keep_their_order():
         dispatcher = Dispatcher(workers=1, queue=10, timeout=2 * FAR)
         busy = Busy(dispatcher)
         await asyncio.sleep(0)
-        asked = [
+        requests = [
             busy.ask(name, seconds)
             for name, seconds in (("a", None), ("late", 900), ("b", None), ("soon", 300), ("mid", 600), ("c", None))
         ]
         await asyncio.sleep(0)
         await busy.let_go()
-        await asyncio.gather(*asked)
+        await asyncio.gather(*requests)
         assert busy.begun == ["soon", "mid", "late", "a", "b", "c"]
         dispatcher.close()
 
@@ -66,10 +66,10 @@ def test_who_has_no_deadline_goes_as_if_it_had_one_at_half_of_the_time_limit():
         dispatcher = Dispatcher(workers=1, queue=10, timeout=2 * FAR)
         busy = Busy(dispatcher)
         await asyncio.sleep(0)
-        asked = [busy.ask(n, s) for n, s in (("none", None), ("after", FAR + 60), ("before", FAR - 60))]
+        requests = [busy.ask(n, s) for n, s in (("none", None), ("after", FAR + 60), ("before", FAR - 60))]
         await asyncio.sleep(0)
         await busy.let_go()
-        await asyncio.gather(*asked)
+        await asyncio.gather(*requests)
         # A far deadline is never worse than none: it came after, and goes right after.
         assert busy.begun == ["before", "none", "after"]
         dispatcher.close()
@@ -190,7 +190,7 @@ def test_what_expires_in_the_queue_is_never_begun():
         dispatcher = Dispatcher(workers=1, queue=10, timeout=FAR)
         busy = Busy(dispatcher)
         await asyncio.sleep(0)
-        with pytest.raises(DeadlineMissed, match="not begun") as caught:
+        with pytest.raises(DeadlineMissed, match="not started") as caught:
             await busy.ask("hurried", 0.05)
         assert caught.value.reason is Missed.EXPIRED
         await busy.let_go()
@@ -214,7 +214,7 @@ def test_a_thread_begins_nothing_whose_deadline_has_passed():
 def test_what_is_not_done_by_its_deadline_is_answered_then():
     async def scenario() -> None:
         dispatcher, go_on = Dispatcher(workers=1, queue=10, timeout=FAR), threading.Event()
-        with pytest.raises(DeadlineMissed, match="begun, and not done") as caught:
+        with pytest.raises(DeadlineMissed, match="started, but not finished") as caught:
             await dispatcher.run(lambda: go_on.wait(180), deadline=time.monotonic() + 0.2)
         assert caught.value.reason is Missed.LATE
         go_on.set()

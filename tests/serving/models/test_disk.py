@@ -1,4 +1,4 @@
-"""The room of the prediction log, as Prometheus sees it."""
+"""Disk space of the prediction log in Prometheus' metrics."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ def test_a_folder_that_is_not_there_has_the_room_of_the_one_above_it(tmp_path: P
 def test_a_disk_that_hangs_is_not_waited_for(tmp_path: Path, monkeypatch):
     space = DiskSpace(tmp_path)
     known = until(space.look)
-    hangs, asked = threading.Event(), threading.Event()
+    hangs, called = threading.Event(), threading.Event()
 
     def hang(_: Path) -> None:
-        asked.set()
+        called.set()
         hangs.wait(60)
         raise OSError
 
     monkeypatch.setattr(shutil, "disk_usage", hang)
-    until(lambda: space.look() and asked.is_set())
+    until(lambda: space.look() and called.is_set())
     assert [space.look()[1] for _ in range(3)] == [known[1]] * 3
     assert sum(thread.name == "disk-space" for thread in threading.enumerate()) == 1
     hangs.set()

@@ -1,4 +1,4 @@
-"""So many at a time, so many waiting, the rest refused while it is fresh."""
+"""Limits of the dispatcher: images processed at once, images waiting, and early refusal of the rest."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def test_the_queue_is_bounded_and_frees_itself():
         held = [asyncio.create_task(dispatcher.run(lambda: go_on.wait(180))) for _ in range(3)]
         await asyncio.sleep(0)
         assert dispatcher.waiting == 1
-        with pytest.raises(Overloaded, match="1 images wait already; try again in 1 s") as caught:
+        with pytest.raises(Overloaded, match="1 images are waiting; try again in 1 s") as caught:
             await dispatcher.run(lambda: None)
         assert caught.value.retry_after == 1
         go_on.set()

@@ -1,4 +1,4 @@
-"""The hold of a release in a server: who answers, what is counted, what survives a restart."""
+"""The hold of a release in a server: choice of the model, counts, and restarts."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def canary(share: float = 0.5, **bounds: object) -> ReleaseConfig:
 
 @pytest.fixture
 def strange(tmp_path: Path) -> Path:
-    """A detector whose answers are never the champion's."""
+    """A detector that never agrees with the champion."""
     return make_bundle(tmp_path / "strange", class_names=("a", "b", "c")).folder
 
 

@@ -1,4 +1,4 @@
-"""Several models in one process: who answers, and what happens when one changes."""
+"""Several models in one process: choice of the model, and model changes."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_models_answer_by_name(client: TestClient, colours: Path, red_cell: byte
     assert [(m["name"], m["default"]) for m in client.get("/models").json()] == [("cells", True), ("colours", False)]
     for response in (send(client, red_cell, model="x"), client.get("/model?model=x"), client.get("/ready?model=x")):
         assert (response.status_code, error_of(response)) == (404, "unknown_model")
-        assert "there are: cells, colours" in response.json()["error"]["message"]
+        assert "available: cells, colours" in response.json()["error"]["message"]
 
 
 def test_an_unloaded_model_is_gone_and_no_other_takes_its_requests(client: TestClient, colours: Path, red_cell: bytes):
@@ -103,7 +103,7 @@ def test_a_key_may_be_the_request_id(client: TestClient, other_bundle: Path, red
 
 
 def broken_at_run_time(version: str, how: str) -> Callable[..., object]:
-    """`Predictor.predict`, which for one bundle goes wrong after it has passed its smoke test."""
+    """`Predictor.predict` that fails for one bundle after its smoke test has passed."""
     honest = Predictor.predict
 
     def predict(self: Predictor, *arguments, **options):
@@ -118,7 +118,7 @@ def broken_at_run_time(version: str, how: str) -> Callable[..., object]:
 
 
 @pytest.mark.parametrize("how", ["raises", "nan"])
-def test_a_canary_that_fails_hurts_nobody_and_goes(client, tmp_path, red_cell, monkeypatch, how: str):
+def test_a_failing_canary_fails_no_request_and_is_withdrawn(client, tmp_path, red_cell, monkeypatch, how: str):
     bad = make_bundle(tmp_path / "bad", metrics={"version": 2.0}).folder
     assert reload(client, bad, role="canary", share=1.0, min_requests=5).status_code == 200
     monkeypatch.setattr(Predictor, "predict", broken_at_run_time("2", how))
@@ -147,7 +147,7 @@ def test_a_champion_without_an_answer_says_so(client: TestClient, tmp_path, red_
     assert (answer.status_code, error_of(answer)) == (500, "model_failed")
 
 
-def test_a_shadow_is_compared_and_answers_nobody(client: TestClient, tmp_path: Path, red_cell: bytes):
+def test_a_shadow_is_compared_and_answers_no_request(client: TestClient, tmp_path: Path, red_cell: bytes):
     blind = make_bundle(tmp_path / "blind", class_names=("a", "b", "c")).folder
     assert reload(client, blind, role="shadow").status_code == 200
     empty = encode(picture())
@@ -186,14 +186,14 @@ def test_roles_need_a_champion_of_their_task(client: TestClient, other_bundle: P
         assert (response.status_code, error_of(response)) == (422, "bad_reload")
 
 
-def test_a_canary_that_becomes_champion_is_no_canary_any_more(client: TestClient, other_bundle: Path):
+def test_a_canary_that_becomes_champion_loses_its_old_role(client: TestClient, other_bundle: Path):
     reload(client, other_bundle, role="canary", share=0.5)
     reload(client, other_bundle)
     seen = client.get("/model").json()
     assert (seen["version"], set(seen["roles"])) == ("2", {"champion"})
 
 
-# What goes wrong
+# Failures
 
 
 def test_a_model_that_does_not_load_shows_until_one_does(client: TestClient, tmp_path, other_bundle, red_cell):
@@ -218,7 +218,7 @@ def test_a_model_beyond_the_memory_is_refused(bundle: Path, other_bundle: Path, 
     with client_of(settings_of(None, max_memory_mb=1)) as client:
         response = reload(client, bundle)
         assert (response.status_code, error_of(response)) == (507, "memory_cap")
-        assert "over its limit of 1 MB" in response.json()["error"]["message"]
+        assert "more than its limit of 1 MB" in response.json()["error"]["message"]
         assert error_of(send(client, red_cell)) == "no_model"
 
 
@@ -279,7 +279,7 @@ def test_a_broken_model_of_a_file_does_not_stop_the_others(models_file: Path, re
 
 def test_a_file_of_which_nothing_loads_is_an_error(models_file: Path):
     models_file.write_text("models: [{name: broken, version: '1', bundle: bad}]")
-    with pytest.raises(ConfigError, match=r"models\.yaml: none of its models loads: .*sha256 differs"):
+    with pytest.raises(ConfigError, match=r"models\.yaml: no model loads; the first error: .*sha256 differs"):
         client_of(settings_of(None, models=models_file))
     with pytest.raises(BundleError, match="sha256 differs"):
         client_of(settings_of(models_file.parent / "bad"))

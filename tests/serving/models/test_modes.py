@@ -21,7 +21,7 @@ from visionops.inference.mode_store import ModeStore
 from visionops.inference.settings import EngineName
 
 SECONDS = 120.0
-"""Longest wait for what a busy machine does late."""
+"""Timeout in seconds, long enough for a busy machine."""
 
 
 @pytest.fixture(autouse=True)

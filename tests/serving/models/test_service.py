@@ -1,4 +1,4 @@
-"""Predictions without HTTP: each way to ask times, records and counts."""
+"""Predictions without HTTP: each method times, records and counts."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def counted(serving: Serving, line: str) -> float:
 
 
 def accept(_model: object) -> None:
-    """Any model will do."""
+    """Accept any model."""
 
 
 def test_one_image_is_timed_recorded_and_counted(serving: Serving, tmp_path: Path, red_cell: bytes):

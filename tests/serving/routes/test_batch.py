@@ -1,4 +1,4 @@
-"""`/predict/batch`: many images of one request."""
+"""`/predict/batch`: several images in one request."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.serving.test_app import error_of, metric, send
 
 @pytest.fixture
 def client(bundle: Path) -> Iterator[TestClient]:
-    """Small limits; fewer places than a batch has images."""
+    """A server with small limits, and a queue shorter than a batch."""
     settings = settings_of(
         bundle, max_upload_bytes=10_000, max_batch_files=20, max_batch_bytes=100_000, workers=2, queue=0
     )
@@ -75,7 +75,7 @@ def test_options_hold_for_all_images(client: TestClient, tmp_path: Path):
         assert "conf" in refused.json()["error"]["message"]
 
 
-def test_what_is_no_batch_is_refused_as_a_whole(client: TestClient, bundle: Path):
+def test_an_invalid_batch_is_refused_as_a_whole(client: TestClient, bundle: Path):
     good = with_cells(1)
     too_many = send_all(client, [good] * 21)
     assert (too_many.status_code, error_of(too_many)) == (422, "bad_form")

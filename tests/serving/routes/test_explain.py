@@ -1,4 +1,4 @@
-"""`POST /explain`: a picture or the numbers, one image at a time, and never in the way of an answer."""
+"""`POST /explain`: a picture or the numbers, one image at a time, without delaying predictions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Open Inference Protocol: with the public client against a real process, and what is refused in this one."""
+"""The Open Inference Protocol: the public client against a real process, and refusals in this process."""
 
 from __future__ import annotations
 
@@ -125,9 +125,9 @@ def test_parameters_of_a_request_win(triton: InferenceServerClient):
 
 
 def test_many_requests_at_once_each_get_their_own_answer(triton: InferenceServerClient):
-    asked = [[("red", n % 4, k) for k in range(n % 4)] for n in range(24)]
-    sent = [triton.async_infer("cells", [pixels(picture(cells))], request_id=str(n)) for n, cells in enumerate(asked)]
-    for number, (cells, request) in enumerate(zip(asked, sent, strict=True)):
+    images = [[("red", n % 4, k) for k in range(n % 4)] for n in range(24)]
+    sent = [triton.async_infer("cells", [pixels(picture(cells))], request_id=str(n)) for n, cells in enumerate(images)]
+    for number, (cells, request) in enumerate(zip(images, sent, strict=True)):
         result = request.get_result(timeout=30)
         assert result.get_response()["id"] == str(number)
         assert sorted(result.as_numpy("boxes")[:, 1].tolist()) == [32.0 * row for _, _, row in cells]
@@ -210,7 +210,7 @@ def test_attributes_answer_each_under_its_name(tmp_path: Path):
     assert (refused.status_code, list(refused.json())) == (422, ["error"])
 
 
-# What is refused
+# Refusals
 
 
 def header_of(**changes: object) -> dict:
@@ -225,22 +225,22 @@ RED = base64.b64encode(encode(TWO)).decode()
     [
         (header_of(name="images"), "image or pixels; did you mean 'image'"),
         (header_of(datatype="FP32"), "BYTES or UINT8"),
-        (header_of(datatype="BYTES"), "it is UINT8"),
+        (header_of(datatype="BYTES"), "expected datatype UINT8, got BYTES"),
         (header_of(shape=[6]), r"\[height, width, 3\]"),
         (header_of(shape=[1, 1, 1, 2, 3]), "at most 4"),
         (header_of(shape=[0, 2, 3]), "expected 1 or more"),
         (header_of(shape=[-1, 2, 3]), "expected 1 or more"),
-        (header_of(shape=[2**40, 2**40, 3]), "6 were sent"),
+        (header_of(shape=[2**40, 2**40, 3]), "got 6"),
         (header_of(shape=[1, "2", 3]), "expected a whole number"),
-        (header_of(shape=[100, 1, 1, 3]), "64 are the most"),
-        (header_of(data=[0] * 5), "5 were sent"),
+        (header_of(shape=[100, 1, 1, 3]), "at most 64 images, got 100"),
+        (header_of(data=[0] * 5), "got 5"),
         (header_of(data=[0] * 5 + [256]), "from 0 to 255"),
         (header_of(data=[0] * 5 + [-1]), "from 0 to 255"),
         (header_of(data=[0.5] * 6), "from 0 to 255"),
         (header_of(data=["1"] * 6), "from 0 to 255"),
         (header_of(data=[{}] * 6), "from 0 to 255"),
         (header_of(data=[None] * 6), "from 0 to 255"),
-        (header_of(data=[[0, 0], [0]]), "no array"),
+        (header_of(data=[[0, 0], [0]]), "not an array"),
         (header_of(data=[]), "from 0 to 255"),
         (header_of(data=[2**64 - 1] + [0] * 5), "from 0 to 255"),
         (header_of(data=None), "either data"),
@@ -248,11 +248,11 @@ RED = base64.b64encode(encode(TWO)).decode()
         (header_of(data=None, parameters={"binary_data_size": 6}), "0 bytes follow"),
         (header_of(data=None, parameters={"binary_data_size": -6}), "expected 0 or more"),
         (header_of(data=None, parameters={"shared_memory_region": "x"}), "either data"),
-        (header_of(name="image", datatype="BYTES", shape=[1], data=["%%%"]), "no base64"),
-        (header_of(name="image", datatype="BYTES", shape=[1], data=[5]), "no base64"),
-        (header_of(name="image", datatype="BYTES", shape=[1], data=["é"]), "no base64"),
-        (header_of(name="image", datatype="BYTES", shape=[2], data=[RED]), "1 files were sent"),
-        (header_of(name="image", datatype="BYTES", shape=[1, 1], data=[RED]), r"it is \[N\]"),
+        (header_of(name="image", datatype="BYTES", shape=[1], data=["%%%"]), "is not base64"),
+        (header_of(name="image", datatype="BYTES", shape=[1], data=[5]), "is not base64"),
+        (header_of(name="image", datatype="BYTES", shape=[1], data=["é"]), "is not base64"),
+        (header_of(name="image", datatype="BYTES", shape=[2], data=[RED]), "got 1"),
+        (header_of(name="image", datatype="BYTES", shape=[1, 1], data=[RED]), r"expected shape \[N\], got"),
     ],
 )
 def test_a_wrong_input_is_refused_by_name(client: TestClient, tensor: dict, said: str):
@@ -370,4 +370,4 @@ def test_nothing_else_may_stand_in_base64(client: TestClient, strange: str):
     text = base64.b64encode(encode(TWO)).decode()
     answer = infer_text(client, text[:76] + strange + text[76:])
     assert answer.status_code == 400
-    assert "data[0] is no base64" in answer.json()["error"]
+    assert "data[0] is not base64" in answer.json()["error"]

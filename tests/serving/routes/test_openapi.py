@@ -1,4 +1,4 @@
-"""The OpenAPI document: what it says is what the server does."""
+"""The OpenAPI document matches the server's behaviour."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from tests.serving.test_main import server
 from visionops.inference.bundle import Head
 
 EXAMPLES = int(os.environ.get("VISIONOPS_OPENAPI_EXAMPLES", "3"))
-"""Made-up requests of each route, beside those at every parameter's bounds; more find more."""
+"""Number of generated requests per route, in addition to those at every parameter's bounds."""
 
 DOCUMENT = create_app(settings_of(None)).openapi()
 OPERATIONS = {
@@ -47,7 +47,7 @@ RED = encode(picture([("red", 2, 1)]))
 
 
 def line_of(key: str) -> str:
-    """Of a file of keys."""
+    """Path of a file of keys."""
     return f"tests admin sha256:{hashlib.sha256(key.encode()).hexdigest()}"
 
 
@@ -75,7 +75,7 @@ schema = schemathesis.openapi.from_dict(DOCUMENT, config=SchemathesisConfig(seed
 )
 def test_every_answer_is_documented(case: schemathesis.Case, port: int):
     for name, made_up in case.path_parameters.items():
-        # What is made up is never the name of a model.
+        # A generated name never matches a model.
         if len(str(made_up)) % 4:
             case.path_parameters[name] = RIGHT[name]
     answer = case.call(base_url=f"http://127.0.0.1:{port}", headers={"X-API-Key": KEY}, timeout=20)
@@ -107,7 +107,7 @@ WITHOUT_A_MODEL = {
 
 
 def call(client: TestClient, route: str, **more: Any):
-    """An answer that is as documented."""
+    """Check that a response matches the document."""
     method, _, path = route.partition(" ")
     answer = client.request(method, path.format_map(RIGHT), **more)
     case = schema[path][method].Case(path_parameters=RIGHT if "{" in path else {}, method=method)
@@ -179,7 +179,7 @@ def test_a_model_without_room_is_refused_as_documented(bundle: Path):
         (b"GET /health HTTP/1.1\r\nHost: a\r\nX-Much: " + b"a" * 40_000 + b"\r\n\r\n", 431, "head_too_large"),
     ],
 )
-def test_what_is_no_request_is_answered_as_documented(port: int, head: bytes, status: int, code: str):
+def test_malformed_requests_are_answered_as_documented(port: int, head: bytes, status: int, code: str):
     with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
         connection.sendall(head)
         response = http.client.HTTPResponse(connection)
@@ -219,12 +219,12 @@ def test_answers_in_every_form_are_documented(client: TestClient):
 
 
 def validate(part: Mapping[str, Any], value: object) -> None:
-    """Raises where ``value`` does not fit the schema ``part`` of the document."""
+    """Raise if ``value`` does not match the schema ``part`` of the document."""
     Draft202012Validator({**part, "components": DOCUMENT["components"]}).validate(value)
 
 
 def examples(route: str, status: str = "") -> dict[str, Any]:
-    """Of the answer, or of the body, by name."""
+    """Return the examples of the response or of the body by name."""
     operation = OPERATIONS[route]
     part = operation["responses"][status] if status else operation["requestBody"]
     content = part["content"]["application/json"]
@@ -239,7 +239,7 @@ NOW_AND_THEN = {"last_failure", "last_return"}
 
 
 def form(value: object) -> object:
-    """Names and types; of a list those of its elements, of a mapping by numbers nothing."""
+    """Return names and types; for a list those of its elements, for a mapping by numbers nothing."""
     match value:
         case dict():
             if all(map(str.isdigit, value)):
@@ -256,7 +256,7 @@ def form(value: object) -> object:
 
 @pytest.fixture(scope="module")
 def steel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A detector as that of the examples."""
+    """A detector like that of the examples."""
     folder = tmp_path_factory.mktemp("steel") / "bundle"
     classes = ["crazing", "inclusion", "scratches"]
     return make_bundle(folder, class_names=classes, metrics={"map50": 0.9}).folder
@@ -269,7 +269,7 @@ def test_examples_are_what_a_detector_answers(steel: Path):
 
     with client_of(settings_of(steel, name="steel", version="3")) as client:
         client.headers["X-API-Key"] = KEY
-        asked = {route: examples(route)[""] for route in ("POST /reload", "POST /unload", f"POST {INFER}")}
+        bodies = {route: examples(route)[""] for route in ("POST /reload", "POST /unload", f"POST {INFER}")}
         is_as_shown("GET /ready", client.get("/ready"))
         is_as_shown("GET /model", client.get("/model"))
         is_as_shown("GET /models", client.get("/models"))
@@ -278,15 +278,15 @@ def test_examples_are_what_a_detector_answers(steel: Path):
         is_as_shown("POST /explain", client.post("/explain", params={"format": "json", "grid": 2}, files={"file": RED}))
         upload = [("files", RED), ("files", RED[:150])]
         is_as_shown("POST /predict/batch", client.post("/predict/batch", files=upload))
-        is_as_shown(f"POST {INFER}", client.post("/v2/models/steel/infer", json=asked[f"POST {INFER}"]))
-        order = asked["POST /reload"] | {"bundle": str(steel)}
+        is_as_shown(f"POST {INFER}", client.post("/v2/models/steel/infer", json=bodies[f"POST {INFER}"]))
+        order = bodies["POST /reload"] | {"bundle": str(steel)}
         is_as_shown("POST /reload", client.post("/reload", json=order))
         canary = client.post("/reload", json=order | {"role": "canary", "share": 0.5, "version": "5"})
         assert canary.json()["role"] == "canary"
         assert set(client.get("/models").json()[0]["roles"]) == {"champion", "canary"}
         is_as_shown("GET /", client.get("/"))
         is_as_shown("GET /release", client.get("/release"))
-        is_as_shown("POST /unload", client.post("/unload", json=asked["POST /unload"]))
+        is_as_shown("POST /unload", client.post("/unload", json=bodies["POST /unload"]))
 
 
 @pytest.mark.parametrize(("example", "heads"), [("classification", ["class"]), ("attributes", ["surface"])])

@@ -1,4 +1,4 @@
-"""`/` and `/docs`: pages that hold no fact, and the same addresses as JSON."""
+"""`/` and `/docs`: pages without data, and the same addresses as JSON."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ def test_with_a_key_the_facts_are_shown(locked: TestClient):
     for headers in ({"X-API-Key": "line-key"}, {"Authorization": "Bearer line-key"}):
         facts = locked.get("/", headers=headers).json()
         assert (facts["models"][0]["name"], facts["models"][0]["version"]) == ("secret-part", "77")
-        assert facts["serves"] == "whoever has a key"
+        assert facts["serves"] == "clients with an API key"
         assert locked.get("/docs", headers=headers).json()["openapi"].startswith("3.")
 
 

@@ -25,7 +25,7 @@ from tests.serving.test_main import lines_of, server
 from visionops.monitoring.log_reading import read_log
 
 PATIENCE = 60
-"""Seconds for what must happen; never reached where it does."""
+"""Timeout in seconds, never reached if the test passes."""
 RED = encode(picture([("red", 2, 1)]))
 SLOW = encode(picture([("red", 2, 1)], width=5000, height=4000))
 """Takes some hundred milliseconds to decode, and a few to send."""
@@ -43,13 +43,13 @@ def answer(stream: ClientConnection) -> dict[str, Any]:
     return dict(json.loads(stream.recv(timeout=PATIENCE)))
 
 
-def asked(stream: ClientConnection, frame: bytes) -> dict[str, Any]:
+def answer_to(stream: ClientConnection, frame: bytes) -> dict[str, Any]:
     stream.send(frame)
     return answer(stream)
 
 
 def repeat(action: Callable[[], object], pause: float = 0.0) -> None:
-    """Until it raises."""
+    """Repeat a call until it raises."""
     end = time.monotonic() + PATIENCE
     while time.monotonic() < end:
         action()
@@ -71,7 +71,7 @@ def predict(port: int, image: bytes, headers: dict[str, str] | None = None, path
 
 @pytest.fixture(scope="module")
 def port(bundle: Path) -> Iterator[int]:
-    """Of a server of one worker, without keys."""
+    """Port of a server with one worker and without keys."""
     limits = ("--workers", "1", "--streams", "1", "--max-stream-connections", "3", "--max-upload-bytes", "200000")
     with server("--bundle", str(bundle), "--name", "cells", "--version", "1", *limits) as (_, port, _log):
         yield port
@@ -82,7 +82,7 @@ def port(bundle: Path) -> Iterator[int]:
 
 def test_a_frame_is_answered_as_predict_answers_it(port: int):
     with opened(port, "?conf=0.4") as stream:
-        first, second = asked(stream, RED), asked(stream, RED)
+        first, second = answer_to(stream, RED), answer_to(stream, RED)
     status, same = predict(port, RED)
     assert status == 200
     assert [first["frame"], second["frame"]] == [1, 2]
@@ -114,7 +114,7 @@ def test_a_newer_frame_replaces_the_one_that_waits_and_drops_are_counted(port: i
 
 def test_a_bad_frame_between_good_ones_is_refused_alone(port: int):
     with opened(port) as stream:
-        good, bad, cut, again = (asked(stream, frame) for frame in (RED, b"no image", RED[:-30], RED))
+        good, bad, cut, again = (answer_to(stream, frame) for frame in (RED, b"no image", RED[:-30], RED))
     assert good["detections"] == again["detections"]
     assert bad["error"]["code"] == "not_an_image"
     assert bad["error"]["message"].startswith("frame 2: ")
@@ -140,12 +140,12 @@ def test_two_clients_share_fairly(port: int):
 
 def test_frames_have_deadlines(port: int):
     with opened(port) as stream:
-        asked(stream, SLOW)
+        answer_to(stream, SLOW)
     before = metric(port, 'visionops_rejected_total{reason="deadline"}')
     with opened(port, additional_headers={"X-Deadline-Ms": "2"}) as stream:
-        refused = asked(stream, SLOW)
+        refused = answer_to(stream, SLOW)
     with opened(port, additional_headers={"X-Deadline-Ms": "3600000"}) as stream:
-        assert asked(stream, RED)["detections"]
+        assert answer_to(stream, RED)["detections"]
     assert refused["error"]["code"] == "deadline"
     assert metric(port, 'visionops_rejected_total{reason="deadline"}') == before + 1
 
@@ -188,10 +188,10 @@ def test_streams_are_bounded_and_give_their_place_back(port: int):
         assert json.loads(caught.value.response.body)["error"]["code"] == "too_many_streams"
     until(lambda: metric(port, "visionops_streams_open") == 0)
     with opened(port) as stream:
-        assert asked(stream, RED)["frame"] == 1
+        assert answer_to(stream, RED)["frame"] == 1
 
 
-def test_what_is_no_websocket_is_told_so(port: int):
+def test_requests_that_are_not_websockets_are_refused(port: int):
     status, body = get(port, "/stream")
     assert (status, json.loads(body)["error"]["code"]) == (426, "upgrade_required")
     # Another method than GET opens none. Its body, which comes after the upgrade, is no image or no request.
@@ -210,7 +210,7 @@ def test_what_is_no_websocket_is_told_so(port: int):
 
 
 def closed(stream: ClientConnection) -> tuple[int, str]:
-    """Code and reason of the server's close."""
+    """Return code and reason of the server's close."""
     with pytest.raises(ConnectionClosed) as caught:
         repeat(lambda: stream.recv(timeout=PATIENCE))
     assert caught.value.rcvd is not None
@@ -222,7 +222,7 @@ def test_what_breaks_the_protocol_closes_the_connection(port: int):
         stream.send("text")
         assert closed(stream) == (1003, "a text message; send images as binary messages")
     with opened(port) as stream:
-        assert asked(stream, RED)["frame"] == 1
+        assert answer_to(stream, RED)["frame"] == 1
         stream.send(bytes(200_001))
         assert closed(stream) == (1009, "the frame exceeds 200000 bytes; send less or raise max_upload_bytes")
 
@@ -234,13 +234,13 @@ def test_far_too_large_a_frame_is_cut_off_while_it_arrives(port: int):
         with pytest.raises(ConnectionClosed):
             stream.recv(timeout=PATIENCE)
     with opened(port) as stream:
-        assert asked(stream, RED)["frame"] == 1
+        assert answer_to(stream, RED)["frame"] == 1
 
 
 def test_a_stream_without_frames_is_closed(bundle: Path):
     limits = ("--stream-idle-timeout", "0.5", "--streams", "1")
     with server("--bundle", str(bundle), *limits) as (_, port, log), opened(port) as stream:
-        assert asked(stream, RED)["frame"] == 1
+        assert answer_to(stream, RED)["frame"] == 1
         assert closed(stream) == (1001, "no frame within 0.5 s")
         until(lambda: any(line["event"] == "stream" for line in lines_of(log)))
         line = next(line for line in lines_of(log) if line["event"] == "stream")
@@ -270,7 +270,7 @@ def test_a_client_that_does_not_read_is_cut_off(tmp_path: Path):
 
 def test_on_sigterm_streams_are_closed_as_for_a_restart(bundle: Path):
     with server("--bundle", str(bundle), "--streams", "1") as (process, port, log), opened(port) as stream:
-        assert asked(stream, RED)["frame"] == 1
+        assert answer_to(stream, RED)["frame"] == 1
         process.send_signal(signal.SIGTERM)
         assert closed(stream)[0] == 1012
         assert process.wait(60) == -signal.SIGTERM
@@ -285,17 +285,17 @@ def test_a_model_is_switched_between_two_frames(bundle: Path, other_bundle: Path
     monkeypatch.setenv("VISIONOPS_ADMIN_KEY", KEY)
     arguments = ("--bundle", str(bundle), "--name", "cells", "--version", "1", "--streams", "1")
     with server(*arguments) as (_, port, _log), opened(port) as stream:
-        assert asked(stream, RED)["model"]["version"] == "1"
+        assert answer_to(stream, RED)["model"]["version"] == "1"
         order = json.dumps({"bundle": str(other_bundle), "name": "cells", "version": "2"}).encode()
         json_with_key = {"X-API-Key": KEY, "Content-Type": "application/json"}
         assert predict(port, order, json_with_key, "/reload")[0] == 200
-        after = asked(stream, RED)
+        after = answer_to(stream, RED)
         assert (after["model"]["version"], after["frame"]) == ("2", 2)
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
         with contextlib.closing(connection):
             connection.request("POST", "/unload", b'{"name": "cells"}', json_with_key)
             assert connection.getresponse().status == 200
-        assert asked(stream, RED)["error"]["code"] == "no_model"
+        assert answer_to(stream, RED)["error"]["code"] == "no_model"
 
 
 @pytest.fixture
@@ -322,10 +322,10 @@ def test_a_stream_needs_a_key_as_long_as_it_lives(bundle: Path, key_file: Path):
             opened(port, additional_headers={"Authorization": f"Bearer {key}"}) as two,
         ):
             for stream in (one, two):
-                assert asked(stream, RED)["frame"] == 1
+                assert answer_to(stream, RED)["frame"] == 1
             key_file.write_text(f"{other_line}\n")
             with pytest.raises(ConnectionClosed) as closing:
-                repeat(lambda: asked(one, RED), pause=0.05)
+                repeat(lambda: answer_to(one, RED), pause=0.05)
             assert closing.value.rcvd is not None
             assert closing.value.rcvd.code == 1008
             assert closing.value.rcvd.reason.startswith("wrong_key: ")
@@ -340,9 +340,9 @@ def test_a_stream_needs_a_key_as_long_as_it_lives(bundle: Path, key_file: Path):
 def test_a_rate_counts_the_handshake_and_each_frame_in_work(bundle: Path):
     with server("--bundle", str(bundle), "--streams", "1", "--rate", "3/hour") as (_, port, _log):
         with opened(port) as stream:
-            assert asked(stream, RED)["frame"] == 1
-            assert asked(stream, RED)["frame"] == 2
-            refused = asked(stream, RED)
+            assert answer_to(stream, RED)["frame"] == 1
+            assert answer_to(stream, RED)["frame"] == 2
+            refused = answer_to(stream, RED)
             assert refused["error"]["code"] == "rate_limited"
             assert refused["retry_after"] > 0
             assert refused["frame"] == 3
@@ -355,7 +355,7 @@ def test_frames_are_remembered_as_predictions_are(bundle: Path, tmp_path: Path):
     with server(*arguments) as (process, port, _log):
         with opened(port, additional_headers={"X-Source": "camera-3", "X-Request-ID": "shift-1"}) as stream:
             for _ in range(3):
-                assert asked(stream, RED)["detections"]
+                assert answer_to(stream, RED)["detections"]
         process.send_signal(signal.SIGTERM)
         process.wait(60)
     rows = read_log(log).to_pylist()
@@ -363,7 +363,7 @@ def test_frames_are_remembered_as_predictions_are(bundle: Path, tmp_path: Path):
     assert {row["source"] for row in rows} == {"camera-3"}
 
 
-def test_what_nobody_foresaw_closes_the_stream_and_is_logged(
+def test_an_unexpected_error_closes_the_stream_and_is_logged(
     client: TestClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
     def fail(*_: object, **__: object) -> None:

@@ -1,4 +1,4 @@
-// The answers of the three tasks as buttons: one class, a class for boxes, or a class for each question.
+// Show the answers of the three tasks as buttons: one class, a class for boxes, or a class for each question.
 
 import { colourOf } from "./stage.js";
 
@@ -25,7 +25,7 @@ export default {
 </section>
 <section class="vo-card vr-answers" v-else>
   <h2 class="vo-heading">Attributes</h2>
-  <div v-for="(one, at) in useCase.scheme.questions" :key="one.name" class="vr-question" :class="{'vr-asked': at === question}"
+  <div v-for="(one, at) in useCase.scheme.questions" :key="one.name" class="vr-question" :class="{'vr-current': at === question}"
        role="group" :aria-label="one.name" @focusin="$emit('question', at)">
     <span class="vr-name">{{ one.name }}</span>
     <button v-for="(name, place) in one.class_names" :key="name" type="button" class="vr-btn vr-small" @click="$emit('answer', at, name)"

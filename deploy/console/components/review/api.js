@@ -1,4 +1,4 @@
-// Calls of /api/review. Every failure is one of three: refused (the server says why), signed out, or not reached.
+// Call /api/review. A failure is one of three: refused (with the server's reason), signed out, or not reached.
 
 export class Refused extends Error {
   constructor(status, code, message) {
@@ -38,7 +38,7 @@ export async function call(method, path, { body, key, keepalive = false } = {}) 
   try {
     answer = await response.json();
   } catch (error) {
-    if (response.ok) throw new SignedOut("the answer is no JSON");
+    if (response.ok) throw new SignedOut("the answer is not JSON");
     answer = {};
   }
   if (response.ok) return answer;

@@ -1,4 +1,4 @@
-// Methods of the page that decide: confirm, reject, take back, skip, and what becomes of a refused decision.
+// Methods of the page that decide: confirm, reject, undo, skip, and handle a refused decision.
 
 import { Refused, call, newKey } from "./api.js";
 import { answerOf, emptyDraft, firstDraft, inWords } from "./labels.js";
@@ -35,7 +35,7 @@ export const deciding = {
     try {
       this.outbox.add(entries);
     } catch {
-      this.notice = "The browser cannot keep the decision: its storage is full or switched off. Nothing was decided.";
+      this.notice = "The browser cannot store the decision: its storage is full or disabled. Nothing was decided.";
       return;
     }
     for (const { item } of decisions) {
@@ -58,13 +58,13 @@ export const deciding = {
     const entries = this.outbox.takeBack();
     if (!entries.length) {
       this.notice = this.isAdmin
-        ? "Nothing is left to take back; a decision that was sent can be reopened below."
-        : "Nothing is left to take back: what was sent is decided, and an admin can reopen it.";
+        ? "Nothing to undo; a decision that was sent can be reopened below."
+        : "Nothing to undo; an admin can reopen a decision that was sent.";
       return;
     }
     for (const entry of entries) this.restore(entry, this.known.get(entry.item));
     this.feed.putBack(entries.map((entry) => this.known.get(entry.item)).filter(Boolean));
-    this.$nextTick(() => (this.notice = entries.length > 1 ? `${entries.length} taken back.` : "Taken back."));
+    this.$nextTick(() => (this.notice = entries.length > 1 ? `${entries.length} undone.` : "Undone."));
   },
   restore(entry, item) {
     const label = entry.answer.label ?? item?.predicted_label;
@@ -84,7 +84,7 @@ export const deciding = {
       this.history = this.history.filter((one) => one.key !== entry.key);
     });
   },
-  // A refused decision: claim the item again, and send the same answer or look at it.
+  // Claim the item of a refused decision again, and send the same answer or show the image.
 
   async claimAndSend(entry) {
     await this.tried(async () => {

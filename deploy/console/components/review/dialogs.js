@@ -1,4 +1,4 @@
-// The dialogs: the keys, the reason of a rejection, the reason of a reopening.
+// Show the dialogs: list of keys, reason for a rejection, reason for reopening.
 
 import { ATTRIBUTE_KEYS, BOX_KEYS, GRID_KEYS, KEYS } from "./keys.js";
 
@@ -15,7 +15,7 @@ export default {
       <h2 class="vo-heading">{{ title }}</h2>
       <table class="vr-keys"><thead><tr><th scope="col">key</th><th scope="col">what it does</th></tr></thead>
         <tbody><tr v-for="one in rows" :key="one.text"><td><kbd v-for="key in one.keys" :key="key" class="vo-key">{{ key }}</kbd></td><td>{{ one.text }}</td></tr></tbody></table>
-      <p class="vo-muted">A decision lies in this browser until the server has it. It can be taken back for some seconds; later an admin can reopen it.</p>
+      <p class="vo-muted">A decision is stored in this browser until the server has it. It can be undone for a few seconds; later an admin can reopen it.</p>
       <div class="vr-bar"><button type="button" class="vr-btn vr-main" @click="$emit('close')">Close <kbd class="vo-key">Esc</kbd></button></div>
     </template>
     <form v-else-if="name" @submit.prevent="submit">

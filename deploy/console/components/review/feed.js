@@ -1,26 +1,25 @@
-// The images of this page: claimed ahead of the reviewer, fetched into the browser, renewed in time, and given back.
+// Hold the images of this page: claim them ahead, load them into the browser, renew the claims, and release them.
 
 import { call, newKey } from "./api.js";
 
 export const LEAST = 8;
 const AHEAD = { first: 12, most: 36 };
-const AHEAD_S = 10; // of the reviewer's own pace
-const AT_ONCE = 8; // a claim of more would have the first of them wait for the last
+const AHEAD_S = 10; // seconds of work to hold ahead, at the reviewer's pace
+const AT_ONCE = 8; // with more in one claim, the first image would wait for the last
 const RENEW_MS = 5 * 60000;
 const IDLE_MS = 10 * 60000;
 const ROOT = "visionops.review.claims.";
 
 export class Feed {
-  // `report(error)` is called after every change: with what went wrong, null after a call that
-  // succeeded, nothing after a change of our own; `missed(why)` when the image on the screen is
-  // no longer ours.
+  // `report(error)` is called after every change: with the error, with null after a successful call, or without an
+  // argument after a change of the page itself. `missed(why)` is called when the claim on the shown image is lost.
   constructor(useCase, isDecided, { report, missed }) {
     Object.assign(this, { useCase, isDecided, report, missed });
-    this.items = []; // the first one is on the screen
-    this.aside = []; // skipped, and given to us again
+    this.items = []; // the first one is shown
+    this.aside = []; // skipped, and claimed again
     this.skipped = new Set();
     this.least = LEAST; // a grid needs more
-    this.pace = []; // when the last decisions came
+    this.pace = []; // times of the last decisions
     this.isEmpty = false;
     this.isPaused = false;
     this.isClosed = false;
@@ -37,7 +36,7 @@ export class Feed {
     await this.claim([...new Set([...(first ? [first] : []), ...known])].filter((item) => !this.isDecided(item)));
   }
 
-  // How many images to hold: a quick reviewer more than a slow one, who would keep them from others.
+  // Number of images to hold: more for a fast reviewer; a slow one would keep them from others.
   get size() {
     const [now, first] = [Date.now(), this.pace[0]];
     if (!first) return Math.max(AHEAD.first, this.least);
@@ -52,7 +51,7 @@ export class Feed {
     this.refill();
   }
 
-  // Take an item out: it is decided.
+  // Remove an item that is decided.
   take(item) {
     this.pace = [...this.pace, Date.now()].slice(-10);
     this.items = this.items.filter((one) => one.id !== item);
@@ -61,7 +60,7 @@ export class Feed {
     this.refill();
   }
 
-  // Put items before the others: their decisions were taken back.
+  // Put items first, because their decisions were undone.
   putBack(items) {
     const ids = new Set(items.map((one) => one.id));
     this.items = [...items, ...this.items.filter((one) => !ids.has(one.id))];
@@ -85,7 +84,7 @@ export class Feed {
   async claim(resume) {
     if (this.isBusy) return;
     this.isBusy = true;
-    this.key ??= newKey(); // a claim whose answer was lost is asked for again, not made again
+    this.key ??= newKey(); // if the answer was lost, the repeated request returns the same claim
     try {
       const count = Math.min(AT_ONCE, Math.max(0, this.size - this.items.length - resume.length));
       this.body ??= { use_case: this.useCase, count, resume };
@@ -122,7 +121,7 @@ export class Feed {
     if (lost.has(this.items[0]?.id)) this.missed(answer.lost.find((one) => one.item === this.items[0].id).message);
     if (lost.size) this.items = this.items.filter((one) => !lost.has(one.id));
     if (!this.items.length && this.isEmpty && this.aside.length) {
-      this.items = this.aside; // only these are left
+      this.items = this.aside; // only skipped items are left
       this.aside = [];
       this.skipped.clear();
     }
@@ -144,7 +143,7 @@ export class Feed {
     }
   }
 
-  // The claims of this page end with it; a page that is only reloaded gets them again.
+  // Release the claims of this page when it closes; a reloaded page claims them again.
   leave() {
     const held = [...this.items, ...this.aside].map((one) => one.id);
     if (held.length) this.release(held, true).catch(() => {});
@@ -167,7 +166,7 @@ export class Feed {
     const pictures = new Map();
     for (const item of held) {
       const picture = this.pictures.get(item.id) ?? Object.assign(new Image(), { src: item.image.url });
-      pictures.set(item.id, picture); // kept, so that the browser keeps what it has decoded
+      pictures.set(item.id, picture); // the reference keeps the decoded image in the browser's memory
     }
     this.pictures = pictures;
     this.report();

@@ -10,7 +10,7 @@ export function moved(box, dx, dy, width, height) {
   return rounded([box[0] + x, box[1] + y, box[2] + x, box[3] + y]);
 }
 
-// `handle` names the edges that move: n, s, w, e, or two of them. An edge never passes the opposite one.
+// `handle` names the edges to move: n, s, w, e, or two of them. An edge never crosses the opposite one.
 export function resized(box, handle, dx, dy, width, height) {
   let [x1, y1, x2, y2] = box;
   if (handle.includes("w")) x1 = clamp(x1 + dx, 0, x2 - SMALLEST);
@@ -20,7 +20,7 @@ export function resized(box, handle, dx, dy, width, height) {
   return rounded([x1, y1, x2, y2]);
 }
 
-// The box between two corners; null where it has no area to speak of.
+// Return the box between two corners; null if it is too small.
 export function spanned(from, to, width, height) {
   const xs = [clamp(from.x, 0, width), clamp(to.x, 0, width)].sort((a, b) => a - b);
   const ys = [clamp(from.y, 0, height), clamp(to.y, 0, height)].sort((a, b) => a - b);
@@ -37,7 +37,7 @@ export function fitted(image, stage) {
   return { scale, x: (stage.width - image.width * scale) / 2, y: (stage.height - image.height * scale) / 2 };
 }
 
-// What is at a point of the screen stays there.
+// Zoom so that the point of the image under the pointer stays in place.
 export function zoomed(view, factor, point) {
   const scale = clamp(view.scale * factor, 0.02, 60);
   const ratio = scale / view.scale;

@@ -1,4 +1,4 @@
-// Many images at once, each with what the model says: take the wrong ones out, confirm the rest.
+// Show many images with their predictions: deselect the wrong ones, confirm the rest.
 
 import { inWords } from "./labels.js";
 import { colourOf } from "./stage.js";
@@ -34,7 +34,7 @@ export default {
 </div>`,
   data: () => ({ out: new Set(), seen: new Set() }),
   computed: {
-    // What was never on the screen is not confirmed.
+    // Images that were never visible are not confirmed.
     rest() {
       return this.items.filter((item) => !this.out.has(item.id) && this.seen.has(item.id));
     },

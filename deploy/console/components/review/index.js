@@ -1,4 +1,4 @@
-// The review page. The server is called in the background only: images come from `Feed`, decisions go through `Outbox`.
+// Run the review page. The server is called in the background only: `Feed` loads images, `Outbox` sends decisions.
 
 import answers from "./answers.js";
 import dialogs from "./dialogs.js";
@@ -65,7 +65,7 @@ export default {
     isReady() {
       return this.current && this.ready.includes(this.current.id);
     },
-    // What is decided here and not yet sent still counts on the server.
+    // The server's count still includes decisions that are not sent yet.
     numToReview() {
       if (this.numWaiting === null) return null;
       return Math.max(0, this.numWaiting - this.entries.filter((one) => one.use_case === this.useCase.name).length);
@@ -103,7 +103,7 @@ export default {
     isGrid: "arrange",
   },
   created() {
-    this.known = new Map(); // items that were decided here, to take them back
+    this.known = new Map(); // items that were decided here, for undo
     this.drafts = new Map();
     this.trouble = null;
     this.outbox = new Outbox(this.viewer, tabOf(), this.hold, { report: () => this.look(), saved: (entry) => this.noteSaved(entry) });
@@ -124,7 +124,7 @@ export default {
     for (const name of ["online", "offline"]) window.addEventListener(name, this.onChange);
     this.timer = setInterval(() => this.count(), 10000);
     this.onLost = () => this.count();
-    window.socket?.on("disconnect", this.onLost); // NiceGUI's; the first to notice that the server is gone
+    window.socket?.on("disconnect", this.onLost); // NiceGUI's socket is the first to notice a lost connection
     this.open();
   },
   beforeUnmount() {
@@ -178,10 +178,10 @@ export default {
       this.feed.least = this.isGrid ? 2 * CELLS + this.left.length : LEAST;
       this.feed.refill();
     },
-    // `error` is null after a call that succeeded, undefined after a change of the page's own.
+    // `error` is null after a successful call, undefined after a change of the page itself.
     heard(error) {
       if (error !== undefined) this.trouble = error;
-      this.items = [...(this.feed?.items ?? [])]; // another list, which Vue notices
+      this.items = [...(this.feed?.items ?? [])]; // a new list, so that Vue notices the change
       this.isEmpty = this.feed?.isEmpty ?? false;
       this.isPaused = this.feed?.isPaused ?? false;
       this.look();
@@ -191,7 +191,7 @@ export default {
       this.entries = [...this.outbox.waiting];
       this.problems = [...this.outbox.problems];
       const known = new Set([...this.saved, ...this.outbox.entries.map((entry) => entry.key)]);
-      this.history = this.history.filter((one) => known.has(one.key)); // not those that were taken back, or let go
+      this.history = this.history.filter((one) => known.has(one.key)); // without undone and discarded decisions
       this.numOthers = this.outbox.ofOthers;
       this.status = this.useCases || this.trouble ? statusOf(this.outbox, this.trouble, navigator.onLine) : this.status;
     },
@@ -224,7 +224,7 @@ export default {
     noteReady(id) {
       if (!this.ready.includes(id)) this.ready.push(id);
     },
-    // An image did not come, or cannot be shown by a browser.
+    // Handle an image that did not load, or that the browser cannot show.
     async noteFailed(id) {
       const item = this.items.find((one) => one.id === id);
       if (!item) return;

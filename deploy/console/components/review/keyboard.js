@@ -1,4 +1,4 @@
-// Methods of the page that answer keys; `keys.js` lists them for people.
+// Methods of the page that handle keys; `keys.js` lists them for the help.
 
 import { moved, resized } from "./geometry.js";
 import { keyOf } from "./keys.js";
@@ -24,7 +24,7 @@ export const keyboard = {
     if (STEPS[key]) return this.arrow(STEPS[key], event);
     const decides = { Enter: "confirm", c: "confirm", s: "skip", u: "undo" }[key];
     if (decides || (this.task === "classification" && /^[1-9]$/.test(key))) {
-      if (event.repeat) return true; // a key held down decides once
+      if (event.repeat) return true; // holding a key down decides only once
     }
     const work = {
       "+": () => this.$refs.stage.zoom(1.25),
@@ -51,7 +51,7 @@ export const keyboard = {
     else if (name !== undefined) this.setClass(name);
     else if (key === "x" && this.task === "attributes") this.setAnswer(this.question, null);
     else if (key === "n" && this.task === "detection") this.isDrawing = !this.isDrawing;
-    else if (key === "n") this.notice = "Boxes are drawn in detection only; here the class or the attributes say what is there.";
+    else if (key === "n") this.notice = "Boxes are for detection only; choose a class or attributes here.";
     else if (key === "b" && this.task === "detection") this.addInMiddle();
     else if (["Delete", "Backspace"].includes(key)) this.removeBox();
     else return false;

@@ -1,4 +1,4 @@
-// The keys of the page: what each does, for the help and for the page itself.
+// List the keys of the page with their actions, for the help and for the page itself.
 
 export const KEYS = [
   { keys: ["Enter", "c"], text: "confirm what is shown" },
@@ -36,7 +36,7 @@ export const GRID_KEYS = [
   { keys: ["Enter"], text: "confirm the rest" },
 ];
 
-// Null where a key belongs to what has the focus: a text field, a list, a button.
+// Return null if the focused element handles the key itself: a text field, a list, a button.
 export function keyOf(event) {
   const target = event.target;
   if (event.altKey || event.metaKey || event.defaultPrevented) return null;

@@ -1,4 +1,4 @@
-// Drafts of labels: what is drawn or chosen for an image, in the task's own form, and what it says in words.
+// Build label drafts: what is drawn or chosen for an image, in the task's format, and as text.
 
 const copy = (value) => (value == null ? value : JSON.parse(JSON.stringify(value)));
 
@@ -12,7 +12,7 @@ export function emptyDraft(useCase) {
   return { attributes: Object.fromEntries(questionsOf(useCase).map((question) => [question.name, null])) };
 }
 
-// What the model says; or else what somebody has proposed; or else nothing.
+// Start with the prediction, or else with a proposed label, or else empty.
 export function firstDraft(useCase, item) {
   const draft = copy(item.predicted_label ?? item.proposed ?? emptyDraft(useCase));
   const found = item.predicted_label && item.predicted?.answer.detections;
@@ -20,7 +20,7 @@ export function firstDraft(useCase, item) {
   return draft;
 }
 
-// How sure the model is, for people; boxes show it themselves.
+// Return the model's confidence as text; boxes show it themselves.
 export function surenessOf(item) {
   const { classification, attributes } = item.predicted?.answer ?? {};
   const percent = (one) => `${one.class_name} ${Math.round(one.confidence * 100)} %`;
@@ -29,7 +29,7 @@ export function surenessOf(item) {
   return "";
 }
 
-// Null where nothing is answered yet.
+// Return null if no answer is chosen yet.
 export function labelOf(useCase, draft) {
   if (useCase.task === "detection") {
     return { boxes: draft.boxes.map((one) => ({ class_name: one.class_name, box: [...one.box] })) };

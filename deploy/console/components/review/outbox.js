@@ -1,5 +1,5 @@
-// Decisions between the reviewer and the server. Each lies in the browser's storage, with its Idempotency-Key, until the
-// server has acknowledged it: it survives a reload, and sent twice it is done once.
+// Store decisions in the browser, with their Idempotency-Key, until the server has acknowledged them. So they survive a
+// reload, and a decision that is sent twice counts once.
 
 import { SignedOut, Offline, call, newKey } from "./api.js";
 
@@ -39,7 +39,7 @@ export class Outbox {
     return this.entries.filter((entry) => entry.problem);
   }
 
-  // Decisions that others left in this browser: they are sent when these sign in.
+  // Return decisions of other users in this browser, which are sent when those users sign in.
   get ofOthers() {
     const names = Object.keys(localStorage).filter((name) => name.startsWith(ROOT) && !name.startsWith(this.prefix));
     return names.length;
@@ -49,7 +49,7 @@ export class Outbox {
     return this.entries.some((entry) => entry.item === item && !entry.problem);
   }
 
-  // Keep decisions that are taken back together. Throws where the browser's storage is full or closed.
+  // Store decisions that are undone together. Throws if the browser's storage is full or disabled.
   add(decisions) {
     const group = newKey();
     const at = Date.now();
@@ -68,7 +68,7 @@ export class Outbox {
     this.report();
   }
 
-  // Take the newest decisions back that were not sent yet; [] where there are none.
+  // Undo the newest decisions that were not sent yet, and return them; [] if there are none.
   takeBack() {
     const last = this.waiting.filter((entry) => entry.tab === this.tab).at(-1);
     const found = last ? this.waiting.filter((entry) => entry.group === last.group) : [];
@@ -92,7 +92,7 @@ export class Outbox {
     return this.entries.at(-1);
   }
 
-  // Send what can still be taken back: the page is in the background.
+  // Send decisions that could still be undone, because the page is in the background.
   hurry() {
     for (const entry of this.waiting.filter((one) => one.tab === this.tab)) entry.tried = true;
     this.retryNow();
@@ -114,7 +114,7 @@ export class Outbox {
     }
   }
 
-  // The page goes away: what is held is sent now, and stays kept, since no answer can be seen.
+  // Send held decisions now, because the page closes; keep them stored, because the response cannot be read.
   leave() {
     for (const entry of this.waiting.filter((one) => one.tab === this.tab)) {
       entry.tried = true;
@@ -132,7 +132,7 @@ export class Outbox {
 
   async send(entry) {
     if (localStorage.getItem(this.prefix + entry.key) === null) {
-      this.entries = this.entries.filter((one) => one.key !== entry.key); // another tab has sent it or taken it back
+      this.entries = this.entries.filter((one) => one.key !== entry.key); // another tab has sent or undone it
       return this.report();
     }
     entry.tried = true;
@@ -147,7 +147,7 @@ export class Outbox {
       if (error instanceof Offline || error instanceof SignedOut || error.isTemporary) {
         this.trouble = error;
         this.pause = Math.min(SLOWEST_MS, this.pause * 2 || 500);
-        // A server that answers may refuse this one only; the others go on.
+        // The server may refuse this decision only, so continue with the others.
         (error.isTemporary ? entry : this).retryAt = Date.now() + this.pause;
       } else if (error.code) {
         this.trouble = null;

@@ -1,10 +1,10 @@
-// What is known of an image: why it is here, where it came from, what was proposed, and what resembles it.
+// Show the details of an image: why it is here, its source, proposals, and similar images.
 
 import { inWords, surenessOf, whyOf } from "./labels.js";
 import { call } from "./api.js";
 
 const SETTLE_MS = 400;
-// This page claims ahead: to its reviewer a claimed image waits like the others.
+// The page claims ahead, so an image that it has claimed is shown as waiting.
 const STATES = { pending: "waits", claimed: "waits", decided: "decided", exported: "exported" };
 
 export default {
@@ -18,7 +18,7 @@ export default {
       <li v-for="one in why" :key="one.kind">{{ one.text }} <span class="vo-muted" v-if="one.value">+{{ one.value.toFixed(2) }}</span></li>
     </ul>
     <p v-else class="vo-muted">it has come, and waits for its turn</p>
-    <p v-if="item.is_held_out" class="vo-warn">It resembles the test split: it can be reviewed, but no training takes it.</p>
+    <p v-if="item.is_held_out" class="vo-warn">It resembles the test split: it can be reviewed, but is not used for training.</p>
     <dl class="vr-facts">
       <template v-if="item.name"><dt>name</dt><dd>{{ item.name }}</dd></template>
       <dt>from</dt><dd>{{ item.origin }}{{ item.reference ? ' · ' + item.reference : '' }}</dd>
@@ -66,7 +66,7 @@ export default {
       handler() {
         clearTimeout(this.timer);
         this.similar = [];
-        this.timer = setTimeout(() => this.look(this.item.id), SETTLE_MS); // not for each image of a quick reviewer
+        this.timer = setTimeout(() => this.look(this.item.id), SETTLE_MS); // avoids a request per image at a fast pace
       },
     },
   },
@@ -82,7 +82,7 @@ export default {
         const found = await call("GET", `/api/review/items/${id}/similar`);
         if (id === this.item.id) this.similar = found.slice(0, 6);
       } catch (error) {
-        if (!(error instanceof Error)) throw error; // the page is whole without it, and says itself that it is offline
+        if (!(error instanceof Error)) throw error; // optional data; the page itself shows that it is offline
       }
     },
   },

@@ -1,4 +1,4 @@
-// The last decisions, each with whether the server has it.
+// Show the last decisions, and whether the server has each of them.
 
 export default {
   props: { entries: Array, saved: Array, problems: Array, isAdmin: Boolean },

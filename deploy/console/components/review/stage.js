@@ -1,9 +1,9 @@
-// The image with its boxes: zoom, pan, and boxes that are drawn, moved, resized by mouse, pen or fingers.
+// Show the image with its boxes: zoom, pan, and draw, move and resize boxes by mouse, pen or touch.
 
 import { area, fitted, moved, resized, spanned, toImage, zoomed } from "./geometry.js";
 
 const HANDLES = ["nw", "n", "ne", "e", "se", "s", "sw", "w"];
-const COLOURS = 9; // --vo-class-0 and on, of console.css
+const COLOURS = 9; // number of colours in console.css: --vo-class-0 and following
 
 export function colourOf(place) {
   return `var(--vo-class-${(place < 0 ? 0 : place) % COLOURS})`;
@@ -50,7 +50,7 @@ export default {
       return this.items[0];
     },
     shown() {
-      return this.items.slice(0, 3); // the next ones lie hidden behind it, decoded
+      return this.items.slice(0, 3); // the next ones are hidden behind it, decoded already
     },
     label() {
       return this.current ? "image; zoom with + - 0, pan with shift and arrows" : "no image";
@@ -70,7 +70,7 @@ export default {
         const name = `box ${place + 1} of ${this.boxes.length}: ${one.class_name}${sure}`;
         return { place, box: one.box, colour, text: one.class_name + sure, name };
       });
-      return found.sort((a, b) => area(b.box) - area(a.box)); // small ones on top, so that they can be caught
+      return found.sort((a, b) => area(b.box) - area(a.box)); // small ones on top, so that they can be selected
     },
     grips() {
       const box = this.canDraw ? this.boxes[this.selected]?.box : undefined;

@@ -1,4 +1,4 @@
-// How much of what was decided the server has: the only place that says "saved".
+// Return how many decisions the server has; the only place that shows "saved".
 
 import { Offline, SignedOut } from "./api.js";
 

@@ -1,4 +1,4 @@
-// The page as Vue draws it. Texts of people come through {{ }} and attributes, which Vue escapes.
+// Vue template of the page. Texts from users are only in {{ }} and attributes, which Vue escapes.
 
 export const template = `
 <div class="vr-page" :data-status="status.tone">
@@ -23,11 +23,11 @@ export const template = `
       <div class="vr-bar">
         <button type="button" class="vr-btn" @click="claimAndSend(one)">Claim it again and send</button>
         <button type="button" class="vr-btn" @click="lookAgain(one)">Look at it again</button>
-        <button type="button" class="vr-btn" @click="outbox.drop(one)">Let mine go</button>
+        <button type="button" class="vr-btn" @click="outbox.drop(one)">Discard my decision</button>
       </div>
     </div>
   </section>
-  <p v-if="useCases && !useCases.length" class="vo-card">Nothing is in review yet. <code>visionops review import --config FILE FOLDER</code> takes images in.</p>
+  <p v-if="useCases && !useCases.length" class="vo-card">Nothing is in review yet. Import images with <code>visionops review import --config FILE FOLDER</code>.</p>
   <vr-grid v-if="useCase && isGrid" ref="grid" :items="cells" :use-case="useCase" :left="left.length" @confirm="confirmGrid"></vr-grid>
   <div v-else-if="useCase" class="vr-main-row">
     <div class="vr-left">
@@ -35,8 +35,8 @@ export const template = `
                 :can-draw="task === 'detection'" :retries="retries" @update="setBox" @select="selected = $event" @drawn="addBox"
                 @ready="noteReady" @failed="noteFailed">
         <div v-if="!current" class="vr-over">
-          <template v-if="isPaused">You have decided nothing for ten minutes, so the images were given back. <button type="button" class="vr-btn" @click="feed.touch()">Go on</button></template>
-          <template v-else-if="isEmpty && entries.length">Nothing else waits; what you decided is being saved.</template>
+          <template v-if="isPaused">You have decided nothing for ten minutes, so the images were released. <button type="button" class="vr-btn" @click="feed.touch()">Continue</button></template>
+          <template v-else-if="isEmpty && entries.length">Nothing else is waiting; your decisions are being saved.</template>
           <template v-else-if="isEmpty">Nothing waits to be reviewed.</template>
           <template v-else-if="status.tone === 'bad'">{{ status.text }}</template>
           <template v-else>Loading …</template>
@@ -67,7 +67,7 @@ export const template = `
       </div>
       <label class="vr-field vr-comment">Comment <kbd class="vo-key">m</kbd>
         <input ref="comment" v-model="comment" maxlength="4000" @keydown.esc.stop="$refs.stage.focus()" @keydown.enter.prevent="$refs.stage.focus()"></label>
-      <p class="vo-muted vr-note">A decision can be taken back for {{ hold / 1000 }} s; then it is sent, and an admin can reopen it.</p>
+      <p class="vo-muted vr-note">A decision can be undone for {{ hold / 1000 }} s; then it is sent, and an admin can reopen it.</p>
       <vr-panel :item="current" :task="task" @propose="propose"></vr-panel>
     </div>
   </div>

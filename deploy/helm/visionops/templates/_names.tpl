@@ -37,7 +37,7 @@ imagePullSecrets:
 {{- end }}
 {{- end }}
 
-{{/* Addresses as pods of the namespace see them; empty where there is none. */}}
+{{/* Addresses for pods of the namespace; empty without one. */}}
 
 {{- define "visionops.url.zenml" -}}
 {{ .Values.zenml.enabled | ternary "http://zenml" .Values.external.zenml }}
@@ -55,7 +55,7 @@ postgresql+psycopg://mlflow@postgres/mlflow
 {{- end }}
 {{- end }}
 
-{{/* "true" where the chart has something that opens the review, else empty. */}}
+{{/* "true" if a component of the chart uses the review database, else empty. */}}
 {{- define "visionops.usesReview" -}}
 {{- $uses := .Values.control.enabled }}
 {{- range .Values.useCases }}
@@ -84,12 +84,12 @@ postgresql+psycopg://mlflow@postgres/mlflow
 {{ include "visionops.ownPushgateway" . | empty | not | ternary "https://pushgateway:9091" .Values.external.pushgateway }}
 {{- end }}
 
-{{/* "true" where the chart brings the Pushgateway, else empty. */}}
+{{/* "true" if the chart includes the Pushgateway, else empty. */}}
 {{- define "visionops.ownPushgateway" -}}
 {{- if and .Values.prometheus.enabled (index .Values.prometheus "prometheus-pushgateway").enabled }}true{{ end }}
 {{- end }}
 
-{{/* Port of an address: as it says, or its scheme's. */}}
+{{/* Port of an address, or the default of its scheme. */}}
 {{- define "visionops.port" -}}
 {{- $parts := urlParse . -}}
 {{- $said := regexFind ":[0-9]+$" $parts.host | trimPrefix ":" -}}

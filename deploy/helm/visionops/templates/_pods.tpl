@@ -1,4 +1,4 @@
-{{/* What the "restricted" Pod Security Standard asks of a pod, and of its containers. */}}
+{{/* Security contexts of pod and containers for the "restricted" Pod Security Standard. */}}
 
 {{- define "visionops.podSecurity" -}}
 runAsNonRoot: true
@@ -29,7 +29,7 @@ capabilities: {drop: [ALL]}
 {{- toYaml $kept }}
 {{- end }}
 
-{{/* How AWS clients find the store. */}}
+{{/* Variables with the store's address for AWS clients. */}}
 {{- define "visionops.storeEnvironment" -}}
 - {name: AWS_DEFAULT_REGION, value: {{ .Values.s3.region | quote }}}
 {{- with include "visionops.url.s3" . }}
@@ -37,19 +37,19 @@ capabilities: {drop: [ALL]}
 {{- end }}
 {{- end }}
 
-{{/* Where the review is; it holds no secret. */}}
+{{/* Variables with the place of the review, without secrets. */}}
 {{- define "visionops.reviewEnvironment" -}}
 - {name: VISIONOPS_REVIEW_DATABASE, value: {{ include "visionops.url.review" . | quote }}}
 - {name: VISIONOPS_REVIEW_IMAGES, value: "s3://{{ .Values.s3.bucket }}/review"}
 {{- end }}
 
-{{/* What opens it: of pods that do so themselves, and of no others. */}}
+{{/* Credentials of the review, only for pods that open it themselves. */}}
 {{- define "visionops.reviewPassword" -}}
 - name: PGPASSWORD
   valueFrom: {secretKeyRef: {name: postgres, key: PGPASSWORD}}
 {{- end }}
 
-{{/* Of a NetworkPolicy. */}}
+{{/* Parts of a NetworkPolicy. */}}
 
 {{- define "visionops.fromNamespaces" -}}
 {{- with . -}}
@@ -59,7 +59,7 @@ capabilities: {drop: [ALL]}
 {{- end }}
 {{- end }}
 
-{{/* Each port once, in order. */}}
+{{/* Unique ports, sorted. */}}
 {{- define "visionops.ports" -}}
 {{- $padded := list }}
 {{- range . }}
@@ -70,7 +70,7 @@ capabilities: {drop: [ALL]}
 {{- end }}
 {{- end }}
 
-{{/* Pods of a component; "*" all of the namespace, "steps" those that ZenML's orchestrator makes. */}}
+{{/* Pods of a component; "*" for all of the namespace, "steps" for pods that ZenML's orchestrator creates. */}}
 {{- define "visionops.pods" -}}
 {{- if eq .component "*" -}}
 - podSelector: {}
@@ -85,7 +85,7 @@ capabilities: {drop: [ALL]}
 {{- end }}
 {{- end }}
 
-{{/* What starts a run knows of the stack: a pod that the clock starts, one of the control service, and that service. */}}
+{{/* Environment of a run's starter: the pod of a CronJob, a Job of the control service, and the service itself. */}}
 {{- define "visionops.runEnvironment" -}}
 {{- $root := . }}
 envFrom:
@@ -97,7 +97,7 @@ env:
   - name: ZENML_STORE_URL
     value: {{ required "external.zenml: set it to the address of the ZenML server, or zenml.enabled=true" (include "visionops.url.zenml" $root) | quote }}
   - {name: ZENML_ANALYTICS_OPT_IN, value: "false"}
-  # Of the stacks that name a context; `incluster` goes by the account of the pod.
+  # For stacks that name a context; `incluster` uses the pod's account.
   - {name: VISIONOPS_KUBERNETES_INCLUSTER, value: "true"}
   - {name: VISIONOPS_KUBERNETES_CONTEXT, value: in-cluster}
   - {name: VISIONOPS_KUBERNETES_NAMESPACE, value: {{ $root.Release.Namespace }}}
@@ -111,7 +111,7 @@ env:
   - {name: VISIONOPS_S3_BUCKET, value: "s3://{{ $root.Values.s3.bucket }}"}
   - {name: VISIONOPS_S3_SECRET, value: s3}
   {{- if include "visionops.usesReview" $root }}
-  # The steps that read the review get the Secret by its name; what starts them does not.
+  # Steps that read the review get the Secret by its name; the pod that starts them does not.
   {{- include "visionops.reviewEnvironment" $root | nindent 2 }}
   - {name: VISIONOPS_REVIEW_SECRET, value: postgres}
   {{- end }}
