@@ -145,7 +145,7 @@ def test_what_is_no_decision_is_refused_and_the_others_go_on(review: Review):
         f"item {'0' * 32}: is not",
         f"item {good.id}: has no",
     ]
-    assert "is of use case casting, not steel" in said[3]
+    assert "expected use case steel, got casting" in said[3]
     assert review.store.item(strange.id).status.state is State.PENDING
     assert review.store.item(foreign.id).status.state is State.PENDING
 

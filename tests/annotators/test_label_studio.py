@@ -117,7 +117,7 @@ def region(**value):
     ("result", "message"),
     [
         (region(rotation=30), "box 1: is rotated by 30 degrees; draw it upright"),
-        (region(rectanglelabels=[]), "box 1: has not one class; give it one"),
+        (region(rectanglelabels=[]), "box 1: expected exactly one class; choose one"),
         (region(rectanglelabels=["dent", "scratch"]), "has not one class"),
         (region(x="left"), "box 1: is malformed"),
         (region(width=float("nan")), "box 1: is malformed"),
@@ -196,7 +196,7 @@ def test_a_tiff_becomes_what_browsers_show():
 @pytest.mark.parametrize(
     ("url", "token", "message"),
     [
-        ("label-studio:8080", "t", "is no http:// or https:// address; correct instance_url"),
+        ("label-studio:8080", "t", "is not an http:// or https:// address; correct instance_url"),
         ("http://me:secret@host", "t", "the address holds a login"),
         ("http://host", "", "there is no token; set VISIONOPS_LABEL_STUDIO_TOKEN"),
     ],

@@ -249,7 +249,7 @@ def test_labels_that_a_model_contradicts_are_queued(tmp_path: Path, monkeypatch:
         (["export", "nothing", "out"], "use case nothing: is not in review"),
         (["export", "nothing", "out", "--format", "voc"], "unknown format 'voc'; expected one of coco, yolo, csv"),
         (["history", "nothing"], "item nothing: is not there"),
-        (["history", "f" * 64], f"image {'f' * 64}: is in no review"),
+        (["history", "f" * 64], f"image {'f' * 64}: is not in any review"),
         (["export", "nothing", "out", "--push"], "--push: needs --dvc"),
         (["import", "--config", "CONFIG", "nowhere"], "nowhere: no such folder"),
         (["import", "--config", "CONFIG", "nowhere", "--decided"], "--decided: needs labels"),
