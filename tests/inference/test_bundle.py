@@ -1,4 +1,4 @@
-"""A bundle opens only whole and unchanged."""
+"""A bundle loads only if it is complete and unchanged."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_tiles_stand_in_the_card(tmp_path):
 
 def test_labels_have_no_tiles(tmp_path):
     spec = PreprocessingSpec(width=32, height=32, resize=Resize.STRETCH, tiles=Tiling(size=96, overlap=20))
-    with pytest.raises(ValidationError, match="classification answers for a whole image; tiles are of detectors"):
+    with pytest.raises(ValidationError, match="classification answers for whole images; only detectors have tiles"):
         make_label_bundle(tmp_path / "labels", preprocessing=spec)
 
 

@@ -1,4 +1,4 @@
-"""Labels that people give, of every task: what is kept, what is refused, and the way into a data set and out of it."""
+"""People's labels of every task: accepted and refused labels, and their conversion to and from a data set."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_a_box_within_rounding_of_the_edge_is_cut_there():
 @pytest.mark.parametrize(
     ("task", "scheme", "label", "words"),
     [
-        ("detection", BOXES, box(0, 0, 101, 50), "boxes.0: .* leaves the image of 100 x 50 pixels"),
+        ("detection", BOXES, box(0, 0, 101, 50), "boxes.0: .* exceeds the image of 100 x 50 pixels"),
         ("detection", BOXES, box(-1, 0, 10, 50), "leaves the image"),
         ("detection", BOXES, box(5, 0, 5, 50), "has no area; expected x1 < x2"),
         ("detection", BOXES, box(9, 0, 5, 50), "has no area"),
