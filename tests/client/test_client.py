@@ -1,4 +1,4 @@
-"""The Python client against real servers: images in every form, typed answers, and its own mistakes."""
+"""The Python client with real servers: images in every form, typed answers, and invalid arguments."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_a_batch_keeps_its_order_and_its_errors(client: Client):
         ("127.0.0.1:8000", "expected http://HOST:PORT"),
         ("line-3", "expected http://HOST:PORT"),
         ("ftp://line-3", "expected http://HOST:PORT"),
-        ("http://line-3:port", "is no address"),
+        ("http://line-3:port", "is not an address"),
     ],
 )
 def test_an_address_that_is_none_is_named_at_once(kind: str, url: str, message: str):
@@ -163,7 +163,7 @@ def test_requests_side_by_side_with_asyncio(url: str):
 
 
 def test_what_cannot_be_drawn_is_said(client: Client):
-    with pytest.raises(ClientError, match="image: cannot be drawn: it is no image that Pillow can read"):
+    with pytest.raises(ClientError, match="image: cannot be drawn: Pillow cannot read it as an image"):
         drawn(b"no image", client.predict(RED))
 
 
@@ -185,14 +185,14 @@ def test_the_command_names_the_image_that_is_refused_and_keeps_all_drawings(url:
 def test_the_command_prints_and_draws(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     path = tmp_path / "part.png"
     path.write_bytes(encode(RED))
-    told = CliRunner().invoke(launch.cli.app, ["predict", str(path), "--url", url, "--draw", str(tmp_path / "drawn")])
-    assert told.exit_code == 0, told.output
-    assert "red  64,32 to 96,64" in told.output
+    result = CliRunner().invoke(launch.cli.app, ["predict", str(path), "--url", url, "--draw", str(tmp_path / "drawn")])
+    assert result.exit_code == 0, result.output
+    assert "red  64,32 to 96,64" in result.output
     before = np.asarray(Image.open(io.BytesIO(encode(RED))).convert("RGB"))
     assert np.asarray(Image.open(tmp_path / "drawn" / "part.png")).shape == before.shape
     assert (np.asarray(Image.open(tmp_path / "drawn" / "part.png")) != before).any()
-    told = CliRunner().invoke(launch.cli.app, ["predict", str(path), "--url", url, "--json", "--conf", "1"])
-    assert '"detections": []' in told.output
-    told = CliRunner().invoke(launch.cli.app, ["predict", str(tmp_path / "absent.png"), "--url", url])
-    assert told.exit_code == 2
-    assert "absent.png: cannot be read (No such file or directory)" in told.output
+    result = CliRunner().invoke(launch.cli.app, ["predict", str(path), "--url", url, "--json", "--conf", "1"])
+    assert '"detections": []' in result.output
+    result = CliRunner().invoke(launch.cli.app, ["predict", str(tmp_path / "absent.png"), "--url", url])
+    assert result.exit_code == 2
+    assert "absent.png: cannot be read (No such file or directory)" in result.output

@@ -1,4 +1,4 @@
-"""A server that restarts halfway, and answers that are lost: what is sent again, and what is not."""
+"""A restarting server and lost answers: which requests are repeated, and which are not."""
 
 from __future__ import annotations
 
@@ -65,11 +65,11 @@ def test_what_is_sent_again_after_a_lost_answer(kind: str, tmp_path: Path, monke
         relay.lose = 1
         answer = ask("predict", RED)
         assert answer.detections[0].box == BOX
-        # The server has kept the feedback before its answer is lost: it knows the second one by its key.
+        # The server has stored the feedback before its answer is lost, so it recognizes the repeated key.
         relay.lose = 1
         assert ask("feedback", answer, comment="a dent")["known"] is True
         assert [row["comment"] for row in kept(tmp_path / "log")] == ["a dent"]
-        # What changes models is sent once, and done.
+        # A request that changes models is sent once, and takes effect.
         placement = {"name": "second", "version": "1", "bundle": bundle}
         relay.lose = 1
         with pytest.raises(ServerUnavailable, match=r"/reload: no answer .* unknown: see Client.models"):
@@ -89,7 +89,7 @@ def test_what_changes_models_is_sent_once_the_server_listens(kind: str, tmp_path
             done.append(ask("reload", {"name": "cells", "version": "4", "bundle": bundle})["version"])
 
     client = threading.Thread(target=reload)
-    client.start()  # nobody listens yet
+    client.start()  # no server is listening yet
     with server("--port", str(port)):
         client.join(300)
     assert done == ["4"]

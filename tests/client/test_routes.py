@@ -1,4 +1,4 @@
-"""Every route of the server and every error code: what both clients make of them, against real servers."""
+"""Every route and every error code of real servers, with both clients."""
 
 from __future__ import annotations
 
@@ -47,9 +47,9 @@ PREDICT, FEEDBACK, RATED = (f"{name}-key-of-the-tests" for name in ("predict", "
 
 @contextmanager
 def serving(*arguments: str, **environment: str) -> Iterator[int]:
-    """A server process; the port."""
+    """Run a server process; yield its port."""
     with ExitStack() as stack:
-        with pytest.MonkeyPatch.context() as patch:  # while it starts, and for no other server
+        with pytest.MonkeyPatch.context() as patch:  # while it starts, and not for other servers
             for name, value in environment.items():
                 patch.setenv(name, value)
             _, port, _ = stack.enter_context(server("--streams", "1", *arguments))
@@ -57,7 +57,7 @@ def serving(*arguments: str, **environment: str) -> Iterator[int]:
 
 
 class Servers:
-    """Servers of several settings, each started when it is first needed."""
+    """Servers with several settings, each started when it is first needed."""
 
     def __init__(self, stack: ExitStack, folder: Path) -> None:
         self._stack = stack
@@ -159,11 +159,11 @@ NOT_FOR_THIS_CLIENT = {
     f"{WEBSOCKET} /stream": "is for cameras: docs/how-to/camera.md",
 }
 PAGES = {"/", "/docs", "/favicon.ico"}
-"""For browsers, like all below /assets/."""
+"""Routes for browsers, like all below /assets/."""
 
 
 def test_the_table_has_every_route():
-    protocol = {route for route in ROLES if route.partition(" ")[2].startswith("/v2")}  # clients of their own
+    protocol = {route for route in ROLES if route.partition(" ")[2].startswith("/v2")}  # with their own clients
     pages = {route for route in ROLES if (path := route.partition(" ")[2]) in PAGES or path.startswith("/assets/")}
     assert USES.keys() | NOT_FOR_THIS_CLIENT.keys() | protocol | pages == ROLES.keys()
 
@@ -241,7 +241,7 @@ REFUSALS: Mapping[str, tuple[int, str, str | None, Meet]] = {
     "image_not_kept": (409, "narrow", None, on_answer(comment="x")),
     "memory_cap": (507, "empty", ADMIN, placing()),
 }
-"""Errors of which one call is enough. Each is tested with both clients."""
+"""Errors tested with a single call. Each is tested with both clients."""
 BUSY = {
     "rate_limited": 429,
     "no_model": 503,
@@ -252,7 +252,7 @@ BUSY = {
     "too_many_connections": 503,
     "feedback_unwritable": 503,
 }
-"""Errors after which the client tries again; each has a test below."""
+"""Errors after which the client retries; each has a test below."""
 OTHERS = {
     "upload_too_slow": "test_a_body_that_does_not_arrive",
     "foreign_host": "test_a_name_of_another_machine",
@@ -260,7 +260,7 @@ OTHERS = {
     "not_found": "test_a_wrong_path",
     "model_failed": "test_a_model_that_fails",
     "disk_full": "test_a_full_disk",
-    # What this client never meets.
+    # Errors that this client never gets.
     "deadline": "the client sets no deadline",
     "too_many_streams": "belongs to /stream",
     "upgrade_required": "belongs to /stream",
@@ -278,7 +278,7 @@ OTHERS = {
 LITERAL = {"bad_parameter", "bad_form", "missing_file", "bad_feedback", "bad_json", "bad_reload"} | {
     "bad_http", "head_too_large", "too_many_connections", "internal_error",
 }  # fmt: skip
-"""Codes that are no class: of `BadRequest`, of connections, and of what nobody foresaw."""
+"""Codes without a class: of `BadRequest`, of connections, and of unexpected errors."""
 
 
 def test_the_tables_have_every_code():
@@ -302,7 +302,7 @@ def test_a_refusal_has_its_status_and_code(code: str, kind: str, servers: Server
 
 
 def busy_code(meet: Callable[[], object]) -> str:
-    """The code with which a call is turned away; "" where it is answered."""
+    """Return the code with which a call is refused; "" where it is answered."""
     try:
         meet()
     except ServerUnavailable as error:
@@ -336,12 +336,12 @@ def test_a_busy_server_is_named(code: str, name: str, key: str | None, meet: Mee
 )
 def test_who_comes_beside_a_long_request_is_turned_away(code: str, long_one, other, kind: str, servers: Servers):
     ended = threading.Event()
-    url = servers.url("narrow")  # started once: by two threads it would be started twice
+    url = servers.url("narrow")  # started once, because two threads would start it twice
 
     def keep_busy() -> None:
         with Client(url, timeout=300, retry=ONCE) as client:
             while not ended.is_set():
-                with suppress(ServerUnavailable):  # a slow machine takes longer than the server waits
+                with suppress(ServerUnavailable):  # a slow machine may take longer than the server waits
                     long_one(client)
 
     thread = threading.Thread(target=keep_busy)
@@ -358,7 +358,7 @@ def test_bodies_of_others_fill_the_memory(kind: str, servers: Servers):
     head = b"POST /predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: image/png\r\nContent-Length: 2000\r\n\r\n"
 
     def beside_another() -> bool:
-        # Opened for each try: the server closes connections beyond its limit, such as one of the test before.
+        # Opened for each try, because the server closes connections beyond its limit, such as one of the test before.
         with socket.create_connection(("127.0.0.1", servers.port("lonely"))) as other:
             other.sendall(head + bytes(1000))
             with asking(kind, servers.url("lonely")) as ask:
@@ -385,7 +385,7 @@ def test_a_body_that_does_not_arrive(kind: str, servers: Servers):
 
 
 def test_a_name_of_another_machine(kind: str, servers: Servers):
-    # The address of this machine as a number, which no server takes for its own name.
+    # The numeric address of this machine, which no server accepts as its own name.
     with (
         asking(kind, f"http://2130706433:{servers.port('small')}") as ask,
         pytest.raises(RequestRefused, match="foreign_host"),
@@ -411,7 +411,7 @@ def test_a_wrong_path(kind: str, servers: Servers):
 
 
 def test_a_model_that_fails(kind: str, servers: Servers, tmp_path: Path):
-    """The exponential of 200 * score: a box of score 1 on black, and infinity on red."""
+    """The scores are the exponential of 200 * score: 1 on black, and infinity on red."""
     bundle = make_bundle(tmp_path / "bundle").folder
     model = onnx.load(bundle / "model.onnx")
     concat = model.graph.node.pop()
@@ -427,7 +427,7 @@ def test_a_model_that_fails(kind: str, servers: Servers, tmp_path: Path):
     onnx.save(model, bundle / "model.onnx")
     seal(bundle)
     with asking(kind, servers.url("labels"), ADMIN) as ask:
-        # The model passes its smoke test on an image that it can answer.
+        # The model passes its smoke test on an image without red.
         smoke = [base64.b64encode(BLACK).decode()]
         ask("reload", {"name": f"failing-{kind}", "version": "1", "bundle": str(bundle), "smoke": smoke})
         assert ask("predict", BLACK, model=f"failing-{kind}").detections
@@ -459,7 +459,7 @@ def test_a_full_disk(kind: str, servers: Servers, tmp_path: Path):
         ask("feedback_on_image", RED + bytes(300_000), comment="x")
 
 
-# ---- what comes back as it should not
+# ---- invalid answers
 
 
 def test_probes_say_no_and_refusals_are_not_a_no(kind: str, servers: Servers):
