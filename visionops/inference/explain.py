@@ -29,7 +29,7 @@ DEFAULT_GRID = 8
 """Number of positions of the patch along each side: 64 inferences in total."""
 
 Support = Callable[[Prediction, Prediction], float]
-"""Return how strongly the second answer supports the first, 0 to 1."""
+"""Function that returns how strongly the second answer supports the first, 0 to 1."""
 
 _PATCH = 2.0
 """Side of the patch in steps of the grid; neighbours overlap by half."""

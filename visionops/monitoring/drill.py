@@ -37,7 +37,7 @@ _CONNECTIONS = 4
 _TIMEOUT_SECONDS = 60.0
 _COME_AGAIN = (429, 503)
 _TRIES = 6
-"""Maximum seconds for one image while the endpoint requests retries."""
+"""Maximum number of tries for one image while the endpoint requests retries."""
 _LONGEST_WAIT_SECONDS = 60
 _SHOWN = 5
 _PANEL = 360

@@ -35,7 +35,7 @@ _CLOSING_SECONDS = 15.0
 
 
 class Shipper:
-    """Send segments on a separate thread, so that a store that hangs blocks nothing else; raises nothing afterwards.
+    """Send segments on a separate thread, so that a hanging store blocks nothing else. Raises nothing once created.
 
     Args:
         folder: Folder of the segments.

@@ -94,7 +94,7 @@ class Known:
     sha256: str
     item: str | None = None
     state: State | None = None
-    """Id of the item."""
+    """State of the item."""
     split: str = ""
     """Split of the data set that has it; "" where none has."""
     name: str = ""
@@ -135,7 +135,7 @@ class LikenessStore(Protocol):
         """Return the revision of the data set's images; 0 before the first."""
 
     def seen(self, use_case: str, splits: Collection[str], kind: str) -> list[tuple[SeenImage, bytes]]:
-        """Return the images of these splits that have an embedding of this kind, keyed by SHA-256."""
+        """Return the images of these splits that have an embedding of this kind, sorted by SHA-256."""
 
     def known(self, use_case: str, digests: Sequence[str]) -> Mapping[str, Known]:
         """Return the known facts about images, keyed by SHA-256; unknown images are left out."""

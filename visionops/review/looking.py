@@ -40,7 +40,7 @@ class Look:
 
     candidate: Candidate
     predicted: Predicted | None
-    """Candidate for the queue; None where the image cannot be used."""
+    """Prediction for the image; None where the image cannot be used."""
     problem: str = ""
     """Reason why the image cannot be used."""
 

@@ -21,7 +21,7 @@ LABEL_ERROR = "label_error"
 _STEPS = 2**64
 
 Agree = Callable[[Mapping[str, Any], Mapping[str, Any]], bool]
-"""Return whether two labels of a task are equal: `TaskSpec.agree`."""
+"""Function that returns whether two labels of a task agree: `TaskSpec.agree`."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -301,7 +301,7 @@ class ReviewStore(Protocol):
     def decided(
         self, use_case: str, version: int | None = None, rejected_until: datetime | None = None
     ) -> list[Decided]:
-        """Return each decided item with its newest decision that counts, keyed by image.
+        """Return each decided item with its newest decision that counts, ordered by image.
 
         For a reopened item the earlier decision counts until it is decided again.
 

@@ -62,10 +62,10 @@ class Search:
     origin: Origin | None = None
     """Origin of any arrival."""
     model_version: str = ""
-    """Model of any answer that arrived with the image or was added later."""
+    """Model version of any prediction that arrived with the image or was added later."""
     states: tuple[State, ...] = ()
     verdict: Verdict | None = None
-    """Reviewer of any round."""
+    """Verdict of any round."""
     text: str = ""
     """Text in a comment, a reason or a file name; case-insensitive."""
     like: str = ""

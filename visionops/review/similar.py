@@ -35,7 +35,7 @@ from visionops.similarity.growing import GrowingIndex, Stored
 __all__ = ["MOST_SIMILAR", "Similar"]
 
 MOST_SIMILAR = 100
-"""Number of neighbours in an answer."""
+"""Maximum number of neighbours in an answer."""
 _JUDGING = ("test", "val")
 """Splits that evaluate or select a model; the first match counts."""
 _BATCH = 200

@@ -41,7 +41,7 @@ __all__ = [
 ]
 
 KeepsOut = Callable[[Decided], bool]
-"""Return whether an item must not be trained on, for example because it resembles the test split."""
+"""Function that returns whether an item must not be trained on, for example because it resembles the test split."""
 
 
 class ReviewVersion(BaseModel):

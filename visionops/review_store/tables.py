@@ -44,9 +44,9 @@ class Utc(TypeDecorator[datetime]):
 
 JSON_TYPE = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
 DIGEST = String(64)
-"""Length of a SHA-256 in lower-case hex."""
+"""Column type of a SHA-256 in lower-case hex."""
 ID = String(32)
-"""Length of the id of an item, a run or a write's token."""
+"""Column type of the id of an item, a run or a write's token."""
 
 
 def among(column: str, values: type[StrEnum]) -> str:

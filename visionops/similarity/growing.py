@@ -21,8 +21,7 @@ __all__ = ["GrowingIndex", "Stored", "VectorSource"]
 _log = logging.getLogger("visionops.similarity")
 _PAGE = 2000
 _UNSAVED = 200
-"""Number of new embeddings, or a fiftieth of all if that is more, after which the graph is saved: opening adds the
-rest."""
+"""Number of unsaved embeddings, or a fiftieth of all if that is more, after which the graph is saved again."""
 
 
 class Stored(NamedTuple):

@@ -35,7 +35,7 @@ class Stratum:
     against: Against
 
     def describe(self) -> SourceDrift:
-        """Return the number of images and their baseline in words."""
+        """Return the numbers of images and the baseline for the report."""
         return SourceDrift(
             name=self.source,
             reference_images=len(self.before),

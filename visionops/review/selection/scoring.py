@@ -31,7 +31,7 @@ class Scores:
     values: Floats
     """float64 (N,), finite, 0 or more."""
     text: Callable[[int], str]
-    """Return the text for the candidate at this index."""
+    """Function that returns the text for the candidate at this index."""
 
 
 def uncertainty(candidates: Sequence[Candidate]) -> Scores:

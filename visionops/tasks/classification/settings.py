@@ -127,7 +127,7 @@ class LabelTraining(TrainingBase):
     """Epochs without improvement on val after which training stops; 0: never."""
     batch: int = Field(default=32, ge=1)
     optimizer: Literal["AdamW", "Adam", "SGD"] = "AdamW"
-    """SGD with Nesterov's momentum of 0.9."""
+    """`SGD` uses Nesterov momentum of 0.9."""
     learning_rate: float | None = Field(default=None, gt=0)
     """0.001 from scratch and 0.0001 to fine-tune when absent."""
     weight_decay: float = Field(default=0.01, ge=0)

@@ -33,14 +33,14 @@ Floats = npt.NDArray[np.float64]
 _COCO_CAP = 100
 """Maximum number of detections of a class on an image that COCO's average precision and recall use."""
 _RECALL_POINTS: Floats = np.linspace(0, 1, 101)
-"""IoU thresholds of COCO."""
+"""Recall points of COCO."""
 _CELLS = 2_000_000
 """Maximum number of values in an array over resamples, which bounds the memory for any number of detections."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Scores:
-    """Scores per class (K of them). NaN for a class without instances, which means exclude.
+    """Scores per class (K of them). NaN for a class without instances; means leave it out.
 
     COCO's cap of 100 detections of a class on an image applies only to average precision and average recall. The curves
     over confidence, and values read from them, count every detection.
