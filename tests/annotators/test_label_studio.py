@@ -118,11 +118,11 @@ def region(**value):
     [
         (region(rotation=30), "box 1: is rotated by 30 degrees; draw it upright"),
         (region(rectanglelabels=[]), "box 1: expected exactly one class; choose one"),
-        (region(rectanglelabels=["dent", "scratch"]), "has not one class"),
+        (region(rectanglelabels=["dent", "scratch"]), "expected exactly one class"),
         (region(x="left"), "box 1: is malformed"),
         (region(width=float("nan")), "box 1: is malformed"),
-        ({"from_name": "label", "value": None}, "has not one class"),
-        (region() | {"image_rotation": 90}, "the image was turned in Label Studio; turn it back"),
+        ({"from_name": "label", "value": None}, "expected exactly one class"),
+        (region() | {"image_rotation": 90}, "the image was rotated in Label Studio; rotate it back"),
     ],
 )
 def test_a_box_that_is_none_of_ours_is_refused(result, message):
@@ -198,7 +198,7 @@ def test_a_tiff_becomes_what_browsers_show():
     [
         ("label-studio:8080", "t", "is not an http:// or https:// address; correct instance_url"),
         ("http://me:secret@host", "t", "the address holds a login"),
-        ("http://host", "", "there is no token; set VISIONOPS_LABEL_STUDIO_TOKEN"),
+        ("http://host", "", "the token is missing; set VISIONOPS_LABEL_STUDIO_TOKEN"),
     ],
 )
 def test_an_address_that_cannot_be_used_is_refused_at_once(url, token, message):

@@ -196,7 +196,7 @@ def test_people_may_end_it(registry):
     deployer.found = reports(version="3")
     promote_early(registry, deployer, "cells", SERVING, after(2), reason="seen on line 3", by="ann")
     assert (champion(registry), ended(registry, "3").reason) == ("3", "seen on line 3")
-    with pytest.raises(RegistryError, match="nothing is tried"):
+    with pytest.raises(RegistryError, match="there is no candidate beside the champion"):
         abort(registry, deployer, "cells", SERVING, after(3), reason="x", by="ann")
 
 

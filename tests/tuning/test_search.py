@@ -257,7 +257,7 @@ def test_two_machines_share_a_storage(task, tmp_path, monkeypatch):
 
 def test_the_same_search_runs_once_at_a_time(task):
     case = search_plan({"trials": 2, "space": SPACE})
-    with alone_in(tuning_folder(dataset(), case)), pytest.raises(TrainingError, match="runs already"):
+    with alone_in(tuning_folder(dataset(), case)), pytest.raises(TrainingError, match="is already running"):
         search(task, case)
 
 

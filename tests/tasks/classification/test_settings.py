@@ -37,7 +37,7 @@ def load(tmp_path, settings, task="classification"):
         ("balance: sampler", "training.balance: frozen learning does not draw images; set weights"),
         ("weights: none", "training.weights: frozen needs pretrained weights; set learning: scratch"),
         ("model: cnn", "training.learning: cnn has no pretrained weights; set learning: scratch"),
-        ("threshold: {precision: 0.5}", "training.threshold.precision: is for recall_at_precision"),
+        ("threshold: {precision: 0.5}", "training.threshold.precision: is only for recall_at_precision"),
     ],
 )
 def test_a_setting_without_effect_is_refused_on_its_line(tmp_path, settings, words):
