@@ -135,7 +135,7 @@ def test_questions_may_stay_unanswered_where_the_task_allows_it():
     with pytest.raises(LabelError, match="label: is not answered; choose a class, or reject the image"):
         label_from([], CASTING, 9, 9)
     two = {"from_name": "label", "value": {"choices": ["ok", "defective"]}}
-    with pytest.raises(LabelError, match="label: has not one answer"):
+    with pytest.raises(LabelError, match="label: expected at most one answer"):
         label_from([two], CASTING, 9, 9)
 
 

@@ -262,8 +262,7 @@ def test_a_detector_is_not_estimated_and_says_so(tmp_path, trained):
     assert add_held_out(bundle, trained[1]) is bundle
     report = estimate_window(task_for("detection"), bundle, traffic_of(trained), SPAN, "map50", QUICK)
     assert report.explain() == (
-        "map50 is not estimated: detection gives no class probabilities of an image; "
-        "only classification and attributes do"
+        "map50 is not estimated: detection has no class probabilities; only classification and attributes have them"
     )
     assert "too few" not in render_estimate_html(report, None)
 

@@ -33,7 +33,7 @@ def test_known_names(name):
         ("efficientnet_lite00", "did you mean efficientnet_lite0"),
         ("dinov2_vits15", "did you mean dinov2_vits14"),
         ("qqqqqqqq", "ours are cnn, residual, efficientnet_lite0, dinov2_vits14; others are timm's"),
-        ("resnet18.nowhere_in1k", "there are resnet18."),
+        ("resnet18.nowhere_in1k", "known are resnet18."),
     ],
 )
 def test_unknown_names_are_met_with_the_nearest(name, words):
