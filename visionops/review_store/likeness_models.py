@@ -43,7 +43,7 @@ class SeenRow(Base):
 
 
 class LikenessRow(Base):
-    """What an item resembles."""
+    """Likeness of an item to known images."""
 
     __tablename__ = "review_likeness"
     __table_args__ = (
